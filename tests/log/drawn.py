@@ -31,7 +31,7 @@ from muster.log import segment as segments
 from muster.log import sync, tree, wire
 from muster.log.entry import Entry
 from muster.log.keys import Signer
-from muster.log.seal import make_seal
+from muster.log.seal import Cosign, make_seal
 from muster.log.segment import Segment
 from muster.log.stream import FLEET, MachineId, StreamName, scope_to
 from muster.log.sync import NOT_NOW, Sync
@@ -157,7 +157,9 @@ class Talk:
                 self.sync.on_want(link, wire.Want(str(stream), size), self.now)
             case "holds" | "sees":
                 strength = {"holds": "held", "sees": "seen"}[deed]
-                self.sync.heard_cosign(link, stream, machine, strength, size, self.now)
+                self.sync.heard_cosign(
+                    link, Cosign(machine, strength, stream, size, b"", 0, b""), self.now
+                )
             case "gives":
                 self.held.sizes[stream] = size
                 self.sync.took(link, stream, size)

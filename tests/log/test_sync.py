@@ -7,6 +7,7 @@ from tests.promise import proves
 
 from muster.limits import STREAM_ASKS_MAX, STREAMS_CLAIMED_MAX
 from muster.log import tree, wire
+from muster.log.seal import Cosign
 from muster.log.segment import Segment
 from muster.log.stream import FLEET, StreamName, scope_to
 from muster.log.sync import ASK_MS, GOSSIP_MS, REFRESH_MS, RETRY_MS
@@ -52,8 +53,8 @@ def test_what_no_receipt_confirms_is_offered_again(talk):
 def test_a_receipt_by_another_machine_confirms_nothing(talk):
     talk.greet()
     talk.grow()
-    talk.sync.heard_cosign(1, STREAM, ATTIC, "held", 5, talk.now)
-    talk.sync.heard_cosign(1, STREAM, BUILD, "seen", 5, talk.now)
+    talk.sync.heard_cosign(1, Cosign(ATTIC, "held", STREAM, 5, b"", 0, b""), talk.now)
+    talk.sync.heard_cosign(1, Cosign(BUILD, "seen", STREAM, 5, b"", 0, b""), talk.now)
     assert talk.sync.unconfirmed() == 5
 
 
@@ -296,7 +297,7 @@ def test_what_comes_over_a_link_that_is_gone_does_nothing(talk):
     talk.held.sizes[STREAM] = 3
     talk.sync.on_want(1, wire.Want(str(STREAM), 0), 0)
     talk.sync.on_witnessed(1, wire.Witnessed(str(SECRET), 0), 0)
-    talk.sync.heard_cosign(1, STREAM, BUILD, "held", 3, 0)
+    talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 3, b"", 0, b""), 0)
     assert talk.offer(1, [head(THEIRS, 9)]) == []
     assert talk.sync.outbox == []
 
@@ -398,7 +399,7 @@ def test_whoever_asks_for_much_gets_so_much_in_one_step_and_the_rest_after(talk,
 def test_a_stream_that_is_forgotten_leaves_nothing(talk):
     talk.greet()
     talk.grow()
-    talk.sync.heard_cosign(1, STREAM, BUILD, "held", 5, talk.now)
+    talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
     del talk.held.sizes[STREAM]
     talk.sync.forget(STREAM)
     session = talk.sync.sessions[1]

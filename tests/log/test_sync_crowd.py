@@ -9,6 +9,7 @@ from tests.promise import proves
 
 from muster.log import wire
 from muster.log.keys import Signer
+from muster.log.seal import Cosign
 from muster.log.stream import MachineId
 from muster.log.sync import GOSSIP_MS, NEAR, NOT_NOW, REFRESH_MS, RETRY_MS, TELL_AGAIN, WITNESS_MS
 
@@ -189,7 +190,7 @@ def test_a_writer_that_is_reached_through_another_machine_only_is_heard_of_from_
 @proves("log.sync-crowd")
 def test_a_receipt_goes_to_the_writer_and_to_nobody_else(crowd):
     crowd.held.sizes[THEIRS] = 3
-    crowd.sync.cosigned(THEIRS, PEERS[0], "held", 3, NOTE)
+    crowd.sync.cosigned(Cosign(PEERS[0], "held", THEIRS, 3, b"", 0, NOTE))
     crowd.wait(GOSSIP_MS)
     assert crowd.heard(wire.Cosigns) == [WRITER]
 
@@ -198,7 +199,7 @@ def test_a_receipt_goes_to_the_writer_and_to_nobody_else(crowd):
 def test_a_receipt_that_came_to_its_writer_goes_no_further(crowd):
     crowd.held.sizes[STREAM] = 3
     for peer in PEERS:
-        crowd.sync.cosigned(STREAM, peer, "held", 3, NOTE)
+        crowd.sync.cosigned(Cosign(peer, "held", STREAM, 3, b"", 0, NOTE))
     crowd.wait(GOSSIP_MS)
     assert not crowd.heard(wire.Cosigns)
 
@@ -207,7 +208,7 @@ def test_a_receipt_that_came_to_its_writer_goes_no_further(crowd):
 def test_a_receipt_whose_writer_is_not_linked_goes_to_those_near_and_not_back(crowd):
     crowd.held.sizes[OTHERS] = 3
     for _ in range(2):
-        crowd.sync.cosigned(OTHERS, PEERS[0], "held", 3, NOTE)
+        crowd.sync.cosigned(Cosign(PEERS[0], "held", OTHERS, 3, b"", 0, NOTE))
         crowd.wait(GOSSIP_MS)
     told = Counter(crowd.heard(wire.Cosigns))
     assert 0 < len(told) <= NEAR

@@ -6,6 +6,7 @@ from tests.log.material import BUILD, STREAM, stream
 from tests.promise import proves
 
 from muster.log import wire
+from muster.log.seal import Cosign
 from muster.log.stream import FLEET, MachineId
 from muster.log.sync import GOSSIP_MS, REFRESH_MS, RETRY_MS
 
@@ -45,7 +46,7 @@ def test_over_however_many_links_what_grew_goes_once(count):
     talk.sync.outbox.clear()
     talk.grow()
     assert links(talk) == ({count}, 1)
-    talk.sync.heard_cosign(1, STREAM, BUILD, "held", 5, talk.now)
+    talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
     talk.wait(RETRY_MS)
     assert links(talk) == (set(), 0)
 
@@ -114,7 +115,7 @@ def test_a_link_that_brings_no_answer_is_left_for_the_next_and_given_more_time_e
     assert links(talk) == ({2}, 0)
     talk.sync.on_want(2, wire.Want(str(STREAM), 0), talk.now)
     assert links(talk) == ({2}, 1)
-    talk.sync.heard_cosign(2, STREAM, BUILD, "held", 5, talk.now)
+    talk.sync.heard_cosign(2, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
     assert talk.sync.sessions[1].patience_ms == RETRY_MS
 
 
@@ -130,7 +131,7 @@ def test_a_session_goes_back_to_its_best_link_when_that_is_heard_again_or_after_
     links(talk)
     talk.wait(RETRY_MS)
     assert links(talk)[0] == {1}
-    talk.sync.heard_cosign(1, STREAM, BUILD, "held", 5, talk.now)
+    talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
     if heals:
         talk.now += RETRY_MS
         talk.offer(2, [])
@@ -210,7 +211,7 @@ def test_what_was_asked_for_and_came_is_an_answer(talk):
 def test_another_process_of_the_peer_is_pushed_nothing_before_it_told_what_it_holds(talk):
     """It was started again, perhaps from an old copy: what the one before held says nothing."""
     talk.grow()
-    talk.sync.heard_cosign(2, STREAM, BUILD, "held", 5, talk.now)
+    talk.sync.heard_cosign(2, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
     links(talk)
     path(talk, 3, process="1" * 32)
     assert links(talk) == ({3}, 0)

@@ -39,6 +39,7 @@ from muster.limits import (
 from muster.log import segment as segments
 from muster.log import wire
 from muster.log.paths import Paths, Unnamed
+from muster.log.seal import Cosign
 from muster.log.session import WITNESS_MS, Outgoing, Replica, Session
 from muster.log.stream import MachineId, StreamName
 
@@ -318,21 +319,19 @@ class Sync:
         lane.shown_ms = now_ms - WITNESS_MS
         self._show_seal(session, stream, now_ms)
 
-    def heard_cosign(  # noqa: PLR0917 - a cosign has this many parts
-        self, link: int, stream: StreamName, by: MachineId, strength: str, size: int, now_ms: int
-    ) -> None:
+    def heard_cosign(self, link: int, cosign: Cosign, now_ms: int) -> None:
         """A checked cosign came over `link`; one by the peer itself moves its lane."""
-        session = self._heard(link, now_ms)
+        session, stream, size = self._heard(link, now_ms), cosign.stream, cosign.size
         if session is None:
             return
-        key = (stream, by, strength)
+        key = (stream, cosign.machine, cosign.strength)
         session.cosigns[key] = max(session.cosigns.get(key, -1), size)
-        if session.peer != by:
+        if session.peer != cosign.machine:
             return
         lane = session.lane(stream)
-        if size > (lane.has if strength == "held" else lane.witnessed):
+        if size > (lane.has if cosign.strength == "held" else lane.witnessed):
             session.answered_ms, session.patience_ms = now_ms, RETRY_MS
-        if strength != "held":
+        if cosign.strength != "held":
             lane.witnessed = max(lane.witnessed, size)
             return
         lane.has = max(lane.has, size)
@@ -387,35 +386,32 @@ class Sync:
             del self._asked[stream]
         self.grew(stream)
 
-    def cosigned(
-        self, stream: StreamName, by: MachineId, strength: str, size: int, note: bytes
-    ) -> None:
+    def cosigned(self, cosign: Cosign) -> None:
         """A cosign is stored: give it to the writer of the stream at once, to others soon."""
+        stream = cosign.stream
         if stream.machine == self.machine:
             return
-        key = (stream, by, strength)
-        self._cosigned[key] = note
+        key = (stream, cosign.machine, cosign.strength)
+        self._cosigned[key] = cosign.note
         self._untold = True
         for session in self.sessions.values():
             if session.peer != stream.machine or self._comes_anyway(session, stream):
                 continue
-            if session.cosigns.get(key, -1) < size:
-                session.cosigns[key] = size
-                self._send(session.link, wire.Cosigns([note.decode()]))
+            if session.cosigns.get(key, -1) < cosign.size:
+                session.cosigns[key] = cosign.size
+                self._send(session.link, wire.Cosigns([cosign.note.decode()]))
 
     def wants_receipt(self, link: int, stream: StreamName) -> bool:
         """Whether the head that a peer showed last is to be answered with our receipt."""
         session = self.paths.by_link.get(link)
         return session is not None and session.lane(stream).unanswered
 
-    def answer_cosign(
-        self, link: int, stream: StreamName, strength: str, size: int, note: bytes
-    ) -> None:
+    def answer_cosign(self, link: int, cosign: Cosign) -> None:
         """Our own cosign, to the peer whose segment or seal it answers."""
         session = self.paths.by_link.get(link)
         if session is not None:
-            session.cosigns[stream, self.machine, strength] = size
-            self._send(link, wire.Cosigns([note.decode()]))
+            session.cosigns[cosign.stream, self.machine, cosign.strength] = cosign.size
+            self._send(link, wire.Cosigns([cosign.note.decode()]))
 
     def cut_back(self, stream: StreamName, size: int) -> None:
         """The stream was frozen at `size`: what was agreed beyond it counts no more."""

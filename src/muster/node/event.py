@@ -17,7 +17,7 @@ from muster.errors import Broken
 from muster.fleet.roster import Roster
 from muster.log.entry import Entry
 from muster.log.stream import StreamName
-from muster.task.instruction import Effect, Event
+from muster.task.instruction import BeatReply, Effect, Event, Stop
 
 __all__ = ["Effect", "Event"]
 
@@ -120,8 +120,7 @@ class MemoryDoubtful(Event, frozen=True):
 class OwnerTold(Event, frozen=True):
     """The owner of tasks on this machine tells its worker what it would tell another's."""
 
-    verb: str
-    args: Mapping[str, Any]
+    said: Stop | BeatReply
 
 
 class Send(Effect, frozen=True):

@@ -1,7 +1,7 @@
 """A live link as the core sees it, what an answer is, and what may stand in one."""
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -9,7 +9,6 @@ from msgspec import DecodeError, Struct, json
 
 from muster.errors import MusterError
 from muster.limits import LINK_HEARD_APART_MS, SENTENCE_CHARS_MAX
-from muster.node.host.clock import Told
 from muster.printable import visible
 
 
@@ -66,21 +65,6 @@ def best(links: Mapping[int, Link], machine: str, *, direct: bool) -> int | None
     found = own if own or direct else every
     heard_ms = max((link.heard_ms for link in found.values()), default=0) - LINK_HEARD_APART_MS
     return next((n for n in reversed(found) if found[n].heard_ms >= heard_ms), None)
-
-
-def channels(me: str, peer: str) -> Iterator[int]:
-    """The numbers of the conversations that we begin: of two machines one takes the odd ones.
-
-    Else both begin one under the same number, and a stream of one would meet a stream of the other.
-    """
-    return itertools.count(1 if me < peer else 2, 2)
-
-
-def times(links: Iterable[Link], hubs: Collection[str]) -> list[Told]:
-    """The time that each linked machine goes by, as it said last, under whichever of its links."""
-    said = [(link.peer, link.offset_ms) for link in links if link.peer]
-    newest = {peer: offset_ms for peer, offset_ms in said if offset_ms is not None}
-    return [Told(offset_ms, peer in hubs) for peer, offset_ms in newest.items()]
 
 
 class _Channel(Struct, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ from muster.limits import INT_ABS_MAX, KEY_CHARS_MAX, OPEN_TASKS_MAX
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.worker import WorkerService
 from muster.node.verb import LATER, Later
+from muster.task.instruction import BeatReply, Stop
 from muster.task.open_task import Beat as Lease
 from muster.verbs.declaration import Call, Core, Request, data, verb
 
@@ -40,7 +41,8 @@ class Hold(Request, frozen=True, forbid_unknown_fields=False):
 @verb("hold", auth="peer")
 def hold(core: Core, call: Call, ask: Hold) -> Later:
     """An owner's answer to a heartbeat."""
-    core.part(WorkerService).on_owner(call.peer, "hold", call.args)
+    held, gone = (tuple((t, (a, b)) for t, a, b in each) for each in (ask.held, ask.gone))
+    core.part(WorkerService).on_owner(call.peer, BeatReply(core.machine, ask.mark, held, gone))
     return LATER
 
 
@@ -53,5 +55,6 @@ class Release(Request, frozen=True, forbid_unknown_fields=False):
 @verb("release", auth="peer")
 def release(core: Core, call: Call, ask: Release) -> Later:
     """An owner ends an attempt."""
-    core.part(WorkerService).on_owner(call.peer, "release", call.args)
+    said = Stop(core.machine, ask.task, ask.epoch, ask.reason)
+    core.part(WorkerService).on_owner(call.peer, said)
     return LATER

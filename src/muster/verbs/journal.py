@@ -14,7 +14,6 @@ from muster.limits import BODY_BYTES_MAX
 from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import JOURNAL, StreamName
-from muster.node.event import Told
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.worker import WorkerService
@@ -83,9 +82,7 @@ async def begun(daemon: Daemon, call: Perform, stream: Stream, ask: OfTask) -> J
     """As journal.where, when a machine has begun the task or none will."""
     core = daemon.core
     found = _journals(core, ask.task)
-    stop = core.part(Followers).follow(
-        found.task, lambda change: core.do(Told(call.link, call.channel, change))
-    )
+    stop = core.part(Followers).follow(found.task, stream.tell_later)
     try:
         while not found.machines and found.state in _LIVE:
             await stream.hear()
@@ -104,12 +101,8 @@ async def journal(daemon: Daemon, call: Perform, stream: Stream, ask: Read) -> J
     core, task = daemon.core, ask.task
     working = core.part(WorkerService)
     over = not ask.follow or working.worker.holds(task) is None
-
-    def follower(over: bool) -> None:
-        core.do(Told(call.link, call.channel, over))
-
     if not over:
-        working.followers.setdefault(task, []).append(follower)
+        working.followers.setdefault(task, []).append(stream.tell_later)
     read = dict[StreamName, int]()
     try:
         while True:
@@ -125,7 +118,7 @@ async def journal(daemon: Daemon, call: Perform, stream: Stream, ask: Read) -> J
             over = await stream.hear()
     finally:
         with contextlib.suppress(KeyError, ValueError):
-            working.followers[task].remove(follower)
+            working.followers[task].remove(stream.tell_later)
 
 
 def _entries(core: Core, task: str, read: dict[StreamName, int]) -> list[Entry]:

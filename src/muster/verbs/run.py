@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from muster.errors import Conflict, Malformed, MusterError, Refused
 from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX
 from muster.log.fold import Skip, body_as
-from muster.node.event import Told
 from muster.node.services.presence import presence
 from muster.node.tasks.followers import WATCHED, Followers, waiting
 from muster.node.tasks.ownership import Ownership
@@ -318,9 +317,7 @@ async def watch(daemon: Daemon, call: Perform, stream: Stream, ask: Watch) -> Ru
             waiting(phase, reason, core.now.wall_ms)
             for phase, reason in core.part(RunService).bases.waiting(open_run).items()
         ]
-        stop = core.part(Followers).follow(
-            run, lambda change: core.do(Told(call.link, call.channel, change))
-        )
+        stop = core.part(Followers).follow(run, stream.tell_later)
     try:
         for change in told:
             await stream.tell(change)

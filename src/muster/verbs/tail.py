@@ -12,7 +12,6 @@ from msgspec import Meta, Struct
 
 from muster.errors import Conflict
 from muster.limits import INT_ABS_MAX, KIND_CHARS_MAX, TAIL_ENTRIES_MAX
-from muster.node.event import Told
 from muster.node.services.tail import Arrival, Tail
 from muster.node.verb import Line
 from muster.verbs.declaration import Daemon, Perform, Request, Stream, opt, verb
@@ -62,10 +61,7 @@ async def tail(daemon: Daemon, call: Perform, stream: Stream, ask: Follow) -> Ca
             "of a past that it lost; look at everything anew, and follow without --since"
         )
 
-    def follower(news: Arrival | None) -> None:
-        core.do(Told(call.link, call.channel, news))
-
-    part.followers.append(follower)
+    part.followers.append(stream.tell_later)
     try:
         await stream.tell(Came([], number))
         while True:
@@ -83,4 +79,4 @@ async def tail(daemon: Daemon, call: Perform, stream: Stream, ask: Follow) -> Ca
             elif (link := await stream.hear()) and fnmatchcase(link.kind, ask.kind):
                 await stream.tell(Came([link], number))
     finally:
-        part.followers.remove(follower)
+        part.followers.remove(stream.tell_later)

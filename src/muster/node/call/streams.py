@@ -75,8 +75,12 @@ class Served(Stream):
         self._streams.answer(self._call, {"ok": True, "value": value}, last=False)
         await self._drained()
 
+    def tell_later(self, news: Any) -> None:
+        """A step has news: `hear` gives them once the step is durable."""
+        self._streams.core.do(ev.Told(self._call.link, self._call.channel, news))
+
     def told(self, news: Any) -> None:
-        """A step has news; the same as those that wait is none."""
+        """A step had news; the same as those that wait is none."""
         if not self._news or self._news[-1] != news:
             self._missed = self._missed or len(self._news) >= STREAM_NEWS_MAX
             if not self._missed:
@@ -111,7 +115,7 @@ class Streams:
         says whether it is there at this very moment.
         """
         self.drained, self.answer = drained, answer
-        self._core, self._put, self._is_up = core, put, is_up
+        self.core, self._put, self._is_up = core, put, is_up
         self._open: dict[tuple[int, int], tuple[Stream, Terms]] = {}
 
     def feed(self, link: int, type: Type, channel: int, payload: bytes) -> bool:
@@ -189,7 +193,7 @@ class Streams:
 
         Raises: what it refused with; Unreachable without an answer; Conflict.
         """
-        channel = next(self._core.links[link].numbers)
+        channel = next(self.core.links[link].numbers)
         stream = self._begin(link, channel, _TERMS.get(verb, PLAIN))
         try:
             answer = await self._ask(link, channel, verb, args)
@@ -205,7 +209,7 @@ class Streams:
         self, link: int, channel: int, verb: str, args: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        router = self._core.part(Router)
+        router = self.core.part(Router)
         router.asked[link, channel] = lambda answer: (
             None if future.done() else future.set_result(answer)
         )

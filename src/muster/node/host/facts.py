@@ -6,8 +6,8 @@ Rule 2: no shell, no string that becomes a command: a tool is a row of TOOLS, fo
 Rule 3: a fact is a claim. It steers routing and grants nothing, so a tool that lies costs a
         refused attempt and no more.
 
-Tools are asked again every FACTS_REFRESH_MS, and when a person asks for it; load and power each
-time. Asking blocks, so `probe` does it in a thread.
+Tools are asked again every FACTS_REFRESH_MS, load and power each time. Asking blocks, so `probe`
+does it in a thread.
 """
 
 import asyncio
@@ -105,9 +105,9 @@ class Tools:
         self._found: Installed | None = None
         self._asked_ms = 0
 
-    def installed(self, now_ms: int, *, again: bool = False) -> Installed:
+    def installed(self, now_ms: int) -> Installed:
         """Tools and GPUs. Blocks for as long as the slowest tool when they are asked again."""
-        if again or self._found is None or now_ms - self._asked_ms >= limits.FACTS_REFRESH_MS:
+        if self._found is None or now_ms - self._asked_ms >= limits.FACTS_REFRESH_MS:
             with ThreadPoolExecutor(_AT_ONCE, "muster-facts") as pool:
                 *told, gpus = pool.map(self._run, [*TOOLS.values(), _GPU])
             tools = {n: _line(a) for n, a in zip(TOOLS, told, strict=True) if a is not None}

@@ -9,6 +9,7 @@ Rule 3: a revoked machine's links are cut in the step that learns of it, and no 
 any more; they are ended from then on (replica/forks.py, rule 5).
 """
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -31,9 +32,10 @@ from muster.log import canon
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId
 from muster.node import event as ev
 from muster.node.counter import DECLARED
+from muster.node.host.clock import Told
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.lives import Lives
-from muster.node.link import Link, channels, sentence, times
+from muster.node.link import Link, sentence
 from muster.node.part import Part
 from muster.node.replica.forks import Regressed
 from muster.node.replica.replication import Contradicted
@@ -172,7 +174,9 @@ class OwnIncarnation(Part):
         link = core.links[event.link] = Link(*place, now, through=event.through)
         if not event.peer:
             return
-        link.numbers = channels(core.machine, event.peer)
+        # Of two machines one takes the odd numbers: else both begin a conversation under the same
+        # one, and a stream of one would meet a stream of the other.
+        link.numbers = itertools.count(1 if core.machine < event.peer else 2, 2)
         if event.peer in core.roster.revoked or event.peer not in core.roster.machines:
             core.do(ev.Cut(event.link, "this machine is not in the fleet"))
             return
@@ -222,7 +226,9 @@ class OwnIncarnation(Part):
                 core.tell(ev.MachineGone(link.peer))
         link.offset_ms = wall_ms - core.now.boot_ms
         hubs = {hub.machine for hub in core.roster.hubs()}
-        core.clock.heard(times(core.links.values(), hubs))
+        # The time that each linked machine goes by, as it said last, under whichever of its links.
+        said = {one.peer: one.offset_ms for one in core.links.values() if one.offset_ms is not None}
+        core.clock.heard(Told(at_ms, peer in hubs) for peer, at_ms in said.items() if peer)
         link.skew_ms = wall_ms - core.now.wall_ms
         if word:
             core.part(Lives).heard(link, word)

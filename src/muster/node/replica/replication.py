@@ -189,7 +189,7 @@ class Replication:
             return
         held = self._held(stream)
         if held is not None and held.size >= seal.size:
-            self.sync.answer_cosign(link, stream, "held", held.size, held.note)
+            self.sync.answer_cosign(link, held)
 
     def _held(self, stream: StreamName) -> Cosign | None:
         """Our own receipt for a stream, the newest."""
@@ -230,8 +230,8 @@ class Replication:
             self.store.put_seal(seal)
             self._heard_before(stream, now_ms)
         cosign = self._make_cosign("seen", seal.stream, seal.size, seal.root, wall_ms)
-        self.sync.answer_cosign(link, stream, "seen", seal.size, cosign.note)
-        self.sync.cosigned(stream, self.membership.machine, "seen", seal.size, cosign.note)
+        self.sync.answer_cosign(link, cosign)
+        self.sync.cosigned(cosign)
 
     def _heard_before(self, stream: StreamName, now_ms: int) -> None:
         """Something of a stream is here now: what was said of it before may count."""
@@ -245,7 +245,7 @@ class Replication:
         known = self._known_cosigns.get(note)
         if known is not None:
             # Three peers pass the same one on: its signature was checked the first time.
-            self._heard_cosign(link, known, now_ms)
+            self.sync.heard_cosign(link, known, now_ms)
             return
         stream = seals.peek_stream(note)
         if not self.store.log.knows(stream) and not self.forks.is_ours(stream):
@@ -270,16 +270,10 @@ class Replication:
         if len(self._known_cosigns) >= COSIGNS_KNOWN:
             self._known_cosigns.clear()
         self._known_cosigns[note] = cosign
-        self._heard_cosign(link, cosign, now_ms)
+        self.sync.heard_cosign(link, cosign, now_ms)
         if self.store.put_cosign(cosign, may_wait=True):
             self.awaited.settle(cosign)
-            self.sync.cosigned(cosign.stream, by, cosign.strength, cosign.size, note)
-
-    def _heard_cosign(self, link: int, cosign: Cosign, now_ms: int) -> None:
-        """A genuine cosign came over `link`: its peer has it, and may be the one who gave it."""
-        self.sync.heard_cosign(
-            link, cosign.stream, cosign.machine, cosign.strength, cosign.size, now_ms
-        )
+            self.sync.cosigned(cosign)
 
     def _make_cosign(
         self, strength: seals.Strength, stream: StreamName, size: int, root: bytes, wall_ms: int
@@ -346,7 +340,7 @@ class Replication:
                 # All of it is here already: the receipt was lost, give it again.
                 held = self._held(stream)
                 if held is not None:
-                    self.sync.answer_cosign(link, stream, "held", held.size, held.note)
+                    self.sync.answer_cosign(link, held)
                 self.sync.again(link, stream)
             case Gap() if stream.machine in self.intake.held_back:
                 # What is missing found no room: asked for now it would come now, and again and
@@ -370,5 +364,5 @@ class Replication:
             root = self.store.log.root_at(stream, size)
             cosign = self._make_cosign("held", stream, size, root, wall_ms)
             for link in links:
-                self.sync.answer_cosign(link, stream, "held", size, cosign.note)
-            self.sync.cosigned(stream, self.membership.machine, "held", size, cosign.note)
+                self.sync.answer_cosign(link, cosign)
+            self.sync.cosigned(cosign)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.log.stream import FleetId, StreamName
 from muster.message.fold import READING, MessageFold, ReadingFold
-from muster.message.state import Peer, meant
+from muster.message.state import Peer
 from muster.node.part import Part
+from muster.node.services import messages
 from muster.node.services.speakers import Speakers
 from muster.node.verb import Turns
 from muster.store.schema import SEQ_BITS, pack, unpack
@@ -94,7 +95,9 @@ class _View:
             self._messages, stream, place = at, StreamName.parse(name), pack(number, seq)
             if id is None:
                 cut.add(place)
-            elif not was_read and id not in self._unread and self._is_for_it(to, stream):
+            elif was_read or id in self._unread:
+                continue
+            elif messages.is_for(self._agent, to, stream, self.me):
                 self._streams[number] = stream
                 self._unread[id] = key = at_ms << _PLACE_BITS | place
                 self.streams[stream] += 1
@@ -109,10 +112,6 @@ class _View:
     def _place(self, key: int) -> Place:
         number, seq = unpack(key & _PLACE_MASK)
         return Place(self._streams[number], seq)
-
-    def _is_for_it(self, to: str, stream: StreamName) -> bool:
-        found = meant(to.split("\n"), stream.machine, self.me)
-        return bool(found) and (not self._agent or bool(found & {"", self._agent}))
 
     def _take_out(self, read: set[bytes], cut: set[int]) -> None:
         ids = self._unread.keys() & read
@@ -131,7 +130,7 @@ class Mailbox(Part):
     name = "mailbox"
 
     def __init__(self, core: "Core") -> None:
-        self._store, self._membership = core.store, core.membership
+        self._core, self._store = core, core.store
         self._views: dict[str, _View] = {}
         # Readers whose question is under way: their view is not given to another.
         self._asking: Counter[str] = Counter()
@@ -182,10 +181,7 @@ class Mailbox(Part):
 
     def _look(self, agent: str) -> bool:
         """Whether there is more to look at."""
-        machine = self._membership.machine
-        record = self._membership.roster.machines.get(machine)
-        me = Peer(machine, record.roles if record is not None else ())
-        view = self._views.get(agent)
+        me, view = messages.me(self._core), self._views.get(agent)
         if view is not None and view.me == me:
             more, spoiled = view.look()
             if not spoiled:

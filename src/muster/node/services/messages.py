@@ -54,8 +54,7 @@ def newest_for(core: "Core", agent: str, before: Message | None, limit: int) -> 
         below = {"at_ms": before.at_ms, "id": before.id}
     rows = core.tables.rows(MESSAGE, order=("-at_ms", "-id"), limit=_LOOKED_MAX, below=below)
     for row in rows:
-        for_me = meant(row.recipients.split("\n"), row.stream.machine, reader)
-        for_it = for_me and (not agent or for_me & {"", agent})
+        for_it = is_for(agent, row.recipients, row.stream, reader)
         if for_it and speaks(row.stream, row.seq):
             found.append(at(core, row.stream, row.seq))
             if len(found) == limit:
@@ -77,6 +76,12 @@ def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) ->
         if speaks(stream, row.seq)
     ]
     return [at(core, stream, seq) for _, _, stream, seq in sorted(places)[-limit:]]
+
+
+def is_for(agent: str, to: str, stream: StreamName, machine: Peer) -> bool:
+    """Whether a message to these addresses is for an agent of a machine; "" for any reader."""
+    found = meant(to.split("\n"), stream.machine, machine)
+    return bool(found) and (not agent or bool(found & {"", agent}))
 
 
 def readings(core: "Core", message: bytes) -> list[ReadingRow]:

@@ -355,17 +355,18 @@ class OwnerService(Part):
         match each:
             case RaiseFence() | MoveBranch():
                 core.do(each)
+            case Stop() | BeatReply() if each.machine == core.machine:
+                core.tell_later(ev.OwnerTold(each))
             case Stop(machine, task, epoch, reason):
-                self._tell(
-                    machine, "release", {"task": task, "epoch": list(epoch), "reason": reason}
-                )
+                released = {"task": task, "epoch": list(epoch), "reason": reason}
+                core.part(Router).say(machine, "release", released)
             case BeatReply(machine, mark, held, gone):
                 args = {
                     "mark": mark,
                     "held": [[task, *epoch] for task, epoch in held],
                     "gone": [[task, *epoch] for task, epoch in gone],
                 }
-                self._tell(machine, "hold", args)
+                core.part(Router).say(machine, "hold", args)
             case AskPerson(task, run, phase):
                 what = f"phase {phase or task[:8]} of run {run[:8]}"
                 title = f"{what} waits for a decision: `muster why {task[:12]}` asks for it"
@@ -378,12 +379,6 @@ class OwnerService(Part):
                 core.incidents.open(_fault_key(machine, part), "warning", title, reason)
             case MachineMended(machine, part):
                 core.incidents.close(_fault_key(machine, part), "it works again, or started anew")
-
-    def _tell(self, machine: str, verb: str, args: dict[str, Any]) -> None:
-        if machine == self.core.machine:
-            self.core.tell_later(ev.OwnerTold(verb, args))
-        else:
-            self.core.part(Router).say(machine, verb, args)
 
 
 def _task_of(each: object) -> str:

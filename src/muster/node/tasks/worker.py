@@ -10,7 +10,7 @@ owner: nobody makes us write as much as it writes itself.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -36,7 +36,7 @@ from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership, attempts_of
 from muster.task import evidence, kinds, template
 from muster.task.fold import ATTEMPT, TASK
-from muster.task.instruction import Draft, StartAttempt, StopAttempt
+from muster.task.instruction import BeatReply, Draft, StartAttempt, Stop, StopAttempt
 from muster.task.open_task import Ended
 from muster.task.route import NOOP, Machine
 from muster.task.spec import parse
@@ -86,7 +86,7 @@ class WorkerService(Part):
         # Its owner should hear from us at once.
         core.on(ev.MachineHere, lambda event: self.worker.beats([event.machine], core.now))
         core.on(ev.RosterChanged, self._facts_changed)
-        core.on(ev.OwnerTold, lambda told: self.on_owner(core.machine, told.verb, told.args))
+        core.on(ev.OwnerTold, lambda told: self.on_owner(core.machine, told.said))
 
     @property
     def worker(self) -> Worker:
@@ -189,16 +189,12 @@ class WorkerService(Part):
 
     # --- the owner speaks ---------------------------------------------------------------------
 
-    def on_owner(self, owner: str, verb: str, args: Mapping[str, Any]) -> None:
-        """`hold` (an answer to a beat) or `release` from the owner of a task."""
-        if verb == "release":
-            order, count = args["epoch"]
-            task, reason = str(args["task"]), str(args.get("reason", ""))[:500]
-            self.worker.stop(owner, task, (int(order), int(count)), reason)
-        elif verb == "hold":
-            held = [(str(t), (int(a), int(b))) for t, a, b in args["held"]]
-            gone = [(str(t), (int(a), int(b))) for t, a, b in args["gone"]]
-            self.worker.beat_answered(owner, str(args["mark"]), held, gone, self.core.now)
+    def on_owner(self, owner: str, said: Stop | BeatReply) -> None:
+        """An answer to a beat, or the end of an attempt, from the owner of a task."""
+        if isinstance(said, Stop):
+            self.worker.stop(owner, said.task, said.epoch, said.reason[:500])
+        else:
+            self.worker.beat_answered(owner, said.mark, said.held, said.gone, self.core.now)
 
     def _facts_changed(self, _event: ev.RosterChanged) -> None:
         self.worker.machine = self._me()
