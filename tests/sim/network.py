@@ -104,7 +104,7 @@ class Network:
         self.world.trace("cut", f"{wire.number} {reason}")
         for end in wire.ends:
             if end.core is not None:
-                end.arrive(ev.LinkDown(wire.number, reason))
+                end.arrive(ev.LinkDown(wire.number))
         one, other = wire.ends
         self.dial(one, other, 500 if reason == "lost" else 2_000)
 
@@ -115,7 +115,7 @@ class Network:
             wire.up = False
             other = wire.other(machine)
             if other.core is not None:
-                other.arrive(ev.LinkDown(wire.number, "gone"))
+                other.arrive(ev.LinkDown(wire.number))
 
     # --- frames ----------------------------------------------------------------------------
 
