@@ -48,7 +48,8 @@ def test_each_gpu_is_named():
 
 
 def test_facts_are_plain_data_that_fit_an_entry_and_that_route_can_judge():
-    plain = asyncio.run(probe(labels=["gpu"], agents={"shell": ""}, repositories=["main"]))
+    configured = {"labels": ["gpu"], "agents": {"shell": ""}, "repositories": ["main"]}
+    plain = asyncio.run(probe(**configured, slots=2, logins={}))
     assert canon.encode(plain)
     facts = msgspec.convert(plain, Facts)
     assert msgspec.to_builtins(facts) == plain

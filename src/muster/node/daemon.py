@@ -27,14 +27,7 @@ from muster.channel.base import Link, Listener, Own
 from muster.channel.frame import Type
 from muster.channel.ipc import IpcChannel
 from muster.channel.relay import RelayChannel
-from muster.errors import (
-    Broken,
-    Conflict,
-    Denied,
-    Exhausted,
-    MusterError,
-    Unreachable,
-)
+from muster.errors import Broken, Conflict, Denied, Exhausted, MusterError, Unreachable
 from muster.fleet import certificate
 from muster.limits import (
     DISK_RESERVE_BYTES,

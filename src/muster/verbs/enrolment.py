@@ -106,11 +106,18 @@ def enrol(core: Core, call: Call, ask: Enrol) -> str:
     authority = authority_of(core)
     core.part(Doubt).check_once("nobody joins through it")
     join = joining.open_join(ask.request.encode(), core.membership.fleet)
+    found = core.tables.rows(folds.INVITE, writer=core.machine, sha256=join.sha256, limit=1)
+    floor_ms = core.part(Doubt).floor_ms
+    if found and floor_ms and _opened_ms(core, found[0].stream, join.sha256) <= floor_ms:
+        raise Denied(
+            "the invitation was made before its hub lost a part of its log, and whether it "
+            "was used then cannot be known: ask for a new one"
+        )
     enrolment = joining.enrol(
         authority,
         core.roster,
         join,
-        _open_invite(core, join.sha256),
+        found[0] if found else None,
         hub=core.roster.machine(core.machine),
         address=_own_address(core),
         now_ms=core.now.wall_ms,
@@ -126,17 +133,6 @@ def _written(core: Core, enrolment: joining.Enrolment) -> str:
 
 def _own_address(core: Core) -> str:
     return str(core.settings.get("address") or core.settings.get("listen") or "")
-
-
-def _open_invite(core: Core, sha256: str) -> folds.InviteRow | None:
-    found = core.tables.rows(folds.INVITE, writer=core.machine, sha256=sha256, limit=1)
-    floor_ms = core.part(Doubt).floor_ms
-    if found and floor_ms and _opened_ms(core, found[0].stream, sha256) <= floor_ms:
-        raise Denied(
-            "the invitation was made before its hub lost a part of its log, and whether it "
-            "was used then cannot be known: ask for a new one"
-        )
-    return found[0] if found else None
 
 
 def _opened_ms(core: Core, stream: StreamName, sha256: str) -> int:

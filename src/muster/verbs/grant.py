@@ -32,9 +32,14 @@ OPERATORS_ONLY: Final = frozenset(
     {GIVE, TAKE, *(v.name for v in VERBS.values() if v.operators_only)}
 )
 _SORTS: Final = ("key", "operator", "device", "machine", "role", "agent")
-_WHY_AGENT: Final = (
-    "an agent asks with the capability of its task, which names what it may; no grant changes that"
-)
+# To whom nothing is granted, and why.
+_ALL_SAID: Final[Mapping[str, str]] = {
+    "agent": "an agent asks with the capability of its task, which names what it may; no grant "
+    "changes that",
+    "operator": "an operator may do everything already",
+    "device": "what a device may is said when it is added; `muster device revoke`, then `muster "
+    "device add` with --may",
+}
 
 
 class Grantee(NamedTuple):
@@ -60,15 +65,8 @@ def check_right(verb: str, object: str, sort: str = "key") -> None:
     Raises: NotFound: there is no such verb; Refused: with the reason.
     """
     verbs = MACHINE_VERBS if sort in ("machine", "role") else key_verbs()
-    if sort == "agent":
-        raise Refused(f"nothing to grant: {_WHY_AGENT}")
-    if sort == "operator":
-        raise Refused("nothing to grant: an operator may do everything already")
-    if sort == "device":
-        raise Refused(
-            "nothing to grant: what a device may is said when it is added; `muster device revoke`, "
-            "then `muster device add` with --may"
-        )
+    if sort in _ALL_SAID:
+        raise Refused(f"nothing to grant: {_ALL_SAID[sort]}")
     if verb == ANYTHING:
         if object != ANYTHING:
             raise Refused("`*` is every verb, and their objects have nothing in common: leave it *")
@@ -94,16 +92,10 @@ def _refuse_verb(verb: str, sort: str) -> None:
     if verb in MACHINE_VERBS:
         raise Refused(f"{verb} is for machines and roles, which act over their own link")
     if verb in VERBS:
-        inside = VERBS[verb].runs == "client"
-        raise Refused(
-            f"{verb} cannot be granted: "
-            + (
-                "it is done inside the command, by other verbs"
-                if inside
-                else "machines ask it of each other"
-            )
-            + "; `muster grants --verbs` lists what can"
-        )
+        why = "machines ask it of each other"
+        if VERBS[verb].runs == "client":
+            why = "it is done inside the command, by other verbs"
+        raise Refused(f"{verb} cannot be granted: {why}; `muster grants --verbs` lists what can")
     raise NotFound(f"there is no verb {verb[:40]!r} to grant; `muster grants --verbs` lists them")
 
 

@@ -88,21 +88,12 @@ class Fork(Struct, frozen=True):
 
 
 @verb(
-    "forks",
-    auth="local",
-    group="What is true",
-    harmless=True,
+    "forks", auth="local", group="What is true", harmless=True, nothing="No stream forked.",
     columns=(
-        Column("state", form="state"),
-        Column("fork", form="id"),
-        Column("machine"),
-        Column("common", "entries kept"),
-        Column("beyond"),
-        Column("by"),
-        Column("note", width=60),
+        Column("state", form="state"), Column("fork", form="id"), Column("machine"),
+        Column("common", "entries kept"), Column("beyond"), Column("by"), Column("note", width=60),
     ),
-    nothing="No stream forked.",
-)
+)  # fmt: skip
 def forks(core: Core, call: Call, ask: Nothing) -> list[Fork]:
     """Streams whose own key wrote two histories, and who looked at them.
 

@@ -17,16 +17,7 @@ from muster.log.stream import JOURNAL, StreamName
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.worker import WorkerService
-from muster.verbs.declaration import (
-    Call,
-    Context,
-    Core,
-    Daemon,
-    Perform,
-    Stream,
-    opt,
-    verb,
-)
+from muster.verbs.declaration import Call, Context, Core, Daemon, Perform, Stream, opt, verb
 from muster.verbs.find import OfTask, find_task
 
 SHOWN_MAX: Final = 2000

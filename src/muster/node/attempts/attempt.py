@@ -122,7 +122,9 @@ class Attempt:
         try:
             self._at("fetching")
             self._part = "machine"
-            disk.check_room(Path(self.daemon.home.work))
+            if disk.is_full(Path(self.daemon.home.work)):
+                # An agent on a full disk fails at whatever it writes.
+                raise Exhausted("the disk of this machine is full; free some space")
             self._setup.look()
             self._secrets = Secrets(self._setup.hidden)
             self._part = "repo" if self.start.open.repo else "machine"

@@ -29,12 +29,7 @@ from muster.errors import (
     Unreachable,
     Unsettled,
 )
-from muster.limits import (
-    CALL_BYTES_MAX,
-    CALL_HOPS_MAX,
-    LINK_CALLS_OPEN_MAX,
-    STRANGER_CALLS_MAX,
-)
+from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, LINK_CALLS_OPEN_MAX, STRANGER_CALLS_MAX
 from muster.log import canon
 from muster.node import event as ev
 from muster.node.call import arguments

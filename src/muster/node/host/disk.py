@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from muster.errors import Exhausted
 from muster.limits import DISK_RESERVE_BYTES
 
 # An attempt that wrote less than this is not what fills a disk.
@@ -56,12 +55,6 @@ def free_bytes(folder: Path) -> int:
         return shutil.disk_usage(folder).free
     except OSError:
         return 1 << 62
-
-
-def check_room(folder: Path) -> None:
-    """An agent on a full disk fails at whatever it writes. Raises: Exhausted."""
-    if is_full(folder):
-        raise Exhausted("the disk of this machine is full; free some space")
 
 
 def is_full(folder: Path) -> bool:

@@ -117,33 +117,6 @@ class Tools:
         return self._found
 
 
-def facts_now(
-    installed: Installed,
-    *,
-    labels: Iterable[str] = (),
-    agents: Mapping[str, str] | None = None,
-    repositories: Iterable[str] = (),
-    slots: int = 2,
-    logins: Mapping[str, str] | None = None,
-) -> Facts:
-    """The facts of this machine; what only configuration can know is given."""
-    return Facts(
-        os=platform.system().lower(),
-        arch=platform.machine(),
-        cpus=max(1, os.cpu_count() or 1),
-        memory_mib=psutil.virtual_memory().total // 2**20,
-        gpus=installed.gpus,
-        tools=installed.tools,
-        power=power(),
-        labels=tuple(labels),
-        agents={name: _line(version) for name, version in (agents or {}).items()},
-        repositories=tuple(repositories),
-        slots=slots,
-        logins=dict(logins or {}),
-        muster=muster.__version__,
-    )
-
-
 def logins_of(
     entries: Mapping[str, AgentEntry], found: Iterable[str], env: Mapping[str, str]
 ) -> dict[str, str]:
@@ -162,10 +135,35 @@ def logins_of(
 _TOOLS_HERE: Final = Tools()
 
 
-async def probe(**configured: Any) -> dict[str, Any]:
-    """The facts as plain data, without holding up the loop; see `facts_now`."""
+async def probe(
+    *,
+    labels: Iterable[str],
+    agents: Mapping[str, str],
+    repositories: Iterable[str],
+    slots: int,
+    logins: Mapping[str, str],
+) -> dict[str, Any]:
+    """The facts of this machine as plain data, without holding up the loop.
+
+    What only configuration can know is given.
+    """
     installed = await asyncio.to_thread(_TOOLS_HERE.installed, clock.read().boot_ms)
-    return dict(msgspec.to_builtins(facts_now(installed, **configured)))
+    facts = Facts(
+        os=platform.system().lower(),
+        arch=platform.machine(),
+        cpus=max(1, os.cpu_count() or 1),
+        memory_mib=psutil.virtual_memory().total // 2**20,
+        gpus=installed.gpus,
+        tools=installed.tools,
+        power=power(),
+        labels=tuple(labels),
+        agents={name: _line(version) for name, version in agents.items()},
+        repositories=tuple(repositories),
+        slots=slots,
+        logins=dict(logins),
+        muster=muster.__version__,
+    )
+    return dict(msgspec.to_builtins(facts))
 
 
 # Chosen arbitrarily; more than any machine we know has.

@@ -22,12 +22,7 @@ from muster.fleet import kinds
 from muster.fleet.facts import Facts, told
 from muster.fleet.folds import fleet_folds
 from muster.fleet.record import open_revocation
-from muster.limits import (
-    COMPANY_MS,
-    CONFIRM_MS,
-    HELLO_BYTES_MAX,
-    INT_ABS_MAX,
-)
+from muster.limits import COMPANY_MS, CONFIRM_MS, HELLO_BYTES_MAX, INT_ABS_MAX
 from muster.log import canon
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId
 from muster.node import event as ev

@@ -99,16 +99,12 @@ class Replication:
             case wire.Offer():
                 self._on_offer(link, message, now_ms, wall_ms)
             case wire.Want():
-                session, stream = (
-                    self.sync.paths.by_link.get(link),
-                    StreamName.parse(message.stream),
-                )
+                session = self.sync.paths.by_link.get(link)
+                stream = StreamName.parse(message.stream)
                 own = session is not None and stream.machine == session.peer
                 # Who asks for entries of its own stream has fewer of them than we.
-                behind = (
-                    own and stream.scope == FLEET and message.start < self.store.log.size(stream)
-                )
-                if behind:
+                fewer = message.start < self.store.log.size(stream)
+                if own and stream.scope == FLEET and fewer:
                     self._tell(OwnWanted(stream.machine, stream))
                 self.sync.on_want(link, message, now_ms)
             case wire.Witnessed():
@@ -135,9 +131,8 @@ class Replication:
             self.forks.learn(raw.encode(), wall_ms)
         for head in offer.heads:
             stream = StreamName.parse(head.stream)
-            if stream.machine == self.membership.machine and head.size > self.store.log.size(
-                stream
-            ):
+            longer = head.size > self.store.log.size(stream)
+            if longer and stream.machine == self.membership.machine:
                 self._is_longer(stream, head.seal.encode())
         living = [h for h in offer.heads if not self._is_over(link, h)]
         offer = wire.Offer(living, whole=offer.whole)

@@ -26,15 +26,7 @@ from muster.node.tasks.drafts import write_each
 from muster.node.tasks.ownership import attempts_of, is_given
 from muster.store.store import Store
 from muster.task import evidence, kinds
-from muster.task.fold import (
-    LATE,
-    TASK,
-    AttemptFold,
-    DecisionFold,
-    EndingFold,
-    TaskFold,
-    TaskRow,
-)
+from muster.task.fold import LATE, TASK, AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import (
     AskPerson,
     BeatReply,
