@@ -15,6 +15,7 @@ from muster.message.fold import MESSAGE
 from muster.node import event as ev
 from muster.node.core import Core
 from muster.node.replica import forks as fork
+from muster.node.replica.forks import RolledBack
 
 MANY = 600
 
@@ -208,7 +209,7 @@ def test_where_the_word_of_a_revocation_is_cut_back_no_stream_ends_before_it_is_
     with studio.store.transaction(patient=True):
         studio.now = studio.clock.read(world.now())
         forks = studio.replication.forks
-        forks._say_again(forks._end(hubs, before, b"{}", WALL_MS))
+        forks._tell(RolledBack(forks._end(hubs, before, b"{}", WALL_MS)))
         studio.membership.changed()
     assert world["bad"].id not in studio.roster.revoked
     world.ms += 100

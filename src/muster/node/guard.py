@@ -51,8 +51,6 @@ class Mark(NamedTuple):
 
 
 class Guard:
-    """See the rules at the top of this file."""
-
     def __init__(  # noqa: PLR0917 - what it needs of the core
         self,
         store: Store,

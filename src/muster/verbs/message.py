@@ -18,7 +18,7 @@ from muster.log import canon
 from muster.log.fold import body_as
 from muster.log.stream import FLEET, Scope, StreamName, group_owner, is_group, scope_to
 from muster.message import kinds, state
-from muster.message.fold import MESSAGE_KEY, Message
+from muster.message.fold import MESSAGE_KEY, Message, message_of
 from muster.node.services import messages
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.presence import heard_ms_ago
@@ -298,7 +298,7 @@ def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
         speakers = Speakers(core)
         unread = core.part(Mailbox).unread(ask.agent)
         places = (p for p in unread if speakers.speaks(p.stream, p.seq))
-        oldest = [messages.at(core, place.stream, place.seq) for place in islice(places, limit)]
+        oldest = [message_of(core.log.entry_at(*place)) for place in islice(places, limit)]
         found, readings = oldest_fitting(oldest, room), []
         there = core.part(Mailbox).count(speakers, ask.agent)
         if there > len(found):

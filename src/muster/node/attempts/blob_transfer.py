@@ -104,7 +104,13 @@ def handed_on(core: "Core", owner: str, opened: kinds.TaskOpen) -> list[Source]:
         if phase in after:
             continue
         after[phase], found[phase] = [], {}
-        for row in _done(core, owner, opened.run, phase):
+        rows = core.tables.rows(
+            TASK, writer=owner, order=("changed_ms",), run=opened.run, phase=phase, state="done"
+        )
+        # A task for each match, and of a race the first that was done.
+        done = list({row.task: row for row in rows}.values())
+        first = body_or_none(core.log.entry(done[0].opened), kinds.TaskOpen) if done else None
+        for row in done[:1] if first is not None and first.template.get("race") else done:
             template = body_or_none(core.log.entry(row.opened), kinds.TaskOpen)
             after[phase] = _after(template)
             if template is None or template.template.get("by") != "human":
@@ -124,16 +130,6 @@ def handed_on(core: "Core", owner: str, opened: kinds.TaskOpen) -> list[Source]:
 def _after(opened: kinds.TaskOpen | None) -> list[str]:
     found = opened.template.get("after") if opened else None
     return [str(phase) for phase in found] if isinstance(found, list) else []
-
-
-def _done(core: "Core", owner: str, run: str, phase: str) -> list[TaskRow]:
-    """What counts of a phase: a task for each match, and of a race the first that was done."""
-    rows = core.tables.rows(
-        TASK, writer=owner, order=("changed_ms",), run=run, phase=phase, state="done"
-    )
-    done = list({row.task: row for row in rows}.values())
-    opened = body_or_none(core.log.entry(done[0].opened), kinds.TaskOpen) if done else None
-    return done[:1] if opened is not None and opened.template.get("race") else done
 
 
 def _names(entry: Entry, sha256: str) -> bool:

@@ -27,8 +27,6 @@ CONFLICTS_MAX: Final = 30
 
 
 class Promotions:
-    """See the rules at the top of this file."""
-
     def __init__(self, effects: AttemptTools, core: Core) -> None:
         self.effects, self.core = effects, core
         # How often the branch of a task did not move because somebody else moved it.

@@ -23,8 +23,6 @@ _OPEN_TYPES: Final = frozenset({Type.CALL, Type.REPLY, *STREAM_TYPES})
 
 
 class Frames(Part):
-    """See the rules at the top of this file."""
-
     name = "frames"
 
     def __init__(self, core: "Core") -> None:

@@ -101,8 +101,6 @@ class Served(Stream):
 
 
 class Streams:
-    """See the top of this file."""
-
     def __init__(
         self,
         core: "Core",

@@ -71,8 +71,6 @@ class FreshCertificates(ev.Effect, frozen=True):
 
 
 class OwnIncarnation(Part):
-    """See the rules at the top of this file."""
-
     name = "incarnation"
     effects = (FreshCertificates, ev.ReachedAt)
     vital = True

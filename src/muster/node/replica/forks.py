@@ -87,13 +87,10 @@ class Forks:
         self._tell = tell
         self._disputes: dict[StreamName, Dispute] = {}
         self._proofs: dict[StreamName, bytes] | None = None
-        self._now_ms = 0
+        # The time at which the newest messages came.
+        self.now_ms = 0
         # Streams of revoked machines that are still to be ended, in the order of their turns.
         self._to_bury: dict[StreamName, None] = {}
-
-    def at(self, now_ms: int) -> None:
-        """The time at which the next messages came."""
-        self._now_ms = now_ms
 
     def closed(self, link: int) -> None:
         for stream, dispute in list(self._disputes.items()):
@@ -123,14 +120,14 @@ class Forks:
         old = self._disputes.get(stream)
         if old is not None and self.sync.paths.by_link.get(old.link) is not None:
             return
-        now_ms = self._now_ms
+        now_ms = self.now_ms
         self._disputes[stream] = Dispute(link, Search(0, differ), now_ms, now_ms + DISPUTE_MS)
         self.counters["disputes"] += 1
         self._ask_next(stream)
 
     def _ask_next(self, stream: StreamName) -> None:
         dispute = self._disputes[stream]
-        dispute.asked_ms = self._now_ms
+        dispute.asked_ms = self.now_ms
         size = dispute.search.probe()
         if size is None:
             self.sync.say(dispute.link, wire.Prove(str(stream), dispute.search.equal))
@@ -139,7 +136,7 @@ class Forks:
 
     def retry(self, now_ms: int, wall_ms: int) -> None:
         """Ask again what may have been lost; give up what a peer never answers. Call at ticks."""
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._bury_some(wall_ms)
         for stream, dispute in list(self._disputes.items()):
             if now_ms >= dispute.until_ms or self.sync.paths.by_link.get(dispute.link) is None:
@@ -239,7 +236,7 @@ class Forks:
         self.counters["forks"] += 1
         lost = self._end(stream, proof.index, raw, wall_ms)
         self._proofs = None
-        self._say_again(lost)
+        self._tell(RolledBack(lost))
         self.membership.changed()
         self.sync.spread_fork(raw)
 
@@ -258,12 +255,8 @@ class Forks:
         for stream in self.store.log.streams():
             common = self.store.log.frozen_at(stream)
             if common is not None:
-                self._say_again(self._lasting_beyond(stream, common))
+                self._tell(RolledBack(self._lasting_beyond(stream, common)))
         self.membership.stale()
-
-    def _say_again(self, lost: list[Entry]) -> None:
-        if lost:
-            self._tell(RolledBack(lost))
 
     def _lasting_beyond(self, stream: StreamName, common: int) -> list[Entry]:
         """What is never forgotten of the entries after the end of a frozen stream."""
@@ -333,6 +326,6 @@ class Forks:
             stream = next(iter(self._to_bury))
             del self._to_bury[stream]
             room -= 1 + self._bury(stream, wall_ms, lost) // BURIED_ENTRIES_AS_STREAM
-        self._say_again(lost)
+        self._tell(RolledBack(lost))
         if not self._to_bury:
             self.membership.changed()

@@ -94,7 +94,7 @@ class Replication:
     def on_message(self, link: int, raw: bytes, now_ms: int, wall_ms: int) -> None:
         """One sync message. Raises: Refused (count it; cut the link when it happens too often)."""
         message = wire.decode(raw)
-        self.forks.at(now_ms)
+        self.forks.now_ms = now_ms
         match message:
             case wire.Offer():
                 self._on_offer(link, message, now_ms, wall_ms)
@@ -292,7 +292,7 @@ class Replication:
         """Entries of somebody's stream. Raises: Refused."""
         segment = segments.decode(raw)
         stream = segment.stream
-        self.forks.at(now_ms)
+        self.forks.now_ms = now_ms
         if not self.sync.may_hold(stream, self.membership.machine):
             raise Refused(f"a segment of {stream} came here, which may not hold it")
         if self.forks.is_ours(stream):

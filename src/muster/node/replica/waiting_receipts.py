@@ -75,9 +75,6 @@ class EarlyReceipts:
     def __init__(self) -> None:
         self._links: dict[int, deque[tuple[StreamName, bytes]]] = {}
 
-    def __len__(self) -> int:
-        return sum(map(len, self._links.values()))
-
     def keep(self, link: int, stream: StreamName, note: bytes) -> None:
         """Keep a note in mind, as far as there is place."""
         empty = deque[tuple[StreamName, bytes]](maxlen=EARLY_RECEIPTS_MAX)

@@ -33,8 +33,6 @@ class HadNoRoom(ev.Event, frozen=True):
 
 
 class Health(Part):
-    """See the top of this file."""
-
     name = "health"
 
     def __init__(self, core: "Core") -> None:

@@ -41,11 +41,6 @@ def find(core: "Core", text: str) -> Message:
     return found[0]
 
 
-def at(core: "Core", stream: StreamName, seq: int) -> Message:
-    """The message that is known to stand at this place."""
-    return message_of(core.log.entry_at(stream, seq))
-
-
 def newest_for(core: "Core", agent: str, before: Message | None, limit: int) -> list[Message]:
     """The newest messages for a reader, or the newest older than one; oldest first."""
     reader, found, speaks = me(core), [], Speakers(core).speaks
@@ -56,7 +51,7 @@ def newest_for(core: "Core", agent: str, before: Message | None, limit: int) -> 
     for row in rows:
         for_it = is_for(agent, row.recipients, row.stream, reader)
         if for_it and speaks(row.stream, row.seq):
-            found.append(at(core, row.stream, row.seq))
+            found.append(message_of(core.log.entry_at(row.stream, row.seq)))
             if len(found) == limit:
                 break
     return found[::-1]
@@ -75,7 +70,8 @@ def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) ->
         for row in core.tables.rows(MESSAGE, stream=stream, order=("-seq",), limit=limit)
         if speaks(stream, row.seq)
     ]
-    return [at(core, stream, seq) for _, _, stream, seq in sorted(places)[-limit:]]
+    newest = sorted(places)[-limit:]
+    return [message_of(core.log.entry_at(stream, seq)) for _, _, stream, seq in newest]
 
 
 def is_for(agent: str, to: str, stream: StreamName, machine: Peer) -> bool:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 
 class OperatorEnds(Part):
-    """See the rules at the top of this file."""
-
     name = "last-words"
 
     def __init__(self, core: "Core") -> None:

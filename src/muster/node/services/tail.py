@@ -26,8 +26,6 @@ class Arrival(Struct, frozen=True):
 
 
 class Tail(Part):
-    """See the top of this file."""
-
     name = "tail"
 
     def __init__(self, core: "Core") -> None:

@@ -53,8 +53,6 @@ class BroughtBack(ev.Event, frozen=True):
 
 
 class Branches(Part):
-    """See the rules at the top of this file."""
-
     name = "branches"
     effects = (BringBack,)
 

@@ -67,8 +67,6 @@ class Listing(NamedTuple, Generic[Work]):
 
 
 class Ownership(Part):
-    """See the rules at the top of this file."""
-
     name = "ownership"
 
     def __init__(self, core: "Core") -> None:

@@ -32,8 +32,6 @@ ADOPT_MS = 2_000
 
 
 class TaskService(Part):
-    """See the top of this file."""
-
     name = "work"
 
     def __init__(self, core: "Core") -> None:
