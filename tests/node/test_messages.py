@@ -256,9 +256,9 @@ def test_no_answer_shows_more_messages_than_a_page_and_it_is_said(world, monkeyp
     else:
         written(world["studio" if verb == "inbox" else "hub"], [f"m{n}" for n in range(9)])
     looked = list[bytes]()
-    said = thread.who
+    said = thread.shown
     for module in (message, thread):
-        monkeypatch.setattr(module, "who", lambda core, at: looked.append(at) or said(core, at))
+        monkeypatch.setattr(module, "shown", lambda core, at: looked.append(at) or said(core, at))
     answer = one.call(verb, {"limit": 5000, **({"name": "plans"} if verb == "threads" else {})})
     rows = answer["value"][0]["messages"] if verb == "threads" else answer["value"]
     assert len(rows) == 4
