@@ -205,11 +205,11 @@ def test_early_receipts_are_given_out_once_in_order_and_the_oldest_goes_first():
     for n in range(EARLY_RECEIPTS_MAX + 1):
         said.keep(7, one if n % 2 else other, str(n).encode())
     said.keep(8, one, b"x")
-    assert len(said) == EARLY_RECEIPTS_MAX + 1
+    assert sum(map(len, said._links.values())) == EARLY_RECEIPTS_MAX + 1
     found = said.of(one)
     assert found[0] == (7, b"1")
     assert found[-1] == (8, b"x")
     assert said.of(one) == []
     assert said.of(other)[0] == (7, b"2")
     said.closed(8)
-    assert len(said) == 0
+    assert not any(said._links.values())
