@@ -31,7 +31,7 @@ def told(at: One, of: One) -> dict:
 def test_each_machine_knows_what_its_peers_can(world):
     hub, studio = world["hub"], world["studio"]
     assert told(hub, studio)["features"] == sorted(FEATURES)
-    raw = hub.core.part(Lives).hello_bytes(studio.id, hub.core.part(Lives).word())
+    raw = hub.core.part(Lives).hello_bytes(studio.id, hub.core.part(Lives).word)
     assert len(raw) <= HELLO_BYTES_MAX - 100, "names that come later have room"
 
 

@@ -24,16 +24,6 @@ class Left(Struct, frozen=True):
     reason: str
 
 
-def left(core: Core, held: Held[TaskRow]) -> dict[tuple[int, int], Left]:
-    """For each epoch that ended without settling the task: when, and why its owner says."""
-    return {
-        row.epoch: Left(row.changed_ms, row.reason)
-        for row in rows(core, held)
-        # A row is queued with a reason only after its lease ended or its attempt failed.
-        if row.state == "queued" and row.reason
-    }
-
-
 def rows(core: Core, held: Held[TaskRow]) -> list[TaskRow]:
     """Every row that its owner's streams had of the task, oldest first in each of them.
 

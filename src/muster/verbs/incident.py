@@ -112,19 +112,16 @@ def forks(core: Core, call: Call, ask: Nothing) -> list[Fork]:
     looked = core.incidents.acknowledged(found, core.now.wall_ms)
     rows = []
     for fork, what in found.items():
-        beyond, proof = _proof(core, what) if fork in proved else (0, "")
+        beyond, proof = 0, ""
+        if fork in proved:
+            raw = core.replication.forks.proofs()[StreamName.parse(what.stream)]
+            held = core.tables.query("select held from stream where name = ?", (what.stream,))
+            beyond = max(0, int(str(held[0][0])) - what.common) if held else 0
+            proof = hashlib.sha256(raw).hexdigest()
         state: Literal["open", "closed"] = "closed" if fork in looked else "open"
         who, machine = looked.get(fork, Looked()), core.membership.name_of(what.stream[:64])
         rows.append(Fork(fork, what.stream, machine, what.common, beyond, proof, state, *who))
     return sorted(rows, key=lambda each: (each.state != "open", each.stream, each.common))
-
-
-def _proof(core: Core, what: kinds.Fork) -> tuple[int, str]:
-    """How many entries are kept as evidence, and the name of the proof."""
-    proof = core.replication.forks.proofs()[StreamName.parse(what.stream)]
-    held = core.tables.query("select held from stream where name = ?", (what.stream,))
-    beyond = max(0, int(str(held[0][0])) - what.common) if held else 0
-    return beyond, hashlib.sha256(proof).hexdigest()
 
 
 class Acknowledge(Request, frozen=True):

@@ -244,7 +244,13 @@ def _everybody(core: Core, verdicts: Iterable[Verdict]) -> list[Candidate]:
 
 def _decisions(core: Core, held: Held[TaskRow]) -> list[Decision]:
     """Each assignment of a task, with the candidates as they were, and why it came to nothing."""
-    found, left = [], past.left(core, held)
+    # A row is queued with a reason only after its lease ended or its attempt failed.
+    left = {
+        row.epoch: past.Left(row.changed_ms, row.reason)
+        for row in past.rows(core, held)
+        if row.state == "queued" and row.reason
+    }
+    found = []
     for entry in history(core, held):
         body = body_or_none(entry, kinds.TaskAssign)
         if body is None:

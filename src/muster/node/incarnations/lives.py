@@ -58,7 +58,8 @@ class Lives(Part):
         self.life = core.draw(16).hex()
         self._secret = core.draw(32)
         self._number = 0
-        self._plain = ""
+        # What we say of ourselves with each link; always the same, so that it spreads once.
+        self.word = self._sign(NOBODY, 0)
         # Of each machine the newest words, by life.
         self._words: OrderedDict[MachineId, OrderedDict[str, tuple[Life, bytes]]] = OrderedDict()
         # The number of the newest word of each life, of more lives than words are kept of.
@@ -75,12 +76,6 @@ class Lives(Part):
     def beside(self) -> str | None:
         """Another life of our own key that lives now."""
         return next(iter(self._beside), None)
-
-    def word(self) -> str:
-        """What we say of ourselves with each link; always the same, so that it spreads once."""
-        if not self._plain:
-            self._plain = self._sign(NOBODY, 0)
-        return self._plain
 
     def _sign(self, beside: str, number: int) -> str:
         we = (self.core.membership.identity, self.core.membership.fleet, self.life)

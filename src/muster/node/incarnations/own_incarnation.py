@@ -174,7 +174,7 @@ class OwnIncarnation(Part):
             core.do(ev.Cut(event.link, "this machine is not in the fleet"))
             return
         lives = core.part(Lives)
-        for word in (lives.word(), *lives.known()):
+        for word in (lives.word, *lives.known()):
             core.send(event.link, Type.HELLO, 0, lives.hello_bytes(event.peer, word))
         core.sync.open(event.link, MachineId(event.peer), now, event.through)
         core.tell(ev.MachineHere(event.peer))

@@ -42,7 +42,8 @@ class Tail(Part):
         number = self.core.log.admissions
         if number != self.number:
             self.number = number
-            self._tell(None)
+            for tell in self.followers:
+                tell(None)
 
     def _gone(self, event: ev.MachineGone) -> None:
         # Where its process began anew its old links count no more, and a new one is here.
@@ -50,10 +51,6 @@ class Tail(Part):
             self._link("link.down", event.machine)
 
     def _link(self, kind: str, machine: str) -> None:
-        if self.followers:
-            name = self.core.membership.name_of(machine)
-            self._tell(Arrival(kind, "", name, self.core.now.wall_ms))
-
-    def _tell(self, news: Arrival | None) -> None:
+        name = self.core.membership.name_of(machine)
         for tell in self.followers:
-            tell(news)
+            tell(Arrival(kind, "", name, self.core.now.wall_ms))

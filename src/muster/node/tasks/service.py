@@ -46,13 +46,10 @@ class TaskService(Part):
         core.on(Settled, self._settled)
         core.on(ReadBack, self._read_back)
         core.on(ev.NewIncarnation, lambda _event: self.start())
-        core.on(ev.DoubtOver, self._doubt_over)
+        core.on(ev.DoubtOver, lambda _event: self.start(0))
 
-    def start(self) -> None:
-        self._adopt_at = self.core.now.boot_ms + ADOPT_MS
-
-    def _doubt_over(self, _event: ev.DoubtOver) -> None:
-        self._adopt_at = self.core.now.boot_ms
+    def start(self, after_ms: int = ADOPT_MS) -> None:
+        self._adopt_at = self.core.now.boot_ms + after_ms
 
     def _on_open(self, stream: StreamName, _entry: Entry) -> None:
         """Work of an earlier incarnation of ours comes back, perhaps long after our start."""
