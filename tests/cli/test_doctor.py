@@ -115,7 +115,7 @@ def test_doctor_begins_with_what_is_wrong_with_a_machines_past(tmp_path, monkeyp
         def ask(self, verb: str, _args: Any) -> Any:
             return said if verb == "status" else []
 
-    monkeypatch.setattr(doctor, "_system", lambda *_: iter(()))
+    monkeypatch.setattr(doctor, "_agents", lambda *_: iter(()))
     monkeypatch.setattr(doctor, "_of_home", lambda *_: iter(()))
     (tmp_path / "seed").write_bytes(b"x")
     context: Any = Said()
