@@ -29,7 +29,7 @@ from muster.fleet.document import document_id
 from muster.fleet.grant import ANYTHING, Grant, agent_key, sign_give
 from muster.fleet.machine import Operator
 from muster.fleet.record import sign_revocation
-from muster.fleet.statement import open_statement, sign_statement
+from muster.fleet.statement import check_order, open_statement, sign_statement
 from muster.log.stream import MachineId
 
 BOB = Operator(b"bob".ljust(32))
@@ -337,25 +337,19 @@ def test_a_good_order_by_a_key_without_a_grant_is_denied():
             until_ms=UNTIL,
         )
         statement = open_statement(raw, FLEET_ID)
+        check_order(
+            statement,
+            verb="run",
+            object="project",
+            machine=MachineId(BUILD.machine),
+            args=[1],
+            now_ms=NOW,
+        )
         if who is ALICE:
-            assert roster.allow(
-                statement,
-                verb="run",
-                object="project",
-                machine=MachineId(BUILD.machine),
-                args=[1],
-                now_ms=NOW,
-            )
+            assert roster.permit(statement, NOW)
             continue
         with pytest.raises(Denied, match="no grant allows it"):
-            roster.allow(
-                statement,
-                verb="run",
-                object="project",
-                machine=BUILD.machine,
-                args=[1],
-                now_ms=NOW,
-            )
+            roster.permit(statement, NOW)
 
 
 SECRET = bytes(range(32))

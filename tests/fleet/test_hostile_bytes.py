@@ -101,7 +101,7 @@ DECODERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "join": (lambda raw: open_join(raw, FLEET_ID), sign_join(LAPTOP, INVITE, "laptop")),
     "renew": (
         _renew,
-        sign_renew(LAPTOP, ROSTER.named("laptop"), nonce=NONCE, issued_ms=NOW),
+        sign_renew(LAPTOP, ROSTER.find("laptop"), nonce=NONCE, issued_ms=NOW),
     ),
     "answer": (
         lambda raw: open_answer(raw, STUDIO, FLEET_ID),

@@ -154,7 +154,7 @@ def test_an_invited_machine_becomes_a_member_with_everything_it_needs():
     assert welcome.hub == STUDIO_RECORD
     assert [each.operator for each in welcome.operators] == [ALICE.key]
     assert welcome.answer.address == ADDRESS
-    assert hub.world.roster.named("phone") == welcome.record
+    assert hub.world.roster.find("phone") == welcome.record
     assert hub.world.skipped == []
 
 
@@ -231,7 +231,7 @@ def test_the_name_of_a_revoked_machine_is_free_for_another_key():
     token = b"x" * 16
     hub.world.write(STUDIO, kinds.INVITE_OPEN, open_invite(token, "laptop", (), NOW))
     hub.join(sign_join(PHONE, INVITE._replace(token=token), "laptop"))
-    assert hub.world.roster.named("laptop").machine == PHONE.machine
+    assert hub.world.roster.find("laptop").machine == PHONE.machine
 
 
 @proves("fleet.invite-once")
@@ -333,7 +333,7 @@ def test_a_machine_that_exchanged_a_sub_key_gets_a_record_of_the_next_serial():
         hub.renew(request, NOW + limits.KEYS_CHANGED_MS_MIN - 1)
     assert hub.world.rows == before
     hub.renew(request, NOW + limits.KEYS_CHANGED_MS_MIN)
-    newest = hub.world.roster.named("phone")
+    newest = hub.world.roster.find("phone")
     assert (newest.serial, newest.keys["git"], newest.roles) == (2, "ab" * 32, ("mobile",))
     with pytest.raises(Conflict, match="the newest is 2"):
         hub.renew(request)
@@ -342,7 +342,7 @@ def test_a_machine_that_exchanged_a_sub_key_gets_a_record_of_the_next_serial():
 @proves("fleet.renewal", "fleet.tombstone")
 def test_a_revoked_machine_renews_nothing():
     hub = Hub()
-    request = sign_renew(LAPTOP, hub.world.roster.named("laptop"), nonce=NONCE, issued_ms=NOW)
+    request = sign_renew(LAPTOP, hub.world.roster.find("laptop"), nonce=NONCE, issued_ms=NOW)
     revoke = kinds.MachineRevoke(revocation=revocation(LAPTOP))
     hub.world.write(STUDIO, kinds.MACHINE_REVOKE, revoke)
     before = dict(hub.world.rows)
@@ -354,7 +354,7 @@ def test_a_revoked_machine_renews_nothing():
 @proves("fleet.renewal")
 def test_a_renewal_signed_by_another_machine_is_refused():
     hub = Hub()
-    good = sign_renew(LAPTOP, hub.world.roster.named("laptop"), nonce=NONCE, issued_ms=NOW)
+    good = sign_renew(LAPTOP, hub.world.roster.find("laptop"), nonce=NONCE, issued_ms=NOW)
     message = good.rsplit(b"\n", 2)[0]
     forged = message + b"\n" + BUILD.root.sign(message).hex().encode() + b"\n"
     with pytest.raises(Forged):
@@ -368,14 +368,14 @@ def test_a_renewal_signed_by_another_machine_is_refused():
 def test_a_renewal_under_another_name_is_refused_and_changes_nothing():
     """A member may not take a name by renewing: neither a free one nor another machine's."""
     hub = Hub()
-    known = hub.world.roster.named("laptop")
+    known = hub.world.roster.find("laptop")
     before = dict(hub.world.rows)
     for name in ("tablet", "build"):
         renamed = msgspec.structs.replace(known, name=name)
         with pytest.raises(Forged, match="another machine or name"):
             hub.renew(sign_renew(LAPTOP, renamed, nonce=NONCE, issued_ms=NOW))
     assert hub.world.rows == before
-    assert hub.world.roster.named("laptop") == known
+    assert hub.world.roster.find("laptop") == known
 
 
 @proves("fleet.renewal", "fleet.names")
@@ -384,7 +384,7 @@ def test_a_renewal_that_binds_another_root_key_enrols_nobody():
     from muster.fleet.join import _RENEW
 
     hub = Hub()
-    known = hub.world.roster.named("laptop")
+    known = hub.world.roster.find("laptop")
     before = dict(hub.world.rows)
     friend = Identity(b"a friend".ljust(32))
     request = RenewRequest(

@@ -49,14 +49,14 @@ def test_the_roster_finds_machines_by_id_and_name():
     assert set(roster.machines) == {STUDIO.machine, BUILD.machine, LAPTOP.machine}
     assert (
         roster.machine(BUILD.machine)
-        == roster.named("build")
+        == roster.find("build")
         == roster.find("build")
         == BUILD_RECORD
     )
     assert roster.find(BUILD.machine) == BUILD_RECORD
     assert roster.hubs() == (STUDIO_RECORD,)
     with pytest.raises(NotFound, match="the fleet has: build, laptop, studio"):
-        roster.named("nas")
+        roster.find("nas")
     with pytest.raises(NotFound):
         roster.machine(STRANGER.machine)
 
@@ -135,9 +135,9 @@ def test_of_two_records_the_higher_serial_counts_whoever_passes_it_on():
     world = small_fleet()
     newer = record(LAPTOP, "laptop", serial=2, roles=("workstation",))
     world.write(BUILD, kinds.MACHINE_RECORD, kinds.MachineRecorded(record=newer.raw.decode()))
-    assert world.roster.named("laptop").serial == 2
+    assert world.roster.find("laptop").serial == 2
     world.enrol(LAPTOP_RECORD)
-    assert world.roster.named("laptop").serial == 2
+    assert world.roster.find("laptop").serial == 2
     world.write(
         BUILD, kinds.MACHINE_RECORD, kinds.MachineRecorded(record=LAPTOP_RECORD.raw.decode())
     )
@@ -149,7 +149,7 @@ def test_two_live_machines_of_one_name_are_an_error_and_not_a_guess():
     world = small_fleet()
     world.enrol(record(STRANGER, "laptop"))
     with pytest.raises(Conflict, match="More than one machine is named laptop"):
-        world.roster.named("laptop")
+        world.roster.find("laptop")
 
 
 @proves("fleet.tombstone")
@@ -163,7 +163,7 @@ def test_a_revoked_machine_is_gone_for_ever_and_its_old_seals_stay_verifiable():
     with pytest.raises(Denied, match="laptop is revoked"):
         roster.machine(LAPTOP.machine)
     with pytest.raises(Denied):
-        roster.named("laptop")
+        roster.find("laptop")
     with pytest.raises(Denied):
         roster.find(LAPTOP.machine)
 

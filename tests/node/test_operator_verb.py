@@ -136,18 +136,18 @@ def hears(world: Cores, name: str, address: str = "127.0.0.1:2") -> None:
 def test_a_role_is_given_by_a_record_over_the_same_keys_and_all_know_it(world):
     hub = world["hub"]
     hears(world, "studio")
-    before = hub.core.roster.named("studio")
+    before = hub.core.roster.find("studio")
     args = {"name": "studio", "roles": "hub,workstation"}
     world["studio"].effects.clear()
     assert kind(hub.order("role", "studio", args)) == "ok"
     world.pass_ms(1_000)
-    after = world["studio"].core.roster.named("studio")
+    after = world["studio"].core.roster.find("studio")
     assert (after.keys, after.serial) == (before.keys, before.serial + 1)
     assert set(after.roles) == {"hub", "workstation"}
     assert [e for e in world["studio"].effects if isinstance(e, FreshCertificates)]
     again = hub.order("role", "studio", args)
     assert again["value"]["fresh"] is False
-    assert hub.core.roster.named("studio").serial == after.serial
+    assert hub.core.roster.find("studio").serial == after.serial
 
 
 @proves("fleet.role-given")
@@ -175,7 +175,7 @@ def test_with_a_role_a_machine_says_where_it_is_reached_but_not_where_another_on
     assert kind(hub.order("role", "studio", there)) == "Refused"
     wrong = {"name": "hub", "roles": "hub", "address": "nowhere"}
     assert kind(hub.order("role", "hub", wrong)) == "Malformed"
-    assert hub.core.roster.named("studio").serial == 1
+    assert hub.core.roster.find("studio").serial == 1
     here = {"name": "hub", "roles": "hub,workstation", "address": "127.0.0.1:9"}
     assert kind(hub.order("role", "hub", here)) == "ok"
     assert ev.ReachedAt("127.0.0.1:9") in hub.effects

@@ -9,7 +9,6 @@ Rule 4: a machine outside a stream's scope never holds it; in doubt it does not.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from muster.errors import Conflict, Denied, Forged, NotFound
 from muster.fleet.device import Device
@@ -18,7 +17,7 @@ from muster.fleet.grant import Given, Grant, decide, effective, gives
 from muster.fleet.name import short
 from muster.fleet.operator_end import Ended, acknowledged, took
 from muster.fleet.record import Binding, MachineRecord, OperatorRecord, Revocation
-from muster.fleet.statement import Statement, check_order
+from muster.fleet.statement import Statement
 from muster.log.stream import (
     FLEET,
     FleetId,
@@ -69,24 +68,20 @@ class Roster:
             )
         raise NotFound(f"No machine {short(machine)} is in this fleet.")
 
-    def named(self, name: str) -> MachineRecord:
-        """The live machine of this name."""
-        found = [each for each in self.machines.values() if each.name == name]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            ids = ", ".join(sorted(short(each.machine) for each in found))
-            raise Conflict(f"More than one machine is named {name} ({ids}): revoke one of them.")
-        if any(each.name == name for m, each in self.known.items() if m in self.revoked):
-            raise Denied(f"Machine {name} is revoked: its key counts no more.")
-        names = ", ".join(sorted(each.name for each in self.machines.values())) or "none"
-        raise NotFound(f"No machine is named {name[:64]!r}; the fleet has: {names}.")
-
     def find(self, text: str) -> MachineRecord:
         """The live machine that a person means by a name or a full id."""
         if MachineId(text) in self.known:
             return self.machine(text)
-        return self.named(text)
+        found = [each for each in self.machines.values() if each.name == text]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(sorted(short(each.machine) for each in found))
+            raise Conflict(f"More than one machine is named {text} ({ids}): revoke one of them.")
+        if any(each.name == text for m, each in self.known.items() if m in self.revoked):
+            raise Denied(f"Machine {text} is revoked: its key counts no more.")
+        names = ", ".join(sorted(each.name for each in self.machines.values())) or "none"
+        raise NotFound(f"No machine is named {text[:64]!r}; the fleet has: {names}.")
 
     def hubs(self) -> tuple[MachineRecord, ...]:
         """The live machines with the role `hub`, in the order of their ids."""
@@ -219,23 +214,6 @@ class Roster:
         if device is None:
             return name
         return f"{name}.{self._name_of(device.terms.machine)}"
-
-    def allow(
-        self,
-        statement: Statement,
-        *,
-        verb: str,
-        object: str,
-        machine: MachineId,
-        args: Any,
-        now_ms: int,
-    ) -> str:
-        """The grant by which `machine` obeys an opened statement; raises Denied or Forged.
-
-        The caller still has to take the nonce, in the transaction of the effect.
-        """
-        check_order(statement, verb=verb, object=object, machine=machine, args=args, now_ms=now_ms)
-        return self.permit(statement, now_ms)
 
     def check_give(self, statement: Statement, grant: Grant) -> None:
         """Raises Denied unless the signer of this opened statement may give this grant.

@@ -102,17 +102,16 @@ class Folding:
                         key = (stream, *row[1 : table.width])
                         puts.append((table, key, row if row is change else None))
                 except Skip as skip:
-                    self._skip(bound, stream, entry, skip.reason)
+                    reason = skip.reason
                 except (Refused, *MISTAKES) as mistake:
-                    self._skip(bound, stream, entry, f"mistake-{type(mistake).__name__.lower()}")
+                    reason = f"mistake-{type(mistake).__name__.lower()}"
                 else:
                     for number, (table, key, kept) in enumerate(puts):
                         self._written[table.name] = table
                         table.put(key, kept, at, number)
-
-    def _skip(self, bound: _Bound, stream: int, entry: Entry, reason: str) -> None:
-        row = pack(stream, entry.header.seq)
-        self._skipped.append((row, bound.fold.name, reason[:REASON_CHARS_MAX]))
+                    continue
+                row_number = pack(stream, entry.header.seq)
+                self._skipped.append((row_number, bound.fold.name, reason[:REASON_CHARS_MAX]))
 
     def cut_back(self, stream: int, size: int, last: int, number: int) -> None:
         """Undo the entries from `size` on, which are those admitted after `last`.

@@ -42,7 +42,15 @@ def collisions(spec: Spec, before: Mapping[str, frozenset[str]], repo: str) -> I
             continue
         told.add((y, x))
         meeting = list(before)[(both & -both).bit_length() - 1]
-        yield _found(spec, one, other, meeting, repo)
+        phase, elsewhere = spec.phases[x], spec.phases[y].deliverables[other[1]]
+        key = "deliver" if isinstance(phase.deliver, str) else f"deliver[{one[1]}]"
+        what = f"is delivered to by {y}, too ({shown(elsewhere)}), and {meeting} comes after both: "
+        if repo:
+            what += "git must merge them, which fails where they differ"
+        else:
+            what += "its folder can hold only one"
+        way = "deliver to another path, or let one phase come after the other"
+        yield Finding(x, key, f"{what}; {way}", bool(repo))
 
 
 def _pairs(spec: Spec) -> Iterator[tuple[Place, Place]]:
@@ -64,18 +72,3 @@ def _pairs(spec: Spec) -> Iterator[tuple[Place, Place]]:
             makers.setdefault(key, []).append(here)
             for folder in folders:
                 below.setdefault(folder, []).append(here)
-
-
-def _found(spec: Spec, one: Place, other: Place, meeting: str, repo: str) -> Finding:
-    name, number = one
-    phase, elsewhere = spec.phases[name], spec.phases[other[0]].deliverables[other[1]]
-    key = "deliver" if isinstance(phase.deliver, str) else f"deliver[{number}]"
-    what = (
-        f"is delivered to by {other[0]}, too ({shown(elsewhere)}), and {meeting} comes after both"
-    )
-    if repo:
-        why = "git must merge them, which fails where they differ"
-    else:
-        why = "its folder can hold only one"
-    sentence = f"{what}: {why}; deliver to another path, or let one phase come after the other"
-    return Finding(name, key, sentence, bool(repo))

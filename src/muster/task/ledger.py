@@ -132,9 +132,6 @@ class Ledger:
         task.moving_ms = 0
         self.alarms.set("attempt/" + task.body.task, self._must_end_ms(task))
         self.held.setdefault(task.machine, set()).add(task.body.task)
-        self.renew(task, now)
-
-    def renew(self, task: Live, now: Now) -> None:
         self.alarms.set("lease/" + task.body.task, now.boot_ms + self.lease_ms)
 
     def _must_end_ms(self, task: Live) -> int:
@@ -149,7 +146,9 @@ class Ledger:
         self.alarms.set("attempt/" + task.body.task, self._must_end_ms(task))
 
     def heard(self, task: Live, progress: str, now: Now) -> None:
-        """The worker named it in a beat; moving things is not the agent's time."""
+        """The worker named it in a beat: the lease begins anew. Moving is not the agent's time."""
+        if task.stage == "running":
+            self.alarms.set("lease/" + task.body.task, now.boot_ms + self.lease_ms)
         if progress in MOVING:
             moved = task.moving_ms + now.boot_ms - task.heard_ms
             task.moving_ms = min(moved, limits.ATTEMPT_MOVING_MS_MAX)

@@ -150,8 +150,6 @@ class Owner:
         for lease in holds:
             task = self._ledger.tasks.get(lease.task)
             if task is not None and self._ledger.is_holder(task, machine, lease.epoch):
-                if task.stage == "running":
-                    self._ledger.renew(task, now)
                 task.session = session
                 self._ledger.heard(task, lease.progress, now)
                 held.append((lease.task, lease.epoch))
@@ -245,7 +243,8 @@ class Owner:
             raise Conflict(f"task {name[:8]} is {task.stage or task.state}: it cannot be retried")
         self._ledger.alarms.clear("retry/" + name)
         # Whoever says "now" has mended something, or wants to see what happens.
-        self._ledger.reputation.absolve_all()
+        for machine in self._ledger.reputation.known():
+            self._ledger.reputation.absolve(machine)
         task.avoid = frozenset()
         self._ledger.queue.remove(name)
         self._ledger.enqueue(task)

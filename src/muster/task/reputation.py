@@ -52,7 +52,7 @@ class Reputation:
         if len(self._faults) > limits.FAULTS_MAX:
             del self._faults[next(iter(self._faults))]
         lasts_ms = min(limits.FAULT_MS_MIN << min(times - 1, 16), limits.FAULT_MS_MAX)
-        self._alarms.set(_alarm(machine, part), now.boot_ms + lasts_ms)
+        self._alarms.set(f"fault/{machine}/{part}", now.boot_ms + lasts_ms)
         self._judge_again(machine)
         if times == 1:
             self._say(MachineFault(machine, part, reason))
@@ -63,15 +63,10 @@ class Reputation:
         found = [part for part in known if parts is None or part in parts]
         for part in found:
             del self._faults[machine, part]
-            self._alarms.clear(_alarm(machine, part))
+            self._alarms.clear(f"fault/{machine}/{part}")
             self._say(MachineMended(machine, part))
         if found:
             self._judge_again(machine)
-
-    def absolve_all(self) -> None:
-        """A person says that everything is to be tried now."""
-        for machine in self.known():
-            self.absolve(machine)
 
     def lift(self, name: str) -> None:
         """The alarm of this machine and part rang: it is asked like everybody, not forgotten."""
@@ -101,7 +96,3 @@ class Reputation:
         known = self._queue.machines.get(machine)
         if known is not None:
             self._queue.machine_up(self.as_known(known))
-
-
-def _alarm(machine: str, part: str) -> str:
-    return f"fault/{machine}/{part}"

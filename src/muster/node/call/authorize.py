@@ -14,7 +14,7 @@ from muster.errors import Conflict, Denied, MusterError, Refused
 from muster.fleet import kinds
 from muster.fleet.capability import Capability, check_capability, read_token
 from muster.fleet.folds import ORDER
-from muster.fleet.statement import open_statement
+from muster.fleet.statement import check_order, open_statement
 from muster.limits import DENIALS_PER_MINUTE_MAX
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET
@@ -72,7 +72,8 @@ class Authorizer(Part):
         try:
             what: dict[str, Any] = {"verb": verb, "object": object, "args": args}
             here, now_ms = core.machine, core.now.wall_ms
-            grant = core.roster.allow(statement, **what, machine=here, now_ms=now_ms)
+            check_order(statement, **what, machine=here, now_ms=now_ms)
+            grant = core.roster.permit(statement, now_ms)
         except Refused as error:
             self.deny(statement.operator, verb, object, error, raw)
             raise
