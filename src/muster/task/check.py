@@ -317,10 +317,16 @@ class _Check:
         inputs, phases = self.spec.inputs or {}, self.spec.phases
         if word.startswith("inputs-"):
             given = word.removeprefix("inputs-")
-            return "" if given in inputs else _hint(("inputs", nearest(given, inputs)))
-        if value in PHASE_VALUES:
-            return _hint((nearest(source, phases), value))
-        return _hint((source, nearest(value, PHASE_VALUES))) if source in phases else ""
+            if given in inputs:
+                return ""
+            near = ("inputs", nearest(given, inputs))
+        elif value in PHASE_VALUES:
+            near = (nearest(source, phases), value)
+        elif source in phases:
+            near = (source, nearest(value, PHASE_VALUES))
+        else:
+            return ""
+        return f"; did you mean ${variable(*near)}?" if all(near) else "; its name is misspelt"
 
     def _order(self, name: str, phase: Phase) -> Iterator[Problem]:
         if phase.by_human:
@@ -341,10 +347,6 @@ class _Check:
         why = ", ".join(best.reasons)
         key = "needs" if f"phases.{name}.needs" in self.document.places else "agent"
         yield self._at(name, key, f"fits no machine; the nearest is {machine}: {why}")
-
-
-def _hint(near: tuple[str, str]) -> str:
-    return f"; did you mean ${variable(*near)}?" if all(near) else "; its name is misspelt"
 
 
 _NOT_BY_HUMAN = (

@@ -33,13 +33,6 @@ def glean(tree: Node, type_: type) -> tuple[Any, Places, list[Problem]]:
     return plain, reader.places, reader.problems[: limits.SPEC_PROBLEMS_MAX]
 
 
-def place(places: Places, path: str) -> tuple[int, int]:
-    """Where `path` is written, or the nearest key above it."""
-    while path and path not in places:
-        path = path[: max(path.rfind("."), path.rfind("["), 0)]
-    return places.get(path, (1, 1))
-
-
 _type_info: Callable[[Any], inspect.Type] = cache(inspect.type_info)
 
 

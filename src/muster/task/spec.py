@@ -215,8 +215,10 @@ class Document(NamedTuple):
 
     def problem(self, path: str, sentence: str, *, warning: bool = False) -> Problem:
         """A problem at `path`, or at the nearest place above it that the text has."""
-        line, column = decode.place(self.places, path)
-        return Problem(line, column, path, sentence, warning)
+        near = path
+        while near and near not in self.places:
+            near = near[: max(near.rfind("."), near.rfind("["), 0)]
+        return Problem(*self.places.get(near, (1, 1)), path, sentence, warning)
 
 
 def listed(value: str | list[str] | None) -> tuple[str, ...]:
