@@ -201,7 +201,7 @@ def test_of_a_keepers_memberships_so_many_bytes_make_the_roster_and_the_newest_c
     send(target, MEMBER, member)
     send(target, OTHER, keeper)
     groups = target.core.roster.groups
-    assert dict(groups[scope_group(LAPTOP.machine, "plans")][STUDIO.machine].cuts) == cuts
+    assert groups[scope_group(LAPTOP.machine, "plans")][STUDIO.machine] == cuts
     kept = {scope for scope in groups if group_owner(scope) == member.identity.machine}
     assert kept == {scope_group(member.identity.machine, f"t{n}") for n in (8, 7, 6)}
 
