@@ -67,6 +67,14 @@ def best(links: Mapping[int, Link], machine: str, *, direct: bool) -> int | None
     return next((n for n in reversed(found) if found[n].heard_ms >= heard_ms), None)
 
 
+def channels(me: str, peer: str) -> Iterator[int]:
+    """The numbers of the conversations that we begin: of two machines one takes the odd ones.
+
+    Else both begin one under the same number, and a stream of one would meet a stream of the other.
+    """
+    return itertools.count(1 if me < peer else 2, 2)
+
+
 class _Channel(Struct, forbid_unknown_fields=True):
     channel: int
 

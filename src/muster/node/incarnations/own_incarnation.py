@@ -9,7 +9,6 @@ Rule 3: a revoked machine's links are cut in the step that learns of it, and no 
 any more; they are ended from then on (replica/forks.py, rule 5).
 """
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +29,7 @@ from muster.node.counter import DECLARED
 from muster.node.host.clock import Told
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.lives import Lives
-from muster.node.link import Link, sentence
+from muster.node.link import Link, channels, sentence
 from muster.node.part import Part
 from muster.node.replica.forks import Regressed
 from muster.node.replica.replication import Contradicted
@@ -167,9 +166,7 @@ class OwnIncarnation(Part):
         link = core.links[event.link] = Link(*place, now, through=event.through)
         if not event.peer:
             return
-        # Of two machines one takes the odd numbers: else both begin a conversation under the same
-        # one, and a stream of one would meet a stream of the other.
-        link.numbers = itertools.count(1 if core.machine < event.peer else 2, 2)
+        link.numbers = channels(core.machine, event.peer)
         if event.peer in core.roster.revoked or event.peer not in core.roster.machines:
             core.do(ev.Cut(event.link, "this machine is not in the fleet"))
             return
