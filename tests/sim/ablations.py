@@ -42,9 +42,15 @@ def _leaves_early(self: machines.Machine, effects: list[ev.Effect]) -> None:
     self.perform(effects)
 
 
-def _stops(*_: Any) -> None:
+def _stops(self: Any, *given: Any) -> None:
     """A fold that meets an entry it cannot use goes no further."""
-    raise Broken("an entry cannot be folded")
+    before = len(self._skipped)
+    _fold_all(self, *given)
+    if len(self._skipped) > before:
+        raise Broken("an entry cannot be folded")
+
+
+_fold_all = Folding.apply
 
 
 def _believes_any_opening(_self: Any, _stream: Any, opening: Any) -> set[Any]:
@@ -73,7 +79,7 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
         (forks.Forks, "proofs", lambda _self: {}),
     ),
     "orders-last": ((republish.Republisher, "publish", lambda *_: None),),
-    "poison-is-skipped": ((Folding, "_skip", _stops),),
+    "poison-is-skipped": ((Folding, "apply", _stops),),
     "mistakes-are-seen": ((clone.CloneDetector, "_note", _believes_any_opening),),
     "step-waits-for-room": ((Store, "_wait_for_room", _waits_for_nothing),),
     "witness-persists": ((machines.Machine, "lost", _leaves_early),),
