@@ -4,9 +4,12 @@ import ast
 import importlib
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from bench import append, audit
 
 from muster.verbs.table import VERBS
 from tests.promise import proves
@@ -199,3 +202,16 @@ def test_the_import_contracts_are_kept():
 def test_every_figure_can_be_measured(path: Path) -> None:
     """What only people start is broken for weeks before somebody sees it."""
     importlib.import_module(f"bench.{path.stem}")
+
+
+@proves("tidy.bench-is-alive")
+@pytest.mark.parametrize(
+    "once",
+    [
+        lambda: audit.seconds_per_million(200, 10),
+        lambda: append._rates(("raw", "append", "folded"), 1),
+    ],
+    ids=["audit", "append"],
+)
+def test_what_needs_no_daemon_is_measured(once: Callable[[], Any]) -> None:
+    assert once()
