@@ -95,6 +95,9 @@ def test_one_lookup_learns_few_runs_and_those_after_it_the_rest(database, monkey
     monkeypatch.setattr("muster.store.entry_index.RUNS_PER_LOOKUP", 2)
     ids = [entry_id(number) for number in range(RUNS * RUN)]
     directory = filled(database, ids)
+    assert len(directory._known) == RUNS, "what it wrote itself it need not learn"
+    # As after a start.
+    directory.load()
     for learned in (2, 4, 6, 6):
         assert next(rows(directory, ids[0])) == pack(1, 0)
         assert len(directory._known) == learned
