@@ -14,6 +14,7 @@ from tests.requirements import PROMISES
 ROOT = Path(__file__).parent.parent
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ADRS = sorted((ROOT / "docs" / "adr").glob("*.md"))
+CODE = ("src", "tests", "bench", "tools", "verify", "demo")
 ADR_SECTIONS = ["Status", "Context", "Decision", "Options", "Consequences"]
 # A page, as printed: what is longer is no longer read.
 ARCHITECTURE_LINES_MAX = 90
@@ -108,6 +109,20 @@ def test_every_document_and_decision_that_the_source_names_is_there():
         missing += [n for n in named if not (ROOT / n).exists()]
         cited = re.findall(r"\bADR[- ](\d+)\b", text)
         missing += [f"{source.name}: ADR {n}" for n in cited if int(n) not in decisions]
+    assert missing == []
+
+
+@proves("tidy.docs-links-resolve")
+def test_every_file_of_code_that_a_page_or_the_source_names_is_there():
+    """A decision speaks of the files of its day."""
+    code = [f"/{p.relative_to(ROOT)}" for top in CODE for p in (ROOT / top).rglob("*.py")]
+    pages = [p for p in DOCS if p not in ADRS and p.name != "CHANGELOG.md"]
+    missing = [
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in (*pages, *sorted((ROOT / "src").rglob("*.py")))
+        for name in re.findall(r"\w[\w/.]*\.py\b", _text(page))
+        if not any(each.endswith(f"/{name}") for each in code)
+    ]
     assert missing == []
 
 

@@ -177,7 +177,8 @@ class Mailbox(Part):
             while self._look(agent):
                 yield
         finally:
-            self._asking = +(self._asking - Counter([agent]))
+            # Nobody who asks no more is kept in it.
+            self._asking -= Counter([agent])
 
     def _look(self, agent: str) -> bool:
         """Whether there is more to look at."""
