@@ -732,7 +732,7 @@ PROMISES: Final[dict[str, str]] = {
     "tidy.docs-architecture-is-a-page": "The architecture fits on a page and names every layer.",
     "tidy.docs-one-word-for-one-thing": "The glossary explains each word once, and each is used in the code.",
     "tidy.docs-decisions-are-whole": "Every decision says status, context, options and consequences, and names sources that exist.",
-    "tidy.docs-links-resolve": "Every link in the documents, and every document the source names, leads to something.",
+    "tidy.docs-links-resolve": "Every link in the documents, every document that the source names and every file of code that either names leads to something.",
     "tidy.docs-name-every-area": "The README names every area of promises.",
     "tidy.docs-name-every-verb": "The README names every verb for people, and no verb or option that is not there.",
     "tidy.layers-hold": "Imports point down and the mind does no input or output.",
