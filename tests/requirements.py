@@ -11,6 +11,7 @@ PROMISES: Final[dict[str, str]] = {
     # --- log
     "log.sync-bounded": "What a peer claims, asks and vouches for costs a bounded amount of memory and work, and goes with its link.",
     "log.sync-total": "Senseless sizes and messages over links that are gone change nothing.",
+    "log.sync-greets": "Whoever says its greeting again never heard ours, and hears it then; two of them do not answer each other without end.",
     "log.sync-cut-back": "A stream that was cut back is offered anew at its end.",
     "log.sync-gossip": "What came from one peer is offered to the others and not sent back.",
     "log.sync-tells-writers": "When a link comes up, the writer at its other end is told what is known of its own streams.",

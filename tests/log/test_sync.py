@@ -255,6 +255,23 @@ def test_the_writer_is_told_what_is_known_of_its_own_streams_with_the_last_word(
     assert [(h.stream, h.size) for h in last.heads] == [(str(THEIRS), 7)]
 
 
+@proves("log.sync-greets")
+def test_a_greeting_that_is_said_again_is_answered_with_ours_and_not_at_once_again(talk):
+    """Where ours was lost the other side waited for it for ever, and a doubt with it."""
+
+    def greets() -> int:
+        talk.offer(1, [], whole=True)
+        return sum(isinstance(each, wire.Offer) and each.whole for each in talk.said())
+
+    talk.held.sizes[STREAM] = 3
+    talk.greet()
+    assert greets() == 0
+    talk.now += RETRY_MS
+    assert [greets(), greets()] == [1, 0]
+    talk.now += RETRY_MS
+    assert greets() == 1
+
+
 @proves("log.sync-gossip")
 def test_what_came_from_a_writer_is_offered_to_others_and_not_sent_back(talk):
     talk.play("""

@@ -285,6 +285,10 @@ class Sync:
             session.fresh.discard(link)
             session.greeted = True
             self._pump_session(session, now_ms)
+        elif offer.whole and now_ms - session.refreshed_ms >= RETRY_MS:
+            # Said again, for it never heard ours.
+            session.refreshed_ms = now_ms
+            self._offer_all(session, session.link)
         return to_check
 
     def on_want(self, link: int, want: wire.Want, now_ms: int) -> None:
