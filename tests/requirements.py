@@ -655,6 +655,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.audit": "`muster audit` verifies the own log beside the daemon, and exports what proves itself.",
     "cli.messages": "A message sent from the command line arrives, and its sender sees how far it came.",
     "cli.on-others": "--on lets another machine, all machines or those with a label answer, by the operator's order.",
+    "cli.ids-anywhere": "Wherever a task or a run is asked, the beginning of its id, RUN/PHASE (with [INSTANCE] where there are several), the name of a spec for its newest run, a run for its only task and a task for its run are understood; where several are meant, they are named.",
     "cli.run-follows": "`muster run` follows a run to its end; its exit code is 0 only when the run is done.",
     "cli.down": "`muster down` returns when the daemon is gone, and the next `up` goes on in the same incarnation.",
     "cli.up-says-why": "An `up` that cannot begin says why, also with --detach, and leaves nothing running.",

@@ -64,7 +64,7 @@ def test_times_are_said_as_people_say_them():
     assert text.ago(now - 5_100) == "5 s ago"
     assert text.ago(now + 3_700_000) == "in 1 h 1 min"
     assert [text.span(n) for n in (5, 59_000, 61_000, 90_000_000, 2 * 86_400_000)] == [
-        "5 ms", "59 s", "1 min", "25 h 0 min", "2 days",
+        "5 ms", "59 s", "1 min 1 s", "25 h 0 min", "2 days",
     ]  # fmt: skip
     assert text.ago(None) == ""
 
@@ -130,7 +130,7 @@ def test_a_tool_a_question_and_a_decision_are_said_in_words():
 
 @proves("cli.people-read-running")
 def test_a_task_that_a_machine_holds_is_running_to_people_and_json_keeps_the_words_of_the_log():
-    task = {"task": "ab" * 16, "state": "leased", "phase": "one", "instance": "", "machine": "hub",
+    task = {"task": "ab" * 16, "state": "leased", "run": "", "phase": "one", "instance": "", "machine": "hub",
             "agent": "shell", "changed_ms": 1, "summary": "", "reason": ""}  # fmt: skip
     shown = show.text("tasks", [task])
     assert "running" in shown

@@ -128,7 +128,7 @@ def span(ms: int) -> str:
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 3600:
-        return f"{seconds // 60} min"
+        return f"{seconds // 60} min {seconds % 60} s"
     if seconds < 2 * 86_400:
         return f"{seconds // 3600} h {seconds % 3600 // 60} min"
     return f"{seconds // 86_400} days"

@@ -21,7 +21,7 @@ from muster.verbs.find import Meant, OfTask, find_task, whose
 
 
 class Cancel(Request, frozen=True):
-    what: Annotated[str, pos("task or run id", kind="task")]
+    what: Annotated[str, pos("task or run: its id, RUN/PHASE, or the name of a spec", kind="task")]
     reason: Annotated[str, opt("why, for the log", empty=True)] = ""
 
 
@@ -55,13 +55,13 @@ def cancel(core: Core, call: Call, ask: Cancel) -> Cancelled:
     One of ours, or one whose owner cannot be asked.
 
         muster cancel 1ae7 --reason 'wrong branch'
+        muster cancel nightly/test    # a task of the newest run of that spec
     """
     what, reason = ask.what, ask.reason or f"{call.actor} cancelled it"
-    found = [r for r in core.part(RunService).runs if r.startswith(what)]
-    if len(found) == 1 and len(what) >= 4:
-        core.part(RunService).cancel(found[0], reason)
-        return Cancelled(run=found[0])
     known = whose(core, what)
+    if known.id in core.part(RunService).runs:
+        core.part(RunService).cancel(known.id, reason)
+        return Cancelled(run=known.id)
     if known.machine != core.machine and not known.there and known.open:
         return _leave_word(core, call, ask, known)
     if known.what == "run":

@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from muster.cli.show import listed
-from muster.cli.show.task import claimed, outcome, phase
-from muster.cli.text import Files, clean, now_ms, paint, short, span, state, table
+from muster.cli.show.task import claimed, outcome, phase, took
+from muster.cli.text import Files, clean, paint, short, state, table
 from muster.node.verb import Column
 
 _RUNS: Final = (
@@ -54,16 +54,6 @@ def graph(run: Any) -> str:
     lines.append(table(columns, rows, ""))
     lines += claimed(run)
     return "\n".join(line for line in lines if line)
-
-
-def took(each: Any) -> str:
-    """From when a task was opened to its end; of one that runs, since it was given away."""
-    opened, changed = each.get("opened_ms"), each.get("changed_ms")
-    if each["state"] in ("queued", "waiting") or not opened or not changed:
-        return ""
-    if each["state"] == "leased":
-        return span(max(0, now_ms() - changed))
-    return span(max(0, changed - opened))
 
 
 def run(value: Any, _files: Files) -> str:

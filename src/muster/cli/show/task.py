@@ -3,17 +3,33 @@
 from typing import Any, Final
 
 from muster.cli.show import listed
-from muster.cli.text import Files, block, clean, clock, paint, pairs, short, state, table
+from muster.cli.text import (
+    Files,
+    block,
+    clean,
+    clock,
+    now_ms,
+    paint,
+    pairs,
+    short,
+    span,
+    state,
+    table,
+)
 from muster.node.verb import Column
 
 _TASKS: Final = (
-    Column("task", form="id"), Column("state", form="state"), Column("phase"), Column("machine"),
-    Column("agent"), Column("changed_ms", "changed", "ago"), Column("summary", width=60),
+    Column("task", form="id"), Column("run", form="id"), Column("phase"),
+    Column("state", form="state"), Column("machine"), Column("agent"), Column("took"),
+    Column("changed_ms", "changed", "ago"), Column("summary", width=60),
 )  # fmt: skip
 
 
 def tasks(value: Any, _files: Files) -> str:
-    rows = ({**each, "phase": phase(each), "summary": outcome(each)} for each in value)
+    rows = (
+        {**each, "phase": phase(each), "took": took(each), "summary": outcome(each)}
+        for each in value
+    )
     return listed(_TASKS, rows, "No task is open; `muster tasks --all` shows settled ones.")
 
 
@@ -21,6 +37,16 @@ def outcome(each: Any) -> str:
     """What came of a task: where it went wrong the reason, else what its agent said."""
     said, reason = str(each.get("summary") or ""), str(each.get("reason") or "")
     return (said or reason) if each["state"] == "done" else (reason or said)
+
+
+def took(each: Any) -> str:
+    """From when a task was opened to its end; of one that runs, since it was given away."""
+    opened, changed = each.get("opened_ms"), each.get("changed_ms")
+    if each["state"] in ("queued", "waiting") or not opened or not changed:
+        return ""
+    if each["state"] == "leased":
+        return span(max(0, now_ms() - changed))
+    return span(max(0, changed - opened))
 
 
 def phase(each: Any) -> str:

@@ -1,0 +1,91 @@
+"""Which task or run a person means by what was typed."""
+
+from typing import Any
+
+import pytest
+from tests.node.cores import Cores, One
+from tests.node.test_runs import SLOW, end, hand_in, know
+from tests.promise import proves
+
+RACE = """\
+muster: 1
+name: race
+phases:
+  build: {agent: shell, do: "true", check: "true", race: 2}
+"""
+
+
+@pytest.fixture
+def hub() -> One:
+    world = Cores("hub")
+    know(world["hub"])
+    return world["hub"]
+
+
+def asked(machine: One, verb: str, task: str) -> Any:
+    return machine.call(verb, {"task": task})
+
+
+def phase_of(machine: One, text: str) -> str:
+    return str(asked(machine, "why", text)["value"]["task"]["phase"])
+
+
+@proves("cli.ids-anywhere")
+def test_a_phase_of_a_run_is_a_task_by_the_runs_id_or_by_its_name(hub):
+    run = hand_in(hub, SLOW)
+    end(hub)
+    for text in (f"{run}/second", f"{run[:6]}/second", "chain/second"):
+        assert phase_of(hub, text) == "second"
+    assert asked(hub, "result", "chain/first")["value"]["state"] == "done"
+    hub.world.pass_ms(100)
+    newer = hand_in(hub, SLOW + "# again\n")
+    assert asked(hub, "why", "chain/first")["value"]["task"]["run"] == newer
+    assert hub.call("runs", {"run": "chain"})["value"]["run"] == newer
+
+
+@proves("cli.ids-anywhere")
+def test_a_run_of_one_task_is_that_task_and_of_several_the_choices_are_said(hub):
+    run = hand_in(hub, SLOW)
+    assert phase_of(hub, run[:8]) == "first"
+    end(hub)
+    error = asked(hub, "why", run[:8])["error"]
+    assert error["kind"] == "Refused"
+    assert f"{run[:12]}/first, {run[:12]}/second" in error["text"]
+
+
+@proves("cli.ids-anywhere")
+def test_an_instance_is_named_in_brackets(hub):
+    run = hand_in(hub, RACE, name="race")
+    error = asked(hub, "why", "race/build")["error"]["text"]
+    assert f"{run[:12]}/build[1], {run[:12]}/build[2]" in error
+    assert asked(hub, "why", "race/build[2]")["value"]["task"]["instance"] == "2"
+
+
+@proves("cli.ids-anywhere")
+@pytest.mark.parametrize("text", ["chain/third", "chain/first[9]", "chain/a/b", "nope/first"])
+def test_a_place_that_a_run_does_not_have_is_not_found(hub, text):
+    hand_in(hub, SLOW)
+    for verb, key in (("why", "task"), ("runs", "run")):
+        assert hub.call(verb, {key: text})["error"]["kind"] == "NotFound"
+
+
+@proves("cli.ids-anywhere")
+def test_a_task_is_understood_where_a_run_is_asked(hub):
+    run = hand_in(hub, SLOW)
+    task = asked(hub, "why", run)["value"]["task"]["task"]
+    assert hub.call("runs", {"run": task[:8]})["value"]["run"] == run
+    assert hub.call("runs", {"run": "chain/first"})["value"]["run"] == run
+
+
+@proves("cli.ids-anywhere")
+def test_a_run_is_cancelled_by_its_name_and_a_phase_by_its_place(hub):
+    run = hand_in(hub, SLOW)
+    done = hub.order("cancel", "chain/first", {"what": "chain/first"})
+    assert done["value"]["task"] == asked(hub, "why", "chain/first")["value"]["task"]["task"]
+    hub.world.pass_ms(100)
+    again = hand_in(hub, SLOW + "# again\n")
+    assert again != run
+    assert hub.order("cancel", "chain", {"what": "chain"})["value"] == {
+        "run": again,
+        "cancelled": True,
+    }
