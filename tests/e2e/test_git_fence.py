@@ -72,8 +72,8 @@ class Hub:
     def owner(self, what: str, name: str) -> str | None:
         return OWNER
 
-    def writes(self, peer: str) -> bool:
-        return peer in self.writers
+    def bars(self, peer: str) -> str | None:
+        return None if peer in self.writers else "no `push` was granted"
 
     # --- the daemon ---
 
@@ -389,7 +389,7 @@ def test_branches_are_neither_forced_nor_deleted(hub, laptop, studio):
         (laptop, f"HEAD:{BRANCH}", "owner of run"),
         (laptop, "HEAD:refs/tags/v1", "may be pushed"),
         (laptop, "HEAD:refs/muster/fence/t1", None),
-        (studio, "HEAD:refs/heads/new", "attempt's ref"),
+        (studio, "HEAD:refs/heads/new", "no `push` was granted"),
     ]
     for machine, refspec, reason in cases:
         with pytest.raises(AssertionError, match=reason):

@@ -35,8 +35,8 @@ class World:
     def owner(self, what: str, name: str) -> str | None:
         return {("task", "t1"): OWNER, ("run", "r1"): OWNER}.get((what, name))
 
-    def writes(self, peer: str) -> bool:
-        return peer == LAPTOP
+    def bars(self, peer: str) -> str | None:
+        return None if peer == LAPTOP else "no `push` was granted"
 
 
 ATTEMPT = "refs/muster/attempt/t1/2-7"

@@ -66,7 +66,8 @@ def test_a_repository_is_added_with_its_branches_and_guard(tmp_path, source):
     sh(source, "branch", "side")
     sh(source, "branch", "muster/old/phase")
     added = wait(repository.add(tmp_path / "repos", "main", str(source)))
-    assert set(refs(added.path)) == {"refs/heads/main", "refs/heads/side"}
+    here = {"refs/heads/main", "refs/heads/side"}
+    assert set(refs(added.path)) == here | {ref.replace("heads", "follow/heads") for ref in here}
     assert repository.guarded(added.path)
     assert added.left_out == ("muster/old/phase",)
     assert repository.listing(tmp_path / "repos") == {"main": added.path}

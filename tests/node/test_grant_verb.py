@@ -61,8 +61,6 @@ def given(world: Cores, to: str, verb: str, object: str = "*", days: int = 1) ->
         ("shell@laptop", "run", "*", "capability"),
         ("laptop", "run", "*", "a machine has none"),
         ("role:mobile", "send", "*", "a machine has none"),
-        ("laptop", "push", "main", "no object"),
-        (BOB.key, "push", "*", "for machines and roles"),
         (BOB.key, "status", "x", "no object"),
         (BOB.key, "*", "main", "nothing in common"),
         (BOB.key, "logs", "*", "inside the command"),
@@ -93,7 +91,7 @@ def test_a_grant_without_effect_that_somebody_signed_all_the_same_is_not_written
     hub, laptop = world["hub"], world["laptop"].id
     for to, verb, object in (
         (agent_key("shell", laptop), "run", "*"), (laptop, "run", "*"), ("mobile", "run", "*"),
-        (laptop, "push", "main"), (BOB.key, "doubt.end", "*"), (world.operator.key, "run", "*"),
+        (laptop, "cancel", "main"), (BOB.key, "doubt.end", "*"), (world.operator.key, "run", "*"),
     ):  # fmt: skip
         assert kind(given(world, to, verb, object)) == "Refused", (to, verb)
     assert kind(given(world, BOB.key, "run", days=-1)) == "Refused"

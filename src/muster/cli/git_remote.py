@@ -2,6 +2,7 @@
 
 Rule 1: nothing of git's protocol is understood here; bytes go through, both ways, with credit.
 Rule 2: nothing heavy is imported; git starts this for every fetch.
+Rule 3: a person's push is an order, signed here with the person's key.
 
     git fetch muster::hub/site
         └─ git-remote-muster <remote> hub/site
@@ -15,10 +16,13 @@ docs/spec/git.md holds the call.
 import io
 import os
 import sys
+from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
+from muster.channel.ipc_client import Client
 from muster.cli import call, pipe
-from muster.errors import Malformed, MusterError, NotFound, Unreachable
+from muster.errors import Broken, Denied, Malformed, MusterError, NotFound, Unreachable
 from muster.printable import visible
 
 _SERVICES: Final = ("git-upload-pack", "git-receive-pack")
@@ -63,18 +67,57 @@ def connect(machine: str, repo: str, service: str) -> int:
     args = {"machine": machine, "repo": repo, "service": service}
     path = call.socket_path()
     try:
-        client = call.begin(path, "git.connect", args)
+        client = _ordered(path, machine, repo) if service == "git-receive-pack" else None
+        client = client or _accepted(path, "git.connect", args)
     except NotFound as error:
         told = f"{error}, or set MUSTER_HOME to the home of a machine that is there"
         raise Unreachable(told) from error
     with client:
-        call.last(call.answers(client, path, "git.connect"))
         # An empty line tells git that from here on the bytes are the service's own.
         os.write(1, b"\n")
         said = pipe.carry(client, 0, 1).removeprefix("muster: ")
     if said:
         print(visible(f"muster: {said}"), file=sys.stderr)
     return 1 if said else 0
+
+
+def _accepted(path: str, verb: str, args: call.Args, **fields: str) -> Client:
+    """The link over which a verb was called, once the far side took the call."""
+    with ExitStack() as stack:
+        client = stack.enter_context(call.begin(path, verb, args, **fields))
+        call.last(call.answers(client, path, verb))
+        stack.pop_all()
+    return client
+
+
+def _ordered(path: str, machine: str, repo: str) -> Client | None:
+    """The stream of a push that a person orders; None where only this machine may push.
+
+    The daemon's own git, and an agent in its attempt, push as their machine: what they may is no
+    matter of whose key lies here. A person whose key may not push is judged as the machine, too.
+    """
+    environ = os.environ
+    if environ.get("MUSTER_PUSHES") == "machine" or "MUSTER_CAPABILITY" in environ:
+        return None
+    if "MUSTER_SOCK" in environ and not environ.get("MUSTER_HOME"):
+        # Whose daemon that is, and so which key goes with it, is not known.
+        return None
+    from muster.node.host.home import Home  # noqa: PLC0415 - only a push signs
+
+    home = Home()
+    if not (home.has_seed("operator.seed") or home.has_seed("device.seed")):
+        return None
+    from muster.cli import sign  # noqa: PLC0415 - as above
+    from muster.verbs.table import VERBS  # noqa: PLC0415 - as above
+
+    args = {"repo": repo}
+    to = sign.target(partial(call.ask, path), VERBS["push"], args, machine)
+    order = {"on": to.machine, "statement": sign.sign("push", args, to, repo)}
+    try:
+        return _accepted(path, "push", args, **order)
+    except (Denied, Broken):
+        # Broken: it runs an older version, which knows machines only.
+        return None
 
 
 if __name__ == "__main__":

@@ -127,6 +127,8 @@ def environment(
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_LITERAL_PATHSPECS": "1",
+        # What is pushed is the machine's word, and no person's: see cli/git_remote.py.
+        "MUSTER_PUSHES": "machine",
         **(extra or {}),
     }
     return env | ({"GIT_CEILING_DIRECTORIES": str(within.resolve().parent)} if within else {})

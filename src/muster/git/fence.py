@@ -4,7 +4,8 @@ Rule 1: a worker pushes its own attempt, `refs/muster/attempt/<task>/<k>-<n>`, a
 Rule 2: `<k>-<n>` is the epoch of its lease. Only the current epoch counts, and it only rises.
 Rule 3: the owner of a task moves its fence `refs/muster/fence/<task>`; the owner of a run moves its
         branches `refs/heads/muster/<run>/<phase>`. Nobody else does.
-Rule 4: whatever is not allowed here is refused, and so is whatever cannot be decided.
+Rule 4: other branches are people's: who was granted `push` moves them, and only forward.
+Rule 5: whatever is not allowed here is refused, and so is whatever cannot be decided.
 
 An epoch (k, n) is the owner's incarnation counter and its own counter in it. The owner writes a
 new epoch into the fence *before* it hands out the lease, so a worker that slept, was cut off or
@@ -80,8 +81,8 @@ class PushPolicy(Protocol):
     def owner(self, what: Literal["task", "run"], name: str) -> str | None:
         """The machine that owns a task or a run."""
 
-    def writes(self, peer: str) -> bool:
-        """Whether an operator granted this machine the repository's ordinary branches."""
+    def bars(self, peer: str) -> str | None:
+        """Why this machine or key may not move ordinary branches; None where it was granted."""
 
 
 def attempt_ref(task: str, epoch: Epoch) -> str:
@@ -136,7 +137,8 @@ def may_push(peer: str, update: Update, policy: PushPolicy) -> str | None:
             return f"only the owner of run {found[1]} moves its branches"
         return None
     if _HEAD.fullmatch(update.ref) and ".." not in update.ref:
-        return None if policy.writes(peer) else f"{_shown(update.ref)} is not an attempt's ref"
+        reason = policy.bars(peer)
+        return f"{_shown(update.ref)} is a person's branch: {reason}" if reason else None
     return f"{_shown(update.ref)} is not a ref that may be pushed"
 
 

@@ -24,8 +24,13 @@ from typing import Final, NamedTuple
 from muster import limits
 from muster.errors import Broken, Conflict, NotFound, Refused, unable
 from muster.git import command as git
+from muster.git import origin as origins
 from muster.git import removal, source
 from muster.git.fence import BRANCH_PREFIX, repository_name
+from muster.git.origin import Origin
+
+FOLLOWED: Final = "refs/follow/heads/"
+"""The branches of the origin as they were when it was last fetched; see follow.py."""
 
 # Unfinished repositories start like this; a name never starts with a dot.
 _UNFINISHED: Final = ".new-"
@@ -49,6 +54,8 @@ _CONFIG: Final = f"""\
 \tauto = 0
 [fetch]
 \trecurseSubmodules = false
+[transfer]
+\thideRefs = refs/follow
 """
 
 _PRE_RECEIVE: Final = """\
@@ -74,6 +81,7 @@ class Added(NamedTuple):
     path: Path
     branch: str
     left_out: tuple[str, ...]
+    follows: bool
 
 
 def find(repos: Path, name: str) -> Path:
@@ -90,10 +98,14 @@ def listing(repos: Path) -> dict[str, Path]:
     return {path.stem: path for path in found if not path.name.startswith(".")}
 
 
-async def add(repos: Path, name: str, origin: str) -> Added:
+async def add(
+    repos: Path, name: str, place: str, follow: bool | None = None, now_ms: int = 0
+) -> Added:
     """Make a repository from a local checkout, a bundle or an address.
 
-    On return it is complete, with its hooks; on an error nothing of it is there.
+    It follows that from then on, a bundle only where `follow` says so: nobody expects anything of
+    a copy that was made once. On return it is complete, with its hooks; on an error nothing of it
+    is there.
     """
     git.check_version()
     target = repos / f"{repository_name(name)}.git"
@@ -102,14 +114,16 @@ async def add(repos: Path, name: str, origin: str) -> Added:
     unfinished = _begin(repos)
     try:
         with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=repos) as scratch:
-            found = await source.look(origin, Path(scratch))
+            found = await source.look(place, Path(scratch))
             await _fill(unfinished, found)
+            follows = not found.bundle if follow is None else follow
+            origins.write(unfinished, Origin(found.origin, follows, found.branch, now_ms))
         with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=repos) as scratch:
             await _check_gitmodules(unfinished, Path(scratch))
         _finish(unfinished, target)
     finally:
         await removal.remove(unfinished)
-    return Added(name, target, found.branch, found.left_out)
+    return Added(name, target, found.branch, found.left_out, follows)
 
 
 def _begin(repos: Path) -> Path:
@@ -135,6 +149,7 @@ async def _fill(path: Path, found: source.Source) -> None:
     # A source may be a clone of another hub's repository; its runs are not ours. A branch whose
     # name is the beginning of ours would keep every phase from getting its branch.
     refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+    refspecs.append(f"+refs/heads/*:{FOLLOWED}*")
     refspecs += [f"^{BRANCH_PREFIX}*", f"^{BRANCH_PREFIX.rstrip('/')}"]
     # Twenty thousand branches are one file that is synced, instead of as many.
     fetch = ["-c", "core.fsync=committed,-reference", "fetch", "-q", "--no-tags"]
@@ -171,6 +186,12 @@ async def _check_gitmodules(path: Path, scratch: Path) -> None:
             f"The source's .gitmodules is not safe to clone ({git.reason(checked.err)}); "
             "mend it and commit that first."
         )
+
+
+async def default_branch(path: Path) -> str:
+    """The branch that runs start from, whether or not anything is on it."""
+    named = await git.run_async(["symbolic-ref", "--short", "HEAD"], path)
+    return named.text
 
 
 async def head(path: Path) -> str:

@@ -17,6 +17,7 @@ from muster.git import checkout, untrusted_files
 from muster.git import command as git
 from muster.git.checkout import Refs
 from muster.git.fence import BRANCH_PREFIX, HEADS_PREFIX
+from muster.git.origin import check_address
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*(?:://|::)|[^/:]{2,}:")
 _BUNDLES: Final = (b"# v2 git bundle\n", b"# v3 git bundle\n")
@@ -37,6 +38,12 @@ class Source(NamedTuple):
     """The full names of the branches that are taken."""
     left_out: tuple[str, ...]
     """The branches that cannot be taken, or are other runs' results."""
+    origin: str
+    """The address, or the whole path of a folder or a bundle."""
+    bundle: bool
+    """Whether it is a file."""
+    tips: Mapping[bytes, str]
+    """Every branch and tag that is taken, with its object."""
 
 
 async def look(text: str, scratch: Path) -> Source:
@@ -45,6 +52,7 @@ async def look(text: str, scratch: Path) -> Source:
     Raises NotFound, Malformed or Refused for what cannot be taken, Unreachable without the source.
     """
     folder, address = await asyncio.to_thread(_place, text)
+    origin = address if folder is None else str(folder)
     if folder is not None:
         known = await asyncio.to_thread(checkout.view, folder, scratch / "view")
         address = str(scratch / "view")
@@ -72,13 +80,16 @@ async def look(text: str, scratch: Path) -> Source:
     branch = _default(known, taken)
     told = [_short(ref) for ref in sorted(left_out)[:_NAMES_MAX]]
     more = [f"{len(left_out) - _NAMES_MAX} more"] if len(left_out) > _NAMES_MAX else []
-    return Source(address, branch, frozenset(taken), (*told, *more))
+    tips = {ref: id for ref, id in known.tips.items() if ref not in left_out}
+    named = (address, branch, frozenset(taken), (*told, *more))
+    return Source(*named, origin, folder is None and address.startswith("/"), tips)
 
 
 def _place(text: str) -> tuple[Path | None, str]:
     """The folder where it is one of this machine, else what git is given."""
     if text.startswith("-") or not text.isprintable() or not text:
         raise Malformed(f"{git.clean(text)!r} is neither a folder nor an address.")
+    check_address(text)
     text = text.removeprefix("file://") if text.startswith("file:///") else text
     if _URL.match(text):
         return None, text

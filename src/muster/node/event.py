@@ -148,6 +148,8 @@ class Perform(Effect, frozen=True):
     peer: str
     # The Request of its handler.
     ask: Any = None
+    # Whose key ordered it; "" where nobody's did.
+    operator: str = ""
 
 
 class Stray(Effect, frozen=True):

@@ -9,6 +9,6 @@ NOUNS: Final = (
     "setup", "enrolment", "role", "revoke", "grant", "operator", "device",
     "daemon", "status", "machine", "link", "doctor", "target",
     "run", "plan", "spec", "task", "control", "question", "journal", "fetch", "blob", "submission",
-    "beat", "message", "thread", "audit", "tail", "incident", "doubt", "repo", "completion",
+    "beat", "message", "thread", "audit", "tail", "incident", "doubt", "repo", "git", "completion",
 )  # fmt: skip
 """The modules that declare verbs, in the order of the help page."""

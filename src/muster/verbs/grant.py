@@ -26,7 +26,7 @@ from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
 from muster.verbs.table import VERBS
 
 # What a machine may over its own link, and what the object of such a grant is.
-MACHINE_VERBS: Final[Mapping[str, str]] = {"push": "", "repo": "repository"}
+MACHINE_VERBS: Final[Mapping[str, str]] = {"push": "repo", "repo": "repository"}
 # Only an operator does these, whatever was granted: a grant of them would mean nothing.
 OPERATORS_ONLY: Final = frozenset(
     {GIVE, TAKE, *(v.name for v in VERBS.values() if v.operators_only)}

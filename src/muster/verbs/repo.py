@@ -1,38 +1,26 @@
-"""Verbs about repositories, and the streams git goes through."""
+"""Verbs about repositories: what the fleet keeps, and what of it follows an origin."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
-from muster.errors import Denied, Malformed, MusterError, NotFound, Unreachable
-from muster.git import repository
-from muster.git import serve as remote
-from muster.git.fence import Epoch, Update, may_push_all, repository_name
-from muster.limits import GIT_PUSH_REFS_MAX
-from muster.node.attempts import blob_transfer as holder
-from muster.node.counter import DECLARED
+from muster.errors import Malformed, MusterError
+from muster.git import origin, repository
+from muster.git.fence import repository_name
+from muster.node.host import clock
 from muster.node.incarnations.own_incarnation import FactsChanged
-from muster.node.tasks.ownership import Ownership, attempts_of
-from muster.node.tasks.push_policy import OwnerPushPolicy
-from muster.task.fold import TASK
 from muster.verbs.declaration import (
-    Call,
-    Core,
     Daemon,
     Nothing,
     Perform,
     Request,
-    Stream,
-    data,
+    opt,
     pos,
     verb,
 )
 
-DECLARED[__name__] = {"push-refused": "A push to a repository here was refused by the fence."}
-
-_SETTLED: Final = re.compile(r"muster/[A-Za-z0-9_-]{1,128}/[a-z0-9_-]{1,128}")
 _ADD: Final = ("add",)
 
 
@@ -43,6 +31,12 @@ class Action(Request, frozen=True):
         str,
         pos("a folder or an address to take it from", kind="place", actions=_ADD, needed=_ADD),
     ] = ""
+    follow: Annotated[
+        bool, opt("take over what changes there (this is so, but for a bundle)", actions=_ADD)
+    ] = False
+    no_follow: Annotated[bool, opt("never look there again", actions=_ADD)] = msgspec.field(
+        default=False, name="no-follow"
+    )
 
 
 class Added(Struct, frozen=True):
@@ -52,6 +46,8 @@ class Added(Struct, frozen=True):
     head: str
     branch: str
     left_out: list[str] | UnsetType = UNSET
+    origin: str | UnsetType = UNSET
+    follows: bool | UnsetType = UNSET
 
 
 class Kept(Struct, frozen=True):
@@ -68,9 +64,10 @@ class Kept(Struct, frozen=True):
 async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]:
     """Add or list the fleet's repositories.
 
-    One that is added is kept on the machine that acts.
+    One that is added is kept on the machine that acts, and follows where it came from.
 
         muster repo add main ~/src/project
+        muster repo add site https://example.org/site.git --no-follow
         muster repo list
     """
     if ask.action == "list":
@@ -78,9 +75,18 @@ async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]
     if not ask.name or not ask.path:
         raise Malformed("`repo add` needs a name and a path: muster repo add main ~/src/project")
     name = repository_name(ask.name)
-    made = await repository.add(daemon.effects.repos, name, ask.path)
+    if ask.follow and ask.no_follow:
+        raise Malformed("--follow and --no-follow say the opposite: give one of them, or none")
+    follow = (not ask.no_follow) if ask.follow or ask.no_follow else None
+    now_ms = clock.read().wall_ms
+    made = await repository.add(daemon.effects.repos, name, ask.path, follow, now_ms)
     daemon.post(FactsChanged(await daemon.effects.facts()))
-    return Added(made.name, await _head(made.path), made.branch, list(made.left_out) or UNSET)
+    kept = origin.read(made.path)
+    left_out = list(made.left_out) or UNSET
+    return Added(
+        made.name, await _head(made.path), made.branch, left_out,
+        kept.address if kept else UNSET, kept.follows if kept else UNSET,
+    )  # fmt: skip
 
 
 @verb("repo.list", auth="local", runs="async")
@@ -117,104 +123,58 @@ async def _head(path: Path) -> str:
         return ""
 
 
-class Wanted(Request, frozen=True, forbid_unknown_fields=False):
-    machine: Annotated[str, data()]
-    repo: Annotated[str, data()]
-    service: Annotated[remote.Service, data()]
+class Named(Request, frozen=True, forbid_unknown_fields=False):
+    name: Annotated[str, pos("its name in the fleet")]
 
 
-@verb("git.connect", auth="local", runs="stream")
-async def connect(daemon: Daemon, call: Perform, stream: Stream, ask: Wanted) -> None:
-    """A stream for git, to a repository of ours or, through a link, to another machine's."""
-    core = daemon.core
-    record = core.roster.find(ask.machine)
-    if record.machine == core.machine:
-        await _serve(daemon, stream, ask, core.machine)
-        return
-    link = core.link_to(record.machine)
-    if link is None:
-        raise Unreachable(f"{record.name} is away: there is no link to it; try again later")
-    await daemon.streams.pass_on(stream, link, "git.serve", call.args)
+class Origin(Struct, frozen=True):
+    """Where a repository was taken from ("": that is not known), and whether it follows that.
+
+    `keeper` is the machine that has it, `branch` its default branch.
+    """
+
+    name: str
+    keeper: str
+    branch: str
+    head: str
+    origin: str
+    follows: bool
+    synced_ms: int
+    error: str
+    unlike: list[str]
 
 
-@verb("git.serve", auth="peer", runs="stream")
-async def serve(daemon: Daemon, call: Perform, stream: Stream, ask: Wanted) -> None:
-    """A repository of ours, to a machine whose link proved who it is."""
-    await _serve(daemon, stream, ask, call.peer)
+@verb("repo.about", auth="peer", runs="async")
+async def about(daemon: Daemon, call: Perform, ask: Named) -> Origin:
+    """A repository of ours, to another machine: where it is from, and how it stands."""
+    path = repository.find(daemon.effects.repos, ask.name)
+    kept = origin.read(path) or origin.Origin("", follows=False)
+    return Origin(
+        name=ask.name,
+        keeper=daemon.core.name,
+        branch=await repository.default_branch(path),
+        head=await _head(path),
+        origin=kept.address,
+        follows=kept.follows,
+        synced_ms=kept.synced_ms,
+        error=kept.error,
+        unlike=kept.unlike,
+    )
 
 
-async def _serve(daemon: Daemon, stream: Stream, ask: Wanted, peer: str) -> None:
-    found = repository.find(daemon.effects.repos, ask.repo)
-    stream.accept()
-    server = await remote.serve(found, ask.service, peer=peer, sock=daemon.home.socket)
-    try:
-        await stream.join(*server.pair)
-        await server.finish()
-    finally:
-        await server.stop()
+@verb("repo.origin", auth="local", runs="async")
+async def origin_of(daemon: Daemon, call: Perform, ask: Named) -> Origin:
+    """Where a repository of the fleet is from, and whether it follows that; whoever keeps it.
 
-
-class Push(Request, frozen=True):
-    """Which refs are to move, as the hook of a repository was told by git."""
-
-    peer: Annotated[str, data()]
-    updates: Annotated[list[Update], Meta(max_length=GIT_PUSH_REFS_MAX), data()]
-    repo: Annotated[str, data()] = ""
-
-
-class Allowed(Struct, frozen=True):
-    allowed: Literal[True] = True
-
-
-@verb("git.may-push", auth="local")
-def may_push(core: Core, call: Call, ask: Push) -> Allowed:
-    """Whether a machine may move these refs, for the fence: anything unclear is a no."""
-    core.roster.machine(ask.peer)
-    refusal = may_push_all(ask.peer, ask.updates, OwnerPushPolicy(core))
-    if refusal is not None:
-        core.counters["push-refused"] += 1
-        raise Denied(refusal)
-    return Allowed()
-
-
-class Branch(Request, frozen=True):
-    repo: Annotated[str, pos("repository")]
-    branch: Annotated[str, pos("branch")]
-    commit: Annotated[str, pos("commit")]
-
-
-class Stands(Struct, frozen=True):
-    stands: bool
-
-
-@verb("git.stands", auth="local", runs="async")
-async def stands(daemon: Daemon, call: Perform, ask: Branch) -> Stands:
-    """Whether a settled branch is where its task says, as far as its repository is kept here."""
-    if not _SETTLED.fullmatch(ask.branch):
-        raise Malformed(f"{ask.branch[:80]!a} is no branch of a settled task")
-    return Stands(await daemon.effects.branches.stands(ask.repo, ask.branch, ask.commit))
-
-
-class Again(Request, frozen=True, forbid_unknown_fields=False):
-    task: Annotated[str, data()]
-    epoch: Annotated[tuple[int, int], data()]
-
-
-class Pushed(Struct, frozen=True):
-    pushed: str
-
-
-@verb("git.again", auth="peer", runs="async")
-async def again(daemon: Daemon, call: Perform, ask: Again) -> Pushed:
-    """The commit of a settled attempt of ours, once more: its owner was set back, and asks."""
-    core = daemon.core
-    held = core.part(Ownership).held(TASK, ask.task)
-    if held is None or held.owner != call.peer:
-        raise Denied("only the owner of a task asks for its work")
-    attempts = attempts_of(core, core.machine, ask.task, ask.epoch)
-    done = [row.commit_id for row in attempts if row.state == "done" and row.commit_id]
-    if not done:
-        raise NotFound("this machine finished no such attempt")
-    repo = holder.repository_of(core, held.row)
-    await daemon.effects.branches.push_again(repo, ask.task, Epoch(*ask.epoch), done[0])
-    return Pushed(done[0])
+    An older machine that keeps it does not say where from.
+    """
+    name, core = repository_name(ask.name), daemon.core
+    path, _ = daemon.effects.place_of(name)
+    if path is not None:
+        return await about(daemon, call, ask)
+    keeper = core.roster.keeper(name, core.now.wall_ms)
+    assert keeper is not None, "place_of found one"
+    said = await daemon.effects.ask(keeper.machine, "repo.about", {"name": name})
+    if said is None:
+        return Origin(name, keeper.name, "", "", "", False, 0, f"{keeper.name} does not say", [])
+    return msgspec.convert(said, Origin)

@@ -9,6 +9,9 @@ def repo(value: Any, _files: Files) -> str:
     if isinstance(value, dict):
         branch = f" of {clean(value['branch'])}" if value.get("branch") else ""
         text = f"{clean(value['name'])} is in the fleet now, at {short(value['head'])}{branch}"
+        if value.get("origin"):
+            follows = "follows" if value.get("follows") else "does not follow"
+            text += f"\nit {follows} {clean(value['origin'], 200)}"
         if out := value.get("left_out"):
             names = ", ".join(clean(each) for each in out)
             text += f"\nleft out, since runs need branches of these names: {names}"

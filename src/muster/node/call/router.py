@@ -180,7 +180,7 @@ class Router(Part):
             mark = before
             if verb.runs in ("async", "stream"):
                 what = (request.verb, request.args)
-                self.core.do(ev.Perform(link.id, channel, *what, link.peer, ask))
+                self.core.do(ev.Perform(link.id, channel, *what, link.peer, ask, call.operator))
                 return
             value = handler(self.core, call, ask)
             if isinstance(value, Generator):

@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from muster.errors import MusterError
+from muster.errors import Denied
+from muster.fleet.grant import ANYTHING
 from muster.git.fence import Epoch
+from muster.log.stream import MachineId
 from muster.node.tasks.branches import Branches
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 class OwnerPushPolicy:
     """Who may push what, as the tasks stand; what it is asked is git.fence's `PushPolicy`."""
 
-    def __init__(self, core: "Core") -> None:
-        self.core = core
+    def __init__(self, core: "Core", repo: str) -> None:
+        self.core, self.repo = core, repo
 
     def epoch(self, task: str) -> Epoch | None:
         held = self.core.part(Ownership).held(TASK, task)
@@ -37,10 +39,18 @@ class OwnerPushPolicy:
         ownership = self.core.part(Ownership)
         return ownership.owner(RUN, name) if what == "run" else ownership.owner(TASK, name)
 
-    def writes(self, peer: str) -> bool:
-        """Ordinary branches: only to a machine that was granted `push`."""
+    def bars(self, peer: str) -> str | None:
+        """Ordinary branches: to an operator, and to whoever was granted `push` on this one."""
+        roster = self.core.roster
         try:
-            self.core.roster.decide(peer, "push", "*", self.core.now.wall_ms)
-        except MusterError:
-            return False
-        return True
+            roster.decide(peer, "push", self.repo or ANYTHING, self.core.now.wall_ms)
+        except Denied as error:
+            record = roster.machines.get(MachineId(peer))
+            if record is None:
+                return str(error)
+            return (
+                f"{record.name} was granted no `push` on it; where an operator orders, `muster "
+                f"grant machine:{record.name} push --object {self.repo}` lets its programs, and "
+                f"`muster device add {record.name}` lets the person there"
+            )
+        return None
