@@ -47,6 +47,8 @@ def _section(verb: Verb) -> str:
     lines = [f"### {verb.name}\n", f"{verb.summary[0].upper()}{verb.summary[1:]}."]
     lines.append(f"For {_WHO[verb.auth]}.\n")
     lines += [f"- {_argument(arg)}" for arg in (*verb.args, *verb.data)]
+    if verb.destroys:
+        lines.append("- `-y`, `--yes`: do not ask first; without a terminal it is refused else")
     if verb.name in declared:
         shown = (_shape(*_schema(answer)) for answer in _answers(verb.name))
         lines.append(f"- answers `{' or '.join(shown) or 'later, or nothing'}`")

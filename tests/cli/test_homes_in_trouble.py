@@ -101,7 +101,7 @@ def test_a_fleet_without_an_operator_is_no_fleet_in_which_nothing_is_wrong(tmp_p
         only = muster(home, "revoke", "alice")
         assert "muster operator key" in only.err
         assert "move the old operator.seed away" in only.err
-        assert muster(home, "revoke", "alice", "--last").code == 0
+        assert muster(home, "revoke", "alice", "--last", "--yes").code == 0
         assert "Nobody can order anything" in muster(home, "status").out
         looked = muster(home, "doctor", "--json")
         assert looked.code == 1

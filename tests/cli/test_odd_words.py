@@ -142,6 +142,56 @@ def test_an_answer_of_another_version_is_named_as_that():
             show.text(verb, value)
 
 
+_DESTROYS = {
+    "delete", "discard", "drop", "end", "erase", "forget", "leave", "prune", "purge", "remove",
+    "reset", "resume", "revoke", "uninstall", "wipe",
+}  # fmt: skip
+# Nothing is lost by these, though they are called so.
+_HARMLESS_ALL_THE_SAME: dict[str, str] = {}
+
+
+@proves("cli.asks-before-what-destroys")
+def test_whatever_is_called_as_what_destroys_says_what_is_lost_and_takes_yes():
+    called = {(v, "") for v in VERBS.values() if not v.hidden and v.name in _DESTROYS}
+    called |= {
+        (verb, action)
+        for verb in VERBS.values()
+        if not verb.hidden
+        for arg in verb.args
+        if arg.position
+        for action in arg.choices
+        if action in _DESTROYS
+    }
+    assert len(called) >= 4
+    for verb, action in called:
+        if f"{verb.name} {action}".strip() in _HARMLESS_ALL_THE_SAME:
+            continue
+        declared = [loss for loss in verb.destroys if loss.when in ("", f"action={action}")]
+        assert declared, f"`muster {verb.name} {action}` needs a Loss in its destroys="
+    for verb in (v for v in VERBS.values() if v.destroys):
+        with pytest.raises(parse.Shown, match="--yes"):
+            parse.parse([verb.name, "--help"])
+        # Two ways to say so would be one too many.
+        assert "yes" not in [arg.name for arg in verb.args]
+        asked = {loss.asks.split()[0] for loss in verb.destroys if loss.asks}
+        assert asked <= {v.name for v in VERBS.values() if v.hidden}
+
+
+@proves("cli.suggests-nothing-that-destroys")
+@pytest.mark.parametrize(
+    ("words", "daring"),
+    [
+        (["revoke", "build", "--yess"], "--yes"),
+        (["revoke", "build", "--lasts"], "--last"),
+        (["fetch", "t", "--forec"], "--force"),
+    ],
+)
+def test_no_option_is_suggested_that_does_what_is_refused_otherwise(words, daring):
+    with pytest.raises(parse.Usage) as refused:
+        parse.parse(words)
+    assert f"`{daring}`" not in str(refused.value)
+
+
 @proves("cli.suggests-nothing-that-destroys")
 def test_what_is_suggested_for_a_mistake_is_harmless():
     harmless = {v.name for v in VERBS.values() if v.harmless}

@@ -314,7 +314,7 @@ def test_every_recorded_call_shown_three_times_more_changes_nothing(fleet, monke
 AGENT = """\
 muster send studio "from an agent" --json > sent.json
 muster run other.yaml > run.txt 2>&1 && exit 9
-muster revoke studio > revoke.txt 2>&1 && exit 8
+muster revoke studio --yes > revoke.txt 2>&1 && exit 8
 cat run.txt revoke.txt
 printf '%s' "$MUSTER_CAPABILITY" > "$E2E_NOTES"
 echo "it is $MUSTER_CAPABILITY"

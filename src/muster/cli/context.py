@@ -19,7 +19,7 @@ from muster.cli import show
 from muster.cli.parse import Command
 from muster.cli.text import clean, paint, safe
 from muster.errors import Malformed, MusterError, NotFound, Refused, Silent, Unreachable
-from muster.node.verb import Verb
+from muster.node.verb import Loss, Verb
 from muster.verbs.table import VERBS
 
 if TYPE_CHECKING:
@@ -42,10 +42,6 @@ class CommandContext:
     def run(self) -> int:
         """Do what the command asks for; its exit code."""
         command, verb = self.command, self.command.verb
-        if verb.destroys and self._is_asked():
-            known = [arg.name for arg in VERBS[verb.asks].args]
-            asked = {name: value for name, value in command.args.items() if name in known}
-            self.confirm(verb.destroys.format_map(self._plain(verb.asks, asked)))
         if self.many:
             return self._everywhere(verb, command.args)
         if verb.runs == "client":
@@ -74,20 +70,36 @@ class CommandContext:
                 continue
             self.show(value)
 
-    def confirm(self, what: str) -> None:
-        """Ask before what cannot be undone; only a person at a terminal is asked. Raises: Refused.
+    def confirm(self) -> None:
+        """Ask before what cannot be undone. Raises: Refused, also where nobody is here to answer.
 
-        A script, a pipe and `--json` have nobody to answer: they go on as they always did.
+        What would be refused anyway is not asked about: that error is raised here.
         """
-        if not self._is_asked():
-            return
+        args = self.command.args
+        for loss in () if self.command.yes else self.command.verb.destroys:
+            if show.holds(args, loss.when) and (found := self._lost(loss)) is not None:
+                self._ask_first(show.line(loss.text, {**args, **found}))
+
+    def _lost(self, loss: Loss) -> dict[str, Any] | None:
+        """What the daemon says of what would be lost; None where nothing would be."""
+        if not loss.asks:
+            return {}
+        verb, *more = loss.asks.split()
+        args = self.command.args
+        asked = {arg.name: args[arg.name] for arg in VERBS[verb].args if arg.name in args}
+        for name, equals, ours in (word.partition("=") for word in more):
+            asked[name] = args.get(ours) if equals else True
+        found: dict[str, Any] | None = self._plain(verb, asked)
+        return found
+
+    def _ask_first(self, what: str) -> None:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise Refused(
+                f"{what}; that cannot be undone, and nobody is here to be asked: give --yes as well"
+            )
         print(f"{safe(what)}. Go on? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Refused("nothing was done")
-
-    def _is_asked(self) -> bool:
-        at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-        return at_terminal and not self.json and not self.command.options.get("yes")
 
     def inside(self) -> tuple[Any, int]:
         """The answer of a verb inside the command, and the exit code it stands for."""

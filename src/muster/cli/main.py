@@ -102,6 +102,7 @@ def _run(typed: Sequence[str]) -> int:
     from muster.cli import context  # noqa: PLC0415 - not for --help and --version
 
     made = context.CommandContext(command)
+    made.confirm()
     if command.verb.steps and not made.many:
         from muster.cli import steps  # noqa: PLC0415 - few verbs have several
 

@@ -21,6 +21,8 @@ from muster.verbs.table import VERBS
 
 USAGE_EXIT: Final = 2
 _VALUED: Final = ("--on", "--home")
+# What makes a verb do what it refuses otherwise is not suggested for a mistake.
+_DARING: Final = frozenset({"--yes", "-y", "--force", "-f", "--last", "--anyway"})
 _COMMON: Final = (
     ("--json", "print the answer as JSON"),
     ("--on MACHINE", "let another machine do it: a name, mostly also `all` or label=NAME"),
@@ -46,6 +48,8 @@ class Command(NamedTuple):
     json: bool
     on: str
     home: str
+    # Whether it is to be done without asking first.
+    yes: bool = False
 
 
 def parse(words: Sequence[str]) -> Command:
@@ -103,7 +107,8 @@ def parse(words: Sequence[str]) -> Command:
         ):
             value = os.path.abspath(os.path.expanduser(value))
         target[arg.name] = value
-    return Command(verb, args, options, files, found["json"], found["on"], found["home"])
+    common = (found["json"], found["on"], found["home"])
+    return Command(verb, args, options, files, *common, bool(verb.destroys and found["yes"]))
 
 
 def _check_action(verb: Verb, found: Mapping[str, Any], given: Collection[str]) -> None:
@@ -150,7 +155,7 @@ class _Parser(argparse.ArgumentParser):
 
     def _refuse_option(self, word: str) -> NoReturn:
         name = word.partition("=")[0]
-        near = _alike(name, self._option_string_actions, 1, 0.7)
+        near = _alike(name, self._option_string_actions.keys() - _DARING, 1, 0.7)
         hint = f"did you mean {near}" if near else "a text that begins with - stands behind --"
         self.error(f"there is no option {name[:60]!r}; {hint}")
 
@@ -206,6 +211,9 @@ def _parser(verb: Verb) -> _Parser:
     for arg in verb.args:
         names, more = _argument(arg)
         parser.add_argument(*names, **more)
+    if verb.destroys:
+        yes = "do not ask first before what cannot be undone: a script has to say so"
+        parser.add_argument("-y", "--yes", action="store_true", help=yes)
     common = parser.add_argument_group("for every verb")
     common.add_argument("--json", action="store_true", help=_COMMON[0][1])
     # Elsewhere it is answered with a sentence, and not offered.

@@ -103,6 +103,20 @@ class Line(NamedTuple):
     when: str = ""
 
 
+class Loss(NamedTuple):
+    """What cannot be undone, as a sentence of an answer's form, without a full stop.
+
+    A person is asked first, and a script gives `--yes`, where `when` (as of a `Line`) holds of the
+    arguments. `asks` is the hidden verb that says beforehand what is meant, or refuses what would
+    be; it gets the arguments of the same names, and what stands behind it: `its-name=ours`, or a
+    flag. Where it answers nothing, nothing would be lost.
+    """
+
+    text: str
+    when: str = ""
+    asks: str = ""
+
+
 class Verb(NamedTuple):
     """One action. `hidden` verbs are for machines and programs, not for the help page."""
 
@@ -131,10 +145,8 @@ class Verb(NamedTuple):
     # Whether it may be suggested for a mistake: whoever types it after all has changed nothing
     # that cannot be changed back.
     harmless: bool = False
-    # What cannot be undone, as a sentence over its arguments: asked about first.
-    destroys: str = ""
-    # The verb that says beforehand what is meant, for that sentence, or refuses what would be.
-    asks: str = ""
+    # What it does that cannot be undone: asked about first, or done with `--yes`.
+    destroys: tuple[Loss, ...] = ()
     # What `--on` may mean: nothing, one other machine, or several.
     on: Literal["none", "one", "many"] = "many"
     # Whether the command leads through it in several steps, by its function in `cli/steps.py`.

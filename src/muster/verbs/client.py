@@ -48,9 +48,6 @@ class Context(Protocol):
     def running(self) -> bool:
         """Whether the daemon of this home answers."""
 
-    def confirm(self, what: str) -> None:
-        """Ask before what cannot be undone, on a terminal only. Raises: Refused."""
-
     def say(self, text: str) -> None:
         """A line of progress for the person; nothing with --json."""
 

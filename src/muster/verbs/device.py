@@ -35,7 +35,7 @@ from muster.log.stream import FleetId, MachineId
 from muster.node.host.home import SEED_BYTES
 from muster.node.incarnations.doubt import Doubt
 from muster.node.tasks import devices
-from muster.node.verb import Column, Line
+from muster.node.verb import Column, Line, Loss
 from muster.verbs.declaration import (
     Call,
     Context,
@@ -89,9 +89,6 @@ class Action(Request, frozen=True):
     days: Annotated[Days, opt("how long it may order", actions=_ADD)] = _DAYS
     minutes: Annotated[Minutes, opt("how long one order of it may live", actions=_ADD)] = _MINUTES
     hours: Annotated[Hours, opt("how long the string counts", actions=_ADD)] = _HOURS
-    yes: Annotated[bool, opt("do not ask first", unsigned=True, actions=("revoke",), short="y")] = (
-        False
-    )
 
 
 @verb(
@@ -112,6 +109,10 @@ class Action(Request, frozen=True):
         Line("It may: {rights:words}.", "key"),
         Line("{device} orders nothing any more.", "!string !key"),
     ),
+    destroys=(
+        Loss("the device {what} orders nothing any more; its machine stays a member",
+             when="action=revoke", asks="device.taken device=what"),
+    ),
 )  # fmt: skip
 def device(context: Context, ask: Action) -> Any:
     """Let another machine order with a key of its own: add, join, list, revoke.
@@ -125,9 +126,6 @@ def device(context: Context, ask: Action) -> Any:
         return _join(context, ask.what)
     if ask.action == "add":
         return _add(context, ask)
-    # What would be refused is nothing to ask a person about.
-    context.ask("device.taken", {"device": ask.what})
-    context.confirm(f"the device {ask.what} orders nothing any more; its machine stays a member")
     return context.ask("device.revoke", {"device": ask.what}, on=context.on)
 
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 from muster.errors import Conflict
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.lives import Lives
-from muster.node.verb import Line
+from muster.node.verb import Line, Loss
 from muster.verbs.declaration import Call, Context, Core, Nothing, Request, pos, verb
 
 
@@ -53,6 +53,10 @@ class Resumed(Struct, frozen=True):
     says=(
         Line("{resumed} goes on without what it lost of its log. Orders signed before that are "
              "refused: whether it obeyed them cannot be known."),
+    ),
+    destroys=(
+        Loss("this machine goes on without what it lost of its log, for good, and refuses orders "
+             "that were signed before", asks="doubt"),
     ),
 )  # fmt: skip
 def resume(context: Context, ask: Nothing) -> Resumed:

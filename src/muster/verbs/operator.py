@@ -20,7 +20,7 @@ from muster.fleet.record import OperatorRecord, open_operator, sign_operator
 from muster.limits import OPERATORS_MAX
 from muster.node.host import clock
 from muster.node.host.home import SEED_BYTES, Home
-from muster.node.verb import Column, Line
+from muster.node.verb import Column, Line, Loss
 from muster.verbs.declaration import Call, Context, Core, Nothing, Request, opt, pos, verb
 from muster.verbs.revoke import SHUT_OUT, authority_of
 
@@ -49,7 +49,6 @@ class Action(Request, frozen=True):
     ] = False
     last: Annotated[bool, opt("revoke also the only one", actions=_REVOKE)] = False
     reason: Annotated[str, opt("why it is revoked, for the log", actions=_REVOKE, empty=True)] = ""
-    yes: Annotated[bool, opt("do not ask first", unsigned=True, actions=_REVOKE, short="y")] = False
 
 
 @verb(
@@ -62,6 +61,10 @@ class Action(Request, frozen=True):
         Line("{key}", "file"),
         Line("{operator} is an operator of the fleet (key {key:id}…).", "operator"),
         *SHUT_OUT,
+    ),
+    destroys=(
+        Loss("operator {name} is shut out everywhere, for good: the key never counts again",
+             when="action=revoke", asks="revoke.check operator"),
     ),
 )  # fmt: skip
 def operator(context: Context, ask: Action) -> Any:
@@ -80,7 +83,6 @@ def operator(context: Context, ask: Action) -> Any:
         return _add(context, ask)
     wanted = {"name": ask.name, "operator": True, "last": ask.last}
     name = str(context.ask("revoke.check", wanted)["name"])
-    context.confirm(f"operator {name} is shut out everywhere, for good: the key never counts again")
     said = {"last": ask.last, "reason": ask.reason}
     chosen = {name: value for name, value in said.items() if value}
     return context.ask("revoke", {"name": name, "operator": True, **chosen}, on=context.on)

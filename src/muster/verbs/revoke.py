@@ -18,8 +18,8 @@ from muster.fleet.named import Named, Sort, meant
 from muster.fleet.record import fitting_cuts, sign_revocation
 from muster.limits import REVOCATION_REASON_CHARS_MAX
 from muster.node.services import operator_end
-from muster.node.verb import Line
-from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
+from muster.node.verb import Line, Loss
+from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
 
 
 class Who(Request, frozen=True):
@@ -31,10 +31,8 @@ class Who(Request, frozen=True):
 
 class Revoke(Who, frozen=True):
     reason: Annotated[str, opt("why, for the log", empty=True)] = ""
-    yes: Annotated[
-        bool,
-        opt("do not ask first, which is done on a terminal only", unsigned=True, short="y"),
-    ] = False
+    # Commands before 0.4 send it; whoever asks first, or not, is the command itself.
+    yes: Annotated[bool, data(unsigned=True)] = False
 
 
 class Revoked(Struct, frozen=True):
@@ -57,8 +55,11 @@ SHUT_OUT: Final = (
 
 @verb(
     "revoke", auth="order", group="The fleet", object="name", target="authority",
-    destroys="{sort} {name} is shut out everywhere, for good: its key never counts again",
-    asks="revoke.check", says=SHUT_OUT,
+    says=SHUT_OUT,
+    destroys=(
+        Loss("{sort} {name} is shut out everywhere, for good: its key never counts again",
+             asks="revoke.check"),
+    ),
 )  # fmt: skip
 def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
     """Shut a machine or an operator out everywhere, at once and for good.

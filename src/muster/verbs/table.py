@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from muster.node.verb import Arg, Column, Line, Verb
+from muster.node.verb import Arg, Column, Line, Loss, Verb
 
-_PARTS: Final = {"args": Arg, "data": Arg, "columns": Column, "says": Line}
+_PARTS: Final = {"args": Arg, "data": Arg, "columns": Column, "says": Line, "destroys": Loss}
 
 
 def _row(sort: Any, found: Mapping[str, Any]) -> Any:

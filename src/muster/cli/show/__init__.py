@@ -61,9 +61,13 @@ def declared(verb: Verb, value: Any) -> str:
         return fields(value)
     lines = []
     for row in [value] if rows is None else rows:
-        words = {name: _Word(each) for name, each in row.items()}
-        lines += [each.text.format_map(words) for each in verb.says if _holds(row, each.when)]
+        lines += [line(each.text, row) for each in verb.says if holds(row, each.when)]
     return "\n".join(lines)
+
+
+def line(text: str, value: Mapping[str, Any]) -> str:
+    """A line of a declaration with the fields of a value; see `Line` in `node/verb.py`."""
+    return text.format_map({name: _Word(each) for name, each in value.items()})
 
 
 def listed(columns: Sequence[Column], rows: Iterable[Any], nothing: str) -> str:
@@ -73,13 +77,14 @@ def listed(columns: Sequence[Column], rows: Iterable[Any], nothing: str) -> str:
 
 
 def _cell(row: Any, column: Column) -> str:
-    if not _holds(row, column.when):
+    if not holds(row, column.when):
         return ""
-    shown = f"{_Word(row[column.field]):{column.form.removeprefix('text')}}"
+    # A machine of an older version does not say it.
+    shown = f"{_Word(row.get(column.field)):{column.form.removeprefix('text')}}"
     return clean(shown, column.width) if column.width else shown
 
 
-def _holds(value: Mapping[str, Any], when: str) -> bool:
+def holds(value: Mapping[str, Any], when: str) -> bool:
     """Whether all words of a condition hold; see `node/verb.py`."""
     for word in when.split():
         name, _, wanted = word.removeprefix("!").partition("=")
