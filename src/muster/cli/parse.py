@@ -116,7 +116,8 @@ def _check_action(verb: Verb, found: Mapping[str, Any], given: Collection[str]) 
     action = found.get("action")
     for arg in verb.args:
         named = arg.name.upper() if arg.position else f"--{arg.name}"
-        said = arg.name in given if arg.kind != "flag" and not arg.position else found[arg.name]
+        dest = arg.name.replace("-", "_")
+        said = dest in given if arg.kind != "flag" and not arg.position else found[dest]
         if arg.actions and said and action not in arg.actions:
             whose = " and ".join(f"`muster {verb.name} {each}`" for each in arg.actions)
             raise Usage(f"{verb.name} {action} takes no {named}: that is for {whose}")
