@@ -276,6 +276,7 @@ PROMISES: Final[dict[str, str]] = {
     "spec.examples-work": "Every example passes the check and proceeds to its end on a fleet that has what it needs.",
     "spec.values-yielded": "Every value that the specification names is handed on where a phase yields it.",
     "spec.fits-the-log": "What a spec, its tasks and its inputs take in entries is counted as it is written, escapes included, and refused before it runs.",
+    "spec.push": "A spec on push is run for one push: it starts from the commit that was pushed, knows it, its branch and the commit before it, and for a branch that it does not name, or without a push, it is refused.",
     "spec.known-repository": "A repository that no machine keeps is refused by check and run, with the nearest name.",
     "spec.collisions": "Two phases that deliver to one place and meet in a later phase are told before they run.",
     "spec.inputs": "What a run is given is refused at once where it names no input, is no text, or is too large; the names there are stand in the sentence.",

@@ -35,6 +35,9 @@ def test_a_branch_a_commit_and_nothing_name_a_commit_also_from_a_cache(remote):
     assert wait(start_commit.commit(scratch, url, "main", second)) == second
     assert wait(start_commit.commit(scratch, url, "main", "v1")) == first
     assert wait(start_commit.commit(scratch, url, "main", "v2")) == second
+    assert wait(start_commit.parent(scratch, second)) == first
+    root = wait(start_commit.parent(scratch, first))
+    assert wait(start_commit.parent(scratch, root)) == ""
     with pytest.raises(NotFound, match="is of no commit"):
         wait(start_commit.commit(scratch, url, "main", "tree"))
 

@@ -595,3 +595,37 @@ def test_a_budget_is_told_to_stop_nobody_yet() -> None:
     (problem,) = check(f"{text}    budget: {{tokens: 5}}\n".encode()).problems
     assert problem.warning
     assert "stops no attempt yet" in problem.sentence
+
+
+# --- for a push
+
+
+@proves("spec.push")
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [
+        ("on: push", "on is for pushes to a repository, and the spec names none; add repo: NAME"),
+        ("repo: main\nbase: main\non: push",
+         "base does not go with on: a run starts from the commit that was pushed"),
+        ("repo: main\non: psh", 'on: "psh" is not push; did you mean "push"?'),
+        ("repo: main\non: [push]", "on is push, not a list or a mapping"),
+        ("repo: main\non: {pus: {}}", 'on has no key "pus"; did you mean "push"?'),
+        ("repo: main\non: {push: {branch: main}}",
+         'on.push has no key "branch"; did you mean "branches"?'),
+        ("repo: main\non: {push: {branches: [a..b]}}",
+         'on.push.branches[0]: "a..b" names no branches; write one, or some as "feature/*"'),
+        ("repo: main\non: {push: {branches: []}}",
+         "on.push.branches is empty; give it a value or leave the key out"),
+    ],
+)  # fmt: skip
+def test_what_a_run_on_push_cannot_be_is_refused(head, sentence):
+    assert told(text({"a": ""}, head)) == [sentence]
+
+
+@proves("spec.push")
+def test_what_a_push_gives_is_an_input_and_only_where_there_is_a_push():
+    asks = {"a": "agent: claude\ndo: ${inputs.push-commit}\ncheck: test $MUSTER_INPUTS_PUSH_BEFORE"}
+    assert told(text(asks, "repo: main\non: push")) == []
+    assert told(text(asks, "repo: main\ninputs: {a: b}")) == [
+        "phases.a.do refers to ${inputs.push-commit}, which is no input"
+    ]

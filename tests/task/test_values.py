@@ -9,7 +9,13 @@ from tests.task.specs import text
 from muster.errors import Malformed, NotFound
 from muster.limits import VALUE_BYTES_MAX, VARIABLE_BYTES_MAX
 from muster.task.spec import parse
-from muster.task.template import given_inputs, largest_order, phase_order, size_refusal
+from muster.task.template import (
+    given_inputs,
+    largest_order,
+    phase_order,
+    push_refusal,
+    size_refusal,
+)
 from muster.task.values import (
     PHASE_VALUES,
     Reference,
@@ -358,3 +364,16 @@ def test_a_phase_depends_on_the_phases_that_it_names_and_on_no_other():
     assert uses(["say ${build.summary}", "${far.commit}"]).sources(phases) == {"build", "far"}
     assert uses(['echo "$MUSTER_SIGN_OFF_SUMMARY"']).sources(phases) == {"sign-off"}
     assert uses(["echo $MUSTER_FARTHER_SUMMARY $${build.summary}"]).sources(phases) == set()
+
+
+@proves("spec.push")
+def test_a_run_for_a_push_has_one_and_starts_from_its_commit():
+    spec = parse(text({"a": ""}, 'repo: main\non: {push: {branches: [main, "f/*"]}}'))
+    assert spec.pushes == ("main", "f/*")
+    pushed = {"push-branch": "main", "push-commit": "c" * 40, "push-before": ""}
+    assert given_inputs(spec, pushed) == pushed
+    assert push_refusal(spec, "c" * 40, pushed) == ""
+    assert "leave --base out" in push_refusal(spec, "", pushed)
+    assert "--push BRANCH" in push_refusal(spec, "", {})
+    assert push_refusal(parse(text({"a": ""})), "", {}) == ""
+    assert parse(text({"a": ""}, "repo: main\non: push")).pushes == ("**",)

@@ -58,3 +58,10 @@ async def commit(where: Path, url: str, name: str, base: str) -> str:
     ]
     hint = did_you_mean(base, own) or f"; it has {', '.join(sorted(own)[:_NAMES_MAX]) or 'none'}"
     raise NotFound(f"Repository {name!r} has no branch {shown(base)}{hint}")
+
+
+async def parent(where: Path, commit: str) -> str:
+    """The commit before this one on its branch, "" where it is the first."""
+    asked = ["rev-parse", "--verify", "-q", f"{commit}^1"]
+    found = await git.run_async(asked, where, codes=(0, 1, 128))
+    return git.object_id(found.text, "The commit before") if found.code == 0 else ""

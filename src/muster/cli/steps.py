@@ -4,11 +4,13 @@ Rule: whatever would be refused is refused before anything is ordered.
 """
 
 import contextlib
+from typing import Any
 
 from muster.cli import follow, sign
 from muster.cli.context import CommandContext
 from muster.cli.show.spec import problem
 from muster.errors import Malformed, NotFound, Unreachable
+from muster.git.glob import matching
 
 
 def run(context: CommandContext) -> int:
@@ -26,17 +28,41 @@ def run(context: CommandContext) -> int:
             )
         )
     args = sign.run_args(command.args, checked["repo"])
+    if branch := str(command.options.get("push", "")):
+        _push(context, checked, args, branch)
     base = args["base"] or checked["base"]
     if args["repo"] and base:
         # Where the repository is out of reach its owner looks, as soon as it can.
         with contextlib.suppress(Unreachable):
             context.ask("check.base", {"base": base, "repo": args["repo"]})
-    options = {k: v for k, v in command.options.items() if k != "detach"}
+    options = {k: v for k, v in command.options.items() if k not in ("detach", "push")}
     begun = context.ask("run", args, on=command.on, options={**options, "object": checked["name"]})
     if command.options.get("detach"):
         context.show(begun)
         return 0
     return follow.follow(context, begun)
+
+
+def _push(
+    context: CommandContext, checked: dict[str, Any], args: dict[str, Any], branch: str
+) -> None:
+    """Give the run what it would have of a push of this branch. Raises: Malformed, NotFound."""
+    patterns = checked.get("pushes")
+    if not patterns:
+        raise Malformed("--push is for a spec with `on: push`; leave it out, or add that line")
+    if args["base"]:
+        raise Malformed("--push says where the run starts; leave --base out")
+    if not any(matching([branch], pattern) for pattern in patterns):
+        raise Malformed(f"{branch} is none of the branches of on.push: {', '.join(patterns)}")
+    asked = {"base": branch, "before": True, "repo": args["repo"]}
+    found = context.ask("check.base", asked)
+    args["base"] = found["commit"]
+    args["values"] = {
+        "push-branch": branch,
+        "push-commit": found["commit"],
+        "push-before": found.get("before", ""),
+        **args["values"],
+    }
 
 
 def ask(context: CommandContext) -> int:

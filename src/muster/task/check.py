@@ -115,6 +115,12 @@ class _Check:
         if self.spec.base and not self.repo:
             what = "base names a branch, but the spec names no repository; add repo: NAME"
             yield self.document.problem("base", what)
+        if self.spec.on and not self.repo:
+            what = "on is for pushes to a repository, and the spec names none; add repo: NAME"
+            yield self.document.problem("on", what)
+        if self.spec.on and self.spec.base:
+            what = "base does not go with on: a run starts from the commit that was pushed"
+            yield self.document.problem("base", what)
         yield from self._repository()
         for name, *others in cycles(self.spec, self.before):
             way = " waits for ".join([name, *others, name])
@@ -172,7 +178,7 @@ class _Check:
             yield self._at(name, "", "is a reserved name (each, inputs, run); choose another")
         for value in PHASE_VALUES if name.startswith("inputs-") else ():
             taken = f"{name}-{value}".removeprefix("inputs-")
-            if taken in (self.spec.inputs or {}):
+            if taken in self.spec.takes:
                 shared = variable(name, value)
                 yield self._at(name, "", f"and the input {taken} share {shared}; rename one")
         seen: set[str] = set()
@@ -277,7 +283,7 @@ class _Check:
                 return "but the phase has no each"
             return "" if value in EACH_VALUES else "but a match has only a path"
         if source_name == "inputs":
-            known = self.spec.inputs or {}
+            known = self.spec.takes
             return "" if value in known else f"which is no input{did_you_mean(value, known)}"
         if source_name == "run":
             return "" if value in RUN_VALUES else "but a run has only id and name"
@@ -314,7 +320,7 @@ class _Check:
         """
         word = used.removeprefix("MUSTER_").removesuffix(FILE).replace("_", "-").lower()
         source, _, value = word.rpartition("-")
-        inputs, phases = self.spec.inputs or {}, self.spec.phases
+        inputs, phases = self.spec.takes, self.spec.phases
         if word.startswith("inputs-"):
             given = word.removeprefix("inputs-")
             if given in inputs:

@@ -21,7 +21,13 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "default branch.",
         "inputs": "What may be given when the run starts, with the default of each: "
         "${inputs.NAME}.",
+        "on": "push: a run is for a push to the repository; nothing starts it by itself yet.",
         "phases": "The phases by name.",
+    },
+    "On": {"push": "A push to the repository."},
+    "Push": {
+        "branches": "The branches that count, as names or patterns (feature/*); all, if nothing is "
+        "said.",
     },
     "Phase": {
         "do": "What is to be done: a prompt for an agent, source for the shell, a question for a "

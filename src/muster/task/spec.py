@@ -25,6 +25,7 @@ from muster.task.units import (
     DURATION,
     SIZE,
     branch_refusal,
+    branches_refusal,
     duration_ms,
     glob_refusal,
     path_refusal,
@@ -67,6 +68,7 @@ System = Annotated[str, Meta(extra={"refusal": system_refusal})]
 Path = Annotated[str, Meta(min_length=1, max_length=200, extra={"refusal": path_refusal})]
 Glob = Annotated[str, Meta(min_length=1, max_length=200, extra={"refusal": glob_refusal})]
 Branch = Annotated[str, Meta(min_length=1, max_length=200, extra={"refusal": branch_refusal})]
+Branches = Annotated[str, Meta(min_length=1, max_length=200, extra={"refusal": branches_refusal})]
 Text = Annotated[str, Meta(min_length=1, max_length=limits.SPEC_TEXT_BYTES_MAX)]
 Command = Annotated[str, Meta(min_length=1, max_length=4096)]
 Variable = Annotated[
@@ -196,6 +198,24 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         return duration_ms(self.deadline) if self.deadline else 0
 
 
+class Push(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which pushes a run is for."""
+
+    branches: Branches | Annotated[list[Branches], Meta(min_length=1, max_length=16)] | None = None
+
+
+class On(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a run is for each of."""
+
+    push: Push
+
+
+# What a run for a push is given, beside the inputs that its spec names.
+PUSH_BRANCH: Final = "push-branch"
+PUSH_COMMIT: Final = "push-commit"
+PUSH_BEFORE: Final = "push-before"
+
+
 class Spec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A run, as its author describes it."""
 
@@ -205,6 +225,20 @@ class Spec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     repo: Name | None = None
     base: Branch | None = None
     inputs: Annotated[dict[Name, Value], Meta(max_length=32)] | None = None
+    on: Literal["push"] | On | None = None
+
+    @property
+    def pushes(self) -> tuple[str, ...]:
+        """The branches whose pushes it is for, as patterns; () where it is for none."""
+        if isinstance(self.on, On):
+            return listed(self.on.push.branches) or ("**",)
+        return ("**",) if self.on else ()
+
+    @property
+    def takes(self) -> dict[str, str]:
+        """The inputs of a run, with the default of each."""
+        of_push = (PUSH_BRANCH, PUSH_COMMIT, PUSH_BEFORE) if self.on else ()
+        return {**dict.fromkeys(of_push, ""), **(self.inputs or {})}
 
 
 class Document(NamedTuple):

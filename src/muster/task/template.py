@@ -17,7 +17,7 @@ import msgspec
 from muster import limits
 from muster.errors import Malformed, NotFound
 from muster.task.problem import did_you_mean, shown
-from muster.task.spec import Budget, Phase, Spec
+from muster.task.spec import PUSH_BRANCH, PUSH_COMMIT, Budget, Phase, Spec
 from muster.task.units import path_refusal
 from muster.task.values import references
 
@@ -82,8 +82,7 @@ def phase_order(
 
 def _inputs_used(spec: Spec, part: Phase, given: Mapping[str, str]) -> dict[str, str]:
     """The inputs that the phase names, with the default of each where none was given."""
-    defaults = spec.inputs or {}
-    unknown = sorted(set(given) - set(defaults))
+    unknown = sorted(set(given) - set(spec.takes))
     if unknown:
         raise Malformed(f"the spec {spec.name} has no input {shown(unknown[0])}; leave it out")
     every = every_input(spec, given)
@@ -108,7 +107,7 @@ def given_inputs(spec: Spec, given: object) -> dict[str, str]:
     """
     if not isinstance(given, Mapping):
         raise Malformed("what a run is given is a mapping of its inputs' names to texts")
-    known = spec.inputs or {}
+    known = spec.takes
     for name, text in given.items():
         if not isinstance(name, str) or not isinstance(text, str):
             raise Malformed("what a run is given is a mapping of its inputs' names to texts")
@@ -149,9 +148,20 @@ def size_refusal(spec: Spec, order: Mapping[str, object], given: Mapping[str, st
 
 def every_input(spec: Spec, given: Mapping[str, str]) -> dict[str, str]:
     """Every input of a run: what was given, else its default."""
-    return {**(spec.inputs or {}), **given}
+    return {**spec.takes, **given}
 
 
 def text_size(text: str) -> int:
     """The bytes that a text takes in an entry: a quote or a control character takes several."""
     return len(_encode(text))
+
+
+def push_refusal(spec: Spec, base: str, given: Mapping[str, str]) -> str:
+    """Why a run cannot begin for what it is given of a push, or ""."""
+    if not spec.pushes:
+        return ""
+    if not given.get(PUSH_COMMIT) or not given.get(PUSH_BRANCH):
+        return f"the spec {spec.name} is for a push: `muster run FILE --push BRANCH` gives it one"
+    if given[PUSH_COMMIT] != base:
+        return "a run for a push starts from the commit that was pushed; leave --base out"
+    return ""

@@ -92,3 +92,10 @@ def branch_refusal(branch: str) -> str:
         or any(not p or p.startswith(".") or p.endswith((".", ".lock")) for p in parts)
     )
     return "is not a branch name that git takes" if bad else ""
+
+
+def branches_refusal(pattern: str) -> str:
+    """Why this names no branches, or "": a branch, with `*` and `?` within and `**` across /."""
+    if branch_refusal(re.sub(r"[*?]", "x", pattern)):
+        return 'names no branches; write one, or some as "feature/*"'
+    return ""

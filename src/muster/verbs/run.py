@@ -54,6 +54,10 @@ class Run(Request, frozen=True):
     base: Annotated[
         str, opt("the branch or commit to start from, instead of the one the spec names")
     ] = ""
+    push: Annotated[
+        str,
+        opt("for a spec with `on: push`: as if this branch had just been pushed", unsigned=True),
+    ] = ""
     value: Annotated[
         Words, opt("NAME=TEXT for the spec's ${inputs.NAME}; give it several times")
     ] = ()
@@ -84,6 +88,7 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
 
         muster run notes.yaml
         muster run notes.yaml --repo main --value topic='the tests' --detach
+        muster run review.yaml --push main
     """
     text, repo = ask.spec, ask.repo
     spec = checks.admit(text.encode(), fleet(core), repo=repo)
@@ -93,6 +98,8 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
         raise Malformed(
             f"the spec works in repository {spec.repo}, the order in none; sign it anew"
         )
+    if refusal := orders.push_refusal(spec, ask.base, ask.values):
+        raise Malformed(refusal)
     if len(ask.key) > KEY_CHARS_MAX:
         raise Malformed(f"a key has at most {KEY_CHARS_MAX} characters, this one {len(ask.key)}")
     statement = call.statement.encode().hex()

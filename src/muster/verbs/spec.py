@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Struct, UnsetType
 
+from muster.agent import start_commit
 from muster.task import check as checks
 from muster.task import schema as specs
 from muster.task.route import Fleet
@@ -50,6 +51,7 @@ class Checked(Struct, frozen=True, kw_only=True):
     phases: int | UnsetType = UNSET
     repo: str | UnsetType = UNSET
     base: str | UnsetType = UNSET
+    pushes: list[str] | UnsetType = UNSET
     base_at: tuple[int, int] | UnsetType = UNSET
 
 
@@ -76,6 +78,7 @@ def problems(text: str, fleet: Fleet | None = None, repo: str = "") -> Checked:
         phases=len(spec.phases) if spec else UNSET,
         repo=repo or spec.repo or "" if spec else UNSET,
         base=spec.base or "" if spec else UNSET,
+        pushes=list(spec.pushes) if spec and spec.pushes else UNSET,
         base_at=report.base_at if spec else UNSET,
     )
 
@@ -98,10 +101,14 @@ def fleet(core: Core) -> Fleet:
 class Base(Request, frozen=True):
     repo: Annotated[str, pos("the repository")]
     base: Annotated[str, opt("a branch or a commit")] = ""
+    before: Annotated[bool, opt("also the commit before it")] = False
 
 
 class Commit(Struct, frozen=True):
+    """`before`: its first parent, "" where it is the first one."""
+
     commit: str
+    before: str | UnsetType = UNSET
 
 
 @verb("check.base", auth="local", runs="async")
@@ -110,8 +117,8 @@ async def base(daemon: Daemon, call: Perform, ask: Base) -> Commit:
 
     Raises: NotFound where there is no such branch or commit, Unreachable without the repository.
     """
-    _, commit = await daemon.effects.start_of(ask.repo, ask.base)
-    return Commit(commit)
+    where, commit = await daemon.effects.start_of(ask.repo, ask.base)
+    return Commit(commit, await start_commit.parent(where, commit) if ask.before else UNSET)
 
 
 @verb("schema", auth="local", runs="client", group="What is true", harmless=True)
