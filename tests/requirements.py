@@ -381,6 +381,16 @@ PROMISES: Final[dict[str, str]] = {
     "agent.deadline": "An attempt past its deadline is ended by its own shim.",
     "agent.done-ends-all": "What a finished command left in the background is ended with the attempt.",
     "agent.cancel-ends-all": "A cancelled attempt leaves no process behind, whatever its processes do to escape, after a chance to clean up.",
+    # --- service
+    "service.runs-the-daemon": "A service that is installed runs the daemon of any home now, with the PATH of the shell it was installed in, and begins it again when it dies.",
+    "service.takes-over": "A daemon that runs by hand gives way to the service, what is installed twice is there once, and `up` and `down` go through the service that is there.",
+    "service.removed": "A service that is removed leaves neither a unit nor a process behind, and the home as it was.",
+    "service.without-a-login": "A person's own service runs without a login, or the one command is told that lets it.",
+    "service.refused-where-none": "Where no system keeps services, one sentence says so and what to do; nothing is written or stopped.",
+    "service.failure-is-said": "A daemon that does not come up under its service is said, with the command that shows why.",
+    "service.unit-is-sound": "systemd and launchd read every path and variable back as it was, start again what failed within limits, and leave alone what a person must mend.",
+    "service.attempts-keep-what-they-have": "A service takes nothing from an attempt that it has where a person started the daemon.",
+    "service.log-is-bounded": "The log of a daemon has a bound, what is renamed loses no line, and status says how it is read.",
     # --- git
     "git.fence-believes-orders-only": "A task or run belongs to the machine that an operator ordered it of, and a member that writes its name into its own stream moves no ref.",
     "git.flow-control": "Neither side of a git stream sends more than it was granted, and one that does is cut off.",

@@ -128,6 +128,15 @@ NOOP_SLOTS: Final = 512
 FACTS_REFRESH_MS: Final = 10 * 60_000
 # A tool that does not tell its version in this time is taken as absent.
 PROBE_MS_MAX: Final = 4_000
+# What keeps services answers at once, or a bus is away.
+SERVICE_ANSWER_S: Final = 30.0
+# A daemon that fails is started again by its system, and left alone once it failed so often within
+# so many seconds: a full disk may pass in a while, a mistake that comes back at once does not.
+SERVICE_AGAIN_S: Final = 10
+SERVICE_STARTS_MAX: Final = 30
+SERVICE_STARTS_S: Final = 3_600
+# What a daemon without a journal writes into daemon.log; as much again lies in daemon.log.1.
+DAEMON_LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 
 # --- message ---------------------------------------------------------------------------
 # Half of a body: leaves room for the JSON escapes of ordinary text and the fields around it.

@@ -69,7 +69,10 @@ def test_until_it_accepts_a_handler_refuses_as_every_verb_does(two):
     ("error", "said"),
     [
         (Denied("no\n\x1b[2J more"), "No \ufffd[2j more"),
-        (KeyError("secret detail"), "this machine failed at blob.serve; its daemon.log says how"),
+        (
+            KeyError("secret detail"),
+            "this machine failed at blob.serve; its log says how (`muster status` names it)",
+        ),
     ],
 )
 def test_what_goes_wrong_in_a_stream_is_one_sentence_at_the_far_end(two, error, said):

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,14 @@ class CommandContext:
         # Whether several machines are to do it.
         named = self.on == "all" or self.on.startswith("label=")
         self.many = named and command.verb.on == "many"
-        self.path = calls.socket_path(command.home)
-        self._plain = partial(calls.ask, self.path)
+
+    @property
+    def path(self) -> str:
+        """Where the daemon listens now: one that was started meanwhile may listen elsewhere."""
+        return calls.socket_path(self.command.home)
+
+    def _plain(self, verb: str, args: Mapping[str, Any]) -> Any:
+        return calls.ask(self.path, verb, args)
 
     def run(self) -> int:
         """Do what the command asks for; its exit code."""

@@ -43,7 +43,7 @@ from muster.node.call.streams import Served, Streams
 from muster.node.core import Core
 from muster.node.counter import DECLARED
 from muster.node.event_queue import EventQueue
-from muster.node.host import clock, disk
+from muster.node.host import clock, daemon_log, disk
 from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertificates
 from muster.node.installation import Installation
 from muster.node.link import failure
@@ -322,7 +322,9 @@ class Daemon:
         handler = self.verbs[call.verb].load()
         # Whoever asked hears an answer, also when the mistake is ours.
         answer: Mapping[str, Any] | None = failure(
-            Broken(f"this machine failed at {call.verb}; its daemon.log says how")
+            Broken(
+                f"this machine failed at {call.verb}; its log says how (`muster status` names it)"
+            )
         )
         try:
             if stream is None:
@@ -443,6 +445,7 @@ class Daemon:
     async def _facts(self) -> None:
         while True:
             await asyncio.sleep(FACTS_S)
+            daemon_log.bound(self.home.daemon_log)
             async with self.supervisor.attempt("facts"):
                 self.post(FactsChanged(await self.effects.facts()))
 

@@ -7,6 +7,7 @@ never lead.
 """
 
 import contextlib
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +26,7 @@ from muster.fleet.machine import Authority, Identity
 from muster.fleet.record import MachineRecord, open_record
 from muster.log.stream import FLEET, FleetId, Incarnation
 from muster.node.core import Core
-from muster.node.host import clock, reach
+from muster.node.host import clock, daemon_log, reach
 from muster.node.host.home import Home
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.own_incarnation import PRESENT
@@ -79,6 +80,7 @@ class Installation:
 
     def core(self, verbs: Mapping[str, Verb]) -> Core:
         """The core in the incarnation that goes on (or begins)."""
+        now = clock.read()
         self._core = Core(
             store=self.store,
             identity=self.identity,
@@ -100,8 +102,11 @@ class Installation:
                 # What a person wrote into config.toml counts before what a command says.
                 "address_written": self.config.options(FIRST).address,
                 "lease_ms": self.config.lease_s * 1000,
+                "pid": os.getpid(),
+                "daemon_log": daemon_log.reader(self.home.daemon_log),
+                "up_since_ms": now.wall_ms,
             },
-            now=clock.read(),
+            now=now,
         )
         doubt = self._core.part(Doubt)
         doubt.reasons, doubt.awaited = self.doubts, self._marked

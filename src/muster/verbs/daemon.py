@@ -12,6 +12,7 @@ import os
 import random
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,9 +24,18 @@ from msgspec import UNSET, Struct, UnsetType
 
 from muster.channel.backoff import Backoff
 from muster.channel.unproven import raise_descriptors
-from muster.errors import Broken, Conflict, Exhausted, MusterError, Unreachable, of_exit
+from muster.errors import (
+    Broken,
+    Conflict,
+    Denied,
+    Exhausted,
+    MusterError,
+    NotFound,
+    Unreachable,
+    of_exit,
+)
 from muster.limits import DESCRIPTORS_WANTED
-from muster.node.host import lock
+from muster.node.host import daemon_log, lock, service
 from muster.node.host.home import Home
 from muster.node.parts import PARTS
 from muster.node.verb import Line
@@ -66,10 +76,27 @@ def up(context: Context, ask: Up) -> Running | None:
     for sentence in home.open_seeds():
         context.say(sentence)
     if ask.detach:
-        pid = _detach(home)
-        return Running(context.ask("status", {})["name"], pid, str(home.daemon_log))
+        return begin(context)
     _serve(home, context.say)
     return None
+
+
+def begin(context: Context) -> Running:
+    """Start the daemon in the background: as the service of this home, where it has one."""
+    kept = service.installed(context.home)
+    if kept is not None:
+        try:
+            kept.check()
+        except (NotFound, Denied) as error:
+            # Its file came here with a home, or it is root's to start.
+            context.say(f"the service {kept.service.name} cannot be started: {error}")
+            kept = None
+    if kept is None:
+        pid, log = _detach(context.home), context.home.daemon_log
+    else:
+        kept.start()
+        pid, log = kept.state().pid, kept.log
+    return Running(context.ask("status", {})["name"], pid, log)
 
 
 def _serve(home: Home, say: Callable[[str], None]) -> None:
@@ -86,8 +113,11 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
     with lock.held(home.lock):
         home.note_socket()
         raise_descriptors(DESCRIPTORS_WANTED)
+        daemon_log.bound(home.daemon_log)
         pid_file = Path(home.pid_file)
         serving = False
+        # Not for what the daemon starts: systemd listens to us alone.
+        watched = os.environ.pop("NOTIFY_SOCKET", "")
 
         def ready(daemon: Daemon) -> None:
             nonlocal serving
@@ -96,6 +126,7 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
             serving = True
             pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
             say(f"{daemon.core.name} is up; Ctrl-C or `muster down` stops it")
+            _notify(watched, "READY=1")
             if inherited := os.environ.pop(READY_FD, ""):
                 os.write(int(inherited), b"1")
                 os.close(int(inherited))
@@ -104,10 +135,19 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
             with asyncio.Runner(loop_factory=factory) as runner:
                 why = runner.run(_live(home, ready))
         finally:
+            _notify(watched, "STOPPING=1")
             if serving:
                 pid_file.unlink(missing_ok=True)
         if why:
             raise Broken(f"the daemon stopped: {why}")
+
+
+def _notify(watched: str, word: str) -> None:
+    """Tell systemd, where it started us, how far we are: sd_notify(3)."""
+    if watched:
+        place = f"\0{watched[1:]}" if watched.startswith("@") else watched
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, contextlib.suppress(OSError):
+            out.sendto(word.encode(), place)
 
 
 async def _live(home: Home, ready: "Callable[[Daemon], None]") -> str:
@@ -176,11 +216,12 @@ _SILENT: Final[dict[type[MusterError], str]] = {
 
 
 class Stopped(Struct, frozen=True):
-    """What was stopped; what it was before, where nothing ran."""
+    """What was stopped; what it was before, where nothing ran; the service that starts it again."""
 
     stopped: str
     pid: int | UnsetType = UNSET
     was: str | UnsetType = UNSET
+    service: str | UnsetType = UNSET
 
 
 @verb(
@@ -188,6 +229,8 @@ class Stopped(Struct, frozen=True):
     says=(
         Line("The daemon was not running.", "was"), Line("The daemon has stopped.", "pid"),
         Line("{stopped} is stopping.", "!was !pid"),
+        Line("The service {service} starts it again after a reboot; `muster service remove` "
+             "takes that away.", "service"),
     ),
 )  # fmt: skip
 def down(context: Context, ask: Nothing) -> Stopped:
@@ -200,13 +243,23 @@ def down(context: Context, ask: Nothing) -> Stopped:
         return Stopped(context.on)
     home = context.home
     home.require()
+    pid, kept = end(context), service.installed(home)
+    stays = UNSET if kept is None else kept.service.name
+    if not pid:
+        return Stopped("", was="not running", service=stays)
+    return Stopped(str(home.path), pid, service=stays)
+
+
+def end(context: Context) -> int:
+    """End the daemon of this home, in order; its process, 0 where none runs. Raises: Broken."""
+    home = context.home
     try:
         pid = int(context.ask("stop", {})["pid"])
     except Unreachable:
         # A number in a file may be that of any program by now; who holds the lock is the daemon.
         found = lock.holder(home.lock)
         if found is None:
-            return Stopped("", was="not running")
+            return 0
         if found == 0:
             raise Broken(
                 f"a program holds {home.lock} and it cannot be told which one; "
@@ -215,7 +268,7 @@ def down(context: Context, ask: Nothing) -> Stopped:
         pid = found
         os.kill(pid, signal.SIGTERM)
     _wait_gone(pid)
-    return Stopped(str(home.path), pid)
+    return pid
 
 
 def _wait_gone(pid: int) -> None:

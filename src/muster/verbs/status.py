@@ -6,7 +6,7 @@ the counters of the parts are in the answer too, for programs and for `--verbose
 
 from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.presence import presence
@@ -58,6 +58,14 @@ class Revoked(Struct, frozen=True):
     reason: str
 
 
+class Process(Struct, frozen=True):
+    """The daemon as the system sees it; `log` is a file or the command that reads its log."""
+
+    pid: int
+    up_since_ms: int
+    daemon_log: str
+
+
 class Status(Struct, frozen=True):
     name: str
     machine: str
@@ -78,6 +86,7 @@ class Status(Struct, frozen=True):
     incidents: list[Incident]
     exposed: int
     counters: dict[str, int]
+    process: Process | UnsetType = UNSET
 
 
 @verb("status", auth="local", group="The fleet", harmless=True)
@@ -129,6 +138,9 @@ def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
         incidents=open_incidents,
         exposed=exposed(core),
         counters=dict(sorted(core.counters.items())),
+        process=Process(*(core.settings[name] for name in Process.__struct_fields__))
+        if "pid" in core.settings
+        else UNSET,
     )
 
 

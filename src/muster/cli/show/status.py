@@ -12,6 +12,7 @@ def status(value: Any, files: Files) -> str:
     settled = "" if value["settled"] else "asking the others where its own log ended"
     away = f", away: {clean(', '.join(machines['away']), 60)}" if machines["away"] else ""
     through = ", ".join(f"{name} by {hub}" for name, hub in (machines.get("through") or {}).items())
+    process = value.get("process") or {}
     works = [f"{phase(each) or 'task'} ({short(each['task'])})" for each in value["works"][:8]]
     parts = []
     if "verbose" in files:
@@ -41,6 +42,9 @@ def status(value: Any, files: Files) -> str:
                 ("inbox", f"{unread} unread (`muster inbox`)" if unread else ""),
                 ("log", f"{_count(exposed, 'own entry', 'own entries')} that no other machine "
                  "has vouched for yet" if exposed else "another machine vouched for every entry"),
+                ("daemon", f"process {process['pid']}, up {ago(process['up_since_ms'])}"
+                 .removesuffix(" ago") if process else ""),
+                ("its log", clean(process.get("daemon_log", ""), 200)),
                 *parts,
             ]
         ),

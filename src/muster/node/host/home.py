@@ -32,13 +32,16 @@ SEED_BYTES: Final = 32
 _ANEW: Final = "put it back from a copy of this home, or join the fleet anew with --home NEW-FOLDER"
 
 
+def default_home() -> Path:
+    """The platform's folder for a person's data, where nobody says another one."""
+    return Path(platformdirs.user_data_dir("muster", appauthor=False))
+
+
 class Home:
     """One home folder; creating the object touches nothing."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        # The platform's folder for a person's data, where nobody says another one.
-        path = path or os.environ.get("MUSTER_HOME")
-        self.path = Path(path or platformdirs.user_data_dir("muster", appauthor=False)).absolute()
+        self.path = Path(path or os.environ.get("MUSTER_HOME") or default_home()).absolute()
         self.database, self.blobs = str(self.path / "log.db"), str(self.path / "blobs")
         self.repos, self.work = str(self.path / "repos"), str(self.path / "work")
         self.daemon_log, self.lock = str(self.path / "daemon.log"), self.path / "lock"

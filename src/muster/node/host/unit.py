@@ -1,0 +1,99 @@
+"""What a system is told so that it runs a daemon: a unit of systemd, a plist of launchd.
+
+Rule 1: the text is made of its arguments alone, so that every system's can be looked at on any.
+Rule 2: nothing in a path or a variable means anything to the system: it is quoted as each wants it.
+Rule 3: nothing here takes from an attempt what it has where a person started the daemon: no
+option that hides files, forbids system calls or shuts out new rights.
+"""
+
+import plistlib
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from muster.errors import Conflict, Denied, NotFound, Refused
+from muster.limits import SERVICE_AGAIN_S, SERVICE_STARTS_MAX, SERVICE_STARTS_S
+
+# What ends a daemon so is not over when it is started again: a person has to do something.
+_FINAL: Final = sorted({2, *(each.exit_code for each in (Refused, Denied, NotFound, Conflict))})
+# A large log is looked through at a start; an agent gets fifteen seconds to end.
+START_S: Final = 600
+STOP_S: Final = 60
+
+
+class Service(NamedTuple):
+    """One daemon as the system runs it; `user` is whom it runs as, "" for the session's own."""
+
+    name: str
+    home: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    log: str
+    user: str = ""
+
+
+def systemd_unit(service: Service) -> str:
+    """The unit; one with a `user` is the system's, every other one that user's own."""
+    system = bool(service.user)
+    after = ["Wants=network-online.target", "After=network-online.target"] if system else []
+    variables = [f"Environment={_quoted(f'{n}={v}')}" for n, v in sorted(service.env.items())]
+    lines = [
+        "# Written by `muster service install`, which writes it anew; `muster service remove`",
+        "# takes it away. What is to stay different belongs into a drop-in (systemctl edit).",
+        "[Unit]",
+        f"Description=Muster, the machine in {service.home.replace('%', '%%')}",
+        *after,
+        f"StartLimitIntervalSec={SERVICE_STARTS_S}",
+        f"StartLimitBurst={SERVICE_STARTS_MAX}",
+        "",
+        "[Service]",
+        "Type=notify",
+        *([f"User={service.user}"] if system else []),
+        f"ExecStart={' '.join(_quoted(word).replace('$', '$$') for word in service.argv)}",
+        *variables,
+        "WorkingDirectory=/",
+        "SyslogIdentifier=muster",
+        "Restart=on-failure",
+        f"RestartSec={SERVICE_AGAIN_S}",
+        f"RestartPreventExitStatus={' '.join(map(str, _FINAL))}",
+        f"TimeoutStartSec={START_S}",
+        f"TimeoutStopSec={STOP_S}",
+        "# The daemon ends its attempts in order; what is left of them goes with it.",
+        "KillMode=mixed",
+        "# An attempt that takes too much memory is ended, not the daemon.",
+        "OOMPolicy=continue",
+        "# Each attempt gets a control group below the daemon's own.",
+        "Delegate=yes",
+        "UMask=0077",
+        "",
+        "[Install]",
+        f"WantedBy={'multi-user.target' if system else 'default.target'}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def launchd_plist(service: Service) -> bytes:
+    """The agent of a person's session, or with a `user` the daemon of the system."""
+    said: dict[str, Any] = {
+        "Label": service.name,
+        "ProgramArguments": list(service.argv),
+        "EnvironmentVariables": dict(service.env),
+        "WorkingDirectory": "/",
+        "RunAtLoad": True,
+        # Not where it ended as it was told to.
+        "KeepAlive": {"SuccessfulExit": False},
+        "ThrottleInterval": SERVICE_AGAIN_S,
+        "ExitTimeOut": STOP_S,
+        "Umask": 0o077,
+        "StandardOutPath": service.log,
+        "StandardErrorPath": service.log,
+    }
+    if service.user:
+        said["UserName"] = service.user
+    return plistlib.dumps(said)
+
+
+def _quoted(word: str) -> str:
+    """A word as systemd reads it back: its quotes, backslashes and specifiers mean nothing."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'

@@ -1,0 +1,109 @@
+"""What a system is told so that it runs a daemon, and where that daemon's words go."""
+
+import os
+import plistlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from tests.promise import proves
+
+from muster.node.host import daemon_log
+from muster.node.host.unit import Service, launchd_plist, systemd_unit
+
+ODD = '/home/al ice/100% "mine" \\o/$HOME'
+SERVICE = Service(
+    name="muster",
+    home=ODD,
+    argv=(sys.executable, "-P", "-m", "muster", "--home", ODD, "up"),
+    env={"PATH": "/opt/a b/bin:/usr/bin", "MUSTER_STATE": "/var/100%"},
+    log="/home/al ice/daemon.log",
+)
+
+
+@proves("service.unit-is-sound")
+@pytest.mark.parametrize("user", ["", "root"])
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path, user):
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "muster.service"
+    unit.write_text(systemd_unit(SERVICE._replace(user=user)))
+    scope = "--system" if user else "--user"
+    (tmp_path / "run").mkdir(mode=0o700)
+    done = subprocess.run(
+        [verify, scope, "--man=no", "verify", str(unit)], capture_output=True, text=True,
+        check=False, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run")},
+    )  # fmt: skip
+    assert "muster.service" not in done.stdout + done.stderr
+
+
+@proves("service.unit-is-sound")
+def test_a_unit_starts_again_what_failed_within_limits_and_nothing_that_a_person_must_mend():
+    lines = systemd_unit(SERVICE).splitlines()
+    assert {"Restart=on-failure", "RestartPreventExitStatus=2 3 4 5 6", "Type=notify"} <= set(lines)
+    assert [each for each in lines if each.startswith("StartLimit")]
+    assert "WantedBy=default.target" in lines
+    assert not [each for each in lines if each.startswith("User=")]
+    system = systemd_unit(SERVICE._replace(user="alice")).splitlines()
+    assert {"User=alice", "WantedBy=multi-user.target", "After=network-online.target"} <= set(
+        system
+    )
+
+
+@proves("service.attempts-keep-what-they-have")
+def test_a_unit_takes_nothing_from_an_attempt():
+    """Each of these changes what a program of the person sees, or may do."""
+    taking = (
+        "Protect",
+        "Private",
+        "NoNewPrivileges",
+        "Restrict",
+        "SystemCall",
+        "MemoryDeny",
+        "Lock",
+    )
+    assert not [each for each in systemd_unit(SERVICE).splitlines() if each.startswith(taking)]
+
+
+@proves("service.unit-is-sound")
+@pytest.mark.parametrize("user", ["", "alice"])
+def test_launchd_reads_every_word_back_as_it_was(user):
+    read = plistlib.loads(launchd_plist(SERVICE._replace(user=user)))
+    assert read["ProgramArguments"] == list(SERVICE.argv)
+    assert read["EnvironmentVariables"] == SERVICE.env
+    assert (read["RunAtLoad"], read["KeepAlive"]) == (True, {"SuccessfulExit": False})
+    assert read.get("UserName", "") == user
+    assert read["StandardErrorPath"] == SERVICE.log
+
+
+@proves("service.log-is-bounded")
+def test_the_daemons_log_is_begun_anew_at_a_size_and_nothing_that_was_said_is_lost(tmp_path):
+    path = tmp_path / "daemon.log"
+    script = (
+        "import os, sys\n"
+        "from muster.node.host import daemon_log\n"
+        "daemon_log.DAEMON_LOG_BYTES_MAX = 100\n"
+        "for n in range(20):\n"
+        "    print(f'line {n:02}', file=sys.stderr)\n"
+        "    daemon_log.bound(sys.argv[1])\n"
+        "print(daemon_log.reader(sys.argv[1]), file=sys.stderr)\n"
+    )
+    with open(path, "ab") as log:
+        subprocess.run([sys.executable, "-c", script, path], stderr=log, check=True)
+    older = (tmp_path / "daemon.log.1").read_text().splitlines()
+    newer = path.read_text().splitlines()
+    assert older + newer == [*(f"line {n:02}" for n in range(20)), str(path)]
+    assert older
+    assert path.stat().st_mode & 0o077 == 0
+
+
+@proves("service.log-is-bounded")
+def test_another_file_than_the_one_that_is_written_is_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "daemon.log"
+    path.write_text("x" * 200)
+    monkeypatch.setattr(daemon_log, "DAEMON_LOG_BYTES_MAX", 0)
+    daemon_log.bound(str(path))
+    assert [each.name for each in tmp_path.iterdir()] == ["daemon.log"]
+    assert daemon_log.reader(str(path)) == ""
