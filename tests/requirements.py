@@ -642,6 +642,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.skipped-phases-say-why": "A run shows of every phase that never began which earlier one was the reason, also long after it ended.",
     "cli.the-schema-is-a-file": "The schema of specs is printed as JSON, ready to be written into a file.",
     "cli.git-finds-a-deep-home": "Git finds the daemon of a home whose path is too long for a socket, as every command does.",
+    "cli.empty-is-an-argument": "An empty text that a person types where it is an answer is handed on, not replaced by the default: `init --listen ''` opens no port.",
     "cli.zero-is-an-argument": "A zero that a person types is handed on, not replaced by the default.",
     "cli.fetch-is-careful": "`muster fetch` replaces nothing without --force, and no path leads out of the folder it was given.",
     "cli.fetch-places-deliverables": "`muster fetch` places what a task delivered and says how far it is; with a repository it names the branch and commit.",

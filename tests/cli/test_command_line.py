@@ -25,6 +25,13 @@ from tests.promise import proves
 SHOWN = [v for v in VERBS.values() if not v.hidden]
 
 
+@proves("cli.empty-is-an-argument")
+def test_an_empty_text_is_an_answer_where_one_may_be_and_no_default_takes_its_place():
+    command = parse.parse(["init", "--listen", "", "--name", "studio"])
+    assert command.args == {"listen": "", "name": "studio"}
+    assert parse.parse(["init"]).args == {}
+
+
 @proves("cli.version")
 def test_the_version_is_one_line_and_needs_no_machine(tmp_path):
     for words in (("--version",), ("version",)):
@@ -45,7 +52,7 @@ def test_the_help_page_names_every_verb_with_its_sentence(tmp_path):
 
 
 _HERE_ONLY = (
-    "init", "join", "operator", "device", "up", "doctor", "answer", "fetch", "audit", "rebuild",
+    "init", "join", "operator", "device", "up", "service", "doctor", "answer", "fetch", "audit", "rebuild",
     "resume", "schema", "version", "completion",
 )  # fmt: skip
 

@@ -94,7 +94,9 @@ def parse(words: Sequence[str]) -> Command:
                 f"{verb.name}: {arg.name.upper()} is empty; see `muster {verb.name} --help`"
             )
         # A zero is an answer, though it equals False.
-        if (value is False or value in (None, "", [])) and not arg.required:
+        # An empty text that was typed is an answer where one may be: `--listen ''` opens no port.
+        said = arg.empty and arg.name in parser.given
+        if (value is False or value in (None, "", [])) and not arg.required and not said:
             continue
         target = options if arg.unsigned else args
         if arg.kind == "file":
