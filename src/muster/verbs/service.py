@@ -24,7 +24,6 @@ class Action(Request, frozen=True):
     system: Annotated[
         bool, opt("the system's own service, which needs root; it runs as the home's owner")
     ] = False
-    yes: Annotated[bool, opt("do not ask first", unsigned=True, short="y")] = False
 
 
 class Kept(Struct, frozen=True, kw_only=True):
@@ -78,7 +77,7 @@ def install(context: Context, *, system: bool = False) -> Kept:
     fresh = service.write(manager)
     if not fresh and state.enabled and state.active == "active" and state.pid == runs:
         return shown(manager, did="nothing")
-    _agree_to_stop(context, runs)
+    _say_what_stops(context, runs)
     took_over = 0
     if runs is not None and runs != state.pid:
         took_over = end(context)
@@ -89,17 +88,15 @@ def install(context: Context, *, system: bool = False) -> Kept:
     return shown(manager, did=did, took_over=took_over)
 
 
-def _agree_to_stop(context: Context, runs: int | None) -> None:
-    """Attempts end with their daemon: a person hears of it first. Raises: Refused."""
+def _say_what_stops(context: Context, runs: int | None) -> None:
+    """Attempts end with their daemon, and begin again: a person hears of it."""
     works = []
     if runs is not None:
         # One that answers nothing has no work that a person could still want.
         with contextlib.suppress(MusterError):
             works = context.ask("status", {})["works"]
     if works:
-        context.confirm(
-            f"the daemon is started anew, and {len(works)} of its tasks with it: they begin again"
-        )
+        context.say(f"the daemon ends, and with it {len(works)} attempts: their tasks begin again")
 
 
 def _remove(context: Context, manager: service.Manager) -> Kept:
@@ -107,7 +104,7 @@ def _remove(context: Context, manager: service.Manager) -> Kept:
     if not state.installed:
         return shown(manager, did="nothing")
     manager.check()
-    _agree_to_stop(context, state.pid or None)
+    _say_what_stops(context, state.pid or None)
     manager.stop()
     manager.file.unlink(missing_ok=True)
     manager.forget()
