@@ -146,7 +146,7 @@ def test_a_good_attempt_is_run_checked_collected_pushed_and_cleared_away(home):
     assert "MUSTER_CAPABILITY" not in effects.ordered[1].env, "a check speaks for nobody"
     said = [e.kind if isinstance(e, AttemptEvent) else e.stage for e in made.daemon.posted]
     agent = "agent.output"
-    assert said == ["fetching", "working", agent, agent, "delivering", "clearing up"]
+    assert said == ["fetching", "working", agent, "checking", agent, "delivering", "clearing up"]
 
 
 @proves("node.attempt-done-means")

@@ -1,98 +1,189 @@
-"""A run that was handed in, followed to its end.
+"""A run, followed to its end.
 
 Rule 1: the run belongs to its owner; whoever follows it may leave and come back at any time.
-Rule 2: the exit code is 0 only when the run is done.
-Rule 3: a terminal gets one table that moves, everything else (also a terminal that cannot move
-anything) a line per change; `rich` is imported for the table alone.
+Rule 2: the exit code is 0 only when it is done.
+Rule 3: a terminal gets one picture that is drawn anew, everything else (also a terminal that cannot
+move anything) a line per change. Nobody is asked whether something happened: what happens is told,
+and only clocks run here.
 """
 
+import contextlib
+import queue
+import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from muster.cli import show
 from muster.cli.context import CommandContext
+from muster.cli.picture import picture
+from muster.cli.run_progress import RunProgress
+from muster.cli.screen import Screen
 from muster.cli.show.run import handed_in
 from muster.cli.show.task import phase
-from muster.cli.task_progress import TaskProgress
-from muster.cli.text import clean, obeys, short
-from muster.errors import Unreachable
+from muster.cli.text import clean, now_ms, obeys, short
+from muster.errors import Denied, Malformed, MusterError, NotFound, Unreachable
+from muster.task.state import LIVE
 
 NOT_DONE_EXIT: Final = 1
+# Many changes at once are one picture; nobody sees more of them in a second.
+_PAUSE_S: Final = 0.05
+Changes = Iterator[Mapping[str, Any]]
 
 
-def follow(context: CommandContext, begun: Mapping[str, Any]) -> int:
-    """Show a run as it goes, then its graph. Ctrl-C leaves it running."""
+def follow(context: CommandContext, begun: Mapping[str, Any], task: str = "") -> int:
+    """Show a run (or one `task` of it) as it goes, then what came of it. Ctrl-C leaves it."""
     name, owner = str(begun["run"]), str(begun["owner"])
     if not begun["fresh"]:
         context.say(f"this is run {short(name)}: {handed_in(begun)}")
     # With this machine's own runs nothing needs to be signed.
     on = "" if owner == context.ask("status", {})["name"] else owner
-    asked = {"run": name} if context.json else {"run": name, "waits": True}
-    changes = _heard(context, context.stream("watch", asked, on=on))
-    settled = ""
+    changes = _changes(context, name, on)
     try:
-        settled = _watch(context, changes)
+        settled = _watch(context, _until_over(changes, task) if task else changes)
     except KeyboardInterrupt:
-        context.say(f"\nrun {short(name)} goes on; `muster runs {short(name)}` shows it, "
-                 f"`muster cancel {short(name)}` stops it")  # fmt: skip
+        context.say(f"\nrun {short(name)} goes on; `muster watch {short(name)}` comes back to it, "
+                 f"`muster cancel {short(name)}` ends it")  # fmt: skip
         raise
     except Unreachable as error:
         raise Unreachable(
             f"lost sight of run {short(name)} ({error}); it goes on without us, "
-            f"`muster runs {short(name)}` shows it"
+            f"`muster watch {short(name)}` comes back to it"
         ) from error
-    context.show(context.ask("runs", {"run": name}, on=on))
+    if task:
+        context.say(f"task {short(task)} is {settled}; `muster why {short(task)}` says more")
+    else:
+        context.show(_ended(context, name, on))
     return 0 if settled == "done" else NOT_DONE_EXIT
 
 
-def _heard(context: CommandContext, changes: Iterator[Any]) -> Iterator[Any]:
-    """The changes as they come; what keeps a task waiting is said on the way."""
-    for change in changes:
-        if "waits" not in change:
-            yield change
-            continue
-        what = clean(change["waits"], 200)
-        what = f"waits: {what}" if change["fits"] else f"waits for a machine that fits ({what})"
-        context.say(
-            f"{phase(change)} {what}; `muster why {short(change['task'])}` says more, "
-            "Ctrl-C leaves the run as it is"
-        )
+def _ended(context: CommandContext, run: str, on: str) -> Any:
+    try:
+        return context.ask("runs", {"run": run}, on=on)
+    except (Denied, NotFound, Unreachable):
+        # Whoever may not ask its owner has a copy of its log.
+        return context.ask("runs", {"run": run})
 
 
-def _watch(context: CommandContext, changes: Iterator[Any]) -> str:
+def _changes(context: CommandContext, run: str, on: str) -> Changes:
+    """What its owner tells; where that one cannot be asked, what this machine hears of it."""
+    # A script reads what it always read; `muster watch` tells it more.
+    plain = context.json and context.command.verb.name != "watch"
+    asked = {"run": run} if plain else {"run": run, "waits": True, "live": True}
+    heard = False
+    try:
+        for told in context.stream("watch", asked, on=on):
+            heard = True
+            yield told
+        return
+    except Malformed:
+        # An owner of an older version tells tasks alone.
+        if heard or plain:
+            raise
+        asked = {"run": run, "waits": True}
+    except (Denied, NotFound, Unreachable) as error:
+        if heard or not on:
+            raise
+        context.say(f"as far as this machine hears of it, without signs of life: {error}")
+        on = ""
+    yield from context.stream("watch", asked, on=on)
+
+
+def _until_over(changes: Changes, task: str) -> Changes:
+    """What is told of one task, and how it ended in the place of how its run did."""
+    for told in changes:
+        if "settled" in told:
+            yield told
+            return
+        if told.get("task") == task or "phases" in told:
+            # The other phases have no place in this picture.
+            yield {**told, "phases": {}} if "phases" in told else told
+        if told.get("task") == task and told.get("state", "queued") not in LIVE:
+            yield {"settled": told["state"], "reason": told.get("reason", "")}
+            return
+
+
+def _watch(context: CommandContext, changes: Changes) -> str:
     """How the run ended."""
     if not context.json and obeys():
-        return _table(changes)
-    course = TaskProgress()
-    for change in changes:
-        if "settled" in change:
-            return str(change["settled"])
+        return _drawn(changes)
+    progress = RunProgress()
+    for told in changes:
+        slot = progress.hear(told)
         if context.json:
-            show.put_json(change)
-        else:
-            print(course.line(course.heard(change)), flush=True)
-    return ""
+            if not progress.end:
+                show.put_json(told)
+        elif "waits" in told:
+            context.say(_waits(told))
+        elif slot is not None and _is_news(told):
+            print(progress.line(slot), flush=True)
+    return str(progress.end.get("settled", ""))
 
 
-def _table(changes: Iterator[Any]) -> str:
-    # On a terminal only: rich costs 60 ms, and a script has no use for it.
-    from rich.live import Live  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+def _is_news(told: Mapping[str, Any]) -> bool:
+    """Whether a line is worth it: every phase waits at first, most without a reason of its own."""
+    idle = not told.get("task") and told["state"] in ("queued", "waiting")
+    return not idle or bool(told.get("reason"))
 
-    course = TaskProgress()
 
-    def picture() -> Table:
-        table = Table("phase", "state", "machine", "time", "summary", box=None, pad_edge=False)
-        for slot in list(course.tasks):
-            table.add_row(*(Text.from_ansi(cell) for cell in course.cells(slot)))
-        return table
+def _waits(told: Mapping[str, Any]) -> str:
+    what = clean(told["waits"], 200)
+    what = f"waits: {what}" if told["fits"] else f"waits for a machine that fits ({what})"
+    return (
+        f"{phase(told)} {what}; `muster why {short(told['task'])}` says more, "
+        "Ctrl-C leaves the run as it is"
+    )
 
-    # Drawn anew each second, because what runs has a time that grows.
-    with Live(get_renderable=picture, refresh_per_second=1, transient=True) as live:
-        for change in changes:
-            if "settled" in change:
-                return str(change["settled"])
-            course.heard(change)
-            live.refresh()
-    return ""
+
+def _drawn(changes: Changes) -> str:
+    """The run as a picture, drawn anew when something happened and when a clock goes on."""
+    progress, screen = RunProgress(), Screen(sys.stdout)
+    with _told(changes) as news:
+        while not progress.end:
+            # Clocks are drawn when their second is over, all at once.
+            with contextlib.suppress(queue.Empty):
+                if not _take(progress, news.get(timeout=1 - now_ms() % 1000 / 1000)):
+                    break
+                time.sleep(_PAUSE_S)
+                while _take(progress, news.get_nowait()):
+                    pass
+            columns, rows = screen.size()
+            screen.draw(picture(progress, columns - 1, rows))
+    screen.wipe()
+    return str(progress.end.get("settled", ""))
+
+
+def _take(progress: RunProgress, told: Any) -> bool:
+    """Whether there may be more. Raises: what ended the stream."""
+    if isinstance(told, BaseException):
+        raise told
+    if told:
+        progress.hear(told)
+    return told is not None and not progress.end
+
+
+@contextlib.contextmanager
+def _told(changes: Changes) -> Iterator["queue.SimpleQueue[Any]"]:
+    """What is told, as it comes: read beside the clock. Also {} for another size of the terminal;
+    at last what went wrong, or None.
+    """
+    news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def read() -> None:
+        wrong: Exception | None = None
+        try:
+            for told in changes:
+                news.put(told)
+        except (MusterError, OSError) as error:
+            wrong = error
+        finally:
+            news.put(wrong)
+
+    before = signal.signal(signal.SIGWINCH, lambda *_: news.put({}))
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        yield news
+    finally:
+        signal.signal(signal.SIGWINCH, before)

@@ -65,6 +65,16 @@ def _push(
     }
 
 
+def watch(context: CommandContext) -> int:
+    """Follow a run, or one task of it; the exit code."""
+    text = str(context.command.args["run"])
+    run = context.ask("runs", {"run": text}, on=context.on)
+    task = ""
+    if "/" in text or not (run["run"].startswith(text) or run["name"] == text):
+        task = context.ask("why", {"task": text}, on=context.on)["task"]["task"]
+    return follow.follow(context, {**run, "fresh": True}, task)
+
+
 def ask(context: CommandContext) -> int:
     """Let an agent plan, then run the plan as `run` would; the exit code."""
     command = context.command

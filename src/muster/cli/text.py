@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -24,7 +25,8 @@ _OURS: Final = re.compile(r"(\x1b\[(?:0|1|2|31|32|33)m)")
 
 _STATES: Final = {
     "done": "green", "up": "green", "here": "green", "stored": "green", "acted": "green",
-    "running": "yellow", "waiting": "yellow", "failed": "red", "lost": "red",
+    "running": "yellow", "waiting": "yellow", "waiting for you": "yellow", "checking": "yellow",
+    "retrying": "yellow", "taken over": "yellow", "skipped": "dim", "failed": "red", "lost": "red",
     "cancelled": "red", "revoked": "red", "critical": "red", "warning": "yellow", "away": "dim",
 }  # fmt: skip
 
@@ -74,6 +76,33 @@ def block(value: Any, indent: str = "  ") -> str:
     return "\n".join(indent + visible(_plain(line)) for line in lines)
 
 
+def width_of(text: str) -> int:
+    """How many columns a text takes: a letter of East Asia and most emojis take two."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(mark) for mark in text)
+
+
+def _columns(mark: str) -> int:
+    if unicodedata.category(mark) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(mark) in ("W", "F") else 1
+
+
+def cut(text: str, width: int) -> str:
+    """A text in so many columns; where something is missing, a sign says so."""
+    if width_of(text) <= width:
+        return text
+    kept, left = "", width - 1
+    for mark in text:
+        left -= _columns(mark)
+        if left < 0:
+            break
+        kept += mark
+    utf8 = (sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8"
+    return kept + ("…" if utf8 else "~") if width > 0 else ""
+
+
 def short(identifier: Any) -> str:
     """As much of an id as a person types."""
     return clean(identifier)[:12]
@@ -88,7 +117,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "none
     title = [paint(head[i].upper(), "dim") for i in used]
     lines = [title, *([row[i] for i in used] for row in body)]
     # Colours take no room.
-    sizes = [[len(_ESCAPE.sub("", cell)) for cell in line] for line in lines]
+    sizes = [[width_of(_ESCAPE.sub("", cell)) for cell in line] for line in lines]
     widths = [max(column) for column in zip(*sizes, strict=True)]
     return "\n".join(
         "  ".join(

@@ -11,7 +11,9 @@ from typing import Any, Final, Literal
 
 from muster import limits
 
-Stage = Literal["", "fetching", "working", "delivering", "clearing up"]
+Stage = Literal["", "fetching", "working", "checking", "delivering", "clearing up"]
+# An owner hears of these at once and not with the next beat: they are how far the work is.
+TOLD: Final[frozenset[str]] = frozenset({"working", "checking", "delivering"})
 MOVING: Final[frozenset[str]] = frozenset({"fetching", "delivering", "clearing up"})
 
 

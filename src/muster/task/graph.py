@@ -150,6 +150,10 @@ class Progress:
         """Whether the tasks of a phase are known."""
         return self._slots[name] is not None
 
+    def has_tasks(self, name: str) -> bool:
+        """Whether any task of a phase was opened."""
+        return self._counts[name].total() > 0
+
     def bar(self, name: str, reason: str) -> None:
         """A phase's tasks cannot be opened: it has failed, and only it."""
         self.barred[name] = reason

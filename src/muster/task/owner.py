@@ -371,6 +371,13 @@ class Owner:
             return None
         return task.machine, task.epoch
 
+    def heard(self, name: str) -> tuple[str, int] | None:
+        """What its worker is at, and when it was heard last on the boot clock; None for none."""
+        task = self._ledger.tasks.get(name)
+        if task is None or task.stage != "running":
+            return None
+        return task.progress, task.heard_ms
+
     def faults(self) -> dict[str, list[str]]:
         """What machines failed at lately, as far as it counts: parts by machine."""
         return self._ledger.reputation.known()

@@ -11,7 +11,7 @@ from muster.limits import VALUE_INLINE_BYTES_MAX
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.node.tasks import results as yields
-from muster.node.tasks.ownership import Held
+from muster.node.tasks.ownership import Held, Ownership
 from muster.task import kinds, large_value, values
 from muster.task.fold import TASK, TaskRow
 from muster.verbs.declaration import Core
@@ -36,6 +36,17 @@ def rows(core: Core, held: Held[TaskRow]) -> list[TaskRow]:
         if opened is not None:
             found += core.tables.history(TASK, opened, settled, "task", task)
     return found
+
+
+def reason_before(core: Core, task: str) -> str:
+    """Why the attempt before this one came to nothing; "" where there was none."""
+    found = core.part(Ownership).held(TASK, task)
+    left = [row for row in rows(core, found) if row.state == "queued"] if found else []
+    why = [(row.changed_ms, row.machine, row.reason) for row in left if row.reason]
+    if not why:
+        return ""
+    _, machine, reason = max(why)
+    return f"{core.membership.name_of(machine)}: {reason}" if machine else reason
 
 
 def question(core: Core, row: TaskRow) -> str:

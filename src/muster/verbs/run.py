@@ -1,4 +1,4 @@
-"""Verbs about runs: hand one in, show all of them, one with its graph, and one as it goes."""
+"""Verbs about runs: hand one in, show all of them, and one with its graph."""
 
 from collections.abc import Mapping
 from typing import Annotated, Final
@@ -10,10 +10,9 @@ from muster.errors import Conflict, Malformed, MusterError, Refused
 from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX
 from muster.log.fold import Skip, body_as
 from muster.node.services.presence import presence
-from muster.node.tasks.followers import WATCHED, Followers, waiting
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
-from muster.node.verb import Turns, at_once
+from muster.node.verb import Turns
 from muster.task import check as checks
 from muster.task import kinds
 from muster.task import template as orders
@@ -25,10 +24,7 @@ from muster.task.spec import Spec, read
 from muster.verbs.declaration import (
     Call,
     Core,
-    Daemon,
-    Perform,
     Request,
-    Stream,
     Words,
     data,
     opt,
@@ -39,7 +35,6 @@ from muster.verbs.find import Claim, claims, find_run
 from muster.verbs.listing import LIMIT_MAX, Rows, say_cut
 from muster.verbs.spec import fleet
 from muster.verbs.task import SHOWN_MAX, Task, task_view, waits_for
-from muster.verbs.waits import Waits
 
 # Each is judged by the router against every machine; what keeps one keeps the others.
 _WAITING_MAX: Final = 20
@@ -222,7 +217,7 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
             say_cut(call, limit, "runs", "--limit shows more")
         return [_run_view(core, row) for row in found.rows]
     held = find_run(core, ask.run)
-    tasks = yield from _tasks(core, held.row.run)
+    tasks = yield from tasks_of(core, held.row.run)
     queued = [at for at, each in enumerate(tasks) if each.state == "queued"]
     for at in queued[:_WAITING_MAX]:
         tasks[at] = replace(tasks[at], waits=waits_for(core, tasks[at].task)[0])
@@ -231,7 +226,7 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
         claims=claims(core, RUN, held.row.run),
         tasks=tasks,
     )
-    document = _spec(core, held.row)
+    document = spec_of(core, held.row)
     if document is None:
         return view
     phases, progress = document.phases.items(), _progress(core, view, tasks, document).items()
@@ -242,13 +237,13 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
     )
 
 
-def _tasks(core: Core, run: str) -> Turns[list[Task]]:
+def tasks_of(core: Core, run: str) -> Turns[list[Task]]:
     """All tasks of a run, in the order in which they were opened."""
     found = yield from core.part(Ownership).listing(TASK, LIMIT_MAX, run=run)
     return [task_view(core, row) for row in reversed(found.rows)]
 
 
-def _spec(core: Core, row: RunRow) -> Spec | None:
+def spec_of(core: Core, row: RunRow) -> Spec | None:
     """What the run was ordered to do; None where that cannot be read here."""
     entry = core.log.entry(row.opened)
     try:
@@ -298,46 +293,3 @@ def _run_view(core: Core, row: RunRow) -> RunView:
         owner=owner,
         waits_for=owner if left and presence(core, machine) == "away" else UNSET,
     )
-
-
-class Watch(Request, frozen=True):
-    run: Annotated[str, pos("run id", kind="run")]
-    waits: Annotated[bool, opt("also what keeps its tasks waiting")] = False
-
-
-class RunEnd(Struct, frozen=True):
-    run: str
-    settled: str
-    reason: str
-
-
-@verb("watch", auth="local", runs="stream", followed=True)
-async def watch(daemon: Daemon, call: Perform, stream: Stream, ask: Watch) -> RunEnd:
-    """Changes of a run as they happen, until it is settled."""
-    core = daemon.core
-    row = find_run(core, ask.run).row
-    run = row.run
-    told = [{name: getattr(view, name) for name in WATCHED} for view in at_once(_tasks(core, run))]
-    open_run, stop = core.part(RunService).runs.get(run), None
-    if open_run is not None:
-        told += [
-            waiting(phase, reason, core.now.wall_ms)
-            for phase, reason in core.part(RunService).bases.waiting(open_run).items()
-        ]
-        stop = core.part(Followers).follow(run, stream.tell_later)
-    try:
-        for change in told:
-            await stream.tell(change)
-        if stop is None:
-            return RunEnd(run, row.state, row.summary)
-        waits = Waits(core, told if ask.waits else None)
-        while True:
-            change = await stream.hear(waits.in_s())
-            if change is not None and "settled" in change:
-                return RunEnd(**change)
-            for each in [change] if change is not None else waits.look():
-                await stream.tell(each)
-            waits.heard(change)
-    finally:
-        if stop is not None:
-            stop()

@@ -23,7 +23,7 @@ class Waits:
             self.heard(change)
 
     def heard(self, change: Mapping[str, Any] | None) -> None:
-        if self._off or change is None or not change["task"]:
+        if self._off or change is None or not change.get("task") or "state" not in change:
             return
         self._queued.pop(change["task"], None)
         if change["state"] == "queued":

@@ -27,7 +27,7 @@ _TASKS: Final = (
 
 def tasks(value: Any, _files: Files) -> str:
     rows = (
-        {**each, "phase": phase(each), "took": took(each), "summary": outcome(each)}
+        {"run": "", **each, "phase": phase(each), "took": took(each), "summary": outcome(each)}
         for each in value
     )
     return listed(_TASKS, rows, "No task is open; `muster tasks --all` shows settled ones.")

@@ -235,6 +235,7 @@ class Attempt:
             return self._ended("failed", outcome, reason=_NO_FOLDER)
         check = str(self.template.get("check", ""))
         if check:
+            self._at("checking")
             checked = await self._run(self._setup.check(folder, check))
             if self._stop.is_set():
                 return self._halted(outcome)

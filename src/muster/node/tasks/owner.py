@@ -66,6 +66,13 @@ class ReadBack(ev.Event, frozen=True):
     """What the owner keeps in memory of its tasks was read back from the tables."""
 
 
+class WorkerHeard(ev.Event, frozen=True):
+    """A worker said that it lives, and that it works on these tasks of ours."""
+
+    machine: str
+    tasks: tuple[str, ...]
+
+
 class OwnerService(Part):
     """The owner of this machine's tasks."""
 
@@ -241,6 +248,8 @@ class OwnerService(Part):
 
     def beat(self, machine: str, mark: str, holds: Sequence[Beat]) -> None:
         self.owner.beat(machine, mark, holds, self.core.now)
+        if holds:
+            self.core.tell(WorkerHeard(machine, tuple(each.task for each in holds)))
         if machine not in self._heard:
             self._heard.add(machine)
             self.machine_here(machine)

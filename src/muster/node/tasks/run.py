@@ -40,6 +40,8 @@ class Run:
     # The commit that `base` names, "" without one; None until the repository was asked.
     base: str | None = ""
     number: int = 0
+    # What its followers were told of phases without tasks.
+    told: dict[str, graph.PhaseProgress] = field(default_factory=dict)
     # Whether any of the ends has a commit.
     has_commits: bool = False
 

@@ -207,6 +207,8 @@ class RunService(Part):
             except NotFound:
                 # It settled in this very step; its outcome is on the way.
                 continue
+        if self.followers.watchers.get(run.run):
+            self._tell_phases(run)
         if plan.settled:
             outcome: Any = plan.settled
             body = kinds.RunSettle(run.run, outcome, summary=plan.reason[:2000])
@@ -216,6 +218,17 @@ class RunService(Part):
             if not self.runs:
                 self._kept.clear()
             self.followers.settled(run.run, plan.settled, plan.reason)
+
+    def _tell_phases(self, run: Run) -> None:
+        """Whoever follows it hears of phases without tasks, which leave no entries."""
+        now = {n: each for n, each in self.taskless(run).items() if run.told.get(n) != each}
+        run.told.update(now)
+        self.followers.phases(run.run, now)
+
+    def taskless(self, run: Run) -> dict[str, graph.PhaseProgress]:
+        """Where the phases stand that have no task."""
+        found = self.progress(run.run)
+        return {n: each for n, each in found.items() if not run.progress.has_tasks(n)}
 
     def _open_phase(self, run: Run, name: str, slots: list[Slot], ends: Ends, asked: Asked) -> None:
         """Open a phase's tasks, all of them or none: what cannot be opened has failed."""

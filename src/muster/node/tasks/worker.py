@@ -35,6 +35,7 @@ from muster.node.tasks.drafts import write_each
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership, attempts_of
 from muster.task import evidence, kinds, template
+from muster.task.duration import TOLD
 from muster.task.fold import ATTEMPT, TASK
 from muster.task.instruction import BeatReply, Draft, StartAttempt, Stop, StopAttempt
 from muster.task.open_task import Ended
@@ -81,7 +82,7 @@ class WorkerService(Part):
         self._questions, self._orders = core.part(Approvals), core.part(Authorizer)
         core.on("task.assign", self._on_assign)
         core.on(AttemptEvent, self._happened)
-        core.on(AttemptStage, lambda e: self.worker.progressed(e.task, e.epoch, e.stage))
+        core.on(AttemptStage, self._at_stage)
         core.on(AttemptEnded, self._ended_for_certain)
         # Its owner should hear from us at once.
         core.on(ev.MachineHere, lambda event: self.worker.beats([event.machine], core.now))
@@ -221,6 +222,13 @@ class WorkerService(Part):
                 self.worker.beats(sorted(owners), self.core.now)
 
     # --- attempts -------------------------------------------------------------------------------
+
+    def _at_stage(self, event: AttemptStage) -> None:
+        """Its owner hears how far an attempt is, and whoever follows the run sees it."""
+        worker = self.worker
+        worker.progressed(event.task, event.epoch, event.stage)
+        if event.stage in TOLD and worker.holds(event.task) == event.epoch:
+            worker.beats([worker.owner_of(event.task)], self.core.now)
 
     def _happened(self, event: AttemptEvent) -> None:
         """Write what an attempt did into our journal."""

@@ -2,8 +2,9 @@
 
 import pytest
 
-from muster.cli import task_progress as courses
-from muster.cli.task_progress import TaskProgress
+from muster.cli import run_progress as courses
+from muster.cli.picture import picture
+from muster.cli.run_progress import RunProgress
 from tests.promise import proves
 
 NOW = 1_790_000_000_000
@@ -17,11 +18,21 @@ TASK = {
 @pytest.fixture
 def course(monkeypatch):
     monkeypatch.setattr(courses, "now_ms", lambda: NOW)
-    return TaskProgress()
+    return RunProgress()
 
 
-def hear(course: TaskProgress, **changes) -> str:
-    return course.line(course.heard({**TASK, **changes}))
+def lines(course: RunProgress, width: int = 120, height: int = 24) -> list[str]:
+    return picture(course, width, height)
+
+
+def row(course: RunProgress, label: str) -> str:
+    """The line of a phase or of a task, without what aligns it."""
+    (found,) = [each for each in lines(course) if each.startswith(label)]
+    return "  ".join(part.strip() for part in found.split("  ") if part.strip())
+
+
+def hear(course: RunProgress, **changes) -> str:
+    return course.line(course.hear({**TASK, **changes}))
 
 
 @proves("cli.a-followed-run-tells-its-course")
@@ -30,7 +41,7 @@ def test_a_task_that_runs_is_shown_on_its_machine_and_since_when(course):
     assert hear(course, state="leased", machine="studio", changed_ms=NOW - 12_000) == (
         "build: running on studio"
     )
-    assert course.cells(("build", "")) == ("build", "running", "studio", "12 s", "")
+    assert row(course, "build") == "build  running  studio  12 s  12 s ago"
 
 
 @proves("cli.a-followed-run-tells-its-course")
@@ -40,7 +51,9 @@ def test_a_takeover_and_a_failed_try_are_said_with_their_reason(course):
     assert hear(course, **lost) == (
         "build: queued again  (taken from 1 machine)  the lease ended without a word"
     )
-    assert course.cells(("build", ""))[2] == "", "the machine that lost it has it no more"
+    assert row(course, "build") == (
+        "build  taken over  taken over from studio: the lease ended without a word"
+    ), "the machine that lost it has it no more"
     moved = {"state": "leased", "machine": "laptop", "losses": 1, "tries": 2}
     assert hear(course, **moved, changed_ms=NOW) == (
         "build: running on laptop  (taken from 1 machine, 2 tries failed)"
@@ -67,8 +80,8 @@ def test_a_task_that_had_ended_before_anybody_looked_took_what_its_rows_say(cour
 def test_each_instance_has_a_row_of_its_own_and_a_person_is_told_what_to_type(course):
     hear(course, instance="a", state="leased", machine="studio", changed_ms=NOW)
     hear(course, instance="b", state="waiting")
-    assert [course.cells(slot)[0] for slot in course.tasks] == ["build[a]", "build[b]"]
-    assert "muster decide abababababab" in course.cells(("build", "b"))[4]
+    assert [each.split("  ")[0] for each in lines(course)[1:]] == ["build", "", ""]
+    assert "muster decide abababababab" in row(course, "  b")
 
 
 @proves("cli.a-followed-run-tells-its-course")

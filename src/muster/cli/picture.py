@@ -1,0 +1,181 @@
+"""A run as lines of a terminal: its head, a line for each phase, and tasks as far as there is room.
+
+Rule 1: the same run, width and height give the same lines; none is wider than the terminal.
+Rule 2: what is narrow loses columns, what is low loses lines: first those of what is over, then of
+what waits; how many are not shown is said.
+Rule 3: a state is a word; colour and signs beyond ASCII only repeat what is there.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from muster.cli.run_progress import RunProgress, Slot, said
+from muster.cli.text import clean, cut, paint, short, span, state, width_of
+
+LABEL_COLUMNS_MAX: Final = 28
+_NOTE_COLUMNS_MIN: Final = 20
+Phases = dict[str, list[Slot]]
+_OVER: Final = frozenset({"done", "skipped", "cancelled"})
+_IDLE: Final = frozenset({"waiting", "queued"})
+# Of several tasks the first of these words that is true of one is true of the phase.
+_ORDER: Final = (
+    "waiting for you", "running", "checking", "fetching", "delivering", "retrying", "taken over",
+    "queued", "failed", "lost", "cancelled", "done",
+)  # fmt: skip
+
+
+class Row(NamedTuple):
+    """A phase or one task of it; `rank`: the higher, the sooner it is left out."""
+
+    label: str
+    state: str
+    machine: str = ""
+    agent: str = ""
+    time: str = ""
+    heard: str = ""
+    note: str = ""
+    rank: int = 0
+
+
+def picture(progress: RunProgress, width: int, height: int) -> list[str]:
+    """The lines of this moment."""
+    phases = _phases(progress)
+    rows = [row for name in phases for row in _rows(progress, phases, name)]
+    shown, hidden = _fitting(rows, max(1, height - 3))
+    lines = [cut(_head(progress, phases), width), *_table(shown, width)]
+    if hidden:
+        counts = ", ".join(f"{count} {word}" for word, count in Counter(hidden).most_common())
+        lines.append(cut(f"  and {len(hidden)} more: {counts}", width))
+    hint = (
+        f"Ctrl-C leaves it running; `muster cancel {short(progress.head.get('run', ''))}` ends it"
+    )
+    return [*lines, paint(cut(hint, width), "dim")] if progress.head else lines
+
+
+def _phases(progress: RunProgress) -> Phases:
+    """The tasks of each phase, in the order of the spec."""
+    found: Phases = {name: [] for name in progress.head.get("phases", ())}
+    for slot in progress.tasks:
+        found.setdefault(slot[0], []).append(slot)
+    return found
+
+
+def _head(progress: RunProgress, phases: Phases) -> str:
+    states = Counter(_state(progress, name, slots) for name, slots in phases.items())
+    parts = [f"{states['done']} of {len(phases)} phases done"]
+    parts += [f"{n} {word}" for word, n in states.items() if word not in _OVER | _IDLE]
+    head, elapsed = progress.head, progress.elapsed_ms()
+    name = f"{clean(head.get('name'))}  {short(head.get('run', ''))}  " if head else ""
+    return f"{name}{_seconds(elapsed) + '  ' if elapsed is not None else ''}{', '.join(parts)}"
+
+
+def _state(progress: RunProgress, name: str, slots: Sequence[Slot]) -> str:
+    """The one word for a phase."""
+    words = {progress.word(slot) for slot in slots}
+    if "done" in words and progress.head.get("phases", {}).get(name, {}).get("many") == "race":
+        return "done"
+    return next((word for word in _ORDER if word in words), next(iter(words), "waiting"))
+
+
+def _rows(progress: RunProgress, phases: Phases, name: str) -> Iterator[Row]:
+    slots = phases[name]
+    if not slots or not progress.tasks[slots[0]].get("task"):
+        word = progress.word(slots[0]) if slots else "waiting"
+        reason = clean(progress.tasks[slots[0]].get("reason"), 200) if slots else ""
+        note = reason or _awaits(progress, phases, name)
+        yield Row(clean(name), word, note=note, rank=_rank(word))
+    elif len(slots) == 1 and not slots[0][1]:
+        yield _row(progress, slots[0], clean(name))
+    else:
+        counts = Counter(progress.word(slot) for slot in slots)
+        first = f"{counts.pop('done', 0)} of {len(slots)} done"
+        note = ", ".join([first, *(f"{n} {word}" for word, n in counts.items())])
+        word = _state(progress, name, slots)
+        yield Row(clean(name), word, note=note, rank=_rank(word))
+        for slot in slots:
+            row = _row(progress, slot, f"  {clean(slot[1])}")
+            # Which of many are done or wait is in their phase's own line.
+            yield row._replace(rank=row.rank + 2 if row.rank else 1)
+
+
+def _row(progress: RunProgress, slot: Slot, label: str) -> Row:
+    change, word = progress.tasks[slot], progress.word(slot)
+    took, heard = progress.took_ms(slot), progress.heard_ms_ago(slot)
+    tries = int(change.get("tries") or 0) + int(change.get("losses") or 0)
+    notes = [f"attempt {tries + 1}"] if tries and change["state"] == "leased" else []
+    if change["state"] in ("leased", "queued"):
+        notes += [progress.left.get(slot, ""), progress.waits.get(slot, "")]
+    if change["state"] not in ("leased", "queued") or slot not in progress.left:
+        notes += [said(change)]
+    return Row(
+        label,
+        word,
+        clean(change.get("machine")) if change["state"] != "queued" else "",
+        clean(change.get("agent")) if change["state"] != "queued" else "",
+        "" if took is None else span(took) if change["state"] != "leased" else _seconds(took),
+        "" if heard is None else f"{_seconds(heard)} ago",
+        "; ".join(note for note in notes if note),
+        _rank(word),
+    )
+
+
+def _seconds(ms: int) -> str:
+    """A duration that goes on, in whole seconds: nobody reads how its milliseconds change."""
+    return span(ms // 1000 * 1000) if ms >= 1000 else "0 s"
+
+
+def _awaits(progress: RunProgress, phases: Phases, name: str) -> str:
+    """The phases that one waits for, without those that are done."""
+    before = progress.head.get("phases", {}).get(name, {}).get("after", ())
+    left = [n for n in before if _state(progress, n, phases.get(n, ())) != "done"]
+    return f"for {', '.join(map(clean, left))}" if left else ""
+
+
+def _rank(word: str) -> int:
+    return 4 if word in _OVER else 3 if word == "waiting" else 2 if word in _IDLE else 0
+
+
+def _fitting(rows: Sequence[Row], most: int) -> tuple[list[Row], list[str]]:
+    """The rows for which there is room, in order, and the states of the others."""
+    if len(rows) <= most:
+        return list(rows), []
+    # One line says what is not shown.
+    ranked = sorted(range(len(rows)), key=lambda at: (rows[at].rank, at))
+    kept = set(ranked[: max(0, most - 1)])
+    shown = [row for at, row in enumerate(rows) if at in kept]
+    return shown, [row.state for at, row in enumerate(rows) if at not in kept]
+
+
+def _table(rows: Sequence[Row], width: int) -> Iterator[str]:
+    """Columns as wide as they need to be; where there is no room for what is said of a task, the
+    agent goes first, then the last sign of life, the machine, and the time.
+    """
+    label = min(
+        max((width_of(row.label) for row in rows), default=0), LABEL_COLUMNS_MAX, width // 3
+    )
+    names = ["state", "machine", "agent", "time", "heard"]
+    widths = {name: max((width_of(getattr(r, name)) for r in rows), default=0) for name in names}
+    for name in ("agent", "heard", "machine", "time"):
+        if width - _taken(label, widths) < _NOTE_COLUMNS_MIN:
+            widths[name] = 0
+    widths["state"] = max(1, min(widths["state"], width - label - 2))
+    left = width - _taken(label, widths)
+    for row in rows:
+        line = _pad(cut(row.label, label), label)
+        for name in names:
+            if widths[name]:
+                text = cut(getattr(row, name), widths[name])
+                shown = state(text) if name == "state" else text
+                line += f"  {shown}{' ' * (widths[name] - width_of(text))}"
+        # The last column of a terminal is left free: some begin a new line there.
+        note = cut(row.note, left - 3) if left > 4 else ""
+        yield f"{line}  {note}".rstrip() if note else line.rstrip()
+
+
+def _taken(label: int, widths: dict[str, int]) -> int:
+    return label + sum(2 + each for each in widths.values() if each)
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - width_of(text))

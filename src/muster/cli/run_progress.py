@@ -1,0 +1,157 @@
+"""How a run goes, as whoever follows it reads it: where tasks are, since when, and what was before.
+
+Rule 1: a machine that was lost and a try that failed are said with their reason: a task that is
+queued again looks like one that never began.
+Rule 2: where something went wrong the reason comes first, then what an agent said of it.
+Rule 3: moments are those of the owner's clock; what is counted from them is counted by ours, from
+how far apart the two were when the owner first spoke.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from muster.cli.show.task import outcome, phase
+from muster.cli.text import clean, now_ms, short, span, state
+
+Change = Mapping[str, Any]
+Slot = tuple[str, str]
+_LIVE: Final = ("leased", "queued", "waiting")
+# How far an attempt is, where that is not just at work.
+_STAGES: Final = ("fetching", "checking", "delivering")
+
+
+class RunProgress:
+    """The newest of each task of a run, and of each phase that has none."""
+
+    def __init__(self) -> None:
+        # What the run is, and how it ended; nothing before that is known.
+        self.head: Change = {}
+        self.end: Change = {}
+        self.tasks: dict[Slot, Change] = {}
+        # Why a task left the machine before, and what keeps it from one now.
+        self.left: dict[Slot, str] = {}
+        self.waits: dict[Slot, str] = {}
+        self._slots: dict[str, Slot] = {}
+        self._began: dict[Slot, int] = {}
+        self._signs: dict[Slot, tuple[str, int]] = {}
+        self._ahead_ms = 0
+
+    def hear(self, told: Change) -> Slot | None:
+        """What was told; the place of a task that changed, None for everything else."""
+        about = self._slots.get(str(told.get("task", "")))
+        if "phases" in told:
+            self.head, self._ahead_ms = told, int(told["now_ms"]) - now_ms()
+        elif "settled" in told:
+            self.end = told
+        elif "waits" in told:
+            what = clean(told["waits"], 200)
+            if about is not None:
+                self.waits[about] = what if told["fits"] else f"no machine fits ({what})"
+        elif "stage" in told:
+            if about is not None:
+                self._signs[about] = (str(told["stage"]), int(told["heard_ms"]))
+        else:
+            return self._changed(told)
+        return None
+
+    def _changed(self, change: Change) -> Slot | None:
+        slot = (str(change["phase"]), str(change.get("instance", "")))
+        if change.get("task"):
+            # Before it had tasks, the phase itself may have waited.
+            self.tasks.pop((slot[0], ""), None)
+            self._slots[str(change["task"])] = slot
+        elif any(known == slot[0] and each.get("task") for (known, _), each in self.tasks.items()):
+            return None
+        if left := _left(change, self.tasks.get(slot)):
+            self.left[slot] = left
+        self.tasks[slot] = change
+        self.waits.pop(slot, None)
+        if change["state"] == "leased":
+            self._began[slot] = int(change.get("changed_ms") or 0)
+            self._signs[slot] = ("", self._began[slot])
+        else:
+            self._signs.pop(slot, None)
+        return slot
+
+    def elapsed_ms(self) -> int | None:
+        """How long the run goes."""
+        return self._since_ms(int(self.head["opened_ms"])) if self.head else None
+
+    def _since_ms(self, then_ms: int) -> int:
+        return max(0, now_ms() + self._ahead_ms - then_ms)
+
+    def took_ms(self, slot: Slot) -> int | None:
+        """How long its machine has had it, or had it; None where nobody has."""
+        change, began = self.tasks[slot], self._began.get(slot)
+        if change["state"] == "leased":
+            return self._since_ms(began) if began else None
+        if change["state"] in _LIVE or not change.get("changed_ms") or not change.get("task"):
+            return None
+        start = began or change.get("opened_ms")
+        return max(0, int(change["changed_ms"]) - int(start)) if start else None
+
+    def heard_ms_ago(self, slot: Slot) -> int | None:
+        """How long ago the machine that has it was heard of."""
+        sign = self._signs.get(slot)
+        return None if sign is None else self._since_ms(sign[1])
+
+    def word(self, slot: Slot) -> str:
+        """How a task stands, as people say it."""
+        change = self.tasks[slot]
+        found = str(change["state"])
+        if found == "leased":
+            stage = self._signs.get(slot, ("", 0))[0]
+            return stage if stage in _STAGES else "running"
+        if found == "waiting" and change.get("task"):
+            return "waiting for you"
+        if found == "queued" and change.get("task") and slot in self.left:
+            return "taken over" if self.left[slot].startswith("taken over") else "retrying"
+        return clean(found)
+
+    def line(self, slot: Slot) -> str:
+        """The newest change of a task as a line."""
+        change = self.tasks[slot]
+        where = f" on {clean(change['machine'])}" if change.get("machine") else ""
+        word = state(change["state"])
+        if change["state"] == "queued":
+            where, word = "", f"{word} again" if before(change) else word
+        took = self.took_ms(slot) if change["state"] not in _LIVE else None
+        after = f" after {span(took)}" if took is not None else ""
+        return f"{phase(change)}: {word}{where}{after}  {said(change)}".rstrip()
+
+
+def _left(change: Change, old: Change | None) -> str:
+    """Why a task is queued again; "" where it is not."""
+    if change.get("past"):
+        taken = "taken over from" if int(change.get("losses") or 0) else "failed before on"
+        return f"{taken} {clean(change['past'], 200)}"
+    reason = clean(change.get("reason"), 200)
+    if change["state"] != "queued" or not change.get("task") or not reason:
+        return ""
+    machine, was = clean(change.get("machine")), old or {}
+    if int(change.get("losses") or 0) > int(was.get("losses") or 0):
+        return f"taken over from {machine}: {reason}"
+    if (tries := int(change.get("tries") or 0)) > int(was.get("tries") or 0):
+        return f"try {tries} failed on {machine}: {reason}"
+    return f"{machine} would not: {reason}" if machine else ""
+
+
+def said(change: Change) -> str:
+    """What came of it; of a phase that waits for a person, how to read and to answer it."""
+    if change["state"] == "waiting" and change.get("task"):
+        task = short(change["task"])
+        return f"read `muster why {task}`, answer `muster decide {task} yes|no`"
+    text = clean(outcome(change), 80)
+    past = before(change)
+    return f"({past})  {text}".rstrip() if past else text
+
+
+def before(change: Change) -> str:
+    """What happened to the task before: machines that it was taken from, tries that failed."""
+    losses, tries = int(change.get("losses") or 0), int(change.get("tries") or 0)
+    if change["state"] == "failed" and tries:
+        # The last one is why it failed.
+        tries -= 1
+    lost = f"taken from {losses} machine{'s' * (losses > 1)}" if losses else ""
+    failed = f"{tries} tr{'ies' if tries > 1 else 'y'} failed" if tries else ""
+    return ", ".join(part for part in (lost, failed) if part)
