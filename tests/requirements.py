@@ -725,7 +725,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.nameable": "A new machine or label has a name that a spec can say; there is none that could never be asked for.",
     "cli.said-once": "An option with a value is given once and is not empty, unless it is a list or empty has a meaning; nothing is taken by its last value.",
     "cli.help": "The help page names every verb with one sentence, and each verb explains its arguments.",
-    "cli.examples": "Each verb's help ends with an example that the command line takes as it stands.",
+    "cli.examples": "Every verb's help ends with examples; each of them was typed into a shell, as it stands there, in a fleet of real daemons, and ended as it should.",
     "cli.audit-names": "`audit verify` never answers about another log than the one that was named.",
     "cli.where-sent": "After a message that another machine sent, the command names the machine that knows how far it came.",
     "cli.version": "`muster --version` says the version in one line and needs no machine.",

@@ -5,17 +5,14 @@ Each test is a real fleet of daemons: hub (init ran here) and studio, which list
 
 import json
 import os
-import pty
-import select
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.world import Said, environment, muster
+from tests.cli.terminal import at_terminal
+from tests.cli.world import Said, muster
 from tests.ports import free_port
 from tests.promise import proves
 
@@ -217,29 +214,6 @@ def test_a_person_at_a_terminal_is_asked_and_a_script_says_yes_or_is_refused(fle
     assert states(fleet, "hub")["studio"] == "revoked"
     last = fleet.say("hub", "revoke", "alice")
     assert (last.code, "[y/N]" in last.err, "--last" in last.err) == (3, False, True)
-
-
-def at_terminal(home: Path, *words: str, answer: str) -> tuple[int, str]:
-    """The command as a person sees it; what it printed, up to its end."""
-    master, slave = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "muster", *words], stdin=slave, stdout=slave, stderr=slave,
-        env=environment(home), close_fds=True,
-    )  # fmt: skip
-    os.close(slave)
-    os.write(master, f"{answer}\n".encode())
-    text = b""
-    while True:
-        readable, _, _ = select.select([master], [], [], 30)
-        try:
-            part = os.read(master, 4096) if readable else b""
-        except OSError:
-            break
-        if not part:
-            break
-        text += part
-    os.close(master)
-    return child.wait(30), text.decode()
 
 
 @proves("fleet.one-space-of-names")

@@ -220,8 +220,8 @@ class Written(Struct, frozen=True):
 def grant(core: Core, call: Call, ask: Give) -> Written:
     """Allow a key, a machine or a role one verb; `muster grants` lists them.
 
-    muster grant machine:build send
-    muster grant machine:build send --take
+    muster grant machine:build push --object main
+    muster grant machine:build push --object main --take
     """
     body: kinds.GrantGive | kinds.GrantTake
     # All that the fold will ask, before anything is written.

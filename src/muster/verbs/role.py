@@ -50,7 +50,8 @@ class Given(Struct, frozen=True):
 def role(core: Core, call: Call, ask: Give) -> Given:
     """Say what a machine is for: hub, workstation, mobile, edge.
 
-    muster role build hub,workstation --address build.local:7447
+    muster role build mobile
+    muster role studio hub,workstation --address studio.local:7447    # typed on studio
     """
     record = core.roster.machine(meant(core.roster, ask.name, "machine").key)
     roles = roles_of(ask.roles)

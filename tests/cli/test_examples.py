@@ -1,0 +1,406 @@
+"""Every example of every help page, typed into a shell in a fleet of three real homes.
+
+An example is typed as it stands, comments and all. Where it names what only this fleet knows (a
+task, an address), its name is put in its place: `WORDS` for what any example may name, and a
+`Row` for what one example needs before it. An example without a row is typed on studio, in the
+order of the help page, and ends with 0: a verb that comes later is tried without a line here.
+
+What is listed in `NOT_RUN` needs what no machine for tests has; each says what, and there are few.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from muster.verbs.table import VERBS
+from tests.cli.terminal import Terminal
+from tests.cli.world import Said, environment, muster
+from tests.e2e.fleet import ROOT, until
+from tests.ports import free_port
+from tests.promise import proves
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+LIMIT_S = 90
+SHOWN: Final = [verb for verb in VERBS.values() if not verb.hidden]
+EXAMPLES: Final = [line for verb in SHOWN for line in verb.examples]
+# What cannot be typed here, and why.
+NOT_RUN: Final[dict[str, str]] = {}
+NOT_RUN_MAX: Final = 6
+
+NOTES: Final = """\
+muster: 1
+name: notes
+repo: main
+inputs: {topic: all of it}
+phases:
+  write:
+    agent: shell
+    do: echo "$MUSTER_INPUTS_TOPIC" > report.txt
+    deliver: report.txt
+"""
+ASLEEP: Final = "    agent: shell\n    do: sleep 300\n    check: 'true'\n"
+PLANNED: Final = "muster: 1\nname: said\nphases:\n  only:\n    agent: shell\n    do: echo hi\n    check: 'true'\n"
+
+
+class World:
+    """Homes in one folder, the person's own folder, and what was made so far under its name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.desk, self.user = folder / "desk", folder / "user"
+        self.address = {name: f"127.0.0.1:{free_port()}" for name in ("studio", "build")}
+        self.words: dict[str, str] = {
+            "studio.local:7447": self.address["studio"],
+            "build.local:7447": self.address["build"],
+            "nas.local:7447": "127.0.0.1:7",
+            "192.168.1.20:7447": self.address["build"],
+            "https://example.org/site.git": str(self.user / "src" / "project"),
+        }
+        self.said: dict[str, Said] = {}
+        for made in (self.desk, self.user / "src" / "project"):
+            made.mkdir(parents=True)
+        (self.desk / "notes.yaml").write_text(NOTES)
+        source = self.user / "src" / "project"
+        (source / "README").write_text("hello\n")
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(source)]
+        for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "one"]):
+            subprocess.run([*git, *words], check=True)
+
+    def __getitem__(self, name: str) -> Path:
+        return self.folder / name
+
+    def env(self, name: str) -> dict[str, str]:
+        bins = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return environment(self[name], HOME=str(self.user), PATH=bins)
+
+    def ok(self, name: str, *words: str) -> Any:
+        """What a command answers as JSON; it ends with 0."""
+        said = muster(self[name], *words, "--json", HOME=str(self.user))
+        assert said.code == 0, (words, said)
+        lines = said.out.strip().splitlines()
+        return json.loads(lines[-1]) if lines else None
+
+    def listen(self, name: str) -> None:
+        """On loopback only, whatever the example says."""
+        config = self[name] / "config.toml"
+        text, changed = re.subn(
+            r'(?m)^(channel\.http\.listen) = "[^"]*"', rf'\1 = "{self.address[name]}"',
+            config.read_text(),
+        )  # fmt: skip
+        assert changed == 1
+        config.write_text(text)
+
+    def up(self, name: str) -> None:
+        self.ok(name, "up", "--detach")
+
+    def run(self, name: str, phases: str, *more: str) -> tuple[str, str]:
+        """A run that was begun, and its first task."""
+        spec = self.desk / f"{name}.yaml"
+        spec.write_text(f"muster: 1\nname: {name}\nphases:\n{phases}")
+        run = str(self.ok("studio", "run", str(spec), "--detach", "--again", *more)["run"])
+        rows = until(
+            lambda: self.ok("studio", "tasks", "--run", run, "--all"), f"{name} has a task"
+        )
+        return run, str(rows[0]["task"])
+
+    def stands(self, task: str, state: str) -> str:
+        """Wait until a task is so."""
+        rows = lambda: self.ok("studio", "tasks", "--all")  # noqa: E731
+        until(lambda: any(r["task"] == task and r["state"] == state for r in rows()), state)
+        return task
+
+    def type(self, line: str, row: "Row") -> Said:
+        """An example as a person types it on a machine of the fleet."""
+        for word, meant in self.words.items():
+            line = re.sub(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", lambda _, m=meant: m, line)
+        env, words = self.env(row.at), ["bash", "-c", line]
+        if row.ends:
+            with Terminal(words, env, columns=120, cwd=str(self.desk)) as terminal:
+                shown = row.ends(terminal) or ""
+                code = terminal.end(LIMIT_S)
+                return Said(shown + terminal.text, "", code)
+        done = subprocess.run(
+            words, env=env, cwd=self.desk, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=LIMIT_S, check=False,
+        )  # fmt: skip
+        return Said(done.stdout, done.stderr, done.returncode)
+
+    def end(self) -> None:
+        for home in self.folder.iterdir():
+            if (home / "run" / "pid").exists():
+                muster(home, "down")
+
+
+Given = Callable[[World], Mapping[str, str] | None]
+
+
+class Row(NamedTuple):
+    """What an example needs: what is made before it (the words that then mean something else),
+    the machine on which it is typed, what the person types while it goes on, and its exit code.
+    """
+
+    given: Given = lambda world: None
+    at: str = "studio"
+    ends: Callable[[Terminal], str | None] | None = None
+    code: int = 0
+
+
+def says_yes(terminal: Terminal) -> str:
+    shown = terminal.see("[y/N]")
+    terminal.type("y\n")
+    return shown
+
+
+def leaves(what: str) -> Callable[[Terminal], str]:
+    """Ctrl-C once this was shown."""
+
+    def ends(terminal: Terminal) -> str:
+        shown = terminal.see(what)
+        terminal.type("\x03")
+        return shown
+
+    return ends
+
+
+# --- what comes first: the fleet itself -----------------------------------------------------------
+
+
+def _studio_is_up(world: World) -> None:
+    world.listen("studio")
+    planner = {
+        "title": "Planner",
+        "protocol": "acp",
+        "command": [sys.executable, "-m", "tests.e2e.scripted_agent"],
+        "program": sys.executable,
+        "version_probe": [sys.executable, "--version"],
+        "env": {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"},
+    }
+    found = json.dumps({"version": 1, "agents": {"planner": planner}})
+    (world["studio"] / "agents.json").write_text(found)
+
+
+def _invited(world: World) -> Mapping[str, str]:
+    string = re.search(r"muster1\.\S+", world.said["muster invite build"].out)
+    assert string
+    return {"muster1.….studio.local:7447#build": string[0]}
+
+
+def _three_are_up(world: World) -> None:
+    world.listen("build")
+    world.up("build")
+    string = world.ok("studio", "invite", "laptop")["invitation"]
+    world.ok("laptop", "join", string, "--label", "portable")
+    world.up("laptop")
+    for name in ("build", "laptop"):
+        world.ok("studio", "send", name, "welcome", "--wait")
+
+
+def _key_of_bob(world: World) -> Mapping[str, str]:
+    return {
+        "KEY": world.said["muster operator key    # where bob will order: prints a key"].out.strip()
+    }
+
+
+def _string_for_laptop(world: World) -> Mapping[str, str]:
+    string = re.search(r"muster-device1\.\S+", next(
+        said.out for line, said in world.said.items() if line.startswith("muster device add laptop")
+    ))  # fmt: skip
+    assert string
+    return {"muster-device1.…": string[0]}
+
+
+def _work(world: World) -> None:
+    """What any example may name: a run that is done, its task, a message."""
+    done = world.ok("studio", "run", str(world.desk / "notes.yaml"))
+    rows = world.ok("studio", "tasks", "--all")
+    task = next(row["task"] for row in rows if row["run"] == done["run"])
+    message = world.ok("laptop", "send", "studio", "who moved the tests?", "--wait")["message"]
+    for word, meant in {"1ae7": done["run"], "7d5e": task, "0827": message}.items():
+        world.words[word] = str(meant)[:12]
+
+
+FIRST: Final[dict[str, Row]] = {
+    "muster init --name studio --operator alice --address studio.local:7447": Row(),
+    "muster init --name studio --listen ''    # open no port, only dial": Row(at="lonely"),
+    "muster up --detach": Row(_studio_is_up),
+    "muster invite build": Row(),
+    "muster join 'muster1.….studio.local:7447#build' --label tests": Row(_invited, at="build"),
+    "muster operator key    # where bob will order: prints a key": Row(_three_are_up, at="laptop"),
+    "muster operator add bob --key KEY    # where authority.seed lies": Row(_key_of_bob),
+    "muster device add laptop    # where operator.seed lies: prints the next line": Row(),
+    "muster device join muster-device1.…    # on laptop": Row(_string_for_laptop, at="laptop"),
+    "muster repo add main ~/src/project": Row(),
+}
+
+# --- what one example needs -----------------------------------------------------------------------
+
+
+def _on_build(world: World) -> Mapping[str, str]:
+    sent = world.ok("studio", "send", "build", "the tests moved", "--wait")
+    return {"0827": str(sent["message"])[:12]}
+
+
+def _script(world: World) -> Mapping[str, str]:
+    said = {"text": f"Here is the plan.\n\n```yaml\n{PLANNED}```\n"}
+    return {
+        "say in NOTES.md what changed this week": f"Say hi. @@script {json.dumps([said])}",
+        "--repo main": "",
+    }
+
+
+def _sleeping_run(world: World) -> Mapping[str, str]:
+    run, task = world.run("asleep", f"  test:\n{ASLEEP}")
+    world.stands(task, "leased")
+    return {"1ae7": run[:12]}
+
+
+def _nightly(world: World) -> None:
+    _, task = world.run("nightly", f"  test:\n{ASLEEP}")
+    world.stands(task, "leased")
+
+
+def _waits_to_be_tried_again(world: World) -> Mapping[str, str]:
+    failing = "  only:\n    agent: shell\n    do: exit 3\n    check: 'true'\n    retries: 9\n"
+    _, task = world.run("again", failing)
+
+    def waits() -> bool:
+        """Several seconds, by now: each time it waits twice as long."""
+        row = world.ok("studio", "why", task)["task"]
+        return row["state"] == "queued" and row["tries"] >= 4
+
+    until(waits, "a task waits for its next try")
+    return {"7d5e": task[:12]}
+
+
+def _asks_a_person(world: World) -> Mapping[str, str]:
+    _, task = world.run("approval", "  agree:\n    by: human\n    do: Look at it\n")
+    return {"7d5e": world.stands(task, "waiting")[:12]}
+
+
+def _agent_asks(world: World) -> Mapping[str, str]:
+    steps = [{"ask": "other", "title": "call the dentist"}, {"text": "That was all."}]
+    do = json.dumps(f"Do it. @@script {json.dumps(steps)}")
+    _, task = world.run(
+        "asking", f"  work:\n    agent: planner\n    do: {do}\n    check: 'true'\n    retries: 0\n"
+    )
+    asks = lambda: [q for q in world.ok("studio", "questions") if q["task"] == task]  # noqa: E731
+    until(asks, "the agent asks")
+    return {"7d5e": task[:12]}
+
+
+def _incident(world: World) -> Mapping[str, str]:
+    _agent_asks(world)
+    rows = until(
+        lambda: [i for i in world.ok("studio", "incidents") if i["open"] and not i["by"]],
+        "an agent that asks is an incident",
+    )
+    return {"3fa1": rows[0]["id"][:12], "7d5e": rows[0]["id"][:12]}
+
+
+def _short_work(world: World) -> None:
+    world.run("brief", "  only:\n    agent: shell\n    do: sleep 3\n    check: 'true'\n")
+
+
+def _in_a_thread(world: World) -> None:
+    world.ok("studio", "thread", "team", "--add", "build")
+
+
+def _home_is_kept(world: World) -> None:
+    """A copy of studio's home from before it wrote more."""
+    world.ok("studio", "down")
+    shutil.copytree(world["studio"], world.folder / "copy")
+    world.up("studio")
+    world.ok("studio", "send", "laptop", "what the copy has not", "--wait")
+
+
+def _restored(world: World) -> None:
+    """Studio from that copy, and nobody there who could tell it what it lost."""
+    world.ok("laptop", "down")
+    shutil.rmtree(world["studio"])
+    (world.folder / "copy").rename(world["studio"])
+    world.up("studio")
+    until(lambda: world.ok("studio", "status")["doubt"], "studio knows that it lost something")
+
+
+PREPARED: Final[dict[str, Row]] = {
+    "muster ask 'say in NOTES.md what changed this week' --repo main": Row(_script, ends=says_yes),
+    "muster cancel 1ae7 --reason 'wrong branch'": Row(_sleeping_run),
+    "muster cancel nightly/test    # a task of the newest run of that spec": Row(_nightly),
+    "muster retry 7d5e": Row(_waits_to_be_tried_again),
+    "muster decide 7d5e yes --note 'reads well'": Row(_asks_a_person),
+    "muster answer 7d5e no": Row(_agent_asks),
+    "muster reply 0827 'seen' --on build": Row(_on_build),
+    "muster send thread:team 'who is up?'": Row(_in_a_thread),
+    "muster tail --kind 'task.*'": Row(_short_work, ends=leaves("task."), code=130),
+    "muster tail --since 1200 --json": Row(
+        lambda _: {"1200": "1"}, ends=leaves('"number"'), code=130
+    ),
+    "muster acknowledge 3fa1": Row(_incident),
+    "muster acknowledge 7d5e 'a backup was started twice'": Row(_incident),
+}
+LAST: Final[dict[str, Row]] = {
+    "muster revoke bob --operator": Row(_home_is_kept, ends=says_yes),
+    "muster revoke build --reason 'left in the train'": Row(ends=says_yes),
+    "muster down": Row(),
+    "muster rebuild    # after `muster down`": Row(),
+    "muster resume": Row(_restored, ends=says_yes),
+}
+PLACED: Final = {**FIRST, **PREPARED, **LAST}
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What each example printed, and its exit code; all of them, in one fleet."""
+    world = World(tmp_path_factory.mktemp("fleet"))
+    rest = {line: PREPARED.get(line, Row()) for line in EXAMPLES if line not in {*FIRST, *LAST}}
+    rows = {**FIRST, "": Row(_work), **rest, **LAST}
+    try:
+        for line, row in rows.items():
+            if line in NOT_RUN:
+                continue
+            # What one example has made must not be what the next one finds by chance.
+            before = dict(world.words)
+            try:
+                world.words |= row.given(world) or {}
+                if line:
+                    world.said[line] = world.type(line, row)
+            except (AssertionError, subprocess.TimeoutExpired) as error:
+                # The others are tried all the same.
+                if line in FIRST:
+                    raise
+                world.said[line] = Said("", f"could not be tried: {error}", -1)
+            if line:
+                world.words = before
+        yield world.said
+    finally:
+        world.end()
+
+
+@proves("cli.examples")
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_every_example_of_a_help_page_does_what_it_says(typed, line):
+    if line in NOT_RUN:
+        assert line not in typed
+        return
+    said = typed[line]
+    assert said.code == PLACED.get(line, Row()).code, said
+    assert "Traceback" not in said.err
+
+
+@proves("cli.examples")
+def test_every_verb_has_an_example_and_nothing_is_prepared_for_one_that_is_gone():
+    assert not [verb.name for verb in SHOWN if not verb.examples]
+    assert len({*EXAMPLES}) == len(EXAMPLES)
+    assert {*PLACED, *NOT_RUN} <= {*EXAMPLES}
+    assert len(PLACED) == len(FIRST) + len(PREPARED) + len(LAST)
+    assert len(NOT_RUN) <= NOT_RUN_MAX
+    assert all(len(why) > 20 for why in NOT_RUN.values())
