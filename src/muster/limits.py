@@ -169,6 +169,10 @@ GIT_FILE_BYTES_MAX: Final = GIT_PUSH_BYTES_MAX
 # Two phases of as many matches as one may have: their ids take a third of an entry, and to merge
 # them takes some half a minute.
 GIT_BASES_MAX: Final = 512
+# Each commit that is replayed onto a branch starts a few programs; more nobody reads one by one.
+GIT_REPLAYED_MAX: Final = 1_000
+# A branch that others push to every second is landed on all the same, if not for ever.
+GIT_LAND_TRIES_MAX: Final = 5
 # An interrupted git leaves its locks and half a push; older than a push may take, nobody has them.
 GIT_LOCK_AGE_MS_MAX: Final = 20 * 60_000
 

@@ -33,7 +33,9 @@ LIMIT_S = 90
 SHOWN: Final = [verb for verb in VERBS.values() if not verb.hidden]
 EXAMPLES: Final = [line for verb in SHOWN for line in verb.examples]
 # What cannot be typed here, and why.
-NOT_RUN: Final[dict[str, str]] = {}
+NOT_RUN: Final[dict[str, str]] = {
+    "muster land 1ae7 --pr": "it needs a forge, and the forge's own program logged in there",
+}
 NOT_RUN_MAX: Final = 6
 
 NOTES: Final = """\
@@ -331,7 +333,12 @@ def _restored(world: World) -> None:
     until(lambda: world.ok("studio", "status")["doubt"], "studio knows that it lost something")
 
 
+def _has_a_name(world: World) -> None:
+    (world.user / ".gitconfig").write_text("[user]\n\tname = Alice\n\temail = alice@example.com\n")
+
+
 PREPARED: Final[dict[str, Row]] = {
+    "muster land notes --dry-run": Row(_has_a_name),
     "muster ask 'say in NOTES.md what changed this week' --repo main": Row(_script, ends=says_yes),
     "muster cancel 1ae7 --reason 'wrong branch'": Row(_sleeping_run),
     "muster cancel nightly/test    # a task of the newest run of that spec": Row(_nightly),

@@ -161,7 +161,7 @@ def test_whatever_changes_something_for_others_needs_an_order():
     ordered = {v.name for v in VERBS.values() if v.auth in {"order", "agent"}}
     assert ordered == {
         "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "repo", "question.answer", "send", "acknowledge",
-        "reply", "ack", "thread", "operator.add", "device.add", "device.revoke", "role", "doubt.end",
+        "reply", "ack", "thread", "push", "operator.add", "device.add", "device.revoke", "role", "doubt.end",
     }  # fmt: skip
 
 

@@ -78,6 +78,8 @@ def parse(words: Sequence[str]) -> Command:
         raise Usage(f"there is no verb {name[:60]!r}; {hint}")
     parser = _parser(verb)
     found = parser.read(rest)
+    # As they are called, `no-follow`, not as argparse has to name them.
+    found |= {arg.name: found[arg.name.replace("-", "_")] for arg in verb.args}
     _check_action(verb, found, parser.given)
     if verb.on == "one" and re.match("all$|label=", found["on"]):
         raise Usage(
@@ -88,7 +90,7 @@ def parse(words: Sequence[str]) -> Command:
     args: dict[str, Any] = {}
     options: dict[str, Any] = {}
     for arg in verb.args:
-        value = found[arg.name.replace("-", "_")]
+        value = found[arg.name]
         if arg.required and value != 0 and not "".join(value).strip():
             raise Usage(
                 f"{verb.name}: {arg.name.upper()} is empty; see `muster {verb.name} --help`"

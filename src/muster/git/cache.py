@@ -9,7 +9,6 @@ Rule 3: a cache is a copy: one that a power cut or a failing disk damaged is mad
 
 import contextlib
 import os
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from muster import limits
 from muster.errors import Broken, Damaged, Malformed, NotFound, Refused, unable
 from muster.git import command as git
 from muster.git import commit as commits
+from muster.git import merge
 from muster.git.fence import Epoch
 
 BRANCHES: Final = "refs/remote/"
@@ -34,7 +34,6 @@ _REFSPECS: Final = (f"+refs/heads/*:{BRANCHES}*", "+refs/tags/*:refs/tags/*")
 # Fetched with everything else: another question would be another stream.
 _REMOTE_HEAD: Final = "refs/remote-head"
 _NO_HEAD: Final = "couldn't find remote ref HEAD"
-_OF_COMMIT: Final = re.compile(rb"~(?:HEAD|[0-9a-f]{40})(?:_\d+)?$")
 _LABELS_MAX: Final = 8
 _CONFIG: Final = f"[core]\n\trepositoryformatversion = 0\n\tbare = true\n{git.LARGE_FILES}"
 _HEAD: Final = "ref: refs/heads/main\n"
@@ -188,7 +187,7 @@ async def _merged(cache: Path, bases: list[Base], signature: commits.Signature) 
     # One folder for all of them: two phases or two hundred, the files are written once.
     with tempfile.TemporaryDirectory(prefix="muster-merge-", dir=cache) as folder:
         scratch = Path(folder)
-        lend(scratch / ".git", cache)
+        lend(scratch / ".git", [cache])
         await git.run_async(["read-tree", "-u", "--reset", first.commit], scratch)
         merged, before = first.commit, [first.label]
         for other in others:
@@ -208,27 +207,13 @@ async def _merged(cache: Path, bases: list[Base], signature: commits.Signature) 
 
 async def _merge(scratch: Path, before: str, other: Base) -> str:
     """The tree of what lies in the folder merged with another commit."""
-    author = {
-        f"GIT_{who}_{what}": text
-        for who in ("AUTHOR", "COMMITTER")
-        for what, text in (("NAME", "muster"), ("EMAIL", "muster@localhost"))
-    }
-    merge = ["merge", "-q", "--no-ff", "--no-commit", "--no-stat", "--no-verify-signatures"]
-    done = await git.run_async([*merge, other.commit], scratch, env=author, codes=(0, 1, 2))
-    if done.code:
-        listed = await git.run_async(["diff", "-z", "--name-only", "--diff-filter=U"], scratch)
-        # Where a file meets a folder, git calls the file by its commit, too.
-        names = [_OF_COMMIT.sub(b"", name) for name in listed.out.split(b"\0") if name]
-        files = git.listed(names, 5)
+    done = await merge.into(scratch, other.commit)
+    if not done.tree:
         raise Refused(
             f"The results of {before} and {other.label} conflict in "
-            f"{files or git.reason(done.err)}; let one phase come after the other."
+            f"{git.listed(done.files, 5) or done.said}; let one phase come after the other."
         )
-    tree = (await git.run_async(["write-tree"], scratch)).text
-    # We make the commit: git must not take the next merge for a second half of this one.
-    for left in (scratch / ".git").glob("MERGE_*"):
-        left.unlink()
-    return tree
+    return done.tree
 
 
 def _bare(path: Path, config: str) -> None:
@@ -253,8 +238,8 @@ def _bare(path: Path, config: str) -> None:
         raise unable(what, error) from error
 
 
-def lend(gitdir: Path, cache: Path, more: str = "") -> None:
-    """A repository of its own that borrows the cache's objects."""
+def lend(gitdir: Path, lenders: Sequence[Path], more: str = "") -> None:
+    """A repository of its own that borrows the objects of caches, or of other repositories."""
     _bare(gitdir, _CONFIG.replace("bare = true", "bare = false") + more)
-    lent = str((cache / "objects").resolve())
-    (gitdir / "objects" / "info" / "alternates").write_text(f"{lent}\n", encoding="utf-8")
+    lent = "".join(f"{(each / 'objects').resolve()}\n" for each in lenders)
+    (gitdir / "objects" / "info" / "alternates").write_text(lent, encoding="utf-8")

@@ -135,7 +135,7 @@ def view(folder: Path, path: Path) -> Refs:
             if not name.endswith(b".lock") and (id := _resolved(found, name)):
                 tips[name] = id
     head, tip = _head(found)
-    cache.lend(path, found.common)
+    cache.lend(path, [found.common])
     lines = b"".join(b"%s %s\n" % (id.encode(), name) for name, id in sorted(tips.items()))
     (path / "packed-refs").write_bytes(b"# pack-refs with: sorted \n" + lines)
     return Refs(head, tips.get(head.encode("utf-8", "surrogateescape"), "") if head else tip, tips)

@@ -201,7 +201,7 @@ class Worktrees:
             await git.run_async(["update-ref", tree.held, tree.base], tree.cache)
             name, _, email = commits.person(agent).removesuffix(">").partition(" <")
             who = f'[user]\n\tname = "{name}"\n\temail = "{email}"\n'
-            cache.lend(tree.gitdir, tree.cache, who)
+            cache.lend(tree.gitdir, [tree.cache], who)
             (tree.gitdir / "packed-refs").write_bytes(await _known_refs(tree.cache))
             (tree.gitdir / "HEAD").write_text(f"{tree.base}\n", encoding="ascii")
             reset = ["read-tree", "-u", "--reset", tree.base]

@@ -24,6 +24,8 @@ class Context(Protocol):
 
     # The machine that the person named with `--on`, "" for none.
     on: str
+    # Whether the answer is for a program, which reads JSON.
+    json: bool
 
     @property
     def home(self) -> Home:

@@ -87,7 +87,7 @@ class EffectRunner:
         self.branches = Promotions(self, daemon.core)
         home = daemon.home
         self.repos = Path(home.repos)
-        self.worktrees = Worktrees(home.path / "repos-cache", Path(home.work))
+        self.worktrees = Worktrees(home.repos_cache, Path(home.work))
         own = home.path / "agents.json"
         self.agents: Mapping[str, AgentEntry] = catalogue.load(own if own.exists() else None)
         self.runner = Runner(self.agents)

@@ -1,0 +1,107 @@
+"""Where work lands: the fleet's copy of a repository, its origin at an address, or a folder here.
+
+Rule 1: a branch moves from the very commit that was built upon to the one that was built, in one
+step of git's own, or not at all; it never goes back and is never made.
+Rule 2: an answer that got lost is no failure: the branch is read again before anything is said.
+Rule 3: a folder in which a person works is moved as they would move it, by `merge --ff-only`, and
+only while nothing in it is uncommitted.
+"""
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from muster.errors import Conflict, MusterError, NotFound, Refused
+from muster.git import command as git
+from muster.git import person, ref
+from muster.task.problem import did_you_mean
+
+_ONTO: Final = "refs/landing/onto"
+_BUILT: Final = "refs/landing/built"
+_NAMES_MAX: Final = 8
+
+
+class Moved(Conflict):
+    """Somebody else moved the branch; whatever is to land is built again."""
+
+
+class Place(NamedTuple):
+    """What git reaches by `address`; where that is a person's `folder`, with files in it."""
+
+    address: str
+    folder: Path | None = None
+
+
+async def tip(scratch: Path, place: Place, branch: str) -> str:
+    """The commit of a branch, fetched. Raises: NotFound with the branches that are there."""
+    fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
+    source = ["--end-of-options", place.address, f"+refs/heads/{branch}:{_ONTO}"]
+    try:
+        await person.run([*fetch, *source], scratch)
+    except NotFound as error:
+        if "couldn't find remote ref" not in str(error):
+            raise
+        listed = await person.run(["ls-remote", "--heads", place.address], scratch)
+        names = [line.partition("\trefs/heads/")[2] for line in listed.text.splitlines()]
+        own = [git.clean(name) for name in names if not name.startswith("muster/")]
+        hint = did_you_mean(branch, own) or f"; it has {git.listed(own, _NAMES_MAX) or 'none'}"
+        raise NotFound(f"{place.address} has no branch {git.clean(branch)!r}{hint}") from error
+    found = await ref.read(scratch, _ONTO)
+    assert found is not None, "it was just fetched"
+    return found
+
+
+async def move(scratch: Path, place: Place, branch: str, old: str, new: str) -> None:
+    """Move the branch from `old` to `new`, which the scratch repository has and which follows it.
+
+    Raises: Moved; Refused where the place does not let us.
+    """
+    await git.run_async(["update-ref", _BUILT, new], scratch)
+    try:
+        if place.folder is None:
+            name = f"refs/heads/{branch}"
+            push = ["push", "--porcelain", "--no-follow-tags", f"--force-with-lease={name}:{old}"]
+            await person.run(
+                [*push, "--end-of-options", place.address, f"{_BUILT}:{name}"], scratch
+            )
+        else:
+            await _move_in(scratch, place.folder, branch, new)
+    except MusterError as error:
+        try:
+            now = await tip(scratch, place, branch)
+        except MusterError:
+            # What is known of it is the first error.
+            raise error from None
+        if await ref.descends(scratch, new, now):
+            return
+        if now != old:
+            raise Moved(f"{branch} moved meanwhile: {error}") from error
+        raise
+
+
+async def _move_in(scratch: Path, folder: Path, branch: str, new: str) -> None:
+    """As `move`, of a folder that has a work tree, or several."""
+    name, trees = (
+        f"refs/heads/{branch}",
+        await person.run(["worktree", "list", "--porcelain"], folder),
+    )
+    fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
+    at = ""
+    for line in trees.text.splitlines():
+        word, _, text = line.partition(" ")
+        at = text if word == "worktree" else at
+        if word == "branch" and text == name:
+            break
+    else:
+        # Without a plus git moves it forward only, and not while a rebase has it.
+        await person.run([*fetch, str(scratch), f"{_BUILT}:{name}"], folder)
+        return
+    status = await person.run(["status", "--porcelain", "--untracked-files=no"], Path(at))
+    if status.text:
+        raise Refused(
+            f"{branch} is checked out in {at}, which has changes that are not committed; commit or "
+            "stash them there first."
+        )
+    await person.run([*fetch, str(scratch), _BUILT], Path(at))
+    done = await person.run(["merge", "-q", "--ff-only", new], Path(at), codes=range(256))
+    if done.code:
+        raise Refused(f"{branch} is checked out in {at} and stays as it is: {git.clean(done.err)}")

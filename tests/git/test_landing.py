@@ -1,0 +1,317 @@
+"""Results landed on a branch, with real repositories: whole or not at all, and never twice."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.git.repositories import checkout, commit, plain, refs, sh, wait
+from tests.promise import proves
+
+from muster.errors import NotFound, Refused
+from muster.git import landing, place, scratch
+from muster.git.landing import Clash, Plan, Result, Unmergeable
+from muster.git.person import Identity
+from muster.git.place import Moved, Place
+
+RUN = "1ae7" * 8
+ALICE = Identity("Alice <a@x> 1800000000 +0100", "Alice <a@x> 1800000000 +0100")
+
+
+class World:
+    """A person's checkout, a bare remote, and results of a run made from the remote's main."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.area = root, root / "landing"
+        self.mine = checkout(root / "mine")
+        commit(self.mine, "a few files", a__txt="one\n" * 9, b__txt="two\n" * 9)
+        self.remote = Path(plain(root / "remote.git", self.mine))
+        self.agent = root / "agent"
+        sh(root, "clone", "-q", str(self.remote), str(self.agent))
+        self.start = sh(self.agent, "rev-parse", "HEAD")
+
+    def result(self, label: str, after: str = "", **files: str) -> Result:
+        """A phase's commit on `after` (else on where the run started), by an agent."""
+        sh(self.agent, "checkout", "-q", "--detach", after or self.start)
+        id = commit(self.agent, f"{label}: done", **files)
+        sh(self.agent, "push", "-q", "origin", f"{id}:refs/heads/muster/r1/{label}")
+        return Result(label, id, f"{label}@studio")
+
+    def push(self, subject: str, **files: str) -> str:
+        """Somebody's commit on the remote's main."""
+        sh(self.mine, "pull", "-q", "--ff-only", str(self.remote), "main")
+        id = commit(self.mine, subject, **files)
+        sh(self.mine, "push", "-q", str(self.remote), "main")
+        return id
+
+    def land(self, *results: Result, mode: landing.Mode = "squash", known: tuple = (), to=None):
+        return wait(self._land(results, mode, known or results, to or Place(str(self.remote))))
+
+    async def _land(self, results, mode, known, to):
+        async with scratch.opened(self.area, [self.mine / ".git"]) as folder:
+            await self.fetch(folder)
+            tip = await place.tip(folder, to, "main")
+            plan = Plan(RUN, tuple(results), tuple(known), mode, "Fix it\n\nAs told.", ALICE)
+            built = await landing.build(folder, tip, plan)
+            if built.parts:
+                await place.move(folder, to, "main", tip, built.commit)
+            return built
+
+    async def fetch(self, folder: Path) -> None:
+        sh(folder, "fetch", "-q", str(self.remote), "refs/heads/muster/*:refs/results/*")
+
+    def main(self, format: str = "%H", *more: str) -> str:
+        return sh(self.remote, "log", f"--format={format}", *more, "main")
+
+    def files(self) -> dict[str, str]:
+        names = sh(self.remote, "ls-tree", "-r", "--name-only", "main").splitlines()
+        return {name: sh(self.remote, "show", f"main:{name}") for name in names}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    left = [path.name for path in made.area.glob("*") if path.name != "held"]
+    assert not left, "a scratch repository stayed"
+
+
+@proves("git.land-whole")
+def test_squash_is_one_commit_of_the_persons_that_names_the_run_and_its_agents(world):
+    build = world.result("build", a__txt="A\n")
+    test = world.result("test", build.commit, c__txt="C\n")
+    moved = world.push("meanwhile", b__txt="B\n")
+    done = world.land(test, known=(build, test))
+    assert world.main("%H %P", "-1") == f"{done.commit} {moved}"
+    assert {n: t for n, t in world.files().items() if n != "readme.md"} == {
+        "a.txt": "A", "b.txt": "B", "c.txt": "C",
+    }  # fmt: skip
+    assert world.main("%an %cn", "-1") == "Alice Alice"
+    assert world.main("%B", "-1") == (
+        f"Fix it\n\nAs told.\n\nMuster-Run: {RUN}\nMuster-Result: {test.commit} test\n"
+        "Co-authored-by: build@studio <build@studio.muster>\n"
+        "Co-authored-by: test@studio <test@studio.muster>"
+    )
+
+
+@proves("git.land-whole")
+def test_merge_has_every_result_as_a_parent(world):
+    one, two = world.result("one", a__txt="A\n"), world.result("two", b__txt="B\n")
+    done = world.land(one, two, mode="merge")
+    assert world.main("%P", "-1").split() == [world.start, one.commit, two.commit]
+    assert world.files()["a.txt"] + world.files()["b.txt"] == "AB"
+    assert "Muster-Run" in world.main("%B", "-1")
+    assert done.parts == (one, two)
+
+
+@proves("git.land-whole")
+def test_rebase_keeps_each_commit_and_its_author_and_leaves_out_empty_ones(world):
+    build = world.result("build", a__txt="A\n")
+    empty = world.result("empty", build.commit)
+    test = world.result("test", empty.commit, c__txt="C\n")
+    moved = world.push("meanwhile", b__txt="B\n")
+    world.land(test, mode="rebase")
+    assert world.main("%s %an %cn", f"{moved}..main").splitlines() == [
+        "test: done alice Alice", "build: done alice Alice",
+    ]  # fmt: skip
+    assert world.main("%(trailers:key=Muster-Result,valueonly)", "-1") == f"{test.commit} test"
+    assert world.files()["a.txt"] == "A"
+
+
+@proves("git.land-conflict")
+@pytest.mark.parametrize("mode", ["squash", "merge", "rebase"])
+def test_a_conflict_names_the_phases_and_the_commits_of_both_sides_and_changes_nothing(world, mode):
+    build = world.result("build", a__txt="A\n")
+    test = world.result("test", build.commit, c__txt="C\n")
+    theirs = world.push("theirs", a__txt="X\n")
+    before = refs(world.remote)
+    with pytest.raises(Unmergeable) as caught:
+        world.land(test, known=(build, test), mode=mode)
+    there = f"{theirs[:7]} alice: theirs"
+    assert caught.value.clashes == (Clash("a.txt", (there,), ("phase build by build@studio",)),)
+    assert refs(world.remote) == before
+
+
+@proves("git.land-conflict")
+def test_a_conflict_of_two_results_names_both_phases(world):
+    one, two = world.result("one", a__txt="A\n"), world.result("two", a__txt="B\n")
+    with pytest.raises(Unmergeable) as caught:
+        world.land(one, two)
+    clash = Clash("a.txt", ("phase one by one@studio",), ("phase two by two@studio",))
+    assert caught.value.clashes == (clash,)
+
+
+@proves("git.land-once")
+@pytest.mark.parametrize("mode", ["squash", "merge", "rebase"])
+def test_what_landed_is_seen_on_the_branch_and_lands_no_second_time(world, mode):
+    build = world.result("build", a__txt="A\n")
+    test = world.result("test", build.commit, c__txt="C\n")
+    first = world.land(test, mode=mode)
+    world.push("later", b__txt="B\n")
+    before = refs(world.remote)
+    for again in ("squash", "merge", "rebase"):
+        done = world.land(test, mode=again)
+        assert not done.parts
+        assert done.commit == first.commit
+    assert refs(world.remote) == before
+
+
+@proves("git.land-once")
+def test_what_was_reverted_lands_again_and_a_revert_of_that_does_not(world):
+    test = world.result("test", a__txt="A\n")
+    world.land(test)
+    sh(world.mine, "pull", "-q", str(world.remote), "main")
+    sh(world.mine, "revert", "--no-edit", "HEAD")
+    sh(world.mine, "push", "-q", str(world.remote), "main")
+    assert world.files()["a.txt"].startswith("one")
+    sh(world.mine, "branch", "reverted")
+    assert world.land(test).parts == (test,)
+    assert world.files()["a.txt"] == "A"
+    sh(world.mine, "revert", "--no-edit", "HEAD")
+    sh(world.mine, "push", "-qf", str(world.remote), "HEAD:main")
+    assert not world.land(test).parts, "the revert was reverted, so it is there"
+
+
+@proves("git.land-once")
+def test_of_two_results_only_the_one_that_is_not_there_lands(world):
+    one, two = world.result("one", a__txt="A\n"), world.result("two", b__txt="B\n")
+    world.land(one)
+    assert world.land(one, two).parts == (two,)
+    assert not world.land(one, two).parts
+
+
+@proves("git.land-whole")
+def test_results_that_change_nothing_are_no_landing(world):
+    with pytest.raises(NotFound, match="change nothing"):
+        world.land(world.result("empty"))
+
+
+@proves("git.land-whole")
+def test_a_replay_that_would_lose_what_a_merge_did_itself_is_refused(world):
+    one, two = world.result("one", a__txt="A\n"), world.result("two", b__txt="B\n")
+    sh(world.agent, "checkout", "-q", "--detach", one.commit)
+    sh(world.agent, "merge", "-q", "--no-commit", two.commit)
+    (world.agent / "c.txt").write_text("only in the merge\n")
+    sh(world.agent, "add", "-A")
+    sh(world.agent, "commit", "-q", "-m", "merged")
+    both = world.result("both", sh(world.agent, "rev-parse", "HEAD"))
+    before = refs(world.remote)
+    with pytest.raises(Refused, match="land with --merge or --squash"):
+        world.land(both, mode="rebase")
+    assert refs(world.remote) == before
+    world.land(both, mode="squash")
+    assert world.files()["c.txt"] == "only in the merge"
+
+
+@proves("git.land-whole")
+def test_a_result_of_another_history_is_refused(world):
+    sh(world.agent, "checkout", "-q", "--orphan", "other")
+    other = commit(world.agent, "other", a__txt="other\n")
+    sh(world.agent, "push", "-q", "origin", f"{other}:refs/heads/muster/r1/other")
+    with pytest.raises(Refused, match="no history in common"):
+        world.land(Result("other", other, ""))
+
+
+# --- where it lands -----------------------------------------------------------------------------
+
+
+@proves("git.land-compare-and-set")
+def test_a_branch_that_moved_meanwhile_is_not_moved(world):
+    one = world.result("one", a__txt="A\n")
+
+    async def late() -> None:
+        async with scratch.opened(world.area, []) as folder:
+            await world.fetch(folder)
+            to = Place(str(world.remote))
+            tip = await place.tip(folder, to, "main")
+            plan = Plan(RUN, (one,), (one,), "squash", "x", ALICE)
+            built = await landing.build(folder, tip, plan)
+            moved = await asyncio.to_thread(world.push, "first", b__txt="B\n")
+            with pytest.raises(Moved):
+                await place.move(folder, to, "main", tip, built.commit)
+            assert world.main("%H", "-1") == moved
+
+    wait(late())
+
+
+@proves("git.land-compare-and-set")
+def test_a_remote_that_refuses_says_why_and_nothing_moved(world):
+    hook = world.remote / "hooks" / "update"
+    hook.write_text("#!/bin/sh\necho main is protected >&2\n[ $1 != refs/heads/main ]\n")
+    hook.chmod(0o755)
+    one = world.result("one", a__txt="A\n")
+    before = refs(world.remote)
+    with pytest.raises(Refused, match="hook declined"):
+        world.land(one)
+    assert refs(world.remote) == before
+
+
+@proves("git.land-compare-and-set")
+def test_a_branch_that_is_not_there_is_not_made(world):
+    one = world.result("one", a__txt="A\n")
+    plan = Plan(RUN, (one,), (one,), "squash", "x", ALICE)
+    assert plan.results
+
+    async def typo() -> None:
+        async with scratch.opened(world.area, []) as folder:
+            await place.tip(folder, Place(str(world.remote)), "mian")
+
+    with pytest.raises(NotFound, match='did you mean "main"'):
+        wait(typo())
+
+
+@proves("git.land-in-a-folder")
+def test_a_folder_with_the_branch_checked_out_gets_the_commit_and_the_files(world):
+    to = Place(str(world.mine), world.mine)
+    (world.mine / "untracked.txt").write_text("mine\n")
+    done = world.land(world.result("one", a__txt="A\n"), to=to)
+    assert sh(world.mine, "rev-parse", "HEAD", "main") == f"{done.commit}\n{done.commit}"
+    assert (world.mine / "a.txt").read_text() == "A\n"
+    assert sh(world.mine, "status", "--porcelain") == "?? untracked.txt"
+
+
+@proves("git.land-in-a-folder")
+def test_a_folder_with_changes_is_refused_and_stays_as_it_is(world):
+    (world.mine / "b.txt").write_text("not committed\n")
+    before = refs(world.mine)
+    with pytest.raises(Refused, match="changes that are not committed"):
+        world.land(world.result("one", a__txt="A\n"), to=Place(str(world.mine), world.mine))
+    assert refs(world.mine) == before
+    assert (world.mine / "b.txt").read_text() == "not committed\n"
+    assert (world.mine / "a.txt").read_text() == "one\n" * 9
+
+
+@proves("git.land-in-a-folder")
+def test_an_untracked_file_in_the_way_is_refused_and_kept(world):
+    (world.mine / "new.txt").write_text("mine\n")
+    before = refs(world.mine)
+    with pytest.raises(Refused, match="would be overwritten"):
+        world.land(world.result("one", new__txt="theirs\n"), to=Place(str(world.mine), world.mine))
+    assert refs(world.mine) == before
+    assert (world.mine / "new.txt").read_text() == "mine\n"
+
+
+@proves("git.land-in-a-folder")
+def test_another_branch_of_a_folder_moves_and_its_files_stay(world):
+    sh(world.mine, "switch", "-q", "-c", "topic")
+    (world.mine / "b.txt").write_text("not committed\n")
+    done = world.land(world.result("one", a__txt="A\n"), to=Place(str(world.mine), world.mine))
+    assert sh(world.mine, "rev-parse", "main") == done.commit
+    assert (world.mine / "a.txt").read_text() == "one\n" * 9
+    assert (world.mine / "b.txt").read_text() == "not committed\n"
+
+
+@proves("git.land-in-a-folder")
+def test_a_branch_that_a_linked_folder_has_checked_out_moves_there(world):
+    sh(world.mine, "switch", "-q", "-c", "topic")
+    linked = world.root / "linked"
+    sh(world.mine, "worktree", "add", "-q", str(linked), "main")
+    done = world.land(world.result("one", a__txt="A\n"), to=Place(str(world.mine), world.mine))
+    assert sh(linked, "rev-parse", "HEAD") == done.commit
+    assert (linked / "a.txt").read_text() == "A\n"
+
+
+def test_trailers_join_those_that_are_there():
+    said = landing.with_trailers("Fix\n\nwords\n\nSigned-off-by: a <a@x>", [("A-B", "c")])
+    assert said == "Fix\n\nwords\n\nSigned-off-by: a <a@x>\nA-B: c"
+    assert landing.with_trailers("fix: it", [("A-B", "c")]) == "fix: it\n\nA-B: c"
