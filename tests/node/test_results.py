@@ -65,7 +65,7 @@ def whole(machine: One, body: kinds.TaskOpen) -> dict[str, dict[str, str]]:
     found = yields.gathered(store, machine.core.machine, body.run, yields.phases_of(body))
     assert yields.digest(found) == yields.results_of(body)
     texts = [str(body.template["do"])]
-    used = yields.used(yields.pieces(store, found, body.run), values.uses(texts))
+    used = yields.used(yields.pieces(store, found), values.uses(texts))
     return {n: {v: yields.joined(p) for v, p in known.items()} for n, known in used.items()}
 
 
@@ -107,7 +107,7 @@ def test_a_large_value_is_named_with_who_has_it_and_under_which_entry(hub):
     assert yields.results_of(body)
     assert body.values["p0"] == {"commit": ""}
     found = yields.gathered(hub.core.store, hub.core.machine, body.run, ["p0"])
-    piece = yields.pieces(hub.core.store, found, body.run)["p0"]["output"][0]
+    piece = yields.pieces(hub.core.store, found)["p0"]["output"][0]
     (finished,) = hub.entries("attempt.finish")
     assert piece == ("the end", Large(500_000, BLOB), finished.id, hub.core.machine)
 

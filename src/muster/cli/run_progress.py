@@ -142,6 +142,8 @@ def said(change: Change) -> str:
         task = short(change["task"])
         return f"read `muster why {task}`, answer `muster decide {task} yes|no`"
     text = clean(outcome(change), 80)
+    if change.get("kept"):
+        return f"kept from run {short(change['kept'])}: {text}"
     past = before(change)
     return f"({past})  {text}".rstrip() if past else text
 

@@ -9,7 +9,8 @@ from typing import Any
 from muster.cli import follow, sign
 from muster.cli.context import CommandContext
 from muster.cli.show.spec import problem
-from muster.errors import Malformed, NotFound, Unreachable
+from muster.cli.text import clean, short
+from muster.errors import Malformed, NotFound, Refused, Unreachable
 from muster.git.glob import matching
 
 
@@ -63,6 +64,31 @@ def _push(
         "push-before": found.get("before", ""),
         **args["values"],
     }
+
+
+def rerun(context: CommandContext) -> int:
+    """Order again what a run was ordered to do, and follow it; the exit code."""
+    command, on = context.command, context.on
+    asked = {name: value for name, value in command.args.items() if name != "detach"}
+    order = context.ask("rerun", asked)
+    kept, repo, base = order["kept"], order["repo"], order["base"]
+    if kept and on and on != order["owner"]:
+        raise Refused(
+            f"{order['owner']} owns run {short(order['run'])}, and its results are kept there "
+            "alone: leave --on out, or run all of it again"
+        )
+    args = {name: order[name] for name in ("base", "repo", "spec", "values")}
+    args |= {"kept": kept} if kept else {}
+    # Where all of it runs again, any machine may own it; as a rule the one that did.
+    begun = context.ask("run", args, on=on or order["owner"], options={"object": order["name"]})
+    parts = [f"kept: {', '.join(map(clean, kept))}"] if kept else []
+    parts += [f"runs: {', '.join(map(clean, order['phases']))}"]
+    parts += [f"from {clean(base)[:12] or 'the default branch as it is now'}"] if repo else []
+    context.say(f"run {short(order['run'])} again, as {short(begun['run'])}; {'; '.join(parts)}")
+    if command.options.get("detach"):
+        context.show(begun)
+        return 0
+    return follow.follow(context, begun)
 
 
 def watch(context: CommandContext) -> int:

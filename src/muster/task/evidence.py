@@ -71,7 +71,9 @@ class Evidence(NamedTuple):
 
 def run_args(run: RunOpen) -> dict[str, Any]:
     """What an operator signs as arguments of `run`: the spec's text and all that shapes it."""
-    return {"base": run.base, "repo": run.repo, "spec": run.spec, "values": run.values}
+    args = {"base": run.base, "repo": run.repo, "spec": run.spec, "values": run.values}
+    # An order that keeps nothing is signed as it always was.
+    return {**args, "kept": run.kept} if run.kept else args
 
 
 def task_args(opened: TaskOpen) -> dict[str, Any]:

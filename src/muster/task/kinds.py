@@ -50,7 +50,10 @@ B = TypeVar("B", bound=Body)
 
 @kind("run.open")
 class RunOpen(Body, frozen=True):
-    """A spec becomes work. `statement` is the operator's signed order, in hex."""
+    """A spec becomes work. `statement` is the operator's signed order, in hex.
+
+    `kept`: by phase the earlier run of the same owner that yielded it; it is not run again.
+    """
 
     run: TaskWord
     name: str
@@ -61,6 +64,7 @@ class RunOpen(Body, frozen=True):
     values: dict[str, str] = {}
     priority: Priority = 0
     key: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    kept: dict[str, TaskWord] = {}
 
 
 @kind("run.settle")

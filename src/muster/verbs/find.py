@@ -21,6 +21,7 @@ from muster.errors import NotFound, Refused
 from muster.log.fold import Table
 from muster.node.call.router import Router
 from muster.node.tasks.ended_work import OPEN
+from muster.node.tasks.kept import kept_of
 from muster.node.tasks.ownership import Held, Ownership
 from muster.node.verb import at_once
 from muster.task.fold import RUN, TASK, RunRow, TaskRow, Work
@@ -83,11 +84,13 @@ def _run(core: Core, text: str) -> Held[RunRow] | None:
 def _at(core: Core, run: str, place: str) -> list[TaskRow]:
     """The tasks at a place of a run, a few of them; of all places for ""."""
     where = {"run": run}
+    owner = core.part(Ownership).owner(RUN, run) or ""
+    kept = kept_of(core.store, owner, run)
     if place:
         parts = _PLACE.fullmatch(place)
         if parts is None:
             return []
-        where["phase"] = parts[1]
+        where = {"run": kept.get(parts[1], run), "phase": parts[1]}
         if parts[2] is not None:
             where["instance"] = parts[2]
     rows = at_once(core.part(Ownership).listing(TASK, _NAMED_MAX + 1, **where)).rows

@@ -69,7 +69,7 @@ def _given(core: Core, entry: Entry | None, body: kinds.TaskOpen) -> values.Valu
     owner, phases = entry.stream.machine, yields.phases_of(body)
     found = yields.gathered(core.store, owner, body.run, phases)
     result = {name: dict(known) for name, known in body.values.items()}
-    for phase, known in yields.pieces(core.store, found, body.run).items():
+    for phase, known in yields.pieces(core.store, found).items():
         for value, several in known.items():
             text, size = yields.joined(several), yields.total(several)
             cut = len(text) > VALUE_INLINE_BYTES_MAX

@@ -10,13 +10,14 @@ from muster.errors import Conflict, Malformed, MusterError, Refused
 from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX
 from muster.log.fold import Skip, body_as
 from muster.node.services.presence import presence
+from muster.node.tasks.kept import check_kept, kept_of
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
 from muster.node.verb import Turns
 from muster.task import check as checks
 from muster.task import kinds
 from muster.task import template as orders
-from muster.task.fold import RUN, TASK, RunRow
+from muster.task.fold import RUN, TASK, RunRow, TaskRow
 from muster.task.graph import Fact, PhaseProgress, Slot, plan
 from muster.task.identity import run_id
 from muster.task.problem import shown
@@ -58,6 +59,8 @@ class Run(Request, frozen=True):
     ] = ()
     # What the command makes of them, and signs.
     values: Annotated[dict[str, str], data()] = {}  # noqa: RUF012 - msgspec copies it
+    # By phase the run that yielded it; `muster rerun` says so.
+    kept: Annotated[dict[str, str], data()] = {}  # noqa: RUF012 - as above
     key: Annotated[str, opt("an idempotency key: the same key is the same run", unsigned=True)] = ""
     again: Annotated[bool, opt("run although the same spec is still running", unsigned=True)] = (
         False
@@ -107,8 +110,10 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
         base=ask.base,
         values=orders.given_inputs(spec, ask.values),
         key=ask.key,
+        kept=ask.kept,
     )
     _check_fits(spec, body)
+    check_kept(core, spec, body)
     known = _keyed(core, body) if body.key else None
     if known is None and not body.key and not ask.again:
         # Handing in the very order of an open run twice in error is one run.
@@ -138,7 +143,8 @@ def _check_fits(spec: Spec, body: kinds.RunOpen) -> None:
 
 
 # What makes two runs one, and what people call it.
-_SAME: Final = {"spec": "spec", "repo": "repository", "base": "base", "values": "values"}
+_SAME: Final = {"spec": "spec", "repo": "repository", "base": "base", "values": "values",
+               "kept": "phases to keep"}  # fmt: skip
 
 
 def _differs(one: kinds.RunOpen, other: kinds.RunOpen) -> list[str]:
@@ -215,21 +221,21 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
         found = yield from core.part(Ownership).listing(RUN, limit)
         if found.cut:
             say_cut(call, limit, "runs", "--limit shows more")
-        return [_run_view(core, row) for row in found.rows]
+        return [run_view(core, row) for row in found.rows]
     held = find_run(core, ask.run)
     tasks = yield from tasks_of(core, held.row.run)
     queued = [at for at, each in enumerate(tasks) if each.state == "queued"]
     for at in queued[:_WAITING_MAX]:
         tasks[at] = replace(tasks[at], waits=waits_for(core, tasks[at].task)[0])
     view = replace(
-        _run_view(core, held.row),
+        run_view(core, held.row),
         claims=claims(core, RUN, held.row.run),
         tasks=tasks,
     )
     document = spec_of(core, held.row)
     if document is None:
         return view
-    phases, progress = document.phases.items(), _progress(core, view, tasks, document).items()
+    phases, progress = document.phases.items(), progress_of(core, view, tasks, document).items()
     return replace(
         view,
         phases={n: Phase(list(p.prerequisites), list(p.agents), p.by_human) for n, p in phases},
@@ -238,9 +244,18 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
 
 
 def tasks_of(core: Core, run: str) -> Turns[list[Task]]:
-    """All tasks of a run, in the order in which they were opened."""
+    """All tasks of a run and of the phases that it kept, in the order in which they were opened."""
     found = yield from core.part(Ownership).listing(TASK, LIMIT_MAX, run=run)
-    return [task_view(core, row) for row in reversed(found.rows)]
+    kept = list[TaskRow]()
+    for phase, source in _kept(core, run).items():
+        rows = yield from core.part(Ownership).listing(TASK, LIMIT_MAX, run=source, phase=phase)
+        kept += rows.rows
+    return [task_view(core, row) for row in reversed([*found.rows, *kept])]
+
+
+def _kept(core: Core, run: str) -> Mapping[str, str]:
+    owner = core.part(Ownership).owner(RUN, run)
+    return kept_of(core.store, owner, run) if owner is not None else {}
 
 
 def spec_of(core: Core, row: RunRow) -> Spec | None:
@@ -252,7 +267,7 @@ def spec_of(core: Core, row: RunRow) -> Spec | None:
         return None
 
 
-def _progress(
+def progress_of(
     core: Core, run: RunView, tasks: list[Task], spec: Spec
 ) -> Mapping[str, PhaseProgress]:
     """Where each phase stands and why; of a settled run, by what its tasks came to."""
@@ -284,7 +299,7 @@ def _progress(
     }
 
 
-def _run_view(core: Core, row: RunRow) -> RunView:
+def run_view(core: Core, row: RunRow) -> RunView:
     machine = row.stream.machine
     owner = core.membership.name_of(machine)
     left = row.state == "open" and machine != core.machine

@@ -186,13 +186,16 @@ class Now(Struct, frozen=True):
 
 
 class Why(Struct, frozen=True, kw_only=True):
-    """`question` is what a person is asked, `now` of a task that is not settled."""
+    """`question` is what a person is asked, `now` of a task that is not settled; `kept_by` a run
+    that it was asked about, which did not run it again.
+    """
 
     task: Task
     decisions: list[Decision]
     claims: list[Claim]
     question: str | UnsetType = UNSET
     now: Now | UnsetType = UNSET
+    kept_by: str | UnsetType = UNSET
 
 
 @verb("why", auth="local", group="Work", harmless=True)
@@ -205,6 +208,7 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
     """
     held = find_task(core, ask.task)
     row, task, now = held.row, held.row.task, None
+    of = find_run(core, ask.task).row.run if "/" in ask.task else row.run
     with contextlib.suppress(NotFound):
         now = core.part(OwnerService).owner.why(task)
     return Why(
@@ -213,6 +217,7 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
         claims=claims(core, TASK, task),
         question=past.question(core, row) if row.state == "waiting" else UNSET,
         now=Now(now.state, now.stage, now.reason, _everybody(core, now.verdicts)) if now else UNSET,
+        kept_by=of if of != row.run else UNSET,
     )
 
 

@@ -81,7 +81,9 @@ def _so_far(core: Core, row: RunRow, *, live: bool) -> list[dict[str, Any]]:
     tasks = at_once(tasks_of(core, row.run))
     told = [{name: getattr(view, name) for name in WATCHED} for view in tasks]
     if live:
-        for each in told:
+        for each, task in zip(told, tasks, strict=True):
+            if task.run != row.run:
+                each["kept"] = task.run
             if each["tries"] or each["losses"]:
                 each["past"] = past.reason_before(core, each["task"])
     open_run = core.part(RunService).runs.get(row.run)

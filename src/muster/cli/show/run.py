@@ -46,7 +46,7 @@ def graph(run: Any) -> str:
             reason = clean(now.get("reason"), 60)
             rows.append((name, state(now.get("state", "-")), "", "", "", waits, reason))
         for each in found or ():
-            said = clean(each.get("waits") or outcome(each), 60)
+            said = clean(each.get("waits") or kept(run, each) + outcome(each), 60)
             commit = clean(each["commit"])[:10]
             where = (phase(each), state(each["state"]), each["machine"], took(each))
             rows.append((*where, commit, waits, said))
@@ -54,6 +54,11 @@ def graph(run: Any) -> str:
     lines.append(table(columns, rows, ""))
     lines += claimed(run)
     return "\n".join(line for line in lines if line)
+
+
+def kept(run: Any, each: Any) -> str:
+    """That a task is of an earlier run, which counts here."""
+    return f"kept from run {short(each['run'])}: " if each["run"] != run["run"] else ""
 
 
 def run(value: Any, _files: Files) -> str:

@@ -61,6 +61,8 @@ def why(value: Any, _files: Files) -> str:
         f"{paint(phase(task) or 'task', 'bold')}  {short(task['task'])}  {state(task['state'])}",
         pairs([("last", value.get("now", {}).get("reason") or task["reason"])]),
     ]
+    if by := value.get("kept_by"):
+        lines.append(f"run {short(by)} kept it from run {short(task['run'])}: it was not run again")
     lines += claimed(value)
     for each in value["decisions"]:
         machine, epoch = clean(each["machine"]), ".".join(map(str, each["epoch"]))

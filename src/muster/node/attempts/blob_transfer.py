@@ -23,6 +23,7 @@ from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.call.streams import Served
 from muster.node.counter import DECLARED
+from muster.node.tasks.kept import kept_of
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact, laid_over, named
@@ -96,6 +97,7 @@ def handed_on(core: "Core", owner: str, opened: kinds.TaskOpen) -> list[Source]:
     """
     if not opened.run or opened.repo:
         return []
+    kept = kept_of(core.store, owner, opened.run)
     after: dict[str, list[str]] = {}
     found: dict[str, dict[Artefact, Source]] = {}
     todo = _after(opened)
@@ -104,9 +106,8 @@ def handed_on(core: "Core", owner: str, opened: kinds.TaskOpen) -> list[Source]:
         if phase in after:
             continue
         after[phase], found[phase] = [], {}
-        rows = core.tables.rows(
-            TASK, writer=owner, order=("changed_ms",), run=opened.run, phase=phase, state="done"
-        )
+        run, order = kept.get(phase, opened.run), ("changed_ms",)
+        rows = core.tables.rows(TASK, writer=owner, order=order, run=run, phase=phase, state="done")
         # A task for each match, and of a race the first that was done.
         done = list({row.task: row for row in rows}.values())
         first = body_or_none(core.log.entry(done[0].opened), kinds.TaskOpen) if done else None
@@ -117,13 +118,13 @@ def handed_on(core: "Core", owner: str, opened: kinds.TaskOpen) -> list[Source]:
                 found[phase].update({s.artefact: s for s in sources(core, row)})
         todo += after[phase]
     try:
-        order = list(TopologicalSorter(after).static_order())
+        sequence = list(TopologicalSorter(after).static_order())
     except CycleError as error:
         raise Malformed("the phases before this one wait for each other") from error
     above: dict[str, set[str]] = {}
-    for phase in order:
+    for phase in sequence:
         above[phase] = set(after[phase]).union(*(above[before] for before in after[phase]))
-    laid = laid_over({phase: list(found[phase]) for phase in order}, above)
+    laid = laid_over({phase: list(found[phase]) for phase in sequence}, above)
     return [found[phase][artefact] for phase, artefact in laid]
 
 

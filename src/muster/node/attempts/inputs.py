@@ -63,7 +63,7 @@ async def _whole(daemon: Runtime, start: StartAttempt, patiently: Patiently) -> 
         settled = yields.gathered(store, start.owner, opened.run, phases)
         if yields.digest(settled) != results:
             raise Unreachable("the results of the phases before this one are not all here yet")
-        given.update(yields.used(yields.pieces(store, settled, opened.run), used))
+        given.update(yields.used(yields.pieces(store, settled), used))
 
     await patiently(read)
     for phase, known in given.items():

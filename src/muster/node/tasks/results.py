@@ -17,6 +17,7 @@ from muster.errors import Malformed, Refused
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_or_none
 from muster.log.stream import MachineId
+from muster.node.tasks.kept import kept_of
 from muster.store.store import Store
 from muster.task import kinds
 from muster.task.artefact import named as blobs_of
@@ -53,15 +54,16 @@ class Settlement(NamedTuple):
 
     entry: Entry
     body: kinds.TaskSettle
+    run: str
     instance: str
 
 
 def settlements(store: Store, owner: str, run: str, phase: str) -> list[Settlement]:
-    """What counts of a phase, in order; nothing while none of it is done."""
+    """What counts of a phase of this very run, in order; nothing while none of it is done."""
     found: dict[str, Settlement] = {}
     race = False
     for row in store.tables.rows(TASK, writer=owner, run=run, phase=phase, state="done"):
-        if each := _settlement(store, row.settled, row.instance):
+        if each := _settlement(store, row.settled, run, row.instance):
             found[row.task] = each
             order = body_or_none(store.log.entry(row.opened), kinds.TaskOpen)
             race = race or bool(order and order.template.get("race"))
@@ -74,20 +76,23 @@ def settlements(store: Store, owner: str, run: str, phase: str) -> list[Settleme
 def gathered(
     store: Store, owner: str, run: str, phases: Iterable[str]
 ) -> dict[str, list[Settlement]]:
-    """What counts of several phases."""
-    return {phase: settlements(store, owner, run, phase) for phase in sorted(phases)}
+    """What counts of several phases; of one that the run kept, what it yielded in its own run."""
+    kept = kept_of(store, owner, run)
+    return {
+        phase: settlements(store, owner, kept.get(phase, run), phase) for phase in sorted(phases)
+    }
 
 
 def settlement(store: Store, end: Settled, kept: Kept) -> Settlement | None:
     """The same of one end that is known already; None where it is not of the log (any more)."""
     cite = end.cite.id if isinstance(end.cite, Draft) else end.cite
-    return kept[cite][0] if cite in kept else _settlement(store, cite, end.instance)
+    return kept[cite][0] if cite in kept else _settlement(store, cite, end.run, end.instance)
 
 
-def _settlement(store: Store, cite: EntryId | None, instance: str) -> Settlement | None:
+def _settlement(store: Store, cite: EntryId | None, run: str, instance: str) -> Settlement | None:
     entry = store.log.entry(cite)
     body = body_or_none(entry, kinds.TaskSettle)
-    return None if entry is None or body is None else Settlement(entry, body, instance)
+    return None if entry is None or body is None else Settlement(entry, body, run, instance)
 
 
 def digest(found: Mapping[str, Sequence[Settlement]]) -> str:
@@ -107,7 +112,7 @@ def phases_of(opened: kinds.TaskOpen) -> list[str]:
 
 
 def pieces(
-    store: Store, found: Mapping[str, Sequence[Settlement]], run: str, kept: Kept | None = None
+    store: Store, found: Mapping[str, Sequence[Settlement]], kept: Kept | None = None
 ) -> Pieces:
     """Every value of these settlements; what is small is put into `kept`, and taken from there.
 
@@ -120,7 +125,7 @@ def pieces(
             if kept is not None and each.entry.id in kept:
                 yielded = kept[each.entry.id][1]
             else:
-                yielded = of_settlement(store, each, branch_of(run, phase, each.instance))
+                yielded = of_settlement(store, each, branch_of(each.run, phase, each.instance))
                 if kept is not None and len(each.entry.body or b"") <= _KEPT_BYTES_MAX:
                     if len(kept) >= _KEPT_MAX:
                         kept.clear()

@@ -19,6 +19,7 @@ from muster.node.part import Part
 from muster.node.tasks import results as yields
 from muster.node.tasks.bases import BaseFound, Bases, FindBase, Matched, MatchGlob
 from muster.node.tasks.followers import Followers
+from muster.node.tasks.kept import tasks_of
 from muster.node.tasks.owner import OwnerService, ReadBack, settled_of
 from muster.node.tasks.results import Settlement
 from muster.node.tasks.run import Ends, Run, Yields, opened_run
@@ -73,7 +74,7 @@ class RunService(Part):
     def open(self, body: kinds.RunOpen, causes: tuple[EntryId, ...], actor: str) -> str:
         """Begin a run; its spec was checked before."""
         entry = self.core.append_body(body, cause=causes, actor=actor)
-        self.runs[body.run] = opened_run(body, entry.id)
+        self.runs[body.run] = self._opened(body, entry.id)
         self.moved(body.run)
         return body.run
 
@@ -95,7 +96,7 @@ class RunService(Part):
         if entry is None:
             return
         if name not in self.runs:
-            run = opened_run(body_as(entry, kinds.RunOpen), entry.id)
+            run = self._opened(body_as(entry, kinds.RunOpen), entry.id)
             self._read_tasks(run)
             self.runs[name] = run
         if not here:
@@ -140,8 +141,17 @@ class RunService(Part):
     def _own_rows(self, table: Table[R], **equals: Any) -> list[R]:
         return self.core.tables.rows(table, writer=self.core.machine, **equals)
 
+    def _opened(self, body: kinds.RunOpen, opened: EntryId) -> Run:
+        run = opened_run(body, opened)
+        for phase, source in body.kept.items():
+            self._take_in(run, tasks_of(self.core.store, self.core.machine, source, phase))
+        return run
+
     def _read_tasks(self, run: Run) -> None:
-        rows = self._own_rows(TASK, run=run.run)
+        self._take_in(run, self._own_rows(TASK, run=run.run))
+
+    def _take_in(self, run: Run, rows: list[TaskRow]) -> None:
+        """What became of tasks, in the order in which they ended."""
         for row in sorted(rows, key=self._place):
             slot = Slot(row.phase, row.instance)
             run.tasks[slot] = row.task
@@ -150,7 +160,7 @@ class RunService(Part):
                 run.ended(slot, settled_of(self.core.store, row))
         for name, phase in run.spec.phases.items():
             found = tuple(s.instance for s in run.tasks if s.phase == name)
-            if phase.each is not None and found:
+            if phase.each is not None and found and not run.progress.matched(name):
                 run.progress.match(name, found)
 
     def _place(self, row: TaskRow) -> tuple[int, ...]:
@@ -272,7 +282,7 @@ class RunService(Part):
             for n in known:
                 every = (yields.settlement(store, end, self._kept) for end in ends[n])
                 found[n] = [each for each in every if each is not None]
-            given = asked[known, used, strict] = self._given(run, found, used, strict=strict)
+            given = asked[known, used, strict] = self._given(found, used, strict=strict)
         orders = [self._order(run, slot, ends, given.inline) for slot in slots]
         # The digest is added later.
         most = BODY_BYTES_MAX - 128
@@ -280,15 +290,15 @@ class RunService(Part):
             return orders
         # A worker reads them from our log, as we do here; the hash tells it that it has them all.
         found = yields.gathered(self.core.store, self.core.machine, run.run, known)
-        self._given(run, found, used, strict=strict)
+        self._given(found, used, strict=strict)
         apart = {n: {v: t for v, t in given.inline[n].items() if v in _SMALL} for n in found}
         results = yields.digest(found)
         return [self._order(run, slot, ends, apart, results) for slot in slots]
 
     def _given(
-        self, run: Run, found: dict[str, list[Settlement]], used: values_of.Uses, *, strict: bool
+        self, found: dict[str, list[Settlement]], used: values_of.Uses, *, strict: bool
     ) -> Given:
-        every = yields.pieces(self.core.store, found, run.run, self._kept)
+        every = yields.pieces(self.core.store, found, self._kept)
         every = yields.used(every, used, strict=strict)
         inline = {n: {v: yields.joined(p) for v, p in each.items()} for n, each in every.items()}
         whole = all(p.large is None for each in every.values() for ps in each.values() for p in ps)
