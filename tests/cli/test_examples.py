@@ -270,6 +270,23 @@ def _nightly(world: World) -> None:
     world.stands(task, "leased")
 
 
+def _nightly_is_short(world: World) -> None:
+    world.run("nightly", "  test:\n    agent: shell\n    do: sleep 2\n    check: 'true'\n")
+
+
+def _nightly_failed(world: World) -> None:
+    _, task = world.run("nightly", "  test:\n    agent: shell\n    do: exit 3\n    check: 'true'\n")
+    world.stands(task, "failed")
+
+
+def _tested(world: World) -> Mapping[str, str]:
+    run, task = world.run(
+        "tested", "  test:\n    agent: shell\n    do: 'true'\n    check: 'true'\n"
+    )
+    world.stands(task, "done")
+    return {"1ae7": run[:12]}
+
+
 def _waits_to_be_tried_again(world: World) -> Mapping[str, str]:
     failing = "  only:\n    agent: shell\n    do: exit 3\n    check: 'true'\n    retries: 9\n"
     _, task = world.run("again", failing)
@@ -340,6 +357,9 @@ def _has_a_name(world: World) -> None:
 PREPARED: Final[dict[str, Row]] = {
     "muster land notes --dry-run": Row(_has_a_name),
     "muster ask 'say in NOTES.md what changed this week' --repo main": Row(_script, ends=says_yes),
+    "muster watch nightly/test": Row(_nightly_is_short),
+    "muster rerun nightly --failed": Row(_nightly_failed, code=1),
+    "muster rerun 1ae7 --from test --detach": Row(_tested),
     "muster cancel 1ae7 --reason 'wrong branch'": Row(_sleeping_run),
     "muster cancel nightly/test    # a task of the newest run of that spec": Row(_nightly),
     "muster retry 7d5e": Row(_waits_to_be_tried_again),

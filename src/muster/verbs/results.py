@@ -18,10 +18,10 @@ from muster.git import command as git
 from muster.git import person, ref, scratch
 from muster.git.landing import Result
 from muster.log.fold import body_or_none
-from muster.node.tasks.ownership import Held, Ownership
+from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.results import Settlement, gathered
 from muster.task import graph, kinds
-from muster.task.fold import TASK, RunRow
+from muster.task.fold import TASK
 from muster.task.identity import branch_of
 from muster.task.problem import did_you_mean
 from muster.task.spec import Spec, parse
@@ -106,9 +106,7 @@ def results(core: Core, call: Call, ask: OfRun) -> Results:
     found = {name: [each for each in found[name] if each.body.commit] for name in order}
     last = _last(spec, found)
     ended = [
-        _ended(core, held, spec, name, each, last=name in last)
-        for name in order
-        for each in found[name]
+        _ended(core, spec, name, each, last=name in last) for name in order for each in found[name]
     ]
     base = body.base or spec.base or ""
     state, summary = row.state, row.summary
@@ -131,9 +129,7 @@ def _last(spec: Spec, found: Mapping[str, Sequence[Settlement]]) -> set[str]:
     return last
 
 
-def _ended(
-    core: Core, held: Held[RunRow], spec: Spec, name: str, of: Settlement, *, last: bool
-) -> Ended:
+def _ended(core: Core, spec: Spec, name: str, of: Settlement, *, last: bool) -> Ended:
     task = core.part(Ownership).held(TASK, of.body.task)
     order = phase_order(spec, name, of.instance)
     check = str(order.get("check") or "")
@@ -143,7 +139,7 @@ def _ended(
         instance="" if spec.phases[name].race is not None else of.instance,
         task=of.body.task,
         commit=of.body.commit,
-        branch=branch_of(held.row.run, name, of.instance),
+        branch=branch_of(of.run, name, of.instance),
         machine=core.membership.name_of(task.row.machine) if task else "",
         agent=task.row.agent if task else "",
         summary=of.body.summary,
