@@ -381,6 +381,8 @@ PROMISES: Final[dict[str, str]] = {
     "agent.deadline": "An attempt past its deadline is ended by its own shim.",
     "agent.done-ends-all": "What a finished command left in the background is ended with the attempt.",
     "agent.cancel-ends-all": "A cancelled attempt leaves no process behind, whatever its processes do to escape, after a chance to clean up.",
+    # --- install
+    "install.wheel-works": "The wheel, installed by pipx or uv into a home whose path has spaces, runs a fleet: init, a spec, git, doctor, down.",
     # --- service
     "service.runs-the-daemon": "A service that is installed runs the daemon of any home now, with the PATH of the shell it was installed in, and begins it again when it dies.",
     "service.takes-over": "A daemon that runs by hand gives way to the service, what is installed twice is there once, and `up` and `down` go through the service that is there.",
@@ -390,6 +392,7 @@ PROMISES: Final[dict[str, str]] = {
     "service.failure-is-said": "A daemon that does not come up under its service is said, with the command that shows why.",
     "service.unit-is-sound": "systemd and launchd read every path and variable back as it was, start again what failed within limits, and leave alone what a person must mend.",
     "service.attempts-keep-what-they-have": "A service takes nothing from an attempt that it has where a person started the daemon.",
+    "service.path-is-looked-after": "A service whose Python is gone, or whose PATH lacks an agent or tool that the shell finds, is named by doctor; a shell that finds less changes nothing.",
     "service.log-is-bounded": "The log of a daemon has a bound, what is renamed loses no line, and status says how it is read.",
     # --- git
     "git.fence-believes-orders-only": "A task or run belongs to the machine that an operator ordered it of, and a member that writes its name into its own stream moves no ref.",
@@ -606,6 +609,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.copies-are-told": "Two copies that run under one key are told of within seconds, wherever they are linked; neither obeys, takes tasks or receipts meanwhile, and one that was started again is no copy.",
     "node.gates-hold": "Who has no part in a scope hears, gives and gets nothing of it; a receipt ahead of our stream is none; nobody vouches for a stream that ended.",
     "node.undo-leaves-nothing": "What a step takes back moves no clock, and nobody reacts to it.",
+    "cli.doctor-fixes": "`doctor --fix` starts what is down, shuts what is open and mends the service, says what it did and what is left, and ends no attempt; `--dry-run` changes nothing.",
     "cli.doctor-finds": "Doctor says whose clock is far off, that the disk is nearly full, and what keeps a task from a machine that could take it.",
     "node.restored-home": "A home restored from a backup opens a new incarnation, gets its own earlier words back from its peers, and contradicts nothing it said.",
     "node.patient-push": "A worker whose repository is out of reach keeps its work and pushes it as soon as it can, while its lease lasts.",
@@ -636,6 +640,9 @@ PROMISES: Final[dict[str, str]] = {
     # --- cli
     "cli.refusals-show-the-way-out": "Whoever cannot order here is told where it can be done, and of a device only where a device may do it.",
     "cli.a-followed-run-tells-its-course": "Whoever follows a run sees each task's machine, how long it has had it, takeovers and failed tries, and of a failure the reason first.",
+    "cli.two-machines-in-two-commands": "`muster init --up` prints the one line that makes the next machine a member whose daemon runs.",
+    "cli.init-asks-twice-at-most": "At a terminal and without options init asks for the name and for the service; with an option, or without a terminal, nothing.",
+    "cli.init-says-what-is-left": "Where the daemon of a new machine does not start, the machine is made all the same, and the exit code and a sentence say why.",
     "cli.init-says-who-can-knock": "Init says when its port can be reached from other computers, who is answered there, and how to narrow it.",
     "cli.people-read-reasons": "Of a task that failed the reason is shown, not what its agent said of itself.",
     "cli.a-run-says-what-it-waits-for": "Whoever follows a run is told once of a task that no machine takes, or that something keeps from one that could, and why; with --json nothing is added.",

@@ -9,8 +9,7 @@ import pytest
 from muster.cli import show
 from muster.node.host.home import Home
 from muster.verbs import doctor
-from muster.verbs.declaration import Nothing
-from muster.verbs.doctor import _agents, _of_daemon
+from muster.verbs.doctor import Ask, _agents, _of_daemon
 from tests.cli import test_text
 from tests.promise import proves
 
@@ -119,7 +118,7 @@ def test_doctor_begins_with_what_is_wrong_with_a_machines_past(tmp_path, monkeyp
     monkeypatch.setattr(doctor, "_of_home", lambda *_: iter(()))
     (tmp_path / "seed").write_bytes(b"x")
     context: Any = Said()
-    answer = doctor.doctor(context, Nothing())
+    answer = doctor.doctor(context, Ask())
     first, second = (msgspec.to_builtins(each) for each in answer.value.checks[:2])
     assert answer.code == 1
     assert "It had 9 entries." in first["text"]

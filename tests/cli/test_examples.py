@@ -23,6 +23,7 @@ import pytest
 from muster.verbs.table import VERBS
 from tests.cli.terminal import Terminal
 from tests.cli.world import Said, environment, muster
+from tests.e2e import scripted_systemd
 from tests.e2e.fleet import ROOT, until
 from tests.ports import free_port
 from tests.promise import proves
@@ -68,8 +69,9 @@ class World:
             "https://example.org/site.git": str(self.user / "src" / "project"),
         }
         self.said: dict[str, Said] = {}
-        for made in (self.desk, self.user / "src" / "project"):
-            made.mkdir(parents=True)
+        self.desk.mkdir()
+        self.systemd = scripted_systemd.put(self.desk)
+        (self.user / "src" / "project").mkdir(parents=True)
         (self.desk / "notes.yaml").write_text(NOTES)
         source = self.user / "src" / "project"
         (source / "README").write_text("hello\n")
@@ -81,8 +83,8 @@ class World:
         return self.folder / name
 
     def env(self, name: str) -> dict[str, str]:
-        bins = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return environment(self[name], HOME=str(self.user), PATH=bins)
+        bins = os.pathsep.join([str(Path(sys.executable).parent), self.systemd["PATH"]])
+        return environment(self[name], HOME=str(self.user), **{**self.systemd, "PATH": bins})
 
     def ok(self, name: str, *words: str) -> Any:
         """What a command answers as JSON; it ends with 0."""
@@ -325,6 +327,10 @@ def _incident(world: World) -> Mapping[str, str]:
     return {"3fa1": rows[0]["id"][:12], "7d5e": rows[0]["id"][:12]}
 
 
+def _on_a_port(_: World) -> Mapping[str, str]:
+    return {"--next laptop": f"--next laptop --listen 127.0.0.1:{free_port()}"}
+
+
 def _short_work(world: World) -> None:
     world.run("brief", "  only:\n    agent: shell\n    do: sleep 3\n    check: 'true'\n")
 
@@ -356,6 +362,11 @@ def _has_a_name(world: World) -> None:
 
 PREPARED: Final[dict[str, Row]] = {
     "muster land notes --dry-run": Row(_has_a_name),
+    "muster init": Row(at="plain"),
+    "muster init --service --next laptop": Row(_on_a_port, at="kept"),
+    "muster service install": Row(at="lonely"),
+    "muster service status": Row(at="lonely"),
+    "muster service remove": Row(at="lonely"),
     "muster ask 'say in NOTES.md what changed this week' --repo main": Row(_script, ends=says_yes),
     "muster watch nightly/test": Row(_nightly_is_short),
     "muster rerun nightly --failed": Row(_nightly_failed, code=1),

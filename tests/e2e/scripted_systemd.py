@@ -15,8 +15,20 @@ import sys
 import time
 from pathlib import Path
 
-STATE = Path(os.environ["SCRIPTED_SYSTEMD"])
+STATE = Path(os.environ.get("SCRIPTED_SYSTEMD", ""))
 UNITS = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
+
+
+def put(folder: Path) -> dict[str, str]:
+    """The programs and their state below this folder; the variables that make them be found."""
+    bin, state = folder / "bin", folder / "systemd"
+    bin.mkdir()
+    state.mkdir()
+    for name in ("systemctl", "loginctl"):
+        (bin / name).write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} {name} "$@"\n')
+        (bin / name).chmod(0o755)
+    path = dict.fromkeys([str(bin), *os.environ["PATH"].split(os.pathsep)])
+    return {"PATH": os.pathsep.join(path), "SCRIPTED_SYSTEMD": str(state)}
 
 
 def main() -> int:

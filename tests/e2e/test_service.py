@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.cli.world import LIMIT_S, Said
+from tests.e2e import scripted_systemd
 from tests.ports import free_port
 from tests.promise import proves
 
@@ -71,15 +72,7 @@ def person(folder: Path, **more: str) -> Person:
 
 @pytest.fixture
 def scripted(tmp_path: Path) -> Iterator[Person]:
-    bin, state = tmp_path / "bin", tmp_path / "systemd"
-    bin.mkdir()
-    state.mkdir()
-    script = Path(__file__).with_name("scripted_systemd.py")
-    for name in ("systemctl", "loginctl"):
-        (bin / name).write_text(f'#!/bin/sh\nexec {sys.executable} {script} {name} "$@"\n')
-        (bin / name).chmod(0o755)
-    path = ":".join(dict.fromkeys([str(bin), *os.environ["PATH"].split(":")]))
-    found = person(tmp_path, PATH=path, SCRIPTED_SYSTEMD=str(state))
+    found = person(tmp_path, **scripted_systemd.put(tmp_path))
     yield found
     found.muster("down")
 

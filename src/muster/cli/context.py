@@ -107,6 +107,12 @@ class CommandContext:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Refused("nothing was done")
 
+    def question(self, what: str, default: str) -> str:
+        if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return default
+        print(f"{safe(what)} [{safe(default)}]: ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip() or default
+
     def inside(self) -> tuple[Any, int]:
         """The answer of a verb inside the command, and the exit code it stands for."""
         verb = self.command.verb

@@ -50,6 +50,9 @@ class Context(Protocol):
     def running(self) -> bool:
         """Whether the daemon of this home answers."""
 
+    def question(self, what: str, default: str) -> str:
+        """What a person answers on a terminal; without one, or with nothing, the default."""
+
     def say(self, text: str) -> None:
         """A line of progress for the person; nothing with --json."""
 

@@ -3,10 +3,12 @@
 Rule 1: every check says what it found in one sentence and, where something is to be done, what.
 Rule 2: three answers: `ok`; `note` is worth knowing and no fault; `wrong` must be mended, and one
 of them makes the exit code 1.
-Rule 3: a check never changes anything, and one that cannot be made says so.
+Rule 3: a check never changes anything, and one that cannot be made says so. What `--fix` does
+stands in repair.py, and is looked at again afterwards.
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -16,9 +18,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType, field
 
 from muster.agent import catalogue
 from muster.errors import MusterError
@@ -26,14 +28,15 @@ from muster.fleet import certificate
 from muster.fleet.facts import LOGGED_OUT
 from muster.git import command as gits
 from muster.limits import SOCKET_PATH_BYTES_MAX
-from muster.node.host import clock
+from muster.node.host import clock, service
 from muster.node.host.facts import logins_of
 from muster.node.host.home import Home
 from muster.node.host.reach import check_config
 from muster.store.sqlite import check_version
 from muster.task.spec import NAME
 from muster.verbs.client import Finding
-from muster.verbs.declaration import Context, Nothing, verb
+from muster.verbs.declaration import Context, Request, opt, verb
+from muster.verbs.repair import Repaired, programs_of, repair
 
 # The check that comes first, and the incidents that are told by it.
 PAST: Final = "past"
@@ -55,17 +58,42 @@ class Check(Struct, frozen=True):
 
 
 class Checks(Struct, frozen=True):
+    """What was looked at; with `--fix` what was done before, with `--dry-run` what would be."""
+
     checks: list[Check]
+    done: list[Repaired] | UnsetType = UNSET
+    would: list[Repaired] | UnsetType = UNSET
+
+
+class Ask(Request, frozen=True):
+    fix: Annotated[bool, opt("do what can be done safely, and say what is left")] = False
+    dry_run: Annotated[bool, opt("say what --fix would do, and do nothing")] = field(
+        default=False, name="dry-run"
+    )
 
 
 @verb("doctor", auth="local", runs="client", group="The fleet", harmless=True)
-def doctor(context: Context, ask: Nothing) -> Checks | Finding:
+def doctor(context: Context, ask: Ask) -> Checks | Finding:
     """Check this machine and say how to mend what is wrong.
 
-    Exit code 1 where something is.
+    Exit code 1 where something is. With --fix it first does what takes nothing from anybody: start
+    the daemon, shut the home to others, let the service find what your shell finds.
 
         muster doctor
+        muster doctor --fix
+        muster doctor --dry-run
     """
+    done: list[Repaired] | UnsetType = UNSET
+    would: list[Repaired] | UnsetType = UNSET
+    if ask.dry_run:
+        would = repair(context, dry=True)
+    elif ask.fix:
+        done = repair(context, dry=False)
+    value = Checks(_looked_at(context), done, would)
+    return Finding(value, 1) if any(check.state == "wrong" for check in value.checks) else value
+
+
+def _looked_at(context: Context) -> list[Check]:
     well, newest = "new enough", "install the newest apsw: pip install -U apsw"
     checks = [
         _guarded("SQLite", newest, check_version, well),
@@ -74,11 +102,9 @@ def doctor(context: Context, ask: Nothing) -> Checks | Finding:
         *_of_home(context.home),
     ]
     if os.path.exists(context.home.path / "seed"):
-        checks += _of_daemon(context)
+        checks += [*_service(context.home), *_of_daemon(context)]
     # What is wrong with the past of a machine makes everything else doubtful.
-    checks.sort(key=lambda check: check.name != PAST)
-    value = Checks(checks)
-    return Finding(value, 1) if any(check.state == "wrong" for check in checks) else value
+    return sorted(checks, key=lambda check: check.name != PAST)
 
 
 def _guarded(name: str, mend: str, look: Callable[[], object], well: str) -> Check:
@@ -204,6 +230,28 @@ def _certificates(home: Home) -> Check:
         mend = "it renews itself when this machine reaches the hub: check `muster machines`"
         return Check("certificate", "note", f"its renewal is {days} days late", mend)
     return Check("certificate", "ok", f"renews itself in {-days} days")
+
+
+def _service(home: Home) -> Iterator[Check]:
+    """The service of this home, where it has one, or could."""
+    kept = service.installed(home)
+    if kept is None:
+        with contextlib.suppress(MusterError):
+            service.manager_of(home).check()
+            yield Check("service", "note", "none is installed: nothing starts the daemon after a "
+                        "reboot", "muster service install")  # fmt: skip
+        return
+    mend = "muster service install"
+    state = kept.state()
+    if state.active != "active" or not state.enabled:
+        starts = "starts after a reboot" if state.enabled else "does not start after a reboot"
+        yield Check("service", "wrong", f"{kept.service.name} is {state.active} and {starts}", mend)
+    elif found := service.faults(kept, programs_of(home)):
+        yield Check("service", "note", "; ".join(found), mend)
+    else:
+        yield Check("service", "ok", f"{kept.service.name} runs the daemon ({kept.scope})")
+    for each in kept.to_do():
+        yield Check("service", "note", "it does not run without a login", each)
 
 
 # --- the daemon --------------------------------------------------------------------

@@ -52,7 +52,6 @@ def keep(context: Context, ask: Action) -> Kept | Finding:
     Exit code 1 where `status` finds none that runs.
 
         muster service install
-        sudo muster service install --system --home /home/alice/.local/share/muster
         muster service status
         muster service remove
     """

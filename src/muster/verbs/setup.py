@@ -14,15 +14,26 @@ import getpass
 import os
 import re
 import secrets
+import shutil
 import socket
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
 
+from muster.agent import catalogue
 from muster.channel import FIRST, http
 from muster.channel.frame import Type, decode, encode
-from muster.errors import Broken, Conflict, Forged, Malformed, MusterError, Refused, Unreachable
+from muster.errors import (
+    Broken,
+    Conflict,
+    Forged,
+    Malformed,
+    MusterError,
+    NotFound,
+    Refused,
+    Unreachable,
+)
 from muster.fleet import certificate
 from muster.fleet.invite import Invite, pasted, read_invite
 from muster.fleet.join import Welcome, open_answer, sign_join
@@ -33,16 +44,25 @@ from muster.limits import CALL_BYTES_MAX
 from muster.log import canon
 from muster.node.host import clock
 from muster.node.host.config import Config, config_text
+from muster.node.host.facts import TOOLS, logins_of
 from muster.node.host.home import SEED_BYTES, Home
+from muster.node.host.service import manager_of
 from muster.task.spec import check_nameable
+from muster.verbs.client import Finding
+from muster.verbs.daemon import begin
 from muster.verbs.declaration import Context, Request, Words, opt, pos, verb
+from muster.verbs.service import install
 
 JOINING: Final = "joining.seed"
 ANSWER_S: Final = 30.0
+_YES: Final = ("y", "yes")
 _LISTEN: Final = "host:port where this machine listens for others"
 
 
 Address = Annotated[str, opt("host:port under which others reach it (default: from --listen)")]
+Service = Annotated[bool, opt("run the daemon as a service of this system from now on")]
+Up = Annotated[bool, opt("start the daemon, until the next reboot")]
+Started = Literal["", "service", "up"]
 Labels = Annotated[Words, opt("a label for `needs: label`; give it several times")]
 
 
@@ -54,9 +74,19 @@ class Init(Request, frozen=True):
     listen: Annotated[str, opt(_LISTEN, empty=True)] = "0.0.0.0:7447"
     address: Address = ""
     label: Labels = ()
+    service: Service = False
+    up: Up = False
+    next: Annotated[
+        str, opt("the next machine's name, whose invitation is printed where the daemon is started")
+    ] = "build"
 
 
-class Begun(Struct, frozen=True):
+class Begun(Struct, frozen=True, kw_only=True):
+    """What was made; `agents` that were found, each with its login as facts say it, `tools` too.
+
+    `started` says what runs the daemon, and `invitation` is for the machine called `next`.
+    """
+
     name: str
     machine: str
     fleet: str
@@ -64,22 +94,35 @@ class Begun(Struct, frozen=True):
     home: str
     listen: str
     address: str
+    agents: dict[str, str]
+    tools: list[str]
+    started: Started = ""
+    next: str = ""
+    invitation: str = ""
 
 
 @verb("init", auth="local", runs="client", group="The fleet")
-def init(context: Context, ask: Init) -> Begun:
+def init(context: Context, ask: Init) -> Begun | Finding:
     """Start a fleet on this machine.
 
-    One machine, with its authority and its first operator in this home.
+    One machine, with its authority and its first operator in this home. On a terminal and without
+    options it asks for the machine's name, and whether the daemon is to run as a service.
 
+        muster init
+        muster init --service --next laptop
         muster init --name studio --operator alice --address studio.local:7447
         muster init --name studio --listen ''    # open no port, only dial
     """
     home = context.home
     _refuse_second(home)
-    name = check_name(ask.name or _made_valid(socket.gethostname()), "The name")
+    asks, default = ask == Init(), _made_valid(socket.gethostname())
+    said = context.question("This machine's name", default) if asks else ask.name or default
+    name = check_name(said, "The name")
     check_nameable(name, "The name")
     person = _person(ask.operator, name)
+    how = _how_to_start(context, ask, asks=asks)
+    # A second machine of one name would be refused when it joins.
+    other = next(each for each in (ask.next, "laptop", "build") if each not in (name, person))
     options = _options(ask)
     address = options.reached_at()
     home.create()
@@ -105,9 +148,23 @@ def init(context: Context, ask: Init) -> Begun:
             "dial": {},
         },
     )
-    return Begun(
-        name, identity.machine, authority.fleet, person, str(home.path), ask.listen, address
+    begun = Begun(
+        name=name,
+        machine=identity.machine,
+        fleet=authority.fleet,
+        operator=person,
+        home=str(home.path),
+        listen=ask.listen,
+        address=address,
+        agents=_agents(home),
+        tools=[name for name, argv in TOOLS.items() if shutil.which(argv[0])],
     )
+    if (failed := _start(context, how)) is not None:
+        return Finding(begun, failed)
+    if not (how and address):
+        return msgspec.structs.replace(begun, started=how)
+    invitation = context.ask("invite", {"name": other})["invitation"]
+    return msgspec.structs.replace(begun, started=how, next=other, invitation=invitation)
 
 
 class Join(Request, frozen=True):
@@ -116,6 +173,8 @@ class Join(Request, frozen=True):
     listen: Annotated[str, opt(f"{_LISTEN}; empty: it only dials", empty=True)] = ""
     address: Address = ""
     label: Labels = ()
+    service: Service = False
+    up: Up = False
 
 
 class Joined(Struct, frozen=True):
@@ -126,13 +185,16 @@ class Joined(Struct, frozen=True):
     roles: tuple[str, ...]
     home: str
     listen: str
+    started: Started = ""
 
 
 @verb("join", auth="local", runs="client", group="The fleet")
-def join(context: Context, ask: Join) -> Joined:
+def join(context: Context, ask: Join) -> Joined | Finding:
     """Make this machine a member, with the string that `invite` printed.
 
-    muster join 'muster1.….studio.local:7447#build' --label tests
+    On a terminal and without options it asks whether the daemon is to run as a service.
+
+        muster join 'muster1.….studio.local:7447#build' --label tests
     """
     home = context.home
     _refuse_second(home)
@@ -140,6 +202,7 @@ def join(context: Context, ask: Join) -> Joined:
     invite = read_invite(text)
     name = check_name(ask.name or invited or _made_valid(socket.gethostname()), "The name")
     # Before the invitation is spent: what is wrong here is not found out behind it.
+    how = _how_to_start(context, ask, asks=ask == Join(invitation=ask.invitation))
     options = _options(ask, hub=invite.address)
     address = options.reached_at()
     was_there, fresh = home.path.exists(), not home.has_seed(JOINING)
@@ -178,7 +241,7 @@ def join(context: Context, ask: Join) -> Joined:
             "dial": {welcome.hub.machine: invite.address},
         },
     )
-    return Joined(
+    joined = Joined(
         name,
         identity.machine,
         invite.fleet,
@@ -187,6 +250,9 @@ def join(context: Context, ask: Join) -> Joined:
         str(home.path),
         ask.listen,
     )
+    if (failed := _start(context, how)) is not None:
+        return Finding(joined, failed)
+    return msgspec.structs.replace(joined, started=how)
 
 
 def _with_next_step(error: MusterError, invite: Invite) -> MusterError:
@@ -286,6 +352,56 @@ def _options(ask: Init | Join, hub: str = "") -> http.Options:
     for label in ask.label:
         check_nameable(label, "The label")
     return options
+
+
+# --- what runs it ---------------------------------------------------------------------------------
+
+
+def _how_to_start(context: Context, ask: Init | Join, *, asks: bool) -> Started:
+    """What is to run the daemon, as the options or a person say. Raises: NotFound, Malformed.
+
+    What cannot run it is refused here, before a home is written or an invitation spent.
+    """
+    if ask.service and ask.up:
+        raise Malformed("--service starts the daemon as well: give it alone")
+    if ask.up:
+        return "up"
+    if not (ask.service or asks):
+        return ""
+    try:
+        manager = manager_of(context.home)
+        manager.prepare()
+        manager.check()
+    except (NotFound, Refused):
+        if ask.service:
+            raise
+        started = context.question("Start the daemon now? y/n", "n")
+        return "up" if started.lower() in _YES else ""
+    if ask.service:
+        return "service"
+    wanted = context.question("Run the daemon as a service, now and after each reboot? y/n", "n")
+    return "service" if wanted.lower() in _YES else ""
+
+
+def _start(context: Context, how: Started) -> int | None:
+    """Start the daemon of a machine that is made; the exit code where that failed."""
+    try:
+        if how == "service":
+            install(context)
+        elif how:
+            begin(context)
+    except MusterError as error:
+        context.say(f"the machine is made, and its daemon does not run: {error}")
+        return error.exit_code
+    return None
+
+
+def _agents(home: Home) -> dict[str, str]:
+    """The agents that are found here, and whether they look logged in; "" where nobody can tell."""
+    known = catalogue.load(None)
+    found = asyncio.run(catalogue.discover(known, os.environ))
+    logins = logins_of(known, found, {**os.environ, **home.agent_variables()})
+    return {name: logins.get(name, "") for name in sorted(found.keys() - catalogue.PLAIN)}
 
 
 # --- the home -------------------------------------------------------------------------------------

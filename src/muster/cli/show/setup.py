@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from muster.cli.text import Files, pairs
+from muster.cli.text import Files, clean, pairs
+from muster.fleet.facts import LOGGED_IN, LOGGED_OUT
 
 # Who can knock. What does not prove to be of the fleet is heard for an invitation only.
 _HEARD_BY_ALL: Final = (
@@ -11,6 +12,12 @@ _HEARD_BY_ALL: Final = (
     "address: 127.0.0.1:7447 is this computer alone.",
     "",
 )
+
+
+_STARTED: Final = {
+    "service": "The daemon runs as a service, now and after each reboot.",
+    "up": "The daemon runs until the next reboot; after each one, with `muster service install`.",
+}
 
 
 def init(value: Any, _files: Files) -> str:
@@ -24,14 +31,37 @@ def init(value: Any, _files: Files) -> str:
                     ("fleet", value["fleet"]),
                     ("listens", value["listen"]),
                     ("reached at", value["address"]),
+                    ("agents", ", ".join(_agent(*each) for each in value["agents"].items())
+                     or "none on PATH; `muster doctor` says more"),
+                    ("tools", clean(", ".join(value["tools"]), 100)),
                 ]
             ),
             "",
             *heard,
             "Keep authority.seed and operator.seed of this home safe: a copy offline, mode 0600.",
-            "Next: `muster up --detach`, then `muster invite NAME` for each further machine.",
+            *_next(value),
         ]
-    )
+    )  # fmt: skip
+
+
+def _agent(name: str, login: str) -> str:
+    """An agent, and whether it can begin."""
+    known = {LOGGED_IN: "logged in", LOGGED_OUT: "not logged in"}
+    return f"{clean(name)} ({known[login]})" if login in known else clean(name)
+
+
+def _next(value: Any) -> list[str]:
+    """What a person types now, here or on the next machine."""
+    if not value["started"]:
+        return ["Next: `muster up --detach`, then `muster invite NAME` for each further machine."]
+    lines = [_STARTED[value["started"]]]
+    if value["invitation"]:
+        lines += [
+            f"\nNext, on the machine that is to be {value['next']}: install Muster, and type once",
+            "(in a day it is void; `muster invite NAME` makes another, also for another name):\n",
+            f"  muster join {value['invitation']} --{value['started']}",
+        ]
+    return lines
 
 
 def join(value: Any, _files: Files) -> str:
@@ -41,6 +71,10 @@ def join(value: Any, _files: Files) -> str:
             f"{value['name']} belongs to the fleet of {value['hub']} now ({roles}).",
             pairs([("home", value["home"]), ("fleet", value["fleet"])]),
             "",
-            "Next: `muster up --detach`, then `muster status`.",
+            *(
+                [_STARTED[value["started"]], "You are in: try `muster machines`, `muster status`."]
+                if value["started"]
+                else ["Next: `muster up --detach`, then `muster status`."]
+            ),
         ]
     )

@@ -10,16 +10,17 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from muster.errors import Broken, Denied, NotFound, Refused, Unreachable
 from muster.limits import SERVICE_ANSWER_S
 from muster.node.host.home import Home, default_home
-from muster.node.host.unit import START_S, Service, launchd_plist, systemd_unit
+from muster.node.host.unit import START_S, Service, launchd_plist, read, systemd_unit
 from muster.store.atomic_file import write_file
 
 BY_HAND: Final = "`muster up --detach` starts the daemon until the next reboot"
@@ -224,6 +225,18 @@ def installed(home: Home) -> Manager | None:
     return next((each for each in found if each.file.exists()), None)
 
 
+def faults(manager: Manager, programs: Iterable[str]) -> list[str]:
+    """What the file of a service says that is true no more, of these programs as well."""
+    try:
+        written = read(manager.file.read_bytes())
+    except (OSError, ValueError) as error:
+        return [f"{manager.file} cannot be read: {error}"]
+    if not os.path.exists(written.program):
+        return [f"{written.program} is gone, which it starts"]
+    hidden = [p for p in programs if shutil.which(p) and not shutil.which(p, path=written.path)]
+    return [f"its PATH lacks what this shell finds: {', '.join(hidden)}"] if hidden else []
+
+
 def write(manager: Manager) -> bool:
     """Write the file of a service; False where it says this already."""
     text = manager.text()
@@ -321,8 +334,6 @@ def _typed() -> str:
 
 
 def _there(program: str) -> bool:
-    import shutil  # noqa: PLC0415 - a quick command needs none
-
     return shutil.which(program) is not None
 
 

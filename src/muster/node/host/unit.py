@@ -7,8 +7,10 @@ option that hides files, forbids system calls or shuts out new rights.
 """
 
 import plistlib
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
+from xml.parsers.expat import ExpatError
 
 from muster.errors import Conflict, Denied, NotFound, Refused
 from muster.limits import SERVICE_AGAIN_S, SERVICE_STARTS_MAX, SERVICE_STARTS_S
@@ -91,6 +93,33 @@ def launchd_plist(service: Service) -> bytes:
     if service.user:
         said["UserName"] = service.user
     return plistlib.dumps(said)
+
+
+class Written(NamedTuple):
+    """What a unit or a plist says that can become untrue: its program, and the daemon's PATH."""
+
+    program: str
+    path: str
+
+
+def read(text: bytes) -> Written:
+    """What was written before. Raises: ValueError where none of us wrote it."""
+    if text.startswith(b"<?xml"):
+        try:
+            said = plistlib.loads(text)
+            return Written(said["ProgramArguments"][0], said["EnvironmentVariables"]["PATH"])
+        except (KeyError, IndexError, TypeError, ExpatError) as error:
+            raise ValueError(str(error)) from error
+    lines = text.decode(errors="replace")
+    found = [re.search(pattern, lines, re.MULTILINE) for pattern in _WRITTEN]
+    program, path = (re.sub(r'\\(["\\])|(%)%|(\$)\$', r"\1\2\3", f[1]) if f else "" for f in found)
+    if not program:
+        raise ValueError("no ExecStart")
+    return Written(program, path)
+
+
+_WORD: Final = r'((?:[^"\\]|\\.)*)'
+_WRITTEN: Final = (f'^ExecStart="{_WORD}"', f'^Environment="PATH={_WORD}"$')
 
 
 def _quoted(word: str) -> str:

@@ -1,0 +1,119 @@
+"""The first minutes: a fleet of one machine, and the line that makes it two."""
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from muster.fleet.invite import write_invite
+from muster.log.stream import FleetId
+from tests.cli.world import LIMIT_S, environment, muster
+from tests.ports import free_port
+from tests.promise import proves
+
+NO_PROGRAMS = {"PATH": "/nowhere"}
+
+
+def typed(home: Path, *words: str, answers: str, **more: str) -> tuple[str, int]:
+    """What a person reads at a terminal who answers so, and the exit code."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "muster", *words], stdin=theirs, stdout=theirs, stderr=theirs,
+        env=environment(home, **more), start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    os.write(ours, answers.encode())
+    said = b""
+    try:
+        while select.select([ours], [], [], LIMIT_S)[0] and (part := os.read(ours, 65536)):
+            said += part
+    except OSError:
+        # The last end of the terminal is closed.
+        pass
+    finally:
+        os.close(ours)
+    return said.decode(), child.wait(LIMIT_S)
+
+
+@proves("cli.two-machines-in-two-commands")
+def test_init_prints_the_one_line_that_makes_the_next_machine_a_member_that_runs(tmp_path):
+    first, second = tmp_path / "first home", tmp_path / "second home"
+    listen = f"127.0.0.1:{free_port()}"
+    begun = muster(first, "init", "--name", "studio", "--listen", listen, "--up")
+    assert begun.code == 0, begun.err
+    try:
+        line = re.search(r"^  muster (join .*)$", begun.out, re.MULTILINE)
+        assert line is not None
+        joined = muster(second, *line[1].split())
+        assert joined.code == 0, joined.err
+        assert "You are in" in joined.out
+        machines = muster(second, "machines", "--json").value
+        assert [each["name"] for each in machines] == ["build", "studio"]
+    finally:
+        for home in (first, second):
+            muster(home, "down")
+
+
+@proves("cli.init-asks-twice-at-most")
+def test_a_person_at_a_terminal_is_asked_for_the_name_and_the_service_and_nothing_else(tmp_path):
+    home = tmp_path / "home"
+    said, code = typed(home, "init", answers="desk\nno\n", **NO_PROGRAMS)
+    assert code == 0, said
+    assert re.findall(r"^.*\[[\w-]+\]: ", said, re.MULTILINE)[0].startswith("This machine's name [")
+    assert len(re.findall(r"\[[\w-]+\]: ", said)) == 2
+    assert "desk is now a fleet of one machine" in said
+    assert "muster up --detach" in said
+
+
+@proves("cli.init-asks-twice-at-most")
+@pytest.mark.parametrize("words", [("--name", "desk"), ("--json",), ("--operator", "al")])
+def test_who_gives_options_is_asked_nothing(tmp_path, words):
+    said, code = typed(tmp_path / "home", "init", *words, answers="", **NO_PROGRAMS)
+    assert code == 0, said
+    assert not re.findall(r"\[[\w-]+\]: ", said)
+
+
+@proves("cli.init-asks-twice-at-most")
+def test_without_a_terminal_nobody_is_asked(tmp_path):
+    said = muster(tmp_path / "home", "init", stdin="desk\ny\n", **NO_PROGRAMS)
+    assert said.code == 0, said.err
+    assert "[" not in said.err
+    assert not said.out.startswith("desk ")
+
+
+@proves("service.refused-where-none")
+def test_where_no_service_can_be_nothing_is_made_and_no_invitation_is_spent(tmp_path):
+    home = tmp_path / "home"
+    invitation = write_invite(FleetId("a" * 64), bytes(16), "127.0.0.1:1")
+    for words in (("init", "--service"), ("join", f"{invitation}#desk", "--service")):
+        said = muster(home, *words, **NO_PROGRAMS)
+        assert (said.code, said.out) == (5, "")
+        assert "`muster up --detach`" in said.err
+        assert not home.exists()
+
+
+@proves("cli.init-says-what-is-left")
+def test_a_machine_whose_daemon_does_not_start_is_made_and_says_so(tmp_path):
+    home, port = tmp_path / "home", free_port()
+    listen = f"127.0.0.1:{port}"
+    script = f"import socket, sys; s = socket.create_server(('127.0.0.1', {port}))"
+    script += "; print('.', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None
+    other.stdout.read(1)
+    try:
+        said = muster(home, "init", "--name", "desk", "--listen", listen, "--up")
+    finally:
+        other.communicate()
+    assert said.code == 8
+    assert "the machine is made, and its daemon does not run" in said.err
+    assert "Next: `muster up --detach`" in said.out
+    assert muster(home, "up", "--detach").code == 0
+    muster(home, "down")
