@@ -664,7 +664,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.empty-is-an-argument": "An empty text that a person types where it is an answer is handed on, not replaced by the default: `init --listen ''` opens no port.",
     "cli.zero-is-an-argument": "A zero that a person types is handed on, not replaced by the default.",
     "cli.fetch-is-careful": "`muster fetch` replaces nothing without --force, and no path leads out of the folder it was given.",
-    "cli.fetch-places-deliverables": "`muster fetch` places what a task delivered and says how far it is; with a repository it names the branch and commit.",
+    "cli.fetch-places-deliverables": "`muster fetch` places what a task delivered and says how far it is; with a repository it names the commit, and the command that puts it into a folder.",
     "cli.a-moment-is-ago-or-a-date": "A past moment is given as so long ago or as a date and time; anything else is refused.",
     "cli.terminal-shows-all": "Nothing invisible, unassigned or direction-changing reaches a terminal or the daemon's log; a flood of marks is bounded.",
     "cli.narrow-terminal": "A terminal, pipe or locale that cannot show or read a letter does not end a command.",

@@ -89,7 +89,7 @@ def test_with_a_repository_it_says_which_branch_and_commit(tmp_path):
     )
     context.branches.append(branch)
     text = show.text("fetch", fetch(context, convert({"task": "abab"}, Fetch)))
-    assert f"git checkout {branch}    # {'c' * 40}" in text
+    assert "at cccccccccccc:\n  muster checkout abababababab --phase make" in text
     assert context.brought == []
 
 

@@ -267,6 +267,56 @@ def test_a_checkout_that_the_fleet_follows_gets_the_files_when_it_is_clean(world
     clean(world)
 
 
+MEETS = """\
+muster: 1
+name: meets
+repo: {repo}
+phases:
+  lint:
+    agent: shell
+    each: "*.md"
+    do: sleep 0.1; echo "$MUSTER_EACH_PATH" > found.txt
+    check: "true"
+  sure:
+    by: human
+    after: lint
+    do: Sure?
+  both:
+    agent: shell
+    after: sure
+    do: "true"
+    check: "true"
+"""
+
+
+@proves("git.prerequisites-merged", "git.land-conflict")
+def test_tasks_that_conflict_are_named_as_a_person_knows_them_also_behind_a_decision(world):
+    source = world.source("meets", bare=False)
+    commit(source, "another", other__md="x\n")
+    world.add("meets", str(source), follow=False)
+    path = world.root / "meets.yaml"
+    path.write_text(MEETS.format(repo="meets"))
+    run = world.cli(world.studio, "run", str(path), "--detach")["run"]
+    world.cli(world.studio, "decide", until(lambda: world.waits(run), "it asks"), "yes")
+    until(lambda: world.cli(world.studio, "runs", run)["state"] == "failed", "the run failed")
+    tasks = world.cli(world.studio, "tasks", "--run", run)
+    reason = next(task["reason"] for task in tasks if task["phase"] == "both")
+    assert "The results of lint[other.md] and lint[readme.md] conflict in found.txt" in reason
+    said = world.cli(world.studio, "land", run, "--phase", "lint", code=10)
+    assert [(f["there"], f["result"]) for f in said["files"]] == [(
+        [f"phase lint[other.md] by {by(tasks, 'other.md')}"],
+        [f"phase lint[readme.md] by {by(tasks, 'readme.md')}"],
+    )]  # fmt: skip
+    said = world.cli(world.studio, "diff", run, "--phase", "lint", code=3)
+    assert "take one of them with --phase" in said["error"]["text"]
+    clean(world)
+
+
+def by(tasks: list[dict[str, Any]], instance: str) -> str:
+    found = next(task for task in tasks if task["instance"] == instance)
+    return f"{found['agent']}@{found['machine']}"
+
+
 FAILS = """muster: 1
 name: half
 repo: {repo}

@@ -240,10 +240,12 @@ def test_a_conflict_names_the_phases_that_a_person_wrote(home):
     one = trial(home, effects)
     left, right, old = "1" * 40, "2" * 40, "3" * 40
     opened = msgspec.structs.replace(one.start.open, base=f"{left} {right} {old}")
-    values = {"left": {"commit": left}, "right": {"commit": f"{old[:-1]}4\n{right}"}, "none": {}}
-    one.start = msgspec.structs.replace(one.start, open=opened, values=values)
+    one.start = msgspec.structs.replace(one.start, open=opened)
+    row = SimpleNamespace(phase="left", instance="", commit_id=left)
+    of_several = SimpleNamespace(phase="lint", instance="a.md", commit_id=right)
+    one._settled_before = lambda: [row, of_several]  # type: ignore[method-assign]
     asyncio.run(one.run())
-    assert given == ["left", "right", "333333333333"]
+    assert given == ["left", "lint[a.md]", "333333333333"]
 
 
 @proves("agent.shell-stops")

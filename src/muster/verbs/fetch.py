@@ -46,8 +46,10 @@ class Fetched(Struct, frozen=True):
 @verb(
     "fetch", auth="local", runs="client", group="Work", harmless=True, rows="placed",
     says=(
+        Line("its files are in the repository {repo}, at {commit:id}:\n"
+             "  muster checkout {task:id} --phase {phase}", "commit phase"),
         Line("its files are in the repository {repo}, on the branch {branch}:\n"
-             "  git fetch && git checkout {branch}    # {commit}", "commit"),
+             "  git fetch && git checkout {branch}    # {commit}", "commit !phase"),
         Line("{path}/  {size} bytes", "shape=folder"),
         Line("{path}  {size} bytes", "path !shape=folder"),
     ),

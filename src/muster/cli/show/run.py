@@ -53,6 +53,9 @@ def graph(run: Any) -> str:
     columns = ("phase", "state", "machine", "took", "commit", "after", "summary")
     lines.append(table(columns, rows, ""))
     lines += claimed(run)
+    if run["state"] == "done" and any(each["commit"] for each in run.get("tasks", ())):
+        name = short(run["run"])
+        lines += [f"`muster diff {name}` shows what it changed, `muster land {name}` lands it"]
     return "\n".join(line for line in lines if line)
 
 

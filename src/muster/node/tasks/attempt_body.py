@@ -20,6 +20,7 @@ from muster.node.host import environment
 from muster.task import kinds
 from muster.task.duration import Stage
 from muster.task.fault import code_of
+from muster.task.fold import TaskRow
 from muster.task.large_value import told
 from muster.task.open_task import Ended
 
@@ -230,10 +231,12 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LEFT_OUT_SHOWN_MAX]) + more
 
 
-def bases(commits: str, values: Mapping[str, Mapping[str, str]]) -> list[Base]:
-    """The commits that an attempt starts from, each under the name of the phase it came from."""
-    phases: dict[str, str] = {}
-    for phase, known in values.items():
-        for commit in known.get("commit", "").split():
-            phases.setdefault(commit, phase)
-    return [Base(phases.get(each, each[:12]), each) for each in commits.split()]
+def bases(commits: str, settled: Iterable[TaskRow]) -> list[Base]:
+    """The commits that an attempt starts from, each under the name of what it came from: the phase,
+    and of several tasks which; `settled` are the tasks of its run.
+    """
+    labels = dict[str, str]()
+    for row in settled:
+        of = f"[{row.instance}]" if row.instance else ""
+        labels.setdefault(row.commit_id, row.phase + of)
+    return [Base(labels.get(each, each[:12]), each) for each in commits.split()]
