@@ -8,8 +8,8 @@ import pytest
 from tests.git.repositories import checkout, commit, plain, refs, sh, wait
 from tests.promise import proves
 
-from muster.errors import NotFound, Refused
-from muster.git import landing, place, scratch
+from muster.errors import NotFound, Refused, Unreachable
+from muster.git import landing, person, place, scratch
 from muster.git.landing import Clash, Plan, Result, Unmergeable
 from muster.git.person import Identity
 from muster.git.place import Moved, Place
@@ -212,6 +212,48 @@ def test_a_result_of_another_history_is_refused(world):
         world.land(Result("other", other, ""))
 
 
+@proves("git.land-whole")
+def test_a_landing_that_is_built_again_begins_with_nothing_of_the_try_before(world):
+    one = world.result("one", a__txt="A\n")
+    seen = []
+
+    async def work() -> None:
+        async with scratch.opened(world.area, []) as folder:
+            await world.fetch(folder)
+            plan = Plan(RUN, (one,), (one,), "squash", "x", ALICE)
+
+            async def check(built: landing.Built) -> None:
+                seen.append(sh(folder, "status", "--porcelain"))
+                (folder / "made.txt").write_text("by the check\n")
+                (folder / "a.txt").write_text("by the check\n")
+                if len(seen) == 1:
+                    await asyncio.to_thread(world.push, "meanwhile", b__txt="B\n")
+
+            await landing.land(folder, Place(str(world.remote)), "main", plan, check)
+
+    wait(work())
+    assert seen == ["", ""]
+    assert (world.files()["a.txt"], world.files()["b.txt"]) == ("A", "B")
+    assert "made.txt" not in world.files()
+
+
+@proves("git.land-random-histories")
+def test_a_scratch_repository_goes_with_its_process_and_no_earlier(world):
+    async def both() -> None:
+        async with scratch.opened(world.area, []) as first:
+            async with scratch.opened(world.area, []) as second:
+                assert first.is_dir()
+                assert second.is_dir()
+            assert first.is_dir()
+            assert not second.exists()
+
+    world.area.mkdir(exist_ok=True)
+    for left in ("new-killed", ".gone-killed"):
+        (world.area / left / "tree").mkdir(parents=True)
+        (world.area / left / "held").touch()
+    wait(both())
+
+
 # --- where it lands -----------------------------------------------------------------------------
 
 
@@ -244,6 +286,21 @@ def test_a_remote_that_refuses_says_why_and_nothing_moved(world):
     with pytest.raises(Refused, match="hook declined"):
         world.land(one)
     assert refs(world.remote) == before
+
+
+@proves("git.land-compare-and-set")
+def test_an_answer_that_was_lost_after_the_branch_moved_is_no_failure(world, monkeypatch):
+    run = person.run
+
+    async def lost(args, cwd, **more):
+        done = await run(args, cwd, **more)
+        if args[0] == "push":
+            raise Unreachable("the line is gone")
+        return done
+
+    monkeypatch.setattr(person, "run", lost)
+    done = world.land(world.result("one", a__txt="A\n"))
+    assert world.main("%H", "-1") == done.commit
 
 
 @proves("git.land-compare-and-set")
