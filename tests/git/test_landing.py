@@ -358,6 +358,30 @@ def test_another_branch_of_a_folder_moves_and_its_files_stay(world):
     assert (world.mine / "b.txt").read_text() == "not committed\n"
 
 
+@proves("git.land-in-a-folder", "git.land-compare-and-set")
+def test_another_branch_of_a_folder_that_moved_meanwhile_is_built_upon_again(world):
+    one = world.result("one", a__txt="A\n")
+    sh(world.mine, "switch", "-q", "-c", "topic")
+    moved = []
+
+    async def work() -> None:
+        async with scratch.opened(world.area, []) as folder:
+            await world.fetch(folder)
+            plan = Plan(RUN, (one,), (one,), "squash", "x", ALICE)
+
+            async def check(built: landing.Built) -> None:
+                if not moved:
+                    moved.append(await asyncio.to_thread(commit, world.mine, "first", b__txt="B\n"))
+                    sh(world.mine, "branch", "-f", "main", "topic")
+
+            to = Place(str(world.mine), world.mine)
+            await landing.land(folder, to, "main", plan, check)
+
+    wait(work())
+    assert sh(world.mine, "rev-parse", "main^") == moved[0]
+    assert sh(world.mine, "show", "main:a.txt", "main:b.txt") == "A\nB"
+
+
 @proves("git.land-in-a-folder")
 def test_a_branch_that_a_linked_folder_has_checked_out_moves_there(world):
     sh(world.mine, "switch", "-q", "-c", "topic")

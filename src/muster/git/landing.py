@@ -120,7 +120,7 @@ async def build(folder: Path, onto: str, plan: Plan) -> Built:
     """
     # A check of the try before may have left files.
     await git.run_async(["clean", "-ffdxq"], folder)
-    there = await landed(folder, onto, plan.run, plan.results)
+    there = await landed(folder, onto, plan.results)
     parts = tuple(each for each in plan.results if each.commit not in there)
     if not parts:
         return Built(onto, next(iter(there.values())), ())
@@ -148,23 +148,23 @@ async def build(folder: Path, onto: str, plan: Plan) -> Built:
     return Built(onto, commit, parts)
 
 
-async def landed(repo: Path, onto: str, run: str, results: Iterable[Result]) -> Mapping[str, str]:
+async def landed(repo: Path, onto: str, results: Iterable[Result]) -> Mapping[str, str]:
     """Of these results those that a commit has, and the commit that brought each there.
 
     What was reverted there is not there; a revert that was reverted brings it back.
     """
     wanted = {each.commit for each in results}
     found = {each: each for each in wanted if await ref.descends(repo, each, onto)}
-    log = ["log", "-z", "--topo-order", "--format=%H%n%B", "-F", f"--grep={_RUN}: {run}"]
-    log += ["--grep=This reverts commit ", onto, "--not", *sorted(wanted)]
+    log = ["log", "-z", "--topo-order", "--format=%H%n%B", "-F", "--grep=This reverts commit "]
+    log += [f"--grep={_RESULT}: {each}" for each in wanted]
+    log += [onto, "--not", *sorted(wanted)]
     undone = set[str]()
     for each in (await git.run_async(log, repo)).out.decode("utf-8", "replace").split("\0"):
         commit, _, text = each.strip().partition("\n")
         if not commit or commit in undone:
             continue
         undone.update(_REVERTED.findall(text))
-        if f"{_RUN}: {run}" in text:
-            found |= dict.fromkeys(wanted & set(_RECORDED.findall(text)), commit)
+        found |= dict.fromkeys(wanted & set(_RECORDED.findall(text)), commit)
     return found
 
 

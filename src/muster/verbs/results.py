@@ -227,9 +227,11 @@ def _lends(repo: Path) -> bool:
 
 
 async def _fetch(folder: Path, chosen: Chosen) -> None:
-    run = chosen.run.run
     fetch = ["fetch", "-q", "--no-tags", "--no-write-fetch-head", "--end-of-options", chosen.url]
-    await git.run_async([*fetch, f"+refs/heads/muster/{run}/*:{_RESULTS}*"], folder)
+    # What a rerun kept is where the run before it left it.
+    runs = dict.fromkeys(each.branch.rpartition("/")[0] for each in chosen.run.results)
+    wanted = [f"+refs/heads/{run}/*:{_RESULTS}{run}/*" for run in runs]
+    await git.run_async([*fetch, *wanted], folder)
     gone = [each.label for each in chosen.results if not await ref.has(folder, each.commit)]
     if gone:
         raise NotFound(
