@@ -317,6 +317,43 @@ def by(tasks: list[dict[str, Any]], instance: str) -> str:
     return f"{found['agent']}@{found['machine']}"
 
 
+AGAIN = """\
+muster: 1
+name: again
+repo: {repo}
+phases:
+  one:
+    agent: shell
+    do: echo one > one.txt
+    check: "true"
+  two:
+    agent: shell
+    do: test -e "$E2E_NOTES" && echo two > two.txt
+    check: "true"
+"""
+
+
+@proves("git.land-at-the-origin", "git.land-once")
+def test_what_a_rerun_kept_lands_with_what_it_did_again_and_only_once(world):
+    world.add("again", str(world.source("again", bare=False)), follow=False)
+    path = world.root / "again.yaml"
+    path.write_text(AGAIN.format(repo="again"))
+    run = world.cli(world.studio, "run", str(path), "--detach")["run"]
+    until(lambda: world.cli(world.studio, "runs", run)["state"] == "failed", "the run failed")
+    assert world.cli(world.studio, "land", run, "--phase", "one")["outcome"] == "landed"
+    world.fleet.notes.touch()
+    rerun = world.cli(world.studio, "rerun", run, "--failed", "--detach")["run"]
+    until(lambda: world.cli(world.studio, "runs", rerun)["state"] == "done", "it is done")
+    said = world.cli(world.studio, "diff", rerun, "--name-only")
+    assert said["diff"].split() == ["one.txt", "two.txt"]
+    said = world.cli(world.studio, "land", rerun)
+    assert (said["outcome"], said["phases"]) == ("landed", ["two"])
+    again = Path(world.hub.home.repos) / "again.git"
+    assert sh(again, "show", "main:one.txt", "main:two.txt") == "one\ntwo"
+    assert world.cli(world.studio, "land", rerun)["outcome"] == "already"
+    clean(world)
+
+
 FAILS = """muster: 1
 name: half
 repo: {repo}

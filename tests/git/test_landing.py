@@ -180,6 +180,15 @@ def test_of_two_results_only_the_one_that_is_not_there_lands(world):
     assert not world.land(one, two).parts
 
 
+@proves("git.land-once")
+def test_a_result_that_landed_before_another_one_began_lands_no_second_time(world):
+    one = world.result("one", a__txt="A\n")
+    first = world.land(one)
+    sh(world.agent, "fetch", "-q")
+    two = world.result("two", first.commit, b__txt="B\n")
+    assert world.land(one, two).parts == (two,)
+
+
 @proves("git.land-whole")
 def test_results_that_change_nothing_are_no_landing(world):
     with pytest.raises(NotFound, match="change nothing"):

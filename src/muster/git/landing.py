@@ -157,7 +157,10 @@ async def landed(repo: Path, onto: str, results: Iterable[Result]) -> Mapping[st
     found = {each: each for each in wanted if await ref.descends(repo, each, onto)}
     log = ["log", "-z", "--topo-order", "--format=%H%n%B", "-F", "--grep=This reverts commit "]
     log += [f"--grep={_RESULT}: {each}" for each in wanted]
-    log += [onto, "--not", *sorted(wanted)]
+    # No result can have landed before all of them began; one may have begun where another landed.
+    shared = ["merge-base", "--octopus", onto, *sorted(wanted)]
+    began = (await git.run_async(shared, repo, codes=(0, 1))).text
+    log += [onto, *(["--not", began] if began else [])]
     undone = set[str]()
     for each in (await git.run_async(log, repo)).out.decode("utf-8", "replace").split("\0"):
         commit, _, text = each.strip().partition("\n")
