@@ -153,6 +153,12 @@ MESSAGE_RECIPIENTS_MAX: Final = 64
 GIT_TIMEOUT_MS: Final = 15 * 60_000
 # A person waits for the first copy of a large repository and may end it by hand.
 GIT_ADD_MS_MAX: Final = 6 * 3_600_000
+# A server that is there says what it has within seconds; a run waits for this.
+GIT_FOLLOW_ASK_MS_MAX: Final = 20_000
+# What an origin has new is a day's work. One that has more is added anew.
+GIT_FOLLOW_MS_MAX: Final = 3_600_000
+# A run starts from what is here, and says so, where its origin does not answer in time.
+GIT_FOLLOW_WAIT_MS_MAX: Final = 30_000
 # Lists of refs and files of very large repositories stay well below this.
 GIT_OUTPUT_BYTES_MAX: Final = 64 * 1024 * 1024
 # Only one line of it is shown.

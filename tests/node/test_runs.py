@@ -63,7 +63,15 @@ def hand_in(machine: One, spec: str, name: str = "chain") -> str:
     args = {"base": "", "repo": "main" if "repo:" in spec else "", "spec": spec, "values": {}}
     answer = machine.order("run", name, args)
     assert answer["ok"], answer
+    origin_read(machine)
     return str(answer["value"]["run"])
+
+
+def origin_read(machine: One) -> None:
+    """The repositories of runs that name no base are as their origins have them."""
+    for asked in [e for e in machine.effects if isinstance(e, FindBase) and not e.base]:
+        machine.effects.remove(asked)
+        machine.step(BaseFound(asked.run))
 
 
 def state(machine: One, run: str) -> str:
@@ -631,3 +639,24 @@ def test_no_phase_of_a_run_that_is_over_is_shown_as_one_that_could_begin(hub):
     hub.step(ev.Tick())
     progress = hub.call("runs", {"run": run})["value"]["progress"]
     assert not {"ready", "waiting", "running"} & {each["state"] for each in progress.values()}
+
+
+@proves("git.follow-before-runs", "git.origin-away-is-said")
+def test_a_run_begins_once_its_repository_followed_its_origin_and_says_where_it_could_not(hub):
+    args = {"base": "", "repo": "main", "spec": REPO, "values": {}}
+    run = hub.order("run", "chain", args)["value"]["run"]
+    told: list[dict[str, Any]] = []
+    hub.core.part(Followers).follow(run, told.append)
+    (asked,) = wanted(hub, FindBase)
+    assert (asked.repo, asked.base) == ("main", "")
+    assert hub.entries("task.open") == []
+    hub.step(BaseFound(run, note="its origin was not read"))
+    (opened,) = hub.entries("task.open")
+    assert "base" not in json.loads(opened.body), "its tasks start from what is newest then"
+    assert [each["note"] for each in told if "note" in each] == ["its origin was not read"]
+    assert hub.core.counters["run-without-origin"] == 1
+    hub.raw(canon.encode({"args": {"run": run}, "verb": "watch"}), channel=12)
+    assert "its origin was not read" in str(hub.answers), "also to who follows it later"
+    # What has begun is not asked for again after a start.
+    hub.world.restart("hub")
+    assert wanted(hub.world["hub"], FindBase) == []

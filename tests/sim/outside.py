@@ -112,7 +112,7 @@ class Outside:
     @ev.effect(FindBase)
     def _find_base(self, effect: FindBase) -> None:
         if self._begins(BaseFound(effect.run, "", _WHY, again=True)):
-            self._answer(5, lambda: BaseFound(effect.run, "2" * 40))
+            self._answer(5, lambda: BaseFound(effect.run, "2" * 40 if effect.base else ""))
 
     @ev.effect(MatchGlob)
     def _match_glob(self, effect: MatchGlob) -> None:

@@ -108,7 +108,7 @@ def _until_over(changes: Changes, task: str) -> Changes:
 def _watch(context: CommandContext, changes: Changes) -> str:
     """How the run ended."""
     if not context.json and obeys():
-        return _drawn(changes)
+        return _drawn(context, changes)
     progress = RunProgress()
     for told in changes:
         slot = progress.hear(told)
@@ -117,6 +117,8 @@ def _watch(context: CommandContext, changes: Changes) -> str:
                 show.put_json(told)
         elif "waits" in told:
             context.say(_waits(told))
+        elif "note" in told:
+            context.say(clean(told["note"], 400))
         elif slot is not None and _is_news(told):
             print(progress.line(slot), flush=True)
     return str(progress.end.get("settled", ""))
@@ -137,7 +139,7 @@ def _waits(told: Mapping[str, Any]) -> str:
     )
 
 
-def _drawn(changes: Changes) -> str:
+def _drawn(context: CommandContext, changes: Changes) -> str:
     """The run as a picture, drawn anew when something happened and when a clock goes on."""
     progress, screen = RunProgress(), Screen(sys.stdout)
     with _told(changes) as news:
@@ -152,6 +154,9 @@ def _drawn(changes: Changes) -> str:
             columns, rows = screen.size()
             screen.draw(picture(progress, columns - 1, rows))
     screen.wipe()
+    if progress.note:
+        # The picture went, and with it what was said there.
+        context.say(clean(progress.note, 400))
     return str(progress.end.get("settled", ""))
 
 

@@ -42,11 +42,13 @@ def picture(progress: RunProgress, width: int, height: int) -> list[str]:
     """The lines of this moment."""
     phases = _phases(progress)
     rows = [row for name in phases for row in _rows(progress, phases, name)]
-    shown, hidden = _fitting(rows, max(1, height - 3))
+    shown, hidden = _fitting(rows, max(1, height - 3 - bool(progress.note)))
     lines = [cut(_head(progress, phases), width), *_table(shown, width)]
     if hidden:
         counts = ", ".join(f"{count} {word}" for word, count in Counter(hidden).most_common())
         lines.append(cut(f"  and {len(hidden)} more: {counts}", width))
+    if progress.note:
+        lines.append(cut(clean(progress.note), width))
     hint = (
         f"Ctrl-C leaves it running; `muster cancel {short(progress.head.get('run', ''))}` ends it"
     )

@@ -27,6 +27,8 @@ class RunProgress:
         # What the run is, and how it ended; nothing before that is known.
         self.head: Change = {}
         self.end: Change = {}
+        # What a person should know of how it began.
+        self.note = ""
         self.tasks: dict[Slot, Change] = {}
         # Why a task left the machine before, and what keeps it from one now.
         self.left: dict[Slot, str] = {}
@@ -43,6 +45,8 @@ class RunProgress:
             self.head, self._ahead_ms = told, int(told["now_ms"]) - now_ms()
         elif "settled" in told:
             self.end = told
+        elif "note" in told:
+            self.note = str(told["note"])
         elif "waits" in told:
             what = clean(told["waits"], 200)
             if about is not None:

@@ -146,9 +146,12 @@ def check(context: CommandContext) -> int:
 
 
 def repo(context: CommandContext) -> int:
-    """To add a repository is an order; to look at them is nobody's."""
-    if context.command.args["action"] == "list":
-        context.show(context.ask("repo.list", {}, on=context.on))
-    else:
+    """Each action is a verb of its own authority; to add one is `repo` itself."""
+    args = dict(context.command.args)
+    action = str(args.pop("action"))
+    if action == "add":
         context.call()
-    return 0
+        return 0
+    value = context.ask(f"repo.{action}", args, on=context.on)
+    context.show(value)
+    return int(action == "sync" and any(each["error"] for each in value))

@@ -61,6 +61,9 @@ _PASSED: Final = (
 # programs are told by nothing else.
 LARGE_FILES: Final = "\tbigFileThreshold = 8m\n[pack]\n\twindowMemory = 128m\n\tthreads = 2\n"
 
+# What asks a person's helpers for a password; see `_logins`.
+_NO_HELPER: Final = "credential.helper="
+
 _SETTINGS: Final = (
     "core.fsmonitor=false",
     "core.untrackedCache=false",
@@ -72,7 +75,7 @@ _SETTINGS: Final = (
     "core.editor=false",
     "core.sshCommand=ssh -oBatchMode=yes",
     "core.askPass=",
-    "credential.helper=",
+    _NO_HELPER,
     "commit.gpgSign=false",
     "tag.gpgSign=false",
     "submodule.recurse=false",
@@ -87,6 +90,12 @@ _SETTINGS: Final = (
     # ownership would only fail under user namespaces.
     "safe.directory=*",
 )
+
+_LOGINS: Final = r"^(credential|http)\."
+_WEB: Final = (
+    "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "XDG_CONFIG_HOME",
+)  # fmt: skip
 
 ZERO: Final = "0" * 40
 """The id that means 'no object'."""
@@ -134,9 +143,10 @@ def environment(
     return env | ({"GIT_CEILING_DIRECTORIES": str(within.resolve().parent)} if within else {})
 
 
-def command(args: Sequence[str], *, hooks: bool = False) -> list[str]:
+def command(args: Sequence[str], *, hooks: bool = False, logins: bool = False) -> list[str]:
     """The full argument list of a git command."""
-    settings = _SETTINGS if hooks else (*_SETTINGS, f"core.hooksPath={os.devnull}")
+    settings = [each for each in _SETTINGS if not (logins and each == _NO_HELPER)]
+    settings += [] if hooks else [f"core.hooksPath={os.devnull}"]
     return ["git", *(part for setting in settings for part in ("-c", setting)), *args]
 
 
@@ -149,14 +159,18 @@ async def run_async(
     timeout_ms: int = limits.GIT_TIMEOUT_MS,
     codes: Sequence[int] = (0,),
     for_person: bool = False,
+    logins: bool = False,
 ) -> Answer:
     """Run git; an exit code not in `codes` raises what it means.
 
     A cancelled caller leaves no git process behind. `for_person`: the files that it writes get the
-    modes that an attempt would give them.
+    modes that an attempt would give them. `logins`: a stranger's server may ask who we are.
     """
-    words = umask.as_person(command(args)) if for_person else command(args)
+    words = command(args, logins=logins)
+    words = umask.as_person(words) if for_person else words
     whole = environment(env, cwd)
+    if logins:
+        whole |= await asyncio.to_thread(_logins)
     with _files(stdin) as files:
         try:
             process = await asyncio.create_subprocess_exec(
@@ -216,6 +230,29 @@ class Git(NamedTuple):
         """These files are as the index says; git reads none of them."""
         if paths:
             await self.run("update-index", "--assume-unchanged", "-z", "--stdin", paths=paths)
+
+
+def _logins() -> dict[str, str]:
+    """How a git command asks the person's own helpers who we are, and reaches the web.
+
+    These are settings of whoever runs this daemon, and of this system: nothing that a repository
+    can say. They go by the environment, for a helper may be a line of shell with a secret in it.
+    Git older than 2.31 does not read it there and asks nobody.
+    """
+    env = {name: os.environ[name] for name in (*_PASSED, *_WEB) if name in os.environ}
+    found: list[tuple[str, str]] = []
+    for where in ("--system", "--global"):
+        asked = ["git", "config", where, "--includes", "--null", "--get-regexp", _LOGINS]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(asked, env=env, capture_output=True, timeout=10, check=False)
+            text = done.stdout.decode("utf-8", "surrogateescape")
+            found += [each.partition("\n")[::2] for each in text.split("\0") if each]
+    given = {"GIT_CONFIG_COUNT": str(len(found)), "GCM_INTERACTIVE": "never"}
+    # Behind a proxy, or with a certificate authority of its own.
+    given |= {name: os.environ[name] for name in _WEB if name in os.environ}
+    for number, (key, value) in enumerate(found):
+        given |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return given
 
 
 def object_id(text: str, what: str) -> str:

@@ -137,7 +137,9 @@ async def swap(repo: Path, moves: list[tuple[str, str | None, str | None]]) -> N
         before, after = old or git.ZERO, new or git.ZERO
         lines.append(f"verify {ref} {before}" if old == new else f"update {ref} {after} {before}")
     script = "\n".join([*lines, "prepare", "commit", ""])
-    await git.run_async(["update-ref", "--stdin"], repo, stdin=script.encode())
+    await git.run_async(
+        ["update-ref", "--stdin"], repo, stdin=script.encode("utf-8", "surrogateescape")
+    )
 
 
 async def swap_remote(

@@ -18,6 +18,7 @@ import shutil
 import stat
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -116,10 +117,10 @@ async def add(
         with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=repos) as scratch:
             found = await source.look(place, Path(scratch))
             await _fill(unfinished, found)
-            follows = not found.bundle if follow is None else follow
-            origins.write(unfinished, Origin(found.origin, follows, found.branch, now_ms))
-        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=repos) as scratch:
-            await _check_gitmodules(unfinished, Path(scratch))
+            follows = not found.asked.bundle if follow is None else follow
+            kept = Origin(found.asked.origin, follows, found.branch, now_ms)
+            origins.write(unfinished, kept)
+        await check_commit(unfinished)
         _finish(unfinished, target)
     finally:
         await removal.remove(unfinished)
@@ -151,11 +152,7 @@ async def _fill(path: Path, found: source.Source) -> None:
     refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
     refspecs.append(f"+refs/heads/*:{FOLLOWED}*")
     refspecs += [f"^{BRANCH_PREFIX}*", f"^{BRANCH_PREFIX.rstrip('/')}"]
-    # Twenty thousand branches are one file that is synced, instead of as many.
-    fetch = ["-c", "core.fsync=committed,-reference", "fetch", "-q", "--no-tags"]
-    fetch += ["--no-recurse-submodules", "--no-write-fetch-head", "--end-of-options"]
-    most_ms = limits.GIT_ADD_MS_MAX
-    await git.run_async([*fetch, found.address, *refspecs], path, timeout_ms=most_ms)
+    await fetch(path, found.asked.address, refspecs, limits.GIT_ADD_MS_MAX)
     await git.run_async(["pack-refs", "--all"], path)
     # Git leaves out a shallow clone's branches, with exit code 0.
     taken = await git.run_async(["for-each-ref", "--format=%(refname)", "refs/heads"], path)
@@ -165,19 +162,34 @@ async def _fill(path: Path, found: source.Source) -> None:
             f"The branch {git.shown(min(lost))} could not be taken in whole; "
             "if the source is a shallow clone, run `git fetch --unshallow` there first."
         )
+
+
+async def fetch(path: Path, address: str, refspecs: Sequence[str], timeout_ms: int) -> None:
+    """Take refs over from a source."""
+    # Twenty thousand branches are one file that is synced, instead of as many.
+    args = ["-c", "core.fsync=committed,-reference", "fetch", "-q", "--no-tags", "--stdin"]
+    args += ["--no-recurse-submodules", "--no-write-fetch-head", "--end-of-options", address]
+    given = "".join(f"{each}\n" for each in refspecs).encode("utf-8", "surrogateescape")
+    await git.run_async(args, path, stdin=given, timeout_ms=timeout_ms, logins=True)
+
+
+async def check_commit(path: Path, commit: str = "HEAD") -> None:
+    """Whether every machine of a fleet can check out and clone this. Raises: Refused."""
     # Names that no checkout may have, such as `.GIT/config`, are found by reading an index.
     with tempfile.TemporaryDirectory(dir=path) as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        await git.run_async(["read-tree", "HEAD"], path, env=index)
+        await git.run_async(["read-tree", commit], path, env=index)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=path.parent) as scratch:
+        await _check_gitmodules(path, commit, Path(scratch))
 
 
-async def _check_gitmodules(path: Path, scratch: Path) -> None:
+async def _check_gitmodules(path: Path, commit: str, scratch: Path) -> None:
     """Refuse submodules that would run something where they are cloned, as every push would be."""
-    found = await git.run_async(["ls-tree", "-z", "HEAD", "--", ".gitmodules"], path)
+    found = await git.run_async(["ls-tree", "-z", commit, "--", ".gitmodules"], path)
     if not found.out:
         return
     await git.run_async(["init", "-q", "--bare", "--template=", "."], scratch)
-    raw = await git.run_async(["cat-file", "-p", "HEAD:.gitmodules"], path)
+    raw = await git.run_async(["cat-file", "-p", f"{commit}:.gitmodules"], path)
     await git.run_async(["hash-object", "-w", "--stdin"], scratch, stdin=raw.out)
     await git.run_async(["mktree", "-z", "--missing"], scratch, stdin=found.out)
     checked = await git.run_async(["fsck", "--strict", "--no-dangling"], scratch, codes=range(256))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from muster import limits
 from muster.errors import Malformed, NotFound, Refused
 from muster.git import checkout, untrusted_files
 from muster.git import command as git
@@ -27,23 +28,30 @@ _NAMES_MAX: Final = 8
 _USUAL: Final = ("main", "master")
 
 
-class Source(NamedTuple):
-    """A source that a fleet can work with."""
+class Asked(NamedTuple):
+    """What a source says of itself."""
 
     address: str
     """What git fetches from: the address, or our own view of a folder."""
+    origin: str
+    """The address, or the whole path of a folder or a bundle."""
+    bundle: bool
+    """Whether it is a file."""
+    working: bool
+    """Whether a person works in it: what is checked out there changes from hour to hour."""
+    known: Refs
+
+
+class Source(NamedTuple):
+    """A source that a fleet can work with."""
+
+    asked: Asked
     branch: str
     """The default branch, without `refs/heads/`."""
     branches: frozenset[bytes]
     """The full names of the branches that are taken."""
     left_out: tuple[str, ...]
     """The branches that cannot be taken, or are other runs' results."""
-    origin: str
-    """The address, or the whole path of a folder or a bundle."""
-    bundle: bool
-    """Whether it is a file."""
-    tips: Mapping[bytes, str]
-    """Every branch and tag that is taken, with its object."""
 
 
 async def look(text: str, scratch: Path) -> Source:
@@ -51,22 +59,40 @@ async def look(text: str, scratch: Path) -> Source:
 
     Raises NotFound, Malformed or Refused for what cannot be taken, Unreachable without the source.
     """
+    asked = await ask(text, scratch)
+    heads = heads_of(asked)
+    left_out = {ref for ref in heads if is_ours(ref)}
+    taken = {ref: id for ref, id in heads.items() if ref not in left_out}
+    branch = _default(asked.known, taken)
+    told = [_short(ref) for ref in sorted(left_out)[:_NAMES_MAX]]
+    more = [f"{len(left_out) - _NAMES_MAX} more"] if len(left_out) > _NAMES_MAX else []
+    return Source(asked, branch, frozenset(taken), (*told, *more))
+
+
+async def ask(text: str, scratch: Path, timeout_ms: int = limits.GIT_TIMEOUT_MS) -> Asked:
+    """Ask a source for its branches and tags, and what is checked out; as `look`."""
     folder, address = await asyncio.to_thread(_place, text)
-    origin = address if folder is None else str(folder)
     if folder is not None:
         known = await asyncio.to_thread(checkout.view, folder, scratch / "view")
-        address = str(scratch / "view")
-    else:
-        # What an address or a bundle says of itself.
-        asked = ["ls-remote", "--symref", "--end-of-options", address]
-        head, tips = "", dict[bytes, str]()
-        for line in (await git.run_async(asked, scratch)).out.splitlines():
-            what, _, ref = line.partition(b"\t")
-            if what.startswith(b"ref: ") and ref == b"HEAD":
-                head = what.removeprefix(b"ref: ").decode("utf-8", "surrogateescape")
-            elif what and not ref.endswith(b"^{}"):
-                tips[ref] = what.decode("ascii", "replace")
-        known = Refs(head, tips.pop(b"HEAD", ""), tips)
+        working = (folder / ".git").exists()
+        return Asked(str(scratch / "view"), str(folder), False, working, known)
+    # What an address or a bundle says of itself.
+    asked = ["ls-remote", "--symref", "--end-of-options", address]
+    head, tips = "", dict[bytes, str]()
+    said = await git.run_async(asked, scratch, timeout_ms=timeout_ms, logins=True)
+    for line in said.out.splitlines():
+        what, _, ref = line.partition(b"\t")
+        if what.startswith(b"ref: ") and ref == b"HEAD":
+            head = what.removeprefix(b"ref: ").decode("utf-8", "surrogateescape")
+        elif what and not ref.endswith(b"^{}"):
+            tips[ref] = what.decode("ascii", "replace")
+    known = Refs(head, tips.pop(b"HEAD", ""), tips)
+    return Asked(address, address, address.startswith("/"), False, known)
+
+
+def heads_of(asked: Asked) -> dict[bytes, str]:
+    """The branches of a source. Raises: Refused where no run could work with them."""
+    known = asked.known
     heads = {ref: id for ref, id in known.tips.items() if ref.startswith(HEADS_PREFIX.encode())}
     if any(len(id) == 64 for id in known.tips.values()):
         raise Refused(
@@ -75,14 +101,7 @@ async def look(text: str, scratch: Path) -> Source:
         )
     if not heads:
         raise Refused("The source has no commit on any branch yet; commit something there first.")
-    left_out = {ref for ref in heads if _is_ours(ref)}
-    taken = {ref: id for ref, id in heads.items() if ref not in left_out}
-    branch = _default(known, taken)
-    told = [_short(ref) for ref in sorted(left_out)[:_NAMES_MAX]]
-    more = [f"{len(left_out) - _NAMES_MAX} more"] if len(left_out) > _NAMES_MAX else []
-    tips = {ref: id for ref, id in known.tips.items() if ref not in left_out}
-    named = (address, branch, frozenset(taken), (*told, *more))
-    return Source(*named, origin, folder is None and address.startswith("/"), tips)
+    return heads
 
 
 def _place(text: str) -> tuple[Path | None, str]:
@@ -109,14 +128,15 @@ def _place(text: str) -> tuple[Path | None, str]:
     return None, str(path)
 
 
-def _is_ours(ref: bytes) -> bool:
+def is_ours(ref: bytes) -> bool:
+    """Whether a branch is a run's, or in the way of theirs."""
     return ref == _IN_THE_WAY.encode() or ref.startswith(BRANCH_PREFIX.encode())
 
 
 def _default(known: Refs, taken: Mapping[bytes, str]) -> str:
     """The branch that runs start from: what is checked out, or what can only be meant."""
     head = known.head.encode("utf-8", "surrogateescape")
-    if _is_ours(head):
+    if is_ours(head):
         raise Refused(
             f"The source's default branch is {_short(head)!r}, a name that Muster's own branches "
             f"need; rename it there: git branch -m {_short(head)} main."

@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from muster.errors import Malformed, MusterError
 from muster.git import origin, repository
 from muster.git.fence import repository_name
+from muster.git.follow import Change
 from muster.node.host import clock
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.verbs.declaration import (
@@ -16,17 +17,19 @@ from muster.verbs.declaration import (
     Nothing,
     Perform,
     Request,
+    data,
     opt,
     pos,
     verb,
 )
 
 _ADD: Final = ("add",)
+_NAMED: Final = ("add", "sync")
 
 
 class Action(Request, frozen=True):
-    action: Annotated[Literal["add", "list"], pos("add or list")]
-    name: Annotated[str, pos("its name in the fleet", actions=_ADD, needed=_ADD)] = ""
+    action: Annotated[Literal["add", "list", "sync"], pos("add, list or sync")]
+    name: Annotated[str, pos("its name in the fleet", actions=_NAMED, needed=_ADD)] = ""
     path: Annotated[
         str,
         pos("a folder or an address to take it from", kind="place", actions=_ADD, needed=_ADD),
@@ -62,16 +65,20 @@ class Kept(Struct, frozen=True):
 @verb("repo", auth="order", runs="async", group="What is true", object="name",
       naming=True, target="hub", steps=True)  # fmt: skip
 async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]:
-    """Add or list the fleet's repositories.
+    """Add or list the fleet's repositories, and bring them up to date.
 
-    One that is added is kept on the machine that acts, and follows where it came from.
+    One that is added is kept on the machine that acts, and follows where it came from: before each
+    run, and on `sync`.
 
         muster repo add main ~/src/project
-        muster repo add site https://example.org/site.git --no-follow
+        muster repo add frozen ~/src/project --no-follow
         muster repo list
+        muster repo sync main
     """
     if ask.action == "list":
         return await listing(daemon, call, Nothing())
+    if ask.action != "add":
+        raise Malformed(f"`repo {ask.action}` is the verb `repo.{ask.action}`")
     if not ask.name or not ask.path:
         raise Malformed("`repo add` needs a name and a path: muster repo add main ~/src/project")
     name = repository_name(ask.name)
@@ -160,6 +167,48 @@ async def about(daemon: Daemon, call: Perform, ask: Named) -> Origin:
         error=kept.error,
         unlike=kept.unlike,
     )
+
+
+class Note(Struct, frozen=True):
+    note: str
+
+
+@verb("repo.follow", auth="peer", runs="async")
+async def follow(daemon: Daemon, call: Perform, ask: Named) -> Note:
+    """Let a repository of ours follow its origin, for a run of another machine."""
+    return Note(await daemon.effects.following.fresh(ask.name))
+
+
+class Sync(Request, frozen=True):
+    name: Annotated[str, data()] = ""
+
+
+class Synced(Struct, frozen=True):
+    """What an update did to a repository; `follows` is false where there is nothing to follow."""
+
+    name: str
+    origin: str
+    follows: bool
+    error: str
+    changes: list[Change]
+    unlike: list[str]
+
+
+@verb("repo.sync", auth="order", runs="async", object="name", target="hub", daily=True, on="one")
+async def sync(daemon: Daemon, call: Perform, ask: Sync) -> list[Synced]:
+    """Bring a repository of ours, or all that follow an origin, up to date.
+
+    muster repo sync main
+    """
+    effects = daemon.effects
+    names = [repository_name(ask.name)] if ask.name else sorted(repository.listing(effects.repos))
+    found = []
+    for name, each in [(name, effects.following.update(name)) for name in names]:
+        done = await each
+        kept = done.origin
+        said = (name, kept.address, kept.follows, done.error)
+        found.append(Synced(*said, list(done.changes), kept.unlike))
+    return found
 
 
 @verb("repo.origin", auth="local", runs="async")

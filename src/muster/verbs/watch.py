@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Struct
 
-from muster.node.tasks.followers import WATCHED, Followers, waiting
+from muster.node.tasks.followers import WATCHED, Followers, noted, waiting
 from muster.node.tasks.runs import RunService
 from muster.node.verb import at_once
 from muster.task.fold import RunRow
@@ -90,6 +90,8 @@ def _so_far(core: Core, row: RunRow, *, live: bool) -> list[dict[str, Any]]:
     if open_run is None:
         return [*_head(core, row), *told] if live else told
     now_ms = core.now.wall_ms
+    if open_run.note:
+        told.insert(0, noted(next(iter(open_run.spec.phases)), open_run.note, now_ms))
     if not live:
         bases = core.part(RunService).bases.waiting(open_run).items()
         return told + [waiting(phase, reason, now_ms) for phase, reason in bases]

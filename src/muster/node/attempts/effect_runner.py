@@ -28,6 +28,7 @@ from muster.limits import EACH_MATCHES_MAX
 from muster.node import event as ev
 from muster.node.attempts import blob_transfer as holder
 from muster.node.attempts.attempt import Attempt
+from muster.node.attempts.following import Following
 from muster.node.attempts.promotion import Promotions
 from muster.node.call.router import Router
 from muster.node.counter import DECLARED
@@ -87,6 +88,7 @@ class EffectRunner:
         self.branches = Promotions(self, daemon.core)
         home = daemon.home
         self.repos = Path(home.repos)
+        self.following = Following(daemon, self.repos)
         self.worktrees = Worktrees(home.repos_cache, Path(home.work))
         own = home.path / "agents.json"
         self.agents: Mapping[str, AgentEntry] = catalogue.load(own if own.exists() else None)
@@ -294,14 +296,34 @@ class EffectRunner:
         return Matched(effect.run, effect.phase, told, reason, count=len(found), again=again)
 
     async def _find_base(self, effect: FindBase) -> BaseFound:
-        commit, reason, again = "", "", False
+        commit, reason, again, note = "", "", False, ""
         try:
-            _, commit = await self.start_of(effect.repo, effect.base)
+            note = await self.fresh(effect.repo)
+            if effect.base:
+                _, commit = await self.start_of(effect.repo, effect.base)
         except PASSING as error:
             reason, again = str(error), True
         except MusterError as error:
             reason = str(error)
-        return BaseFound(effect.run, commit, reason, again)
+        if not effect.base:
+            # What it has is asked again when a task starts; who waits for what is said there.
+            return BaseFound(effect.run, note=note)
+        return BaseFound(effect.run, commit, reason, again, note)
+
+    async def fresh(self, repo: str) -> str:
+        """Let a repository follow its origin, whoever keeps it; what to know where it could not."""
+        try:
+            path, _ = self.place_of(repo)
+        except NotFound:
+            # Whoever needs it says so.
+            return ""
+        if path is not None:
+            return await self.following.fresh(repo)
+        core = self.daemon.core
+        keeper = core.roster.keeper(repo, core.now.wall_ms)
+        # One that is away is said where its repository is asked for, and an older one follows none.
+        said = await self.ask(keeper.machine, "repo.follow", {"name": repo}) if keeper else None
+        return str(said.get("note", "")) if isinstance(said, dict) else ""
 
     async def start_of(self, repo: str, base: str) -> tuple[Path, str]:
         """A repository that has the commit which `base` names, and that commit.

@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING
 
 from muster.limits import EACH_MATCHES_MAX, LOOK_AGAIN_MS_MAX, RETRY_DELAY_MS_MIN
 from muster.node import event as ev
+from muster.node.counter import DECLARED
 from muster.node.tasks.run import Run
 from muster.task import template
 from muster.task.problem import shown
 
 if TYPE_CHECKING:
     from muster.node.core import Core
+
+
+DECLARED[__name__] = {
+    "run-without-origin": "A run started from what was here: the origin could not be asked."
+}
 
 
 @dataclass(slots=True)
@@ -51,7 +57,9 @@ class Matched(ev.Event, frozen=True):
 
 
 class FindBase(ev.Effect, frozen=True):
-    """Find the commit that a run's `base` names; answer with `BaseFound`."""
+    """Let a run's repository follow its origin, then find the commit that `base` names, if it
+    names one; answer with `BaseFound`.
+    """
 
     run: str
     repo: str
@@ -59,16 +67,22 @@ class FindBase(ev.Effect, frozen=True):
 
 
 class BaseFound(ev.Event, frozen=True):
-    """The commit that a run starts from; or why there is none: `again` the remote may be asked."""
+    """The commit that a run starts from; or why there is none: `again` the remote may be asked.
+
+    `note` is why the run starts from what is here, and not from what the origin has.
+    """
 
     run: str
     commit: str = ""
     reason: str = ""
     again: bool = False
+    note: str = ""
 
 
 class Bases:
-    """The questions of all open runs; `moved` is told which may go on, `waits` why one may not."""
+    """The questions of all open runs; `moved` is told which may go on, `waits` why one may not,
+    `notes` what a person should know of how one began.
+    """
 
     def __init__(
         self,
@@ -76,11 +90,12 @@ class Bases:
         runs: Mapping[str, Run],
         moved: Callable[[str], None],
         waits: Callable[[str, str, str], None],
+        notes: Callable[[str, str, str], None],
     ) -> None:
         self._core = core
         self._runs = runs
         self._moved = moved
-        self._waits = waits
+        self._waits, self._notes = waits, notes
         # By run and phase; "" for the commit that a run starts from.
         self._again: dict[tuple[str, str], Again] = {}
 
@@ -106,7 +121,10 @@ class Bases:
             self._ask_again(run, "", event.reason)
             return
         self._again.pop((run.run, ""), None)
-        run.base = event.commit
+        run.base, run.note = event.commit, event.note
+        if run.note:
+            self._core.counters["run-without-origin"] += 1
+            self._notes(run.run, next(iter(run.spec.phases)), run.note)
         for name, phase in run.spec.phases.items() if event.reason else ():
             if not phase.prerequisites:
                 run.bar(name, event.reason)

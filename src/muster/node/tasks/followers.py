@@ -45,6 +45,11 @@ def waiting(phase: str, reason: str, now_ms: int, state: str = "queued") -> dict
     }  # fmt: skip
 
 
+def noted(phase: str, note: str, now_ms: int) -> dict[str, Any]:
+    """What is told where a person should know something; to an older command the phase waits."""
+    return waiting(phase, note, now_ms) | {"note": note}
+
+
 class Followers(Part):
     """Who follows which run or task."""
 
@@ -156,6 +161,10 @@ class Followers(Part):
     def waits(self, run: str, phase: str, reason: str) -> None:
         """A phase cannot begin yet: there is no task of it."""
         self._say(run, waiting(phase, reason, self.core.now.wall_ms))
+
+    def notes(self, run: str, phase: str, note: str) -> None:
+        """Something that a person should know of how a phase begins."""
+        self._say(run, noted(phase, note, self.core.now.wall_ms))
 
     def settled(self, run: str, outcome: str, reason: str) -> None:
         """The run is over: its followers hear of its last tasks, then of its end, then no more."""

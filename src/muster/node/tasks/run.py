@@ -37,13 +37,20 @@ class Run:
     ends: dict[Slot, Settled] = field(default_factory=dict)
     # The phases whose matches were asked for; "" for the commit that the run starts from.
     asked: set[str] = field(default_factory=set)
-    # The commit that `base` names, "" without one; None until the repository was asked.
+    # The commit that `base` names, "" without one; None until the repository follows its origin.
     base: str | None = ""
+    # What a person should know of how it began.
+    note: str = ""
     number: int = 0
     # What its followers were told of phases without tasks.
     told: dict[str, graph.PhaseProgress] = field(default_factory=dict)
     # Whether any of the ends has a commit.
     has_commits: bool = False
+
+    @property
+    def base_name(self) -> str:
+        """The branch, tag or commit that it is to start from, "" for the default branch."""
+        return self.body.base or self.spec.base or ""
 
     def tell(self, slot: Slot, state: State, machine: str = "") -> None:
         """What became of a task; what is told later came later."""
@@ -106,5 +113,5 @@ class Run:
 def opened_run(body: kinds.RunOpen, opened: EntryId) -> Run:
     """A run from its opening. Raises: SpecErrors."""
     spec = parse(body.spec.encode())
-    base = None if body.repo and (body.base or spec.base) else ""
+    base = None if body.repo else ""
     return Run(body.run, body, spec, graph.Progress(spec), opened, base=base)

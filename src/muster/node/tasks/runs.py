@@ -63,7 +63,9 @@ class RunService(Part):
         self.runs: dict[str, Run] = {}
         self._moved: dict[str, None] = {}
         self._kept: yields.Kept = {}
-        self.bases = look = Bases(core, self.runs, self.moved, self.followers.waits)
+        self.bases = look = Bases(
+            core, self.runs, self.moved, self.followers.waits, self.followers.notes
+        )
         core.on(Matched, lambda event: self.about(event.run, look.matched, event))
         core.on(BaseFound, lambda event: self.about(event.run, look.base_found, event))
         core.on(Settled, lambda end: self.about(end.run, self.settled, end) if end.run else None)
@@ -98,6 +100,9 @@ class RunService(Part):
         if name not in self.runs:
             run = self._opened(body_as(entry, kinds.RunOpen), entry.id)
             self._read_tasks(run)
+            if run.tasks and not run.base_name:
+                # It began from what its repository had then.
+                run.base = ""
             self.runs[name] = run
         if not here:
             self.core.append("run.open", entry.body or b"{}", cause=(entry.id,))
@@ -195,8 +200,7 @@ class RunService(Part):
             # Nothing begins before it is known where: every first phase starts from one commit.
             if "" not in run.asked:
                 run.asked.add("")
-                base = run.body.base or run.spec.base or ""
-                self.core.do(FindBase(run.run, run.body.repo, base))
+                self.core.do(FindBase(run.run, run.body.repo, run.base_name))
             return
         plan = run.progress.plan()
         starts: dict[str, list[Slot]] = {}

@@ -1,0 +1,143 @@
+"""The repositories of this machine that follow an origin: who updates them, and what is told.
+
+Rule 1: one update of a repository at a time, and one that waits: whoever asks meanwhile shares that
+one, so every asker sees what the origin had after it asked, and a crowd costs two fetches.
+Rule 2: nobody waits for an origin longer than a start may take; the update itself goes on.
+Rule 3: an origin that cannot be read, and a default branch that no longer follows it, are an
+incident until that is over. What is here is used meanwhile.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from muster.errors import Broken, MusterError, NotFound
+from muster.git import follow, repository
+from muster.git import origin as origins
+from muster.git.follow import Change
+from muster.git.origin import Origin
+from muster.limits import GIT_FOLLOW_WAIT_MS_MAX
+from muster.log.fold import body_or_none
+from muster.node.counter import DECLARED, labelled
+from muster.node.host import clock
+from muster.node.incidents import Noticed
+from muster.node.runtime import Runtime
+from muster.task import kinds
+from muster.task.fold import TASK
+from muster.task.state import LIVE
+
+DECLARED[__name__] = {
+    "repository-updated": "A repository was brought up to date with its origin.",
+    "origin-<error>": "A repository could not be brought up to date with its origin.",
+}
+
+# After so many rows others have their turn.
+_ROWS: Final = 256
+_HOUR_MS: Final = 3_600_000
+
+
+class Followed(Struct, frozen=True):
+    """How an update ended; `error` why it did not come to its end."""
+
+    origin: Origin
+    changes: tuple[Change, ...] = ()
+    error: str = ""
+
+    def note(self, name: str, now_ms: int) -> str:
+        """What somebody who starts from it should know; "" where it is up to date."""
+        if not self.error:
+            return ""
+        hours = max(0, now_ms - self.origin.synced_ms) // _HOUR_MS
+        age = f"{hours // 24} days" if hours >= 48 else f"{hours} h" if hours else "minutes"
+        return f"repository {name} is as it was {age} ago: its origin was not read ({self.error})"
+
+
+class Following:
+    """See the top of this file."""
+
+    def __init__(self, daemon: Runtime, repos: Path) -> None:
+        self._daemon, self._repos = daemon, repos
+        self._waiting: dict[str, asyncio.Future[Followed]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def update(self, name: str) -> "asyncio.Future[Followed]":
+        """Bring a repository of ours up to date, from now on. Raises: NotFound."""
+        repository.find(self._repos, name)
+        found = self._waiting.get(name)
+        if found is None:
+            found = self._waiting[name] = asyncio.get_running_loop().create_future()
+            self._daemon.supervisor.run("follow", self._update(name, found))
+        return found
+
+    async def fresh(self, name: str) -> str:
+        """Bring it up to date as far as that goes in the time of a start; what to know of it."""
+        try:
+            kept = origins.read(repository.find(self._repos, name))
+        except NotFound:
+            # Whoever needs it says so.
+            return ""
+        except MusterError as error:
+            return f"repository {name} is not brought up to date: {error}"
+        if kept is None or not kept.follows:
+            return ""
+        now_ms = clock.read().wall_ms
+        try:
+            async with asyncio.timeout(GIT_FOLLOW_WAIT_MS_MAX / 1000):
+                return (await asyncio.shield(self.update(name))).note(name, now_ms)
+        except TimeoutError:
+            late = f"not within {GIT_FOLLOW_WAIT_MS_MAX // 1000} s; it goes on"
+            return Followed(kept, error=late).note(name, now_ms)
+
+    async def _update(self, name: str, done: "asyncio.Future[Followed]") -> None:
+        try:
+            async with self._locks.setdefault(name, asyncio.Lock()):
+                # Whoever asks from here on wants to know what the origin has by then.
+                del self._waiting[name]
+                done.set_result(await self._once(name))
+        finally:
+            if not done.done():
+                ours = "this machine failed at it; its daemon.log says how"
+                done.set_result(Followed(Origin("", follows=False), error=ours))
+
+    async def _once(self, name: str) -> Followed:
+        path, now_ms = repository.find(self._repos, name), clock.read().wall_ms
+        kept = origins.read(path)
+        if kept is None or not kept.follows:
+            return Followed(kept or Origin("", follows=False))
+        counters = self._daemon.core.counters
+        try:
+            found = await follow.update(path, kept, await self._used(name), now_ms)
+        except MusterError as error:
+            kept = replace(kept, error=str(error)[:500])
+            counters[labelled("origin", error)] += 1
+            self._tell(name, f"its origin is not read: {error}")
+            if not isinstance(error, Broken):
+                origins.write(path, kept)
+            return Followed(kept, error=str(error))
+        counters["repository-updated"] += 1
+        branch = await repository.default_branch(path)
+        stays = next((e for e in found.changes if (e.branch, e.what) == (branch, "diverged")), None)
+        self._tell(name, f"{branch}: {follow.UNLIKE['diverged']}" if stays is not None else "")
+        return Followed(found.origin, found.changes)
+
+    def _tell(self, name: str, why: str) -> None:
+        core, key = self._daemon.core, f"origin-{name}"[:64]
+        if why or core.incidents.is_open(key):
+            title = f"repository {name} does not follow its origin: {why}" if why else ""
+            self._daemon.post(Noticed(key, title))
+
+    async def _used(self, name: str) -> set[str]:
+        """The commits that live tasks of this repository start from, "" for its newest."""
+        core, found = self._daemon.core, set[str]()
+        rows = [row for state in sorted(LIVE) for row in core.tables.rows(TASK, state=state)]
+        for number, row in enumerate(rows):
+            entry = core.log.entry(row.opened)
+            body = body_or_none(entry, kinds.TaskOpen) if entry is not None else None
+            if body is not None and body.repo == name:
+                found |= set(body.base.split() or ("",))
+            if number % _ROWS == _ROWS - 1:
+                await asyncio.sleep(0)
+        return found

@@ -1,0 +1,181 @@
+"""Runs use what the origin of their repository has by then, with real daemons and git."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from muster.git import ref, repository
+from tests.e2e.agents import muster
+from tests.e2e.fleet import Fleet, Machine, until
+from tests.git.repositories import checkout, commit, plain, refs, sh, wait
+from tests.promise import proves
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(200)]
+
+SPEC = """\
+muster: 1
+name: copy
+repo: main
+phases:
+  copy:
+    needs: {{label: on-{where}}}
+    agent: shell
+    do: cat readme.md > copy.txt
+    deliver: copy.txt
+"""
+
+
+class World:
+    """A fleet whose hub keeps a repository that follows a bare one, and a person's clone of that."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.work = checkout(fleet.root / "work")
+        self.far = Path(plain(fleet.root / "far.git", self.work))
+        args = {"action": "add", "name": "main", "path": str(self.far)}
+        self.added = fleet.hub.order("repo", "main", args)
+        self.ours = Path(fleet.hub.home.repos) / "main.git"
+
+    def push(self, text: str, branch: str = "main", *more: str) -> str:
+        id = commit(self.work, text, readme__md=text)
+        sh(self.work, "push", "-q", *more, str(self.far), f"HEAD:refs/heads/{branch}")
+        return id
+
+    def run(self, owner: Machine, where: str = "studio", base: str = "") -> dict:
+        args = {"base": base, "repo": "main", "spec": SPEC.format(where=where), "values": {}}
+        run = owner.order("run", "copy", args, options={"again": True})["run"]
+        until(lambda: owner.ask("runs", {"run": run})["state"] != "open", run, within_s=90)
+        return owner.ask("runs", {"run": run})
+
+    def copied(self, view: dict) -> str:
+        """What a run read."""
+        assert view["state"] == "done", view
+        (task,) = view["tasks"]
+        return sh(self.ours, "show", f"{task['commit']}:copy.txt")
+
+    def sync(self) -> dict:
+        (found,) = self.fleet.hub.order("repo.sync", "main", {"name": "main"})
+        return found
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with Fleet(["hub", "studio"]) as fleet:
+        fleet.start()
+        yield World(fleet)
+
+
+@proves("git.follow-before-runs")
+def test_a_run_uses_todays_commit_whoever_owns_it_and_whether_or_not_it_names_a_base(world):
+    hub, studio = world.fleet.hub, world.fleet["studio"]
+    assert world.added["follows"]
+    until(lambda: "main" in str(studio.ask("repo.list")), "studio knows who keeps main")
+    world.push("monday")
+    assert world.copied(world.run(hub)) == "monday"
+    world.push("tuesday")
+    assert world.copied(world.run(studio, "hub")) == "tuesday"
+    world.push("wednesday", "topic")
+    assert world.copied(world.run(studio, base="topic")) == "wednesday"
+    assert world.copied(world.run(hub)) == "tuesday"
+
+
+@proves("git.follow-before-runs", "git.origin-away-is-said")
+def test_where_the_origin_is_away_the_run_goes_on_with_what_is_there_and_says_so(world):
+    hub, studio = world.fleet.hub, world.fleet["studio"]
+    until(lambda: "main" in str(studio.ask("repo.list")), "studio knows who keeps main")
+    world.push("monday")
+    world.sync()
+    world.far.rename(world.far.with_name("moved.git"))
+    for owner in (hub, studio):
+        assert world.copied(world.run(owner)) == "monday"
+        assert owner.ask("status", {})["counters"]["run-without-origin"] == 1
+    (told,) = [each for each in hub.ask("incidents") if each["key"] == "origin-main"]
+    assert "does not follow its origin" in told["title"]
+    assert world.sync()["error"]
+    said = hub.ask("repo.origin", {"name": "main"})
+    assert said["error"]
+    assert said["synced_ms"]
+    world.far.with_name("moved.git").rename(world.far)
+    world.push("tuesday")
+    assert world.copied(world.run(hub)) == "tuesday"
+    until(
+        lambda: not [e for e in hub.ask("incidents") if e["key"] == "origin-main" and e["open"]],
+        "it is over",
+    )
+
+
+@proves("git.origin-away-is-said")
+def test_the_command_says_that_a_run_began_without_the_origin(world):
+    hub = world.fleet.hub
+    world.fleet.hub.home.put_seed("operator.seed", world.fleet.operator_seed)
+    world.far.rename(world.far.with_name("moved.git"))
+    spec = world.fleet.root / "copy.yaml"
+    spec.write_text(SPEC.format(where="studio"))
+    done = muster(world.fleet, hub, "run", str(spec))
+    assert done.code == 0, done.err
+    assert "its origin was not read" in done.err
+
+
+@proves("git.follow-before-runs")
+def test_what_people_push_here_and_what_the_origin_rewrites_or_removes(world):
+    hub = world.fleet.hub
+    first = sh(world.work, "rev-parse", "HEAD")
+    world.push("monday", "topic")
+    assert [c["what"] for c in world.sync()["changes"]] == ["created"]
+    # A person pushes here; then both sides have what the other lacks.
+    mine = commit(world.work, "mine", readme__md="mine")
+    sh(world.ours, "fetch", "-q", str(world.work), mine)
+    wait(ref.swap(world.ours, [("refs/heads/main", first, mine)]))
+    assert world.copied(world.run(hub)) == "mine"
+    sh(world.work, "checkout", "-q", "--detach", first)
+    world.push("theirs", "main")
+    found = world.sync()
+    assert [c["what"] for c in found["changes"]] == ["diverged"]
+    assert found["unlike"]
+    assert world.copied(world.run(hub)) == "mine"
+    assert wait(repository.head(world.ours)) == mine
+    # Rewritten and removed where nobody did anything here.
+    sh(world.work, "checkout", "-q", "--detach", first)
+    other = world.push("rewritten", "topic", "--force")
+    assert [c["what"] for c in world.sync()["changes"]] == ["rewritten", "diverged"][::-1]
+    assert wait(ref.read(world.ours, "refs/heads/topic")) == other
+    sh(world.far, "branch", "-D", "topic")
+    assert {c["what"] for c in world.sync()["changes"]} == {"diverged", "removed"}
+    assert "refs/heads/topic" not in refs(world.ours)
+
+
+@proves("git.follow-shared")
+def test_many_runs_at_once_share_the_fetches(world):
+    hub = world.fleet.hub
+    before = hub.ask("status", {})["counters"].get("repository-updated", 0)
+    world.push("monday")
+    args = {"base": "", "repo": "main", "spec": SPEC.format(where="studio"), "values": {}}
+    began = time.perf_counter()
+    with hub.client() as client:
+        runs = [
+            client.order("run", "copy", args, options={"again": True})["run"] for _ in range(12)
+        ]
+    ordered_s = time.perf_counter() - began
+    until(
+        lambda: all(hub.ask("runs", {"run": r})["tasks"] for r in runs), "all have begun",
+        within_s=60,
+    )  # fmt: skip
+    fetches = hub.ask("status", {})["counters"]["repository-updated"] - before
+    assert 1 <= fetches <= 8, (fetches, ordered_s)
+
+
+@proves("git.origin-kept")
+def test_the_command_shows_and_syncs(world):
+    hub = world.fleet.hub
+    hub.home.put_seed("operator.seed", world.fleet.operator_seed)
+    world.push("monday")
+    done = muster(world.fleet, hub, "repo", "sync", "main")
+    assert done.code == 0, done.err
+    assert "main moved" in done.out
+    found = json.loads(muster(world.fleet, hub, "repo", "sync", "--json").out)
+    assert [each["name"] for each in found] == ["main"]
+    world.far.rename(world.far.with_name("moved.git"))
+    assert muster(world.fleet, hub, "repo", "sync", "main").code == 1
