@@ -124,6 +124,10 @@ def log(repo: Path, format: str, *more: str) -> str:
     return sh(repo, "log", f"--format={format}", *more)
 
 
+def at_the_fleet(world: World, name: str) -> str:
+    return sh(Path(world.hub.home.repos) / f"{name}.git", "rev-parse", "main")
+
+
 def clean(world: World) -> None:
     """No scratch repository stayed in any home."""
     for machine in world.fleet.machines.values():
@@ -149,6 +153,7 @@ def test_a_run_lands_at_its_origin_and_the_fleet_follows(world):
     assert "Co-authored-by: shell@studio <shell@studio.muster>" in message
     assert sh(bare, "show", "main:built.txt") == "built"
     assert said["commit"] == sh(bare, "rev-parse", "main")
+    assert at_the_fleet(world, "site") == said["commit"]
     assert world.cli(here, "land", run)["outcome"] == "already"
     assert log(bare, "%s", "main").count("fix-login") == 1
     clean(world)
@@ -195,6 +200,8 @@ def test_from_another_machine_onto_an_address_with_everything_that_can_be_in_the
     push(world, clone)
     said = world.cli(world.studio, "land", run, "--rebase", "--check", "test -f shared.txt")
     assert (said["outcome"], said["commits"]) == ("landed", 2)
+    assert at_the_fleet(world, "copy") == said["commit"]
+    assert said["next"] == "`git pull` brings it into a clone"
     assert log(upstream, "%an %cn", "-2", "main") == "shell@hub Alice\nshell@studio Alice"
     assert world.cli(world.studio, "land", run)["outcome"] == "already"
     clean(world)
@@ -262,6 +269,7 @@ def test_a_checkout_that_the_fleet_follows_gets_the_files_when_it_is_clean(world
     assert said["commit"] == sh(folder, "rev-parse", "HEAD")
     assert (folder / "built.txt").read_text() == "built\n"
     assert not sh(folder, "status", "--porcelain")
+    assert at_the_fleet(world, "project") == said["commit"]
     said = world.cli(world.studio, "land", run, code=3)
     assert "on hub, and this is studio" in said["error"]["text"]
     clean(world)

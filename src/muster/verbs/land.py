@@ -186,9 +186,12 @@ class _Landing:
         repo = self.chosen.run.repo
         if self.chosen.origin:
             try:
-                self.context.ask("repo", {"action": "sync", "name": repo})
+                found = self.context.ask("repo.sync", {"name": repo}, on=self.chosen.keeper)
+                why = str(found[0]["error"])
             except MusterError as error:
-                return f"the fleet's copy is not there yet ({error}): `muster repo sync {repo}`"
+                why = str(error)
+            if why:
+                return f"the fleet's copy is not there yet ({why}): `muster repo sync {repo}`"
         return "" if to.folder else "`git pull` brings it into a clone"
 
     def _where(self) -> str:
