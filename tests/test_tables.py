@@ -24,6 +24,11 @@ def test_the_table_is_what_the_modules_of_verbs_declare():
     assert table.PATH.read_text() == table.text(table.rows()), "make table"
 
 
+@proves("scaffold.templates")
+def test_the_guide_says_of_templates_what_their_files_say():
+    assert (docs.DOCS / "guide" / "templates.md").read_text() == docs.templates(), "make docs"
+
+
 @proves("cli.table-is-generated")
 def test_the_page_of_verbs_is_what_they_declare_and_programs_get_a_schema_of_each():
     assert (docs.DOCS / "verbs.md").read_text() == docs.page(), "make docs"

@@ -1,6 +1,6 @@
 """`make docs`: what can be asked of Muster, as a page for people and as OpenAPI for programs.
 
-python -m tools.docs            # writes docs/verbs.md and docs/openapi.json
+python -m tools.docs            # writes docs/verbs.md, docs/openapi.json, docs/guide/templates.md
 """
 
 import types
@@ -14,6 +14,7 @@ from muster import __version__, verbs
 from muster.node.verb import Arg, Later, Verb
 from muster.verbs.client import Finding
 from muster.verbs.declaration import declared
+from muster.verbs.template import everything
 from tools.table import rows
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
@@ -101,6 +102,46 @@ def _shape(shape: dict[str, Any], parts: dict[str, Any]) -> str:
     return str(shape.get("type", "any"))
 
 
+_TEMPLATES: Final = """# Templates
+
+Patterns of work that `muster new` fills in for your project; made by `make docs` out of the files
+in `src/muster/templates/`, each of which is run by a test on real machines.
+
+    muster new tidy                                # the template change, in the folder you are in
+    muster new audit --template swarm --repo main  # for a repository of the fleet
+    muster new fix --template race --print         # only shows the spec
+    muster template list
+    muster template show race
+
+`muster new` looks at the project and runs nothing of it: which command runs its tests, in which
+languages it is, which versions of tools it asks for. It asks the daemon which agents there are and
+which repository of the fleet your folder is of. What it found, and what you have to do before the
+spec runs, stands in the answer and at the top of the spec. The spec is yours from then on: every
+line can be changed, and [the spec's page](../spec/spec.md) has every key.
+
+How a project is tested is found in `Makefile`, `justfile`, `Taskfile.yml`; nox, tox, pytest and
+unittest, with uv, Poetry or PDM; `package.json` with npm, pnpm, Yarn or Bun; Cargo, Go, Maven,
+Gradle, CMake, Bundler, Composer, Mix and .NET. In a repository of several projects the one that
+you stand in counts, else the whole, else all of them.
+"""
+
+
+def templates() -> str:
+    """The page of all templates."""
+    parts = [_TEMPLATES]
+    for each in everything():
+        parts.append(f"## {each.name}\n\n{each.title}\n")
+        parts.append(f"- **When**: {each.when}\n- **Needs**: {each.needs}\n")
+        parts += [
+            f"{at}. `{name}`: {what}" for at, (name, what) in enumerate(each.steps.items(), 1)
+        ]
+        parts.append("")
+        if each.inputs:
+            parts.append("Inputs, which `--value NAME=TEXT` replaces:\n")
+            parts += [f"- `{name}`: {default}" for name, default in each.inputs.items()] + [""]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
 def openapi() -> dict[str, Any]:
     """Every verb as a POST of its Request, as OpenAPI 3.1 has it."""
     found = [verb for verb in rows() if verb.name in declared and verb.runs != "client"]
@@ -140,4 +181,5 @@ def _content(shape: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     (DOCS / "verbs.md").write_text(page(), encoding="utf-8")
+    (DOCS / "guide" / "templates.md").write_text(templates(), encoding="utf-8")
     (DOCS / "openapi.json").write_bytes(msgspec.json.format(msgspec.json.encode(openapi())))

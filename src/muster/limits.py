@@ -495,3 +495,9 @@ BLOB_SILENCE_MS_MAX: Final = 30_000
 ARTEFACT_NAMES_BYTES_MAX: Final = 12 * 1024
 # Entries under which this machine remembers to have got one blob.
 BLOB_CLAIMS_MAX: Final = 256
+
+# What `muster new` looks at of a project: names of files, those that it reads, and how much of one.
+# More of them say nothing new about how a project is tested.
+PROJECT_FILES_MAX: Final = 20_000
+PROJECT_READ_MAX: Final = 200
+PROJECT_FILE_BYTES_MAX: Final = 256 * 1024

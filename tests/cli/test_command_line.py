@@ -53,7 +53,7 @@ def test_the_help_page_names_every_verb_with_its_sentence(tmp_path):
 
 _HERE_ONLY = (
     "init", "join", "operator", "device", "up", "service", "doctor", "answer", "fetch", "audit", "rebuild",
-    "resume", "schema", "version", "completion",
+    "resume", "schema", "version", "completion", "new", "template", "diff", "checkout", "land",
 )  # fmt: skip
 
 

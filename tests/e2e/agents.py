@@ -204,14 +204,17 @@ def plain(machine: Machine) -> None:
     machine.home.put("config.toml", config_text(config))
 
 
-def give_planner(machine: Machine, name: str = "planner") -> None:
-    """An agent that needs no program: scripted_agent.py."""
+def give_planner(machine: Machine, name: str = "planner", script: str = "") -> None:
+    """An agent that needs no program: scripted_agent.py, with the file of its script."""
     entry = {
         "title": "Planner",
         "protocol": "acp",
         "command": [sys.executable, "-m", "tests.e2e.scripted_agent"],
         "program": sys.executable,
         "version_probe": [sys.executable, "--version"],
-        "env": {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"},
+        "env": {
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}",
+            **({"AGENT_SCRIPT": script} if script else {}),
+        },
     }
     machine.home.put("agents.json", json.dumps({"version": 1, "agents": {name: entry}}).encode())

@@ -2,10 +2,15 @@
 
 It is for what does not need a real program: planning, and questions to a person. Steps are those
 of fake_model.py, and `{"ask": KIND, "title": …}` asks for a permission and says what came of it.
+A prompt without a script is answered by the one in the file that AGENT_SCRIPT names, whose `when`
+is looked for in the whole prompt; `{"hold": FILE}` makes the file and waits for good, unless it is
+there already.
 """
 
 import json
+import os
 import sys
+import time
 from typing import Any
 
 from tests.e2e.fake_model import MARK, read_script
@@ -40,16 +45,36 @@ def ask(step: dict[str, Any]) -> None:
 
 def prompt(request: dict[str, Any]) -> str:
     text = "".join(part.get("text", "") for part in request["params"]["prompt"])
-    for step in read_script(text) if MARK in text else [{"text": "There is no script."}]:
+    for step in read_script(text) if MARK in text else standing_script(text):
         if "ask" in step:
             ask(step)
+        elif "hold" in step:
+            hold(step["hold"])
         elif "write" in step:
+            os.makedirs(os.path.dirname(step["write"]) or ".", exist_ok=True)
             with open(step["write"], "w", encoding="utf-8") as file:
                 file.write(step["content"])
         else:
             say(step["text"])
             break
     return "end_turn"
+
+
+def standing_script(text: str) -> list[dict[str, Any]]:
+    if "AGENT_SCRIPT" not in os.environ:
+        return [{"text": "There is no script."}]
+    with open(os.environ["AGENT_SCRIPT"], encoding="utf-8") as file:
+        steps: list[dict[str, Any]] = json.load(file)
+    return [step for step in steps if step.get("when", "") in text]
+
+
+def hold(mark: str) -> None:
+    try:
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    while True:
+        time.sleep(60)
 
 
 def main() -> None:

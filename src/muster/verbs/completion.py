@@ -25,7 +25,9 @@ _SOURCES: Final = {
     "message": ("inbox", "message"),
     "thread": ("threads", "thread"),
     "incident": ("incidents", "id"),
+    "repository": ("repo.list", "name"),
 }
+_NAMED: Final = frozenset({"machine", "thread", "repository"})
 _ID_CHARS: Final = 12
 _SCRIPTS: Final = {
     "bash": """\
@@ -131,12 +133,16 @@ def _values(context: Context, kind: str, current: str) -> Iterator[tuple[str, st
     if kind in {"file", "place"}:
         for path in glob.glob(glob.escape(current) + "*"):
             yield path + "/" * os.path.isdir(path), ""
+    elif kind == "template":
+        from muster.verbs import template  # noqa: PLC0415 - only for these
+
+        yield from ((each.name, each.title) for each in template.everything())
     elif kind in _SOURCES:
         verb, field = _SOURCES[kind]
         # Without a daemon there is nothing to choose from, and nobody to tell.
         with contextlib.suppress(MusterError):
             for row in context.ask(verb, {}):
                 text = str(row[field])
-                named = text if kind in {"machine", "thread"} else text[:_ID_CHARS]
+                named = text if kind in _NAMED else text[:_ID_CHARS]
                 if named:
                     yield named, row.get("name", "")

@@ -86,7 +86,7 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
 
         muster run notes.yaml
         muster run notes.yaml --repo main --value topic='the tests' --detach
-        muster run review.yaml --push main
+        muster run notes.yaml --push main
     """
     text, repo = ask.spec, ask.repo
     spec = checks.admit(text.encode(), fleet(core), repo=repo)
