@@ -17,8 +17,8 @@ $(VENV)/.ready: requirements.lock requirements-dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(VENV)/.ready ## three machines, a real repository, one killed midway (REPO= and TEST= for your own)
-	$(BIN)/python demo/mission.py $(if $(REPO),--repo "$(REPO)") $(if $(TEST),--test "$(TEST)") $(if $(AGENT),--agent "$(AGENT)")
+demo: $(VENV)/.ready ## three machines, one run, a laptop whose lid closes midway (REPO= and TEST= for your own)
+	$(BIN)/python demo/closed_lid.py $(if $(REPO),--repo "$(REPO)") $(if $(TEST),--test "$(TEST)") $(if $(AGENT),--agent "$(AGENT)")
 
 test: $(VENV)/.ready ## set up and run every test that this machine can run
 	$(BIN)/python -m pytest
