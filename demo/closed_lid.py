@@ -1,4 +1,4 @@
-"""The closed lid: three machines, one run, and a laptop that goes to sleep in the middle of its work.
+"""The closed lid: three machines, one run, and a laptop that falls asleep in the middle of it.
 
 `make demo` runs this. Three daemons with separate homes run on this computer and talk over mutual
 TLS on loopback, as they would on three computers. Every command is shown as you would type it, with
@@ -41,7 +41,7 @@ phases:
     needs: {label: tests}
     agent: shell
     do: |
-      { TEST ; } > report.txt 2>&1
+      { TEST_COMMAND ; } > report.txt 2>&1
       tail -n 1 report.txt
     deliver: report.txt
   notes:                                # on any machine for agents: the laptop, while it is open
@@ -61,7 +61,29 @@ phases:
 BY_SHELL: Final = """|
       { echo '# What is new'; git log --no-merges --format='- %s (%an)' -n 9; } > DRAFT.md
       sleep 4                           # stands for the agent's thinking"""
-BY_AGENT: Final = '"Write DRAFT.md: a heading and at most five lines, what the last commits change for users."'
+BY_AGENT: Final = '"Write DRAFT.md: a heading, and in at most five lines what is new for users."'
+
+PROJECT: Final = {
+    ".gitignore": ("ignore what Python makes", "__pycache__/\n"),
+    "words.py": ("words: count them", "def count(text):\n    return len(text.split())\n"),
+    "test_words.py": (
+        "tests: the empty text has no words",
+        """\
+import unittest
+
+from words import count
+
+
+class Words(unittest.TestCase):
+    def test_an_empty_text_has_none(self):
+        self.assertEqual(count(""), 0)
+
+    def test_two_words_are_two(self):
+        self.assertEqual(count("two words"), 2)
+""",
+    ),
+    "README.md": ("README: what it is for", "# words\n\nCounts words.\n"),
+}
 
 
 class Demo:
@@ -99,6 +121,7 @@ class Demo:
         return [sys.executable, "-m", "muster", "--home", str(self.home(name)), *words]
 
     def begin(self, repo: Path) -> None:
+        self.repo = repo
         head("Three machines become one fleet")
         self._machine("studio", "init", "--name", "studio", "--operator", "you")
         for name in ("laptop", "desk"):
@@ -121,7 +144,8 @@ class Demo:
         if done.returncode:
             fail(f"muster {words[0]} on {name}: {done.stderr.strip()}")
         config = self.home(name) / "config.toml"
-        kept = [t for t in config.read_text().splitlines() if not t.startswith(("lease_s", "slots"))]
+        said = config.read_text().splitlines()
+        kept = [line for line in said if not line.startswith(("lease_s", "slots"))]
         slots = 1 if name == "desk" else 2
         config.write_text("\n".join([f"lease_s = {LEASE_S}", f"slots = {slots}", *kept, ""]))
         typed(name, "muster", "up", "--detach")
@@ -191,7 +215,7 @@ class Demo:
         git(self.out, "clone", "-q", "muster::studio/project", str(clone), env=env)
         (clone / "DRAFT.md").write_text("# Written before the lid closed\n")
         git(clone, "add", "DRAFT.md")
-        git(clone, "-c", "user.name=laptop", "-c", "user.email=laptop@fleet", "commit", "-qm", "late")
+        commit(clone, "laptop", "late")
         ref = f"HEAD:refs/muster/attempt/{task['task']}/{epoch}"
         typed("laptop", "git", "push", "muster::studio/project", f"{ref[:36]}…/{epoch}")
         pushed = subprocess.run(["git", "push", "origin", ref], cwd=clone, env=env,
@@ -201,14 +225,19 @@ class Demo:
         for line in pushed.stderr.splitlines():
             if line.startswith("remote:") and line.strip() != "remote:":
                 say("\n".join(textwrap.wrap(line, 100)))
-        say("The repository itself refused it: the lease of that attempt is over, another has the work.")
+        say("The repository itself refused it: that lease is over, another machine has the work.")
 
     def prove(self, task: dict[str, Any]) -> None:
         head("Who did it, and why")
         self.muster("studio", "why", task["task"][:12])
         head("The result lands on main")
-        self.muster("studio", "land", "release", "--yes")
-        head("The proof: every entry, seal and receipt of the log, then a copy with one byte changed")
+        self.muster("studio", "land", "release")
+        for words in (["log", "--oneline", "-n", "3", "main"], ["show", "main:NOTES.md"]):
+            typed("you", "git", *words)
+            done = subprocess.run(["git", *words], cwd=self.repo, capture_output=True, text=True,
+                                  check=True)  # fmt: skip
+            say(done.stdout.rstrip())
+        head("The proof: every entry, seal and receipt; then a copy with one byte changed")
         self.muster("studio", "audit", "verify", lines=12)
         self.forge()
 
@@ -220,7 +249,7 @@ class Demo:
             source.backup(target)
         place, old, new = flip(copy, b'"kind":"task.settle"')
         say(f"\nbyte {place} of {copy.name}: {old!r} is {new!r} now")
-        said = self.muster("studio", "audit", "verify", "--file", str(copy), code=1, lines=6)
+        said = self.muster("studio", "audit", "verify", "--file", str(copy), code=1, lines=16)
         if "WRONG" not in said or "its header is not the one" not in said:
             fail("the verification does not name the entry that was changed")
 
@@ -233,28 +262,18 @@ class Demo:
 
 
 def write_project(path: Path) -> Path:
-    """A small project with tests and a history, made here so that the demo takes nothing of yours."""
+    """A small project with tests and a history, so that the demo takes nothing of yours."""
     path.mkdir()
     git(path, "init", "-q", "-b", "main")
-    steps = {
-        "words: count the words of a text": ("words.py", "def count(text):\n    return len(text.split())\n"),
-        "tests: the empty text has no words": (
-            "test_words.py",
-            "import unittest\n\nfrom words import count\n\n\nclass Words(unittest.TestCase):\n"
-            "    def test_empty(self):\n        self.assertEqual(count(''), 0)\n\n"
-            "    def test_two(self):\n        self.assertEqual(count('two words'), 2)\n",
-        ),
-        "README: what it is for": ("README.md", "# words\n\nCounts words.\n"),
-    }  # fmt: skip
-    for title, (name, text) in steps.items():
+    for name, (title, text) in PROJECT.items():
         (path / name).write_text(text)
         git(path, "add", name)
-        git(path, "-c", "user.name=you", "-c", "user.email=you@home", "commit", "-qm", title)
+        commit(path, "you", title)
     return path
 
 
 def write_spec(out: Path, test: str, agent: str) -> Path:
-    text = SPEC.replace("TEST", test).replace("AGENT", agent)
+    text = SPEC.replace("TEST_COMMAND", test).replace("AGENT", agent)
     path = out / "release.yaml"
     path.write_text(text.replace("do: DO", f"do: {BY_SHELL if agent == 'shell' else BY_AGENT}"))
     return path
@@ -262,8 +281,13 @@ def write_spec(out: Path, test: str, agent: str) -> Path:
 
 def pick_agent(demo: Demo, wanted: str) -> str:
     """Who writes the notes: an agent program that is here and logged in, else the shell."""
-    facts = [m["facts"] for m in demo.ask("studio", "machines") if m["name"] in ("laptop", "desk")]
-    ready = [a for a in AGENTS if all(a in f["agents"] and f.get("logins", {}).get(a) == "in" for f in facts)]
+    found = demo.ask("studio", "machines")
+    facts = [m["facts"] for m in found if m["name"] in ("laptop", "desk")]
+    ready = [
+        name
+        for name in AGENTS
+        if all(name in f["agents"] and f.get("logins", {}).get(name) == "yes" for f in facts)
+    ]
     if wanted and wanted != "shell":
         if any(wanted not in f["agents"] for f in facts):
             fail(f"{wanted} is not installed here")
@@ -271,8 +295,8 @@ def pick_agent(demo: Demo, wanted: str) -> str:
     if ready and not wanted:
         say(f"\n{ready[0]} is installed here and logged in: it writes the notes.")
         return ready[0]
-    say("\nNo AI agent that is logged in was found here (claude, codex, gemini, …), so a shell script")
-    say("writes the notes. With one, the demo uses it.")
+    say("\nNo AI agent that is logged in was found here (claude, codex, gemini, …): a shell script")
+    say("writes the notes.")
     return "shell"
 
 
@@ -324,6 +348,11 @@ def git(folder: Path, *words: str, env: dict[str, str] | None = None) -> None:
         fail(f"git {words[0]}: {done.stderr.strip()}")
 
 
+def commit(folder: Path, name: str, title: str) -> None:
+    who = ("-c", f"user.name={name}", "-c", f"user.email={name}@home")
+    git(folder, *who, "commit", "-qm", title)
+
+
 def typed(name: str, *words: str) -> None:
     say(f"\n{name} $ {shlex.join(words)}".replace("'", ""))
 
@@ -342,7 +371,7 @@ def fail(text: str) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--repo", default="", help="a git repository (default: a small one, made here)")
+    parser.add_argument("--repo", default="", help="a git repository (default: a small one)")
     parser.add_argument("--test", default="", help="the command that runs its tests")
     parser.add_argument("--agent", default="", help="the agent that writes the notes")
     parser.add_argument("--out", default=str(ROOT / "demo" / "out"), help="where the homes go")
