@@ -418,6 +418,8 @@ PROMISES: Final[dict[str, str]] = {
     "git.follow-before-runs": "A run starts from what the origin of its repository has by then, whichever machine owns the run or keeps the repository.",
     "git.origin-away-is-said": "Where an origin cannot be read a run starts from what is here, and its followers, an incident and a counter say so, until it can be read again.",
     "git.follow-shared": "However many ask at once, a repository is fetched by one at a time, and each asker gets what the origin had after it asked.",
+    "cli.repositories-listed": "The list of repositories says on every machine where each is from, whether it follows that, and how it stands.",
+    "cli.repository-removed": "A repository is removed after it was asked, never while a run works with it, and the history of its runs stays readable.",
     "git.origin-kept": "A repository knows where it was taken from and whether it follows that, and no address with a secret in it is taken, repeated or written down.",
     "git.remote-owner": "An owner on another machine than the hub raises fences and promotes through the same tunnel and rules.",
     "git.zombie-harmless": "A worker whose epoch is spent changes nothing at the remote, even when the epoch rises between the two hooks.",

@@ -179,3 +179,48 @@ def test_the_command_shows_and_syncs(world):
     assert [each["name"] for each in found] == ["main"]
     world.far.rename(world.far.with_name("moved.git"))
     assert muster(world.fleet, hub, "repo", "sync", "main").code == 1
+
+
+@proves("cli.repositories-listed")
+def test_every_machine_lists_where_a_repository_is_from_and_how_it_stands(world):
+    hub, studio = world.fleet.hub, world.fleet["studio"]
+    until(lambda: "main" in str(studio.ask("repo.list")), "studio knows who keeps main")
+    world.push("monday")
+    world.sync()
+    for machine in (hub, studio):
+        (row,) = machine.ask("repo.list")
+        assert (row["origin"], row["follows"], row["branch"]) == (str(world.far), True, "main")
+        assert row["head"] == sh(world.ours, "rev-parse", "main")
+        assert row["synced_ms"] > 0
+    shown = muster(world.fleet, studio, "repo", "list").out
+    assert str(world.far) in shown
+    assert "ago" in shown or "now" in shown
+
+
+@proves("cli.repository-removed")
+def test_a_repository_is_removed_unless_a_run_works_with_it_and_its_runs_stay_readable(world):
+    hub = world.fleet.hub
+    hub.home.put_seed("operator.seed", world.fleet.operator_seed)
+    run = world.run(hub)["run"]
+    spec = SPEC.format(where="studio").replace("cat readme.md", "sleep 60; cat readme.md")
+    args = {"base": "", "repo": "main", "spec": spec, "values": {}}
+    live = hub.order("run", "copy", args)["run"]
+    until(lambda: hub.ask("runs", {"run": live})["tasks"], "it has begun")
+    refused = muster(world.fleet, hub, "repo", "remove", "main", "--yes")
+    assert refused.code
+    assert "works with repository main" in refused.err
+    assert (world.ours / "HEAD").exists()
+    hub.order("cancel", live, {"what": live})
+    until(lambda: hub.ask("runs", {"run": live})["state"] != "open", "it has ended")
+    asked = muster(world.fleet, hub, "repo", "remove", "main")
+    assert asked.code
+    assert "--yes" in asked.err
+    done = muster(world.fleet, hub, "repo", "remove", "main", "--yes")
+    assert done.code == 0, done.err
+    assert not world.ours.exists()
+    assert hub.ask("repo.list") == []
+    assert hub.ask("runs", {"run": run})["state"] == "done"
+    assert world.far.exists()
+    # Its name is free again.
+    args = {"action": "add", "name": "main", "path": str(world.far)}
+    assert hub.order("repo", "main", args)["head"]

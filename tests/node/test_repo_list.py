@@ -8,6 +8,7 @@ from tests.fleet.world import BUILD, BUILD_RECORD, FLEET_ID, STUDIO, STUDIO_RECO
 from tests.promise import proves
 
 from muster.cli import show
+from muster.errors import NotFound
 from muster.fleet.facts import Facts
 from muster.fleet.roster import Roster
 from muster.verbs.declaration import Nothing
@@ -22,8 +23,14 @@ def listed(folder, *live):
     known = {each.machine: each for each in (STUDIO_RECORD, BUILD_RECORD)}
     roster = Roster(FLEET_ID, {m: known[m] for m in live}, known, facts=facts)
     named = SimpleNamespace(name_of=lambda machine: known[machine].name)
-    core = SimpleNamespace(name="nas", roster=roster, membership=named)
-    daemon = SimpleNamespace(core=core, effects=SimpleNamespace(repos=folder))
+    now = SimpleNamespace(wall_ms=0)
+    core = SimpleNamespace(name="nas", roster=roster, membership=named, now=now)
+
+    def nowhere(_name):
+        raise NotFound("no machine may serve it")
+
+    effects = SimpleNamespace(repos=folder, place_of=nowhere)
+    daemon = SimpleNamespace(core=core, effects=effects)
     return msgspec.to_builtins(asyncio.run(listing(daemon, None, Nothing())))
 
 

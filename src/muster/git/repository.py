@@ -127,6 +127,18 @@ async def add(
     return Added(name, target, found.branch, found.left_out, follows)
 
 
+async def discard(repos: Path, name: str) -> None:
+    """Remove a repository, at once for everybody else. Raises: NotFound."""
+    path, aside = find(repos, name), _begin(repos)
+    try:
+        # Renamed over the empty folder: nobody ever sees a half of it.
+        os.rename(path, aside)
+    except OSError as error:
+        raise unable(f"{path} cannot be removed: {error}.", error) from error
+    finally:
+        await removal.remove(aside)
+
+
 def _begin(repos: Path) -> Path:
     try:
         repos.mkdir(parents=True, exist_ok=True)

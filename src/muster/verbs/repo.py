@@ -1,5 +1,7 @@
 """Verbs about repositories: what the fleet keeps, and what of it follows an origin."""
 
+import asyncio
+import contextlib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -12,6 +14,7 @@ from muster.git.fence import repository_name
 from muster.git.follow import Change
 from muster.node.host import clock
 from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.node.verb import Loss
 from muster.verbs.declaration import (
     Daemon,
     Nothing,
@@ -24,12 +27,15 @@ from muster.verbs.declaration import (
 )
 
 _ADD: Final = ("add",)
-_NAMED: Final = ("add", "sync")
+_ONE: Final = ("add", "remove")
+_NAMED: Final = (*_ONE, "sync")
+# A machine that is up says within a step what it keeps.
+_ABOUT_S: Final = 5.0
 
 
 class Action(Request, frozen=True):
-    action: Annotated[Literal["add", "list", "sync"], pos("add, list or sync")]
-    name: Annotated[str, pos("its name in the fleet", actions=_NAMED, needed=_ADD)] = ""
+    action: Annotated[Literal["add", "list", "sync", "remove"], pos("add, list, sync or remove")]
+    name: Annotated[str, pos("its name in the fleet", actions=_NAMED, needed=_ONE)] = ""
     path: Annotated[
         str,
         pos("a folder or an address to take it from", kind="place", actions=_ADD, needed=_ADD),
@@ -60,12 +66,22 @@ class Kept(Struct, frozen=True):
     head: str
     machines: list[str]
     lost: list[str]
+    branch: str | UnsetType = UNSET
+    origin: str | UnsetType = UNSET
+    follows: bool | UnsetType = UNSET
+    synced_ms: int | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    unlike: list[str] | UnsetType = UNSET
 
 
 @verb("repo", auth="order", runs="async", group="What is true", object="name",
-      naming=True, target="hub", steps=True)  # fmt: skip
+      naming=True, target="hub", steps=True,
+      destroys=(
+          Loss("the fleet's copy of {name} goes, with what runs made there and landed nowhere",
+               when="action=remove"),
+      ))  # fmt: skip
 async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]:
-    """Add or list the fleet's repositories, and bring them up to date.
+    """Add, list and remove the fleet's repositories, and bring them up to date.
 
     One that is added is kept on the machine that acts, and follows where it came from: before each
     run, and on `sync`.
@@ -74,6 +90,7 @@ async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]
         muster repo add frozen ~/src/project --no-follow
         muster repo list
         muster repo sync main
+        muster repo remove frozen --yes
     """
     if ask.action == "list":
         return await listing(daemon, call, Nothing())
@@ -112,15 +129,30 @@ async def listing(daemon: Daemon, call: Perform, ask: Nothing) -> list[Kept]:
     for machine in roster.facts.keys() - roster.machines.keys():
         for name in roster.facts[machine].repositories:
             lost.setdefault(name, set()).add(daemon.core.membership.name_of(machine))
+    names = sorted(kept.keys() | lost.keys())
+    # Whoever keeps them says where they are from; one that is slow or older says nothing.
+    said = dict(zip(kept, await asyncio.gather(*(_about(daemon, n) for n in kept)), strict=True))
     return [
-        Kept(
-            name,
-            await _head(here[name]) if name in here else "",
-            sorted(kept.get(name, ())),
-            [] if name in kept else sorted(lost[name]),
-        )
-        for name in sorted(kept.keys() | lost.keys())
+        _kept(name, sorted(kept.get(name, ())), sorted(lost.get(name, ())), said.get(name))
+        for name in names
     ]
+
+
+async def _about(daemon: Daemon, name: str) -> "Origin | None":
+    with contextlib.suppress(MusterError, TimeoutError):
+        async with asyncio.timeout(_ABOUT_S):
+            found = await origin_of(daemon, None, Named(name=name))
+            return found if found.branch else None
+    return None
+
+
+def _kept(name: str, machines: list[str], lost: list[str], about: "Origin | None") -> Kept:
+    if about is None:
+        return Kept(name, "", machines, [] if machines else lost)
+    return Kept(
+        name, about.head, machines, [], about.branch, about.origin, about.follows,
+        about.synced_ms, about.error, about.unlike,
+    )  # fmt: skip
 
 
 async def _head(path: Path) -> str:
@@ -152,7 +184,7 @@ class Origin(Struct, frozen=True):
 
 
 @verb("repo.about", auth="peer", runs="async")
-async def about(daemon: Daemon, call: Perform, ask: Named) -> Origin:
+async def about(daemon: Daemon, call: Perform | None, ask: Named) -> Origin:
     """A repository of ours, to another machine: where it is from, and how it stands."""
     path = repository.find(daemon.effects.repos, ask.name)
     kept = origin.read(path) or origin.Origin("", follows=False)
@@ -211,8 +243,27 @@ async def sync(daemon: Daemon, call: Perform, ask: Sync) -> list[Synced]:
     return found
 
 
+class Removed(Struct, frozen=True):
+    name: str
+    removed: Literal[True] = True
+
+
+@verb("repo.remove", auth="order", runs="async", object="name", target="hub", on="one")
+async def remove(daemon: Daemon, call: Perform, ask: Named) -> Removed:
+    """Remove a repository of ours, with the results that landed nowhere.
+
+    What its runs were and did stays readable. Its origin is not touched.
+    """
+    following, name = daemon.effects.following, repository_name(ask.name)
+    repository.find(daemon.effects.repos, name)
+    await following.check_unused(name)
+    await following.forget(name)
+    daemon.post(FactsChanged(await daemon.effects.facts()))
+    return Removed(name)
+
+
 @verb("repo.origin", auth="local", runs="async")
-async def origin_of(daemon: Daemon, call: Perform, ask: Named) -> Origin:
+async def origin_of(daemon: Daemon, call: Perform | None, ask: Named) -> Origin:
     """Where a repository of the fleet is from, and whether it follows that; whoever keeps it.
 
     An older machine that keeps it does not say where from.

@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from muster.errors import Broken, MusterError, NotFound
+from muster.errors import Broken, Conflict, MusterError, NotFound
 from muster.git import follow, repository
 from muster.git import origin as origins
 from muster.git.follow import Change
@@ -26,7 +26,7 @@ from muster.node.host import clock
 from muster.node.incidents import Noticed
 from muster.node.runtime import Runtime
 from muster.task import kinds
-from muster.task.fold import TASK
+from muster.task.fold import RUN, TASK
 from muster.task.state import LIVE
 
 DECLARED[__name__] = {
@@ -128,6 +128,27 @@ class Following:
         if why or core.incidents.is_open(key):
             title = f"repository {name} does not follow its origin: {why}" if why else ""
             self._daemon.post(Noticed(key, title))
+
+    async def check_unused(self, name: str) -> None:
+        """Raises: Conflict where open runs or live tasks work with the repository."""
+        rows = self._daemon.core.tables.rows(RUN, repo=name)
+        # A stream of ours that ended says "open" of them for ever.
+        ended = {row.run for row in rows if row.state != "open"}
+        runs = sorted({f"{row.name} ({row.run[:6]})" for row in rows if row.run not in ended})
+        if runs:
+            more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+            raise Conflict(
+                f"run {runs[0]}{more} works with repository {name}: let it end, or `muster cancel` "
+                "it; nothing was done"
+            )
+        if await self._used(name):
+            raise Conflict(f"a live task works with repository {name}; nothing was done")
+
+    async def forget(self, name: str) -> None:
+        """The repository goes: no update of it is under way, and nothing is told of it any more."""
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            await repository.discard(self._repos, name)
+        self._tell(name, "")
 
     async def _used(self, name: str) -> set[str]:
         """The commits that live tasks of this repository start from, "" for its newest."""
