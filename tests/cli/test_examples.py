@@ -50,6 +50,7 @@ phases:
     do: echo "$MUSTER_INPUTS_TOPIC" > report.txt
     deliver: report.txt
 """
+REVIEW: Final = NOTES.replace("name: notes", "name: review\non: push")
 ASLEEP: Final = "    agent: shell\n    do: sleep 300\n    check: 'true'\n"
 PLANNED: Final = "muster: 1\nname: said\nphases:\n  only:\n    agent: shell\n    do: echo hi\n    check: 'true'\n"
 
@@ -73,6 +74,7 @@ class World:
         self.systemd = scripted_systemd.put(self.desk)
         (self.user / "src" / "project").mkdir(parents=True)
         (self.desk / "notes.yaml").write_text(NOTES)
+        (self.desk / "review.yaml").write_text(REVIEW)
         source = self.user / "src" / "project"
         (source / "README").write_text("hello\n")
         git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(source)]

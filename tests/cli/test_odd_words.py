@@ -147,7 +147,9 @@ _DESTROYS = {
     "reset", "resume", "revoke", "uninstall", "wipe",
 }  # fmt: skip
 # Nothing is lost by these, though they are called so.
-_HARMLESS_ALL_THE_SAME: dict[str, str] = {}
+_HARMLESS_ALL_THE_SAME = {
+    "service remove": "the home stays as it is, and `service install` brings the service back",
+}
 
 
 @proves("cli.asks-before-what-destroys")

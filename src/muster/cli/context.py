@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from muster.cli import call as calls
-from muster.cli import show
+from muster.cli import show, table
 from muster.cli.parse import Command
 from muster.cli.text import clean, paint, safe
 from muster.errors import Malformed, MusterError, NotFound, Refused, Silent, Unreachable
@@ -33,6 +33,7 @@ class CommandContext:
         self.command = command
         self.json = command.json
         self.on = command.on
+        table.Shape.wide = command.output == "wide"
         # Whether several machines are to do it.
         named = self.on == "all" or self.on.startswith("label=")
         self.many = named and command.verb.on == "many"
@@ -155,7 +156,7 @@ class CommandContext:
             if isinstance(value, dict) and "error" in value:
                 print(safe(f"muster: {value['error']['text']}"))
             else:
-                print(show.text(verb.name, value, self._how()))
+                print(self._page(value))
         return code
 
     @cached_property
@@ -252,10 +253,15 @@ class CommandContext:
         """Print one answer."""
         if self.json:
             show.put_json(value)
-        else:
-            text = show.text(self.command.verb.name, value, self._how())
-            if text:
-                print(text, flush=True)
+        elif text := self._page(value):
+            print(text, flush=True)
+
+    def _page(self, value: Any) -> str:
+        """An answer as people read it, or the names in it alone."""
+        verb = self.command.verb
+        if self.command.output == "name":
+            return "\n".join(show.names(verb, value))
+        return show.text(verb.name, value, self._how())
 
 
 def _signing() -> ModuleType:

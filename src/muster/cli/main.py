@@ -35,7 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
         # A terminal or a cron job that cannot show a letter gets a sign for it, and the rest.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    as_json = "--json" in words
+    as_json = parse.wants_json(words)
     try:
         code = _run(words)
         sys.stdout.flush()

@@ -7,6 +7,7 @@ Rule 3: whatever cannot be understood is one sentence, and exit code 2.
 
 import argparse
 import functools
+import itertools
 import os
 import re
 import sys
@@ -20,11 +21,12 @@ from muster.verbs import GROUPS
 from muster.verbs.table import VERBS
 
 USAGE_EXIT: Final = 2
-_VALUED: Final = ("--on", "--home")
+_VALUED: Final = ("--on", "--home", "-o", "--output")
 # What makes a verb do what it refuses otherwise is not suggested for a mistake.
 _DARING: Final = frozenset({"--yes", "-y", "--force", "-f", "--last", "--anyway"})
 _COMMON: Final = (
     ("--json", "print the answer as JSON"),
+    ("-o SHAPE", "json, wide (every column, whole) or name (the names in a list alone)"),
     ("--on MACHINE", "let another machine do it: a name, mostly also `all` or label=NAME"),
     ("--home FOLDER", "the home of this machine (default: $MUSTER_HOME)"),
 )
@@ -50,6 +52,15 @@ class Command(NamedTuple):
     home: str
     # Whether it is to be done without asking first.
     yes: bool = False
+    # How the answer is shown: "" as usual, wide, or name.
+    output: str = ""
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether a script reads what is printed, also where the words make no sense."""
+    pairs = itertools.pairwise(words)
+    valued = any(name in ("-o", "--output") and value == "json" for name, value in pairs)
+    return valued or not {"--json", "-ojson", "--output=json"}.isdisjoint(words)
 
 
 def parse(words: Sequence[str]) -> Command:
@@ -111,8 +122,16 @@ def parse(words: Sequence[str]) -> Command:
         ):
             value = os.path.abspath(os.path.expanduser(value))
         target[arg.name] = value
-    common = (found["json"], found["on"], found["home"])
-    return Command(verb, args, options, files, *common, bool(verb.destroys and found["yes"]))
+    output = found["output"]
+    if output == "name" and not verb.names:
+        some = "`, `".join(each.name for each in VERBS.values() if each.names and not each.hidden)
+        raise Usage(f"{verb.name} lists nothing that has a name; -o name is for `{some}`")
+    if output not in ("", "json") and found["json"]:
+        raise Usage(f"-o {output} is for people and --json for scripts: give one of them")
+    return Command(
+        verb, args, options, files, found["json"] or output == "json", found["on"], found["home"],
+        bool(verb.destroys and found["yes"]), output.removeprefix("json"),
+    )  # fmt: skip
 
 
 def _check_action(verb: Verb, found: Mapping[str, Any], given: Collection[str]) -> None:
@@ -221,12 +240,16 @@ def _parser(verb: Verb) -> _Parser:
         parser.add_argument("-y", "--yes", action="store_true", help=yes)
     common = parser.add_argument_group("for every verb")
     common.add_argument("--json", action="store_true", help=_COMMON[0][1])
+    common.add_argument(
+        "-o", "--output", action=_Option, default="", choices=("json", "wide", "name"),
+        help=_COMMON[1][1],
+    )  # fmt: skip
     # Elsewhere it is answered with a sentence, and not offered.
     on = "let another machine do it: its name"
     on += ", `all` or label=NAME" if verb.on == "many" else ""
     on = argparse.SUPPRESS if verb.on == "none" else on
     common.add_argument("--on", action=_Option, default="", metavar="MACHINE", help=on)
-    common.add_argument("--home", action=_Option, default="", metavar="FOLDER", help=_COMMON[2][1])
+    common.add_argument("--home", action=_Option, default="", metavar="FOLDER", help=_COMMON[3][1])
     return parser
 
 

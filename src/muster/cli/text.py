@@ -1,4 +1,4 @@
-"""Tables, times and colours for a terminal, without any library.
+"""Texts, times and colours for a terminal, without any library.
 
 Rule: colour never carries meaning alone, and only a terminal gets any (https://no-color.org).
 What machines and agents wrote is shown as `printable.py` says: text must not move the cursor.
@@ -9,7 +9,7 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from muster.printable import undrawn, visible
@@ -19,7 +19,6 @@ Files = Mapping[str, str]
 
 _COLOURS: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
 # Our own colours, and nothing else that begins with an escape.
 _OURS: Final = re.compile(r"(\x1b\[(?:0|1|2|31|32|33)m)")
 
@@ -56,7 +55,7 @@ def obeys() -> bool:
 def clean(value: Any, width: int = 0) -> str:
     """Foreign text on one line, without control characters, cut to `width`."""
     text = visible(" ".join(_plain("" if value is None else value).split()))
-    return f"{text[: width - 1]}…" if width and len(text) > width else text
+    return cut(text, width) if width else text
 
 
 def _plain(value: Any) -> str:
@@ -106,26 +105,6 @@ def cut(text: str, width: int) -> str:
 def short(identifier: Any) -> str:
     """As much of an id as a person types."""
     return clean(identifier)[:12]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "none") -> str:
-    """Columns as wide as they need to be; the last one is cut at the terminal's edge."""
-    body = [[c if isinstance(c, str) else clean(c) for c in row] for row in rows]
-    if not body:
-        return empty
-    used = [i for i in range(len(head)) if any(row[i] for row in body)]
-    title = [paint(head[i].upper(), "dim") for i in used]
-    lines = [title, *([row[i] for i in used] for row in body)]
-    # Colours take no room.
-    sizes = [[width_of(_ESCAPE.sub("", cell)) for cell in line] for line in lines]
-    widths = [max(column) for column in zip(*sizes, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell + " " * (width - size)
-            for cell, width, size in zip(line, widths, each, strict=True)
-        ).rstrip()
-        for line, each in zip(lines, sizes, strict=True)
-    )
 
 
 def pairs(items: Iterable[tuple[str, Any]]) -> str:

@@ -81,7 +81,9 @@ class Arg(NamedTuple):
 class Column(NamedTuple):
     """A column of a list for people: a field of each row, its heading, and how it is shown.
 
-    `when` is a condition as of a `Line`; the cell of a row that it does not hold for is empty.
+    `when` is a condition as of a `Line`; the cell of a row that it does not hold for is empty. On a
+    narrow terminal the columns of the highest `rank` are left out first, those of rank 0 never, and
+    a text is cut to no fewer than `least` letters; it has at most `width` on any terminal.
     """
 
     field: str
@@ -89,6 +91,8 @@ class Column(NamedTuple):
     form: Literal["text", "words", "bold", "id", "ago", "state", "span"] = "text"
     width: int = 0
     when: str = ""
+    rank: int = 0
+    least: int = 8
 
 
 class Line(NamedTuple):
@@ -162,6 +166,8 @@ class Verb(NamedTuple):
     # without columns the lines are those of each row.
     says: tuple[Line, ...] = ()
     rows: str = ""
+    # The field of a row that names it, for `-o name` and for shells that complete it.
+    names: str = ""
     columns: tuple[Column, ...] = ()
     nothing: str = ""
 

@@ -92,10 +92,10 @@ class Action(Request, frozen=True):
 
 
 @verb(
-    "device", auth="local", runs="client", group="The fleet", rows="devices",
+    "device", names="device", auth="local", runs="client", group="The fleet", rows="devices",
     columns=(
-        Column("device", form="bold"), Column("state", form="state"), Column("operator", "of"),
-        Column("rights", "may", "words", 60),
+        Column("device", form="bold"), Column("state", form="state"),
+        Column("operator", "of", rank=1), Column("rights", "may", "words", least=16),
         # What was taken back has no end to come.
         Column("until_ms", "until", "ago", when="!state=revoked"),
     ),

@@ -283,7 +283,7 @@ class Listed(Struct, frozen=True):
     verbs: list[Grantable] | UnsetType = UNSET
 
 
-@verb("grants", auth="local", group="The fleet", harmless=True)
+@verb("grants", names="id", rows="grants", auth="local", group="The fleet", harmless=True)
 def grants(core: Core, call: Call, ask: Grants) -> Listed:
     """Every grant that stands, and what can be granted.
 

@@ -57,7 +57,7 @@ class Incident(Struct, frozen=True):
     note: str = ""
 
 
-@verb("incidents", auth="local", group="What is true", harmless=True)
+@verb("incidents", names="id", auth="local", group="What is true", harmless=True)
 def incidents(core: Core, call: Call, ask: Incidents) -> list[Incident]:
     """What a person must see.
 
@@ -88,10 +88,12 @@ class Fork(Struct, frozen=True):
 
 
 @verb(
-    "forks", auth="local", group="What is true", harmless=True, nothing="No stream forked.",
+    "forks", names="fork", auth="local", group="What is true", harmless=True,
+    nothing="No stream forked.",
     columns=(
         Column("state", form="state"), Column("fork", form="id"), Column("machine"),
-        Column("common", "entries kept"), Column("beyond"), Column("by"), Column("note", width=60),
+        Column("common", "entries kept", rank=3), Column("beyond", rank=2), Column("by", rank=1),
+        Column("note", least=16),
     ),
 )  # fmt: skip
 def forks(core: Core, call: Call, ask: Nothing) -> list[Fork]:

@@ -52,10 +52,11 @@ class Action(Request, frozen=True):
 
 
 @verb(
-    "operator", auth="local", runs="client", group="The fleet", rows="operators",
+    "operator", names="name", auth="local", runs="client", group="The fleet", rows="operators",
     columns=(
         Column("name", form="bold"), Column("state", form="state"),
-        Column("since_ms", "since", "ago"), Column("key"),
+        Column("since_ms", "since", "ago"),
+        Column("key", form="id", rank=1),
     ),
     says=(
         Line("{key}", "file"),

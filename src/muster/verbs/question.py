@@ -23,11 +23,11 @@ class Question(Struct, frozen=True):
 
 
 @verb(
-    "questions", auth="local", group="Work", harmless=True,
+    "questions", names="task", auth="local", group="Work", harmless=True,
     columns=(
-        Column("task", form="id"), Column("question"), Column("actor", "agent"),
-        Column("asked_ms", "asked", "ago"), Column("tool"), Column("title", "what", width=60),
-        Column("paths", width=60),
+        Column("task", form="id"), Column("question", rank=4), Column("actor", "agent", rank=2),
+        Column("asked_ms", "asked", "ago", rank=1), Column("tool", rank=3),
+        Column("title", "what", least=24), Column("paths", rank=5, least=16),
     ),
     nothing="No agent of this machine waits for a permission; --on all asks every machine.",
 )  # fmt: skip

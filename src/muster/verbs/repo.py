@@ -74,7 +74,7 @@ class Kept(Struct, frozen=True):
     unlike: list[str] | UnsetType = UNSET
 
 
-@verb("repo", auth="order", runs="async", group="What is true", object="name",
+@verb("repo", names="name", auth="order", runs="async", group="What is true", object="name",
       naming=True, target="hub", steps=True,
       destroys=(
           Loss("the fleet's copy of {name} goes, with what runs made there and landed nowhere",

@@ -209,7 +209,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     progress: dict[str, Progress] | UnsetType = UNSET
 
 
-@verb("runs", auth="local", group="Work", harmless=True)
+@verb("runs", names="run", auth="local", group="Work", harmless=True)
 def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
     """Runs, or one run with its graph.
 

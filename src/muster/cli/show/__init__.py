@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
+from muster.cli.table import room, table
 from muster.cli.text import ago, clean, clock, paint, safe, short, span, state
-from muster.cli.text import table as text_table
 from muster.errors import Malformed
 from muster.node.verb import Column, Verb
 from muster.printable import escaped
@@ -45,6 +45,13 @@ def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
         ) from error
 
 
+def names(verb: Verb, value: Any) -> list[str]:
+    """The names in a list, or of the one thing that was asked about, whole."""
+    rows = value.get(verb.rows, value) if isinstance(value, dict) else value
+    found = [row.get(verb.names) for row in (rows if isinstance(rows, list) else [rows])]
+    return [safe(str(each)) for each in found if each]
+
+
 class _Word(NamedTuple):
     value: Any
 
@@ -72,8 +79,7 @@ def line(text: str, value: Mapping[str, Any]) -> str:
 
 def listed(columns: Sequence[Column], rows: Iterable[Any], nothing: str) -> str:
     """Rows as a table of these columns."""
-    table = [[_cell(row, each) for each in columns] for row in rows]
-    return text_table([each.head or each.field for each in columns], table, nothing)
+    return table(columns, [[_cell(row, each) for each in columns] for row in rows], nothing)
 
 
 def _cell(row: Any, column: Column) -> str:
@@ -81,7 +87,7 @@ def _cell(row: Any, column: Column) -> str:
         return ""
     # A machine of an older version does not say it.
     shown = f"{_Word(row.get(column.field)):{column.form.removeprefix('text')}}"
-    return clean(shown, column.width) if column.width else shown
+    return clean(shown, column.width) if column.width and room() else shown
 
 
 def holds(value: Mapping[str, Any], when: str) -> bool:

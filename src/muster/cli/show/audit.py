@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from muster.cli.show.task import claimed
-from muster.cli.text import Files, clean, clock, paint, short, state, table
+from muster.cli.table import table
+from muster.cli.text import Files, clean, clock, paint, short, state
+from muster.node.verb import Column
+
+_STREAMS: Final = (
+    Column("ok", "", "state"), Column("machine"), Column("scope", least=12), Column("entries"),
+    Column("exposed", rank=1), Column("incarnation", rank=2),
+)  # fmt: skip
 
 
 def audit(value: Any, _files: Files) -> str:
@@ -22,14 +29,14 @@ def audit(value: Any, _files: Files) -> str:
         (
             paint("OK", "green") if each["ok"] else paint("WRONG", "red"),
             each["machine"],
-            clean(each["scope"], 40),
+            clean(each["scope"]),
             str(each["entries"]),
             str(each["exposed"] or ""),
             each["stream"].split("/")[1][:8],
         )
         for each in value["streams"]
     )
-    lines = [table(("", "machine", "scope", "entries", "exposed", "incarnation"), rows), ""]
+    lines = [table(_STREAMS, rows), ""]
     lines += [f"{paint('WRONG', 'red')} {clean(each)}" for each in value["wrong"]]
     if value["wrong"]:
         count = len(value["wrong"])

@@ -1,14 +1,23 @@
 """What people read about incidents."""
 
-from typing import Any
+from typing import Any, Final
 
-from muster.cli.text import Files, ago, clean, paint, short, state, table
+from muster.cli.table import table
+from muster.cli.text import Files, ago, clean, paint, short, state
+from muster.node.verb import Column
+
+_LIST: Final = (
+    Column("state", form="state"), Column("id", form="id"),
+    Column("severity", form="state", rank=2), Column("since", form="ago", rank=3),
+    Column("times", rank=5), Column("machine", rank=1), Column("by", rank=4),
+    Column("what", least=30),
+)  # fmt: skip
 
 
 def incidents(value: Any, _files: Files) -> str:
     # A machine before 0.2 says neither `id` nor `by`.
     return table(
-        ("state", "id", "severity", "since", "times", "machine", "by", "what"),
+        _LIST,
         (
             (
                 "closed" if not each["open"]
@@ -19,7 +28,7 @@ def incidents(value: Any, _files: Files) -> str:
                 str(each["times"]),
                 each["machine"],
                 each.get("by", ""),
-                clean(each["title"], 120),
+                clean(each["title"]),
             )
             for each in value
         ),

@@ -1,8 +1,16 @@
 """What people read about the machines of the fleet."""
 
-from typing import Any
+from typing import Any, Final
 
-from muster.cli.text import Files, clean, paint, short, span, state, table
+from muster.cli.table import table
+from muster.cli.text import Files, clean, paint, short, span, state
+from muster.node.verb import Column
+
+_LIST: Final = (
+    Column("name"), Column("state", form="state"), Column("roles", rank=4),
+    Column("system", rank=5), Column("agents", rank=2), Column("labels", rank=3),
+    Column("link", rank=6), Column("heard", form="ago", rank=1), Column("id", form="id", rank=7),
+)  # fmt: skip
 
 
 def machines(value: Any, _files: Files) -> str:
@@ -24,5 +32,4 @@ def machines(value: Any, _files: Files) -> str:
                 short(each["machine"]),
             )
         )
-    head = ("name", "state", "roles", "system", "agents", "labels", "link", "heard", "id")
-    return table(head, rows)
+    return table(_LIST, rows)

@@ -1,8 +1,16 @@
 """What people read about messages."""
 
-from typing import Any
+from typing import Any, Final
 
-from muster.cli.text import Files, ago, block, clean, paint, short, span, state, table
+from muster.cli.table import table
+from muster.cli.text import Files, ago, block, clean, paint, short, span, state
+from muster.node.verb import Column
+
+_SENT: Final = (
+    Column("message", form="id"), Column("sent", form="ago", rank=2), Column("to"),
+    Column("state", form="state"), Column("proof", form="id", rank=3),
+    Column("text", rank=1, least=16, width=60),
+)  # fmt: skip
 
 
 def send(value: Any, files: Files) -> str:
@@ -56,11 +64,11 @@ def said(each: Any) -> str:
 def sent(value: Any, _files: Files) -> str:
     rows = []
     for each in value:
-        text = clean(each["text"], 40)
+        text = clean(each["text"])
         for to in each["to"] or [{"machine": "-", "agent": "", "state": "", "proof": ""}]:
             whom = f"{to['agent']}@{to['machine']}" if to["agent"] else to["machine"]
             proof = short(to["proof"]) if to["proof"] else ""
             rows.append(
                 (short(each["message"]), ago(each["t_ms"]), whom, state(to["state"]), proof, text)
             )
-    return table(("message", "sent", "to", "state", "proof", "text"), rows, "Nothing was sent.")
+    return table(_SENT, rows, "Nothing was sent.")

@@ -2,7 +2,15 @@
 
 from typing import Any, Final
 
-from muster.cli.text import Files, ago, clean, short, table
+from muster.cli.table import table
+from muster.cli.text import Files, ago, clean, short
+from muster.node.verb import Column
+
+_LIST: Final = (
+    Column("name"), Column("branch", "default", rank=2), Column("head", form="id", rank=3),
+    Column("machines", "kept on", rank=1, least=12), Column("synced", least=12),
+    Column("origin", rank=4, least=20),
+)  # fmt: skip
 
 # What an update does to a branch; of what it leaves alone the answer says why.
 _MOVES: Final = ("created", "moved", "rewritten", "removed")
@@ -33,8 +41,7 @@ def repo(value: Any, _files: Files) -> str:
             (name, clean(each.get("branch", "")), short(each["head"]), kept, _follows(each),
              clean(each.get("origin", ""), 200))
         )  # fmt: skip
-    head = ("name", "default", "head", "kept on", "synced", "origin")
-    return table(head, rows, "None yet; `muster repo add NAME FOLDER` adds one.")
+    return table(_LIST, rows, "None yet; `muster repo add NAME FOLDER` adds one.")
 
 
 def _follows(row: Any) -> str:

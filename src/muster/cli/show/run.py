@@ -4,12 +4,19 @@ from typing import Any, Final
 
 from muster.cli.show import listed
 from muster.cli.show.task import claimed, outcome, phase, took
-from muster.cli.text import Files, clean, paint, short, state, table
+from muster.cli.table import table
+from muster.cli.text import Files, clean, paint, short, state
 from muster.node.verb import Column
 
 _RUNS: Final = (
-    Column("run", form="id"), Column("state", form="state"), Column("name"), Column("repo"),
-    Column("owner"), Column("opened_ms", "begun", "ago"), Column("summary", width=50),
+    Column("run", form="id"), Column("state", form="state"), Column("name"),
+    Column("repo", rank=3), Column("owner", rank=2), Column("opened_ms", "begun", "ago", rank=1),
+    Column("summary", least=20),
+)  # fmt: skip
+_PHASES: Final = (
+    Column("phase"), Column("state", form="state"), Column("machine", rank=1),
+    Column("took", form="span", rank=2), Column("commit", form="id", rank=3),
+    Column("after", rank=4), Column("summary", least=20),
 )  # fmt: skip
 
 
@@ -43,15 +50,14 @@ def graph(run: Any) -> str:
         found = done.get(name)
         if not found:
             now = progress.get(name, {})
-            reason = clean(now.get("reason"), 60)
+            reason = clean(now.get("reason"))
             rows.append((name, state(now.get("state", "-")), "", "", "", waits, reason))
         for each in found or ():
-            said = clean(each.get("waits") or kept(run, each) + outcome(each), 60)
+            said = clean(each.get("waits") or kept(run, each) + outcome(each))
             commit = clean(each["commit"])[:10]
             where = (phase(each), state(each["state"]), each["machine"], took(each))
             rows.append((*where, commit, waits, said))
-    columns = ("phase", "state", "machine", "took", "commit", "after", "summary")
-    lines.append(table(columns, rows, ""))
+    lines.append(table(_PHASES, rows, ""))
     lines += claimed(run)
     if run["state"] == "done" and any(each["commit"] for each in run.get("tasks", ())):
         name = short(run["run"])

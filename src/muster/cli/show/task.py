@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from muster.cli.show import listed
+from muster.cli.table import table
 from muster.cli.text import (
     Files,
     block,
@@ -14,14 +15,18 @@ from muster.cli.text import (
     short,
     span,
     state,
-    table,
 )
 from muster.node.verb import Column
 
 _TASKS: Final = (
-    Column("task", form="id"), Column("run", form="id"), Column("phase"),
-    Column("state", form="state"), Column("machine"), Column("agent"), Column("took"),
-    Column("changed_ms", "changed", "ago"), Column("summary", width=60),
+    Column("task", form="id"), Column("run", form="id", rank=5), Column("phase"),
+    Column("state", form="state"), Column("machine", rank=1), Column("agent", rank=4),
+    Column("took", rank=2), Column("changed_ms", "changed", "ago", rank=3),
+    Column("summary", least=20),
+)  # fmt: skip
+_CANDIDATES: Final = (
+    Column("machine", "  machine"), Column("fits", form="state"), Column("score", rank=1),
+    Column("why", least=30),
 )  # fmt: skip
 
 
@@ -93,8 +98,8 @@ def _candidates(found: Any) -> str:
             f"  {each['machine']}",
             paint("fits", "green") if each["fits"] else "no",
             str(each["score"]) if each["fits"] else "",
-            clean("; ".join(each["reasons"]), 100),
+            clean("; ".join(each["reasons"])),
         )
         for each in found
     )
-    return table(("  machine", "fits", "score", "why"), rows, "  nobody was asked")
+    return table(_CANDIDATES, rows, "  nobody was asked")
