@@ -1,4 +1,4 @@
 """Muster makes the machines a person owns act as one fleet of AI agents."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["__version__"]

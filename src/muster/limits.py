@@ -290,6 +290,14 @@ ENVIRONMENT_BYTES_MAX: Final = 512 * 1024
 PROMPT_BYTES_MAX: Final = 1024 * 1024
 # Every racer costs a whole agent; more than eight answers nobody compares.
 RACERS_MAX: Final = 8
+# A work that is rejected three times is not what was meant; after nine a person has to say so.
+REVIEW_ROUNDS: Final = 3
+REVIEW_ROUNDS_MAX: Final = 9
+# A verdict stands in one entry beside what its agent said, and in the prompt of the next round.
+REVIEW_BYTES_MAX: Final = 24 * 1024
+REVIEW_TEXT_CHARS_MAX: Final = 2_000
+REVIEW_REASONS_MAX: Final = 32
+REVIEW_COMMENTS_MAX: Final = 100
 # What a phase may take when it says nothing.
 PHASE_TIMEOUT_MS: Final = 30 * 60_000
 # Longer attempts than a day hide a hung agent; longer waits than a month hide a forgotten run.

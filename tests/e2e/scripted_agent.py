@@ -50,6 +50,12 @@ def prompt(request: dict[str, Any]) -> str:
             ask(step)
         elif "hold" in step:
             hold(step["hold"])
+        elif "verdict" in step:
+            # The first for a first round, the second for a later one; where it goes is in the prompt.
+            verdict = step["verdict"]["was rejected" in text]
+            path = text.partition("Write your verdict into the file ")[2].split()[0]
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump({"verdict": verdict, "reasons": ["I say so"]}, file)
         elif "write" in step:
             os.makedirs(os.path.dirname(step["write"]) or ".", exist_ok=True)
             with open(step["write"], "w", encoding="utf-8") as file:

@@ -19,6 +19,7 @@ from muster.node import event as ev
 from muster.node import installation
 from muster.node.incarnations import clone, own_incarnation, republish
 from muster.node.replica import forks
+from muster.node.tasks import run
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
 from muster.store.store import Store
@@ -82,6 +83,7 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     "poison-is-skipped": ((Folding, "apply", _stops),),
     "mistakes-are-seen": ((clone.CloneDetector, "_note", _believes_any_opening),),
     "step-waits-for-room": ((Store, "_wait_for_room", _waits_for_nothing),),
+    "reviews": ((run.Run, "about_review", lambda *_: {}),),
     "witness-persists": ((machines.Machine, "lost", _leaves_early),),
 }
 

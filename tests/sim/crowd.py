@@ -59,6 +59,18 @@ phases:
 """,
 )
 
+# Whoever writes `ship` waits for the review, which is on another machine than what it judges.
+REVIEWED = """\
+muster: 1
+name: reviewed
+repo: app
+phases:
+  work: {agent: shell, do: sleep 0.3, check: 'true', retries: 3}
+  look: {review: work, agent: shell, do: sleep 0.2, retries: 3, rounds: 3}
+  also: {review: work, agent: shell, do: sleep 0.1, retries: 3}
+  ship: {after: work, agent: noop, do: '{}', check: 'true'}
+"""
+
 
 class Crowd:
     """See the top of this file."""
@@ -75,6 +87,8 @@ class Crowd:
         faults = self.world.faults
         for _ in range(faults.runs):
             self._sometime(self.run)
+        for _ in range(faults.reviews):
+            self._sometime(lambda: self._hand_in(REVIEWED, "app"))
         for _ in range(faults.groups):
             self._sometime(self.thread)
         if faults.strangers:
@@ -92,17 +106,20 @@ class Crowd:
 
     def run(self) -> None:
         """Somebody hands in a run, with values as people type them and as they should not."""
+        self._hand_in()
+
+    def _hand_in(self, spec: str = "", repo: str = "") -> None:
         machine = self._anyone()
         if machine is None:
             return
-        spec = self.rng.choice(SPECS)
+        spec = spec or self.rng.choice(SPECS)
         name = spec.split("name: ")[1].split("\n")[0]
         values = (
             {"x": self.shapes.text()[:2_000]}
             if name == "values" and self.rng.random() < 0.5
             else {}
         )
-        repo = "app" if name == "swarm" else ""
+        repo = repo or ("app" if name == "swarm" else "")
         args = {"base": "", "repo": repo, "spec": spec, "values": values}
         try:
             statement = self.world.workload.order(machine, "run", name, args)

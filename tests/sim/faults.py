@@ -21,6 +21,8 @@ class Faults:
     tasks: int = 5
     messages: int = 6
     runs: int = 0
+    # Runs with a review, which rejects as often as not.
+    reviews: int = 0
     groups: int = 0
     # Links that prove nothing, per second.
     strangers: float = 0.0
@@ -88,6 +90,10 @@ _RARE = {"clone": 0.15, "restore": 0.5, "revoke": 0.2, "hostile": 0.4, "sleep": 
 PROFILES: dict[str, Faults] = {
     "peace": PEACE,
     "busy": Faults(runs=6, groups=4),
+    "reviews": Faults(
+        machines=4, reviews=8, kill=0.3, crash=0.005, partition=0.4, sleep=0.2, loss=0.05, tasks=1,
+        messages=1,
+    ),
     "full-disks": Faults(full=2.0, kill=0.2, runs=2),
     "besieged": Faults(
         machines=3, hostile=True, attacks=("shaped", "called"), attack=20.0, runs=4, groups=2,

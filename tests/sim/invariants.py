@@ -15,8 +15,9 @@
     I13  a machine that knows of an order's effect does not obey the order again
     I14  a fork that an operator closed anywhere is closed for everybody
     I15  no guard has to catch a mistake of ours, whatever is said, and a stranger is told nothing
+    I16  no machine judges its own work, and what waits for a review begins when all accepted
 
-I1, I5, I6, I7, I10 and the sizes of I2 are looked at after every step, for what that step
+I1, I5, I6, I7, I10, I16 and the sizes of I2 are looked at after every step, for what that step
 changed; the rest once everything is quiet at the end.
 
 The ground truth is `written`: for each place in each stream the entries that the holder of the key
@@ -211,6 +212,25 @@ class Checker:
             holder = self._assigned.setdefault(key, given.machine)
             if holder != given.machine and machine.id not in self.unsure:
                 self.fail("I7", f"epoch {given.epoch} of {given.task} has two holders")
+            self._check_review(machine, given)
+
+    def _check_review(self, machine: "Machine", given: TaskAssign) -> None:
+        """Who judges did not do it; and what waits for a review begins when all accepted. (I16)"""
+        tables = _core(machine).store.tables
+        mine = tables.rows(TASK, writer=machine.id, task=given.task)
+        if not mine or mine[-1].phase not in ("look", "also", "ship"):
+            return
+        every = tables.rows(TASK, writer=machine.id, run=mine[-1].run)
+        last = max(row.instance for row in every if row.phase == "work")
+        if mine[-1].phase == "ship":
+            judged = [r for r in every if r.phase in ("look", "also") and r.instance == last]
+            said = [row.summary for row in judged if row.state == "done"]
+            if said.count("accept") < 2:
+                self.fail("I16", f"{machine.place} went on when reviewers had said {said}")
+            self.world.reached["review-accepted-by-all"] += 1
+        elif any(r.phase == "work" and r.instance == last and r.machine == given.machine
+                 for r in every):  # fmt: skip
+            self.fail("I16", f"{machine.place} has {given.task} judged by who did it")
 
     def _is_of_a_run(self, machine: "Machine", task: str) -> bool:
         """Whether an acknowledged run, or one whose answer a crash kept from us, opened it."""

@@ -67,11 +67,22 @@ class Outside:
         task, epoch = effect.assign.task, effect.assign.epoch
         if not self.machine.attempts.pop((task, epoch), False):
             return
+        if effect.open.template.get("review"):
+            self._judge(effect)
+            return
         pushes = bool(effect.open.repo)
         reason = self.world.repository.push(self.machine, task, epoch) if pushes else ""
         commit = "1" * 40 if pushes and not reason else ""
         status: Status = "failed" if reason else "done"
         self.machine.arrive(attempt_ended(task, epoch, status, "slept", reason, commit))
+
+    def _judge(self, effect: StartAttempt) -> None:
+        """A review is done: it accepts, rejects, or forgets to say which."""
+        said = self.rng.choice(("accept", "accept", "reject", "reject", ""))
+        self.world.reached[f"review-{said or 'without-a-verdict'}"] += 1
+        values = {"verdict": said, "reasons": "because"} if said else {}
+        place = (effect.assign.task, effect.assign.epoch, "done")
+        self.machine.arrive(attempt_ended(*place, said, values=values))
 
     @ev.effect(StopAttempt)
     def _stop_attempt(self, effect: StopAttempt) -> None:

@@ -22,6 +22,7 @@ BROKEN = {
     "poison-is-skipped": ("I12",),
     "witness-persists": ("I5", "I9"),
     "mistakes-are-seen": ("I15",),
+    "reviews": ("I16",),
     "step-waits-for-room": ("I2", "I6", "I12", "liveness"),
 }
 

@@ -47,7 +47,8 @@ def test_every_example_runs_to_its_end_on_a_fleet_that_has_what_it_needs(file):
         "labels": ("tests", "writing"), "memory_mib": 16_384, "tools": {"python": "3.12", "git": "2.40"},
     }  # fmt: skip
     raw = file.read_bytes()
-    assert told(raw, fleet=Fleet([machine("lab", **facts)], frozenset({"main"}))) == []
+    both = [machine("lab", **facts), machine("attic", **facts)]
+    assert told(raw, fleet=Fleet(both, frozenset({"main"}))) == []
     spec, known, matches = admit(raw), dict[Slot, Fact](), dict[str, tuple[str, ...]]()
     for _ in range(10 * len(spec.phases)):
         now = plan(spec, known, matches)

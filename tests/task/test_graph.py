@@ -7,7 +7,8 @@ from tests.promise import proves
 from tests.task.specs import graph
 
 from muster.errors import Malformed
-from muster.task.graph import SETTLED, Fact, Plan, Progress, Slot, in_order, plan, slots_of
+from muster.task.graph import SETTLED, Fact, Plan, Progress, Slot, plan, slots_of
+from muster.task.precedence import in_order
 from muster.task.spec import Spec
 from muster.task.state import LIVE
 

@@ -8,7 +8,7 @@ from tests.task.world import BUILD, STUDIO, machine
 
 from muster import limits
 from muster.errors import Malformed
-from muster.task.route import judge, score, since_of, slots_of, wants_of
+from muster.task.route import asked_of, judge, score, slots_of, wants_of
 from muster.task.values import RESULTS
 
 
@@ -164,7 +164,7 @@ def test_a_verdict_fits_exactly_when_nothing_is_missing(wanted, one):
 def test_a_task_whose_values_are_in_the_log_goes_to_no_machine_that_would_read_them_as_empty(
     muster, fits
 ):
-    plain, apart = since_of({"run": {"id": "1"}}), since_of({"run": {RESULTS: "a" * 64}})
+    plain, apart = asked_of({"run": {"id": "1"}}), asked_of({"run": {RESULTS: "a" * 64}})
     older = machine(BUILD, muster=muster)
-    assert judge(wants_of({}, since=apart), older).fits == fits
-    assert judge(wants_of({}, since=plain), older).fits
+    assert judge(wants_of({}, asked=apart), older).fits == fits
+    assert judge(wants_of({}, asked=plain), older).fits

@@ -81,6 +81,23 @@ class Worktrees:
         """The cache of a repository, as its remote is now; a repository to run git in."""
         return await self._healing(origin, lambda: self._refresh(origin))
 
+    async def against(
+        self, tree: Worktree, bases: Sequence[cache.Base], signature: commits.Signature
+    ) -> tuple[str, frozenset[str]]:
+        """Where the work that a folder is at began, and the files that it changes since.
+
+        Without bases it began at the remote's head as it was then.
+        """
+        began = await cache.base(tree.cache, bases, signature)
+        if not bases:
+            common = ["merge-base", began, tree.base]
+            found = await git.run_async(common, tree.cache, codes=(0, 1))
+            began = began if found.code else git.object_id(found.text, "Where the work began")
+        between = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", began, tree.base]
+        listed = (await git.run_async(between, tree.cache)).out
+        names = listed.decode("utf-8", "surrogateescape").split("\0")
+        return began, frozenset(name for name in names if name)
+
     async def push(self, tree: Worktree, commit: str) -> str:
         """Push the commit as the attempt's ref, and see that it is there; the ref's name.
 

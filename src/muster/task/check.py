@@ -10,17 +10,18 @@ The fleet is judged by route.py, the same code that assigns the task later.
 """
 
 from collections.abc import Collection, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from muster import limits
 from muster.task import route
 from muster.task.artefact import Artefact
 from muster.task.collision import collisions
-from muster.task.graph import cycles, prerequisites
 from muster.task.local_paths import local_files
+from muster.task.precedence import cycles, prerequisites
 from muster.task.problem import Problem, SpecErrors, did_you_mean, nearest, shown
-from muster.task.spec import Document, Phase, Spec, names, read
+from muster.task.review_check import reviews
+from muster.task.spec import Document, Phase, Spec, listed, names, read
 from muster.task.template import EACH_PATH, largest_order, size_refusal, text_size
 from muster.task.units import duration_ms
 from muster.task.values import (
@@ -28,6 +29,8 @@ from muster.task.values import (
     FILE,
     PHASE_VALUES,
     RESERVED,
+    REVIEW_VALUES,
+    ROUNDS,
     RUN_VALUES,
     Reference,
     by_variable,
@@ -105,7 +108,8 @@ class _Check:
         self.told = bool(repo) and repo != document.spec.repo
         self.fleet = fleet
         self.before = prerequisites(self.spec)
-        self.yields = {variable(n, v): n for n in self.spec.phases for v in PHASE_VALUES}
+        self.reviewed = self.spec.reviewers
+        self.yields = {variable(n, v): n for n in self.spec.phases for v in self._yielded(n)}
 
     def problems(self) -> Iterator[Problem]:
         size, most = text_size(self.text.decode()), limits.SPEC_LOG_BYTES_MAX
@@ -134,9 +138,10 @@ class _Check:
             yield from self._times(name, phase)
             yield from self._references(name, phase)
             yield from self._order(name, phase)
-        for look in (local_files, collisions):
-            for found in look(self.spec, self.before, self.repo):
-                yield self._at(found.phase, found.key, found.sentence, warning=found.warning)
+        looks = [look(self.spec, self.before, self.repo) for look in (local_files, collisions)]
+        looks.append(reviews(self.spec, self.repo, self.fleet))
+        for found in chain.from_iterable(looks):
+            yield self._at(found.phase, found.key, found.sentence, warning=found.warning)
 
     def names(self, written: Collection[str]) -> Iterator[Problem]:
         """What is named and is not there. `written` are names that some phase was given."""
@@ -181,8 +186,11 @@ class _Check:
             if taken in self.spec.takes:
                 shared = variable(name, value)
                 yield self._at(name, "", f"and the input {taken} share {shared}; rename one")
+        if phase.review is not None and phase.review not in (*self.spec.phases, *written):
+            hint = did_you_mean(phase.review, self.spec.phases.keys() - {name})
+            yield self._at(name, "review", f"names {phase.review}, which is no phase{hint}")
         seen: set[str] = set()
-        for number, other in enumerate(phase.prerequisites):
+        for number, other in enumerate(listed(phase.after)):
             key = f"after[{number}]"
             if other in seen:
                 yield self._at(name, key, f"names {other} a second time; keep one")
@@ -192,6 +200,8 @@ class _Check:
             seen.add(other)
 
     def _doer(self, name: str, phase: Phase) -> Iterator[Problem]:
+        if phase.do is None and phase.review is None:
+            yield self._at(name, "", "has no do; add do: …")
         if phase.by_human:
             for key in _NOT_BY_HUMAN:
                 if getattr(phase, key) not in (None, 0):
@@ -201,7 +211,10 @@ class _Check:
             yield self._at(name, "", "says nobody to do it; add agent: shell, or by: human")
         if len(set(phase.agents)) < len(phase.agents):
             yield self._at(name, "agent", "names an agent twice; keep the first")
-        if phase.check is None and not phase.deliverables:
+        if phase.do is None and phase.shell:
+            what = "says nothing for the shell to do; add do: …, or take an agent that is asked"
+            yield self._at(name, "agent", what)
+        if phase.check is None and not phase.deliverables and phase.review is None:
             what = "cannot be checked; say what it delivers (deliver: [FILE]) or a check: COMMAND"
             yield self._at(name, "", what)
         if phase.interpreter and not phase.shell and not phase.check:
@@ -289,14 +302,22 @@ class _Check:
             return "" if value in RUN_VALUES else "but a run has only id and name"
         if source_name not in self.spec.phases:
             return f"which is no phase{did_you_mean(source_name, self.spec.phases)}"
-        if value not in PHASE_VALUES:
-            hint = did_you_mean(value, PHASE_VALUES) or f"; it has {', '.join(PHASE_VALUES)}"
+        if value not in (yielded := self._yielded(source_name)):
+            if value in REVIEW_VALUES:
+                return f"but {source_name} is no review and has no {value}"
+            hint = did_you_mean(value, yielded) or f"; it has {', '.join(yielded)}"
             return f"but a phase has no {value}{hint}"
         if source_name == name:
             return "its own result, which is not there yet"
         if source_name not in self.before[name]:
             return f"but does not come after {source_name}; add after: [{source_name}]"
         return ""
+
+    def _yielded(self, name: str) -> tuple[str, ...]:
+        """The values of a phase."""
+        if self.spec.phases[name].review is not None:
+            return (*PHASE_VALUES, *REVIEW_VALUES)
+        return (*PHASE_VALUES, ROUNDS) if name in self.reviewed else PHASE_VALUES
 
     def _variables(self, name: str, phase: Phase, key: str, text: str) -> Iterator[Problem]:
         """A value that never comes is a mistake; a variable that nothing sets may be one."""
@@ -329,7 +350,7 @@ class _Check:
         elif value in PHASE_VALUES:
             near = (nearest(source, phases), value)
         elif source in phases:
-            near = (source, nearest(value, PHASE_VALUES))
+            near = (source, nearest(value, self._yielded(source)))
         else:
             return ""
         return f"; did you mean ${variable(*near)}?" if all(near) else "; its name is misspelt"

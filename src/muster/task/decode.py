@@ -78,6 +78,10 @@ class _Reader:
                     what = f"is {value}; it must be from {low} to {high}"
                     return self._bad(node, path, what)
                 return value
+            case inspect.BoolType():
+                value = node.value if isinstance(node, Scalar) else None
+                known = isinstance(value, bool)
+                return value if known else self._bad(node, path, "is true or false, without quotes")
             case inspect.LiteralType():
                 return self._word(node, wanted, path)
         raise AssertionError(f"spec.py uses a type that decode.py does not read: {wanted}")

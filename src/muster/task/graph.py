@@ -8,8 +8,10 @@ Rule 3: a phase that can never start is skipped, with the reason; the rest of th
 Rule 4: a run is settled when every phase is, and no task is live any more.
 
 A phase is one task; or with `each` one per match, done when all are; or with `race` one per
-racer, done when the first is: the others are cancelled and told who won. Retries and lost
-machines are the task's own business (state.py): what arrives here is its outcome.
+racer, done when the first is: the others are cancelled and told who won. A phase that others
+`review` is one task in each round, and so are its reviewers: it is done when all of a round accept,
+and has failed when the last round was rejected. Retries and lost machines are the task's own
+business (state.py): what arrives here is its outcome.
 
     phase:  waiting ──▶ ready ──▶ running ──▶ done
                │          ▲                 ├─▶ failed
@@ -19,12 +21,12 @@ machines are the task's own business (state.py): what arrives here is its outcom
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from muster import limits
-from muster.errors import Malformed
+from muster.task.precedence import in_order, rounds_of, together
+from muster.task.review import instance_of
 from muster.task.spec import Phase, Spec
 from muster.task.state import LIVE, State
 
@@ -33,18 +35,25 @@ SETTLED: Final[frozenset[PhaseState]] = frozenset({"done", "failed", "skipped", 
 
 
 class Slot(NamedTuple):
-    """The place of one task in a run. `instance`: a match of `each`, a racer's number, or ""."""
+    """The place of one task in a run.
+
+    `instance`: a match of `each`, a racer's number, a later round of a review, or "".
+    """
 
     phase: str
     instance: str = ""
 
 
 class Fact(NamedTuple):
-    """What became of a slot's task. `order` is its place in the owner's log: lower came first."""
+    """What became of a slot's task. `order` is its place in the owner's log: lower came first.
+
+    `rejected`: who rejected what it reviews, and why; "" where nobody did.
+    """
 
     state: State
     order: int = 0
     machine: str = ""
+    rejected: str = ""
 
 
 class PhaseProgress(NamedTuple):
@@ -115,13 +124,23 @@ class Progress:
         self._slots: dict[str, dict[Slot, None] | None] = {}
         self._counts = {name: Counter[State]() for name in self.order}
         self._live = 0
+        # Who judges what; and of all of these phases how many rounds there are.
+        self._reviewers = spec.reviewers
+        self.rounds = rounds_of(spec)
+        self._together = {name: together(spec, name) for name in self.rounds}
         self._states: dict[str, PhaseProgress] = {}
         # What changed since the states were computed, and what was computed since the last plan.
         self._moved, self._looked = set(self.order), set[str]()
         for name, phase in spec.phases.items():
             for before in phase.prerequisites:
                 self._behind[before].append(name)
+            if phase.review is not None:
+                # Whether it was accepted is for the reviewed phase to say.
+                self._behind[name].append(phase.review)
             slots = slots_of(name, phase, None)
+            if name in self.rounds:
+                every = range(1, self.rounds[name] + 1)
+                slots = tuple(Slot(name, instance_of(number)) for number in every)
             self._slots[name] = None if slots is None else dict.fromkeys(slots)
 
     # --- what becomes known ------------------------------------------------------------------
@@ -136,7 +155,7 @@ class Progress:
             counts[fact.state] += 1
             if old is not None:
                 counts[old.state] -= 1
-            self._moved.add(slot.phase)
+            self._moved.update(self._together.get(slot.phase, (slot.phase,)))
 
     def match(self, name: str, paths: Sequence[str]) -> None:
         """The paths of a phase with `each`, once."""
@@ -201,7 +220,8 @@ class Progress:
                 self._looked.add(name)
             elif begins and name not in self.barred:
                 new = ask if self.spec.phases[name].by_human else start
-                new.extend(slot for slot in slots or () if slot not in self.facts)
+                due = slots if name not in self.rounds else (self._slot(name, self._round(name)),)
+                new.extend(slot for slot in due or () if slot not in self.facts)
             reason = f"the run was cancelled: {self.cancelled}" if self.cancelled else ""
             if state.winner is not None:
                 machine = self.facts[state.winner].machine
@@ -215,6 +235,8 @@ class Progress:
 
     def _state(self, name: str) -> PhaseProgress:
         phase, slots, counts = self.spec.phases[name], self._slots[name], self._counts[name]
+        if name in self.rounds:
+            return self._reviewed(name) if phase.review is None else self._review(name, phase)
         live, opened = sum(counts[state] for state in LIVE), counts.total()
         if name in self.barred and not live:
             return PhaseProgress("failed", self.barred[name])
@@ -235,6 +257,89 @@ class Progress:
         # Half opened, after a crash in between: the prerequisites were done once and for all.
         return PhaseProgress("running")
 
+    # --- reviews -------------------------------------------------------------------------------
+
+    def _slot(self, name: str, number: int) -> Slot:
+        return Slot(name, instance_of(number))
+
+    def _round(self, name: str) -> int:
+        """The round that a phase and its reviewers are at: the first that is not rejected."""
+        judged, number = self.spec.phases[name].review or name, 1
+        while number < self.rounds[name]:
+            said = [self.facts.get(self._slot(r, number)) for r in self._reviewers[judged]]
+            if any(fact is None or fact.state != "done" for fact in said):
+                break
+            if not any(fact.rejected for fact in said if fact is not None):
+                break
+            number += 1
+        return number
+
+    def _rejections(self, judged: str, number: int) -> list[str]:
+        """Who rejected this round, and why."""
+        said = (self.facts.get(self._slot(r, number)) for r in self._reviewers[judged])
+        return [fact.rejected for fact in said if fact is not None and fact.rejected]
+
+    def _reviewed(self, name: str) -> PhaseProgress:
+        """A phase that others judge: its own task of the round, then what they say of it."""
+        number, phase = self._round(name), self.spec.phases[name]
+        slot, most = self._slot(name, number), self.rounds[name]
+        fact, before = self.facts.get(slot), self._rejections(name, number - 1)
+        if name in self.barred and (fact is None or fact.state not in LIVE):
+            return PhaseProgress("failed", self.barred[name])
+        if fact is None and number == 1:
+            return self._gate(phase)
+        if fact is None and self.cancelled:
+            return PhaseProgress("cancelled", self.cancelled)
+        if fact is None or fact.state in LIVE:
+            again = f"round {number} of {most}: rejected by {'; '.join(before)}" if before else ""
+            return PhaseProgress("running", again)
+        if fact.state != "done":
+            return self._ended({slot: None})
+        for reviewer in self._reviewers[name]:
+            found = self.facts.get(self._slot(reviewer, number))
+            state = self._states.get(reviewer, PhaseProgress("waiting"))
+            if (found is None or found.state != "done") and state.state in SETTLED:
+                if state.state == "cancelled" or self.cancelled:
+                    return PhaseProgress("cancelled", state.reason)
+                return PhaseProgress("failed", f"{reviewer} is {state.state}: {state.reason}")
+            if found is None or found.state != "done":
+                return PhaseProgress("running", f"round {number} of {most} is reviewed")
+        if rejections := self._rejections(name, number):
+            times = f"{most} time{'s' * (most > 1)}"
+            return PhaseProgress("failed", f"rejected {times} by {'; '.join(rejections)}")
+        return PhaseProgress("done")
+
+    def _review(self, name: str, phase: Phase) -> PhaseProgress:
+        """A phase that judges another one: it waits for each round of it."""
+        number, judged = self._round(name), str(phase.review)
+        slot = self._slot(name, number)
+        fact, work = self.facts.get(slot), self.facts.get(self._slot(judged, number))
+        if name in self.barred and (fact is None or fact.state not in LIVE):
+            return PhaseProgress("failed", self.barred[name])
+        if fact is None and (work is None or work.state != "done"):
+            above = self._states[judged]
+            if above.state in SETTLED and (work is None or work.state not in LIVE):
+                return self._skipped(judged, above)
+            waits = f"rejected round {number - 1}, waits for the next" if number > 1 else ""
+            return PhaseProgress("waiting", waits)
+        if fact is None:
+            others = [before for before in phase.prerequisites if before != judged]
+            return self._gate(phase, others)
+        if fact.state in LIVE:
+            return PhaseProgress("running")
+        if fact.state != "done":
+            return self._ended({slot: None})
+        for other in self._reviewers[judged]:
+            found = self.facts.get(self._slot(other, number))
+            settled = self._states.get(other, PhaseProgress("waiting")).state in SETTLED
+            if (found is None and not settled) or (found is not None and found.state in LIVE):
+                return PhaseProgress("running", f"waits for what {other} says of the same")
+        if fact.rejected:
+            return PhaseProgress("failed", f"rejected by {fact.rejected}")
+        return PhaseProgress("done")
+
+    # --- what ends them ------------------------------------------------------------------------
+
     def _ended(self, slots: Mapping[Slot, None]) -> PhaseProgress:
         bad = [slot for slot in slots if self.facts[slot].state != "done"]
         if not bad:
@@ -248,17 +353,22 @@ class Progress:
         what = f"{len(bad)} of {len(slots)} tasks failed, first {failed[0].instance}"
         return PhaseProgress("failed", what)
 
-    def _gate(self, phase: Phase) -> PhaseProgress:
+    def _gate(self, phase: Phase, names: Sequence[str] | None = None) -> PhaseProgress:
         """What the prerequisites make of a phase of which no task is open."""
         if self.cancelled:
             return PhaseProgress("skipped", f"the run was cancelled: {self.cancelled}")
-        for name in phase.prerequisites:
+        names = phase.prerequisites if names is None else names
+        for name in names:
             before = self._states[name]
             if before.state in SETTLED - {"done"}:
-                why = f": {before.reason}" if before.state != "skipped" and before.reason else ""
-                return PhaseProgress("skipped", f"{name} is {before.state}{why}")
-        ready = all(self._states[name].state == "done" for name in phase.prerequisites)
+                return self._skipped(name, before)
+        ready = all(self._states[name].state == "done" for name in names)
         return PhaseProgress("ready" if ready else "waiting")
+
+    @staticmethod
+    def _skipped(name: str, before: PhaseProgress) -> PhaseProgress:
+        why = f": {before.reason}" if before.state != "skipped" and before.reason else ""
+        return PhaseProgress("skipped", f"{name} is {before.state}{why}")
 
     def _outcome(
         self, phases: Mapping[str, PhaseProgress]
@@ -275,62 +385,6 @@ class Progress:
                 if state.state == wanted:
                     return "failed", f"phase {name} {wanted}: {state.reason}"
         raise AssertionError("a phase is only skipped behind one that failed or was cancelled")
-
-
-def in_order(spec: Spec) -> list[str]:
-    """Every phase after its prerequisites.
-
-    Raises:
-        Malformed: the phases wait for each other, or for one that is not there.
-
-    """
-    try:
-        names = list(TopologicalSorter(_waits(spec)).static_order())
-    except CycleError as error:
-        raise Malformed(f"phase {error.args[1][0]} of {spec.name} waits for itself") from error
-    if len(names) != len(spec.phases):
-        absent = min(set(names) - spec.phases.keys())
-        raise Malformed(f"a phase of {spec.name} waits for {absent}, which is none")
-    return names
-
-
-def prerequisites(spec: Spec) -> dict[str, frozenset[str]]:
-    """All phases that are done before each phase starts, near and far: in a cycle the whole cycle.
-    Names that are no phases are left out.
-    """
-    near, found = _waits(spec), dict[str, frozenset[str]]()
-    for name in near:
-        reach, rest = set[str](), [name]
-        while rest:
-            for before in near[rest.pop()]:
-                if before in found:
-                    reach |= {before, *found[before]}
-                elif before in near and before not in reach:
-                    reach.add(before)
-                    rest.append(before)
-        found[name] = frozenset(reach)
-    return found
-
-
-def cycles(spec: Spec, reach: Mapping[str, frozenset[str]]) -> Iterator[list[str]]:
-    """A cycle of each group of phases that wait for each other, in the order of waiting, beginning
-    with the phase that is written first. `reach` is from `prerequisites`.
-    """
-    near = _waits(spec)
-    while True:
-        try:
-            return TopologicalSorter(near).prepare()
-        except CycleError as error:
-            # It is told in the order of being done, and its first phase is its last one, too.
-            cycle = error.args[1][:0:-1]
-        group = {name for name in reach[cycle[0]] if cycle[0] in reach[name]}
-        near = {name: before for name, before in near.items() if name not in group}
-        first = cycle.index(next(name for name in spec.phases if name in cycle))
-        yield cycle[first:] + cycle[:first]
-
-
-def _waits(spec: Spec) -> dict[str, tuple[str, ...]]:
-    return {name: phase.prerequisites for name, phase in spec.phases.items()}
 
 
 def slots_of(name: str, phase: Phase, paths: Sequence[str] | None) -> tuple[Slot, ...] | None:

@@ -10,6 +10,8 @@ no mistake: whose it is then follows from the order alone (`node/tasks/ownership
 from hashlib import sha256
 from typing import Final
 
+from muster.task.review import round_of
+
 # 128 bits, as a random id has: nobody finds a second order with the same id.
 _DIGITS: Final = 32
 
@@ -26,9 +28,12 @@ def task_id(run: str, phase: str, instance: str) -> str:
 
 
 def branch_of(run: str, phase: str, instance: str = "") -> str:
-    """The branch that a phase's work ends on; an instance is told apart by the hash of its name."""
+    """The branch that a phase's work ends on; an instance is told apart by the hash of its name.
+
+    All rounds of a reviewed phase end on its one branch, the last of them at its top.
+    """
     tail = phase or "task"
-    if instance:
+    if instance and not round_of(instance):
         # What is safe in the name of a ref, and the hash of all of it.
         safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in instance.lower())
         digest = sha256(instance.encode()).hexdigest()[:8]

@@ -190,8 +190,9 @@ class Settled(Event, frozen=True):
     commit: str
     values: dict[str, str]
     cite: EntryId | Draft | None
-    # The last that had it, "" for none.
+    # The last that had it, and which agent of it; "" for none.
     machine: str = ""
+    agent: str = ""
 
 
 OwnerInstruction = (

@@ -30,7 +30,7 @@ from muster.task.instruction import (
 from muster.task.open_task import Ended, Live, settlement
 from muster.task.queue import Choice, Queue
 from muster.task.reputation import Past, Reputation
-from muster.task.route import Machine, pool_of, since_of
+from muster.task.route import Machine, asked_of, pool_of
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -88,8 +88,8 @@ class Ledger:
         self.queue.add(body.task, group, task.rank)
 
     def group(self, task: Live) -> int:
-        body, since = task.body, since_of(task.body.values)
-        return self.queue.group(body.template, body.repo, task.avoid, task.tried, since)
+        body, asked = task.body, asked_of(task.body.values)
+        return self.queue.group(body.template, body.repo, task.avoid, task.tried, asked)
 
     def _delay(self, task: Live, delay_ms: int, now: Now) -> None:
         task.state, task.stage, task.machine = "queued", "delayed", ""
@@ -364,7 +364,7 @@ class Ledger:
         place = (body.task, body.run, body.phase, body.instance)
         if isinstance(end, kinds.TaskSettle):
             result = (end.outcome, end.summary, end.commit, end.values)
-            self.out.append(Settled(*place, *result, draft, task.machine))
+            self.out.append(Settled(*place, *result, draft, task.machine, task.agent))
         elif isinstance(end, kinds.TaskCancel):
             self.out.append(Settled(*place, "cancelled", end.reason, "", {}, draft, task.machine))
 

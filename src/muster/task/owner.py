@@ -21,7 +21,7 @@ import msgspec
 from muster import limits
 from muster.errors import Conflict, Refused
 from muster.log.entry import EntryId
-from muster.task import kinds
+from muster.task import kinds, review
 from muster.task.instruction import (
     AskPerson,
     BeatReply,
@@ -34,7 +34,7 @@ from muster.task.instruction import (
 )
 from muster.task.ledger import Ledger, dedupe_of
 from muster.task.open_task import Beat, Ended, Live, Restored, Submission, Submitted, Why
-from muster.task.route import Machine, Verdict, pool_of, since_of
+from muster.task.route import Machine, Verdict, asked_of, pool_of
 
 __all__ = ["Beat", "Ended", "Now", "Owner", "Restored", "Submission", "Submitted", "Why"]
 
@@ -76,7 +76,7 @@ class Owner:
             raise Refused(f"the task has {size} bytes; put what is large into the repository")
         if body.template.get("by") == "human":
             return None
-        return self._ledger.queue.group(body.template, body.repo, since=since_of(body.values))
+        return self._ledger.queue.group(body.template, body.repo, asked=asked_of(body.values))
 
     def _submit(self, order: Submission, group: int | None, now: Now) -> Submitted:
         body = order.body
@@ -191,6 +191,9 @@ class Owner:
             self._ledger.lose(task, body.reason or "the worker ended the attempt", entry)
         elif body.status == "failed":
             self._ledger.failed(task, entry, body, now)
+        elif none := review.refusal(task.body.template, body.values, body.commit):
+            failed = msgspec.structs.replace(body, status="failed", reason=none)
+            self._ledger.failed(task, entry, failed, now)
         elif body.commit and task.body.repo:
             task.ended, task.result = entry, body
             self._ledger.release(task)

@@ -20,8 +20,18 @@ from typing import Any, NamedTuple
 import msgspec
 
 from muster import limits
-from muster.task.route import Machine, Verdict, Wants, judge, pool_of, score, slots_of, wants_of
-from muster.task.version import Version
+from muster.task.route import (
+    NOTHING,
+    Asked,
+    Machine,
+    Verdict,
+    Wants,
+    judge,
+    pool_of,
+    score,
+    slots_of,
+    wants_of,
+)
 
 # (-priority, age, number): the smallest goes first; the number makes it unique.
 Rank = tuple[int, int, int]
@@ -95,7 +105,7 @@ class Queue:
         repo: str,
         avoid: Iterable[str] = (),
         tried: Iterable[str] = (),
-        since: Version = (),
+        asked: Asked = NOTHING,
     ) -> int:
         """The group of tasks that want this; valid until the next `tidy`.
 
@@ -104,10 +114,10 @@ class Queue:
 
         """
         wanted = [template.get(key) for key in ("needs", "agent", "shell")]
-        key = _encode((wanted, repo, sorted(avoid), sorted(tried), since))
+        key = _encode((wanted, repo, sorted(avoid), sorted(tried), asked))
         number = self._numbers.get(key)
         if number is None:
-            wants = wants_of(template, repo, avoid, tried, since)
+            wants = wants_of(template, repo, avoid, tried, asked)
             number = self._numbers[key] = self._next_number
             self._next_number += 1
             group = self._groups[number] = _Group(key, wants)

@@ -23,7 +23,7 @@ import msgspec
 from muster import limits
 from muster.errors import Malformed
 from muster.fleet.facts import LOGGED_OUT, Facts
-from muster.task import fault
+from muster.task import fault, review
 from muster.task.spec import Needs, listed
 from muster.task.units import SIZE
 from muster.task.values import RESULTS, Values
@@ -47,6 +47,10 @@ _SAME: Final = {
 }  # fmt: skip
 # Before that, values that are not in the opening of a task were no values.
 RESULTS_SINCE: Final[Version] = (0, 2)
+# Before that, no spec with a review could be read.
+REVIEW_SINCE: Final[Version] = (0, 3)
+# Less than a fault, and more than load: it knows the work, and its folder is warm.
+BEFORE_GAIN: Final = 2_000
 # A machine without a past is taken for a good one, else nobody would ever try it.
 SUCCESS_UNKNOWN: Final = 900
 
@@ -76,11 +80,25 @@ class Fleet(NamedTuple):
     repositories: frozenset[str] | None = None
 
 
+class Asked(NamedTuple):
+    """What the owner's values of a task ask of a machine. `since` is the oldest Muster that can
+    do it, `apart` whose work is judged, `kept` who alone can judge it, `before` who did the round
+    before, as agent and machine.
+    """
+
+    since: Version = ()
+    apart: str = ""
+    kept: str = ""
+    before: tuple[str, str] = ("", "")
+
+
+NOTHING: Final = Asked()
+
+
 class Wants(NamedTuple):
     """What a piece of work needs of a machine: the spec's `needs`, its agents, its repository.
 
-    A machine in `avoid` is out; one in `tried` is taken when no better one is free. `since` is the
-    oldest Muster that can do it.
+    A machine in `avoid` is out; one in `tried` is taken when no better one is free.
     """
 
     needs: Needs
@@ -88,7 +106,7 @@ class Wants(NamedTuple):
     repo: str = ""
     avoid: frozenset[str] = frozenset()
     tried: frozenset[str] = frozenset()
-    since: Version = ()
+    asked: Asked = NOTHING
 
 
 class Verdict(NamedTuple):
@@ -120,7 +138,7 @@ def wants_of(
     repo: str = "",
     avoid: Iterable[str] = (),
     tried: Iterable[str] = (),
-    since: Version = (),
+    asked: Asked = NOTHING,
 ) -> Wants:
     """What a task's template wants of a machine; a phase without an agent runs in the shell.
 
@@ -140,17 +158,25 @@ def wants_of(
         raise Malformed(f"{needs.memory[:40]!r} is not an amount of memory such as 8GiB")
     if template.get("shell") == "bash":
         needs = msgspec.structs.replace(needs, tools={"bash": "*", **(needs.tools or {})})
-    return Wants(needs, listed(agents), repo, frozenset(avoid), frozenset(tried), since)
+    return Wants(needs, listed(agents), repo, frozenset(avoid), frozenset(tried), asked)
 
 
-def since_of(values: Values) -> Version:
-    """The oldest Muster that can take a task which is given these values."""
-    return RESULTS_SINCE if RESULTS in values.get("run", {}) else ()
+def asked_of(values: Values) -> Asked:
+    """What a task which is given these values asks of a machine."""
+    run = values.get("run", {})
+    since = RESULTS_SINCE if RESULTS in run else ()
+    if review.OF_REVIEWS in run:
+        since = max(since, REVIEW_SINCE)
+    agent, _, machine = run.get(review.BEFORE, "").rpartition("@")
+    return Asked(since, run.get(review.APART, ""), run.get(review.KEPT, ""), (agent, machine))
 
 
 def judge(wants: Wants, machine: Machine) -> Verdict:
     """Whether a machine fits, and its score without what changes from task to task."""
-    here = [a for a in wants.agents if a in machine.facts.agents]
+    asked, (agent_before, machine_before) = wants.asked, wants.asked.before
+    # Whoever did the round before does the next one, where it can.
+    ranked = sorted(wants.agents, key=lambda agent: agent != agent_before)
+    here = [a for a in ranked if a in machine.facts.agents]
     # An agent further down the list that works is better than the first that does not.
     against = dict.fromkeys(here, "")
     for agent in here:
@@ -161,8 +187,14 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
             against[agent] = machine.faults[failed[0]]
     agent = next((a for a in here if not against[a]), here[0] if here else "")
     lacks = [*_lacks_place(wants, machine), *_lacks_means(wants, machine.facts)]
-    if (version_of(machine.facts.muster) or ()) < wants.since:
-        lacks.append(f"its Muster {machine.facts.muster or '?'} cannot take values this large")
+    if (version_of(machine.facts.muster) or ()) < asked.since:
+        what = "read a spec with a review" if asked.since >= REVIEW_SINCE else ""
+        what = what or "take values this large"
+        lacks.append(f"its Muster {machine.facts.muster or '?'} cannot {what}")
+    if machine.id == asked.apart:
+        lacks.append("did the work itself, and a reviewer works on another machine")
+    if machine.id == asked.kept:
+        lacks.append("is the only one that can review this work")
     if not agent:
         lacks.append(f"no agent {' or '.join(wants.agents)}")
     if machine.id in wants.avoid:
@@ -171,11 +203,12 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     if lacks:
         return Verdict(machine.id, False, tuple(lacks), 0)
     parts = {
-        "agent": -AGENT_RANK_COST * wants.agents.index(agent),
+        "agent": -AGENT_RANK_COST * ranked.index(agent),
         "load": -min(max(machine.load_percent, 0), 200),
         "battery": -100 if machine.facts.power == "battery" else 0,
         "cost": -min(max(machine.cost, 0), 1000),
         "repository": 200 if wants.repo and wants.repo in machine.facts.repositories else 0,
+        "did the round before": BEFORE_GAIN if machine.id == machine_before else 0,
         "went wrong there before": -AGAIN_COST if machine.id in wants.tried else 0,
     }
     reasons = tuple(f"{name} {value:+d}" for name, value in parts.items() if value)

@@ -47,6 +47,9 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "race": "That many try at once; the first that passes wins, the others are cancelled.",
         "each": "One task for each file that matches in the repository, or folder with a / at the "
         "end: ${each.path}.",
+        "review": "The phase whose commit is judged here, by an agent of another machine.",
+        "rounds": "How often it may be rejected: 1 to 9, 3 if nothing is said.",
+        "same": "true: the reviewer may be on the machine of the author, too.",
         "env": "Environment variables of the attempt.",
         "budget": "What one attempt may use up.",
     },
@@ -74,6 +77,8 @@ def schema() -> dict[str, Any]:
         properties = result["$defs"][name]["properties"]
         for key, sentence in keys.items():
             properties[key] = {"description": sentence, **properties[key]}
+    # A review has something to do without a word of its own.
+    result["$defs"]["Phase"]["anyOf"] = [{"required": ["do"]}, {"required": ["review"]}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A Muster spec, version 1",

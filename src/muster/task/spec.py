@@ -143,7 +143,7 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One node of the graph."""
 
-    do: Text
+    do: Text | None = None
     after: Name | Annotated[list[Name], Meta(max_length=64)] | None = None
     needs: Needs | None = None
     agent: Names | None = None
@@ -157,12 +157,17 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     priority: Annotated[int, Meta(ge=-10, le=10)] = 0
     race: Annotated[int, Meta(ge=2, le=limits.RACERS_MAX)] | None = None
     each: Glob | None = None
+    review: Name | None = None
+    rounds: Annotated[int, Meta(ge=1, le=limits.REVIEW_ROUNDS_MAX)] | None = None
+    same: bool | None = None
     env: Annotated[dict[Variable, Value], Meta(max_length=32)] | None = None
     budget: Budget | None = None
 
     @property
     def prerequisites(self) -> tuple[str, ...]:
-        return listed(self.after)
+        """What must be done before; of a review first of all what it judges."""
+        before = listed(self.after)
+        return before if self.review in (None, *before) else (str(self.review), *before)
 
     @property
     def agents(self) -> tuple[str, ...]:
@@ -176,7 +181,8 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     @property
     def texts(self) -> dict[str, str]:
         """Every text that it has, and in which a reference may stand, by its key."""
-        found = {"do": self.do, **({"check": self.check} if self.check else {})}
+        own = (("do", self.do), ("check", self.check))
+        found = {key: text for key, text in own if text}
         return found | {f"env.{name}": value for name, value in (self.env or {}).items()}
 
     @property
@@ -239,6 +245,15 @@ class Spec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
         """The inputs of a run, with the default of each."""
         of_push = (PUSH_BRANCH, PUSH_COMMIT, PUSH_BEFORE) if self.on else ()
         return {**dict.fromkeys(of_push, ""), **(self.inputs or {})}
+
+    @property
+    def reviewers(self) -> dict[str, tuple[str, ...]]:
+        """The phases that judge another one, by that one."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, phase in self.phases.items():
+            if phase.review is not None:
+                found[phase.review] = (*found.get(phase.review, ()), name)
+        return found
 
 
 class Document(NamedTuple):
@@ -310,7 +325,7 @@ def names(text: bytes) -> tuple[Document, frozenset[str]]:
 
 
 # The keys of a phase that name something.
-_NAMING: Final = ("after", "agent", "do", "check")
+_NAMING: Final = ("after", "agent", "do", "check", "review")
 
 
 def parse(text: bytes) -> Spec:

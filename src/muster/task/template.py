@@ -16,12 +16,16 @@ import msgspec
 
 from muster import limits
 from muster.errors import Malformed, NotFound
+from muster.task import review
+from muster.task.precedence import rounds_of
 from muster.task.problem import did_you_mean, shown
 from muster.task.spec import PUSH_BRANCH, PUSH_COMMIT, Budget, Phase, Spec
 from muster.task.units import path_refusal
 from muster.task.values import references
 
 ORDER_VERSION: Final = 1
+# Of what is reviewed, and of reviews.
+REVIEW_VERSION: Final = 2
 # What a `task.open` holds beside the order and the inputs: ids, names, the commits it starts from.
 _REST_BYTES: Final = 8 * 1024
 _UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -48,7 +52,7 @@ def phase_order(
     elif part.race is not None:
         if instance not in map(str, range(1, part.race + 1)):
             raise Malformed(f"phase {phase} has the racers 1 to {part.race}, not {instance!r}")
-    elif instance:
+    elif instance and not 1 < review.round_of(instance) <= rounds_of(spec).get(phase, 0):
         raise Malformed(f"phase {phase} is one task and has no instance {instance!r}")
     most = part.budget or Budget()
     budget = {"tokens": most.tokens, "usd_millionths": most.usd_millionths}
@@ -76,8 +80,30 @@ def phase_order(
         "repo": spec.repo,
         "base": spec.base,
         "inputs": _inputs_used(spec, part, inputs or {}),
+        **_review(spec, phase),
     }
     return {key: value for key, value in order.items() if value not in (None, "", 0, [], {})}
+
+
+def _review(spec: Spec, phase: str) -> dict[str, Any]:
+    """What the order of a review, or of what is reviewed, has beside the others.
+
+    A reviewer is told what the author was asked, references and all.
+    """
+    judged = spec.phases[phase].review
+    reviewers = spec.reviewers.get(judged or phase)
+    if not reviewers:
+        return {}
+    found = {"v": REVIEW_VERSION, "reviewers": list(reviewers)}
+    if judged is None:
+        return found
+    return {**found, "review": judged, "asked": _asked(spec, spec.phases[phase])}
+
+
+def _asked(spec: Spec, part: Phase) -> str:
+    """What the author of what this phase judges is asked; "" where it judges nothing."""
+    judged = spec.phases.get(part.review or "")
+    return (judged.do or "") if judged else ""
 
 
 def _inputs_used(spec: Spec, part: Phase, given: Mapping[str, str]) -> dict[str, str]:
@@ -86,7 +112,8 @@ def _inputs_used(spec: Spec, part: Phase, given: Mapping[str, str]) -> dict[str,
     if unknown:
         raise Malformed(f"the spec {spec.name} has no input {shown(unknown[0])}; leave it out")
     every = every_input(spec, given)
-    asked = (each for text in part.texts.values() for each in references(text))
+    texts = [*part.texts.values(), _asked(spec, part)]
+    asked = (each for text in texts for each in references(text))
     named = {each.value for each in asked if each.source == "inputs"}
     return {name: every[name] for name in sorted(named & set(every))}
 

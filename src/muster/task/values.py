@@ -16,16 +16,23 @@ Sources are phases (`${test.summary}`), `${each.path}`, `${inputs.NAME}` and `${
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from muster import limits
 from muster.errors import Malformed
+from muster.task import review
 
 # What a phase yields.
 PHASE_VALUES: Final = (
     *("agent", "artefacts", "branch", "commit", "machine"),
     *("output", "status", "summary", "tests", "usage"),
 )
+# What a phase yields that judges another one; and of both, how many rounds it took.
+ROUNDS: Final = "rounds"
+REVIEW_VALUES: Final = (*review.VALUES, ROUNDS)
+# What the next round is told of a review.
+_SAID: Final = (*review.VALUES, "agent", "machine")
+_YIELDED: Final = frozenset({*PHASE_VALUES, *REVIEW_VALUES})
 # The names that are no phases, so that no phase may have them.
 RESERVED: Final = frozenset({"each", "inputs", "run"})
 RUN_VALUES: Final = ("id", "name")
@@ -113,6 +120,21 @@ def uses(texts: Iterable[str]) -> Uses:
             named.update(references(text))
             variables.update(named_variables(text))
     return Uses(frozenset(named), frozenset(variables))
+
+
+def texts_of(template: Mapping[str, Any]) -> list[str]:
+    """Every text of an order in which a value may be named."""
+    own: Mapping[str, Any] = template.get("env") or {}
+    keys = ("do", "check", "asked")
+    return [str(template.get(key, "")) for key in keys] + [str(text) for text in own.values()]
+
+
+def uses_of(template: Mapping[str, Any]) -> Uses:
+    """What an order uses: what its texts name, and in a later round what the reviewers said."""
+    used, said = uses(texts_of(template)), set[Reference]()
+    if review.round_of(str(template.get("instance", ""))) > 1:
+        said = {Reference(str(n), v) for n in template.get("reviewers") or () for v in _SAID}
+    return used._replace(named=used.named | said)
 
 
 def withheld(known: Mapping[str, str]) -> frozenset[str]:
@@ -266,9 +288,7 @@ def _value(values: Values, reference: Reference) -> str:
         check_not_withheld(known, reference)
     # A phase that is done need not yield everything: a check has no commit, a shell no usage.
     text = (
-        known.get(reference.value, "" if reference.value in PHASE_VALUES else None)
-        if known
-        else None
+        known.get(reference.value, "" if reference.value in _YIELDED else None) if known else None
     )
     if text is None:
         raise Malformed(f"{reference} has no value; nothing is known of {reference.source}")

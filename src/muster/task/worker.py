@@ -27,7 +27,7 @@ from muster.task.evidence import Unproven
 from muster.task.instruction import Draft, Now, StartAttempt, StopAttempt
 from muster.task.lease import START_LEFT_MS, lease_end_ms, make_mark
 from muster.task.open_task import Beat, Ended
-from muster.task.route import Machine, judge, pool_of, slots_of, wants_of
+from muster.task.route import Machine, asked_of, judge, pool_of, slots_of, wants_of
 
 
 @dataclass(slots=True, frozen=True)
@@ -141,7 +141,8 @@ class Worker:
         if other is not None:
             return "busy", "the attempt before this one has not ended yet"
         try:
-            wants = wants_of(given.opened.template, given.opened.repo)
+            asked = asked_of(given.opened.values)
+            wants = wants_of(given.opened.template, given.opened.repo, asked=asked)
             verdict = judge(wants, self.machine)
         except Malformed as error:
             return "bad-needs", str(error)

@@ -15,7 +15,7 @@ from muster.log.fold import body_or_none
 from muster.node.verb import Turns
 from muster.task import kinds
 from muster.task.fold import RunRow
-from muster.task.graph import prerequisites
+from muster.task.precedence import prerequisites
 from muster.task.spec import Spec, parse
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
 from muster.verbs.find import find_run, find_task
@@ -75,7 +75,7 @@ def rerun(core: Core, call: Call, ask: Rerun) -> Turns[Order]:
         tasks = yield from tasks_of(core, row.run)
         progress = progress_of(core, run_view(core, row), tasks, spec)
         done = {name for name, each in progress.items() if each.state == "done"}
-        again = _again(row, spec, done, ask.start)
+        again = _whole(spec, done, _again(row, spec, done, ask.start))
         kept = {name: body.kept.get(name, row.run) for name in spec.phases if name in done - again}
         if not ask.fresh_base:
             base = _base_of(core, spec, tasks) or base
@@ -97,6 +97,19 @@ def _again(row: RunRow, spec: Spec, done: set[str], start: str) -> set[str]:
         )
     behind = prerequisites(spec)
     return {name for name in spec.phases if name == start or start in behind[name]}
+
+
+def _whole(spec: Spec, done: set[str], again: set[str]) -> set[str]:
+    """With every phase that is reviewed its reviewers, and what is behind them."""
+    behind = prerequisites(spec)
+    groups = [{judged, *names} for judged, names in spec.reviewers.items()]
+    found: set[str] = set()
+    while found != again:
+        found = again
+        touched = [group for group in groups if group & found or not group <= done]
+        again = found.union(*touched)
+        again |= {name for name in spec.phases if any(behind[name] & group for group in touched)}
+    return again
 
 
 def _base_of(core: Core, spec: Spec, tasks: Iterable[Task]) -> str:

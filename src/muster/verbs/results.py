@@ -18,11 +18,13 @@ from muster.git import command as git
 from muster.git import person, ref, scratch
 from muster.git.landing import Result
 from muster.log.fold import body_or_none
+from muster.node.tasks.kept import is_done
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.results import Settlement, gathered
-from muster.task import graph, kinds
+from muster.task import kinds
 from muster.task.fold import TASK
 from muster.task.identity import branch_of
+from muster.task.precedence import in_order
 from muster.task.problem import did_you_mean
 from muster.task.spec import Spec, parse
 from muster.task.template import phase_order
@@ -101,9 +103,14 @@ def results(core: Core, call: Call, ask: OfRun) -> Results:
     if body is None:
         raise NotFound(f"what run {row.run[:12]} was ordered to do is not on this machine")
     spec = parse(body.spec.encode())
-    order = graph.in_order(spec)
+    order, reviewed = in_order(spec), spec.reviewers
     found = gathered(core.store, held.owner, row.run, order)
     found = {name: [each for each in found[name] if each.body.commit] for name in order}
+    for name in reviewed.keys() & found.keys():
+        # What nobody accepted is no result.
+        runs = {each.run for each in found[name]}
+        if not all(is_done(core.store, held.owner, run, spec, name) for run in runs):
+            found[name] = []
     last = _last(spec, found)
     ended = [
         _ended(core, spec, name, each, last=name in last) for name in order for each in found[name]
@@ -135,8 +142,8 @@ def _ended(core: Core, spec: Spec, name: str, of: Settlement, *, last: bool) -> 
     check = str(order.get("check") or "")
     return Ended(
         phase=name,
-        # A racer's number says nothing: one of them counts.
-        instance="" if spec.phases[name].race is not None else of.instance,
+        # Nothing is said by the number of a racer or of a round: one of them counts.
+        instance=of.instance if spec.phases[name].each is not None else "",
         task=of.body.task,
         commit=of.body.commit,
         branch=branch_of(of.run, name, of.instance),

@@ -8,18 +8,19 @@ from msgspec.structs import replace
 
 from muster.errors import Conflict, Malformed, MusterError, Refused
 from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX
-from muster.log.fold import Skip, body_as
+from muster.log.fold import Skip, body_as, body_or_none
 from muster.node.services.presence import presence
 from muster.node.tasks.kept import check_kept, kept_of
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
 from muster.node.verb import Turns
 from muster.task import check as checks
-from muster.task import kinds
+from muster.task import kinds, review
 from muster.task import template as orders
 from muster.task.fold import RUN, TASK, RunRow, TaskRow
-from muster.task.graph import Fact, PhaseProgress, Slot, plan
+from muster.task.graph import SETTLED, Fact, PhaseProgress, Slot, plan
 from muster.task.identity import run_id
+from muster.task.precedence import rounds_of
 from muster.task.problem import shown
 from muster.task.spec import Spec, read
 from muster.verbs.declaration import (
@@ -32,7 +33,7 @@ from muster.verbs.declaration import (
     pos,
     verb,
 )
-from muster.verbs.find import Claim, claims, find_run
+from muster.verbs.find import Claim, claims, find_run, find_task
 from muster.verbs.listing import LIMIT_MAX, Rows, say_cut
 from muster.verbs.spec import fleet
 from muster.verbs.task import SHOWN_MAX, Task, task_view, waits_for
@@ -178,9 +179,12 @@ class Runs(Request, frozen=True):
 
 
 class Phase(Struct, frozen=True):
+    """`review`: the phase that it judges, where it judges one."""
+
     after: list[str]
     agent: list[str]
     human: bool
+    review: str | UnsetType = UNSET
 
 
 class Progress(Struct, frozen=True):
@@ -238,7 +242,10 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
     phases, progress = document.phases.items(), progress_of(core, view, tasks, document).items()
     return replace(
         view,
-        phases={n: Phase(list(p.prerequisites), list(p.agents), p.by_human) for n, p in phases},
+        phases={
+            n: Phase(list(p.prerequisites), list(p.agents), p.by_human, p.review or UNSET)
+            for n, p in phases
+        },
         progress={name: Progress(each.state, each.reason) for name, each in progress},
     )
 
@@ -277,12 +284,16 @@ def progress_of(
     matches = dict[str, list[str]]()
     for number, task in enumerate(tasks, 1):
         slot = Slot(task.phase, task.instance)
-        facts[slot] = Fact(task.state, number, task.machine)  # type: ignore[arg-type]
+        rejected = ""
+        if task.state == "done" and slot.phase in spec.phases and spec.phases[slot.phase].review:
+            rejected = _rejected(core, task)
+        facts[slot] = Fact(task.state, number, task.machine, rejected)  # type: ignore[arg-type]
         matches.setdefault(slot.phase, []).append(slot.instance)
     cancelled = run.summary if run.state == "cancelled" else ""
     # The phase that could not be opened has no task that tells, but the end of its run does.
-    barred = {}
-    for name in spec.phases.keys() - {task.phase for task in tasks}:
+    # So has a later round of one that is reviewed.
+    barred, began = {}, {task.phase for task in tasks} - rounds_of(spec).keys()
+    for name in spec.phases.keys() - began:
         if run.summary.startswith(begins := f"phase {name} failed: "):
             barred = {name: run.summary.removeprefix(begins)}
     try:
@@ -294,9 +305,16 @@ def progress_of(
     # It is over: nothing will begin any more, whatever could have.
     over = f"the run is {run.state}" + (f": {run.summary}" if run.summary else "")
     return {
-        name: PhaseProgress("skipped", over) if each.state in ("waiting", "ready") else each
+        name: PhaseProgress("skipped", over) if each.state not in SETTLED else each
         for name, each in found.items()
     }
+
+
+def _rejected(core: Core, task: Task) -> str:
+    """Who rejected in this review, and why; "" where it accepted."""
+    row = find_task(core, task.task).row
+    body = body_or_none(core.log.entry(row.settled), kinds.TaskSettle)
+    return review.rejected(body.values if body else {}, task.machine, task.agent)
 
 
 def run_view(core: Core, row: RunRow) -> RunView:

@@ -7,7 +7,8 @@ Rule 2: the agent gets a minimal environment, its task's values, and a capabilit
 only.
 Rule 3: `done` means: the agent succeeded, every deliverable is there, the check passed, and with a
 repository the commit is on the remote under this attempt's ref; without one the deliverables are
-kept here as blobs, and the folder began with those of the phases before.
+kept here as blobs, and the folder began with those of the phases before. Of a review: the verdict
+is there and of its form; nothing else of it is taken.
 Rule 4: a repository that is out of reach is waited for, while the lease lasts, and so is room on
 the disk once the agent is done: what it did is not thrown away because a hub restarts.
 Rule 5: a fault of this machine is told from one of the agent. What fails before the agent began
@@ -21,7 +22,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -30,7 +31,15 @@ import msgspec
 
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.mask import Secrets
-from muster.errors import Conflict, Damaged, Exhausted, MusterError, Refused, Unreachable
+from muster.errors import (
+    Conflict,
+    Damaged,
+    Exhausted,
+    Malformed,
+    MusterError,
+    Refused,
+    Unreachable,
+)
 from muster.git.cache import Origin, Worktree
 from muster.git.collection import collect
 from muster.git.commit import Signature
@@ -133,6 +142,8 @@ class Attempt:
             self._place = _identity(folder)
             self.start = await handing.taken(self.daemon, self.start, self._patiently)
             self._setup.start = self.start
+            look = partial(self._setup.look_at_work, self._tree, folder, self._signature())
+            await self._patiently(look)
             self._given = await asyncio.to_thread(disk.given_bytes, folder)
             self._at("working")
             return await self._work(folder)
@@ -244,6 +255,12 @@ class Attempt:
             return self._ended("failed", outcome, reason=reason)
         if _identity(folder) != self._place:
             return self._ended("failed", outcome, reason=_NO_FOLDER)
+        if self._setup.verdict is not None:
+            try:
+                said, told = await asyncio.to_thread(self._setup.said, self._secrets)
+            except Malformed as error:
+                return self._ended("failed", outcome, reason=str(error))
+            return await self._done(msgspec.structs.replace(outcome, summary=told), (), said=said)
         check = str(self.template.get("check", ""))
         if check:
             self._at("checking")
@@ -318,13 +335,19 @@ class Attempt:
             return self._ended("failed", outcome, reason=what)
         return await self._done(outcome, texts)
 
-    async def _done(self, outcome: Outcome, artefacts: tuple[str, ...], commit: str = "") -> Ended:
+    async def _done(
+        self,
+        outcome: Outcome,
+        artefacts: tuple[str, ...],
+        commit: str = "",
+        said: Mapping[str, str] = {},
+    ) -> Ended:
         output = outcome.tail.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        found = {"agent": self.agent, "machine": self.daemon.core.name, "output": output}
+        found = {"agent": self.agent, "machine": self.daemon.core.name, "output": output, **said}
         # A text with the name of a secret in its place is not what was said: nobody gets it.
-        said = {"output": output, "summary": self._summary(outcome)}
+        told = {"output": output, "summary": self._summary(outcome)}
         marks = [f"[{name}]" for name in self._masked | self._secrets.found]
-        withheld = [name for name, text in said.items() if any(mark in text for mark in marks)]
+        withheld = [name for name, text in told.items() if any(mark in text for mark in marks)]
         if withheld:
             found[values_of.WITHHELD] = " ".join(withheld)
         size = outcome.said_bytes

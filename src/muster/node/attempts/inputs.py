@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -32,12 +32,6 @@ Patiently = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
 _PRIVATE: Final = 0o700
 
 
-def texts_of(template: Mapping[str, Any]) -> list[str]:
-    """Every text of an order in which a value may be named."""
-    own: Mapping[str, Any] = template.get("env") or {}
-    return [str(template.get(key, "")) for key in ("do", "check")] + [str(t) for t in own.values()]
-
-
 async def taken(daemon: Runtime, start: StartAttempt, patiently: Patiently) -> StartAttempt:
     """The start of an attempt with what it is given, whole, and in files where a text asks for one.
 
@@ -45,7 +39,7 @@ async def taken(daemon: Runtime, start: StartAttempt, patiently: Patiently) -> S
     Refused where one cannot be handed on.
     """
     given = await _whole(daemon, start, patiently)
-    return replace(start, values=_in_files(_folder(daemon, start), start, given))
+    return replace(start, values=_in_files(folder_of(daemon, start), start, given))
 
 
 async def _whole(daemon: Runtime, start: StartAttempt, patiently: Patiently) -> Values:
@@ -55,7 +49,7 @@ async def _whole(daemon: Runtime, start: StartAttempt, patiently: Patiently) -> 
     if not results:
         return opened.values
     found: dict[str, dict[str, str]] = {name: dict(known) for name, known in opened.values.items()}
-    used = values.uses(texts_of(opened.template))
+    used = values.uses_of(opened.template)
     store, phases = daemon.core.store, yields.phases_of(opened)
     given: yields.Pieces = {}
 
@@ -90,18 +84,25 @@ async def _text(daemon: Runtime, what: str, piece: yields.Piece, patiently: Pati
 
 def _in_files(folder: Path, start: StartAttempt, given: Values) -> Values:
     """The values, and a file for each that a text asks for as one."""
-    used: Uses = values.uses(texts_of(start.open.template))
+    used: Uses = values.uses_of(start.open.template)
     found = dict(given)
     for phase, known in given.items():
         for value, text in known.items():
             if phase in values.RESERVED or not used.as_file(phase, value):
                 continue
             values.check_not_withheld(known, values.Reference(phase, value))
-            folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-            path = folder / values.variable(phase, value)
-            path.write_text(values.bounded(phase, value, text), encoding="utf-8", newline="")
-            found[phase] = {**found[phase], value + values.FILE_VALUE: str(path)}
+            name = values.variable(phase, value)
+            path = put(folder, name, values.bounded(phase, value, text))
+            found[phase] = {**found[phase], value + values.FILE_VALUE: path}
     return found
+
+
+def put(folder: Path, name: str, text: str) -> str:
+    """A file beside an attempt's folder with a text that it is given; its path."""
+    folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(text, encoding="utf-8", newline="")
+    return str(path)
 
 
 async def kept(
@@ -130,13 +131,14 @@ async def kept(
     return found, larger
 
 
-def _folder(daemon: Runtime, start: StartAttempt) -> Path:
+def folder_of(daemon: Runtime, start: StartAttempt) -> Path:
+    """Where the files lie that an attempt is given."""
     return Path(daemon.home.work) / f"{start.assign.task}-{epoch_text(start.assign.epoch)}.values"
 
 
 def discard(daemon: Runtime, start: StartAttempt) -> None:
     """Remove the files with values; harmless when there are none."""
-    folder = _folder(daemon, start)
+    folder = folder_of(daemon, start)
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             path.unlink()

@@ -16,11 +16,18 @@ from muster.agent import policy as policies
 from muster.agent.base import AttemptOrder, environment
 from muster.agent.catalogue import AgentEntry
 from muster.agent.mask import Secrets
+from muster.errors import Refused
 from muster.fleet.capability import make_capability
-from muster.node.attempts.inputs import texts_of
+from muster.git import untrusted_files
+from muster.git.cache import Worktree
+from muster.git.commit import Signature
+from muster.limits import REVIEW_BYTES_MAX
+from muster.node.attempts import inputs
 from muster.node.call.authorize import Authorizer
 from muster.node.host import environment as environ
 from muster.node.runtime import Runtime
+from muster.node.tasks import attempt_body
+from muster.task import review
 from muster.task import values as values_of
 from muster.task.duration import check_ms, work_ms
 from muster.task.instruction import StartAttempt
@@ -36,6 +43,11 @@ class AttemptSetup:
         self.agent = start.assign.agent
         self.template = start.open.template
         self.hidden: dict[str, str] = {}
+        # Of a review: where its verdict goes, where what it judges began and ended, and the files
+        # that it changed.
+        self.verdict: Path | None = None
+        self.judged = ("", "")
+        self.touched: frozenset[str] = frozenset()
         self._file: dict[str, str] = {}
 
     def look(self) -> None:
@@ -62,7 +74,7 @@ class AttemptSetup:
         extra["MUSTER_CAPABILITY"] = self.hidden["MUSTER_CAPABILITY"] = token
         self.daemon.core.part(Authorizer).allow_agent(capability, Secrets(self.hidden))
         # What the agent is asked: the order, and what will be looked at when it is done.
-        lines = [values_of.prompt(text, found)] if not plain else []
+        lines = self._prompt(text, found) if not plain else []
         if not plain and (deliver := self.template.get("deliver")):
             lines.append("Write these files in the current folder: " + ", ".join(deliver))
         if not plain and (check := self.template.get("check")):
@@ -80,6 +92,65 @@ class AttemptSetup:
             timeout_s=work_ms(self.template) / 1000,
             policy=policies.Policy(),
         )
+
+    async def look_at_work(self, tree: Worktree | None, folder: Path, signature: Signature) -> None:
+        """Of a review: find out what is judged. Raises: Refused where there is no commit."""
+        if not self.template.get("review"):
+            return
+        if tree is None:
+            raise Refused("a review judges a commit, and this task has no repository")
+        values, worktrees = self.start.open.values, self.daemon.effects.worktrees
+        bases = attempt_body.bases(values.get("run", {}).get(review.BEGAN, ""), [])
+        began, self.touched = await worktrees.against(tree, bases, signature)
+        self.judged = (began, tree.base)
+        # A name that what is judged cannot hold already.
+        self.verdict = folder / f".muster-verdict-{secrets.token_hex(8)}.json"
+
+    def said(self, hidden: Secrets) -> tuple[dict[str, str], str]:
+        """The values of the verdict, without secrets, and its one line for people.
+
+        Raises: Malformed where there is none; nothing else that is in the folder counts.
+        """
+        assert self.verdict is not None
+        raw = untrusted_files.read(self.verdict, REVIEW_BYTES_MAX + 1)
+        found = review.yielded(review.parse(raw), self.touched)
+        said = {name: hidden.text(text) for name, text in found.items()}
+        first = said["reasons"].partition("\n")[0]
+        return said, f"{said['verdict']}: {first}" if first else said["verdict"]
+
+    def _prompt(self, text: str, found: values_of.Values) -> list[str]:
+        """The parts of what an agent is asked. Raises: Malformed."""
+        own = [values_of.prompt(text, found)] if text else []
+        before = self._rejection()
+        if self.verdict is None:
+            return own + before
+        asked = values_of.prompt(str(self.template.get("asked", "")), found)
+        phase = str(self.template.get("review", ""))
+        began, _ = self.judged
+        first = review.asked_of_reviewer(phase, asked, began)
+        return [first, *before, *own, review.asked_for_verdict(str(self.verdict))]
+
+    def _rejection(self) -> list[str]:
+        """What was said of the round before, where there was one."""
+        number = review.round_of(str(self.template.get("instance", "")))
+        if number < 2 or not (names := self.template.get("reviewers")):
+            return []
+        given = self.start.values
+        return [review.rejection(number, ((str(name), given.get(name, {})) for name in names))]
+
+    def _of_review(self) -> dict[str, str]:
+        """The variables of what is reviewed, and of a review."""
+        if not self.template.get("reviewers"):
+            return {}
+        number = review.round_of(str(self.template.get("instance", "")))
+        found = {review.ROUND: str(number)}
+        for text in self._rejection():
+            folder = inputs.folder_of(self.daemon, self.start)
+            found[review.REJECTION_FILE] = inputs.put(folder, "rejection", text + "\n")
+        if self.verdict is not None:
+            found[review.VERDICT_FILE] = str(self.verdict)
+            found[review.AGAINST], found[review.JUDGED] = self.judged
+        return found
 
     def check(self, folder: Path, check: str) -> AttemptOrder:
         """The command that must succeed afterwards. Raises: as `order`."""
@@ -99,10 +170,11 @@ class AttemptSetup:
         self, found: values_of.Values, entry: AgentEntry | None = None
     ) -> dict[str, str]:
         own: Mapping[str, Any] = self.template.get("env") or {}
-        variables = values_of.environment(texts_of(self.template), found)
+        variables = values_of.environment(values_of.texts_of(self.template), found)
         for name, own_text in own.items():
             variables[name] = values_of.prompt(str(own_text), found)
             values_of.check_fits(name, variables[name], "name less in it")
+        variables |= self._of_review()
         variables["MUSTER_HOME"] = str(self.daemon.home.path)
         variables["MUSTER_SOCK"] = self.daemon.home.socket
         variables["MUSTER_TASK"] = self.task

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.log.fold import body_or_none
 from muster.store.store import Store
-from muster.task import kinds
+from muster.task import kinds, review
 from muster.task.fold import RUN, TASK, RunRow, TaskRow
+from muster.task.graph import Fact, Progress, Slot
+from muster.task.precedence import rounds_of, together
 from muster.task.problem import shown
 from muster.task.spec import Spec
 
@@ -36,10 +38,23 @@ def tasks_of(store: Store, owner: str, run: str, phase: str) -> list[TaskRow]:
     return list({row.task: row for row in rows}.values())
 
 
-def is_done(spec: Spec, phase: str, tasks: list[TaskRow]) -> bool:
-    """Whether a phase came to its results."""
-    states = {row.state for row in tasks}
+def is_done(store: Store, owner: str, run: str, spec: Spec, phase: str) -> bool:
+    """Whether a phase came to its results: what is reviewed, and its reviewers, to an accept."""
+    if phase in rounds_of(spec):
+        return _is_accepted(store, owner, run, spec, phase)
+    states = {row.state for row in tasks_of(store, owner, run, phase)}
     return "done" in states if spec.phases[phase].race is not None else states == {"done"}
+
+
+def _is_accepted(store: Store, owner: str, run: str, spec: Spec, phase: str) -> bool:
+    progress = Progress(spec)
+    for name in together(spec, phase):
+        for row in tasks_of(store, owner, run, name):
+            body = body_or_none(store.log.entry(row.settled), kinds.TaskSettle)
+            judges = row.state == "done" and spec.phases[name].review is not None
+            said = review.rejected(body.values if body else {}, "", row.agent) if judges else ""
+            progress.tell(Slot(name, row.instance), Fact(row.state, rejected=said))
+    return progress.phases[phase].state == "done"
 
 
 def check_kept(core: "Core", spec: Spec, body: kinds.RunOpen) -> None:
@@ -50,8 +65,11 @@ def check_kept(core: "Core", spec: Spec, body: kinds.RunOpen) -> None:
         for before in spec.phases[phase].prerequisites:
             if before not in body.kept:
                 raise Malformed(f"phase {phase} comes after {before}, which is to run again")
+        for other in together(spec, phase):
+            if other not in body.kept:
+                raise Malformed(f"phases {phase} and {other} are kept together, or run together")
         _check_source(core, body, phase, run)
-        if not is_done(spec, phase, tasks_of(core.store, core.machine, run, phase)):
+        if not is_done(core.store, core.machine, run, spec, phase):
             raise Refused(f"phase {phase} of run {run[:12]} is not done: there is nothing to keep")
 
 

@@ -393,7 +393,8 @@ def settled_of(store: Store, row: TaskRow) -> Settled:
     body = body_or_none(entry, kinds.TaskSettle)
     place = (row.task, row.run, row.phase, row.instance)
     end = (row.state, row.summary, row.commit_id)
-    return Settled(*place, *end, body.values if body else {}, entry.id if entry else None)
+    values, cite = body.values if body else {}, entry.id if entry else None
+    return Settled(*place, *end, values, cite, row.machine, row.agent)
 
 
 def _fault_key(machine: str, part: str) -> str:

@@ -2,7 +2,8 @@
 
 Rule 1: one reading for the owner, who says what a task is given, and for the worker, who is given
 it. Where values are too large for `task.open` the two agree on a hash over the settlements.
-Rule 2: of a race the racer that was done first counts; with `each` every match, in order of paths.
+Rule 2: of a race the racer that was done first counts; with `each` every match, in order of paths;
+of what is reviewed, and of reviews, the last round.
 Rule 3: only what the texts of the phase use is read; what is too long for them is refused by name,
 before anything of it is fetched.
 """
@@ -25,6 +26,7 @@ from muster.task.fold import TASK
 from muster.task.identity import branch_of
 from muster.task.instruction import Draft, Settled
 from muster.task.large_value import Large, apart, parse
+from muster.task.review import round_of
 from muster.task.values import RESERVED, RESULTS, Uses, too_long
 
 # Tokens, as every agent counts them, before what only some of them say.
@@ -70,6 +72,10 @@ def settlements(store: Store, owner: str, run: str, phase: str) -> list[Settleme
     done = sorted(found.values(), key=lambda each: each.instance)
     if race and done:
         return [min(done, key=lambda each: (*each.entry.header.t, each.entry.header.seq))]
+    # Of what is reviewed, and of reviews, the last round.
+    rounds = [round_of(each.instance) for each in done]
+    if max(rounds, default=0) > 1:
+        return [done[rounds.index(max(rounds))]]
     return done
 
 
@@ -154,6 +160,8 @@ def of_settlement(store: Store, found: Settlement, branch: str) -> dict[str, Pie
                 raise Malformed("the assignment of a task before this one cannot be read")
             result[name] = Piece(values.get(name, ""), told, causes[1], MachineId(given.machine))
     own = {"status": body.outcome, "summary": body.summary, "commit": body.commit}
+    if number := round_of(found.instance):
+        own["rounds"] = str(number)
     if body.commit:
         own["branch"] = branch
     if body.artefacts:

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from muster.log.entry import EntryId
-from muster.task import graph, kinds, template
+from muster.task import graph, kinds, review, template
 from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Settled
@@ -52,10 +52,13 @@ class Run:
         """The branch, tag or commit that it is to start from, "" for the default branch."""
         return self.body.base or self.spec.base or ""
 
-    def tell(self, slot: Slot, state: State, machine: str = "") -> None:
+    def tell(self, slot: Slot, state: State, machine: str = "", end: Settled | None = None) -> None:
         """What became of a task; what is told later came later."""
         self.number += 1
-        self.progress.tell(slot, Fact(state, self.number, machine))
+        rejected = ""
+        if end is not None and state == "done" and self.spec.phases[slot.phase].review is not None:
+            rejected = review.rejected(end.values, machine, end.agent)
+        self.progress.tell(slot, Fact(state, self.number, machine, rejected))
 
     def bar(self, phase: str, reason: str) -> None:
         """A phase cannot be opened: it failed, the rest of the run goes on."""
@@ -67,11 +70,16 @@ class Run:
         self.has_commits |= bool(end.commit)
 
     def by_phase(self) -> Ends:
-        """What counts of each phase: of a race the winner, else what is done, else all ends."""
+        """What counts of each phase: of a race the winner, of a review the last round, else what
+        is done, else all ends.
+        """
         ends: Ends = {}
         for slot, end in sorted(self.ends.items()):
             ends.setdefault(slot.phase, []).append(end)
         for name, every in ends.items():
+            if name in self.progress.rounds:
+                ends[name] = [max(every, key=lambda end: review.round_of(end.instance))]
+                continue
             done = [end for end in every if end.outcome == "done"]
             if self.spec.phases[name].race is not None and done:
                 done = [
@@ -80,11 +88,16 @@ class Run:
             ends[name] = done or every
         return ends
 
-    def start_of(self, phase: str, ends: Ends) -> str:
-        """The commits that a phase starts from: those its prerequisites ended on."""
+    def start_of(self, slot: Slot, ends: Ends) -> str:
+        """The commits that a task starts from: those its phase's prerequisites ended on; a review
+        from what it judges, and a later round from what was rejected.
+        """
         if not self.has_commits:
             return self.base or ""
-        found = self._commits_before(phase, ends, set())
+        judged = self.spec.phases[slot.phase].review
+        if judged is not None or review.round_of(slot.instance) > 1:
+            return ends[judged or slot.phase][0].commit
+        found = self._commits_before(slot.phase, ends, set())
         return " ".join(dict.fromkeys(found)) or self.base or ""
 
     def _commits_before(self, phase: str, ends: Ends, seen: set[str]) -> Iterator[str]:
@@ -98,9 +111,27 @@ class Run:
             # A phase without commits, such as a person's decision, hands on what it was given.
             yield from commits or self._commits_before(before, ends, seen)
 
-    def values(self, slot: Slot, given: Yields, results: str = "") -> Yields:
-        """What a task is given: who its run is, its inputs, and what earlier phases yielded."""
-        found: Yields = {"run": {"id": self.run, "name": self.body.name}}
+    def reviewers(self, phase: str) -> tuple[str, ...]:
+        """The phases that judge this one."""
+        return self.spec.reviewers.get(phase, ()) if phase in self.progress.rounds else ()
+
+    def about_review(self, slot: Slot, ends: Ends) -> dict[str, str]:
+        """What a task of a spec with reviews is told beside its order (task/review.py, rule 4)."""
+        if not self.progress.rounds:
+            return {}
+        found, phase = {review.OF_REVIEWS: "yes"}, self.spec.phases[slot.phase]
+        if phase.review is not None:
+            found[review.BEGAN] = self.start_of(Slot(phase.review), ends)
+            if not phase.same:
+                found[review.APART] = ends[phase.review][0].machine
+        if review.round_of(slot.instance) > 1:
+            last = ends[slot.phase][0]
+            found[review.BEFORE] = f"{last.agent}@{last.machine}"
+        return found
+
+    def values(self, slot: Slot, given: Yields, more: dict[str, str], results: str = "") -> Yields:
+        """What a task is given: who its run is (and `more`), inputs, and what phases yielded."""
+        found: Yields = {"run": {"id": self.run, "name": self.body.name, **more}}
         if results:
             found["run"][values_of.RESULTS] = results
         if self.spec.phases[slot.phase].each is not None:

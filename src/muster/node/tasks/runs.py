@@ -23,7 +23,7 @@ from muster.node.tasks.kept import tasks_of
 from muster.node.tasks.owner import OwnerService, ReadBack, settled_of
 from muster.node.tasks.results import Settlement
 from muster.node.tasks.run import Ends, Run, Yields, opened_run
-from muster.task import graph, identity, kinds
+from muster.task import graph, identity, kinds, review, route
 from muster.task import values as values_of
 from muster.task.fold import RUN, TASK, RunRow, TaskRow
 from muster.task.graph import Slot
@@ -160,9 +160,11 @@ class RunService(Part):
         for row in sorted(rows, key=self._place):
             slot = Slot(row.phase, row.instance)
             run.tasks[slot] = row.task
-            run.tell(slot, row.state, self.core.membership.name_of(row.machine))
-            if row.state not in LIVE and row.settled:
-                run.ended(slot, settled_of(self.core.store, row))
+            end = None if row.state in LIVE else settled_of(self.core.store, row)
+            machine = self.core.membership.name_of(row.machine)
+            run.tell(slot, row.state, machine, end)
+            if end is not None and row.settled:
+                run.ended(slot, end)
         for name, phase in run.spec.phases.items():
             found = tuple(s.instance for s in run.tasks if s.phase == name)
             if phase.each is not None and found and not run.progress.matched(name):
@@ -213,7 +215,7 @@ class RunService(Part):
         for name in plan.match:
             if name not in run.asked:
                 run.asked.add(name)
-                commit, glob = run.start_of(name, run.by_phase()), run.spec.phases[name].each
+                commit, glob = run.start_of(Slot(name), run.by_phase()), run.spec.phases[name].each
                 self.core.do(MatchGlob(run.run, name, run.body.repo, commit, glob or ""))
         for slot, reason in plan.cancel:
             try:
@@ -269,13 +271,14 @@ class RunService(Part):
         Raises: Refused, Malformed: a value cannot be handed on.
         """
         phase = run.spec.phases[name]
-        bases = run.start_of(name, ends).split()
+        bases = run.start_of(slots[0], ends).split()
         if len(bases) > GIT_BASES_MAX:
             raise Refused(
                 f"it starts from {len(bases)} commits, and {GIT_BASES_MAX} is the most that are "
                 "merged: let phases between gather a part of them each"
             )
-        used, strict = values_of.uses(phase.texts.values()), not phase.by_human
+        order = phase_order(run.spec, name, slots[0].instance, run.body.values)
+        used, strict = values_of.uses_of(order), not phase.by_human
         # The phases whose values it is given: those just before it, and those it names.
         sources = used.sources(run.spec.phases).union(phase.prerequisites)
         known = tuple(n for n in run.progress.order if n in sources and n in ends)
@@ -313,24 +316,46 @@ class RunService(Part):
     ) -> Submission:
         phase = run.spec.phases[slot.phase]
         template = phase_order(run.spec, slot.phase, slot.instance, run.body.values)
+        more = run.about_review(slot, ends)
+        if kept := self._reviewer_alone(run, slot.phase):
+            more[review.KEPT] = kept
         body = kinds.TaskOpen(
             task=identity.task_id(run.run, slot.phase, slot.instance),
             template=template,
             run=run.run,
             phase=slot.phase,
             instance=slot.instance,
-            values=run.values(slot, given, results),
+            values=run.values(slot, given, more, results),
             repo=run.body.repo,
-            base=run.start_of(slot.phase, ends),
+            base=run.start_of(slot, ends),
             priority=run.body.priority + (phase.priority or 0),
             retries=phase.retries or 0,
             deadline_ms=self.core.now.wall_ms + phase.deadline_ms if phase.deadline_ms else 0,
         )
         causes = [run.opened]
-        for before in phase.prerequisites:
+        reviewers: list[str] = template.get("reviewers", []) if slot.instance else []
+        for before in (*phase.prerequisites, *reviewers):
             causes += [self._cite(end) for end in ends.get(before, ())][:3]
         known = tuple(dict.fromkeys(c for c in causes if c))[:15]
         return Submission(body, run.run, known)
+
+    def _reviewer_alone(self, run: Run, name: str) -> str:
+        """The one machine that can review what this phase does, where another one can do it.
+
+        Its review would else wait for ever once it had done the work itself.
+        """
+        roster, candidate = self.core.roster, self.core.membership.candidate
+        reviewers = [each for each in run.reviewers(name) if not run.spec.phases[each].same]
+        known = [candidate(each) for each in roster.machines if reviewers and each in roster.facts]
+
+        def fitting(phase: str) -> set[str]:
+            order = phase_order(run.spec, phase, "", run.body.values)
+            wants = route.wants_of(order, run.body.repo)
+            return {each.id for each in known if route.judge(wants, each).fits}
+
+        alone = {one for each in reviewers if len(fits := fitting(each)) == 1 for one in fits}
+        found = next(iter(alone), "") if len(alone) == 1 else ""
+        return found if found and fitting(name) - alone else ""
 
     def _cite(self, end: Settled) -> EntryId:
         cite = end.cite.id if isinstance(end.cite, Draft) else end.cite
@@ -348,7 +373,7 @@ class RunService(Part):
         state: Any = end.outcome
         if run.spec.phases[slot.phase].by_human:
             self.core.incidents.close(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
-        run.tell(slot, state, self.core.membership.name_of(end.machine))
+        run.tell(slot, state, self.core.membership.name_of(end.machine), end)
         self.followers.changed(run.run, end.task)
         self.moved(run.run)
 
