@@ -142,7 +142,7 @@ def test_a_rerun_keeps_what_was_accepted_with_its_review_or_runs_both_again(flee
     run = begin(fleet, HEAD + AUTHOR + REVIEWER + ship, "pair")
     view = settled(fleet, run)
     assert view["progress"]["ship"]["state"] == "failed", json.dumps(view, indent=1)
-    order = fleet.hub.ask("rerun", {"run": run, "start": "verdict"})
+    order = fleet.hub.ask("rerun", {"run": run, "from": "verdict"})
     assert order["kept"] == {}
     fleet.notes.touch()
     said = muster(fleet, fleet.hub, "rerun", run, "--failed", "--detach", "--json")
