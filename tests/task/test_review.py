@@ -19,6 +19,7 @@ from muster.task.graph import SETTLED, Fact, Plan, Progress, Slot, plan
 from muster.task.identity import branch_of
 from muster.task.instruction import Fenced, RaiseFence
 from muster.task.review import instance_of, parse, refusal, rejected, rejection, round_of, yielded
+from muster.task.review_check import reviewer_alone
 from muster.task.route import Fleet, asked_of, judge, wants_of
 from muster.task.spec import Spec
 from muster.task.spec import parse as read_spec
@@ -407,6 +408,19 @@ def test_the_only_machine_that_can_review_is_kept_for_that():
     kept = {review.OF_REVIEWS: "yes", review.KEPT: BUILD}
     assert routed(kept).reasons == ("is the only one that can review this work",)
     assert routed(kept, STUDIO).fits
+
+
+@proves("spec.review-another-machine")
+def test_whether_one_machine_alone_can_review_is_asked_of_all_that_are_known():
+    build = machine(BUILD, agents={"claude": "", "codex": ""})
+    studio, more = machine(STUDIO, agents={"claude": ""}), machine("c" * 64, agents={"codex": ""})
+    run = kinds.RunOpen("r", "trial", "", "", repo="main")
+    assert reviewer_alone(spec(), "feature", run, [build, studio]) == BUILD
+    assert reviewer_alone(spec(), "feature", run, [build, studio, more]) == ""
+    # Nobody else could do the work: it is done, and its review waits for another machine.
+    assert reviewer_alone(spec(), "feature", run, [build]) == ""
+    same = spec({**PAIR, "verdict": f"{REVIEW}\nsame: true"})
+    assert reviewer_alone(same, "feature", run, [build, studio]) == ""
 
 
 @proves("spec.review-back-to-the-author")

@@ -4,13 +4,14 @@ Rule: a review that passes can be done. There is one task with one commit to jud
 beside the author's where one is wanted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from muster.task import route
+from muster.task.kinds import RunOpen
 from muster.task.local_paths import Finding
 from muster.task.spec import Phase, Spec, listed
-from muster.task.template import largest_order
+from muster.task.template import largest_order, phase_order
 
 # A review is one task, and hands on a verdict and nothing else.
 _NOT_OF_REVIEW: Final = ("by", "deliver", "check", "race", "each")
@@ -60,14 +61,29 @@ def _elsewhere(
     judged = spec.phases.get(phase.review or "")
     if judged is None or phase.same or phase.by_human or judged.by_human or fleet is None:
         return
-    does, judges = (
-        {each.name for each in fleet.machines if route.judge(wants, each).fits}
-        for wants in (
-            route.wants_of(largest_order(spec, each, {}), repo)
-            for each in (phase.review or "", name)
-        )
-    )
-    if len(does) == 1 and does == judges:
-        what = f"fits only {does.pop()}, which is the only one for {phase.review}, too, and a "
+    order = largest_order(spec, name, {})
+    does = _fitting(largest_order(spec, phase.review or "", {}), repo, fleet.machines)
+    if len(does) == 1 and does == _fitting(order, repo, fleet.machines):
+        alone = next(each.name for each in fleet.machines if each.id in does)
+        what = f"fits only {alone}, which is the only one for {phase.review}, too, and a "
         what += "reviewer works on another machine; say same: true where it need not"
         yield Finding(name, "review", what)
+
+
+def reviewer_alone(spec: Spec, name: str, run: RunOpen, machines: Sequence[route.Machine]) -> str:
+    """The one machine that can review what a phase does, where another one can do it; else "".
+
+    Its review would wait for ever once it had done the work itself.
+    """
+    found: set[str] = set()
+    for each in spec.reviewers.get(name, ()):
+        order = phase_order(spec, each, "", run.values)
+        fits = set() if spec.phases[each].same else _fitting(order, run.repo, machines)
+        found |= fits if len(fits) == 1 else set()
+    others = _fitting(phase_order(spec, name, "", run.values), run.repo, machines) - found
+    return found.pop() if len(found) == 1 and others else ""
+
+
+def _fitting(order: Mapping[str, object], repo: str, machines: Sequence[route.Machine]) -> set[str]:
+    wants = route.wants_of(order, repo)
+    return {each.id for each in machines if route.judge(wants, each).fits}

@@ -55,7 +55,6 @@ from muster.node.tasks import attempt_body
 from muster.node.tasks.attempt_body import AttemptEvent, AttemptStage
 from muster.task import values as values_of
 from muster.task.duration import Stage
-from muster.task.fold import TASK, TaskRow
 from muster.task.instruction import StartAttempt
 from muster.task.open_task import Ended
 
@@ -202,22 +201,12 @@ class Attempt:
         if path is not None:
             # Our own repository, reached through our own fence like anybody else's.
             url = f"muster::{self.daemon.core.name}/{path.name.removesuffix('.git')}"
-        bases = attempt_body.bases(self.start.open.base, self._settled_before())
+        bases = attempt_body.bases(self.start.open.base, self._setup.settled_before())
         origin, worktrees = Origin(repo, url), self.daemon.effects.worktrees
         self._tree = await self._patiently(
             lambda: worktrees.open(origin, self.task, Epoch(*self.epoch), bases, self._signature())
         )
         return self._tree.path
-
-    def _settled_before(self) -> list[TaskRow]:
-        """The tasks of our run that made what we start from, and maybe others."""
-        opened = self.start.open
-        if not opened.run or not opened.base:
-            return []
-        # A run may have many tasks, each of which asks; mostly there is one commit.
-        one: dict[str, Any] = {} if " " in opened.base else {"commit_id": opened.base}
-        rows = self.daemon.core.tables.rows
-        return rows(TASK, writer=self.start.owner, run=opened.run, state="done", **one)
 
     async def _patiently(
         self, work: Callable[[], Awaitable[T]], passing: tuple[type[MusterError], ...] = AWAY

@@ -30,6 +30,7 @@ from muster.node.tasks import attempt_body
 from muster.task import review
 from muster.task import values as values_of
 from muster.task.duration import check_ms, work_ms
+from muster.task.fold import TASK, TaskRow
 from muster.task.instruction import StartAttempt
 
 
@@ -92,6 +93,16 @@ class AttemptSetup:
             timeout_s=work_ms(self.template) / 1000,
             policy=policies.Policy(),
         )
+
+    def settled_before(self) -> list[TaskRow]:
+        """The tasks of our run that made what we start from, and maybe others."""
+        opened = self.start.open
+        if not opened.run or not opened.base:
+            return []
+        # A run may have many tasks, each of which asks; mostly there is one commit.
+        one: dict[str, Any] = {} if " " in opened.base else {"commit_id": opened.base}
+        rows = self.daemon.core.tables.rows
+        return rows(TASK, writer=self.start.owner, run=opened.run, state="done", **one)
 
     async def look_at_work(self, tree: Worktree | None, folder: Path, signature: Signature) -> None:
         """Of a review: find out what is judged. Raises: Refused where there is no commit."""

@@ -392,9 +392,8 @@ def settled_of(store: Store, row: TaskRow) -> Settled:
     entry = store.log.entry(row.settled)
     body = body_or_none(entry, kinds.TaskSettle)
     place = (row.task, row.run, row.phase, row.instance)
-    end = (row.state, row.summary, row.commit_id)
-    values, cite = body.values if body else {}, entry.id if entry else None
-    return Settled(*place, *end, values, cite, row.machine, row.agent)
+    end = (row.state, row.summary, row.commit_id, body.values if body else {})
+    return Settled(*place, *end, entry.id if entry else None, row.machine, row.agent)
 
 
 def _fault_key(machine: str, part: str) -> str:

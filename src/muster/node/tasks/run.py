@@ -111,10 +111,6 @@ class Run:
             # A phase without commits, such as a person's decision, hands on what it was given.
             yield from commits or self._commits_before(before, ends, seen)
 
-    def reviewers(self, phase: str) -> tuple[str, ...]:
-        """The phases that judge this one."""
-        return self.spec.reviewers.get(phase, ()) if phase in self.progress.rounds else ()
-
     def about_review(self, slot: Slot, ends: Ends) -> dict[str, str]:
         """What a task of a spec with reviews is told beside its order (task/review.py, rule 4)."""
         if not self.progress.rounds:

@@ -23,12 +23,13 @@ from muster.node.tasks.kept import tasks_of
 from muster.node.tasks.owner import OwnerService, ReadBack, settled_of
 from muster.node.tasks.results import Settlement
 from muster.node.tasks.run import Ends, Run, Yields, opened_run
-from muster.task import graph, identity, kinds, review, route
+from muster.task import graph, identity, kinds, review
 from muster.task import values as values_of
 from muster.task.fold import RUN, TASK, RunRow, TaskRow
 from muster.task.graph import Slot
 from muster.task.instruction import Draft, Settled
 from muster.task.open_task import Submission
+from muster.task.review_check import reviewer_alone
 from muster.task.state import LIVE
 from muster.task.template import phase_order
 
@@ -317,8 +318,10 @@ class RunService(Part):
         phase = run.spec.phases[slot.phase]
         template = phase_order(run.spec, slot.phase, slot.instance, run.body.values)
         more = run.about_review(slot, ends)
-        if kept := self._reviewer_alone(run, slot.phase):
-            more[review.KEPT] = kept
+        if slot.phase in run.spec.reviewers:
+            roster, candidate = self.core.roster, self.core.membership.candidate
+            there = [candidate(each) for each in roster.machines if each in roster.facts]
+            more[review.KEPT] = reviewer_alone(run.spec, slot.phase, run.body, there)
         body = kinds.TaskOpen(
             task=identity.task_id(run.run, slot.phase, slot.instance),
             template=template,
@@ -338,24 +341,6 @@ class RunService(Part):
             causes += [self._cite(end) for end in ends.get(before, ())][:3]
         known = tuple(dict.fromkeys(c for c in causes if c))[:15]
         return Submission(body, run.run, known)
-
-    def _reviewer_alone(self, run: Run, name: str) -> str:
-        """The one machine that can review what this phase does, where another one can do it.
-
-        Its review would else wait for ever once it had done the work itself.
-        """
-        roster, candidate = self.core.roster, self.core.membership.candidate
-        reviewers = [each for each in run.reviewers(name) if not run.spec.phases[each].same]
-        known = [candidate(each) for each in roster.machines if reviewers and each in roster.facts]
-
-        def fitting(phase: str) -> set[str]:
-            order = phase_order(run.spec, phase, "", run.body.values)
-            wants = route.wants_of(order, run.body.repo)
-            return {each.id for each in known if route.judge(wants, each).fits}
-
-        alone = {one for each in reviewers if len(fits := fitting(each)) == 1 for one in fits}
-        found = next(iter(alone), "") if len(alone) == 1 else ""
-        return found if found and fitting(name) - alone else ""
 
     def _cite(self, end: Settled) -> EntryId:
         cite = end.cite.id if isinstance(end.cite, Draft) else end.cite
