@@ -728,6 +728,8 @@ PROMISES: Final[dict[str, str]] = {
     "cli.live-view-is-at-once": "What becomes of a task is on the screen of whoever follows its run at most 0.3 s after its entry, and nobody asks the daemon for it.",
     "cli.rerun": "A run that is over runs again as it was ordered: whole; or without the phases that are done, or from one phase on, whose results (commits, values, deliverables, decisions) count as they were, from the commit that the first run started from, on every machine and after a restart alike.",
     "cli.rerun-is-checked": "What a rerun keeps is in the operator's signed order, and its owner refuses it where it is not of a run of its own that is over, was ordered to do the same, and did that phase.",
+    "cli.await": "Whoever waits for runs, tasks and messages is woken by what happens and told how each ended; the exit code is 0 where all is done, 1 where something is not, and 124 where the time was over first.",
+    "cli.runs-go-on": "The list of runs says of each how far it is, how long it takes and who ordered it, and goes on with what happens where it is followed.",
     "cli.ids-anywhere": "Wherever a task or a run is asked, the beginning of its id, RUN/PHASE (with [INSTANCE] where there are several), the name of a spec for its newest run, a run for its only task and a task for its run are understood; where several are meant, they are named.",
     "cli.run-follows": "`muster run` follows a run to its end; its exit code is 0 only when the run is done.",
     "cli.down": "`muster down` returns when the daemon is gone, and the next `up` goes on in the same incarnation.",

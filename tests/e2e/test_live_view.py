@@ -250,3 +250,54 @@ def test_a_plain_terminal_and_a_pipe_get_a_line_for_each_change(fleet, watch):
     told = [json.loads(line) for line in said.splitlines()]
     assert list(told[0]["phases"]) == ["one", "two"]
     assert ("two", "leased") in [(each.get("phase"), each.get("state")) for each in told]
+
+
+@proves("cli.runs-go-on")
+def test_the_list_of_runs_goes_on_with_what_happens(fleet):
+    name, go = gate(fleet)
+    run = hand_in(fleet, WAITS % name)
+    screen = Terminal(fleet, "studio", "runs", "--follow", columns=120)
+    try:
+        assert "alice" in screen.until(rf"{run[:12]} +live +open +0 of 2")
+        go.touch()
+        screen.until(rf"{run[:12]} +live +open +1 of 2")
+        screen.until(rf"{run[:12]} +live +done +2 of 2")
+        os.write(screen.fd, b"\x03")
+        assert screen.code() == 130
+    finally:
+        screen.close()
+
+
+@proves("cli.rerun", "cli.await")
+def test_a_failed_run_is_run_again_from_what_is_done_and_waited_for(fleet):
+    fleet.hub.home.put_seed("operator.seed", fleet.operator_seed)
+    name, go = gate(fleet)
+    run = hand_in(
+        fleet,
+        "  one: {agent: shell, do: echo kept, check: 'true'}\n"
+        f"  two: {{agent: shell, after: one, do: 'test -e \"$E2E_NOTES-{name}\"', check: 'true'}}\n",
+    )
+
+    def muster(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "muster", *words]
+        env = fleet.environment(fleet.hub)
+        return subprocess.run(
+            argv, env=env, capture_output=True, text=True, timeout=90, check=False
+        )
+
+    assert muster("await", run[:8], "--timeout", "1m").returncode == 1
+    go.touch()
+    said = muster("rerun", run[:8], "--failed")
+    assert said.returncode == 0, said
+    assert "kept: one; runs: two" in said.stderr
+    assert f"kept from run {run[:12]}" in said.stdout
+    newest = fleet.hub.ask("runs", {"run": "live"})
+    assert [each["phase"] for each in newest["tasks"] if each["run"] == newest["run"]] == ["two"]
+    assert muster("await", newest["run"]).returncode == 0
+    said = muster("why", f"{newest['run'][:8]}/one")
+    assert f"kept it from run {run[:12]}" in said.stdout
+    hold, _ = gate(fleet)
+    goes_on = hand_in(fleet, WAITS % hold)
+    said = muster("await", goes_on, "--timeout", "1s")
+    assert said.returncode == 124, said
+    fleet.hub.order("cancel", goes_on, {"what": goes_on})

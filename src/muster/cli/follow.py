@@ -21,7 +21,7 @@ from muster.cli.context import CommandContext
 from muster.cli.picture import picture
 from muster.cli.run_progress import RunProgress
 from muster.cli.screen import Screen
-from muster.cli.show.run import handed_in
+from muster.cli.show.run import handed_in, line
 from muster.cli.show.task import phase
 from muster.cli.text import clean, now_ms, obeys, short
 from muster.errors import Denied, Malformed, MusterError, NotFound, Unreachable
@@ -89,6 +89,46 @@ def _changes(context: CommandContext, run: str, on: str) -> Changes:
         context.say(f"as far as this machine hears of it, without signs of life: {error}")
         on = ""
     yield from context.stream("watch", asked, on=on)
+
+
+def follow_runs(context: CommandContext, args: Mapping[str, Any]) -> int:
+    """The runs that this machine knows of, as they go on, until Ctrl-C."""
+    screen = Screen(sys.stdout) if obeys() and not context.json else None
+    found, shown = list[Any](), dict[str, Any]()
+    with _told(context.stream("tail", {}, on=context.on)) as news:
+        moved: bool | None = True
+        while moved is not None:
+            if moved:
+                found = context.ask("runs", args, on=context.on)
+            if screen is not None:
+                screen.draw(show.text("runs", found).splitlines()[: screen.size()[1] - 2])
+            for each in reversed(found if moved and screen is None else ()):
+                if shown.get(each["run"]) == each:
+                    continue
+                shown[each["run"]] = each
+                if context.json:
+                    show.put_json(each)
+                else:
+                    print(line(each), flush=True)
+            moved = _moved(news)
+    return 0
+
+
+def _moved(news: "queue.SimpleQueue[Any]") -> bool | None:
+    """Whether a run or a task did something; not, when a second is over. None: nobody tells."""
+    moved = False
+    with contextlib.suppress(queue.Empty):
+        told = news.get(timeout=1 - now_ms() % 1000 / 1000)
+        time.sleep(_PAUSE_S)
+        while True:
+            if told is None:
+                return None
+            if isinstance(told, BaseException):
+                raise told
+            kinds = [str(each["kind"]) for each in told.get("came", ())]
+            moved = moved or any(kind.startswith(("run.", "task.")) for kind in kinds)
+            told = news.get_nowait()
+    return moved
 
 
 def _until_over(changes: Changes, task: str) -> Changes:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from muster.cli.run_progress import RunProgress, Slot, said
-from muster.cli.text import clean, cut, paint, short, span, state, width_of
+from muster.cli.text import clean, cut, paint, seconds, short, span, state, width_of
 
 LABEL_COLUMNS_MAX: Final = 28
 _NOTE_COLUMNS_MIN: Final = 20
@@ -69,7 +69,7 @@ def _head(progress: RunProgress, phases: Phases) -> str:
     parts += [f"{n} {word}" for word, n in states.items() if word not in _OVER | _IDLE]
     head, elapsed = progress.head, progress.elapsed_ms()
     name = f"{clean(head.get('name'))}  {short(head.get('run', ''))}  " if head else ""
-    return f"{name}{_seconds(elapsed) + '  ' if elapsed is not None else ''}{', '.join(parts)}"
+    return f"{name}{seconds(elapsed) + '  ' if elapsed is not None else ''}{', '.join(parts)}"
 
 
 def _state(progress: RunProgress, name: str, slots: Sequence[Slot]) -> str:
@@ -115,16 +115,11 @@ def _row(progress: RunProgress, slot: Slot, label: str) -> Row:
         word,
         clean(change.get("machine")) if change["state"] != "queued" else "",
         clean(change.get("agent")) if change["state"] != "queued" else "",
-        "" if took is None else span(took) if change["state"] != "leased" else _seconds(took),
-        "" if heard is None else f"{_seconds(heard)} ago",
+        "" if took is None else span(took) if change["state"] != "leased" else seconds(took),
+        "" if heard is None else f"{seconds(heard)} ago",
         "; ".join(note for note in notes if note),
         _rank(word),
     )
-
-
-def _seconds(ms: int) -> str:
-    """A duration that goes on, in whole seconds: nobody reads how its milliseconds change."""
-    return span(ms // 1000 * 1000) if ms >= 1000 else "0 s"
 
 
 def _awaits(progress: RunProgress, phases: Phases, name: str) -> str:

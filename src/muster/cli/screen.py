@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Final, TextIO
 
-from muster.cli.text import safe, width_of
+from muster.cli.text import cut, safe, width_of
 
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -35,10 +35,16 @@ class Screen:
 
     def draw(self, lines: Sequence[str]) -> None:
         """Show these in the place of those before."""
-        body = "".join(f"{safe(line)}\x1b[K\n" for line in lines)
-        self._out.write(f"{self._back()}{body}\x1b[J")
+        columns, shown, widths = self.size()[0], "", list[int]()
+        for line in map(safe, lines):
+            plain = _COLOUR.sub("", line)
+            # What is cut has no colour: its end may be in what is cut away.
+            kept = line if width_of(plain) < columns else cut(plain, columns - 1)
+            widths.append(min(width_of(plain), columns - 1))
+            shown += f"{kept}\x1b[K\n"
+        self._out.write(f"{self._back()}{shown}\x1b[J")
         self._out.flush()
-        self._widths = [width_of(_COLOUR.sub("", line)) for line in lines]
+        self._widths = widths
 
     def wipe(self) -> None:
         """Show nothing in their place."""

@@ -91,6 +91,21 @@ def rerun(context: CommandContext) -> int:
     return follow.follow(context, begun)
 
 
+def runs(context: CommandContext) -> int:
+    """Runs as they are, or as they go on; 0."""
+    args, options = context.command.args, context.command.options
+    if args.get("run"):
+        if options.pop("follow", False):
+            return watch(context)
+    elif not context.json or options.get("follow"):
+        # As many as a person reads, unless more are asked for.
+        args |= {"more": True} | ({} if args.get("all") or args.get("limit") else {"limit": 30})
+    if options.pop("follow", False):
+        return follow.follow_runs(context, args)
+    context.call()
+    return 0
+
+
 def watch(context: CommandContext) -> int:
     """Follow a run, or one task of it; the exit code."""
     text = str(context.command.args["run"])

@@ -142,6 +142,11 @@ def span(ms: int) -> str:
     return f"{seconds // 86_400} days"
 
 
+def seconds(ms: int) -> str:
+    """A duration that goes on, in whole seconds: nobody reads how its milliseconds change."""
+    return span(ms // 1000 * 1000) if ms >= 1000 else "0 s"
+
+
 def clock(then_ms: Any) -> str:
     """A moment as local time."""
     if not isinstance(then_ms, int):

@@ -8,9 +8,8 @@ GROUPS: Final = ("The fleet", "Work", "Messages", "What is true")
 NOUNS: Final = (
     "setup", "enrolment", "role", "revoke", "grant", "operator", "device",
     "daemon", "service", "status", "machine", "link", "doctor", "target",
-    "run", "watch", "rerun", "plan", "new", "template", "project", "spec", "task", "results",
-    "checkout", "land", "control",
-    "question", "journal", "fetch", "blob", "submission", "beat", "message", "thread", "audit",
-    "tail", "incident", "doubt", "repo", "git", "completion",
+    "run", "watch", "rerun", "awaited", "plan", "new", "template", "project", "spec", "task",
+    "results", "checkout", "land", "control", "question", "journal", "fetch", "blob", "submission",
+    "beat", "message", "thread", "audit", "tail", "incident", "doubt", "repo", "git", "completion",
 )  # fmt: skip
 """The modules that declare verbs, in the order of the help page."""

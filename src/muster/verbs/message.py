@@ -4,7 +4,7 @@ Rule: a page is at most `SHOWN_MAX` messages, and whoever asks can tell that the
 unread come oldest first, since they may be orders of a kind, everything else newest first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Annotated, Final, Literal
 
@@ -16,7 +16,15 @@ from muster.fleet.record import ROLES
 from muster.limits import MESSAGES_SHOWN_MAX
 from muster.log import canon
 from muster.log.fold import body_as
-from muster.log.stream import FLEET, Scope, StreamName, group_owner, is_group, scope_to
+from muster.log.stream import (
+    FLEET,
+    MachineId,
+    Scope,
+    StreamName,
+    group_owner,
+    is_group,
+    scope_to,
+)
 from muster.message import kinds, state
 from muster.message.fold import MESSAGE_KEY, Message, message_of
 from muster.node.services import messages
@@ -139,9 +147,7 @@ def _send(
     stream = core.membership.own(scope)
     before = _same_key(core, stream, body) if body.key else None
     id, seq = before or (None, core.log.size(stream))
-    whom = {
-        p.machine for p in messages.peers(core, stream) if state.meant(body.to, core.machine, p)
-    }
+    whom = receivers(core, stream, body.to)
     if not whom:
         raise NotFound(_nobody(core, body.to[0], scope))
     if id is None:
@@ -163,6 +169,11 @@ def _send(
     stored = replace(answer, state="stored")
     core.replication.awaited.when_held(stream, seq + 1, waiting, lambda: call.end(stored))
     return LATER
+
+
+def receivers(core: Core, stream: StreamName, to: Sequence[str]) -> set[MachineId]:
+    """The machines that a message in this stream is for."""
+    return {p.machine for p in messages.peers(core, stream) if state.meant(to, stream.machine, p)}
 
 
 def _same_key(core: Core, stream: StreamName, body: kinds.MessageSend) -> tuple[bytes, int] | None:

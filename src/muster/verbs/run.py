@@ -1,6 +1,7 @@
 """Verbs about runs: hand one in, show all of them, and one with its graph."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Final
 
 from msgspec import UNSET, Struct, UnsetType
@@ -10,7 +11,8 @@ from muster.errors import Conflict, Malformed, MusterError, Refused
 from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX
 from muster.log.fold import Skip, body_as, body_or_none
 from muster.node.services.presence import presence
-from muster.node.tasks.kept import check_kept, kept_of
+from muster.node.tasks.actor import said
+from muster.node.tasks.kept import check_kept, is_done, kept_of
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
 from muster.node.verb import Turns
@@ -176,6 +178,12 @@ def _keyed(core: Core, body: kinds.RunOpen) -> str | None:
 class Runs(Request, frozen=True):
     run: Annotated[str, pos("one run, by the beginning of its id", kind="run")] = ""
     limit: Annotated[Rows, opt("show so many at most")] = None
+    all: Annotated[bool, opt("show as many as a list may have", short="a")] = False
+    follow: Annotated[bool, opt("show how they go on, until Ctrl-C", unsigned=True, short="f")] = (
+        False
+    )
+    # Also how far each is, and who ordered it: what that costs a reader of thousands need not pay.
+    more: Annotated[bool, data()] = False
 
 
 class Phase(Struct, frozen=True):
@@ -195,7 +203,8 @@ class Progress(Struct, frozen=True):
 class RunView(Struct, frozen=True, kw_only=True):
     """A run; with its graph where one is asked for, as far as its spec can be read here.
 
-    `waits_for` is its owner where that is away: only its owner can go on with a run.
+    `waits_for` is its owner where that is away: only its owner can go on with a run. `by` is who
+    ordered it; `done` of its `total` phases are done.
     """
 
     run: str
@@ -207,25 +216,34 @@ class RunView(Struct, frozen=True, kw_only=True):
     changed_ms: int
     owner: str
     waits_for: str | UnsetType = UNSET
+    by: str | UnsetType = UNSET
+    done: int | UnsetType = UNSET
+    total: int | UnsetType = UNSET
     claims: list[Claim] | UnsetType = UNSET
     tasks: list[Task] | UnsetType = UNSET
     phases: dict[str, Phase] | UnsetType = UNSET
     progress: dict[str, Progress] | UnsetType = UNSET
 
 
-@verb("runs", names="run", auth="local", group="Work", harmless=True)
+@verb("runs", names="run", auth="local", group="Work", steps=True, harmless=True)
 def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
     """Runs, or one run with its graph.
 
     muster runs
     muster runs 1ae7
+    muster runs --follow
     """
     if not ask.run:
-        limit = ask.limit or SHOWN_MAX
+        limit = ask.limit or (LIMIT_MAX if ask.all else SHOWN_MAX)
         found = yield from core.part(Ownership).listing(RUN, limit)
         if found.cut:
-            say_cut(call, limit, "runs", "--limit shows more")
-        return [run_view(core, row) for row in found.rows]
+            say_cut(call, limit, "runs", "--limit or --all shows more")
+        views = []
+        for row in found.rows:
+            views.append(_with_more(core, row) if ask.more else run_view(core, row))
+            if ask.more:
+                yield
+        return views
     held = find_run(core, ask.run)
     tasks = yield from tasks_of(core, held.row.run)
     queued = [at for at, each in enumerate(tasks) if each.state == "queued"]
@@ -250,6 +268,20 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
     )
 
 
+def _with_more(core: Core, row: RunRow) -> RunView:
+    """A run with how far it is, and who ordered it."""
+    view, entry = run_view(core, row), core.log.entry(row.opened)
+    by = said(core, entry).name.removeprefix("op:") if entry is not None else ""
+    spec, owner = spec_of(core, row), row.stream.machine
+    if spec is None:
+        return replace(view, by=by)
+    kept = kept_of(core.store, owner, row.run)
+    done = sum(
+        name in kept or is_done(core.store, owner, row.run, spec, name) for name in spec.phases
+    )
+    return replace(view, by=by, done=done, total=len(spec.phases))
+
+
 def tasks_of(core: Core, run: str) -> Turns[list[Task]]:
     """All tasks of a run and of the phases that it kept, in the order in which they were opened."""
     found = yield from core.part(Ownership).listing(TASK, LIMIT_MAX, run=run)
@@ -269,9 +301,14 @@ def spec_of(core: Core, row: RunRow) -> Spec | None:
     """What the run was ordered to do; None where that cannot be read here."""
     entry = core.log.entry(row.opened)
     try:
-        return None if entry is None else read(body_as(entry, kinds.RunOpen).spec.encode()).spec
+        return None if entry is None else _read(body_as(entry, kinds.RunOpen).spec)
     except (MusterError, Skip):
         return None
+
+
+@lru_cache(maxsize=64)
+def _read(text: str) -> Spec | None:
+    return read(text.encode()).spec
 
 
 def progress_of(

@@ -5,12 +5,13 @@ from typing import Any, Final
 from muster.cli.show import listed
 from muster.cli.show.task import claimed, outcome, phase, took
 from muster.cli.table import table
-from muster.cli.text import Files, clean, paint, short, state
+from muster.cli.text import Files, clean, now_ms, paint, seconds, short, state
 from muster.node.verb import Column
 
 _RUNS: Final = (
-    Column("run", form="id"), Column("state", form="state"), Column("name"),
-    Column("repo", rank=3), Column("owner", rank=2), Column("opened_ms", "begun", "ago", rank=1),
+    Column("run", form="id"), Column("name"), Column("state", form="state"),
+    Column("phases", "done"), Column("took", rank=1), Column("opened_ms", "begun", "ago", rank=2),
+    Column("by", rank=3), Column("repo", rank=5), Column("owner", rank=4),
     Column("summary", least=20),
 )  # fmt: skip
 _PHASES: Final = (
@@ -23,8 +24,27 @@ _PHASES: Final = (
 def runs(value: Any, _files: Files) -> str:
     if isinstance(value, dict):
         return graph(value)
-    rows = ({**each, "summary": each["summary"] or stands(each)} for each in value)
-    return listed(_RUNS, rows, "There is no run yet; `muster run SPEC` begins one.")
+    return listed(_RUNS, map(row, value), "There is no run yet; `muster run SPEC` begins one.")
+
+
+def row(run: Any) -> dict[str, Any]:
+    """A run as a line of the list."""
+    end_ms = now_ms() if run["state"] == "open" else run["changed_ms"]
+    return {
+        **run,
+        "by": run.get("by", ""),
+        "phases": f"{run['done']} of {run['total']}" if "total" in run else "",
+        "took": seconds(max(0, end_ms - run["opened_ms"])),
+        "summary": run["summary"] or stands(run),
+    }
+
+
+def line(run: Any) -> str:
+    """A run as one line, where there is no table."""
+    shown = row(run)
+    how = f"{shown['phases']} phases done" if shown["phases"] else ""
+    said = [state(run["state"]), how, shown["took"], clean(shown["summary"], 80)]
+    return f"{short(run['run'])}  {clean(run['name'])}: {', '.join(each for each in said if each)}"
 
 
 def stands(run: Any) -> str:
@@ -67,7 +87,8 @@ def graph(run: Any) -> str:
 
 def kept(run: Any, each: Any) -> str:
     """That a task is of an earlier run, which counts here."""
-    return f"kept from run {short(each['run'])}: " if each["run"] != run["run"] else ""
+    of = each.get("run", run["run"])
+    return f"kept from run {short(of)}: " if of != run["run"] else ""
 
 
 def run(value: Any, _files: Files) -> str:
