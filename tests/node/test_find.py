@@ -89,3 +89,13 @@ def test_a_run_is_cancelled_by_its_name_and_a_phase_by_its_place(hub):
         "run": again,
         "cancelled": True,
     }
+
+
+@proves("cli.ids-anywhere")
+def test_an_order_by_name_is_signed_for_what_was_the_newest_then(hub):
+    run = hand_in(hub, SLOW)
+    task = asked(hub, "why", "chain/first")["value"]["task"]["task"]
+    for text, meant in (("chain/first", task), (f"{run[:6]}/first", task), ("chain", run)):
+        asks = {"verb": "cancel", "object": text}
+        assert hub.call("target", asks)["value"]["object"] == meant
+    assert hub.call("target", {"verb": "cancel", "object": run[:8]})["value"]["object"] == ""

@@ -35,7 +35,6 @@ from muster.verbs.declaration import (
     verb,
 )
 from muster.verbs.find import whose
-from muster.verbs.message import receivers
 
 TIMEOUT_EXIT: Final = 124
 NOT_DONE_EXIT: Final = 1
@@ -146,7 +145,7 @@ def _message(core: Core, text: str, stream: Stream) -> Look:
         found = messages.find(core, text)
     except NotFound as error:
         raise NotFound(f"no run, task or message is {text[:40]!r}") from error
-    seq, whom = found.entry.header.seq, receivers(core, found.stream, found.to)
+    seq, whom = found.entry.header.seq, messages.receivers(core, found.stream, found.to)
     whom -= {found.stream.machine}
 
     def look() -> Waited:

@@ -4,7 +4,7 @@ Rule: a page is at most `SHOWN_MAX` messages, and whoever asks can tell that the
 unread come oldest first, since they may be orders of a kind, everything else newest first.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import islice
 from typing import Annotated, Final, Literal
 
@@ -18,7 +18,6 @@ from muster.log import canon
 from muster.log.fold import body_as
 from muster.log.stream import (
     FLEET,
-    MachineId,
     Scope,
     StreamName,
     group_owner,
@@ -147,7 +146,7 @@ def _send(
     stream = core.membership.own(scope)
     before = _same_key(core, stream, body) if body.key else None
     id, seq = before or (None, core.log.size(stream))
-    whom = receivers(core, stream, body.to)
+    whom = messages.receivers(core, stream, body.to)
     if not whom:
         raise NotFound(_nobody(core, body.to[0], scope))
     if id is None:
@@ -169,11 +168,6 @@ def _send(
     stored = replace(answer, state="stored")
     core.replication.awaited.when_held(stream, seq + 1, waiting, lambda: call.end(stored))
     return LATER
-
-
-def receivers(core: Core, stream: StreamName, to: Sequence[str]) -> set[MachineId]:
-    """The machines that a message in this stream is for."""
-    return {p.machine for p in messages.peers(core, stream) if state.meant(to, stream.machine, p)}
 
 
 def _same_key(core: Core, stream: StreamName, body: kinds.MessageSend) -> tuple[bytes, int] | None:

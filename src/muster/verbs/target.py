@@ -49,7 +49,9 @@ def target(core: Core, call: Call, ask: Ask) -> Target:
         with contextlib.suppress(NotFound, Refused):
             found = whose(core, ask.object)
             everybody = rule == "owner or all" and not found.there
-            wanted, whole = ("", found.id) if everybody else (found.machine, "")
+            # By a name or a place the newest is meant: of which a newer one may come meanwhile.
+            whole = found.id if everybody or not found.id.startswith(ask.object) else ""
+            wanted = "" if everybody else found.machine
     if rule == "here" or (rule == "authority" and core.authority is not None):
         wanted = wanted or core.machine
     if wanted:

@@ -5,7 +5,7 @@ bounded number is looked through.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.errors import NotFound, Refused
@@ -98,6 +98,11 @@ def peers(core: "Core", stream: StreamName) -> list[Peer]:
         for machine, record in core.roster.machines.items()
         if core.membership.may_hold(stream, machine)
     ]
+
+
+def receivers(core: "Core", stream: StreamName, to: Sequence[str]) -> set[MachineId]:
+    """The machines that a message in this stream is for."""
+    return {p.machine for p in peers(core, stream) if meant(to, stream.machine, p)}
 
 
 def me(core: "Core") -> Peer:
