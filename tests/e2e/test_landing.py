@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from muster.git import origin
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.git.repositories import commit, sh
 from tests.promise import proves
@@ -69,12 +70,16 @@ class World:
     def typed(
         self, machine: Machine, *words: str, cwd: Path | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
-        home = {"HOME": str(self.root / "person"), "GIT_CONFIG_NOSYSTEM": "1"}
-        own = {k: v for k, v in self.fleet.environment(machine).items() if not k.startswith("GIT_")}
         return subprocess.run(
             [sys.executable, "-m", "muster", *words], cwd=cwd or self.root / "desk",
-            env=own | home | env, capture_output=True, text=True, check=False, timeout=120,
+            env=self.env(machine, **env), capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
+
+    def env(self, machine: Machine, **more: str) -> dict[str, str]:
+        """The environment of the person at a machine."""
+        home = {"HOME": str(self.root / "person"), "GIT_CONFIG_NOSYSTEM": "1"}
+        own = {k: v for k, v in self.fleet.environment(machine).items() if not k.startswith("GIT_")}
+        return own | home | more
 
     def source(self, name: str, *, bare: bool) -> Path:
         """Where a repository is from: a checkout of the person's, or a bare one."""
@@ -359,6 +364,49 @@ def test_what_a_rerun_kept_lands_with_what_it_did_again_and_only_once(world):
     again = Path(world.hub.home.repos) / "again.git"
     assert sh(again, "show", "main:one.txt", "main:two.txt") == "one\ntwo"
     assert world.cli(world.studio, "land", rerun)["outcome"] == "already"
+    clean(world)
+
+
+GH = """\
+#!{python}
+import json, sys
+if sys.argv[1] == "pr":
+    open({notes!r}, "w").write(json.dumps(sys.argv[1:]))
+    print("https://github.com/alice/asked/pull/7")
+"""
+
+
+@proves("git.land-asks")
+def test_a_pull_request_is_opened_from_a_branch_with_a_short_name(world):
+    bare = world.source("asked", bare=True)
+    world.add("asked", str(bare), follow=False)
+    run = world.run("asked")
+    kept = origin.Origin("https://github.com/alice/asked.git", follows=True)
+    origin.write(Path(world.hub.home.repos) / "asked.git", kept)
+    config = world.root / "forge.gitconfig"
+    config.write_text(
+        (world.root / "person" / ".gitconfig").read_text()
+        + f'[url "{bare}"]\n\tinsteadOf = https://github.com/alice/asked.git\n'
+    )
+    program, notes = world.root / "bin" / "gh", world.root / "asked.json"
+    program.write_text(GH.format(python=sys.executable, notes=str(notes)))
+    program.chmod(0o755)
+    mine = {"GIT_CONFIG_GLOBAL": str(config)}
+    said = world.cli(world.studio, "land", run, "--pr", "--message", "Fix it\n\nSo.", **mine)
+    assert said["outcome"] == "requested"
+    assert said["request"] == "https://github.com/alice/asked/pull/7"
+    branch = f"fix-login-{run[:8]}"
+    assert json.loads(notes.read_text()) == [
+        "pr", "create", "--repo", "https://github.com/alice/asked", "--head", branch,
+        "--base", "main", "--title", "Fix it", "--body", "So.",
+    ]  # fmt: skip
+    assert log(bare, "%s", branch).splitlines() == ["Fix it", "first"]
+    assert log(bare, "%s", "main") == "first"
+    again = world.cli(world.studio, "land", run, "--pr", code=6, **mine)
+    assert f"gh pr view {branch}" in again["error"]["text"]
+    program.unlink()
+    again = world.cli(world.studio, "land", run, "--pr", code=5, **mine)
+    assert "not installed" in again["error"]["text"]
     clean(world)
 
 

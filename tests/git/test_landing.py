@@ -312,6 +312,19 @@ def test_an_answer_that_was_lost_after_the_branch_moved_is_no_failure(world, mon
     assert world.main("%H", "-1") == done.commit
 
 
+@proves("git.land-compare-and-set", "git.bounded-run")
+def test_a_place_that_never_answers_is_given_up_and_nothing_moved(world, monkeypatch):
+    one = world.result("one", a__txt="A\n")
+    before = refs(world.remote)
+    hook = world.remote / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\nsleep 3\nexit 1\n")
+    hook.chmod(0o755)
+    monkeypatch.setattr("muster.limits.GIT_TIMEOUT_MS", 1_500)
+    with pytest.raises(Unreachable, match="gave no result in 1 s"):
+        world.land(one)
+    assert refs(world.remote) == before
+
+
 @proves("git.land-compare-and-set")
 def test_a_branch_that_is_not_there_is_not_made(world):
     one = world.result("one", a__txt="A\n")

@@ -2,7 +2,7 @@
 
 Rule 1: only what a person typed comes here, on the machine that they sit at; a daemon has no
 person's git, it has `command.py`.
-Rule 2: arguments are a list, never a shell's line, and what git says is bounded.
+Rule 2: arguments are a list, never a shell's line; time and what git says are bounded.
 Rule 3: git stays in the person's session: it may ask for a password, and Ctrl-C ends it as git
 ends itself, which leaves no lock behind.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from muster import limits
-from muster.errors import Broken, Refused, unable
+from muster.errors import Broken, Refused, Unreachable, unable
 from muster.git import command as git
 from muster.git import fault
 
@@ -59,10 +59,14 @@ async def run(args: Sequence[str], cwd: Path, *, codes: Sequence[int] = (0,)) ->
             what = f"git cannot be started in {cwd}: {error}; install it, or look at the folder."
             raise unable(what, error) from error
         try:
-            code = await process.wait()
+            async with asyncio.timeout(limits.GIT_TIMEOUT_MS / 1000):
+                code = await process.wait()
+        except TimeoutError as error:
+            after = f"gave no result in {limits.GIT_TIMEOUT_MS // 1000} s and was ended"
+            raise Unreachable(f"git {args[0]} {after}; try again.") from error
         finally:
             if process.returncode is None:
-                # A second Ctrl-C, or an error of ours: TERM lets git take its locks away.
+                # Also after Ctrl-C: TERM lets git take its locks away.
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
                 await process.wait()
