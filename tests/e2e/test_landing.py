@@ -149,6 +149,13 @@ def test_a_run_lands_at_its_origin_and_the_fleet_follows(world):
     said = world.cli(here, "land", run[:6], "--dry-run")
     assert said["outcome"] == "tried"
     assert log(bare, "%s", "main") == "first"
+    hook = bare / "hooks" / "update"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    said = world.cli(here, "land", run, code=3)
+    assert said["error"]["text"].endswith("where main is protected, --pr opens a pull request")
+    assert log(bare, "%s", "main") == "first"
+    hook.unlink()
     said = world.cli(here, "land", "fix-login")
     assert (said["outcome"], said["phases"], said["branch"]) == ("landed", ["look"], "main")
     assert log(bare, "%an %cn", "-1", "main") == "Alice Alice"

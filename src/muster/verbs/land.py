@@ -125,6 +125,11 @@ class _Landing:
             except CheckFailed as error:
                 failed = self._said("check-failed", check=error.command, output=error.output)
                 return Finding(failed, CHECK_FAILED_EXIT)
+            except Refused as error:
+                if "hook declined" in str(error) and chosen.origin:
+                    hint = f"where {self.branch} is protected, --pr opens a pull request"
+                    raise Refused(f"{error} {hint}") from error
+                raise
             if not built.parts:
                 return self._said("already", commit=built.commit)
             said = await self._told(folder, built)
