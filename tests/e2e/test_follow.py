@@ -224,3 +224,36 @@ def test_a_repository_is_removed_unless_a_run_works_with_it_and_its_runs_stay_re
     # Its name is free again.
     args = {"action": "add", "name": "main", "path": str(world.far)}
     assert hub.order("repo", "main", args)["head"]
+
+
+@proves("git.prune")
+def test_what_old_runs_left_is_pruned_and_nobody_takes_it_for_lost(world):
+    hub = world.fleet.hub
+    hub.home.put_seed("operator.seed", world.fleet.operator_seed)
+    view = world.run(hub)
+    (task,), people = view["tasks"], {"refs/heads/main", "refs/follow/heads/main"}
+    before = refs(world.ours)
+    assert len(before) > len(people)
+    # What ended a moment ago is not old.
+    found = hub.order("repo.prune", "main", {"name": "main"})
+    assert (found["pruned"], refs(world.ours)) == ([], before)
+    branch = f"muster/{view['run']}/copy"
+    tried = muster(world.fleet, hub, "repo", "prune", "main", "--older", "0s", "--dry-run")
+    assert (tried.code, refs(world.ours)) == (0, before), tried.err
+    assert branch in tried.out
+    assert "--yes" in muster(world.fleet, hub, "repo", "prune", "main", "--older", "0s").err
+    done = muster(world.fleet, hub, "repo", "prune", "main", "--older", "0s", "--yes", "--json")
+    assert json.loads(done.out)["pruned"] == [branch]
+    assert set(refs(world.ours)) == people
+    stands = {"repo": "main", "branch": branch, "commit": task["commit"]}
+    assert hub.ask("git.stands", stands) == {"stands": False, "pruned": True}
+    fetched = muster(world.fleet, hub, "fetch", task["task"])
+    assert fetched.code
+    assert "was pruned" in fetched.err
+    # After a start nobody misses it, and work goes on.
+    hub.stop()
+    hub.start()
+    until(hub.linked, "studio is back")
+    assert hub.ask("runs", {"run": view["run"]})["state"] == "done"
+    assert world.copied(world.run(hub)) == "hello"
+    assert [each for each in hub.ask("incidents") if each["open"]] == []

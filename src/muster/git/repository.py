@@ -4,7 +4,8 @@ Rule 1: a repository is either complete under its name, or not there. source.py 
         made from.
 Rule 2: what git does in it is set by the configuration and the hooks written here; `check` refuses
         to serve a repository in which they are missing or different.
-Rule 3: nothing is ever pruned while it is pushed to; attempt refs are refs, so their commits stay.
+Rule 3: no object is ever pruned while it is pushed to; attempt refs are refs, so their commits stay
+        until `prune.py` removes the refs of what ended long ago.
 
 The hooks are two lines of shell that hand over to `muster.cli.git_hook` with the interpreter that
 was running when they were written. A hook whose interpreter has gone fails, and a push with it:

@@ -65,7 +65,13 @@ def fetch(context: Context, ask: Fetch) -> Fetched | dict[str, Any]:
     found: dict[str, Any] = context.ask("artefacts", {"task": ask.task})
     if "commit" in found:
         where = {name: found[name] for name in ("repo", "branch", "commit")}
-        if not context.ask("git.stands", where)["stands"]:
+        there = context.ask("git.stands", where)
+        if there.get("pruned"):
+            raise NotFound(
+                f"the branch {found['branch']} was pruned from repository {found['repo']}, by "
+                "`muster repo prune`; `muster run --again` does its work again"
+            )
+        if not there["stands"]:
             raise NotFound(
                 f"the branch {found['branch']} is gone from repository {found['repo']}; `muster "
                 "incidents` says whether it comes back, `muster run --again` does its work again"

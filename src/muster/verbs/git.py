@@ -115,7 +115,10 @@ class Branch(Request, frozen=True):
 
 
 class Stands(Struct, frozen=True):
+    """`pruned`: it is gone because somebody cleaned up."""
+
     stands: bool
+    pruned: bool = False
 
 
 @verb("git.stands", auth="local", runs="async")
@@ -123,7 +126,9 @@ async def stands(daemon: Daemon, call: Perform, ask: Branch) -> Stands:
     """Whether a settled branch is where its task says, as far as its repository is kept here."""
     if not _SETTLED.fullmatch(ask.branch):
         raise Malformed(f"{ask.branch[:80]!a} is no branch of a settled task")
-    return Stands(await daemon.effects.branches.stands(ask.repo, ask.branch, ask.commit))
+    branches = daemon.effects.branches
+    stands = await branches.stands(ask.repo, ask.branch, ask.commit)
+    return Stands(stands, not stands and branches.was_pruned(ask.repo, ask.branch))
 
 
 class Again(Request, frozen=True, forbid_unknown_fields=False):

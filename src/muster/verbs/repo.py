@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -15,6 +16,7 @@ from muster.git.follow import Change
 from muster.node.host import clock
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.verb import Loss
+from muster.task.units import DURATION, duration_ms
 from muster.verbs.declaration import (
     Daemon,
     Nothing,
@@ -27,14 +29,18 @@ from muster.verbs.declaration import (
 )
 
 _ADD: Final = ("add",)
-_ONE: Final = ("add", "remove")
+_PRUNE: Final = ("prune",)
+_OLDER: Final = "30d"
+_ONE: Final = ("add", "remove", "prune")
 _NAMED: Final = (*_ONE, "sync")
 # A machine that is up says within a step what it keeps.
 _ABOUT_S: Final = 5.0
 
 
 class Action(Request, frozen=True):
-    action: Annotated[Literal["add", "list", "sync", "remove"], pos("add, list, sync or remove")]
+    action: Annotated[
+        Literal["add", "list", "sync", "remove", "prune"], pos("add, list, sync, remove or prune")
+    ]
     name: Annotated[str, pos("its name in the fleet", actions=_NAMED, needed=_ONE)] = ""
     path: Annotated[
         str,
@@ -45,6 +51,12 @@ class Action(Request, frozen=True):
     ] = False
     no_follow: Annotated[bool, opt("never look there again", actions=_ADD)] = msgspec.field(
         default=False, name="no-follow"
+    )
+    older: Annotated[
+        str, opt(f"what ended longer ago: 30d, 12h (default: {_OLDER})", actions=_PRUNE)
+    ] = ""
+    dry_run: Annotated[bool, opt("only say what would go", actions=_PRUNE)] = msgspec.field(
+        default=False, name="dry-run"
     )
 
 
@@ -79,6 +91,8 @@ class Kept(Struct, frozen=True):
       destroys=(
           Loss("the fleet's copy of {name} goes, with what runs made there and landed nowhere",
                when="action=remove"),
+          Loss("branches and attempts of runs of {name} that ended long ago go, landed or not",
+               when="action=prune !dry-run"),
       ))  # fmt: skip
 async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]:
     """Add, list and remove the fleet's repositories, and bring them up to date.
@@ -91,6 +105,7 @@ async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]
         muster repo list
         muster repo sync main
         muster repo remove frozen --yes
+        muster repo prune main --older 30d --dry-run
     """
     if ask.action == "list":
         return await listing(daemon, call, Nothing())
@@ -260,6 +275,32 @@ async def remove(daemon: Daemon, call: Perform, ask: Named) -> Removed:
     await following.forget(name)
     daemon.post(FactsChanged(await daemon.effects.facts()))
     return Removed(name)
+
+
+class Prune(Request, frozen=True):
+    name: Annotated[str, data()]
+    older: Annotated[str, data()] = _OLDER
+    dry_run: Annotated[bool, data()] = msgspec.field(default=False, name="dry-run")
+
+
+class Pruned(Struct, frozen=True):
+    """The branches of runs that went, or would, and how many attempts with them."""
+
+    name: str
+    pruned: list[str]
+    attempts: int
+    dry_run: bool
+
+
+@verb("repo.prune", auth="order", runs="async", object="name", target="hub", on="one")
+async def clean_up(daemon: Daemon, call: Perform, ask: Prune) -> Pruned:
+    """Remove the branches and attempts of runs that ended long ago from a repository of ours."""
+    name = repository_name(ask.name)
+    if not re.fullmatch(DURATION, ask.older):
+        raise Malformed(f"{ask.older[:40]!r} is no age: write 30d, 12h or 90m")
+    before_ms = clock.read().wall_ms - duration_ms(ask.older)
+    found = await daemon.effects.following.prune(name, before_ms, dry_run=ask.dry_run)
+    return Pruned(name, list(found.branches), found.attempts, ask.dry_run)
 
 
 @verb("repo.origin", auth="local", runs="async")

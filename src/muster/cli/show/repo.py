@@ -19,6 +19,11 @@ _MOVES: Final = ("created", "moved", "rewritten", "removed")
 def repo(value: Any, _files: Files) -> str:
     if isinstance(value, dict) and value.get("removed"):
         return f"{clean(value['name'])} is no repository of the fleet any more"
+    if isinstance(value, dict) and "pruned" in value:
+        word = "would go" if value["dry_run"] else "went"
+        lines = [clean(each) for each in value["pruned"]]
+        count = f"{len(lines)} branches and {value['attempts']} attempts of ended runs {word}"
+        return "\n".join([*lines, count])
     if isinstance(value, dict):
         branch = f" of {clean(value['branch'])}" if value.get("branch") else ""
         text = f"{clean(value['name'])} is in the fleet now, at {short(value['head'])}{branch}"

@@ -19,6 +19,7 @@ from muster.git import follow, repository
 from muster.git import origin as origins
 from muster.git.follow import Change
 from muster.git.origin import Origin
+from muster.git.prune import Found, prune
 from muster.limits import GIT_FOLLOW_WAIT_MS_MAX
 from muster.log.fold import body_or_none
 from muster.node.counter import DECLARED, labelled
@@ -143,6 +144,27 @@ class Following:
             )
         if await self._used(name):
             raise Conflict(f"a live task works with repository {name}; nothing was done")
+
+    async def prune(self, name: str, before_ms: int, *, dry_run: bool) -> Found:
+        """Remove the refs of runs of a repository that ended before then.
+
+        What a younger run kept of an older one stays, and so does what our log knows nothing of.
+        """
+        tables, log = self._daemon.core.tables, self._daemon.core.log
+        rows = tables.rows(RUN, repo=name)
+        ended = {row.run for row in rows if row.state != "open"}
+        old = ended - {row.run for row in rows if row.run in ended and row.changed_ms >= before_ms}
+        for number, row in enumerate(rows):
+            entry = log.entry(row.opened) if row.run not in old else None
+            body = body_or_none(entry, kinds.RunOpen) if entry is not None else None
+            old -= set(body.kept.values()) if body is not None else set()
+            if number % _ROWS == _ROWS - 1:
+                await asyncio.sleep(0)
+        tasks = {task.task for run in sorted(old) for task in tables.rows(TASK, run=run)}
+        path = repository.find(self._repos, name)
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            used = await self._used(name)
+            return await prune(path, old, tasks, used, dry_run=dry_run)
 
     async def forget(self, name: str) -> None:
         """The repository goes: no update of it is under way, and nothing is told of it any more."""

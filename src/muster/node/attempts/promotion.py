@@ -11,7 +11,7 @@ from typing import Final
 
 from muster.agent import start_commit
 from muster.errors import Conflict, Exhausted, MusterError, NotFound, Refused, Unreachable
-from muster.git import ref
+from muster.git import prune, ref
 from muster.git.cache import Origin
 from muster.git.commit import Maker
 from muster.git.fence import Epoch, attempt_ref
@@ -63,12 +63,21 @@ class Promotions:
             return True
         return path is None or await ref.stands(path, branch, commit)
 
+    def was_pruned(self, repo: str, branch: str) -> bool:
+        """Whether a settled branch went by `muster repo prune`; only its keeper knows."""
+        try:
+            path, _ = self.effects.place_of(repo)
+        except NotFound:
+            return False
+        return path is not None and prune.was_pruned(path, branch)
+
     async def bring_back(self, effect: BringBack) -> BroughtBack:
         """See that a settled branch stands; else its worker pushes the attempt once more."""
         move, reason, gone = effect.move, "", False
         try:
             path, _ = self.effects.place_of(move.repo)
-            if path is not None and not await ref.stands(path, move.branch, move.commit):
+            pruned = path is not None and prune.was_pruned(path, move.branch)
+            if path and not pruned and not await ref.stands(path, move.branch, move.commit):
                 gone = True
                 # The fence, the attempt, the branch: as they were.
                 epoch = Epoch(*move.epoch)
