@@ -675,6 +675,10 @@ PROMISES: Final[dict[str, str]] = {
     # --- cli
     "cli.refusals-show-the-way-out": "Whoever cannot order here is told where it can be done, and of a device only where a device may do it.",
     "cli.a-followed-run-tells-its-course": "Whoever follows a run sees each task's machine, how long it has had it, takeovers and failed tries, and of a failure the reason first.",
+    "cli.machine-renamed": "A machine is renamed while it works: the new name counts at once and after its next start, the old one leads to the new, and a name that cannot be changes nothing.",
+    "cli.machine-relabelled": "Labels that are changed route the next task and stand in the machine's config.toml, of which every other byte stays.",
+    "fleet.renamed": "A machine with another name is called so by every machine; its old name leads to the new one until somebody else takes it.",
+    "fleet.rename-needs-its-word": "A name is given by an operator's order, the machine's own signature and the authority's record together, and is had once.",
     "cli.two-machines-in-two-commands": "`muster init --up` prints the one line that makes the next machine a member whose daemon runs.",
     "cli.init-asks-twice-at-most": "At a terminal and without options init asks for the name and for the service; with an option, or without a terminal, nothing.",
     "cli.init-says-what-is-left": "Where the daemon of a new machine does not start, the machine is made all the same, and the exit code and a sentence say why.",

@@ -51,7 +51,8 @@ def test_the_help_page_names_every_verb_with_its_sentence(tmp_path):
 
 
 _HERE_ONLY = (
-    "init", "join", "operator", "device", "up", "service", "doctor", "answer", "fetch", "audit", "rebuild",
+    "init", "join", "operator", "device", "up", "service", "machine", "doctor",
+    "answer", "fetch", "audit", "rebuild",
     "resume", "schema", "version", "completion", "new", "template", "diff", "checkout", "land",
 )  # fmt: skip
 

@@ -333,6 +333,14 @@ def _on_a_port(_: World) -> Mapping[str, str]:
     return {"--next laptop": f"--next laptop --listen 127.0.0.1:{free_port()}"}
 
 
+def _tests_on_forge(world: World) -> None:
+    world.ok("studio", "machine", "relabel", "forge", "+tests")
+
+
+def _laptop_again(world: World) -> None:
+    world.ok("studio", "machine", "rename", "forge", "laptop")
+
+
 def _short_work(world: World) -> None:
     world.run("brief", "  only:\n    agent: shell\n    do: sleep 3\n    check: 'true'\n")
 
@@ -366,6 +374,9 @@ PREPARED: Final[dict[str, Row]] = {
     "muster land notes --dry-run": Row(_has_a_name),
     "muster init": Row(at="plain"),
     "muster init --service --next laptop": Row(_on_a_port, at="kept"),
+    "muster machine rename build forge": Row(lambda _: {"build forge": "laptop forge"}),
+    "muster machine relabel forge +gpu tests-": Row(_tests_on_forge),
+    "muster machine relabel laptop portable    # and nothing else": Row(_laptop_again),
     "muster service install": Row(at="lonely"),
     "muster service status": Row(at="lonely"),
     "muster service remove": Row(at="lonely"),

@@ -70,7 +70,7 @@ def test_the_address_that_was_named_counts_before_where_it_listens():
         (config(address="nowhere"), "`channel.http.address`: 'nowhere' is not an address"),
         (config(hub="hub"), "`channel.http.hub`: 'hub' is not an address"),
         (config(peers={"nas": "nas"}), "`channel.http.peers.nas`: 'nas' is not an address"),
-        (Config(name="another"), "`name` says 'another', but this machine joined its fleet as hub"),
+        (Config(name="another"), "`name` says 'another', but this machine is hub in its fleet"),
     ],
 )
 def test_a_setting_that_cannot_do_what_it_says_is_refused_by_name(world, settings, says):

@@ -8,7 +8,7 @@ Rule 3: anybody can sign grants, takings and terms, as many as he likes. Only th
 whose signature can count are asked for: the others cost nothing here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -20,7 +20,7 @@ from muster.fleet.device_fold import DEVICE
 from muster.fleet.facts import Facts, Way
 from muster.fleet.grant import GRANT, Given, Grant, effective, root_grant
 from muster.fleet.operator_end import ended, took
-from muster.fleet.record import open_operator, open_record, open_revocation
+from muster.fleet.record import MachineRecord, open_operator, open_record, open_revocation
 from muster.fleet.roster import Roster
 from muster.limits import GROUP_ROWS_OF_KEEPER_MAX
 from muster.log.fold import R, Table
@@ -97,6 +97,7 @@ def assemble(fleet: FleetId, rows: RowsOf, distinct: Distinct) -> Roster:
         fleet=fleet,
         machines=machines,
         known=known,
+        former=_former(rows, fleet, known),
         operators=operators,
         operators_ever=frozenset(signed),
         ended=ends,
@@ -116,6 +117,20 @@ def _newest(rows: Iterable[tuple[StreamName, str, int, str]]) -> dict[str, bytes
     for _, key, number, text in rows:
         newest[key] = max(newest.get(key, (number, text)), (number, text))
     return {each: raw.encode() for each, (_, raw) in newest.items()}
+
+
+def _former(
+    rows: RowsOf, fleet: FleetId, known: Mapping[MachineId, MachineRecord]
+) -> dict[str, MachineId]:
+    """Names that machines had in an older record which is still told, and that nobody has now."""
+    now = {record.name for record in known.values()}
+    older = {
+        (row.serial, row.machine, row.record)
+        for row in rows(folds.MACHINE)
+        if row.serial < known[MachineId(row.machine)].serial
+    }
+    found = {_record(raw.encode(), fleet).name: MachineId(m) for _, m, raw in sorted(older)}
+    return {name: machine for name, machine in found.items() if name not in now}
 
 
 def _devices(distinct: Distinct, operators: Iterable[str]) -> dict[str, Device]:

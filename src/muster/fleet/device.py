@@ -34,7 +34,9 @@ from muster.log.stream import FleetId, MachineId
 # The verb of the statement that gives a device its terms; its object is the machine.
 ADD: Final = "device.add"
 # What no device holds, however it is asked for: with these it could make itself more.
-NEVER: Final = frozenset({ANYTHING, GRANT, GIVE, TAKE, ADD, "operator.add", "role"})
+NEVER: Final = frozenset(
+    {ANYTHING, GRANT, GIVE, TAKE, ADD, "machine.rename", "operator.add", "role"}
+)
 
 _PROOF: Final = b"muster/device-key/v1\n"
 _PREFIX: Final = "muster-device1"

@@ -63,6 +63,8 @@ def meant(roster: Roster, text: str, sort: Sort | None = None) -> Named:
     revoked = [each for k, each in roster.revoked.items() if text in (each.name, k)]
     if any(sort in (None, each.of) for each in revoked):
         raise Conflict(f"{text[:64]} is revoked already: its key counts no more")
+    if text in roster.former and sort != "operator":
+        raise NotFound(f"no machine is called {text} any more: it is {roster.now_named(text)} now")
     names = ", ".join(sorted({each.name for each in asked})) or "none"
     raise NotFound(f"no {sort or 'machine or operator'} is called {text[:64]!r}; there are {names}")
 

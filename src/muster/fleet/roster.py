@@ -40,6 +40,8 @@ class Roster:
     fleet: FleetId
     machines: Mapping[MachineId, MachineRecord] = field(default_factory=dict)
     known: Mapping[MachineId, MachineRecord] = field(default_factory=dict)
+    # The machine that had a name before it got another, where nobody has it now.
+    former: Mapping[str, MachineId] = field(default_factory=dict)
     operators: Mapping[str, OperatorRecord] = field(default_factory=dict)
     # Every key that was an operator's once; what it took or acknowledged stays so, see `ended`.
     operators_ever: frozenset[str] = frozenset()
@@ -80,8 +82,14 @@ class Roster:
             raise Conflict(f"More than one machine is named {text} ({ids}): revoke one of them.")
         if any(each.name == text for m, each in self.known.items() if m in self.revoked):
             raise Denied(f"Machine {text} is revoked: its key counts no more.")
+        if text in self.former:
+            raise NotFound(f"No machine is named {text} any more: it is {self.now_named(text)}.")
         names = ", ".join(sorted(each.name for each in self.machines.values())) or "none"
         raise NotFound(f"No machine is named {text[:64]!r}; the fleet has: {names}.")
+
+    def now_named(self, former: str) -> str:
+        """How a machine is called that had this name once."""
+        return self.known[self.former[former]].name
 
     def hubs(self) -> tuple[MachineRecord, ...]:
         """The live machines with the role `hub`, in the order of their ids."""

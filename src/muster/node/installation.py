@@ -14,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from muster import __version__
 from muster.channel import FIRST
 from muster.channel.tls import Credentials
@@ -127,6 +129,25 @@ class Installation:
         """Remember where others reach this machine, as long as it listens where it does now."""
         self._remember(address=address, listen=self.config.options(FIRST).listen)
 
+    def _shown(self, record: str, certificate: str) -> None:
+        """Keep what we show of ourselves. A new name goes into `config.toml`, too.
+
+        In between no name stands there: one that is not the record's would be refused at a start.
+        """
+        name = open_record(record.encode(), self.fleet).name
+        renamed = self.config.name not in ("", name)
+        if renamed:
+            self.home.set_config("name", "")
+        self._remember(record=record, certificate=certificate)
+        if renamed:
+            self.home.set_config("name", name)
+            self.config = msgspec.structs.replace(self.config, name=name)
+
+    def set_labels(self, labels: tuple[str, ...]) -> None:
+        """What specs ask for with `needs: label`, from now on. Raises: Refused, Broken."""
+        self.home.set_config("labels", labels)
+        self.config = msgspec.structs.replace(self.config, labels=labels)
+
     def _remember(self, **facts: Any) -> None:
         self.facts = {**self.facts, **facts}
         self.home.put_facts(self.facts)
@@ -185,9 +206,9 @@ class Installation:
         return Credentials(*certificate.tls_files(self.identity, CertificateChain(shown, ca)))
 
     def renewal_due(self, record: MachineRecord | None, wall_ms: int) -> bool:
-        """Whether the certificate is old, or names other roles than the machine's record."""
-        shown = open_record(self.facts["record"].encode(), self.fleet).roles
-        if record is not None and record.roles != shown:
+        """Whether the certificate is old, or says another name or roles than the record does."""
+        shown = open_record(self.facts["record"].encode(), self.fleet)
+        if record is not None and (record.roles, record.name) != (shown.roles, shown.name):
             return True
         return wall_ms >= certificate.renew_at_ms(self.facts["certificate"].encode())
 
@@ -196,7 +217,7 @@ class Installation:
         if self.authority is None:
             return False
         issued = certificate.issue(self.authority, record, wall_ms)
-        self._remember(record=record.raw.decode(), certificate=issued.tls_pem.decode())
+        self._shown(record.raw.decode(), issued.tls_pem.decode())
         return True
 
     def renewal(self, record: MachineRecord, wall_ms: int) -> str:
@@ -207,7 +228,7 @@ class Installation:
     def take_renewal(self, raw: str) -> None:
         """Keep the certificates in an answer. Raises: Refused where a part of it is not for us."""
         fresh = open_answer(raw.encode(), self.identity, self.fleet).answer
-        self._remember(record=fresh.record, certificate=fresh.tls_pem)
+        self._shown(fresh.record, fresh.tls_pem)
 
     def close(self) -> None:
         self._marker.shutdown(wait=True)

@@ -1,11 +1,41 @@
-"""Verbs about the machines of the fleet, as this one sees them."""
+"""Verbs about the machines of the fleet, as this one sees them, and what they are called.
+
+Rule: a name is the machine's own word and the authority's: the machine signs that it is called so,
+then the authority writes its next record. So it must be up, and a name is never put upon it.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from muster import limits
+from muster.errors import Conflict, Malformed, Refused
+from muster.fleet import kinds
 from muster.fleet.facts import Facts
+from muster.fleet.name import Hex32, check_name
+from muster.fleet.named import meant, taken
+from muster.fleet.record import ROLES, open_binding, sign_binding, sign_record
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.link import Tried
 from muster.node.services.presence import heard_ms_ago, presence
-from muster.verbs.declaration import Call, Core, Nothing, verb
+from muster.node.verb import Line
+from muster.task.spec import check_nameable
+from muster.verbs.declaration import (
+    Call,
+    Context,
+    Core,
+    Daemon,
+    Nothing,
+    Perform,
+    Request,
+    Words,
+    data,
+    opt,
+    pos,
+    verb,
+)
+from muster.verbs.revoke import authority_of
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -73,3 +103,160 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
 def facts(core: Core, call: Call, ask: Nothing) -> Facts | None:
     """What this machine says about itself."""
     return core.roster.facts.get(core.machine)
+
+
+class Action(Request, frozen=True):
+    action: Annotated[Literal["rename", "relabel"], pos("rename, or relabel: change its labels")]
+    machine: Annotated[str, pos("the machine", kind="machine")]
+    to: Annotated[
+        Words, pos("its new name; of labels +NAME adds, NAME- takes away, NAME alone replaces all")
+    ]
+
+
+class Called(Struct, frozen=True):
+    """What a machine is called from now on, or what its labels are."""
+
+    name: str
+    was: str | UnsetType = UNSET
+    labels: list[str] | UnsetType = UNSET
+
+
+@verb(
+    "machine", auth="local", runs="client", group="The fleet", on="none",
+    says=(
+        Line("{was} is {name} from now on.", "was"),
+        Line("{name} has the labels {labels}.", "labels"),
+        Line("{name} has no labels.", "!labels !was"),
+    ),
+)  # fmt: skip
+def machine(context: Context, ask: Action) -> Called:
+    """Give a machine another name, or other labels.
+
+    It must be up. What was written of it before is shown under its new name; specs and addresses
+    that name it are yours to change.
+
+        muster machine rename build forge
+        muster machine relabel forge +gpu tests-
+        muster machine relabel laptop portable    # and nothing else
+    """
+    name = str(context.ask("machine.meant", {"name": ask.machine})["name"])
+    if ask.action == "relabel":
+        add, take, only = _signs(ask.to)
+        answer = context.ask("machine.labels", {"add": add, "take": take, "only": only}, on=name)
+        return Called(name, labels=answer["labels"])
+    if len(ask.to) != 1:
+        raise Malformed("a machine has one name: `muster machine rename OLD NEW`")
+    # What the authority would refuse is refused before the machine gives its word.
+    free = context.ask("machine.meant", {"name": name, "to": ask.to[0]})
+    bound = context.ask("machine.bind", {"name": ask.to[0]}, on=name)["binding"]
+    context.ask("machine.rename", {"machine": free["machine"], "binding": bound})
+    return Called(ask.to[0], was=name)
+
+
+def _signs(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
+    """Labels to add, to take away, and the only ones there are to be. Raises: Malformed."""
+    add = [word[1:] for word in words if word.startswith("+")]
+    take = [word.strip("-") for word in words if word.startswith("-") or word.endswith("-")]
+    only = [word for word in words if not word.startswith(("+", "-")) and not word.endswith("-")]
+    if only and (add or take):
+        raise Malformed("either +NAME and NAME- change the labels, or names alone replace them")
+    return add, take, only
+
+
+class Meant(Request, frozen=True):
+    name: Annotated[str, data()] = ""
+    to: Annotated[str, data()] = ""
+
+
+class Found(Struct, frozen=True):
+    name: str
+    machine: str
+
+
+@verb("machine.meant", auth="local")
+def find(core: Core, call: Call, ask: Meant) -> Found:
+    """Which machine is meant, and whether it can be called `to`."""
+    found = meant(core.roster, ask.name, "machine")
+    if ask.to:
+        _check_free(core, found.key, ask.to)
+    return Found(found.name, found.key)
+
+
+def _check_free(core: Core, machine: str, name: str) -> None:
+    """Raises: Malformed, Conflict where a machine cannot be called so."""
+    check_nameable(check_name(name, "The name"), "The name")
+    other = taken(core.roster, name)
+    if other is not None:
+        whose = "it has this name already" if other.key == machine else f"{other} has this name"
+        raise Conflict(f"{whose}: choose another one; nothing was changed")
+
+
+class Bind(Request, frozen=True):
+    name: Annotated[str, pos("the new name")]
+
+
+class Bound(Struct, frozen=True):
+    binding: str
+
+
+@verb("machine.bind", auth="order", runs="async", object="name", naming=True, operators_only=True,
+      on="one")  # fmt: skip
+async def bind(daemon: Daemon, call: Perform, ask: Bind) -> Bound:
+    """This machine's own word that it is called so: with the same keys, for the authority."""
+    _check_free(daemon.core, daemon.core.machine, ask.name)
+    fleet = daemon.core.membership.fleet
+    return Bound(sign_binding(daemon.machine.identity, fleet, ask.name).decode())
+
+
+class Rename(Request, frozen=True):
+    machine: Annotated[Hex32, pos("the id of the machine")]
+    binding: Annotated[str, opt("what it signed")]
+
+
+@verb("machine.rename", auth="order", object="machine", target="authority", operators_only=True)
+def rename(core: Core, call: Call, ask: Rename) -> Found:
+    """Write the next record of a machine, over the same keys and under the name that it signed."""
+    authority = authority_of(core)
+    record = core.roster.machine(ask.machine)
+    binding = open_binding(ask.binding.encode(), core.membership.fleet)
+    if (binding.machine, binding.keys) != (record.machine, record.keys):
+        raise Refused(f"what was signed is not of {record.name} and its keys; nothing was changed")
+    _check_free(core, record.machine, binding.name)
+    raw = sign_record(
+        authority,
+        ask.binding.encode(),
+        roles=[role for role in ROLES if role in record.roles],
+        serial=record.serial + 1,
+        issued_ms=core.now.wall_ms,
+    )
+    call.write(kinds.MachineRecorded(raw.decode()))
+    return Found(binding.name, record.machine)
+
+
+class Relabel(Request, frozen=True):
+    add: Annotated[Words, data()] = ()
+    take: Annotated[Words, data()] = ()
+    only: Annotated[Words, data()] = ()
+
+
+class Labelled(Struct, frozen=True):
+    labels: tuple[str, ...]
+
+
+@verb("machine.labels", auth="order", runs="async", operators_only=True, on="one")
+async def labels(daemon: Daemon, call: Perform, ask: Relabel) -> Labelled:
+    """Change this machine's labels, in its config.toml and for the routing of every machine."""
+    there = daemon.machine.config.labels
+    for label in (*ask.add, *ask.only):
+        check_nameable(label, "The label")
+    if missing := [label for label in ask.take if label not in there]:
+        raise Refused(f"{daemon.core.name} has no label {missing[0][:60]!r}; it has: "
+                      f"{', '.join(there) or 'none'}")  # fmt: skip
+    kept = ask.only or [each for each in (*there, *ask.add) if each not in ask.take]
+    fresh = tuple(dict.fromkeys(kept))
+    if len(fresh) > limits.FLEET_LIST_MAX:
+        raise Refused(f"a machine has at most {limits.FLEET_LIST_MAX} labels")
+    daemon.machine.set_labels(fresh)
+    # Before the answer: an order that is typed next is routed by them.
+    daemon.post(FactsChanged(await daemon.effects.facts()))
+    return Labelled(fresh)

@@ -4,7 +4,10 @@ Rule 1: a file that says something of no use is refused, by the name of the sett
 Rule 2: a file of an older version goes on to mean what it meant.
 """
 
+import contextlib
 import json
+import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -13,11 +16,28 @@ import msgspec
 
 from muster import channel as channels
 from muster.channel.base import LinkOptions
-from muster.errors import Broken
+from muster.errors import Broken, Refused
 from muster.limits import LEASE_MS_MAX
 from muster.task.problem import nearest
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+
+def with_setting(text: str, name: str, value: Any) -> str:
+    """The text of `config.toml` with another value of a setting, and all else as it is.
+
+    Raises: Refused where a person wrote it in a form that is theirs to change.
+    """
+    written = f"{name} = {json.dumps(value)}"
+    changed, found = re.subn(
+        rf"(?m)^{name}[ \t]*=[ \t]*(\[[^\]\n]*\]|\"[^\"\n]*\")", lambda _: written, text
+    )
+    fresh = changed if found else f"{written}\n{text}"
+    wanted = tomllib.loads(text) | {name: list(value) if isinstance(value, tuple) else value}
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        if tomllib.loads(fresh) == wanted:
+            return fresh
+    raise Refused(f"`{name}` stands in config.toml in a form that is yours: write {written} there")
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -147,7 +167,7 @@ def config_text(config: Config) -> bytes:
     named = ", ".join(json.dumps(name) for name in config.agent_env)
     lines = [
         "# This machine, as its owner wants it. `muster doctor` checks the file.",
-        f"name = {json.dumps(config.name)}  # as it joined; roles are given with `muster role`",
+        f"name = {json.dumps(config.name)}  # changed with `muster machine rename`",
         *channel_lines,
         f"labels = [{labels}]  # what `needs: label` of a spec asks for",
         f"slots = {config.slots}  # attempts that may run at once",

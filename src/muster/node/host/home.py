@@ -203,6 +203,15 @@ class Home:
     def put_facts(self, facts: dict[str, Any]) -> None:
         self.put("fleet.json", json.dumps(facts, indent=1, sort_keys=True).encode())
 
+    def set_config(self, name: str, value: Any) -> None:
+        """Write another value of one setting. Raises: Refused, Broken; then nothing was changed."""
+        from muster.node.host.config import with_setting  # noqa: PLC0415 - a quick command has none
+
+        self.config()
+        path = self.path / "config.toml"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        self.put("config.toml", with_setting(text, name, value).encode())
+
     def config(self) -> "Config":
         """Raises: Broken naming the line where the file is not TOML or a value is of no use."""
         import tomllib  # noqa: PLC0415 - a quick command reads none

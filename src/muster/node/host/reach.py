@@ -57,9 +57,9 @@ def check_config(config: Config, facts: Mapping[str, Any], where: str) -> None:
     record = open_record(str(facts["record"]).encode(), FleetId(str(facts["fleet"])))
     if config.name != record.name:
         raise Broken(
-            f"{where}: `name` says {config.name[:64]!r}, but this machine joined its fleet as "
-            f"{record.name}, which is signed: write {record.name!r} again, or join anew under "
-            "another name with another --home"
+            f"{where}: `name` says {config.name[:64]!r}, but this machine is {record.name} in its "
+            f"fleet, which is signed: write {record.name!r} again; `muster machine rename` changes "
+            "it"
         )
 
 

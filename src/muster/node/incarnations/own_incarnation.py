@@ -244,9 +244,9 @@ class OwnIncarnation(Part):
 
     def _on_roster(self, event: ev.RosterChanged) -> None:
         core, after, before = self.core, event.after, event.before
-        # A machine's certificate names its roles.
+        # A machine's certificate says its name and its roles.
         mine = [each.machines.get(core.machine) for each in (before, after) if each is not None]
-        if len({() if record is None else record.roles for record in mine}) > 1:
+        if len({None if record is None else (record.name, record.roles) for record in mine}) > 1:
             core.do(FreshCertificates())
         for machine in after.revoked:
             if before is not None and machine in before.revoked:
