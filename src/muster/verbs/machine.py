@@ -13,7 +13,7 @@ from muster import limits
 from muster.errors import Conflict, Malformed, Refused
 from muster.fleet import kinds
 from muster.fleet.facts import Facts
-from muster.fleet.name import Hex32, check_name
+from muster.fleet.name import check_name
 from muster.fleet.named import meant, taken
 from muster.fleet.record import ROLES, open_binding, sign_binding, sign_record
 from muster.node.incarnations.own_incarnation import FactsChanged
@@ -209,7 +209,7 @@ async def bind(daemon: Daemon, call: Perform, ask: Bind) -> Bound:
 
 
 class Rename(Request, frozen=True):
-    machine: Annotated[Hex32, pos("the id of the machine")]
+    machine: Annotated[str, pos("the id of the machine")]
     binding: Annotated[str, opt("what it signed")]
 
 
