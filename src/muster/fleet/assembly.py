@@ -51,10 +51,8 @@ _revocation = lru_cache(maxsize=_OPENED_MAX)(open_revocation)
 def assemble(fleet: FleetId, rows: RowsOf, distinct: Distinct) -> Roster:
     """The roster that these rows amount to."""
     revoked = {key: _revocation(raw, fleet) for key, raw in _newest(rows(folds.REVOKED)).items()}
-    known = {
-        MachineId(machine): _record(raw, fleet)
-        for machine, raw in _newest(rows(folds.MACHINE)).items()
-    }
+    enrolled = list(rows(folds.MACHINE))
+    known = {MachineId(m): _record(raw, fleet) for m, raw in _newest(enrolled).items()}
     machines = {m: record for m, record in known.items() if m not in revoked}
     signed = {key: _operator(raw, fleet) for key, raw in _newest(rows(folds.OPERATOR)).items()}
     dead = frozenset(
@@ -97,7 +95,7 @@ def assemble(fleet: FleetId, rows: RowsOf, distinct: Distinct) -> Roster:
         fleet=fleet,
         machines=machines,
         known=known,
-        former=_former(rows, fleet, known),
+        former=_former(enrolled, fleet, known),
         operators=operators,
         operators_ever=frozenset(signed),
         ended=ends,
@@ -120,13 +118,13 @@ def _newest(rows: Iterable[tuple[StreamName, str, int, str]]) -> dict[str, bytes
 
 
 def _former(
-    rows: RowsOf, fleet: FleetId, known: Mapping[MachineId, MachineRecord]
+    enrolled: Iterable[folds.MachineRow], fleet: FleetId, known: Mapping[MachineId, MachineRecord]
 ) -> dict[str, MachineId]:
     """Names that machines had in an older record which is still told, and that nobody has now."""
     now = {record.name for record in known.values()}
     older = {
         (row.serial, row.machine, row.record)
-        for row in rows(folds.MACHINE)
+        for row in enrolled
         if row.serial < known[MachineId(row.machine)].serial
     }
     found = {_record(raw.encode(), fleet).name: MachineId(m) for _, m, raw in sorted(older)}
