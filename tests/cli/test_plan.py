@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 from msgspec import convert
@@ -31,6 +32,8 @@ class CommandContext:
     def __init__(self, *answers, machines=(HUB, STUDIO), state="done"):
         self.answers, self.machines, self.state = list(answers), list(machines), state
         self.runs, self.said, self.cancelled = [], [], []
+
+        self.home = SimpleNamespace(default_repository=lambda: "")
 
     def ask(self, verb, args, *, on="", options=None):
         match verb:
@@ -87,6 +90,18 @@ def test_what_runs_is_the_very_text_that_was_shown():
     (_, (args, options)) = context.runs
     assert (args["spec"], answer["spec"], options) == (PLAN, PLAN, {"object": "tidy"})
     assert f"\n{PLAN}" in context.said
+
+
+@proves("cli.default-repository")
+@pytest.mark.parametrize(("said", "named"), [("", "main"), ("site", "site")])
+def test_an_intention_is_about_the_default_repository_where_none_is_named(said, named):
+    facts = {**FACTS, "repositories": ["main", "site"]}
+    context = CommandContext(fenced(PLAN), machines=[{**STUDIO, "facts": facts}])
+    context.home.default_repository = lambda: "main"
+    ask(context, repo=said)
+    (planning, _), (args, _) = context.runs
+    assert f"work in is named {named}." in planning["spec"]
+    assert args["repo"] == named
 
 
 @proves("cli.ask")

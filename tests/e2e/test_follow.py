@@ -257,3 +257,17 @@ def test_what_old_runs_left_is_pruned_and_nobody_takes_it_for_lost(world):
     assert hub.ask("runs", {"run": view["run"]})["state"] == "done"
     assert world.copied(world.run(hub)) == "hello"
     assert [each for each in hub.ask("incidents") if each["open"]] == []
+
+
+@proves("cli.default-repository")
+def test_the_default_repository_is_one_that_is_there_and_of_this_home(world):
+    hub, studio = world.fleet.hub, world.fleet["studio"]
+    until(lambda: "main" in str(studio.ask("repo.list")), "studio knows who keeps main")
+    assert studio.home.default_repository() == ""
+    refused = muster(world.fleet, studio, "repo", "set-default", "mian")
+    assert refused.code
+    assert studio.home.default_repository() == ""
+    done = muster(world.fleet, studio, "repo", "set-default", "main")
+    assert done.code == 0, done.err
+    assert "main" in done.out
+    assert (studio.home.default_repository(), hub.home.default_repository()) == ("main", "")

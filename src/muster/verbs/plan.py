@@ -93,6 +93,7 @@ def ask(context: Context, wish: Ask) -> dict[str, Any] | Finding:
         muster ask 'say in NOTES.md what changed this week' --repo main
     """
     intention, repo = " ".join(wish.intention).strip(), wish.repo
+    repo = repo or context.home.default_repository()
     if not intention:
         raise Malformed('say what you want: muster ask "…"')
     machines = context.ask("machines", {})

@@ -14,6 +14,7 @@ from muster.git import origin, repository
 from muster.git.fence import repository_name
 from muster.git.follow import Change
 from muster.node.host import clock
+from muster.node.host.home import DEFAULT_REPOSITORY
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.verb import Loss
 from muster.task.units import DURATION, duration_ms
@@ -31,7 +32,7 @@ from muster.verbs.declaration import (
 _ADD: Final = ("add",)
 _PRUNE: Final = ("prune",)
 _OLDER: Final = "30d"
-_ONE: Final = ("add", "remove", "prune")
+_ONE: Final = ("add", "set-default", "remove", "prune")
 _NAMED: Final = (*_ONE, "sync")
 # A machine that is up says within a step what it keeps.
 _ABOUT_S: Final = 5.0
@@ -39,7 +40,8 @@ _ABOUT_S: Final = 5.0
 
 class Action(Request, frozen=True):
     action: Annotated[
-        Literal["add", "list", "sync", "remove", "prune"], pos("add, list, sync, remove or prune")
+        Literal["add", "list", "sync", "set-default", "remove", "prune"],
+        pos("add, list, sync, set-default, remove or prune"),
     ]
     name: Annotated[str, pos("its name in the fleet", actions=_NAMED, needed=_ONE)] = ""
     path: Annotated[
@@ -104,6 +106,7 @@ async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]
         muster repo add frozen ~/src/project --no-follow
         muster repo list
         muster repo sync main
+        muster repo set-default main
         muster repo remove frozen --yes
         muster repo prune main --older 30d --dry-run
     """
@@ -301,6 +304,19 @@ async def clean_up(daemon: Daemon, call: Perform, ask: Prune) -> Pruned:
     before_ms = clock.read().wall_ms - duration_ms(ask.older)
     found = await daemon.effects.following.prune(name, before_ms, dry_run=ask.dry_run)
     return Pruned(name, list(found.branches), found.attempts, ask.dry_run)
+
+
+class Default(Struct, frozen=True):
+    default: str
+
+
+@verb("repo.set-default", auth="local", runs="async")
+async def set_default(daemon: Daemon, call: Perform, ask: Named) -> Default:
+    """Say which repository `muster ask` is about, in this home, where none is named."""
+    name = repository_name(ask.name)
+    daemon.effects.place_of(name)
+    daemon.home.put(DEFAULT_REPOSITORY, f"{name}\n".encode())
+    return Default(name)
 
 
 @verb("repo.origin", auth="local", runs="async")

@@ -19,6 +19,8 @@ _MOVES: Final = ("created", "moved", "rewritten", "removed")
 def repo(value: Any, _files: Files) -> str:
     if isinstance(value, dict) and value.get("removed"):
         return f"{clean(value['name'])} is no repository of the fleet any more"
+    if isinstance(value, dict) and "default" in value:
+        return f"`muster ask` is about {clean(value['default'])} here, where no --repo is given"
     if isinstance(value, dict) and "pruned" in value:
         word = "would go" if value["dry_run"] else "went"
         lines = [clean(each) for each in value["pruned"]]

@@ -37,6 +37,9 @@ def default_home() -> Path:
     return Path(platformdirs.user_data_dir("muster", appauthor=False))
 
 
+DEFAULT_REPOSITORY: Final = "default-repository"
+
+
 class Home:
     """One home folder; creating the object touches nothing."""
 
@@ -163,6 +166,13 @@ class Home:
             file.write(seed)
             file.flush()
             os.fsync(file.fileno())
+
+    def default_repository(self) -> str:
+        """The repository that an intention is about where none is named; "" without one."""
+        try:
+            return (self.path / DEFAULT_REPOSITORY).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     def put(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all."""
