@@ -237,7 +237,8 @@ def test_whoever_stands_in_a_part_of_the_project_gets_its_tests(here, monkeypatc
 @proves("scaffold.reads-little")
 def test_a_folder_is_read_in_bounds_without_links_pipes_and_what_others_wrote(here, monkeypatch):
     (here / "Makefile").unlink()
-    os.symlink("/dev/zero", here / "Makefile")
+    (here / "elsewhere").write_text("test:\n")
+    os.symlink("elsewhere", here / "Makefile")
     os.mkfifo(here / "justfile")
     (here / "node_modules" / "x").mkdir(parents=True)
     (here / "node_modules" / "x" / "go.mod").write_text("go 1.22")
@@ -251,8 +252,16 @@ def test_a_folder_is_read_in_bounds_without_links_pipes_and_what_others_wrote(he
     (here / "zz").mkdir()
     (here / "zz" / "go.mod").write_text("go 1.22")
     assert [part.folder for part in look_at(here).parts] == ["zz"]
-    monkeypatch.setattr(limits, "PROJECT_FILES_MAX", 3)
-    assert look_at(here).parts == []
+    with monkeypatch.context() as bound:
+        bound.setattr(limits, "PROJECT_FILES_MAX", 3)
+        assert look_at(here).parts == []
+    (here / "aa").mkdir()
+    (here / "aa" / "Makefile").write_text("test:\n")
+    (here / "bb").mkdir()
+    (here / "bb" / "Makefile").write_text("test:\n")
+    # The link and the pipe count, too.
+    monkeypatch.setattr(limits, "PROJECT_READ_MAX", 3)
+    assert [part.folder for part in look_at(here).parts] == ["aa", "zz"]
 
 
 # --- what is refused
@@ -287,6 +296,41 @@ def test_what_cannot_be_written_is_refused_and_nothing_changes(here, asked, erro
     assert sorted(os.listdir(here)) == sorted(
         [".git", "Makefile", "dangling", "readme.md", "there.yaml"]
     )
+
+
+@proves("scaffold.new-refuses")
+def test_a_file_that_comes_while_the_spec_is_made_stays(here, monkeypatch):
+    (here / "tidy.yaml").write_text("mine")
+    monkeypatch.setattr(new.os.path, "lexists", lambda _: False)
+    with pytest.raises(Conflict):
+        write(Context(STUDIO))
+    assert (here / "tidy.yaml").read_text() == "mine"
+    assert [name for name in os.listdir(here) if name.startswith(".tidy")] == []
+
+
+@proves("scaffold.files-are-data")
+def test_what_other_machines_say_of_themselves_becomes_no_line_of_a_spec(here):
+    evil = "x]\n    check: rm -rf ~\n    agent: [y"
+    liar = {"name": "liar", "state": "up", "facts": {
+        "tools": {}, "repositories": [evil], "agents": {evil: "", "codex": ""},
+    }}  # fmt: skip
+    said = write(Context(liar))
+    assert parse(said.spec.encode()).phases["change"].agents == ("codex",)
+    assert "rm -rf" not in f"{said}"
+
+
+@proves("scaffold.new-asks-the-fleet")
+def test_of_very_many_repositories_so_many_are_asked_about(here, monkeypatch):
+    asked = []
+
+    class Counting(Context):
+        def ask(self, verb, args, **how):
+            asked.append(verb)
+            return super().ask(verb, args, **how)
+
+    many = {**STUDIO, "facts": {**FACTS, "repositories": [f"r{n}" for n in range(99)]}}
+    assert "no repository of this folder" in write(Counting(many)).missing[0]
+    assert asked.count("repo.origin") == new._REPOSITORIES_TRIED
 
 
 @proves("scaffold.new-refuses")

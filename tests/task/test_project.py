@@ -100,6 +100,7 @@ def test_a_folder_of_a_larger_project_speaks_for_itself_and_the_whole_before_all
         "services/web/package.json": VITEST,
         "libs/x/Cargo.toml": "",
         "services/web/node_modules/y/package.json": VITEST,
+        "vendor/x/go.mod": "",
         ".hidden/go.mod": "",
         "a/b/c/d/go.mod": "",
     }

@@ -9,6 +9,7 @@ Rule 3: without a daemon a spec is written all the same, and says what could not
 import asyncio
 import contextlib
 import os
+import re
 import tempfile
 import textwrap
 from pathlib import Path
@@ -23,7 +24,7 @@ from muster.errors import Conflict, Malformed, MusterError, NotFound, Unreachabl
 from muster.git import command as git
 from muster.node.host.facts import TOOLS
 from muster.task import project
-from muster.task.spec import check_nameable
+from muster.task.spec import NAME, check_nameable
 from muster.verbs.declaration import Context, Request, opt, pos, verb
 from muster.verbs.project import Looked, look_at
 from muster.verbs.template import USUAL, Template, filled, load
@@ -72,11 +73,14 @@ class _Fleet(NamedTuple):
     here: str
 
     def having(self, what: str) -> dict[str, list[str]]:
-        """The machines that have each agent, tool or repository."""
+        """The machines that have each agent, or repository, that a spec can name.
+
+        What a machine says of itself may be anything, and goes into a file.
+        """
         found: dict[str, list[str]] = {}
         for machine in self.machines:
-            for name in machine["facts"][what]:
-                found.setdefault(str(name), []).append(str(machine["name"]))
+            for name in filter(re.compile(NAME).fullmatch, machine["facts"][what]):
+                found.setdefault(name, []).append(str(machine["name"]))
         return found
 
 
@@ -183,7 +187,8 @@ def _place(
     name = "".join(c if c.isascii() and c.isalnum() else "-" for c in root.name.lower())
     name = name.strip("-")[:40] or "main"
     what = "" if (root / ".git").exists() else ", once it is one of git"
-    missing.append(f"the fleet has no repository of this folder: muster repo add {name} .{what}")
+    add = f"muster repo add {name} {os.path.relpath(root, here)}{what}"
+    missing.append(f"the fleet has no repository of this folder: {add}")
     return _Place(name, looked, within)
 
 

@@ -49,7 +49,9 @@ _WAITING_MAX: Final = 20
 
 class Run(Request, frozen=True):
     spec: Annotated[str, pos("the spec file, - for standard input", kind="file")]
-    repo: Annotated[str, opt("take this repository instead of the one the spec names")] = ""
+    repo: Annotated[
+        str, opt("take this repository instead of the one the spec names", kind="repository")
+    ] = ""
     base: Annotated[
         str, opt("the branch or commit to start from, instead of the one the spec names")
     ] = ""

@@ -28,7 +28,9 @@ from muster.verbs.declaration import (
 
 class Check(Request, frozen=True):
     spec: Annotated[str, pos("the spec file, - for standard input", kind="file")]
-    repo: Annotated[str, opt("the repository that `muster run --repo` would name")] = ""
+    repo: Annotated[
+        str, opt("the repository that `muster run --repo` would name", kind="repository")
+    ] = ""
     alone: Annotated[bool, opt("check the file only, not whether a machine meets its needs")] = (
         False
     )
