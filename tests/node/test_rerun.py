@@ -5,7 +5,19 @@ from typing import Any
 import pytest
 from tests.node.cores import Cores, One, attempt_ended
 from tests.node.test_live_view import View
-from tests.node.test_runs import DONE, EACH, OTHER, SLOW, end, hand_in, know, renew, state, wanted
+from tests.node.test_runs import (
+    DONE,
+    EACH,
+    OTHER,
+    SLOW,
+    end,
+    hand_in,
+    know,
+    origin_read,
+    renew,
+    state,
+    wanted,
+)
 from tests.promise import proves
 
 from muster.node.incarnations.own_incarnation import FactsChanged
@@ -70,7 +82,9 @@ def again(machine: One, run: str, **args: Any) -> str:
     """Order it, as the command does; the new run."""
     answer = order(machine, run, **args)
     assert answer["ok"], answer
-    return taken(machine, answer["value"])["value"]["run"]
+    run: str = taken(machine, answer["value"])["value"]["run"]
+    origin_read(machine)
+    return run
 
 
 def taken(machine: One, said: dict[str, Any], **other: Any) -> Any:
