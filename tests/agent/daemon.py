@@ -10,12 +10,13 @@ import msgspec
 
 from muster.agent.base import AttemptOrder
 from muster.agent.catalogue import load
+from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
 
 
 async def main(raw):
     order = msgspec.json.decode(raw, type=AttemptOrder)
-    attempt = await Runner(load()).start(order, lambda _event: None)
+    attempt = await Runner(Discovery(load())).start(order, lambda _event: None)
     await attempt.wait()
 
 

@@ -6,7 +6,8 @@ import json
 import pytest
 from tests.promise import proves
 
-from muster.agent.catalogue import discover, is_logged_in, load, program_argv
+from muster.agent.catalogue import is_logged_in, load, start_of
+from muster.agent.discovery import Discovery
 from muster.errors import Broken, NotFound
 
 
@@ -30,40 +31,76 @@ def entry(**changes):
 
 @proves("agent.catalogue")
 def test_the_catalogue_knows_the_agents_it_promises():
-    assert set(load()) == {"shell", "claude", "codex", "gemini", "opencode", "qwen", "copilot"}
+    tested = {"shell", "claude", "codex", "gemini", "opencode", "qwen", "copilot"}
+    assert set(load()) == tested | {"vibe", "goose", "cursor"}
 
 
 @proves("agent.catalogue")
 def test_an_adapter_is_told_to_use_the_program_on_path(tmp_path):
     adapter = program(tmp_path / "bin", "claude-agent-acp")
     claude = program(tmp_path / "bin", "claude")
-    argv, env = program_argv("claude", load()["claude"], str(tmp_path / "bin"))
-    assert argv == [adapter]
-    assert env["CLAUDE_CODE_EXECUTABLE"] == claude
+    start = start_of("claude", load()["claude"], str(tmp_path / "bin"))
+    assert (start.driver, start.argv) == ("acp", [adapter])
+    assert start.env["CLAUDE_CODE_EXECUTABLE"] == claude
+
+
+@proves("agent.headless-without-adapter")
+def test_a_program_without_its_adapter_is_driven_by_its_headless_mode(tmp_path):
+    claude = program(tmp_path / "bin", "claude")
+    start = start_of("claude", load()["claude"], str(tmp_path / "bin"))
+    assert (start.driver, start.argv[:2]) == ("headless", [claude, "-p"])
+
+
+@proves("agent.headless-without-adapter")
+@pytest.mark.parametrize(("node", "driver"), [(20, "headless"), (22, "acp"), (None, "acp")])
+def test_an_adapter_under_a_node_that_is_too_old_is_as_good_as_absent(tmp_path, node, driver):
+    for name in ("claude", "claude-agent-acp"):
+        program(tmp_path / "bin", name)
+    start = start_of("claude", load()["claude"], str(tmp_path / "bin"), node_major=node)
+    assert start.driver == driver
+
+
+@proves("agent.headless-without-adapter")
+def test_the_owner_of_a_machine_can_prefer_the_headless_mode(tmp_path):
+    program(tmp_path / "bin", "gemini")
+    path = str(tmp_path / "bin")
+    assert start_of("gemini", load()["gemini"], path).driver == "acp"
+    wished = start_of("gemini", load()["gemini"], path, headless=True)
+    assert (wished.driver, wished.argv[1:3]) == ("headless", ["-o", "stream-json"])
+
+
+@proves("agent.headless-without-adapter")
+def test_the_defaults_of_the_headless_mode_count_above_those_of_the_agent(tmp_path):
+    program(tmp_path / "bin", "opencode")
+    known, path = load()["opencode"], str(tmp_path / "bin")
+    asks = start_of("opencode", known, path).env["OPENCODE_PERMISSION"]
+    refuses = start_of("opencode", known, path, headless=True).env["OPENCODE_PERMISSION"]
+    assert json.loads(asks)["edit"] == "ask"
+    assert json.loads(refuses)["external_directory"] == "deny"
 
 
 @proves("agent.discover")
-@pytest.mark.parametrize("absent", ["claude-agent-acp", "claude"])
-def test_an_agent_without_its_adapter_or_its_program_is_not_found(tmp_path, absent):
-    names = {"claude-agent-acp", "claude"} - {absent}
-    for name in names:
-        program(tmp_path / "bin", name)
-    with pytest.raises(NotFound, match=f"needs '{absent}' on PATH"):
-        program_argv("claude", load()["claude"], str(tmp_path / "bin"))
-    found = asyncio.run(discover(load(), {"PATH": str(tmp_path / "bin")}))
+def test_an_adapter_without_its_program_is_no_agent_and_the_program_is_named(tmp_path):
+    program(tmp_path / "bin", "claude-agent-acp")
+    wanted = r"claude: no program 'claude' is on PATH; install it with `npm install -g @anthropic"
+    with pytest.raises(NotFound, match=wanted):
+        start_of("claude", load()["claude"], str(tmp_path / "bin"))
+    found = asyncio.run(Discovery(load()).found({"PATH": str(tmp_path / "bin")}))
     assert set(found) == {"noop", "shell"}
 
 
 @proves("agent.discover")
-@pytest.mark.parametrize(
-    ("says", "version"),
-    [("2.1.329 (Claude Code)", "2.1.329"), ("v0.5.0-beta.1", "0.5.0-beta.1"), ("no idea", "")],
-)
-def test_a_found_agent_has_a_path_and_the_version_it_says(tmp_path, says, version):
-    path = program(tmp_path / "bin", "qwen", says)
-    env = {"PATH": f"{tmp_path / 'bin'}:/bin:/usr/bin"}
-    found = asyncio.run(discover({"qwen": load()["qwen"]}, env))
-    assert found["qwen"] == (path, version)
+def test_a_program_that_only_its_adapter_can_drive_names_the_adapter(tmp_path):
+    program(tmp_path / "bin", "vibe")
+    with pytest.raises(NotFound, match="its adapter 'vibe-acp' is not on PATH"):
+        start_of("vibe", load()["vibe"], str(tmp_path / "bin"))
+
+
+@proves("agent.catalogue")
+def test_every_agent_that_has_a_package_of_its_maker_says_how_to_install_it():
+    for name, known in load().items():
+        assert known.install or name in {"shell", "goose", "cursor"}, name
+        assert "://" not in known.install
 
 
 @proves("agent.catalogue")
@@ -81,7 +118,7 @@ def test_a_persons_entries_are_added_and_win(tmp_path):
 def test_a_driver_that_is_not_there_is_told_with_those_that_are(tmp_path):
     file = tmp_path / "agents.json"
     file.write_text(json.dumps({"version": 1, "agents": {"mine": entry(protocol="telepathy")}}))
-    with pytest.raises(Broken, match="'telepathy'; there are acp, shell"):
+    with pytest.raises(Broken, match="'telepathy'; there are acp, headless, shell"):
         load(file)
 
 
@@ -107,6 +144,10 @@ def test_a_file_that_is_not_there_adds_nothing(tmp_path):
         json.dumps({"version": 1, "agents": {"mine": entry(protocol="telepathy")}}),
         json.dumps({"version": 1, "agents": {"mine": entry(protocol=["acp"])}}),
         json.dumps({"version": 1, "agents": {"mine": entry(command=[])}}),
+        json.dumps({"version": 1, "agents": {"mine": entry(protocol="headless")}}),
+        json.dumps(
+            {"version": 1, "agents": {"mine": entry(headless={"command": ["m"], "dialect": "?"})}}
+        ),
         json.dumps({"version": 1, "agents": {"mine": entry(version_probe=[])}}),
     ],
 )

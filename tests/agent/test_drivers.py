@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.promise import proves
 
 from muster.agent.base import environment
+from muster.agent.dialects import DIALECTS
 from muster.agent.drivers import DRIVERS
 
 SOURCE = Path(__file__).parent.parent.parent / "src" / "muster"
@@ -55,11 +56,12 @@ RUN = """\
 import asyncio, json, sys
 from muster.agent.base import AttemptOrder
 from muster.agent.catalogue import load
+from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
 
 async def run(order):
     events = []
-    attempt = await Runner(load()).start(order, lambda e: events.append([e.kind, e.fields]))
+    attempt = await Runner(Discovery(load())).start(order, lambda e: events.append([e.kind, e.fields]))
     outcome = await attempt.wait()
     print(json.dumps({"events": events, "status": outcome.status, "summary": outcome.summary}))
 
@@ -118,4 +120,12 @@ def test_a_headless_program_is_one_class_its_row_and_an_entry_of_the_catalogue(t
 def test_every_driver_of_the_catalogue_is_in_the_table_and_every_row_is_in_use():
     known = json.loads((SOURCE / "agent" / "catalogue.json").read_text())["agents"].values()
     plain = {name for name, driver in DRIVERS.items() if driver.is_plain}
-    assert {entry["protocol"] for entry in known} | plain == set(DRIVERS)
+    named = {entry["protocol"] for entry in known}
+    named |= {"headless" for entry in known if "headless" in entry}
+    assert named | plain == set(DRIVERS)
+
+
+@proves("agent.drivers-by-name")
+def test_every_dialect_of_the_catalogue_is_in_the_table_and_every_row_is_in_use():
+    known = json.loads((SOURCE / "agent" / "catalogue.json").read_text())["agents"].values()
+    assert {e["headless"]["dialect"] for e in known if "headless" in e} == set(DIALECTS)

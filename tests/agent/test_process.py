@@ -14,6 +14,7 @@ from tests.promise import proves
 from muster.agent import process_tree
 from muster.agent.base import environment
 from muster.agent.catalogue import BUILT_IN
+from muster.agent.discovery import Discovery
 from muster.agent.lines import ORDER_BYTES_MAX
 from muster.agent.process import Runner
 from muster.errors import Malformed, NotFound
@@ -253,7 +254,7 @@ def test_an_event_handler_that_fails_ends_the_attempt(world):
 
     async def go():
         order = world.order("echo one; sleep 60")
-        attempt = await Runner(BUILT_IN).start(order, fail)
+        attempt = await Runner(Discovery(BUILT_IN)).start(order, fail)
         with pytest.raises(ZeroDivisionError):
             await attempt.wait()
         assert await until(lambda: world.alive() == {})
@@ -287,7 +288,9 @@ def children():
 @proves("agent.one-outcome")
 def test_fifty_attempts_at_once_all_end_with_their_own_outcome(world):
     async def one(number):
-        attempt = await Runner(BUILT_IN).start(world.order(f"exit {number}"), lambda _event: None)
+        attempt = await Runner(Discovery(BUILT_IN)).start(
+            world.order(f"exit {number}"), lambda _event: None
+        )
         return (await attempt.wait()).exit_code
 
     async def go():

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests.promise import proves
 
 from muster.agent import rpc
-from muster.agent.rpc import Peer, RpcError, is_shallow, messages
+from muster.agent.lines import is_shallow
+from muster.agent.rpc import Peer, RpcError, messages
 
 ANSWER = {"jsonrpc": "2.0", "id": 1, "result": {"a": 1}}
 RAW = json.dumps(ANSWER).encode()

@@ -8,6 +8,7 @@ from tests.promise import proves
 
 from muster.agent import process
 from muster.agent.catalogue import BUILT_IN
+from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -28,7 +29,9 @@ def test_a_shim_that_dies_before_it_has_its_order_gives_an_outcome(world, monkey
     monkeypatch.setattr(process.asyncio, "create_subprocess_exec", dead)
 
     async def attempt():
-        running = await Runner(BUILT_IN).start(world.order("echo never"), world.events.append)
+        running = await Runner(Discovery(BUILT_IN)).start(
+            world.order("echo never"), world.events.append
+        )
         return await running.wait()
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:

@@ -11,6 +11,7 @@ import msgspec
 
 from muster.agent.base import AttemptOrder, environment
 from muster.agent.catalogue import BUILT_IN
+from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
 
 STUBBORN = Path(__file__).with_name("stubborn.py")
@@ -62,7 +63,9 @@ class World:
         return "\n".join(f["text"] for f in outputs if f["stream"] == stream)
 
     async def start(self, order, catalogue=None):
-        return await Runner(BUILT_IN | (catalogue or {})).start(order, self.events.append)
+        return await Runner(Discovery(BUILT_IN | (catalogue or {}))).start(
+            order, self.events.append
+        )
 
     def run(self, order, catalogue=None):
         async def go():

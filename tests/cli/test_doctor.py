@@ -1,6 +1,7 @@
 """`muster doctor` on a machine whose daemon has something to say."""
 
 import shutil
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -34,7 +35,7 @@ def test_doctor_says_that_this_machine_was_revoked_what_to_do_and_nothing_that_m
 @proves("task.logins-are-facts", "cli.doctor")
 def test_doctor_says_of_each_agent_whether_it_looks_logged_in(tmp_path, monkeypatch):
     for name in ("codex", "codex-acp", "claude", "claude-agent-acp"):
-        (tmp_path / name).write_text("#!/bin/sh\necho 1.2.3\n")
+        (tmp_path / name).write_text("#!/bin/sh\n[ $1 = --version ] || exit 1\necho 1.2.3\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -44,11 +45,56 @@ def test_doctor_says_of_each_agent_whether_it_looks_logged_in(tmp_path, monkeypa
     home.create()
     home.put("fleet.json", b"{}")
     home.put("agents.env", b"ANTHROPIC_API_KEY=sk-ant-0123456789\n")
-    found = {check.name: check for check in _agents(home)}
+    context: Any = SimpleNamespace(home=home)
+    found = {check.name: check for check in _agents(context)}
     assert (found["agent claude"].state, found["agent codex"].state) == ("ok", "note")
     assert "codex login" in found["agent codex"].mend
     (home.path / "agents.env").chmod(0o644)
-    assert [(c.name, c.state) for c in _agents(home)] == [("agents", "wrong")]
+    assert [(c.name, c.state) for c in _agents(context)] == [("agents", "wrong")]
+
+
+@proves("cli.agents", "cli.doctor")
+def test_doctor_without_a_daemon_finds_what_a_daemon_would_and_says_how_to_get_the_rest(
+    tmp_path, monkeypatch
+):
+    """The program alone is enough; it lies where no PATH of a service reaches."""
+    (tmp_path / ".local" / "bin").mkdir(parents=True)
+    claude = tmp_path / ".local" / "bin" / "claude"
+    claude.write_text("#!/bin/sh\n[ $1 = auth ] && exit 1\necho 2.1.0\n")
+    claude.chmod(0o755)
+    for name, value in {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "SHELL": "/bin/false",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    home = Home(tmp_path / "home")
+    home.create()
+    home.put("config.toml", b'headless = ["claude", "clod"]\n')
+    context: Any = SimpleNamespace(home=home)
+    found = {check.name: check for check in _agents(context)}
+    assert found["agents"].text == "found: claude 2.1.0"
+    assert found["agent claude"].text.startswith("claude is on PATH but not logged in")
+    assert "run `claude` there once" in found["agent claude"].mend
+    assert "'clod'" in found["headless"].text
+    claude.unlink()
+    found = {check.name: check for check in _agents(context)}
+    assert found["agents"].state == "note"
+    assert "`npm install -g @anthropic-ai/claude-code`" in found["agents"].mend
+
+
+@proves("cli.agents")
+def test_doctor_believes_the_daemon_whose_environment_agents_get(tmp_path):
+    row = {"agent": "claude", "machine": "here", "version": "2.1.0", "driver": "acp",
+           "login": "no", "mend": "log in", "state": "not logged in"}  # fmt: skip
+    answers = {"status": {"name": "here"}, "agents": [row]}
+    home = Home(tmp_path / "home")
+    home.create()
+    home.put_seed("seed", bytes(32))
+    context: Any = SimpleNamespace(home=home, ask=lambda verb, _args: answers[verb])
+    found = {check.name: check for check in _agents(context)}
+    assert found["agent claude"].mend == "log in"
 
 
 class Machines:

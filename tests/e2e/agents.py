@@ -138,9 +138,9 @@ def prompt(*steps: dict[str, Any]) -> str:
     return json.dumps(f"Do what the script says. @@script {json.dumps(steps)}")
 
 
-def begin(fleet: Fleet, text: str, name: str) -> str:
+def begin(fleet: Fleet, text: str, name: str, repo: str = "main") -> str:
     """Hand a spec in on the hub; the run's id."""
-    args = {"base": "", "repo": "main", "spec": text, "values": {}}
+    args = {"base": "", "repo": repo, "spec": text, "values": {}}
     return str(fleet.hub.order("run", name, args)["run"])
 
 
@@ -200,7 +200,8 @@ def plain(machine: Machine) -> None:
     here = machine.fleet.environment(machine)["PATH"].split(os.pathsep)[:2]
     machine.env["PATH"] = os.pathsep.join([*here, "/usr/local/bin", "/usr/bin", "/bin"])
     options = http.Options(f"127.0.0.1:{machine.port}")
-    config = Config(name=machine.name, channel={FIRST: options})
+    # Said outright: else the folders of installers in the person's home are looked at, too.
+    config = Config(name=machine.name, channel={FIRST: options}, path=machine.env["PATH"])
     machine.home.put("config.toml", config_text(config))
 
 

@@ -2,8 +2,9 @@
 
     fake_model.py [LOG]      prints its port, then serves until it is killed
 
-It speaks Anthropic Messages (`/v1/messages`) and OpenAI Responses (`/v1/responses`), and keeps no
-state: the script is in the prompt, and how far it has come is the number of tool results since.
+It speaks Anthropic Messages (`/v1/messages`), OpenAI Responses (`/v1/responses`) and Chat Completions
+(`/v1/chat/completions`), and Gemini's (`:streamGenerateContent`), and keeps no state: the script is
+in the prompt, and how far it has come is the number of tool results since.
 
     @@script [{"tool": "shell", "command": "…"}, {"tool": "write", "path": "…", "content": "…"},
               {"text": "All done."}]
@@ -23,11 +24,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 MARK = "@@script"
-SHELLS = ("Bash", "exec_command", "shell_command", "shell")
+SHELLS = ("Bash", "exec_command", "shell_command", "shell", "run_shell_command", "bash")
+# Tools that write a file: what they call its path and its text.
+WRITERS = {
+    "Write": ("file_path", "content"),
+    "write_file": ("file_path", "content"),
+    "write": ("filePath", "content"),
+    "create": ("path", "file_text"),
+}
 
 
 class Turn(NamedTuple):
-    """A request in words common to both protocols."""
+    """A request in words common to all protocols."""
 
     said: list[tuple[str, str]]
     """("user" | "result" | "other", text), oldest first."""
@@ -50,7 +58,7 @@ def flatten(content: Any) -> str:
     return ""
 
 
-# --- the two protocols, read
+# --- the protocols, read
 
 
 def read_messages(body: dict[str, Any]) -> Turn:
@@ -79,6 +87,26 @@ def read_responses(body: dict[str, Any]) -> Turn:
     return Turn(said, {t.get("name") or t["type"]: t for t in body.get("tools") or []})
 
 
+def read_chat(body: dict[str, Any]) -> Turn:
+    roles = {"user": "user", "tool": "result"}
+    messages = body.get("messages", [])
+    said = [(roles.get(m["role"], "other"), flatten(m.get("content"))) for m in messages]
+    functions = [tool["function"] for tool in body.get("tools") or []]
+    return Turn(said, {function["name"]: function for function in functions})
+
+
+def read_gemini(body: dict[str, Any]) -> Turn:
+    said = []
+    for message in body.get("contents", []):
+        for part in message.get("parts", []):
+            if "functionResponse" in part:
+                said.append(("result", json.dumps(part["functionResponse"].get("response"))))
+            elif "text" in part:
+                said.append(("user" if message.get("role") == "user" else "other", part["text"]))
+    offered = [f for t in body.get("tools") or [] for f in t.get("functionDeclarations") or []]
+    return Turn(said, {function["name"]: function for function in offered})
+
+
 # --- the script
 
 
@@ -103,8 +131,10 @@ def read_script(prompt: str) -> list[dict[str, Any]]:
 
 
 def tool_call(step: dict[str, Any], tools: dict[str, dict[str, Any]]) -> Call:
-    if step["tool"] == "write" and "Write" in tools:
-        return Call("Write", {"file_path": step["path"], "content": step["content"]})
+    writer = next((name for name in WRITERS if name in tools), "")
+    if step["tool"] == "write" and writer:
+        path, content = WRITERS[writer]
+        return Call(writer, {path: step["path"], content: step["content"]})
     if step["tool"] == "write":
         # Codex writes files by patches; where it has no tool for them it knows the command.
         added = "".join(f"+{line}\n" for line in step["content"].splitlines())
@@ -116,12 +146,19 @@ def tool_call(step: dict[str, Any], tools: dict[str, dict[str, Any]]) -> Call:
     key = "cmd" if name == "exec_command" else "command"
     command: Any = step["command"]
     arguments = {key: ["bash", "-lc", command] if name == "shell" else command}
-    if name == "Bash":
+    if '"description"' in json.dumps(list(_parameters(tools[name]))):
         arguments["description"] = "run a command"
     return Call(name, {**arguments, **step.get("arguments", {})})
 
 
-# --- the two protocols, written
+def _parameters(tool: dict[str, Any]) -> list[str]:
+    """The names of a tool's parameters, wherever its protocol puts them."""
+    kinds = ("input_schema", "parameters", "parametersJsonSchema")
+    schema = next((tool[kind] for kind in kinds if isinstance(tool.get(kind), dict)), {})
+    return list(schema.get("properties", {}))
+
+
+# --- the protocols, written
 
 
 def write_messages(body: dict[str, Any], text: str, call: Call | None) -> list[dict[str, Any]]:
@@ -203,9 +240,43 @@ def write_responses(body: dict[str, Any], text: str, call: Call | None) -> list[
     return [event | {"sequence_number": number} for number, event in enumerate(events)]
 
 
+def write_chat(body: dict[str, Any], text: str, call: Call | None) -> list[dict[str, Any]]:
+    base = {"id": f"chatcmpl-{uuid.uuid4().hex[:16]}", "created": 0, "model": body.get("model")}
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    said: dict[str, Any] = {"role": "assistant", "content": text}
+    if call is not None:
+        function = {"name": call.name, "arguments": json.dumps(call.arguments)}
+        identity = f"call_{uuid.uuid4().hex[:16]}"
+        asked = {"index": 0, "id": identity, "type": "function", "function": function}
+        said = {"role": "assistant", "content": None, "tool_calls": [asked]}
+    end = "stop" if call is None else "tool_calls"
+    if not body.get("stream"):
+        choice = {"index": 0, "finish_reason": end, "message": said}
+        return [{**base, "object": "chat.completion", "choices": [choice], "usage": usage}]
+    piece = {**base, "object": "chat.completion.chunk"}
+    return [
+        {**piece, "choices": [{"index": 0, "delta": said, "finish_reason": None}]},
+        {**piece, "choices": [{"index": 0, "delta": {}, "finish_reason": end}]},
+        {**piece, "choices": [], "usage": usage},
+    ]
+
+
+def write_gemini(_body: dict[str, Any], text: str, call: Call | None) -> list[dict[str, Any]]:
+    part: dict[str, Any] = {"text": text}
+    if call is not None:
+        identity = f"fc{uuid.uuid4().hex[:10]}"
+        part = {"functionCall": {"id": identity, "name": call.name, "args": call.arguments}}
+    content = {"role": "model", "parts": [part]}
+    usage = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
+    candidate = {"index": 0, "content": content, "finishReason": "STOP"}
+    return [{"candidates": [candidate], "usageMetadata": usage, "modelVersion": "scripted"}]
+
+
 PROTOCOLS = {
     "/messages": (read_messages, write_messages),
     "/responses": (read_responses, write_responses),
+    "/chat/completions": (read_chat, write_chat),
+    "enerateContent": (read_gemini, write_gemini),
 }
 
 
@@ -235,12 +306,16 @@ class Handler(BaseHTTPRequestHandler):
         step = next_step(turn)
         self._log({"path": path, "said": turn.said, "tools": sorted(turn.tools), "step": step})
         if "fail" in step:
-            error = {"type": "error", "error": {"type": "api_error", "message": "told to fail"}}
-            self._answer(error, step["fail"])
+            kind = {401: "authentication_error", 429: "rate_limit_error"}.get(
+                step["fail"], "api_error"
+            )
+            error = {"type": kind, "message": "told to fail", "code": step["fail"]}
+            self._answer({"type": "error", "error": error}, step["fail"])
             return
         call = tool_call(step, turn.tools) if "tool" in step else None
         events = write(body, step.get("text", ""), call)
-        self._stream(events) if body.get("stream") else self._answer(events[0])
+        streams = body.get("stream") or ":stream" in path
+        self._stream(events, done=write is write_chat) if streams else self._answer(events[0])
 
     def _body(self) -> bytes:
         if self.headers.get("transfer-encoding", "").lower() != "chunked":
@@ -261,9 +336,13 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
-    def _stream(self, events: list[dict[str, Any]]) -> None:
-        lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
-        data = "".join(lines).encode()
+    def _stream(self, events: list[dict[str, Any]], *, done: bool) -> None:
+        lines = [
+            f"{named}data: {json.dumps(event)}\n\n"
+            for event in events
+            for named in [f"event: {event['type']}\n" if "type" in event else ""]
+        ]
+        data = "".join([*lines, "data: [DONE]\n\n" if done else ""]).encode()
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("content-length", str(len(data)))

@@ -299,6 +299,8 @@ class Fleet:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("MUSTER_", "COV_"))}
         here = f"{self.root / 'bin'}{os.pathsep}{Path(sys.executable).parent}"
         env["PATH"] = here + os.pathsep + env.get("PATH", os.defpath)
+        # Nobody logs in with it: the shell of whoever runs the tests has no say here.
+        env["SHELL"] = "/bin/false"
         env["MUSTER_STATE"] = str(self.root / "state" / machine.name)
         env[NOTES] = str(self.notes)
         env["MUSTER_HOME"] = str(machine.home.path)

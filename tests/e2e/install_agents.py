@@ -24,10 +24,18 @@ NODE_PACKAGE: Final = "node@24"
 SETS: Final[dict[str, tuple[str, ...]]] = {
     "claude": ("@agentclientprotocol/claude-agent-acp@latest", "@anthropic-ai/claude-code@latest"),
     "codex": ("@agentclientprotocol/codex-acp@latest", "@openai/codex@latest"),
+    "gemini": ("@google/gemini-cli@latest",),
+    "opencode": ("opencode-ai@latest",),
+    "qwen": ("@qwen-code/qwen-code@latest",),
+    "copilot": ("@github/copilot@latest",),
 }
 PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
     "claude": ("claude-agent-acp", "claude"),
     "codex": ("codex-acp", "codex"),
+    "gemini": ("gemini",),
+    "opencode": ("opencode",),
+    "qwen": ("qwen",),
+    "copilot": ("copilot",),
 }
 
 

@@ -15,11 +15,12 @@ import msgspec
 import pytest
 
 from muster.agent.base import AttemptOrder
-from muster.agent.catalogue import discover, load
+from muster.agent.catalogue import load
+from muster.agent.discovery import Discovery
 from muster.agent.policy import ASK, DENY, Policy
 from muster.agent.process import Runner
 from tests.agent.world import marked, until, wait_until
-from tests.e2e import install_agents
+from tests.e2e import install_agents, vendor
 from tests.promise import proves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -43,8 +44,10 @@ def model(tmp_path_factory):
 class Stage:
     """One agent in a fresh home with a git worktree to work in."""
 
-    def __init__(self, name, url, folder):
+    def __init__(self, name, url, folder, *, headless=False):
         self.name = name
+        # Who never has an adapter on PATH, or is to be driven without it.
+        self.headless = (name,) if headless else ()
         self.mark = f"MUSTER_TEST_MARK={folder.name}-{os.getpid()}"
         self.home = folder / "home"
         self.tree = folder / "tree"
@@ -68,36 +71,7 @@ class Stage:
             "GIT_COMMITTER_EMAIL": "agent@example.invalid",
             key: value,
         }
-        getattr(self, f"_{name}")(url)
-
-    def _claude(self, url):
-        self.env |= {
-            "ANTHROPIC_BASE_URL": url,
-            "ANTHROPIC_API_KEY": "not-a-key",
-            "CLAUDE_CODE_MAX_RETRIES": "0",
-        }
-
-    def _codex(self, url):
-        self.env |= {"MODEL_PROVIDER": "scripted"}
-        folder = self.home / ".codex"
-        folder.mkdir()
-        (folder / "config.toml").write_text(
-            f"""
-            model = "scripted"
-            model_provider = "scripted"
-            approval_policy = "on-request"
-            sandbox_mode = "workspace-write"
-            check_for_update_on_startup = false
-            [model_providers.scripted]
-            name = "scripted"
-            base_url = "{url}/v1"
-            wire_api = "responses"
-            request_max_retries = 0
-            stream_max_retries = 0
-            [analytics]
-            enabled = false
-            """
-        )
+        self.env |= vendor.settled(name, url, self.home)
 
     def order(self, *steps, **changes):
         script = json.dumps(steps)
@@ -114,7 +88,7 @@ class Stage:
         return AttemptOrder(**(wanted | changes))
 
     async def start(self, order):
-        return await Runner(load()).start(order, self.events.append)
+        return await Runner(Discovery(load(), self.headless)).start(order, self.events.append)
 
     def run(self, order):
         async def go():
@@ -272,7 +246,8 @@ def test_a_model_that_fails_gives_an_outcome_that_says_so(stage):
 
 @proves("agent.discover")
 def test_the_installed_agents_are_discovered_with_their_versions(stage):
-    found = asyncio.run(discover(load(), {"PATH": PATH, "HOME": str(stage.home)}))
+    found = asyncio.run(Discovery(load()).found({"PATH": PATH, "HOME": str(stage.home)}))
     assert found[stage.name].version.count(".") >= 2
+    assert found[stage.name].driver == "acp"
     assert Path(found[stage.name].path).exists()
     assert {"shell", "noop"} <= set(found)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,7 @@ class EffectRunner:
         self.opens: list[Exception | None] = [None]
         self.missing: tuple[str, ...] = ()
         self.agents: dict[str, Any] = dict(BUILT_IN)
+        self.environ = os.environ
         self.starts: list[Exception] = []
         self.collects: list[Exception] = []
         self.does: Callable[[], None] = lambda: None

@@ -17,6 +17,7 @@ from muster.git.fence import Epoch, attempt_ref
 from muster.node.attempts import effect_runner
 from muster.node.attempts.effect_runner import EffectRunner
 from muster.node.call.router import Router
+from muster.node.host.config import Config
 from muster.node.tasks.branches import BringBack, BroughtBack
 from muster.task.instruction import MoveBranch, Promoted
 
@@ -29,9 +30,17 @@ class Owner:
     def __init__(self, folder: Path) -> None:
         self.world = Cores("hub", "studio", "other")
         self.posted: list[Any] = []
-        home = SimpleNamespace(path=folder, repos=folder / "repos", work=folder / "work")
+        home = SimpleNamespace(
+            path=folder,
+            repos=folder / "repos",
+            work=folder / "work",
+            repos_cache=folder / "repos-cache",
+        )
         daemon: Any = SimpleNamespace(
-            home=home, core=self.world["hub"].core, post=self.posted.append, machine=None
+            home=home,
+            core=self.world["hub"].core,
+            post=self.posted.append,
+            machine=SimpleNamespace(config=Config()),
         )
         self.effects = EffectRunner(daemon)
         self.repo = wait(repository.add(home.repos, "main", str(checkout(folder / "src")))).path

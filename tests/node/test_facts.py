@@ -27,7 +27,7 @@ def program(folder, name, script):
 def answers(**known):
     asked = []
 
-    def run(argv):
+    def run(argv, path):
         asked.append(tuple(argv))
         return known.get(argv[0])
 
@@ -49,7 +49,7 @@ def test_each_gpu_is_named():
 
 def test_facts_are_plain_data_that_fit_an_entry_and_that_route_can_judge():
     configured = {"labels": ["gpu"], "agents": {"shell": ""}, "repositories": ["main"]}
-    plain = asyncio.run(probe(**configured, slots=2, logins={}))
+    plain = asyncio.run(probe(**configured, slots=2, logins={}, drivers={}, path=os.defpath))
     assert canon.encode(plain)
     facts = msgspec.convert(plain, Facts)
     assert msgspec.to_builtins(facts) == plain

@@ -16,7 +16,7 @@ from muster.git.glob import matching
 from muster.task.check import admit, check
 from muster.task.graph import Fact, Slot, plan
 from muster.task.problem import SpecErrors
-from muster.task.route import Fleet, Machine
+from muster.task.route import Advice, Fleet, Machine
 from muster.task.template import phase_order
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
@@ -116,6 +116,34 @@ def test_a_cycle_is_named_once(phases, cycle):
     assert told(text(phases)) == cycle
 
 
+@proves("cli.agents")
+def test_an_agent_that_no_machine_has_is_told_with_what_installs_it():
+    view = Fleet([machine("lab", agents={"shell": ""})], None, ADVICE)
+    raw = text({"a": "agent: claude\ndo: x\ncheck: y"})
+    (sentence,) = told(raw, fleet=view)
+    assert sentence.startswith(
+        "phases.a.agent fits no machine; the nearest is lab: no agent claude"
+    )
+    assert sentence.endswith("; install it there with `get claude`")
+    there = Fleet([machine("lab", agents={"claude": ""})], None, ADVICE)
+    raw = text({"a": "agent: claude\ndo: x\ncheck: y\nneeds: {os: windows}"})
+    (sentence,) = told(raw, fleet=there)
+    assert "install" not in sentence, "the agent is there, something else is not"
+
+
+@proves("cli.agents")
+def test_an_agent_that_is_logged_in_nowhere_is_warned_of_with_what_to_do():
+    out, well = ({"agents": {"claude": ""}, "logins": {"claude": each}} for each in ("no", "yes"))
+    raw = text({"a": "agent: claude\ndo: x\ncheck: y"})
+    view = Fleet([machine("lab", **out)], None, ADVICE)
+    assert told(raw, fleet=view) == []
+    (problem,) = check(raw, view).problems
+    what = "phases.a.agent finds claude on lab, where it is not logged in: run claude"
+    assert (problem.warning, problem.sentence) == (True, what)
+    both = Fleet([machine("lab", **out), machine("den", **well)], None, ADVICE)
+    assert check(raw, both).problems == ()
+
+
 @proves("spec.nearest-word")
 def test_an_unknown_phase_is_told_with_the_nearest():
     assert told(text({"test": "", "b": "after: tset"})) == [
@@ -204,6 +232,7 @@ def test_an_order_has_less_room_beside_long_inputs():
     assert "beside inputs of" in sentence
 
 
+ADVICE = {"claude": Advice("get claude", "run claude")}
 FLEET = Fleet([], frozenset({"main", "site"}))
 
 

@@ -222,7 +222,8 @@ async def _conversation(session: Session, peer: Peer) -> dict[str, Any]:
     except RpcError as error:
         fault = "agent" if not number or error.code == AUTH_REQUIRED else ""
         summary = _explain(error, str(session.order.get("login") or ""))
-        return {"status": "error", "fault": fault, "summary": summary}
+        out = error.code == AUTH_REQUIRED
+        return {"status": "error", "fault": fault, "summary": summary, "logged_out": out}
     except _Unusable as error:
         return {"status": "error", "fault": "agent", "summary": str(error)}
     except TimeoutError:

@@ -68,6 +68,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     usage: dict[str, int] = {}
     fault: Literal["", "agent", "machine"] = ""
     """What of this machine failed before the agent could be asked; "" when it is the agent's."""
+    logged_out: bool = False
+    """Its model, or the program itself, said that it has no account."""
     masked: tuple[str, ...] = ()
     """The names of the secrets that it said."""
     survivors: tuple[int, ...] = ()

@@ -1,35 +1,47 @@
 """Which agents can be run here: a list of known ones, what of it is installed, and how to start it.
 
 Rule 1: nothing is ever installed; a missing program is named, with the package that has it.
-Rule 2: an agent counts as found only when its adapter AND its program are on PATH: an adapter
-that brings its own copy of the program would run another version than the person chose.
+Rule 2: an agent counts as found only when its program is on PATH: an adapter that brings its own
+copy of the program would run another version than the person chose. Where the adapter is there too
+it speaks ACP, else the program's own headless mode drives it.
 Rule 3: a person's own entries (a JSON file of the same form) replace entries of the same name.
 
 The file follows the spirit of the ACP registry: a name, how it is started, where it comes from.
 """
 
-import asyncio
 import contextlib
 import os
-import re
 import shutil
-import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from muster.agent.base import environment
+from muster.agent.dialects import DIALECTS
 from muster.agent.drivers import DRIVERS
 from muster.errors import Broken, NotFound
 from muster.task.route import NOOP
 
-# A cold Node program on a busy small machine needs seconds to say its version.
-PROBE_S_MAX: Final = 20.0
-PROBE_BYTES_MAX: Final = 64 * 1024
-VERSION: Final = re.compile(r"\d+(?:\.\d+)+(?:[-+][\w.]+)?")
+HEADLESS: Final = "headless"
+
+
+class Headless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an agent's own program is driven without an adapter: its prompt goes to standard input.
+
+    What `command` lets it do without asking is no more than the policy for tasks allows.
+    """
+
+    command: tuple[str, ...]
+    dialect: str
+    """What it prints, by its name in `DIALECTS`."""
+    env: dict[str, str] = {}
+    """Defaults in this mode, above those of the agent."""
+
+    def __post_init__(self) -> None:
+        if self.dialect not in DIALECTS or not self.command:
+            raise ValueError(f"headless needs a command and a dialect of {', '.join(DIALECTS)}")
 
 
 class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,8 +50,9 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     title: str
     driver: str = msgspec.field(name="protocol")
     """How it is run, by its name in `DRIVERS`."""
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
     """The adapter, or the program itself where it speaks the protocol."""
+    headless: Headless | None = None
     program: str
     program_variable: str = ""
     """Tells the adapter which program to use instead of its bundled copy."""
@@ -53,18 +66,25 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     folder. Empty where nobody knows."""
     keychains: tuple[str, ...] = ()
     """The platforms on which its account may lie in no file."""
+    login_probe: tuple[str, ...] = ()
+    """Asks the program itself, without a network: it ends with 0 where it has an account, with 1
+    where it has none."""
     login: str = ""
     """What a person does when the agent has no account, as words after "agent not logged in: "."""
     mode: str = ""
     """The session mode in which the agent asks us before it acts."""
     node_major_min: int = 0
+    """The oldest Node that the adapter runs under."""
     npm: tuple[str, ...] = ()
+    install: str = ""
+    """The one command that brings the program; empty where there is no package of its maker."""
     notes: str = ""
 
     def __post_init__(self) -> None:
         if self.driver not in DRIVERS:
             raise ValueError(f"no driver is named {self.driver!r}; there are {', '.join(DRIVERS)}")
-        if not self.is_plain and not (self.command and self.program and self.version_probe):
+        named = self.command if self.driver != HEADLESS else self.headless
+        if not self.is_plain and not (named and self.program and self.version_probe):
             raise ValueError("command, program and version_probe each need a program")
 
     @property
@@ -88,11 +108,12 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agents: dict[str, AgentEntry]
 
 
-class Found(NamedTuple):
-    """An installed agent: where its program is, and its version ("" when it would not say)."""
+class Start(NamedTuple):
+    """How an agent is started here: by which driver, as which program, with which defaults."""
 
-    path: str
-    version: str
+    driver: str
+    argv: list[str]
+    env: dict[str, str]
 
 
 def load(additions: Path | None = None) -> dict[str, AgentEntry]:
@@ -110,38 +131,42 @@ def load(additions: Path | None = None) -> dict[str, AgentEntry]:
     return agents | BUILT_IN
 
 
-def program_argv(name: str, entry: AgentEntry, path: str) -> tuple[list[str], dict[str, str]]:
-    """How to start an agent, and its default environment.
+def start_of(
+    name: str,
+    entry: AgentEntry,
+    path: str,
+    *,
+    headless: bool = False,
+    node_major: int | None = None,
+) -> Start:
+    """How to start an agent whose program is on `path`: its adapter, else its headless mode.
 
-    Raises: NotFound when the adapter or the program is not on `path`.
+    `headless` is the wish of the machine's owner for the latter; under a `node_major` that is too
+    old an adapter is as good as absent. Raises: NotFound with what is missing and how to get it.
     """
     if entry.is_plain:
-        return [], {}
-    starter = shutil.which(entry.command[0], path=path)
+        return Start(entry.driver, [], {})
     program = shutil.which(entry.program, path=path)
-    if starter is None or program is None:
-        absent = entry.command[0] if starter is None else entry.program
-        packages = f" (npm: {', '.join(entry.npm)})" if entry.npm else ""
-        raise NotFound(f"Agent {name!r} needs {absent!r} on PATH; install {entry.title}{packages}.")
-    env = dict(entry.env)
-    if entry.program_variable:
-        env[entry.program_variable] = program
-    return [starter, *entry.command[1:]], env
+    if program is None:
+        raise NotFound(f"{name}: no program {entry.program!r} is on PATH{how_to_get(entry)}")
+    adapter = shutil.which(entry.command[0], path=path) if entry.command else None
+    old = adapter not in (None, program) and (node_major or 10**6) < entry.node_major_min
+    own = entry.headless
+    if entry.driver != HEADLESS and adapter is not None and not (own and (headless or old)):
+        told = {entry.program_variable: program} if entry.program_variable else {}
+        return Start(entry.driver, [adapter, *entry.command[1:]], {**entry.env, **told})
+    if own is None:
+        raise NotFound(
+            f"{name}: {entry.title} is here, and its adapter {entry.command[0]!r} is not on PATH"
+            f"{f'; npm install -g {entry.npm[0]}' if entry.npm else ''}"
+        )
+    command = own.command if own.command[0] != entry.program else (program, *own.command[1:])
+    return Start(HEADLESS, list(command), {**entry.env, **own.env})
 
 
-async def discover(agents: Mapping[str, AgentEntry], env: Mapping[str, str]) -> dict[str, Found]:
-    """What is installed under this environment's PATH; the built-in agents are always there."""
-    path = env.get("PATH", os.defpath)
-    here = []
-    for name, entry in agents.items():
-        with contextlib.suppress(NotFound):
-            program_argv(name, entry, path)
-            here.append(name)
-    versions = await asyncio.gather(*(_version(agents[name], path, env) for name in here))
-    found = {NOOP: Found("", "")}
-    for name, version in zip(here, versions, strict=True):
-        found[name] = Found(shutil.which(agents[name].program, path=path) or "", version)
-    return found
+def how_to_get(entry: AgentEntry) -> str:
+    """What a person types to have the agent, as the end of a sentence; "" where nobody knows."""
+    return f"; install it with `{entry.install}`" if entry.install else ""
 
 
 def is_logged_in(entry: AgentEntry, env: Mapping[str, str], platform: str) -> bool | None:
@@ -151,35 +176,26 @@ def is_logged_in(entry: AgentEntry, env: Mapping[str, str], platform: str) -> bo
     """
     if any(env.get(name) for name in entry.variables if name.endswith(("_KEY", "_TOKEN"))):
         return True
+    if any(map(os.path.isfile, _files_of(entry, env))):
+        return True
+    return None if platform in entry.keychains or not entry.credentials else False
+
+
+def credentials_of(entry: AgentEntry, env: Mapping[str, str]) -> object:
+    """What changes when a person logs in: a mark to compare, of which nothing can be read."""
+    keys = tuple(hash(env.get(name)) for name in entry.variables)
+    files = []
+    for file in _files_of(entry, env):
+        with contextlib.suppress(OSError):
+            status = os.stat(file)
+            files.append((str(file), status.st_mtime_ns, status.st_size))
+    return keys, tuple(files)
+
+
+def _files_of(entry: AgentEntry, env: Mapping[str, str]) -> Iterator[Path]:
+    """Where the account of an agent may lie."""
     for where in entry.credentials:
         variable, _, path = where.rpartition(":")
         file = Path(path.replace("~", env.get("HOME") or os.path.expanduser("~"), 1))
         moved = env.get(variable.removeprefix("$"))
-        if os.path.isfile(Path(moved, file.name) if moved else file):
-            return True
-    return None if platform in entry.keychains or not entry.credentials else False
-
-
-async def _version(entry: AgentEntry, path: str, env: Mapping[str, str]) -> str:
-    program = None if entry.is_plain else shutil.which(entry.version_probe[0], path=path)
-    if program is None:
-        return ""
-    probe = await asyncio.create_subprocess_exec(
-        program,
-        *entry.version_probe[1:],
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=environment(env),
-        start_new_session=True,
-    )
-    assert probe.stdout is not None
-    said = b""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PROBE_S_MAX):
-            said = await probe.stdout.read(PROBE_BYTES_MAX)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(probe.pid, signal.SIGKILL)
-    await probe.wait()
-    match = VERSION.search(said.decode("utf-8", "replace"))
-    return match[0] if match else ""
+        yield Path(moved, file.name) if moved else file

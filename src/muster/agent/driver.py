@@ -23,6 +23,10 @@ class Driver(ABC):
     argv: list[str]
     stdin: bytes | None = None
     """What the program reads first, before answers and a cancel; None where it reads nothing."""
+    stdin_ends: bool = False
+    """Whether that is all it ever reads."""
+    fault_of_start: str = "machine"
+    """What of this machine is at fault where the program cannot be started."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.env: dict[str, str] = order["env"]

@@ -6,7 +6,12 @@ Another way is one file with a `Driver`, its row here, and entries of the catalo
 from typing import Final
 
 from muster.agent.driver import Driver
+from muster.agent.headless import HeadlessDriver
 from muster.agent.relay import RelayDriver
 from muster.agent.shell import ShellDriver
 
-DRIVERS: Final[dict[str, type[Driver]]] = {"acp": RelayDriver, "shell": ShellDriver}
+DRIVERS: Final[dict[str, type[Driver]]] = {
+    "acp": RelayDriver,
+    "headless": HeadlessDriver,
+    "shell": ShellDriver,
+}

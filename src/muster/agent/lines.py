@@ -7,7 +7,7 @@ Rule 2: only the standard library and limits.py, because the shim imports this f
 import re
 import signal
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from muster.limits import VALUE_BYTES_MAX
 
@@ -19,6 +19,8 @@ ORDER_BYTES_MAX: Final = 4 * 1024 * 1024
 OUTCOME_BYTES_MAX: Final = 6 * VALUE_BYTES_MAX + 1024 * 1024
 # The journal shows what was asked; the order itself is in the task.
 PROMPT_BYTES_MAX: Final = 24 * 1024
+# Deeper nesting than any message has; whoever walks through a message may recurse.
+DEPTH_MAX: Final = 64
 
 
 # What colours a terminal, moves its cursor or names its window.
@@ -50,6 +52,19 @@ def cut(text: str, bytes_max: int) -> str:
         return raw.decode("utf-8")
     kept = raw[:bytes_max].decode("utf-8", "ignore")
     return f"{kept} …[{len(raw) - bytes_max} bytes cut]"
+
+
+def is_shallow(value: Any) -> bool:
+    """Whether it nests no deeper than DEPTH_MAX; found without recursion."""
+    level = [value]
+    for _ in range(DEPTH_MAX):
+        below: list[Any] = []
+        for each in level:
+            below += each.values() if isinstance(each, dict) else each
+        level = [each for each in below if isinstance(each, dict | list)]
+        if not level:
+            return True
+    return False
 
 
 class Splitter:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,9 +18,11 @@ import msgspec
 from muster import umask
 from muster.agent import process_tree
 from muster.agent.base import AgentEvent, AttemptOrder, OnEvent, Outcome
-from muster.agent.catalogue import AgentEntry, program_argv
+from muster.agent.catalogue import HEADLESS
+from muster.agent.discovery import Discovery
 from muster.agent.lines import ORDER_BYTES_MAX, OUTCOME_BYTES_MAX, cut, ended_by
 from muster.agent.mask import Secrets, Stream
+from muster.agent.policy import Policy
 from muster.agent.relay import boot
 from muster.errors import Broken, Malformed, NotFound
 from muster.limits import ATTEMPT_JOURNAL_BYTES_MAX, BODY_BYTES_MAX
@@ -227,8 +228,8 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
 class Runner:
     """Starts any agent of the catalogue, each attempt under its own shim."""
 
-    def __init__(self, catalogue: Mapping[str, AgentEntry]) -> None:
-        self._catalogue = catalogue
+    def __init__(self, discovery: Discovery) -> None:
+        self._discovery = discovery
 
     async def start(self, order: AttemptOrder, on_event: OnEvent) -> ShimAttempt:
         """Start it; `on_event` is called in the loop's thread, in order, until `wait` returns.
@@ -237,22 +238,29 @@ class Runner:
         """
         if os.name != "posix":
             raise Broken("Attempts run on Linux and macOS only; give the task to such a machine.")
-        entry = self._catalogue.get(order.agent)
+        known = self._discovery.agents
+        entry = known.get(order.agent)
         if entry is None:
             raise NotFound(
                 f"No agent named {order.agent!r} is in the catalogue of this machine; "
-                f"it knows {', '.join(sorted(self._catalogue))}."
+                f"it knows {', '.join(sorted(known))}."
             )
-        argv, defaults = program_argv(order.agent, entry, order.env.get("PATH", os.defpath))
+        start = await self._discovery.start_of(order.agent, order.env.get("PATH", os.defpath))
+        if start.driver == HEADLESS and order.policy != Policy():
+            raise Broken(
+                f"{order.agent} is driven by its headless mode here, which asks nobody; the task "
+                f"has a policy of its own, and needs the adapter {' or '.join(entry.command[:1])}"
+            )
         marker, counter = uuid.uuid4().hex, f"{order.epoch[0]}.{order.epoch[1]}"
-        known = {"MUSTER_TASK": order.task, "MUSTER_EPOCH": counter, process_tree.MARKER: marker}
+        own = {"MUSTER_TASK": order.task, "MUSTER_EPOCH": counter, process_tree.MARKER: marker}
         # The order as the shim reads it.
         message: dict[str, Any] = msgspec.to_builtins(order) | {
-            "driver": entry.driver,
-            "argv": argv,
+            "driver": start.driver,
+            "argv": start.argv,
+            "dialect": entry.headless.dialect if entry.headless else "",
             "mode": order.mode or entry.mode,
             "login": entry.login,
-            "env": {**defaults, **order.env, **known},
+            "env": {**start.env, **order.env, **own},
         }
         raw = msgspec.json.encode(message) + b"\n"
         if len(raw) > ORDER_BYTES_MAX:

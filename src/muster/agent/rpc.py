@@ -13,12 +13,10 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
-from muster.agent.lines import Splitter
+from muster.agent.lines import Splitter, is_shallow
 
 # Agents send whole files in one message.
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
-# Deeper nesting than any message has; whoever walks through a message may recurse.
-DEPTH_MAX: Final = 64
 # What a program prints before a message on its line has few braces; a log of braces is no message.
 BRACES_TRIED_MAX: Final = 32
 # Questions of the program that are still open; more at once is a program gone wild.
@@ -160,16 +158,3 @@ def messages(line: bytes) -> Iterator[dict[str, Any]]:
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, dict) and each.keys() & {"method", "result", "error", "jsonrpc"}:
                 yield from [each] if is_shallow(each) else []
-
-
-def is_shallow(value: Any) -> bool:
-    """Whether it nests no deeper than DEPTH_MAX; found without recursion."""
-    level = [value]
-    for _ in range(DEPTH_MAX):
-        below: list[Any] = []
-        for each in level:
-            below += each.values() if isinstance(each, dict) else each
-        level = [each for each in below if isinstance(each, dict | list)]
-        if not level:
-            return True
-    return False

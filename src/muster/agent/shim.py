@@ -59,7 +59,13 @@ class Unsent:
         self._fd, self._selector, self._gone = fd, selector, gone
         self.waiting = bytearray()
         self._watched = False
+        self._ends = False
         self.broken = False
+
+    def end(self) -> None:
+        """Close the pipe once everything is written."""
+        self._ends = True
+        self.push()
 
     def put(self, data: bytes) -> None:
         if not self.broken:
@@ -81,7 +87,10 @@ class Unsent:
                 self._selector.register(self._fd, selectors.EVENT_WRITE, self.push)
             else:
                 self._selector.unregister(self._fd)
-        if self.broken:
+        if self._ends and not self.waiting:
+            self._ends, self.broken = False, True
+            os.close(self._fd)
+        elif self.broken:
             self._gone()
 
 
@@ -126,10 +135,13 @@ class Shim:
                     break
         self._send_events(self._driver.closing())
         outcome = self._driver.outcome(self._code)
+        # Whoever was ended from outside shows nothing of what it lacked.
+        ours = {"fault": "", "logged_out": False}
         if self._why == "cancelled":
-            outcome |= {"status": "cancelled", "summary": self._said or "cancelled"}
+            outcome |= {**ours, "status": "cancelled", "summary": self._said or "cancelled"}
         elif self._why == "timeout":
-            outcome |= {"status": "timeout", "summary": "the attempt took longer than allowed"}
+            summary = "the attempt took longer than allowed"
+            outcome |= {**ours, "status": "timeout", "summary": summary}
         if self._survivors:
             outcome["survivors"] = sorted(self._survivors)
         end = {"status": outcome["status"], "exit_code": outcome.get("exit_code")}
@@ -164,7 +176,8 @@ class Shim:
             )
         except (OSError, ValueError) as error:
             text = f"could not start: {error}"
-            self._send_outcome({"status": "error", "fault": "machine", "summary": text})
+            fault = driver.fault_of_start
+            self._send_outcome({"status": "error", "fault": fault, "summary": text})
             return False
         # The shim reaps for everybody, so Popen must not wait for its child by itself.
         child.returncode = 0
@@ -174,6 +187,8 @@ class Shim:
             self._to_child = Unsent(os.dup(child.stdin.fileno()), self._selector, lambda: None)
             child.stdin.close()
             self._to_child.put(driver.stdin or b"")
+            if driver.stdin_ends:
+                self._to_child.end()
         for name, pipe in (("stdout", child.stdout), ("stderr", child.stderr)):
             assert pipe is not None
             self._pipes[name] = os.dup(pipe.fileno())

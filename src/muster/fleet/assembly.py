@@ -17,7 +17,7 @@ import msgspec
 from muster.fleet import folds
 from muster.fleet.device import Device, Terms
 from muster.fleet.device_fold import DEVICE
-from muster.fleet.facts import Facts, Way
+from muster.fleet.facts import Facts, Logins, Way
 from muster.fleet.grant import GRANT, Given, Grant, effective, root_grant
 from muster.fleet.operator_end import ended, took
 from muster.fleet.record import MachineRecord, open_operator, open_record, open_revocation
@@ -170,8 +170,8 @@ def _facts(rows: RowsOf) -> dict[MachineId, Facts]:
     for machine, raw in _newest(rows(folds.FACTS)).items():
         facts = msgspec.json.decode(raw, type=Facts)
         if machine in logins:
-            told = msgspec.json.decode(logins[machine], type=dict[str, str])
-            facts = msgspec.structs.replace(facts, logins=told)
+            told = msgspec.json.decode(logins[machine], type=Logins)
+            facts = msgspec.structs.replace(facts, logins=told.logins, drivers=told.drivers)
         if machine in reach:
             ways = msgspec.json.decode(reach[machine], type=tuple[Way, ...])
             facts = msgspec.structs.replace(facts, reach=ways)

@@ -38,12 +38,13 @@ class Facts(Struct, frozen=True):
     `os` is `linux`, `darwin` or `windows`; `arch` as the platform names it; `labels` are what
     its owner calls it; `agents` and `tools` map a name to a version, `""` when it tells none.
     `logins` says of agents whether they look logged in (`LOGGED_IN` or `LOGGED_OUT`); of an agent
-    that is not in it nothing is known. `reach` is where it listens, by channel, and `address` that
+    that is not in it nothing is known. `drivers` says of each how it is driven there (`acp`,
+    `headless`). `reach` is where it listens, by channel, and `address` that
     part of it which a machine of before 0.2 understands; both are empty where nobody can dial it.
     Who answers there still has to prove that it is this machine.
 
-    `logins` and `reach` are told in entries of their own (`Logins`, `Reach`): a machine of before
-    0.2 could read nothing of facts with a field that it does not know.
+    `logins`, `drivers` and `reach` are told in entries of their own (`Logins`, `Reach`): a machine
+    of before 0.2 could read nothing of facts with a field that it does not know.
     """
 
     os: Short
@@ -60,14 +61,16 @@ class Facts(Struct, frozen=True):
     address: Short = UNKNOWN
     muster: Short = UNKNOWN
     logins: Versions = {}
+    drivers: Versions = {}
     reach: Ways = ()
 
 
 @kind(MACHINE_LOGINS, unknown="ignore")
 class Logins(Struct, frozen=True):
-    """`machine.logins`: what `Facts.logins` is, in an entry beside the facts."""
+    """`machine.logins`: `Facts.logins` and `Facts.drivers`, in an entry beside the facts."""
 
     logins: Versions = {}
+    drivers: Versions = {}
 
 
 @kind(MACHINE_REACH, unknown="ignore")
@@ -85,6 +88,7 @@ def told(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The bodies, by kind, that say these facts: older machines read the first of them."""
     if not facts:
         return {}
-    rest: dict[str, Any] = {"logins": {}, "reach": [], **to_builtins(facts)}
-    beside = {MACHINE_LOGINS: "logins", MACHINE_REACH: "reach"}
-    return {kind: {name: rest.pop(name)} for kind, name in beside.items()} | {MACHINE_FACTS: rest}
+    rest: dict[str, Any] = {"logins": {}, "drivers": {}, "reach": [], **to_builtins(facts)}
+    beside = {MACHINE_LOGINS: ("logins", "drivers"), MACHINE_REACH: ("reach",)}
+    bodies = {kind: {name: rest.pop(name) for name in names} for kind, names in beside.items()}
+    return bodies | {MACHINE_FACTS: rest}

@@ -285,7 +285,7 @@ def _told(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:
     told: object
     row: type[FactsRow | LoginsRow | ReachRow]
     if entry.header.kind == kinds.MACHINE_LOGINS:
-        row, told = LoginsRow, body_as(entry, Logins).logins
+        row, told = LoginsRow, body_as(entry, Logins)
     elif entry.header.kind == kinds.MACHINE_REACH:
         row, told = ReachRow, body_as(entry, Reach).reach
     else:

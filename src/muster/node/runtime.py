@@ -22,6 +22,7 @@ class AttemptTools(Protocol):
     worktrees: Worktrees
     runner: Runner
     agents: Mapping[str, AgentEntry]
+    environ: Mapping[str, str]
 
     def place_of(self, repo: str) -> tuple[Path | None, str]: ...
 

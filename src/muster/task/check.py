@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from muster import limits
-from muster.task import route
+from muster.task import advice, route
 from muster.task.artefact import Artefact
 from muster.task.collision import collisions
 from muster.task.local_paths import local_files
@@ -158,6 +158,7 @@ class _Check:
             for agent in phase.agents if self.fleet else ():
                 if agent not in agents:
                     hint = did_you_mean(agent, agents)
+                    hint = hint or advice.how_to_get(self.fleet, [agent])
                     yield self._at(name, "agent", f"names {agent}, which no machine has{hint}")
 
     def _at(self, phase: str, key: str, sentence: str, *, warning: bool = False) -> Problem:
@@ -369,9 +370,11 @@ class _Check:
         wants = route.wants_of(order, self.repo)
         verdicts = [(route.judge(wants, each), each.name) for each in self.fleet.machines]
         if any(verdict.fits for verdict, _ in verdicts):
+            if what := advice.logged_out(self.fleet, verdicts):
+                yield self._at(name, "agent", what, warning=True)
             return
         best, machine = min(verdicts, key=lambda pair: (len(pair[0].reasons), pair[1]))
-        why = ", ".join(best.reasons)
+        why = ", ".join(best.reasons) + advice.how_to_get(self.fleet, phase.agents)
         key = "needs" if f"phases.{name}.needs" in self.document.places else "agent"
         yield self._at(name, key, f"fits no machine; the nearest is {machine}: {why}")
 

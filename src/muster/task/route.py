@@ -71,13 +71,21 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     faults: dict[str, str] = {}
 
 
+class Advice(NamedTuple):
+    """What a person types where an agent is absent, and what he does where it has no account."""
+
+    install: str
+    login: str
+
+
 class Fleet(NamedTuple):
     """What a spec is checked against: the machines, and the repositories that one of them keeps
-    for all (None: unknown).
+    for all (None: unknown). `advice` is what helps with an agent.
     """
 
     machines: Sequence[Machine]
     repositories: frozenset[str] | None = None
+    advice: Mapping[str, Advice] = {}
 
 
 class Asked(NamedTuple):

@@ -7,7 +7,7 @@ GROUPS: Final = ("The fleet", "Work", "Messages", "What is true")
 
 NOUNS: Final = (
     "setup", "enrolment", "role", "revoke", "grant", "operator", "device",
-    "daemon", "service", "status", "machine", "link", "doctor", "target",
+    "daemon", "service", "status", "machine", "agent", "link", "doctor", "target",
     "run", "watch", "rerun", "awaited", "plan", "new", "template", "project", "spec", "task",
     "results", "checkout", "land", "control", "question", "journal", "fetch", "blob", "submission",
     "beat", "message", "thread", "audit", "tail", "incident", "doubt", "repo", "git", "completion",

@@ -7,7 +7,6 @@ Rule 3: a check never changes anything, and one that cannot be made says so. Wha
 stands in repair.py, and is looked at again afterwards.
 """
 
-import asyncio
 import contextlib
 import os
 import re
@@ -20,20 +19,18 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Struct, UnsetType, field, to_builtins
 
-from muster.agent import catalogue
 from muster.errors import MusterError
 from muster.fleet import certificate
-from muster.fleet.facts import LOGGED_OUT
 from muster.git import command as gits
 from muster.limits import SOCKET_PATH_BYTES_MAX
 from muster.node.host import clock, service
-from muster.node.host.facts import logins_of
 from muster.node.host.home import Home
 from muster.node.host.reach import check_config
 from muster.store.sqlite import check_version
 from muster.task.spec import NAME
+from muster.verbs import agent as agents
 from muster.verbs.client import Finding
 from muster.verbs.declaration import Context, Request, opt, verb
 from muster.verbs.repair import Repaired, programs_of, repair
@@ -98,7 +95,7 @@ def _looked_at(context: Context) -> list[Check]:
     checks = [
         _guarded("SQLite", newest, check_version, well),
         _guarded("git", "install git 2.29 or newer", gits.check_version, well),
-        *_agents(context.home),
+        *_agents(context),
         *_of_home(context.home),
     ]
     if os.path.exists(context.home.path / "seed"):
@@ -119,27 +116,48 @@ def _guarded(name: str, mend: str, look: Callable[[], object], well: str) -> Che
 # --- the system -----------------------------------------------------------------------------------
 
 
-def _agents(home: Home) -> Iterator[Check]:
-    own = home.path / "agents.json"
+def _agents(context: Context) -> Iterator[Check]:
+    home = context.home
     try:
-        known = catalogue.load(own if os.path.exists(own) else None)
-        env = {**os.environ, **home.agent_variables()}
+        rows, wanted = _rows(context), home.config().headless
     except MusterError as error:
         yield Check("agents", "wrong", str(error), "mend the file it names")
         return
-    found = asyncio.run(catalogue.discover(known, os.environ))
-    names = ", ".join(f"{name} {each.version}".strip() for name, each in sorted(found.items()))
-    yield Check("agents", "ok", f"found: {names}")
-    for name, state in sorted(logins_of(known, found, env).items()):
-        if state == LOGGED_OUT:
-            yield Check(f"agent {name}", "note", f"{name} does not look logged in: it gets work "
-                        "here only where no other machine has it", known[name].login)  # fmt: skip
+    there = [row for row in rows if row["state"] != agents.ABSENT]
+    names = ", ".join(f"{row['agent']} {row['version']}".strip() for row in there)
+    yield Check("agents", "ok" if names else "note", f"found: {names or 'no AI agent'}",
+                "" if names else f"one of them is enough: {_installs(rows)}")  # fmt: skip
+    for row in there:
+        name, way = row["agent"], f" (driven by {row['driver']})" if row["driver"] else ""
+        if row["state"] == agents.LOGIN:
+            text = f"{name} is on PATH but not logged in: it gets work only where no other has it"
+            yield Check(f"agent {name}", "note", text, row["mend"])
         else:
-            yield Check(f"agent {name}", "ok", f"{name} looks logged in")
+            known = "is logged in" if row["login"] else "is here; nobody can tell of its login"
+            yield Check(f"agent {name}", "ok", f"{name} {known}{way}")
+    for wished in sorted(set(wanted) - {row["agent"] for row in rows}):
+        yield Check("headless", "note", f"`headless` names {wished[:40]!r}, which is no agent",
+                    "`muster agents` lists those there are")  # fmt: skip
     user = "root" if hasattr(os, "getuid") and os.getuid() == 0 else "your own user"
     yield Check("sandbox", "note", f"agents run as {user}, unsandboxed: each is as powerful as you "
                 "are, and can read this home's keys", "run Muster under a user of its own, or give "
                 "it only specs whose agents you trust")  # fmt: skip
+
+
+def _rows(context: Context) -> list[dict[str, Any]]:
+    """The agents of this machine as its daemon has them, else as it would find them."""
+    with contextlib.suppress(MusterError):
+        if context.home.has_seed("seed"):
+            name = str(context.ask("status", {})["name"])
+            return list(context.ask("agents", {"machine": name}))
+    return list(to_builtins(agents.here(context.home)))
+
+
+def _installs(rows: list[dict[str, Any]]) -> str:
+    """The commands that bring the agents that are not here."""
+    return ", ".join(
+        f"`{row['mend']}`" for row in rows if row["state"] == agents.ABSENT and row["mend"]
+    )
 
 
 # --- the home ----------------------------------------------------------------------

@@ -21,7 +21,6 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from muster.agent import catalogue
 from muster.channel import FIRST, http
 from muster.channel.frame import Type, decode, encode
 from muster.errors import (
@@ -44,10 +43,11 @@ from muster.limits import CALL_BYTES_MAX
 from muster.log import canon
 from muster.node.host import clock
 from muster.node.host.config import Config, config_text
-from muster.node.host.facts import TOOLS, logins_of
+from muster.node.host.facts import TOOLS
 from muster.node.host.home import SEED_BYTES, Home
 from muster.node.host.service import manager_of
 from muster.task.spec import check_nameable
+from muster.verbs import agent as agents
 from muster.verbs.client import Finding
 from muster.verbs.daemon import begin
 from muster.verbs.declaration import Context, Request, Words, opt, pos, verb
@@ -398,10 +398,7 @@ def _start(context: Context, how: Started) -> int | None:
 
 def _agents(home: Home) -> dict[str, str]:
     """The agents that are found here, and whether they look logged in; "" where nobody can tell."""
-    known = catalogue.load(None)
-    found = asyncio.run(catalogue.discover(known, os.environ))
-    logins = logins_of(known, found, {**os.environ, **home.agent_variables()})
-    return {name: logins.get(name, "") for name in sorted(found.keys() - catalogue.PLAIN)}
+    return {each.agent: each.login for each in agents.here(home) if each.state != agents.ABSENT}
 
 
 # --- the home -------------------------------------------------------------------------------------

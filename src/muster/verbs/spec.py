@@ -12,6 +12,7 @@ from muster.agent import start_commit
 from muster.task import check as checks
 from muster.task import schema as specs
 from muster.task.route import Fleet
+from muster.verbs.agent import advice
 from muster.verbs.declaration import (
     Call,
     Context,
@@ -97,7 +98,7 @@ def fleet(core: Core) -> Fleet:
         if machine == core.machine or roster.keeper(name, now_ms) is not None
     }
     machines = tuple(core.membership.candidate(m) for m in roster.machines if m in roster.facts)
-    return Fleet(machines, frozenset(kept))
+    return Fleet(machines, frozenset(kept), advice())
 
 
 class Base(Request, frozen=True):

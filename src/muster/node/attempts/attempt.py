@@ -80,8 +80,7 @@ class Attempt:
     def __init__(self, daemon: Runtime, start: StartAttempt) -> None:
         self.daemon = daemon
         self.start = start
-        self.task = start.assign.task
-        self.epoch = start.assign.epoch
+        self.task, self.epoch = start.assign.task, start.assign.epoch
         self.template = start.open.template
         self.over = asyncio.Event()
         self.agent = start.assign.agent
@@ -101,9 +100,9 @@ class Attempt:
         self._secrets = Secrets({})
         # The names of secrets that stand in what the agent said.
         self._masked: set[str] = set()
+        self.logged_in: bool | None = None
         # What of this machine an attempt needs before its agent begins; then the agent is asked.
-        self._part = ""
-        self._place = (0, 0)
+        self._part, self._place = "", (0, 0)
         self._answered_by: dict[str, str] = {}
 
     def stop(self, reason: str) -> None:
@@ -226,6 +225,7 @@ class Attempt:
         self._secrets = Secrets(order.secrets)
         self._part = "agent"
         outcome = await self._run(order)
+        self.logged_in = False if outcome.logged_out else outcome.status == "ok" or None
         if outcome.status == "cancelled":
             # Somebody here wanted the end, or soon says so: a machine that shuts down may tell an
             # attempt before it tells us. Else its agent ended it.

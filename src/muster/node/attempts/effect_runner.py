@@ -15,6 +15,7 @@ import msgspec
 
 from muster.agent import catalogue, start_commit
 from muster.agent.catalogue import AgentEntry
+from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
 from muster.channel import FIRST
 from muster.errors import MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
@@ -34,7 +35,9 @@ from muster.node.call.router import Router
 from muster.node.counter import DECLARED
 from muster.node.host import clock, disk
 from muster.node.host.facts import logins_of, probe
+from muster.node.host.person_path import person_path
 from muster.node.host.reach import own_ways
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.incidents import Noticed
 from muster.node.runtime import Runtime
 from muster.node.services.losses import BLOBS, blobs_gone
@@ -92,7 +95,10 @@ class EffectRunner:
         self.worktrees = Worktrees(home.repos_cache, Path(home.work))
         own = home.path / "agents.json"
         self.agents: Mapping[str, AgentEntry] = catalogue.load(own if own.exists() else None)
-        self.runner = Runner(self.agents)
+        self.discovery = Discovery(self.agents, daemon.machine.config.headless)
+        self.runner = Runner(self.discovery)
+        # With the person's PATH once it was asked for.
+        self.environ: Mapping[str, str] = os.environ
         self._attempts: dict[tuple[str, Pair], Attempt] = {}
         # Who does what takes time, and how it ends where this machine fails at it: nobody else
         # asks again for that.
@@ -121,7 +127,10 @@ class EffectRunner:
         What takes long is left to the first round of `upkeep`.
         """
         self.repos.mkdir(parents=True, exist_ok=True)
-        await self.worktrees.clear()
+        path, _ = await asyncio.gather(
+            person_path(self.daemon.machine.config.path, os.environ), self.worktrees.clear()
+        )
+        self.environ = {**os.environ, "PATH": path}
         # Remove what no entry names. A database in doubt may have lost the entries that do.
         machine, core = self.daemon.machine, self.daemon.core
         if machine.doubts:
@@ -175,25 +184,40 @@ class EffectRunner:
         if attempts:
             await asyncio.wait([asyncio.ensure_future(t.over.wait()) for t in attempts], timeout=15)
 
-    async def facts(self) -> Mapping[str, Any]:
-        """What this machine is and has, now."""
+    async def facts(self, *, anew: bool = False) -> Mapping[str, Any]:
+        """What this machine is and has, now; `anew` asks again who is logged in."""
         config = self.daemon.machine.config
-        found = await catalogue.discover(self.agents, os.environ)
-        agents = {name: each.version for name, each in found.items()}
-        file: dict[str, str] = {}
-        # Attempts say what is wrong with it; it must not keep us from saying what we are.
-        with contextlib.suppress(MusterError):
-            file = self.daemon.home.agent_variables()
+        found = await self.discovery.found(self.environ)
+        logins = await self.discovery.logins(found, self._variables(), anew=anew)
         facts = await probe(
             labels=config.labels,
-            agents=agents,
-            logins=logins_of(self.agents, agents, {**os.environ, **file}),
+            agents={name: each.version for name, each in found.items()},
+            logins=logins_of(logins),
+            drivers={name: each.driver for name, each in found.items() if each.driver},
             repositories=list(repository.listing(self.repos)),
             slots=config.slots,
+            path=self.environ["PATH"],
         )
         ways = own_ways(config, self.daemon.machine.facts)
         address = next((way.address for way in ways if way.channel == FIRST), "")
         return {**facts, "address": address, "reach": msgspec.to_builtins(ways)}
+
+    def _variables(self) -> dict[str, str]:
+        """What agents may be given here: the environment, and what agents.env says."""
+        file: dict[str, str] = {}
+        # Attempts say what is wrong with it; it must not keep us from saying what we are.
+        with contextlib.suppress(MusterError):
+            file = self.daemon.home.agent_variables()
+        return {**self.environ, **file}
+
+    async def _look_at_login(self, attempt: Attempt) -> None:
+        """What the attempt showed of its agent's login, told to the fleet where it is news."""
+        news = bool(attempt.logged_in) and self.discovery.succeeded(attempt.agent)
+        if attempt.logged_in is False and attempt.agent in self.agents:
+            self.discovery.refused(attempt.agent, self._variables())
+            news = True
+        if news:
+            self.daemon.post(FactsChanged(await self.facts()))
 
     # --- effects ------------------------------------------------------------------------------
 
@@ -249,6 +273,7 @@ class EffectRunner:
             self._attempts.pop((attempt.task, attempt.epoch), None)
             self.daemon.post(AttemptEnded(ended))
             self._tell_remains()
+        await self._look_at_login(attempt)
 
     def place_of(self, repo: str) -> tuple[Path | None, str]:
         """Where a repository is: our own folder, or the address of the machine that keeps it."""

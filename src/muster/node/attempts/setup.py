@@ -6,7 +6,6 @@ has none.
 Rule 2: the machine wins over the spec: a key must not be sent to an address that the spec names.
 """
 
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +56,7 @@ class AttemptSetup:
         self._file = home.agent_variables()
         entries = self.daemon.effects.agents.values()
         named = machine.agent_variables
-        self.hidden = environ.secrets(os.environ, self._file, entries, named)
+        self.hidden = environ.secrets(self.daemon.effects.environ, self._file, entries, named)
 
     def order(self, folder: Path) -> AttemptOrder:
         """What the agent is ordered to do. Raises: Malformed where a value cannot be handed on."""
@@ -85,7 +84,7 @@ class AttemptSetup:
             epoch=self.epoch,
             agent=self.agent,
             cwd=str(folder),
-            env=environment(os.environ, extra),
+            env=environment(self.daemon.effects.environ, extra),
             secrets=self.hidden,
             prompt="\n\n".join(lines),
             command=values_of.command(text, found) if plain else "",
@@ -170,7 +169,7 @@ class AttemptSetup:
             epoch=self.epoch,
             agent="shell",
             cwd=str(folder),
-            env=environment(os.environ, self._environment(self.start.values)),
+            env=environment(self.daemon.effects.environ, self._environment(self.start.values)),
             secrets=self.hidden,
             command=values_of.command(check, self.start.values),
             shell=self._shell(),
@@ -189,7 +188,7 @@ class AttemptSetup:
         variables["MUSTER_HOME"] = str(self.daemon.home.path)
         variables["MUSTER_SOCK"] = self.daemon.home.socket
         variables["MUSTER_TASK"] = self.task
-        source = {**os.environ, **self._file}
+        source = {**self.daemon.effects.environ, **self._file}
         named = self.daemon.machine.agent_variables
         return {**variables, **environ.given(source, entry, named)}
 

@@ -50,6 +50,10 @@ class Config(msgspec.Struct, frozen=True):
     slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 2
     lease_s: Annotated[int, msgspec.Meta(ge=1, le=LEASE_MS_MAX // 1000)] = 30
     agent_env: tuple[str, ...] = ()
+    # For everything that runs for the person; empty: as their login shell has it (person_path.py).
+    path: str = ""
+    # Agents that are driven by their headless mode also where an adapter is.
+    headless: tuple[str, ...] = ()
     # By name, what `[channel.<name>]` says, each as the `Options` of that channel.
     channel: Mapping[str, LinkOptions] = {}
 
@@ -138,6 +142,7 @@ _AGENT_NOTES: Final = (
     "# variables that it is known to read: claude gets ANTHROPIC_API_KEY, codex OPENAI_API_KEY and",
     "# CODEX_HOME, and so on. agent_env names more, for EVERY attempt, shell phases among them:",
     '# agent_env = ["AWS_PROFILE"]',
+    '# Programs are found on the PATH of your login shell; path replaces it: path = "/a:/b"',
 )
 
 
@@ -165,6 +170,7 @@ def config_text(config: Config) -> bytes:
                 channel_lines.append(f"{key} = {json.dumps(value)}{_CHANNEL_NOTES.get(field, '')}")
     labels = ", ".join(json.dumps(label) for label in config.labels)
     named = ", ".join(json.dumps(name) for name in config.agent_env)
+    headless = ", ".join(json.dumps(name) for name in config.headless)
     lines = [
         "# This machine, as its owner wants it. `muster doctor` checks the file.",
         f"name = {json.dumps(config.name)}  # changed with `muster machine rename`",
@@ -174,6 +180,8 @@ def config_text(config: Config) -> bytes:
         f"lease_s = {config.lease_s}  # seconds without a heartbeat until a task goes elsewhere",
         *_AGENT_NOTES,
         *([f"agent_env = [{named}]"] if named else []),
+        *([f"path = {json.dumps(config.path)}"] if config.path else []),
+        *([f"headless = [{headless}]"] if headless else []),
         "",
     ]
     return "\n".join(lines).encode()

@@ -15,7 +15,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal, NamedTuple
@@ -25,7 +24,6 @@ import psutil
 
 import muster
 from muster import limits
-from muster.agent.catalogue import AgentEntry, is_logged_in
 from muster.fleet.facts import LOGGED_IN, LOGGED_OUT, Facts
 from muster.node.host import clock
 
@@ -57,8 +55,8 @@ _OUTPUT_BYTES_MAX: Final = 64 * 1024
 # Many short processes at once finish sooner than one after the other, and stay few.
 _AT_ONCE: Final = 8
 
-# (argv) -> its output, None when there is no such program or it gave no answer.
-Run = Callable[[Sequence[str]], str | None]
+# (argv, PATH) -> its output, None when there is no such program or it gave no answer.
+Run = Callable[[Sequence[str], str | None], str | None]
 
 
 class Installed(NamedTuple):
@@ -68,9 +66,9 @@ class Installed(NamedTuple):
     gpus: tuple[str, ...]
 
 
-def run_tool(argv: Sequence[str]) -> str | None:
-    """The output of a program on PATH, or None: absent, failed, or too slow."""
-    program = shutil.which(argv[0])
+def run_tool(argv: Sequence[str], path: str | None = None) -> str | None:
+    """The output of a program on the PATH, or None: absent, failed, or too slow."""
+    program = shutil.which(argv[0], path=path)
     if program is None:
         return None
     try:
@@ -79,6 +77,7 @@ def run_tool(argv: Sequence[str]) -> str | None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=None if path is None else {**os.environ, "PATH": path},
             timeout=limits.PROBE_MS_MAX / 1000,
             check=False,
         )
@@ -105,11 +104,11 @@ class Tools:
         self._found: Installed | None = None
         self._asked_ms = 0
 
-    def installed(self, now_ms: int) -> Installed:
-        """Tools and GPUs. Blocks for as long as the slowest tool when they are asked again."""
+    def installed(self, now_ms: int, path: str | None = None) -> Installed:
+        """Tools on the PATH, and GPUs. Blocks as long as the slowest tool when they are asked."""
         if self._found is None or now_ms - self._asked_ms >= limits.FACTS_REFRESH_MS:
             with ThreadPoolExecutor(_AT_ONCE, "muster-facts") as pool:
-                *told, gpus = pool.map(self._run, [*TOOLS.values(), _GPU])
+                *told, gpus = pool.map(lambda argv: self._run(argv, path), [*TOOLS.values(), _GPU])
             tools = {n: _line(a) for n, a in zip(TOOLS, told, strict=True) if a is not None}
             lines = [line.strip()[:_TEXT_CHARS_MAX] for line in (gpus or "").splitlines()]
             self._found = Installed(tools, tuple(line for line in lines if line)[:_GPUS_MAX])
@@ -117,18 +116,9 @@ class Tools:
         return self._found
 
 
-def logins_of(
-    entries: Mapping[str, AgentEntry], found: Iterable[str], env: Mapping[str, str]
-) -> dict[str, str]:
-    """Which of the agents that were found look logged in, as facts say it."""
-    known = {
-        name: is_logged_in(entries[name], env, sys.platform) for name in found if name in entries
-    }
-    return {
-        name: LOGGED_IN if state else LOGGED_OUT
-        for name, state in known.items()
-        if state is not None
-    }
+def logins_of(states: Mapping[str, bool]) -> dict[str, str]:
+    """What is known of logins, as facts say it."""
+    return {name: LOGGED_IN if state else LOGGED_OUT for name, state in states.items()}
 
 
 # One memory for the process: every daemon in it runs on the same machine.
@@ -142,12 +132,14 @@ async def probe(
     repositories: Iterable[str],
     slots: int,
     logins: Mapping[str, str],
+    drivers: Mapping[str, str],
+    path: str,
 ) -> dict[str, Any]:
     """The facts of this machine as plain data, without holding up the loop.
 
     What only configuration can know is given.
     """
-    installed = await asyncio.to_thread(_TOOLS_HERE.installed, clock.read().boot_ms)
+    installed = await asyncio.to_thread(_TOOLS_HERE.installed, clock.read().boot_ms, path)
     facts = Facts(
         os=platform.system().lower(),
         arch=platform.machine(),
@@ -161,6 +153,7 @@ async def probe(
         repositories=tuple(repositories),
         slots=slots,
         logins=dict(logins),
+        drivers=dict(drivers),
         muster=muster.__version__,
     )
     return dict(msgspec.to_builtins(facts))

@@ -1,0 +1,171 @@
+"""What of the catalogue is here: how it is driven, which version, and whether it has a login.
+
+Rule 1: whatever is asked answers in time or counts as silent, and nothing of it is left running.
+Rule 2: a program is asked again when its file changes, and after a while: starting six of them
+each minute, only to hear the same, costs a small machine a core.
+Rule 3: the secret itself is looked at by nobody: a login is a file that is there, a variable that
+is set, or the exit code of the program's own question.
+Rule 4: who was refused by its model is not logged in, whatever its files say, until they change or
+it succeeds.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from muster.agent.base import environment
+from muster.agent.catalogue import AgentEntry, Start, credentials_of, is_logged_in, start_of
+from muster.errors import NotFound
+from muster.limits import FACTS_REFRESH_MS
+from muster.task.route import NOOP
+
+# A cold Node program on a busy small machine needs seconds to say its version.
+PROBE_S_MAX: Final = 20.0
+PROBE_BYTES_MAX: Final = 64 * 1024
+VERSION: Final = re.compile(r"\d+(?:\.\d+)+(?:[-+][\w.]+)?")
+# Programs answer 0 for yes and 1 for no; another code is a mistake, and no answer.
+_LOGGED_IN: Final[Mapping[int | None, bool]] = {0: True, 1: False}
+
+
+class Found(NamedTuple):
+    """An installed agent: its program, its version ("" when it would not say), its driver."""
+
+    path: str
+    version: str
+    driver: str = ""
+
+
+class _Answer(NamedTuple):
+    code: int | None
+    said: str
+
+
+class Discovery:
+    """The agents of one machine. `headless` names those that its owner wants driven without ACP."""
+
+    def __init__(
+        self, agents: Mapping[str, AgentEntry], headless: Collection[str] = frozenset()
+    ) -> None:
+        self.agents = agents
+        self._headless = headless
+        # What programs answered, by what was asked of which file; and when.
+        self._answers: dict[tuple[object, ...], tuple[float, _Answer]] = {}
+        # What stood for the login of an agent when its model refused it.
+        self._refused: dict[str, object] = {}
+
+    async def start_of(self, name: str, path: str) -> Start:
+        """How the agent is started under this PATH. Raises: NotFound as `catalogue.start_of`."""
+        entry = self.agents[name]
+        node = await self._node_major(path) if entry.node_major_min else None
+        return start_of(name, entry, path, headless=name in self._headless, node_major=node)
+
+    async def found(self, env: Mapping[str, str]) -> dict[str, Found]:
+        """What is here under this environment's PATH; the built-in agents always are."""
+        path = env.get("PATH", os.defpath)
+        here: dict[str, Start] = {}
+        for name in self.agents:
+            with contextlib.suppress(NotFound):
+                here[name] = await self.start_of(name, path)
+        versions = await asyncio.gather(*(self._version(self.agents[n], env) for n in here))
+        found = {NOOP: Found("", "")}
+        for (name, start), version in zip(here.items(), versions, strict=True):
+            program = self.agents[name].program
+            at = shutil.which(program, path=path) if program else ""
+            driver = "" if self.agents[name].is_plain else start.driver
+            found[name] = Found(at or "", version, driver)
+        return found
+
+    async def logins(
+        self, names: Collection[str], env: Mapping[str, str], *, anew: bool = False
+    ) -> dict[str, bool]:
+        """Which of these agents have a login under this environment; who cannot tell is left out.
+
+        `anew` asks programs that were asked a moment ago.
+        """
+        known = [name for name in names if name in self.agents]
+        states = await asyncio.gather(*(self._login(name, env, anew=anew) for name in known))
+        return {n: state for n, state in zip(known, states, strict=True) if state is not None}
+
+    def refused(self, name: str, env: Mapping[str, str]) -> None:
+        """The model took the agent for nobody it knows."""
+        self._refused[name] = credentials_of(self.agents[name], env)
+
+    def succeeded(self, name: str) -> bool:
+        """The agent did its work: it is logged in, as far as it can be. Whether that is news."""
+        return self._refused.pop(name, None) is not None
+
+    async def _login(self, name: str, env: Mapping[str, str], *, anew: bool) -> bool | None:
+        entry = self.agents[name]
+        if name in self._refused:
+            if self._refused[name] == credentials_of(entry, env):
+                return False
+            del self._refused[name]
+        state = is_logged_in(entry, env, sys.platform)
+        if state is True or not entry.login_probe:
+            return state
+        answer = await self._ask(entry.login_probe, env, anew=anew, reads=entry.variables)
+        return _LOGGED_IN.get(answer.code, state)
+
+    async def _version(self, entry: AgentEntry, env: Mapping[str, str]) -> str:
+        if entry.is_plain:
+            return ""
+        match = VERSION.search((await self._ask(entry.version_probe, env)).said)
+        return match[0] if match else ""
+
+    async def _node_major(self, path: str) -> int | None:
+        said = (await self._ask(("node", "--version"), {**os.environ, "PATH": path})).said
+        match = re.match(r"v(\d+)\.", said.strip())
+        return int(match[1]) if match else None
+
+    async def _ask(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        anew: bool = False,
+        reads: Collection[str] = (),
+    ) -> _Answer:
+        """What a program answers, asked again when its file changed or the answer is old."""
+        program = shutil.which(argv[0], path=env.get("PATH", os.defpath))
+        if program is None:
+            return _Answer(None, "")
+        status = os.stat(program)
+        key = (program, status.st_mtime_ns, status.st_size, *argv[1:])
+        now_s = asyncio.get_running_loop().time()
+        asked_s, answer = self._answers.get(key, (-float("inf"), _Answer(None, "")))
+        if anew or now_s - asked_s >= FACTS_REFRESH_MS / 1000:
+            given = {name: env[name] for name in reads if name in env}
+            answer = await _run([program, *argv[1:]], environment(env, given))
+            if answer.code is not None:
+                self._answers[key] = now_s, answer
+        return answer
+
+
+async def _run(argv: Sequence[str], env: dict[str, str]) -> _Answer:
+    try:
+        probe = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,
+        )
+    except OSError:
+        return _Answer(None, "")
+    assert probe.stdout is not None
+    said, code = b"", None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PROBE_S_MAX):
+            said = await probe.stdout.read(PROBE_BYTES_MAX)
+            code = await probe.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(probe.pid, signal.SIGKILL)
+    await probe.wait()
+    return _Answer(code, said.decode("utf-8", "replace"))

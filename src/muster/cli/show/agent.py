@@ -1,0 +1,42 @@
+"""What people read about the AI agents of the fleet."""
+
+from typing import Any, Final
+
+from muster.cli.table import table
+from muster.cli.text import Files, clean, paint
+from muster.node.verb import Column
+
+_COLOURS: Final = {"ready": "green", "not logged in": "red", "away": "yellow"}
+
+_LIST: Final = (
+    Column("agent"), Column("machine"), Column("version", rank=2),
+    Column("driver", "driven by", rank=3), Column("login", rank=1), Column("state"),
+)  # fmt: skip
+
+
+def agents(value: Any, _files: Files) -> str:
+    """A table of those that are there, then what is to be done for the others."""
+    there = [each for each in value if each["state"] != "not found"]
+    rows = [
+        (
+            paint(clean(each["agent"]), "bold"),
+            clean(each["machine"]),
+            clean(each["version"]),
+            clean(each["driver"]),
+            clean(each["login"]) or "?",
+            paint(each["state"], _COLOURS.get(each["state"], "dim")),
+        )
+        for each in there
+    ]
+    lines = [table(_LIST, rows, "No machine has an AI agent.")]
+    to_do = [
+        f"  {each['agent']} on {each['machine']}: {each['mend']}" for each in there if each["mend"]
+    ]
+    lines += ["", *map(clean, to_do)] if to_do else []
+    missing = [each for each in value if each["state"] == "not found" and each["mend"]]
+    if missing:
+        where = f" on {clean(missing[0]['machine'])}" if missing[0]["machine"] else ""
+        width = max(len(each["agent"]) for each in missing)
+        lines += ["", f"Not found{where}; what installs it there:"]
+        lines += [f"  {each['agent']:<{width}}  {each['mend']}" for each in missing]
+    return "\n".join(lines)

@@ -1,0 +1,134 @@
+"""Verbs about the AI agents of the fleet: which there are, and what keeps one from working.
+
+Rule: a row says what is so and, where something is to be done, the one command that does it.
+"""
+
+import asyncio
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Final
+
+from msgspec import Struct, convert
+
+from muster.agent import catalogue
+from muster.agent.catalogue import PLAIN, AgentEntry
+from muster.agent.discovery import Discovery
+from muster.fleet.facts import LOGGED_OUT, Facts
+from muster.node.host.facts import logins_of
+from muster.node.host.home import Home
+from muster.node.host.person_path import person_path
+from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.node.services.presence import presence
+from muster.task.route import Advice
+from muster.verbs.declaration import Daemon, Perform, Request, pos, verb
+
+READY: Final = "ready"
+LOGIN: Final = "not logged in"
+AWAY: Final = "away"
+ABSENT: Final = "not found"
+
+
+class Agents(Request, frozen=True):
+    machine: Annotated[str, pos("only those of this machine", kind="machine")] = ""
+
+
+class Agent(Struct, frozen=True, kw_only=True):
+    """An agent of a machine, or one that is known and not there (`machine` is empty where no
+    machine has it). `driver` is how it is driven, `login` as facts say it, "" where nobody knows.
+    """
+
+    agent: str
+    title: str
+    machine: str
+    state: str
+    version: str = ""
+    driver: str = ""
+    login: str = ""
+    mend: str = ""
+
+
+@verb("agents", auth="local", runs="async", group="The fleet", harmless=True)
+async def agents(daemon: Daemon, call: Perform, ask: Agents) -> list[Agent]:
+    """List the AI agents of the fleet, and what keeps one from working.
+
+    Those of the machine where it is typed are looked at anew. An agent that no machine has is
+    listed with the command that installs it.
+
+        muster agents
+        muster agents studio
+    """
+    core, known = daemon.core, daemon.effects.agents
+    wanted = core.roster.find(ask.machine).machine if ask.machine else None
+    own = await daemon.effects.facts(anew=True)
+    daemon.post(FactsChanged(own))
+    rows: list[Agent] = []
+    for machine in sorted(core.roster.machines, key=core.membership.name_of):
+        facts = convert(own, Facts) if machine == core.machine else core.roster.facts.get(machine)
+        if facts is not None and wanted in (None, machine):
+            away = presence(core, machine) == "away"
+            rows += rows_of(core.membership.name_of(machine), facts, known, away=away)
+    where = core.membership.name_of(wanted) if wanted else ""
+    return rows + list(absent(rows, known, where))
+
+
+def rows_of(
+    machine: str, facts: Facts, known: Mapping[str, AgentEntry], *, away: bool = False
+) -> Iterator[Agent]:
+    """The agents that a machine says it has; what runs commands is none."""
+    for name, version in sorted(facts.agents.items()):
+        if name in PLAIN:
+            continue
+        entry, login = known.get(name), facts.logins.get(name, "")
+        out = login == LOGGED_OUT
+        yield Agent(
+            agent=name,
+            title=entry.title if entry else name,
+            machine=machine,
+            state=AWAY if away else LOGIN if out else READY,
+            version=version,
+            driver=facts.drivers.get(name, ""),
+            login=login,
+            mend=entry.login if entry and out else "",
+        )
+
+
+def absent(
+    rows: Iterable[Agent], known: Mapping[str, AgentEntry], machine: str = ""
+) -> Iterator[Agent]:
+    """The known agents that none of these rows has."""
+    here = {row.agent for row in rows}
+    for name, entry in sorted(known.items()):
+        if name not in here and not entry.is_plain:
+            yield Agent(
+                agent=name, title=entry.title, machine=machine, state=ABSENT, mend=entry.install
+            )
+
+
+def here(home: Home) -> list[Agent]:
+    """The agents of this machine as its daemon would find them, and the known others.
+
+    Raises: Broken where agents.json, agents.env or config.toml is of no use.
+    """
+    own = home.path / "agents.json"
+    known = catalogue.load(own if own.exists() else None)
+    config, file = home.config(), home.agent_variables()
+
+    async def look() -> Facts:
+        env = {**os.environ, "PATH": await person_path(config.path, os.environ), **file}
+        discovery = Discovery(known, config.headless)
+        found = await discovery.found(env)
+        logins = logins_of(await discovery.logins(found, env))
+        versions = {name: each.version for name, each in found.items()}
+        drivers = {name: each.driver for name, each in found.items()}
+        return Facts("", "", agents=versions, logins=logins, drivers=drivers)
+
+    rows = list(rows_of("", asyncio.run(look()), known))
+    return [*rows, *absent(rows, known)]
+
+
+@functools.cache
+def advice() -> dict[str, Advice]:
+    """What a person does where a known agent is absent, or has no account."""
+    entries = catalogue.load().items()
+    return {name: Advice(entry.install, entry.login) for name, entry in entries}
