@@ -271,3 +271,28 @@ def test_the_default_repository_is_one_that_is_there_and_of_this_home(world):
     assert done.code == 0, done.err
     assert "main" in done.out
     assert (studio.home.default_repository(), hub.home.default_repository()) == ("main", "")
+
+
+@proves("git.follow-before-runs")
+def test_a_branch_that_the_origin_has_since_today_is_one_to_start_from(world):
+    hub = world.fleet.hub
+    hub.home.put_seed("operator.seed", world.fleet.operator_seed)
+    id = world.push("fresh", "brand-new")
+    assert hub.ask("check.base", {"base": "brand-new", "repo": "main"})["commit"] == id
+    world.push("fresher", "another")
+    spec = world.fleet.root / "copy.yaml"
+    spec.write_text(SPEC.format(where="studio"))
+    done = muster(world.fleet, hub, "run", str(spec), "--base", "another")
+    assert done.code == 0, done.err
+
+
+@proves("git.origin-kept")
+def test_a_repository_that_follows_nothing_stays_as_it_is(world):
+    hub = world.fleet.hub
+    args = {"action": "add", "name": "frozen", "path": str(world.far), "no-follow": True}
+    first = hub.order("repo", "frozen", args)
+    assert first["follows"] is False
+    world.push("monday")
+    (found,) = hub.order("repo.sync", "frozen", {"name": "frozen"})
+    assert (found["follows"], found["changes"]) == (False, [])
+    assert hub.ask("repo.origin", {"name": "frozen"})["head"] == first["head"]

@@ -68,5 +68,5 @@ def test_a_repository_follows_where_it_was_taken_from_and_a_bundle_only_if_asked
 def test_an_origin_that_cannot_be_read_is_said_and_none_is_none(tmp_path: Path):
     assert origin.read(tmp_path) is None
     (tmp_path / origin.FILE).write_text("{")
-    with pytest.raises(Damaged, match="set-origin"):
+    with pytest.raises(Damaged, match="remove that file"):
         origin.read(tmp_path)

@@ -67,7 +67,8 @@ def read(repo: Path) -> Origin | None:
         raise unable(f"{repo / FILE} cannot be read: {error}.", error) from error
     except msgspec.DecodeError as error:
         raise Damaged(
-            f"{repo / FILE} is damaged ({error}); `muster repo set-origin` writes it anew."
+            f"{repo / FILE} is damaged ({error}); remove that file, and the repository follows "
+            "nothing, or `muster repo remove` it and add it anew."
         ) from error
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.agent import start_commit
+from muster.errors import NotFound
 from muster.task import check as checks
 from muster.task import schema as specs
 from muster.task.route import Fleet
@@ -120,7 +121,13 @@ async def base(daemon: Daemon, call: Perform, ask: Base) -> Commit:
 
     Raises: NotFound where there is no such branch or commit, Unreachable without the repository.
     """
-    where, commit = await daemon.effects.start_of(ask.repo, ask.base)
+    effects = daemon.effects
+    try:
+        where, commit = await effects.start_of(ask.repo, ask.base)
+    except NotFound:
+        # The origin may have it since today.
+        await effects.fresh(ask.repo)
+        where, commit = await effects.start_of(ask.repo, ask.base)
     return Commit(commit, await start_commit.parent(where, commit) if ask.before else UNSET)
 
 
