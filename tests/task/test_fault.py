@@ -11,8 +11,9 @@ from muster.task.alarms import Alarms
 from muster.task.instruction import MachineFault, MachineMended, Now
 from muster.task.lease import make_mark
 from muster.task.queue import Queue
-from muster.task.reputation import Past, Reputation
+from muster.task.reputation import Reputation
 from muster.task.route import judge, wants_of
+from muster.task.trust import NOTHING_KNOWN
 
 LAPTOP = "1" * 64
 
@@ -24,7 +25,7 @@ def order(name, **changes):
 def reputation():
     """A reputation, its alarms, and what it says to a person."""
     alarms, said = Alarms(), []
-    return Reputation(Queue(Past().success), alarms, said.append), alarms, said
+    return Reputation(Queue(lambda *_: NOTHING_KNOWN), alarms, said.append), alarms, said
 
 
 def two(**build):

@@ -18,10 +18,17 @@ from muster.task.ledger import Ledger
 from muster.task.open_task import Restored, Submission
 from muster.task.owner import Owner
 from muster.task.route import Machine
+from muster.task.trust import TrustFold
 
 OWNER = "0" * 64
 BUILD = "b" * 64
 STUDIO = "5" * 64
+
+
+_FOLDS = (
+    *(TaskFold, AttemptFold, DecisionFold, EndingFold),
+    *(MessageFold, ReadingFold, TrustFold),
+)
 
 
 class MemoryRows:
@@ -29,11 +36,7 @@ class MemoryRows:
 
     def __init__(self, machine: str) -> None:
         self.stream = StreamName(MachineId(machine), Incarnation("1" * 32), FLEET)
-        self._tables = {
-            table.row: table
-            for fold in (TaskFold, AttemptFold, DecisionFold, EndingFold, MessageFold, ReadingFold)
-            for table in fold.tables
-        }
+        self._tables = {table.row: table for fold in _FOLDS for table in fold.tables}
         self.held: dict[tuple[Any, ...], NamedTuple] = {}
 
     def get(self, table: Table[R], *key: Any) -> R | None:

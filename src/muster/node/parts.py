@@ -28,6 +28,7 @@ from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
 from muster.node.tasks.service import TaskService
+from muster.node.tasks.trust import Trust
 from muster.node.tasks.worker import WorkerService
 
 PARTS: Final[tuple[type[Part], ...]] = (
@@ -45,6 +46,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Answers,
     Router,
     Ownership,
+    Trust,
     OwnerService,
     Followers,
     RunService,

@@ -29,8 +29,9 @@ from muster.task.instruction import (
 )
 from muster.task.open_task import Ended, Live, settlement
 from muster.task.queue import Choice, Queue
-from muster.task.reputation import Past, Reputation
+from muster.task.reputation import Reputation
 from muster.task.route import Machine, asked_of, pool_of
+from muster.task.trust import NOTHING_KNOWN, Record
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -38,7 +39,8 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 class Ledger:
     """Live tasks, the queue, alarms, and what is to be handed out.
 
-    `order` is this incarnation's place among its kind.
+    `order` is this incarnation's place among its kind; `record` tells what is known of an agent on
+    a machine.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Ledger:
         settled_with_key: Callable[[str], str | None],
         is_mine: Callable[[str], bool],
         lease_ms: int = limits.LEASE_MS,
+        record: Callable[[str, str], Record] = lambda _machine, _agent: NOTHING_KNOWN,
     ) -> None:
         self._order = order
         self.settled_with_key = settled_with_key
@@ -55,8 +58,7 @@ class Ledger:
         self.lease_ms = lease_ms
         self.tasks: dict[str, Live] = {}
         self.dedupe: dict[str, str] = {}
-        self._past = Past()
-        self.queue = Queue(self._past.success)
+        self.queue = Queue(record)
         self.alarms = Alarms()
         self.out: list[OwnerInstruction] = []
         self.reputation = Reputation(self.queue, self.alarms, self.out.append)
@@ -209,7 +211,6 @@ class Ledger:
     def failed(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
         """The attempt did not succeed: again, or that was the last one."""
         task.tries += 1
-        self._past.remember(task.machine, task.agent, 0)
         reason = body.reason[: limits.REASON_CHARS_MAX]
         if task.tries > task.body.retries:
             self.settle(task, settlement(task, body, "failed", reason), (entry,))
@@ -292,7 +293,6 @@ class Ledger:
         self.out.append(MoveBranch(body.task, task.epoch, *move, task.machine, task.agent))
 
     def done(self, task: Live, entry: EntryId, body: kinds.AttemptFinish) -> None:
-        self._past.remember(task.machine, task.agent, 1000)
         self.reputation.absolve(task.machine, fault.parts(task.agent, task.body.repo))
         self.settle(task, settlement(task, body, "done", ""), (entry,))
 

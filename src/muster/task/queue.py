@@ -32,6 +32,7 @@ from muster.task.route import (
     slots_of,
     wants_of,
 )
+from muster.task.trust import Record
 
 # (-priority, age, number): the smallest goes first; the number makes it unique.
 Rank = tuple[int, int, int]
@@ -83,8 +84,8 @@ class _Slot:
 class Queue:
     """Queued tasks, machines that are up, and their slots."""
 
-    def __init__(self, success: Callable[[str, str], int]) -> None:
-        self._success = success
+    def __init__(self, record: Callable[[str, str], Record]) -> None:
+        self._record = record
         self._numbers: dict[bytes, int] = {}
         self._groups: dict[int, _Group] = {}
         self._where: dict[str, int] = {}
@@ -259,9 +260,10 @@ class Queue:
                 last = f"put last: {verdict.last}"[: limits.REASON_CHARS_MAX]
                 full.append((verdict.machine, True, verdict.score, last))
             elif slot.used < slot.size:
-                success = self._success(verdict.machine, verdict.agent)
-                value = score(verdict, slot.used, slot.size, success)
-                scored.append((-value, verdict.machine, verdict))
+                record = self._record(verdict.machine, verdict.agent)
+                value = score(verdict, slot.used, slot.size, record.success)
+                said = (*verdict.reasons, *([str(record)] if str(record) else []))
+                scored.append((-value, verdict.machine, verdict._replace(reasons=said)))
             else:
                 full.append((verdict.machine, True, verdict.score, "no free slot"))
         # A group reaches a slot's heap only through a verdict that fits, and that slot is free.

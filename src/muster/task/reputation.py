@@ -13,24 +13,9 @@ from muster.task.alarms import Alarms
 from muster.task.fault import Fault
 from muster.task.instruction import MachineFault, MachineMended, Now
 from muster.task.queue import Queue
-from muster.task.route import SUCCESS_UNKNOWN, Machine
+from muster.task.route import Machine
 
 Say = Callable[[MachineFault | MachineMended], None]
-
-
-class Past:
-    """The success of an agent on a machine: a moving average over about eight attempts."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], int] = {}
-
-    def remember(self, machine: str, agent: str, success: int) -> None:
-        """An attempt ended; 1000 is a success, 0 a failure."""
-        past = self.success(machine, agent)
-        self._known[machine, agent] = past + (success - past) // 8
-
-    def success(self, machine: str, agent: str) -> int:
-        return self._known.get((machine, agent), SUCCESS_UNKNOWN)
 
 
 class Reputation:

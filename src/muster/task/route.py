@@ -25,6 +25,7 @@ from muster.errors import Malformed
 from muster.fleet.facts import LOGGED_OUT, Facts
 from muster.task import fault, review
 from muster.task.spec import Needs, listed
+from muster.task.trust import SUCCESS_UNKNOWN
 from muster.task.units import SIZE
 from muster.task.values import RESULTS, Values
 from muster.task.version import Version, check_range, in_range, version_of
@@ -51,8 +52,6 @@ RESULTS_SINCE: Final[Version] = (0, 2)
 REVIEW_SINCE: Final[Version] = (0, 3)
 # Less than a fault, and more than load: it knows the work, and its folder is warm.
 BEFORE_GAIN: Final = 2_000
-# A machine without a past is taken for a good one, else nobody would ever try it.
-SUCCESS_UNKNOWN: Final = 900
 
 
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

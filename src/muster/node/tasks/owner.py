@@ -24,7 +24,8 @@ from muster.node.guard import SURVIVED
 from muster.node.part import Part
 from muster.node.tasks.drafts import write_each
 from muster.node.tasks.ownership import attempts_of, is_given
-from muster.store.store import Store
+from muster.node.tasks.results import settled_of
+from muster.node.tasks.trust import Trust
 from muster.task import evidence, kinds
 from muster.task.fold import LATE, TASK, AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import (
@@ -122,6 +123,7 @@ class OwnerService(Part):
             settled_with_key=lambda key: next((r.task for r in self._own_rows(dedupe=key)), None),
             is_mine=lambda task: bool(self._own_rows(task=task)),
             lease_ms=int(self.core.settings.get("lease_ms") or LEASE_MS),
+            record=self.core.part(Trust).of,
         )
         return Owner(ledger)
 
@@ -385,15 +387,6 @@ class OwnerService(Part):
 def _task_of(each: object) -> str:
     """The task that an instruction or a body is about, "" for none."""
     return str(getattr(each, "task", ""))
-
-
-def settled_of(store: Store, row: TaskRow) -> Settled:
-    """How a settled task ended, from its row and the entry that the row names."""
-    entry = store.log.entry(row.settled)
-    body = body_or_none(entry, kinds.TaskSettle)
-    place = (row.task, row.run, row.phase, row.instance)
-    end = (row.state, row.summary, row.commit_id, body.values if body else {})
-    return Settled(*place, *end, entry.id if entry else None, row.machine, row.agent)
 
 
 def _fault_key(machine: str, part: str) -> str:

@@ -22,7 +22,7 @@ from muster.node.tasks.kept import kept_of
 from muster.store.store import Store
 from muster.task import kinds
 from muster.task.artefact import named as blobs_of
-from muster.task.fold import TASK
+from muster.task.fold import TASK, TaskRow
 from muster.task.identity import branch_of
 from muster.task.instruction import Draft, Settled
 from muster.task.large_value import Large, apart, parse
@@ -214,3 +214,12 @@ def used(every: Pieces, uses: Uses, *, strict: bool = True) -> Pieces:
             f"{limits.VALUES_BYTES_MAX}; name fewer of them, or deliver files"
         )
     return result
+
+
+def settled_of(store: Store, row: TaskRow) -> Settled:
+    """How a settled task ended, from its row and the entry that the row names."""
+    entry = store.log.entry(row.settled)
+    body = body_or_none(entry, kinds.TaskSettle)
+    place = (row.task, row.run, row.phase, row.instance)
+    end = (row.state, row.summary, row.commit_id, body.values if body else {})
+    return Settled(*place, *end, entry.id if entry else None, row.machine, row.agent)

@@ -20,8 +20,8 @@ from muster.node.tasks import results as yields
 from muster.node.tasks.bases import BaseFound, Bases, FindBase, Matched, MatchGlob
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.kept import tasks_of
-from muster.node.tasks.owner import OwnerService, ReadBack, settled_of
-from muster.node.tasks.results import Settlement
+from muster.node.tasks.owner import OwnerService, ReadBack
+from muster.node.tasks.results import Settlement, settled_of
 from muster.node.tasks.run import Ends, Run, Yields, opened_run
 from muster.task import graph, identity, kinds, review
 from muster.task import values as values_of

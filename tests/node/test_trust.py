@@ -1,0 +1,111 @@
+"""What a machine knows of agents: counted from its log, whoever writes what into theirs."""
+
+import pytest
+from tests.node.cores import Cores
+from tests.promise import proves
+
+from muster.node.tasks.trust import Trust
+from muster.task import kinds
+from muster.task.trust import NOTHING_KNOWN, TrustFold
+
+CHECK = {"check": "true"}
+FAILS = {"check": "true", "do": '{"fail":true}'}
+
+
+def fleet() -> Cores:
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    return world
+
+
+def noop(world: Cores, name: str, on: str = "hub"):
+    """What this machine knows itself of the agent `noop` there."""
+    return world[on].core.part(Trust).of(world[name].id, "noop")
+
+
+@proves("task.trust-once", "task.trust-checked-only")
+def test_results_are_counted_as_they_come_and_after_a_start_the_same():
+    world = fleet()
+    hub, needs = world["hub"], {"needs": {"machine": "studio"}}
+    assert noop(world, "studio") == NOTHING_KNOWN
+    for more in (CHECK, CHECK, {}, FAILS, CHECK, CHECK, CHECK, {}):
+        hub.submit(**needs, **more)
+        world.pass_ms(300)
+    known = noop(world, "studio")
+    assert str(known) == "5 of 6 checked results passed, 3 in a row"
+    world.restart("hub")
+    assert noop(world, "studio") == known
+    hub.core.store.rebuild()
+    hub.core.part(Trust)._forget()
+    assert noop(world, "studio") == known
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    hub.submit(**needs, **FAILS)
+    world.pass_ms(500)
+    assert noop(world, "studio")[:3] == (5, 2, 0)
+    reasons = [
+        c[3]
+        for e in hub.entries("task.assign")
+        for c in kinds.read(kinds.TaskAssign, e.body).candidates
+    ]
+    assert "chosen: 5 of 6 checked results passed, 3 in a row" in reasons
+
+
+@proves("task.trust-once")
+def test_many_results_of_one_step_each_count_once():
+    world = fleet()
+    hub = world["hub"]
+    assert noop(world, "hub") == NOTHING_KNOWN
+    for _ in range(40):
+        hub.submit(needs={"machine": "hub"}, **CHECK)
+    world.pass_ms(2_000)
+    assert noop(world, "hub")[:3] == (40, 0, 40)
+
+
+def forge(world: Cores, name: str, about: str, count: int = 3) -> None:
+    """A member writes openings, assignments and settlements that nobody ordered."""
+    core = world[name].core
+    for number in range(count):
+        task, epoch = f"{about}{number}", (1, 1)
+        with core.store.transaction():
+            core.now = world.now()
+            opened = core.append_body(kinds.TaskOpen(task, {"agent": "noop", "do": "{}", **CHECK}))
+            gave = kinds.TaskAssign(task, epoch, world[name].id, "noop", 1000)
+            given = core.append_body(gave, cause=(opened.id,))
+            core.append_body(kinds.TaskSettle(task, "done", epoch, "said"), cause=(given.id,))
+            core._settle_down()
+            core._sign()
+        world.carry_out(world[name], core._released())
+    world.drain()
+    world.pass_ms(3_000)
+
+
+@proves("task.trust-forged")
+def test_what_a_member_settles_without_an_order_counts_for_nobody_else():
+    world = fleet()
+    hub = world["hub"]
+    forge(world, "studio", "forged")
+    assert len(hub.entries("task.settle")) == 3, "the hub has read it"
+    assert noop(world, "studio") == NOTHING_KNOWN
+    assert hub.core.part(Trust).everywhere() == {}
+
+
+@proves("task.trust-forged")
+def test_what_another_owner_settled_under_an_order_is_shown_and_decides_nothing():
+    world = fleet()
+    world["studio"].submit(needs={"machine": "studio"}, **CHECK)
+    world.pass_ms(2_000)
+    studio = (world["studio"].id, "noop")
+    for name in ("hub", "studio"):
+        shown = world[name].core.part(Trust).everywhere()
+        assert shown[studio][:3] == (1, 0, 1)
+    assert noop(world, "studio", on="studio")[:3] == (1, 0, 1)
+    assert noop(world, "studio", on="hub") == NOTHING_KNOWN
+
+
+@proves("task.trust-checked-only")
+@pytest.mark.parametrize("kind", ["task.open", "task.assign", "task.retry", "task.settle"])
+def test_the_fold_wants_the_owners_entries_alone(kind):
+    assert kind in TrustFold.kinds
+    assert not any(each.startswith("attempt.") for each in TrustFold.kinds)
