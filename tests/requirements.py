@@ -261,7 +261,7 @@ PROMISES: Final[dict[str, str]] = {
     "task.trust-reviews-count": "What is reviewed passes when all its reviewers accept, and fails once with the first rejection.",
     "task.trust-nobody-vouches-for-itself": "An agent's own review of its work, and what is no verdict, earn it nothing.",
     "task.trust-once": "An attempt has one result, counted the same as it comes, after a start and after a rebuild.",
-    "task.trust-forged": "What a member settles without an order counts nowhere; what another owner settled is shown and decides nothing.",
+    "task.trust-forged": "What a member settles without an order counts nowhere; what another owner settled decides nothing.",
     "task.trust-record": "What is known of an agent is how many results passed and how many in a row since the last failure.",
     "task.trust-routes": "What is known of an agent on a machine moves work, and why says so.",
     "spec.json-reads-as-yaml": "A spec that is JSON gives exactly the tree, places and refusals that the YAML reader gives.",
