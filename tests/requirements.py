@@ -455,6 +455,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.repository-removed": "A repository is removed after it was asked, never while a run works with it, and the history of its runs stays readable.",
     "git.prune": "Branches and attempts of runs that ended long ago go when somebody asks for it, with a record of it: people's branches, open runs, and what younger runs stand on stay, and nobody takes the rest for lost.",
     "cli.default-repository": "A home has one default repository, which an intention is about where none is named; a spec that names none works in none.",
+    "git.logins": "A fetch from an origin asks the credential helpers of whoever runs the daemon; no other git does, no other setting of theirs counts, and no secret of theirs is an argument.",
     "git.origin-kept": "A repository knows where it was taken from and whether it follows that, and no address with a secret in it is taken, repeated or written down.",
     "git.remote-owner": "An owner on another machine than the hub raises fences and promotes through the same tunnel and rules.",
     "git.zombie-harmless": "A worker whose epoch is spent changes nothing at the remote, even when the epoch rises between the two hooks.",

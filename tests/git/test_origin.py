@@ -7,6 +7,7 @@ from tests.git.repositories import checkout, sh, wait
 from tests.promise import proves
 
 from muster.errors import Damaged, Refused
+from muster.git import command as git
 from muster.git import origin, repository
 
 SECRET = "hunter2"
@@ -70,3 +71,26 @@ def test_an_origin_that_cannot_be_read_is_said_and_none_is_none(tmp_path: Path):
     (tmp_path / origin.FILE).write_text("{")
     with pytest.raises(Damaged, match="remove that file"):
         origin.read(tmp_path)
+
+
+@proves("git.logins")
+def test_only_a_fetch_from_an_origin_asks_the_helpers_of_the_person_and_no_argument_tells_them(
+    tmp_path: Path, monkeypatch
+):
+    (tmp_path / ".gitconfig").write_text(
+        f'[credential "https://example.org"]\n\thelper = "!echo password={SECRET}"\n'
+        "[core]\n\tsshCommand = touch /tmp/never\n[http]\n\tproxy = http://localhost:9\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    asked = ["config", "--get-regexp", r"^(credential|core\.sshcommand|http)"]
+
+    def said(**how: bool) -> str:
+        return wait(git.run_async(asked, tmp_path, **how)).text
+
+    with_logins = said(logins=True)
+    assert SECRET in with_logins
+    assert "http.proxy" in with_logins
+    assert "touch" not in with_logins, "nothing else of that file counts"
+    assert SECRET not in said()
+    assert SECRET not in " ".join(git.command(asked, logins=True))
