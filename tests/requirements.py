@@ -767,6 +767,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.join": "`muster join` makes a machine a member, with nothing but the string that `muster invite` printed.",
     "cli.check-exit": "`muster check` ends with 1 when the spec cannot run, and names line and column as compilers do.",
     "cli.shows-everything": "Every answer is shown: on its own page, or with all its fields.",
+    "cli.watch": "With --watch a list is shown anew within a moment of what changed it, without asking again and again: the daemon tells it, a few times a second at most, and only clocks run in between; Ctrl-C ends it well.",
     "cli.lists-fit": "No line of a list is wider than its terminal: the least columns are left out first, then texts are cut with a sign; without a terminal, or with -o wide, every column is there, whole.",
     "cli.output": "-o json, wide and name say how an answer is shown; name prints the whole names in a list, one a line.",
     "cli.text-is-aligned": "Tables are aligned, and times are said as people say them.",

@@ -156,7 +156,7 @@ class CommandContext:
             if isinstance(value, dict) and "error" in value:
                 print(safe(f"muster: {value['error']['text']}"))
             else:
-                print(self._page(value))
+                print(self.page(value))
         return code
 
     @cached_property
@@ -253,10 +253,15 @@ class CommandContext:
         """Print one answer."""
         if self.json:
             show.put_json(value)
-        elif text := self._page(value):
+        elif text := self.page(value):
             print(text, flush=True)
 
-    def _page(self, value: Any) -> str:
+    def answer(self) -> Any:
+        """The answer of the verb of the command, whole; what is said beside it is not."""
+        command = self.command
+        return self.ask(command.verb.name, command.args, on=command.on, options=command.options)
+
+    def page(self, value: Any) -> str:
         """An answer as people read it, or the names in it alone."""
         verb = self.command.verb
         if self.command.output == "name":

@@ -182,7 +182,7 @@ def _waits(told: Mapping[str, Any]) -> str:
 def _drawn(context: CommandContext, changes: Changes) -> str:
     """The run as a picture, drawn anew when something happened and when a clock goes on."""
     progress, screen = RunProgress(), Screen(sys.stdout)
-    with _told(changes) as news:
+    with told(changes) as news:
         while not progress.end:
             # Clocks are drawn when their second is over, all at once.
             with contextlib.suppress(queue.Empty):
@@ -210,7 +210,7 @@ def _take(progress: RunProgress, told: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _told(changes: Changes) -> Iterator["queue.SimpleQueue[Any]"]:
+def told(changes: Changes) -> Iterator["queue.SimpleQueue[Any]"]:
     """What is told, as it comes: read beside the clock. Also {} for another size of the terminal;
     at last what went wrong, or None.
     """

@@ -103,6 +103,10 @@ def _run(typed: Sequence[str]) -> int:
 
     made = context.CommandContext(command)
     made.confirm()
+    if command.watch:
+        from muster.cli import watch  # noqa: PLC0415 - few commands go on
+
+        return watch.watch(made)
     if command.verb.steps and not made.many:
         from muster.cli import steps  # noqa: PLC0415 - few verbs have several
 

@@ -54,6 +54,8 @@ class Command(NamedTuple):
     yes: bool = False
     # How the answer is shown: "" as usual, wide, or name.
     output: str = ""
+    # Whether it is shown again whenever it changed.
+    watch: bool = False
 
 
 def wants_json(words: Sequence[str]) -> bool:
@@ -126,11 +128,14 @@ def parse(words: Sequence[str]) -> Command:
     if output == "name" and not verb.names:
         some = "`, `".join(each.name for each in VERBS.values() if each.names and not each.hidden)
         raise Usage(f"{verb.name} lists nothing that has a name; -o name is for `{some}`")
+    if verb.watches and found["watch"] and re.match("all$|label=", found["on"]):
+        raise Usage(f"--watch shows one machine, and --on {found['on'][:60]} means several")
     if output not in ("", "json") and found["json"]:
         raise Usage(f"-o {output} is for people and --json for scripts: give one of them")
     return Command(
         verb, args, options, files, found["json"] or output == "json", found["on"], found["home"],
         bool(verb.destroys and found["yes"]), output.removeprefix("json"),
+        bool(verb.watches and found["watch"]),
     )  # fmt: skip
 
 
@@ -238,6 +243,9 @@ def _parser(verb: Verb) -> _Parser:
     if verb.destroys:
         yes = "do not ask first before what cannot be undone: a script has to say so"
         parser.add_argument("-y", "--yes", action="store_true", help=yes)
+    if verb.watches:
+        again = "show it again whenever it changes, until Ctrl-C"
+        parser.add_argument("-w", "--watch", action="store_true", help=again)
     common = parser.add_argument_group("for every verb")
     common.add_argument("--json", action="store_true", help=_COMMON[0][1])
     common.add_argument(

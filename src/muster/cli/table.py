@@ -30,6 +30,8 @@ class Shape:
     """How the lists of this command are shown: `wide` is what the person asked for."""
 
     wide = False
+    # Columns that are left free at the edge, where lines are drawn anew in their place.
+    spare = 0
 
 
 def room() -> int:
@@ -40,7 +42,7 @@ def room() -> int:
         found = os.get_terminal_size(sys.stdout.fileno()).columns
     except (OSError, ValueError):
         found = 0
-    return max(found or _COLUMNS, _COLUMNS_MIN)
+    return max((found or _COLUMNS) - Shape.spare, _COLUMNS_MIN)
 
 
 def table(head: Sequence[str | Column], rows: Iterable[Sequence[Any]], empty: str = "none") -> str:

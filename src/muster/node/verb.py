@@ -157,6 +157,8 @@ class Verb(NamedTuple):
     steps: bool = False
     # The function of `cli/sign.py` that signs what stands beside the order itself.
     signs: str = ""
+    # The sorts of things (see `verbs/changes.py`) that change what it shows, for `--watch`.
+    watches: tuple[str, ...] = ()
     # Whether it is followed: it says nothing for long, and its reader knows.
     followed: bool = False
     # Lines that a person would type, for its help.

@@ -57,7 +57,14 @@ class Incident(Struct, frozen=True):
     note: str = ""
 
 
-@verb("incidents", names="id", auth="local", group="What is true", harmless=True)
+@verb(
+    "incidents",
+    watches=("incident",),
+    names="id",
+    auth="local",
+    group="What is true",
+    harmless=True,
+)
 def incidents(core: Core, call: Call, ask: Incidents) -> list[Incident]:
     """What a person must see.
 

@@ -60,7 +60,14 @@ class Machine(Struct, frozen=True, kw_only=True):
     through: str | UnsetType = UNSET
 
 
-@verb("machines", names="name", auth="local", group="The fleet", harmless=True)
+@verb(
+    "machines",
+    watches=("machine", "link"),
+    names="name",
+    auth="local",
+    group="The fleet",
+    harmless=True,
+)
 def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
     """Every machine of the fleet, and how it is.
 

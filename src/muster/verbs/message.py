@@ -282,7 +282,14 @@ class Item(Said, frozen=True, kw_only=True):
     acted: bool
 
 
-@verb("inbox", names="message", auth="local", group="Messages", harmless=True)
+@verb(
+    "inbox",
+    watches=("message", "group"),
+    names="message",
+    auth="local",
+    group="Messages",
+    harmless=True,
+)
 def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
     """Unread messages for this machine or one of its agents, the oldest first.
 
@@ -365,7 +372,7 @@ class Outgoing(Struct, frozen=True):
     to: list[Delivery]
 
 
-@verb("sent", names="message", auth="local", group="Messages", harmless=True)
+@verb("sent", watches=("message",), names="message", auth="local", group="Messages", harmless=True)
 def sent(core: Core, call: Call, ask: Listing) -> Turns[list[Outgoing]]:
     """Messages sent from here, and how far each came.
 

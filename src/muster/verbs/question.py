@@ -23,7 +23,8 @@ class Question(Struct, frozen=True):
 
 
 @verb(
-    "questions", names="task", auth="local", group="Work", harmless=True,
+    "questions", watches=("incident", "attempt"), names="task", auth="local", group="Work",
+    harmless=True,
     columns=(
         Column("task", form="id"), Column("question", rank=4), Column("actor", "agent", rank=2),
         Column("asked_ms", "asked", "ago", rank=1), Column("tool", rank=3),

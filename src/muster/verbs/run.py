@@ -227,7 +227,8 @@ class RunView(Struct, frozen=True, kw_only=True):
     progress: dict[str, Progress] | UnsetType = UNSET
 
 
-@verb("runs", names="run", auth="local", group="Work", steps=True, harmless=True)
+@verb("runs", names="run", watches=("task", "run", "attempt", "work"), auth="local",
+      group="Work", steps=True, harmless=True)  # fmt: skip
 def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
     """Runs, or one run with its graph.
 

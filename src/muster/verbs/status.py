@@ -89,7 +89,23 @@ class Status(Struct, frozen=True):
     process: Process | UnsetType = UNSET
 
 
-@verb("status", auth="local", group="The fleet", harmless=True)
+@verb(
+    "status",
+    watches=(
+        "task",
+        "run",
+        "attempt",
+        "work",
+        "message",
+        "incident",
+        "machine",
+        "operator",
+        "link",
+    ),
+    auth="local",
+    group="The fleet",
+    harmless=True,
+)
 def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
     """What this machine is doing, in one screen.
 

@@ -64,7 +64,14 @@ class Task(Struct, frozen=True, kw_only=True):
     waits: str | UnsetType = UNSET
 
 
-@verb("tasks", names="task", auth="local", group="Work", harmless=True)
+@verb(
+    "tasks",
+    watches=("task", "run", "attempt", "work"),
+    names="task",
+    auth="local",
+    group="Work",
+    harmless=True,
+)
 def tasks(core: Core, call: Call, ask: Tasks) -> Turns[list[Task]]:
     """Tasks and their states.
 

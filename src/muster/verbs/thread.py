@@ -42,7 +42,14 @@ class Threads(Request, frozen=True):
     limit: Annotated[Rows, opt(LIMIT_HELP)] = None
 
 
-@verb("threads", names="thread", auth="local", group="Messages", harmless=True)
+@verb(
+    "threads",
+    watches=("message", "group"),
+    names="thread",
+    auth="local",
+    group="Messages",
+    harmless=True,
+)
 def threads(core: Core, call: Call, ask: Threads) -> list[Thread]:
     """The threads this machine belongs to, and what was said.
 

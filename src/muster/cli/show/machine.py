@@ -28,7 +28,12 @@ def machines(value: Any, _files: Files) -> str:
                 ", ".join(sorted(facts.get("agents") or {})),
                 ", ".join(facts.get("labels") or ()),
                 f"through {clean(through)}" if through else each.get("channel", ""),
-                f"{span(heard)} ago" if heard is not None else never,
+                # While there is a link it is heard of all the time.
+                "now"
+                if each["state"] == "up"
+                else f"{span(heard)} ago"
+                if heard is not None
+                else never,
                 short(each["machine"]),
             )
         )
