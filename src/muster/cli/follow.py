@@ -95,7 +95,7 @@ def follow_runs(context: CommandContext, args: Mapping[str, Any]) -> int:
     """The runs that this machine knows of, as they go on, until Ctrl-C."""
     screen = Screen(sys.stdout) if obeys() and not context.json else None
     found, shown = list[Any](), dict[str, Any]()
-    with _told(context.stream("tail", {}, on=context.on)) as news:
+    with told(context.stream("tail", {}, on=context.on)) as news:
         moved: bool | None = True
         while moved is not None:
             if moved:

@@ -10,6 +10,7 @@ NOUNS: Final = (
     "daemon", "service", "status", "machine", "agent", "link", "doctor", "target",
     "run", "watch", "rerun", "awaited", "plan", "new", "template", "project", "spec", "task",
     "results", "checkout", "land", "control", "question", "journal", "fetch", "blob", "submission",
-    "beat", "message", "thread", "audit", "tail", "changes", "incident", "doubt", "repo", "git", "completion",
+    "beat", "message", "thread", "audit", "tail", "changes", "incident", "doubt", "repo", "git",
+    "completion",
 )  # fmt: skip
 """The modules that declare verbs, in the order of the help page."""
