@@ -67,7 +67,25 @@ def wants_json(words: Sequence[str]) -> bool:
 
 def parse(words: Sequence[str]) -> Command:
     """What the words ask for. Raises Usage and Shown."""
-    # The verb, and all other words in their order.
+    verb, rest = _verb_of(words)
+    parser = _parser(verb)
+    found = parser.read(rest)
+    # As they are called, `no-follow`, not as argparse has to name them.
+    found |= {arg.name: found[arg.name.replace("-", "_")] for arg in verb.args}
+    _check_action(verb, found, parser.given)
+    _check_common(verb, found)
+    files = {a.name: found[a.name] for a in verb.args if a.kind == "file" and found[a.name]}
+    args, options = _values(verb, found, parser.given)
+    output = found["output"]
+    return Command(
+        verb, args, options, files, found["json"] or output == "json", found["on"], found["home"],
+        bool(verb.destroys and found["yes"]), output.removeprefix("json"),
+        bool(verb.watches and found["watch"]),
+    )  # fmt: skip
+
+
+def _verb_of(words: Sequence[str]) -> tuple[Verb, list[str]]:
+    """The verb, and all other words in their order. Raises: Usage, Shown."""
     name, rest, at = None, list(words), 0
     while at < len(rest) and name is None:
         if rest[at].startswith("-"):
@@ -82,24 +100,38 @@ def parse(words: Sequence[str]) -> Command:
         raise Usage(f"{words[0]} alone asks for nothing; `muster --help` lists what can be asked")
     if name == "help":
         # What other programs answer to: `muster help`, `muster help VERB`.
-        return parse([*rest[:1], "--help"])
+        return _verb_of([*rest[:1], "--help"])
     verb = VERBS.get(name)
     if verb is None:
         harmless = [verb.name for verb in VERBS.values() if verb.harmless]
         near = _alike(name, harmless, 2, 0.6)
         hint = f"did you mean {near}?" if near else "`muster --help` lists the verbs"
         raise Usage(f"there is no verb {name[:60]!r}; {hint}")
-    parser = _parser(verb)
-    found = parser.read(rest)
-    # As they are called, `no-follow`, not as argparse has to name them.
-    found |= {arg.name: found[arg.name.replace("-", "_")] for arg in verb.args}
-    _check_action(verb, found, parser.given)
-    if verb.on == "one" and re.match("all$|label=", found["on"]):
+    return verb, rest
+
+
+def _check_common(verb: Verb, found: Mapping[str, Any]) -> None:
+    """What only some verbs understand of what any may be given. Raises: Usage."""
+    on, output = found["on"], found["output"]
+    several = re.match("all$|label=", on)
+    if verb.on == "one" and several:
         raise Usage(
-            f"{verb.name} goes to one machine, and {found['on'][:60]} means several: give its name "
+            f"{verb.name} goes to one machine, and {on[:60]} means several: give its name "
             "(`muster machines` lists them), once for each"
         )
-    files = {a.name: found[a.name] for a in verb.args if a.kind == "file" and found[a.name]}
+    if verb.watches and found["watch"] and several:
+        raise Usage(f"--watch shows one machine, and --on {on[:60]} means several")
+    if output == "name" and not verb.names:
+        some = "`, `".join(each.name for each in VERBS.values() if each.names and not each.hidden)
+        raise Usage(f"{verb.name} lists nothing that has a name; -o name is for `{some}`")
+    if output not in ("", "json") and found["json"]:
+        raise Usage(f"-o {output} is for people and --json for scripts: give one of them")
+
+
+def _values(
+    verb: Verb, found: Mapping[str, Any], given: Collection[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments of a call, and its options, which nobody signs. Raises: Usage."""
     args: dict[str, Any] = {}
     options: dict[str, Any] = {}
     for arg in verb.args:
@@ -110,7 +142,7 @@ def parse(words: Sequence[str]) -> Command:
             )
         # A zero is an answer, though it equals False.
         # An empty text that was typed is an answer where one may be: `--listen ''` opens no port.
-        said = arg.empty and arg.name in parser.given
+        said = arg.empty and arg.name in given
         if (value is False or value in (None, "", [])) and not arg.required and not said:
             continue
         target = options if arg.unsigned else args
@@ -124,19 +156,7 @@ def parse(words: Sequence[str]) -> Command:
         ):
             value = os.path.abspath(os.path.expanduser(value))
         target[arg.name] = value
-    output = found["output"]
-    if output == "name" and not verb.names:
-        some = "`, `".join(each.name for each in VERBS.values() if each.names and not each.hidden)
-        raise Usage(f"{verb.name} lists nothing that has a name; -o name is for `{some}`")
-    if verb.watches and found["watch"] and re.match("all$|label=", found["on"]):
-        raise Usage(f"--watch shows one machine, and --on {found['on'][:60]} means several")
-    if output not in ("", "json") and found["json"]:
-        raise Usage(f"-o {output} is for people and --json for scripts: give one of them")
-    return Command(
-        verb, args, options, files, found["json"] or output == "json", found["on"], found["home"],
-        bool(verb.destroys and found["yes"]), output.removeprefix("json"),
-        bool(verb.watches and found["watch"]),
-    )  # fmt: skip
+    return args, options
 
 
 def _check_action(verb: Verb, found: Mapping[str, Any], given: Collection[str]) -> None:

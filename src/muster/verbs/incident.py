@@ -58,13 +58,9 @@ class Incident(Struct, frozen=True):
 
 
 @verb(
-    "incidents",
-    watches=("incident",),
-    names="id",
-    auth="local",
-    group="What is true",
+    "incidents", watches=("incident",), names="id", auth="local", group="What is true",
     harmless=True,
-)
+)  # fmt: skip
 def incidents(core: Core, call: Call, ask: Incidents) -> list[Incident]:
     """What a person must see.
 

@@ -61,13 +61,9 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 @verb(
-    "machines",
-    watches=("machine", "link"),
-    names="name",
-    auth="local",
-    group="The fleet",
+    "machines", watches=("machine", "link"), names="name", auth="local", group="The fleet",
     harmless=True,
-)
+)  # fmt: skip
 def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
     """Every machine of the fleet, and how it is.
 

@@ -283,13 +283,9 @@ class Item(Said, frozen=True, kw_only=True):
 
 
 @verb(
-    "inbox",
-    watches=("message", "group"),
-    names="message",
-    auth="local",
-    group="Messages",
+    "inbox", watches=("message", "group"), names="message", auth="local", group="Messages",
     harmless=True,
-)
+)  # fmt: skip
 def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
     """Unread messages for this machine or one of its agents, the oldest first.
 

@@ -65,13 +65,9 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 @verb(
-    "tasks",
-    watches=("task", "run", "attempt", "work"),
-    names="task",
-    auth="local",
-    group="Work",
-    harmless=True,
-)
+    "tasks", watches=("task", "run", "attempt", "work"), names="task", auth="local",
+    group="Work", harmless=True,
+)  # fmt: skip
 def tasks(core: Core, call: Call, ask: Tasks) -> Turns[list[Task]]:
     """Tasks and their states.
 

@@ -43,13 +43,9 @@ class Threads(Request, frozen=True):
 
 
 @verb(
-    "threads",
-    watches=("message", "group"),
-    names="thread",
-    auth="local",
-    group="Messages",
+    "threads", watches=("message", "group"), names="thread", auth="local", group="Messages",
     harmless=True,
-)
+)  # fmt: skip
 def threads(core: Core, call: Call, ask: Threads) -> list[Thread]:
     """The threads this machine belongs to, and what was said.
 
