@@ -84,8 +84,8 @@ def test_a_template_says_everything_of_itself_and_is_a_spec_that_can_run(name):
         "agents": {"shell": "", "claude": ""},
         "tools": {"make": "4", "python": "3.12", "git": "2"},
     }
-    fleet = Fleet([machine("studio", **facts)], frozenset({"main"}))
-    report = check(raw, fleet)
+    both = [machine(name, name=name, **facts) for name in ("studio", "laptop")]
+    report = check(raw, Fleet(both, frozenset({"main"})))
     assert [p.sentence for p in report.problems] == []
     spec = parse(raw)
     # What happens is told of every phase, in their order.

@@ -4,7 +4,8 @@ It is for what does not need a real program: planning, and questions to a person
 of fake_model.py, and `{"ask": KIND, "title": …}` asks for a permission and says what came of it.
 A prompt without a script is answered by the one in the file that AGENT_SCRIPT names, whose `when`
 is looked for in the whole prompt; `{"hold": FILE}` makes the file and waits for good, unless it is
-there already.
+there already; `{"verdict": {…}, "holds": [FILE, TEXT]}` is what a reviewer says where the file that
+it judges holds the text.
 """
 
 import json
@@ -51,6 +52,9 @@ def prompt(request: dict[str, Any]) -> str:
         elif "hold" in step:
             hold(step["hold"])
         elif "verdict" in step:
+            with open(os.environ["MUSTER_VERDICT_FILE"], "w", encoding="utf-8") as file:
+                json.dump(step["verdict"], file)
+        elif "verdict" in step:
             # The first for a first round, the second for a later one; where it goes is in the prompt.
             verdict = step["verdict"]["was rejected" in text]
             path = text.partition("Write your verdict into the file ")[2].split()[0]
@@ -71,7 +75,16 @@ def standing_script(text: str) -> list[dict[str, Any]]:
         return [{"text": "There is no script."}]
     with open(os.environ["AGENT_SCRIPT"], encoding="utf-8") as file:
         steps: list[dict[str, Any]] = json.load(file)
-    return [step for step in steps if step.get("when", "") in text]
+    counting = [step for step in steps if step.get("when", "") in text]
+    counting = [s for s in counting if s.get("unless") is None or s["unless"] not in text]
+    return [step for step in counting if "verdict" not in step or judges(*step["holds"])]
+
+
+def judges(path: str, text: str) -> bool:
+    if "MUSTER_VERDICT_FILE" not in os.environ:
+        return False
+    with open(path, encoding="utf-8") as file:
+        return text in file.read()
 
 
 def hold(mark: str) -> None:

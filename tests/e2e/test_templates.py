@@ -233,6 +233,26 @@ def swarm(fleet, tmp_path):
     assert begun.file_of("report", "services/web/FINDINGS.md") == "b"
 
 
+def pair_review(fleet, tmp_path):
+    """The first round is rejected, the author hears why, and the second is accepted."""
+    reason = "the word must be in capitals"
+    reject = {"verdict": "reject", "reasons": [reason]}
+    accept = {"verdict": "accept", "reasons": ["It is in capitals."]}
+    mine = "Change as little as possible"
+    begun = Begun(
+        fleet, tmp_path, "pair-review",
+        {**write("fixed", "word\n", mine), "unless": reason},
+        write("fixed", "WORD\n", reason),
+        {"verdict": reject, "holds": ["fixed", "word"]},
+        {"verdict": accept, "holds": ["fixed", "WORD"]},
+    )  # fmt: skip
+    begun.ended()
+    assert [task["state"] for task in begun.of("judge")] == ["done", "done"]
+    author, *_ = begun.of("write")
+    assert begun.of("judge")[-1]["machine"] != author["machine"]
+    assert begun.file_of("write", "fixed") == "WORD"
+
+
 def review_of_every_push(fleet, tmp_path):
     pushed = push(fleet, "feature/one", one="1\n")
     begun = Begun(
@@ -250,7 +270,7 @@ def review_of_every_push(fleet, tmp_path):
 TRIALS = {
     trial.__name__.replace("_", "-"): trial
     for trial in (
-        change, research, code_execution, personal_data, coordinator, race, swarm,
+        change, research, code_execution, personal_data, coordinator, race, swarm, pair_review,
         review_of_every_push,
     )
 }  # fmt: skip
