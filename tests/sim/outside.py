@@ -12,6 +12,7 @@ from muster.node import event as ev
 from muster.node.tasks.attempt_body import Status
 from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
 from muster.node.tasks.branches import BringBack, BroughtBack
+from muster.node.tasks.waivers import CountLines, LinesCounted
 from muster.task.instruction import (
     Fenced,
     MoveBranch,
@@ -124,6 +125,12 @@ class Outside:
     def _find_base(self, effect: FindBase) -> None:
         if self._begins(BaseFound(effect.run, "", _WHY, again=True)):
             self._answer(5, lambda: BaseFound(effect.run, "2" * 40 if effect.base else ""))
+
+    @ev.effect(CountLines)
+    def _count_lines(self, effect: CountLines) -> None:
+        lines = self.rng.choice((None, 3, 300))
+        if self._begins(LinesCounted(effect.run, effect.phase, None, _WHY)):
+            self._answer(5, lambda: LinesCounted(effect.run, effect.phase, lines))
 
     @ev.effect(MatchGlob)
     def _match_glob(self, effect: MatchGlob) -> None:

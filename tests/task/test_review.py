@@ -442,7 +442,7 @@ def test_a_task_of_a_spec_with_reviews_goes_to_no_machine_that_cannot_read_the_s
     wants = wants_of({}, asked=asked_of({"run": {review.OF_REVIEWS: "yes"}}))
     found = judge(wants, machine(BUILD, muster=muster))
     assert found.fits == fits
-    assert fits or "cannot read a spec with a review" in found.reasons[0]
+    assert fits or "cannot read this spec" in found.reasons[0]
 
 
 # --- what check says ---------------------------------------------------------------------------

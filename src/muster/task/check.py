@@ -40,6 +40,7 @@ from muster.task.values import (
     uses,
     variable,
 )
+from muster.task.waiver import waivers
 
 
 class Report(NamedTuple):
@@ -139,7 +140,7 @@ class _Check:
             yield from self._references(name, phase)
             yield from self._order(name, phase)
         looks = [look(self.spec, self.before, self.repo) for look in (local_files, collisions)]
-        looks.append(reviews(self.spec, self.repo, self.fleet))
+        looks += [reviews(self.spec, self.repo, self.fleet), waivers(self.spec, self.repo)]
         for found in chain.from_iterable(looks):
             yield self._at(found.phase, found.key, found.sentence, warning=found.warning)
 

@@ -37,6 +37,8 @@ class Submission(NamedTuple):
     scope: Scope = FLEET
     actor: str = "muster"
     again: bool = False
+    # Why the person of the task is not asked: it is done at once.
+    waived: str = ""
 
 
 class Submitted(NamedTuple):

@@ -96,8 +96,13 @@ class Owner:
         task = Live(body, draft, (-body.priority, now.wall_ms, self._number), dedupe, order.scope)
         if group is None:
             task.state = "waiting"
-            self._ledger.out.append(AskPerson(body.task, body.run, body.phase))
+            if not order.waived:
+                self._ledger.out.append(AskPerson(body.task, body.run, body.phase))
         self._ledger.admit(task, group, now)
+        if order.waived:
+            said = order.waived[: limits.REASON_CHARS_MAX]
+            done = kinds.TaskSettle(body.task, "done", summary=said, reason=said)
+            self._ledger.settle(task, done, ())
         return Submitted(body.task, True)
 
     def restore(self, rows: Iterable[Restored], now: Now) -> None:

@@ -30,6 +30,8 @@ APART: Final = "apart"
 KEPT: Final = "kept"
 BEFORE: Final = "before"
 BEGAN: Final = "from"
+# Of a question to a person: what the rule said that might have spared it (waiver.py).
+RULE: Final = "rule"
 # The variables of a shell: where the verdict goes, what is judged and against what; the round,
 # and the file that says why the round before was rejected.
 VERDICT_FILE: Final = "MUSTER_VERDICT_FILE"

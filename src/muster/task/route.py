@@ -48,7 +48,7 @@ _SAME: Final = {
 }  # fmt: skip
 # Before that, values that are not in the opening of a task were no values.
 RESULTS_SINCE: Final[Version] = (0, 2)
-# Before that, no spec with a review could be read.
+# Before that, no spec with a review or a rule of whom to ask could be read.
 REVIEW_SINCE: Final[Version] = (0, 3)
 # Less than a fault, and more than load: it knows the work, and its folder is warm.
 BEFORE_GAIN: Final = 2_000
@@ -195,7 +195,7 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     agent = next((a for a in here if not against[a]), here[0] if here else "")
     lacks = [*_lacks_place(wants, machine), *_lacks_means(wants, machine.facts)]
     if (version_of(machine.facts.muster) or ()) < asked.since:
-        what = "read a spec with a review" if asked.since >= REVIEW_SINCE else ""
+        what = "read this spec" if asked.since >= REVIEW_SINCE else ""
         what = what or "take values this large"
         lacks.append(f"its Muster {machine.facts.muster or '?'} cannot {what}")
     if machine.id == asked.apart:

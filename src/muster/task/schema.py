@@ -50,6 +50,7 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "review": "The phase whose commit is judged here, by an agent of another machine.",
         "rounds": "How often it may be rejected: 1 to 9, 3 if nothing is said.",
         "same": "true: the reviewer may be on the machine of the author, too.",
+        "unless": "Of a phase by human: when nobody is asked.",
         "env": "Environment variables of the attempt.",
         "budget": "What one attempt may use up.",
     },
@@ -65,6 +66,11 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "agent": "Agents that the machine has, all of them.",
         "power": "mains: not on battery.",
         "machine": "The machine's name; of several, any.",
+    },
+    "Unless": {
+        "lines": "The change of all phases before has at most so many lines.",
+        "passed": "Of each of its authors (an agent on a machine) so many checked results passed "
+        "in a row.",
     },
     "Budget": {"tokens": "Tokens in and out.", "usd": "Dollars, as 2.50."},
 }

@@ -140,6 +140,13 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         return int(dollars) * 1_000_000 + int(cents.ljust(2, "0")) * 10_000
 
 
+class Unless(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a person need not be asked (waiver.py)."""
+
+    lines: Annotated[int, Meta(ge=1, le=100_000)]
+    passed: Annotated[int, Meta(ge=1, le=1_000)]
+
+
 class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One node of the graph."""
 
@@ -160,6 +167,7 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     review: Name | None = None
     rounds: Annotated[int, Meta(ge=1, le=limits.REVIEW_ROUNDS_MAX)] | None = None
     same: bool | None = None
+    unless: Unless | None = None
     env: Annotated[dict[Variable, Value], Meta(max_length=32)] | None = None
     budget: Budget | None = None
 

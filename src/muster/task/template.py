@@ -76,6 +76,7 @@ def phase_order(
         "race": part.race,
         "each": part.each,
         "env": dict(part.env or {}),
+        "unless": msgspec.to_builtins(part.unless) if part.unless else None,
         "budget": {key: value for key, value in budget.items() if value},
         "repo": spec.repo,
         "base": spec.base,

@@ -4,6 +4,8 @@ Rule 1: the reason stands in the owner's log; here it is read, never guessed.
 Rule 2: a question is shown as the person signs it, with what came before filled in.
 """
 
+from contextlib import suppress
+
 from msgspec import Struct
 
 from muster.errors import Malformed
@@ -12,7 +14,7 @@ from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.node.tasks import results as yields
 from muster.node.tasks.ownership import Held, Ownership
-from muster.task import kinds, large_value, values
+from muster.task import kinds, large_value, review, values
 from muster.task.fold import TASK, TaskRow
 from muster.verbs.declaration import Core
 
@@ -56,10 +58,10 @@ def question(core: Core, row: TaskRow) -> str:
     if body is None or body.template.get("by") != "human":
         return ""
     text = str(body.template.get("do", ""))
-    try:
-        return values.prompt(text, _given(core, entry, body))
-    except Malformed:
-        return text
+    with suppress(Malformed):
+        text = values.prompt(text, _given(core, entry, body))
+    rule = body.values.get("run", {}).get(review.RULE, "")
+    return f"{text}\n\n({rule})" if rule else text
 
 
 def _given(core: Core, entry: Entry | None, body: kinds.TaskOpen) -> values.Values:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +31,7 @@ from muster.node import event as ev
 from muster.node.attempts import blob_transfer as holder
 from muster.node.attempts.attempt import Attempt
 from muster.node.attempts.following import Following
+from muster.node.attempts.line_count import counted
 from muster.node.attempts.promotion import Promotions
 from muster.node.call.router import Router
 from muster.node.counter import DECLARED
@@ -45,6 +47,7 @@ from muster.node.tasks.approvals import AnswerAttempt
 from muster.node.tasks.attempt_body import AttemptEnded
 from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
 from muster.node.tasks.branches import BringBack, BroughtBack
+from muster.node.tasks.waivers import CountLines, LinesCounted
 from muster.task.instruction import (
     Fenced,
     MoveBranch,
@@ -72,7 +75,7 @@ REMAINS: Final = "left-behind"
 
 
 # Done outside of the loop, and answered by an event.
-_WORKS: Final = (RaiseFence, MoveBranch, BringBack, MatchGlob, FindBase)
+_WORKS: Final = (RaiseFence, MoveBranch, BringBack, MatchGlob, FindBase, CountLines)
 
 
 class Work(NamedTuple):
@@ -115,6 +118,11 @@ class EffectRunner:
                 lambda e: BroughtBack(e.move.task, e.move.branch, e.move.repo, _OURS),
             ),
             MatchGlob: Work("match", self._match, lambda e: Matched(e.run, e.phase, (), _OURS)),
+            CountLines: Work(
+                "count",
+                partial(counted, self.start_of),
+                lambda e: LinesCounted(e.run, e.phase, None, _OURS),
+            ),
             FindBase: Work("base", self._find_base, lambda e: BaseFound(e.run, "", _OURS)),
         }
         assert self._works.keys() == set(_WORKS)

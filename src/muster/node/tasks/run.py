@@ -10,7 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from muster.log.entry import EntryId
-from muster.task import graph, kinds, review, template
+from muster.task import graph, kinds, review, template, waiver
 from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Settled
@@ -44,6 +44,8 @@ class Run:
     number: int = 0
     # What its followers were told of phases without tasks.
     told: dict[str, graph.PhaseProgress] = field(default_factory=dict)
+    # Of phases whose rule may say that nobody is asked, what it said.
+    waivers: dict[str, waiver.Decision] = field(default_factory=dict)
     # Whether any of the ends has a commit.
     has_commits: bool = False
 
@@ -113,7 +115,7 @@ class Run:
 
     def about_review(self, slot: Slot, ends: Ends) -> dict[str, str]:
         """What a task of a spec with reviews is told beside its order (task/review.py, rule 4)."""
-        if not self.progress.rounds:
+        if not (self.progress.rounds or any(p.unless for p in self.spec.phases.values())):
             return {}
         found, phase = {review.OF_REVIEWS: "yes"}, self.spec.phases[slot.phase]
         if phase.review is not None:
@@ -123,6 +125,8 @@ class Run:
         if review.round_of(slot.instance) > 1:
             last = ends[slot.phase][0]
             found[review.BEFORE] = f"{last.agent}@{last.machine}"
+        if slot.phase in self.waivers:
+            found[review.RULE] = self.waivers[slot.phase].sentence
         return found
 
     def values(self, slot: Slot, given: Yields, more: dict[str, str], results: str = "") -> Yields:

@@ -23,6 +23,7 @@ from muster.node.tasks.kept import tasks_of
 from muster.node.tasks.owner import OwnerService, ReadBack
 from muster.node.tasks.results import Settlement, settled_of
 from muster.node.tasks.run import Ends, Run, Yields, opened_run
+from muster.node.tasks.waivers import CountLines, LinesCounted, asks_first, decided
 from muster.task import graph, identity, kinds, review
 from muster.task import values as values_of
 from muster.task.fold import RUN, TASK, RunRow, TaskRow
@@ -56,7 +57,7 @@ class RunService(Part):
     """All open runs of this owner."""
 
     name = "runs"
-    effects = (MatchGlob, FindBase)
+    effects = (MatchGlob, FindBase, CountLines)
 
     def __init__(self, core: "Core") -> None:
         self.core = core
@@ -69,6 +70,7 @@ class RunService(Part):
         )
         core.on(Matched, lambda event: self.about(event.run, look.matched, event))
         core.on(BaseFound, lambda event: self.about(event.run, look.base_found, event))
+        core.on(LinesCounted, lambda event: self.about(event.run, self.counted, event))
         core.on(Settled, lambda end: self.about(end.run, self.settled, end) if end.run else None)
         core.on(ReadBack, self._taken_up)
 
@@ -207,7 +209,8 @@ class RunService(Part):
             return
         plan = run.progress.plan()
         starts: dict[str, list[Slot]] = {}
-        for slot in (*plan.start, *plan.ask):
+        asked_now = (slot for slot in plan.ask if not asks_first(self.core, run, slot))
+        for slot in (*plan.start, *asked_now):
             starts.setdefault(slot.phase, []).append(slot)
         if starts:
             ends, asked = run.by_phase(), dict[Any, Given]()
@@ -235,6 +238,13 @@ class RunService(Part):
             if not self.runs:
                 self._kept.clear()
             self.followers.settled(run.run, plan.settled, plan.reason)
+
+    def counted(self, event: LinesCounted) -> None:
+        """The change behind a question is counted: it is asked now, or need not be."""
+        run, slot = self.runs.get(event.run), Slot(event.phase)
+        if run is not None and slot not in run.tasks and decided(self.core, run, event):
+            self._open_phase(run, event.phase, [slot], run.by_phase(), {})
+            self.moved(run.run)
 
     def _tell_phases(self, run: Run) -> None:
         """Whoever follows it hears of phases without tasks, which leave no entries."""
@@ -340,7 +350,9 @@ class RunService(Part):
         for before in (*phase.prerequisites, *reviewers):
             causes += [self._cite(end) for end in ends.get(before, ())][:3]
         known = tuple(dict.fromkeys(c for c in causes if c))[:15]
-        return Submission(body, run.run, known)
+        spared = run.waivers.get(slot.phase)
+        why = spared.sentence if spared is not None and spared.waived else ""
+        return Submission(body, run.run, known, waived=why)
 
     def _cite(self, end: Settled) -> EntryId:
         cite = end.cite.id if isinstance(end.cite, Draft) else end.cite

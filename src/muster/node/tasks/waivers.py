@@ -1,0 +1,74 @@
+"""People who need not be asked, of the runs that this machine owns (task/waiver.py has the rule).
+
+Rule 1: the change is counted from where the run began to where the phases before ended: whatever
+is behind the question, near and far. Its authors are all whose commits are in it.
+Rule 2: the question is opened when the count is there, and answered in the same step where the rule
+holds: the entry that settles it has the numbers.
+"""
+
+from typing import TYPE_CHECKING
+
+from muster.node import event as ev
+from muster.node.tasks.run import Run
+from muster.node.tasks.trust import Trust
+from muster.task import waiver
+from muster.task.graph import Slot
+from muster.task.precedence import prerequisites
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+
+class CountLines(ev.Effect, frozen=True):
+    """Count the lines that each of several commits has since it left `base`, without one the
+    default branch; answer with `LinesCounted`.
+    """
+
+    run: str
+    phase: str
+    repo: str
+    base: str
+    commits: str
+
+
+class LinesCounted(ev.Event, frozen=True):
+    """How many lines a change has; None where they were not counted, with the reason."""
+
+    run: str
+    phase: str
+    lines: int | None
+    reason: str = ""
+
+
+def asks_first(core: "Core", run: Run, slot: Slot) -> bool:
+    """Whether the phase's rule is held against the change first; then the count is asked for."""
+    if run.spec.phases[slot.phase].unless is None or slot.phase in run.waivers:
+        return False
+    if slot.phase not in run.asked:
+        run.asked.add(slot.phase)
+        ends = run.by_phase()
+        commits = run.start_of(slot, ends) if run.has_commits else ""
+        place = (run.run, slot.phase, run.body.repo)
+        core.do(CountLines(*place, run.base or "", commits))
+    return True
+
+
+def decided(core: "Core", run: Run, event: LinesCounted) -> bool:
+    """Whether the question may be opened now; the run then knows how it is decided."""
+    phase, rule = event.phase, run.spec.phases[event.phase].unless
+    if rule is None or phase in run.waivers or run.progress.cancelled:
+        return False
+    run.waivers[phase] = waiver.decide(rule, event.lines, _streaks(core, run, phase), event.reason)
+    return True
+
+
+def _streaks(core: "Core", run: Run, phase: str) -> dict[str, int]:
+    """What passed in a row of every agent whose commits are behind a phase."""
+    before, trust = prerequisites(run.spec)[phase], core.part(Trust)
+    authors = {
+        (end.machine, end.agent)
+        for slot, end in run.ends.items()
+        if slot.phase in before and end.commit and end.outcome == "done"
+    }
+    name = core.membership.name_of
+    return {f"{agent}@{name(m)}": trust.of(m, agent).streak for m, agent in authors}
