@@ -12,7 +12,7 @@ from tests.task.specs import shown, text
 
 from muster.task import schema, yaml
 from muster.task.problem import SpecErrors
-from muster.task.spec import Budget, Needs, On, Phase, Push, Spec, parse, read
+from muster.task.spec import Budget, Needs, On, Phase, Push, Spec, Unless, parse, read
 from muster.task.units import duration_ms, path_refusal, size_mib
 
 ROOT = Path(__file__).parents[2]
@@ -245,7 +245,8 @@ def test_every_key_has_a_sentence_in_the_schema_and_in_the_docs():
 
 
 def _types() -> dict[str, type]:
-    return {"Spec": Spec, "On": On, "Push": Push, "Phase": Phase, "Needs": Needs, "Budget": Budget}
+    types = (Spec, On, Push, Phase, Needs, Unless, Budget)
+    return {each.__name__: each for each in types}
 
 
 def as_json(node: yaml.Node) -> object:
