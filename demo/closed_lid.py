@@ -94,6 +94,12 @@ class Demo:
         self.ports = dict(zip(MACHINES, free_ports(len(MACHINES)), strict=True))
         self.env = {**os.environ, "MUSTER_STATE": str(out / "state")}
         self.env.pop("MUSTER_HOME", None)
+        # What lands is committed by somebody, also where git knows nobody yet.
+        self.env |= {
+            f"GIT_{who}_{what}": value
+            for who in ("AUTHOR", "COMMITTER")
+            for what, value in (("NAME", "you"), ("EMAIL", "you@home"))
+        }
 
     def home(self, name: str) -> Path:
         return self.out / name

@@ -13,11 +13,13 @@ from tests.requirements import PROMISES
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
 ADRS = sorted((ROOT / "docs" / "adr").glob("*.md"))
 CODE = ("src", "tests", "bench", "tools", "verify", "demo")
 ADR_SECTIONS = ["Status", "Context", "Decision", "Options", "Consequences"]
 # A page, as printed: what is longer is no longer read.
 ARCHITECTURE_LINES_MAX = 90
+README_LINES_MAX = 120
 
 
 def _text(path: Path) -> str:
@@ -31,9 +33,9 @@ def _prose(path: Path) -> str:
 
 
 def _commands() -> list[tuple[str, str]]:
-    """The commands the README shows, as verb and the rest of the line without its comment."""
+    """What the pages for users type, as verb and the rest of the line without its comment."""
     shown = r"^ {4}muster ([a-z-]+)([^#\n]*)"
-    return re.findall(shown, _text(ROOT / "README.md"), flags=re.MULTILINE)
+    return [found for page in GUIDES for found in re.findall(shown, _text(page), re.MULTILINE)]
 
 
 def _anchors(path: Path) -> set[str]:
@@ -55,18 +57,18 @@ def test_every_verb_for_people_is_in_the_readme():
 
 
 @proves("tidy.docs-name-every-verb")
-def test_the_readme_shows_no_command_that_is_not_there():
+def test_the_guide_shows_no_command_that_is_not_there():
     verbs = {verb for verb, _ in _commands()}
-    assert len(verbs) > 10, "the README shows commands"
+    assert len(verbs) > 10, "the guide shows commands"
     assert sorted(v for v in verbs if v not in VERBS or VERBS[v].hidden) == []
 
 
 @proves("tidy.docs-name-every-verb")
-def test_the_readme_shows_only_options_that_a_verb_takes():
+def test_the_guide_shows_only_options_that_a_verb_takes():
     unknown = []
     for name, rest in _commands():
         known = {f"--{arg.name}" for arg in VERBS[name].args} | {"--json", "--on", "--home"}
-        unknown += [f"{name} {o}" for o in re.findall(r"--[a-z]+", rest) if o not in known]
+        unknown += [f"{name} {o}" for o in re.findall(r"--[a-z-]+[a-z]", rest) if o not in known]
     assert unknown == []
 
 
@@ -79,10 +81,10 @@ def test_every_spec_that_a_document_shows_is_sound(path):
 
 
 @proves("tidy.docs-name-every-area")
-def test_every_area_of_promises_is_in_the_readme():
+def test_every_area_of_promises_is_on_their_page():
     areas = {promise.partition(".")[0] for promise in PROMISES}
-    readme = _text(ROOT / "README.md")
-    assert sorted(a for a in areas if f"| `{a}` |" not in readme) == []
+    page = _text(ROOT / "docs" / "guide" / "promises.md")
+    assert sorted(a for a in areas if f"| `{a}` |" not in page) == []
 
 
 @proves("tidy.docs-links-resolve")
@@ -164,6 +166,11 @@ def test_every_word_of_the_glossary_is_explained_once():
 def test_every_word_of_the_glossary_is_used_in_the_code():
     code = "\n".join(_text(p).lower() for p in (ROOT / "src").rglob("*.py"))
     assert [w for w in _words() if not re.search(rf"\b{re.escape(w)}", code)] == []
+
+
+@proves("tidy.docs-readme-is-short")
+def test_the_readme_is_for_a_stranger_and_short():
+    assert len(_text(ROOT / "README.md").splitlines()) <= README_LINES_MAX
 
 
 @proves("tidy.docs-architecture-is-a-page")
