@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.e2e import agents
 from tests.e2e.agents import begin, muster, settled
 from tests.e2e.fleet import Fleet, until
 from tests.promise import proves
@@ -97,3 +98,38 @@ def test_an_owner_that_is_killed_decides_the_same_from_its_log(fleet):
     view = settled(fleet, hand_in(fleet, 3))
     (task,) = [t for t in view["tasks"] if t["phase"] == "sign-off"]
     assert task["summary"].startswith("not asked: 3 lines, 3 passed in a row")
+
+
+PLANNED = """\
+muster: 1
+name: planned
+repo: main
+phases:
+  work:
+    agent: planner
+    do: {do}
+    deliver: made.txt
+    check: {check}
+"""
+
+
+@proves("task.trust-shown")
+def test_the_list_of_agents_shows_what_was_checked_of_each(fleet):
+    fleet["studio"].stop()
+    agents.give_planner(fleet["studio"])
+    fleet["studio"].start()
+    until(lambda: "planner" in agents.agents_of(fleet, "studio"), "the planner is known")
+    script = [{"write": "made.txt", "content": "x"}, {"text": "I made it."}]
+    do = json.dumps(f"Make it. @@script {json.dumps(script)}")
+    for check, state in (("test -s made.txt", "done"), ("'false'", "failed"), ("'true'", "done")):
+        view = settled(fleet, begin(fleet, PLANNED.format(do=do, check=check), "planned"))
+        assert view["state"] == state, json.dumps(view, indent=1)
+    for machine in (fleet.hub, fleet["studio"]):
+        rows = {r["agent"]: r for r in machine.ask("agents") if r["machine"] == "studio"}
+        planner = rows["planner"]
+        assert (planner["passed"], planner["failed"], planner["streak"]) == (2, 1, 1)
+        # Only who settled them decides by them.
+        own = "2 of 3 checked results passed" if machine is fleet.hub else ""
+        assert planner["trust"] == own
+    said = muster(fleet, fleet.hub, "agents", "studio")
+    assert "2 of 3 passed" in said.out, said

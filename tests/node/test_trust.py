@@ -88,13 +88,18 @@ def test_what_a_member_settles_without_an_order_counts_for_nobody_else():
     forge(world, "studio", "forged")
     assert len(hub.entries("task.settle")) == 3, "the hub has read it"
     assert noop(world, "studio") == NOTHING_KNOWN
+    assert hub.core.part(Trust).everywhere() == {}
 
 
 @proves("task.trust-forged")
-def test_what_another_owner_settled_under_an_order_decides_nothing_here():
+def test_what_another_owner_settled_under_an_order_is_shown_and_decides_nothing():
     world = fleet()
     world["studio"].submit(needs={"machine": "studio"}, **CHECK)
     world.pass_ms(2_000)
+    studio = (world["studio"].id, "noop")
+    for name in ("hub", "studio"):
+        shown = world[name].core.part(Trust).everywhere()
+        assert shown[studio][:3] == (1, 0, 1)
     assert noop(world, "studio", on="studio")[:3] == (1, 0, 1)
     assert noop(world, "studio", on="hub") == NOTHING_KNOWN
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Final
 
 from msgspec import Struct, convert
+from msgspec.structs import replace
 
 from muster.agent import catalogue
 from muster.agent.catalogue import PLAIN, AgentEntry
@@ -20,7 +21,9 @@ from muster.node.host.home import Home
 from muster.node.host.person_path import person_path
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.services.presence import presence
+from muster.node.tasks.trust import Trust
 from muster.task.route import Advice
+from muster.task.trust import NOTHING_KNOWN
 from muster.verbs.declaration import Daemon, Perform, Request, pos, verb
 
 READY: Final = "ready"
@@ -36,6 +39,8 @@ class Agents(Request, frozen=True):
 class Agent(Struct, frozen=True, kw_only=True):
     """An agent of a machine, or one that is known and not there (`machine` is empty where no
     machine has it). `driver` is how it is driven, `login` as facts say it, "" where nobody knows.
+    `passed` and `failed` count its newest checked results everywhere, `streak` those that passed
+    in a row; `trust` says by what this machine decides.
     """
 
     agent: str
@@ -46,6 +51,10 @@ class Agent(Struct, frozen=True, kw_only=True):
     driver: str = ""
     login: str = ""
     mend: str = ""
+    passed: int = 0
+    failed: int = 0
+    streak: int = 0
+    trust: str = ""
 
 
 @verb("agents", auth="local", runs="async", group="The fleet", harmless=True)
@@ -53,7 +62,8 @@ async def agents(daemon: Daemon, call: Perform, ask: Agents) -> list[Agent]:
     """List the AI agents of the fleet, and what keeps one from working.
 
     Those of the machine where it is typed are looked at anew. An agent that no machine has is
-    listed with the command that installs it.
+    listed with the command that installs it. What an agent did well is counted from checked
+    results: a check that passed or failed, a review that accepted or rejected.
 
         muster agents
         muster agents studio
@@ -63,11 +73,16 @@ async def agents(daemon: Daemon, call: Perform, ask: Agents) -> list[Agent]:
     own = await daemon.effects.facts(anew=True)
     daemon.post(FactsChanged(own))
     rows: list[Agent] = []
+    trust = core.part(Trust)
+    records = trust.everywhere()
     for machine in sorted(core.roster.machines, key=core.membership.name_of):
         facts = convert(own, Facts) if machine == core.machine else core.roster.facts.get(machine)
         if facts is not None and wanted in (None, machine):
             away = presence(core, machine) == "away"
-            rows += rows_of(core.membership.name_of(machine), facts, known, away=away)
+            for row in rows_of(core.membership.name_of(machine), facts, known, away=away):
+                seen = records.get((machine, row.agent), NOTHING_KNOWN)
+                counts = dict(zip(("passed", "failed", "streak"), seen, strict=False))
+                rows.append(replace(row, **counts, trust=str(trust.of(machine, row.agent))))
     where = core.membership.name_of(wanted) if wanted else ""
     return rows + list(absent(rows, known, where))
 

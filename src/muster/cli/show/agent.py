@@ -10,8 +10,16 @@ _COLOURS: Final = {"ready": "green", "not logged in": "red", "away": "yellow"}
 
 _LIST: Final = (
     Column("agent"), Column("machine"), Column("version", rank=2),
-    Column("driver", "driven by", rank=3), Column("login", rank=1), Column("state"),
+    Column("driver", "driven by", rank=3), Column("login", rank=1),
+    Column("passed", "checked results", rank=1), Column("state"),
 )  # fmt: skip
+
+
+def results(each: Any) -> str:
+    """`12 of 13 passed, 8 in a row`; "" where nothing of it was checked."""
+    count = each["passed"] + each["failed"]
+    row = f", {each['streak']} in a row" if each["streak"] > 1 else ""
+    return f"{each['passed']} of {count} passed{row}" if count else ""
 
 
 def agents(value: Any, _files: Files) -> str:
@@ -24,6 +32,7 @@ def agents(value: Any, _files: Files) -> str:
             clean(each["version"]),
             clean(each["driver"]),
             clean(each["login"]) or "?",
+            results(each),
             paint(each["state"], _COLOURS.get(each["state"], "dim")),
         )
         for each in there

@@ -1,8 +1,9 @@
 """What agents on machines did reliably, as this machine knows it: `task/trust.py` over the log.
 
 Rule 1: what we decide by is what we settled ourselves, as the owner: where work goes, and whether a
-person need not be asked. What other owners say is theirs, and decides nothing.
-Rule 2: each attempt counts once, in the order of our log.
+person need not be asked. What other owners say is theirs: it is shown and decides nothing.
+Rule 2: of an owner only tasks count that an operator ordered of that owner (ownership.py), each
+attempt once, in the order of its log.
 Rule 3: nothing is kept that the tables do not say: it is counted from them once, and then goes on
 with each entry of ours.
 """
@@ -10,11 +11,15 @@ with each entry of ours.
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from muster.limits import TRUST_SHOWN_MAX
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.log.stream import FLEET, FleetId, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.part import Part
+from muster.node.tasks.ownership import Ownership
+from muster.store.table_reader import ROWS_MAX
+from muster.task.fold import TASK
 from muster.task.kinds import KINDS
 from muster.task.trust import CHECKABLE, CHECKED, NOTHING_KNOWN, CheckedRow, Record, TrustFold
 
@@ -51,10 +56,21 @@ class Trust(Part):
             self._upto = max((row.seq for row in rows if row.stream == own), default=-1)
         return self._own.get((machine, agent), NOTHING_KNOWN)
 
-    def _of_owner(self, writer: MachineId) -> list[CheckedRow]:
+    def everywhere(self) -> dict[Who, Record]:
+        """The same of all owners together, for people, in the order in which it happened: the
+        newest results of each.
+        """
+        ownership, me = self.core.part(Ownership), self.core.machine
+        every: list[CheckedRow] = []
+        for writer in {stream.machine for stream in self.core.log.streams()}:
+            rows = self._of_owner(writer, limit=TRUST_SHOWN_MAX)
+            every += [r for r in rows if writer in (me, ownership.owner(TASK, r.task))]
+        return _counted(sorted(every, key=lambda r: (r.at_ms, r.stream, r.seq)))
+
+    def _of_owner(self, writer: MachineId, limit: int = ROWS_MAX) -> list[CheckedRow]:
         """What an owner's streams say, each attempt once: what it began anew it may say again."""
         order = ("-at_ms", "-seq")
-        rows = self.core.tables.rows(CHECKED, writer=writer, order=order)
+        rows = self.core.tables.rows(CHECKED, writer=writer, order=order, limit=limit)
         once: dict[tuple[str, int, int], CheckedRow] = {}
         for row in reversed(rows):
             once.setdefault((row.task, row.epoch_order, row.epoch_count), row)
