@@ -15,7 +15,7 @@ from muster.cli import git_remote, parse, show
 from muster.errors import Unreachable
 from muster.fleet.invite import write_invite
 from muster.node.host.home import Home
-from muster.verbs import completion
+from muster.verbs import EVERY_DAY, completion
 from muster.verbs.table import VERBS
 from tests.cli.world import environment, everything_in, muster
 from tests.ports import free_port
@@ -41,13 +41,28 @@ def test_the_version_is_one_line_and_needs_no_machine(tmp_path):
 
 
 @proves("cli.help")
-def test_the_help_page_names_every_verb_with_its_sentence(tmp_path):
-    for words in ((), ("--help",)):
+def test_the_whole_help_page_names_every_verb_with_its_sentence(tmp_path):
+    for words in (("help", "--all"), ("--help", "--all"), ("help", "-a")):
         said = muster(tmp_path, *words)
         assert said.code == 0
         for verb in SHOWN:
             assert re.search(rf"^  {verb.name} +{re.escape(verb.summary)}$", said.out, re.MULTILINE)
         assert "enrol" not in said.out
+
+
+@proves("cli.help")
+def test_the_first_help_page_is_what_a_person_does_every_day_on_one_screen(tmp_path):
+    pages = {muster(tmp_path, *words).out for words in ((), ("--help",), ("help",))}
+    (page,) = pages
+    assert page.count("\n") < 24
+    assert all(len(line) <= 80 for line in page.splitlines())
+    assert "muster help --all" in page
+    named = [name for names in EVERY_DAY.values() for name in names]
+    assert len({*named}) == len(named)
+    for name in named:
+        assert re.search(rf"^  {name} ", page, re.MULTILINE)
+        assert not VERBS[name].hidden
+        assert not VERBS[name].destroys
 
 
 _HERE_ONLY = (

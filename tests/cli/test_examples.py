@@ -388,6 +388,7 @@ PREPARED: Final[dict[str, Row]] = {
     "muster rerun 1ae7 --from test --detach": Row(_tested),
     "muster cancel 1ae7 --reason 'wrong branch'": Row(_sleeping_run),
     "muster cancel nightly/test    # a task of the newest run of that spec": Row(_nightly),
+    "muster run notes.yaml --push main": Row(lambda _: {"notes.yaml": "review.yaml"}),
     "muster retry 7d5e": Row(_waits_to_be_tried_again),
     "muster decide 7d5e yes --note 'reads well'": Row(_asks_a_person),
     "muster answer 7d5e no": Row(_agent_asks),
@@ -457,3 +458,19 @@ def test_every_verb_has_an_example_and_nothing_is_prepared_for_one_that_is_gone(
     assert len(PLACED) == len(FIRST) + len(PREPARED) + len(LAST)
     assert len(NOT_RUN) <= NOT_RUN_MAX
     assert all(len(why) > 20 for why in NOT_RUN.values())
+
+
+# What is printed to be copied whole, or to be read by a program.
+_DIGITS = re.compile(r".*[0-9a-f]{64}.*")
+WHOLE = ("muster operator key ", "muster device add ", "muster invite ", "muster schema")
+
+
+@proves("cli.short-ids")
+def test_no_person_reads_sixty_four_digits(typed):
+    shown = {
+        line: said.out + said.err
+        for line, said in typed.items()
+        if not line.startswith(WHOLE) and "--json" not in line
+    }
+    assert len(shown) > 60
+    assert not {line: found[0] for line, text in shown.items() if (found := _DIGITS.search(text))}

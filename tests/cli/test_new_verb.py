@@ -52,7 +52,7 @@ def row(monkeypatch) -> Iterator[Verb]:
 @proves("cli.one-file-a-verb")
 def test_a_new_verb_is_in_the_table_the_help_and_the_documents(row):
     assert f'"name":"nudge","summary":"{row.summary}"' in table.text(table.rows())
-    assert re.search(r"^  nudge +nudge a machine$", parse.overview(), re.MULTILINE)
+    assert re.search(r"^  nudge +nudge a machine$", parse.overview(whole=True), re.MULTILINE)
     with pytest.raises(parse.Shown) as shown:
         parse.parse(["nudge", "--help"])
     for text in ("MACHINE", "--how {softly,firmly}", "-f, --force", "muster nudge build --times 3"):

@@ -180,3 +180,28 @@ def test_init_says_when_its_port_can_be_reached_from_elsewhere_and_how_to_narrow
     assert "every network" in shown
     assert "`listen` in config.toml" in shown
     assert "every network" not in show.text("init", {**value, "listen": "127.0.0.1:7447"})
+
+
+@proves("cli.short-ids")
+def test_ids_are_as_short_as_tells_them_apart():
+    alone, twin = "ab" * 32, "cd" * 6 + "1" * 52
+    other = twin[:20] + "2" * 44
+    rows = [{"task": each, "run": each[:32], "of": [each]} for each in (alone, twin, other)]
+    text.tell_apart(rows)
+    assert [text.short(each) for each in (alone, twin, other)] == [
+        alone[:12],
+        twin[:21],
+        other[:21],
+    ]
+    # An id and its own beginning are one thing twice.
+    assert len(text.short(twin)) < 32
+    text.tell_apart([])
+    assert text.short(twin) == twin[:12]
+
+
+@proves("cli.short-ids")
+def test_an_error_names_ids_by_their_beginning_and_leaves_words_alone():
+    said = f"task {'ab' * 16} of {'cd' * 32} at {'ef' * 20}, see deadbeef and abc"
+    assert text.abbreviated(said) == (
+        f"task {'ab' * 6} of {'cd' * 6} at {'ef' * 6}, see deadbeef and abc"
+    )

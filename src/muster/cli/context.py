@@ -15,9 +15,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from muster.cli import call as calls
-from muster.cli import show, table
+from muster.cli import pager, show, table
 from muster.cli.parse import Command
-from muster.cli.text import clean, paint, safe
+from muster.cli.text import abbreviated, clean, paint, safe
 from muster.errors import Malformed, MusterError, NotFound, Refused, Silent, Unreachable
 from muster.node.verb import Loss, Verb
 from muster.verbs.table import VERBS
@@ -236,7 +236,7 @@ class CommandContext:
 
     def say(self, text: str) -> None:
         if not self.json:
-            self._tell(safe(text))
+            self._tell(safe(abbreviated(text)))
 
     def _tell(self, line: str) -> None:
         # A daemon that cannot say that it is up, because its log is on a full disk, is up.
@@ -254,7 +254,10 @@ class CommandContext:
         if self.json:
             show.put_json(value)
         elif text := self.page(value):
-            print(text, flush=True)
+            # What comes piece by piece is read as it comes.
+            verb = self.command.verb
+            whole = verb.runs != "stream" and not any(arg.name == "follow" for arg in verb.args)
+            pager.put(f"{text}\n", paged=self.command.paged and whole)
 
     def answer(self) -> Any:
         """The answer of the verb of the command, whole; what is said beside it is not."""

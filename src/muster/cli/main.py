@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from muster import __version__, umask
 from muster.cli import parse
-from muster.cli.text import safe
+from muster.cli.text import abbreviated, safe
 from muster.errors import MISTAKES, NO_ROOM, Broken, MusterError, unable
 
 INTERRUPTED_EXIT: Final = 130
@@ -93,7 +93,9 @@ def _run(typed: Sequence[str]) -> int:
     try:
         command = parse.parse(words)
     except parse.Shown as shown:
-        sys.stdout.write(str(shown))
+        from muster.cli import pager  # noqa: PLC0415 - not for what a daemon answers
+
+        pager.put(str(shown), paged="--no-pager" not in words)
         return 0
     if command.home:
         # It counts for everything this command starts; another home's socket must not answer.
@@ -121,7 +123,7 @@ def _fail(kind: str, text: str, code: int, as_json: bool) -> int:
         _say(json.dumps(answer))
     else:
         # A refusal may quote what a machine or a file said.
-        _say(f"muster: {safe(text)}")
+        _say(f"muster: {safe(abbreviated(text))}")
     return code
 
 

@@ -15,12 +15,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from muster import __version__
+from muster.cli.text import cut
 from muster.limits import FRAME_PAYLOAD_BYTES_MAX
 from muster.node.verb import Arg, Verb
-from muster.verbs import GROUPS
+from muster.verbs import EVERY_DAY, GROUPS
 from muster.verbs.table import VERBS
 
 USAGE_EXIT: Final = 2
+HELP_COLUMNS: Final = 80
 _VALUED: Final = ("--on", "--home", "-o", "--output")
 # What makes a verb do what it refuses otherwise is not suggested for a mistake.
 _DARING: Final = frozenset({"--yes", "-y", "--force", "-f", "--last", "--anyway"})
@@ -29,6 +31,7 @@ _COMMON: Final = (
     ("-o SHAPE", "json, wide (every column, whole) or name (the names in a list alone)"),
     ("--on MACHINE", "let another machine do it: a name, mostly also `all` or label=NAME"),
     ("--home FOLDER", "the home of this machine (default: $MUSTER_HOME)"),
+    ("--no-pager", "show what is longer than the screen without a pager ($MUSTER_PAGER, $PAGER)"),
 )
 
 
@@ -56,6 +59,8 @@ class Command(NamedTuple):
     output: str = ""
     # Whether it is shown again whenever it changed.
     watch: bool = False
+    # Whether what is longer than the screen may go through a pager.
+    paged: bool = True
 
 
 def wants_json(words: Sequence[str]) -> bool:
@@ -80,7 +85,7 @@ def parse(words: Sequence[str]) -> Command:
     return Command(
         verb, args, options, files, found["json"] or output == "json", found["on"], found["home"],
         bool(verb.destroys and found["yes"]), output.removeprefix("json"),
-        bool(verb.watches and found["watch"]),
+        bool(verb.watches and found["watch"]), not found["no_pager"],
     )  # fmt: skip
 
 
@@ -96,10 +101,12 @@ def _verb_of(words: Sequence[str]) -> tuple[Verb, list[str]]:
         if "--version" in words or "-V" in words:
             raise Shown(f"muster {__version__}\n")
         if not words or "--help" in words or "-h" in words:
-            raise Shown(overview())
+            raise Shown(overview(whole="--all" in words or "-a" in words))
         raise Usage(f"{words[0]} alone asks for nothing; `muster --help` lists what can be asked")
     if name == "help":
         # What other programs answer to: `muster help`, `muster help VERB`.
+        if rest[:1] in ([], ["--all"], ["-a"]):
+            raise Shown(overview(whole=bool(rest)))
         return _verb_of([*rest[:1], "--help"])
     verb = VERBS.get(name)
     if verb is None:
@@ -272,6 +279,7 @@ def _parser(verb: Verb) -> _Parser:
         "-o", "--output", action=_Option, default="", choices=("json", "wide", "name"),
         help=_COMMON[1][1],
     )  # fmt: skip
+    common.add_argument("--no-pager", action="store_true", help=_COMMON[-1][1])
     # Elsewhere it is answered with a sentence, and not offered.
     on = "let another machine do it: its name"
     on += ", `all` or label=NAME" if verb.on == "many" else ""
@@ -333,14 +341,25 @@ def read_file(name: str) -> str:
         raise Usage(f"{shown} is not UTF-8 text (byte {error.start})") from error
 
 
-def overview() -> str:
-    """The help page: every verb with one sentence, in groups."""
-    shown = {title: [v for v in VERBS.values() if v.group == title] for title in GROUPS}
+def overview(*, whole: bool = False) -> str:
+    """The help page: what a person does every day, on one screen; or every verb, in groups."""
+    shown: dict[str, list[Verb]] = {
+        title: [VERBS[name] for name in names] for title, names in EVERY_DAY.items()
+    }
+    if whole:
+        shown = {title: [v for v in VERBS.values() if v.group == title] for title in GROUPS}
     width = max(len(v.name) for verbs in shown.values() for v in verbs) + 2
-    lines = ["usage: muster VERB …", "", "The machines you own, as one fleet of AI agents.", ""]
+    lines = ["usage: muster VERB …    The machines you own, as one fleet of AI agents.", ""]
     for title, verbs in shown.items():
-        lines += [f"{title}:", *(f"  {v.name:<{width}}{v.summary}" for v in verbs), ""]
-    lines.append("For every verb:")
-    lines += [f"  {flag:<{width + 4}}{text}" for flag, text in _COMMON]
-    lines += ["", "`muster VERB --help` says what a verb takes. To begin: `muster init`.", ""]
+        lines += [f"{title}:", *(_summary(v, width, whole) for v in verbs), *[""] * whole]
+    if whole:
+        lines.append("For every verb:")
+        lines += [f"  {flag:<{width + 4}}{text}" for flag, text in _COMMON]
+    more = "" if whole else "; `muster help --all` lists every verb"
+    lines += [f"`muster help VERB` has examples{more}.", ""]
     return "\n".join(lines)
+
+
+def _summary(verb: Verb, width: int, whole: bool) -> str:
+    line = f"  {verb.name:<{width}}{verb.summary}"
+    return line if whole else cut(line, HELP_COLUMNS)

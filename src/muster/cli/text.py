@@ -4,6 +4,7 @@ Rule: colour never carries meaning alone, and only a terminal gets any (https://
 What machines and agents wrote is shown as `printable.py` says: text must not move the cursor.
 """
 
+import itertools
 import os
 import re
 import sys
@@ -21,6 +22,12 @@ _COLOURS: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Our own colours, and nothing else that begins with an escape.
 _OURS: Final = re.compile(r"(\x1b\[(?:0|1|2|31|32|33)m)")
+
+# An id, a key, a hash, a commit: digits that nobody reads to their end.
+_ID: Final = re.compile(r"\b[0-9a-f]{32,64}\b")
+_ID_CHARS: Final = 12
+# Beginnings that two ids of the answer have in common, and how much of such ids is shown.
+_alike: dict[str, int] = {}
 
 _STATES: Final = {
     "done": "green", "up": "green", "here": "green", "stored": "green", "acted": "green",
@@ -103,8 +110,41 @@ def cut(text: str, width: int) -> str:
 
 
 def short(identifier: Any) -> str:
-    """As much of an id as a person types."""
-    return clean(identifier)[:12]
+    """As much of an id as a person types, and as tells it from the others of its answer."""
+    text = clean(identifier)
+    return text[: _alike.get(text[:_ID_CHARS], _ID_CHARS)]
+
+
+def tell_apart(value: Any) -> None:
+    """From now on the ids of this answer that begin alike are shown as long as it takes."""
+    found: dict[str, set[str]] = {}
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, str) and _ID.fullmatch(each):
+            found.setdefault(each[:_ID_CHARS], set()).add(each)
+    _alike.clear()
+    for prefix, ids in found.items():
+        if len(ids) > 1:
+            # Of those in order, neighbours have most in common.
+            pairs = itertools.pairwise(sorted(ids))
+            # One that is the other's beginning is the same one.
+            _alike[prefix] = 1 + max(
+                _ID_CHARS - 1,
+                *(
+                    next((at for at, (a, b) in enumerate(zip(*pair, strict=False)) if a != b), 0)
+                    for pair in pairs
+                ),
+            )
+
+
+def abbreviated(text: str) -> str:
+    """A sentence with the beginnings of the ids in it."""
+    return _ID.sub(lambda found: found[0][:_ID_CHARS], text)
 
 
 def pairs(items: Iterable[tuple[str, Any]]) -> str:

@@ -26,7 +26,10 @@ Auth = Literal["nothing", "peer", "local", "order", "agent"]
 Runs = Literal["step", "async", "stream", "client"]
 Target = Literal["here", "hub", "authority", "owner", "owner or all"]
 # A text that names something: completion knows what there is.
-Named = Literal["machine", "task", "run", "message", "thread", "incident", "repository", "template"]
+Named = Literal[
+    "machine", "task", "run", "message", "thread", "incident", "repository", "template",
+    "agent", "branch", "operator",
+]  # fmt: skip
 Kind = Literal["text", "int", "flag", "words", "file", "place", "texts", "data"] | Named
 
 

@@ -5,6 +5,14 @@ from typing import Final
 GROUPS: Final = ("The fleet", "Work", "Messages", "What is true")
 """The parts of the help page; a verb without one is for machines and programs."""
 
+EVERY_DAY: Final = {
+    "Begin": ("init", "invite", "join", "doctor"),
+    "Give work": ("run", "ask", "runs", "watch", "why", "land"),
+    "Answer and talk": ("questions", "send", "inbox"),
+    "See how things are": ("status", "machines", "incidents"),
+}
+"""What a person does every day: the help page without `--all`, which fits on one screen."""
+
 NOUNS: Final = (
     "setup", "enrolment", "role", "revoke", "grant", "operator", "device",
     "daemon", "service", "status", "machine", "agent", "link", "doctor", "target",

@@ -4,31 +4,40 @@ A shell gets a few lines that ask the hidden verb `complete`, which reads the ta
 asks the daemon: a script that was installed once knows verbs that came later, tasks and machines.
 """
 
-import contextlib
 import glob
 import os
+import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Final, Literal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
 
 from muster import __version__
 from muster.errors import MusterError
 from muster.node.verb import Verb
-from muster.verbs.declaration import Context, Nothing, Request, Words, pos, verb
+from muster.verbs.declaration import Context, Nothing, Request, Words, opt, pos, verb
 from muster.verbs.table import VERBS
 
-_COMMON: Final = {"--json": "flag", "--on": "machine", "--home": "file", "--help": "flag"}
+_COMMON: Final = {
+    "--json": "flag", "--output": "shape", "--on": "machine", "--home": "place",
+    "--no-pager": "flag", "--help": "flag",
+}  # fmt: skip
 # Which verb knows what a kind of argument may be, and the field that is its name.
+# The verb that lists what a kind of argument may name; which field is the name, it says itself.
 _SOURCES: Final = {
-    "machine": ("machines", "name"),
-    "task": ("tasks", "task"),
-    "run": ("runs", "run"),
-    "message": ("inbox", "message"),
-    "thread": ("threads", "thread"),
-    "incident": ("incidents", "id"),
-    "repository": ("repo.list", "name"),
+    "machine": "machines",
+    "task": "tasks",
+    "run": "runs",
+    "message": "inbox",
+    "thread": "threads",
+    "incident": "incidents",
+    "repository": "repo.list",
+    "operator": "operators",
 }
-_NAMED: Final = frozenset({"machine", "thread", "repository"})
 _ID_CHARS: Final = 12
+_ID: Final = re.compile("[0-9a-f]{32,64}")
+# Where a row says what it is.
+_TOLD: Final = ("name", "phase", "title", "text", "state")
+_GIT_S: Final = 1.0
 _SCRIPTS: Final = {
     "bash": """\
 # muster completion bash > ~/.local/share/bash-completion/completions/muster
@@ -41,9 +50,14 @@ complete -o filenames -F _muster muster
 #compdef muster
 # muster completion zsh > "${fpath[1]}/_muster"
 _muster() {
-  compadd -- ${(f)"$(muster complete -- "${(@)words[2,CURRENT]}" 2>/dev/null | cut -f1)"}
+  local name told
+  local -a names shown
+  while IFS=$'\\t' read -r name told; do
+    names+=("$name"); shown+=("$name${told:+  -- $told}")
+  done < <(muster complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)
+  (( $#names )) && compadd -l -d shown -a names
 }
-compdef _muster muster
+if [ "$funcstack[1]" = _muster ]; then _muster "$@"; else compdef _muster muster; fi
 """,
     "fish": """\
 # muster completion fish > ~/.config/fish/completions/muster.fish
@@ -66,17 +80,33 @@ def version(context: Context, ask: Nothing) -> str:
 
 class Shell(Request, frozen=True):
     shell: Annotated[Literal["bash", "zsh", "fish"], pos("bash, zsh or fish")]
+    install: Annotated[bool, opt("write it where the shell looks for it, and say where")] = False
 
 
 @verb("completion", auth="local", runs="client", group="What is true", harmless=True)
 def completion(context: Context, ask: Shell) -> str:
     """Print a script that completes commands in your shell.
 
-    Its first line says how it is installed.
+    It completes verbs, options, machines, tasks, runs, repositories, branches, specs and more.
 
+        muster completion bash --install
         source <(muster completion bash)
     """
-    return _SCRIPTS[ask.shell]
+    script = _SCRIPTS[ask.shell]
+    if not ask.install:
+        return script
+    home = Path.home()
+    data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    path = {
+        "bash": data / "bash-completion" / "completions" / "muster",
+        "zsh": data / "zsh" / "site-functions" / "_muster",
+        "fish": config / "fish" / "completions" / "muster.fish",
+    }[ask.shell]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(script, encoding="utf-8")
+    more = f"; ~/.zshrc needs, before compinit: fpath=({path.parent} $fpath)"
+    return f"written to {path}{more if ask.shell == 'zsh' else ''}; new shells know it"
 
 
 class Line(Request, frozen=True):
@@ -103,6 +133,7 @@ def _candidates(context: Context, before: Sequence[str], current: str) -> Iterat
             kinds.update(
                 (f"--{arg.name}", arg.kind) for arg in (found.args if found is not None else ())
             )
+            kinds["-o"] = "shape"
             kind = "" if kinds.get(word, "flag") == "flag" else kinds[word]
         elif found is None:
             found = VERBS.get(word)
@@ -116,6 +147,8 @@ def _candidates(context: Context, before: Sequence[str], current: str) -> Iterat
         args = found.args if found is not None else ()
         here = found is not None and found.on == "none"
         common = [name for name in _COMMON if not (here and name == "--on")]
+        if found is not None:
+            common += ["--yes"] * bool(found.destroys) + ["--watch"] * bool(found.watches)
         yield from ((f"--{arg.name}", arg.help) for arg in args if not arg.position)
         yield from ((name, "") for name in (*common, *(["--version"] if found is None else ())))
     elif found is None:
@@ -131,18 +164,50 @@ def _candidates(context: Context, before: Sequence[str], current: str) -> Iterat
 
 def _values(context: Context, kind: str, current: str) -> Iterator[tuple[str, str]]:
     if kind in {"file", "place"}:
-        for path in glob.glob(glob.escape(current) + "*"):
+        found = sorted(glob.glob(glob.escape(current) + "*"))
+        # Every file that a verb reads is a spec; where none is called so, any may be one.
+        specs = [f for f in found if f.endswith((".yaml", ".yml")) or os.path.isdir(f)]
+        for path in (specs if kind == "file" else []) or found:
             yield path + "/" * os.path.isdir(path), ""
     elif kind == "template":
         from muster.verbs import template  # noqa: PLC0415 - only for these
 
         yield from ((each.name, each.title) for each in template.everything())
+    elif kind == "shape":
+        yield from ((name, "") for name in ("json", "wide", "name"))
+    elif kind == "branch":
+        yield from ((name, "") for name in _branches())
+    elif kind == "agent":
+        for row in _rows(context, "machines"):
+            yield from ((str(name), str(row["name"])) for name in (row["facts"] or {})["agents"])
     elif kind in _SOURCES:
-        verb, field = _SOURCES[kind]
-        # Without a daemon there is nothing to choose from, and nobody to tell.
-        with contextlib.suppress(MusterError):
-            for row in context.ask(verb, {}):
-                text = str(row[field])
-                named = text if kind in _NAMED else text[:_ID_CHARS]
-                if named:
-                    yield named, row.get("name", "")
+        verb = _SOURCES[kind]
+        for row in _rows(context, verb):
+            name = str(row.get(VERBS[verb].names or "name") or "")
+            told = next((str(row[field]) for field in _TOLD if row.get(field)), "")
+            if name:
+                yield (
+                    name[:_ID_CHARS] if _ID.fullmatch(name) else name,
+                    "" if told == name else told,
+                )
+
+
+def _rows(context: Context, verb: str) -> list[dict[str, Any]]:
+    """What a list has; nothing without a daemon, for nobody is here to be told."""
+    try:
+        rows: list[dict[str, Any]] = context.ask(verb, {})
+    except MusterError:
+        return []
+    return rows
+
+
+def _branches() -> list[str]:
+    """The branches of the repository in which the person stands."""
+    import subprocess  # noqa: PLC0415 - only for these
+
+    words = ["git", "for-each-ref", "--count=200", "--format=%(refname:short)", "refs/heads"]
+    try:
+        done = subprocess.run(words, capture_output=True, timeout=_GIT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.decode(errors="replace").split()

@@ -77,7 +77,9 @@ class Action(Request, frozen=True):
         Literal["add", "join", "list", "revoke"],
         pos("add MACHINE prints a string; join STRING uses it there; list; revoke MACHINE"),
     ]
-    what: Annotated[str, pos("the machine, or the string", actions=_WHAT, needed=_WHAT)] = ""
+    what: Annotated[
+        str, pos("the machine, or the string", kind="machine", actions=_WHAT, needed=_WHAT)
+    ] = ""
     may: Annotated[
         Words,
         opt(

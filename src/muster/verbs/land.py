@@ -33,7 +33,9 @@ Outcome = Literal["landed", "already", "tried", "requested", "conflict", "check-
 
 
 class Land(OfResults, frozen=True):
-    onto: Annotated[str, opt("the branch to land on, instead of the one the run started from")] = ""
+    onto: Annotated[
+        str, opt("the branch to land on, instead of the one the run started from", kind="branch")
+    ] = ""
     squash: Annotated[bool, opt("as one commit (this is the default)")] = False
     rebase: Annotated[bool, opt("as its own commits, one after the other")] = False
     merge: Annotated[bool, opt("as a merge of its own commits")] = False

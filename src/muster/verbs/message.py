@@ -51,7 +51,7 @@ _MESSAGE: Final = pos("message id (its beginning is enough)", kind="message")
 
 
 class Send(Request, frozen=True):
-    to: Annotated[str, pos("machine, agent@machine, role:NAME, thread:NAME or all")]
+    to: Annotated[str, pos("machine, agent@machine, role:NAME, thread:NAME or all", kind="machine")]
     text: Annotated[Words, pos("what to say")]
     key: Annotated[str, opt("an idempotency key")] = ""
     wait: Annotated[bool, opt("return only when it is stored at the other end")] = False
@@ -266,7 +266,7 @@ def _group(core: Core, name: str) -> Scope:
 
 
 class Inbox(Request, frozen=True):
-    agent: Annotated[str, opt("only for this agent")] = ""
+    agent: Annotated[str, opt("only for this agent", kind="agent")] = ""
     all: Annotated[bool, opt("read ones, too: the newest 500", short="a")] = False
     before: Annotated[str, opt("with --all, only what is older than this message")] = ""
     mark: Annotated[bool, opt("mark what is shown as read")] = False

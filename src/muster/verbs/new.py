@@ -46,7 +46,9 @@ class New(Request, frozen=True):
     repo: Annotated[
         str, opt("a repository of the fleet, instead of the folder you are in", kind="repository")
     ] = ""
-    agent: Annotated[str, opt("who does the work, instead of the agents that were found")] = ""
+    agent: Annotated[
+        str, opt("who does the work, instead of the agents that were found", kind="agent")
+    ] = ""
     to: Annotated[str, opt("the file (default: NAME.yaml)", kind="place")] = ""
     print: Annotated[bool, opt("print the spec and write nothing")] = False
     force: Annotated[bool, opt("replace the file")] = False

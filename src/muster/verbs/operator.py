@@ -37,7 +37,8 @@ class Action(Request, frozen=True):
         pos("add, list, revoke, or key: the public key of this home's operator"),
     ]
     name: Annotated[
-        str, pos("the operator", actions=("add", "revoke"), needed=("add", "revoke"))
+        str,
+        pos("the operator", kind="operator", actions=("add", "revoke"), needed=("add", "revoke")),
     ] = ""
     key: Annotated[
         str,

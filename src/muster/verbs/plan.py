@@ -79,7 +79,9 @@ class Plan(NamedTuple):
 class Ask(Request, frozen=True):
     intention: Annotated[Words, pos("what you want, in your words")]
     repo: Annotated[str, opt("the repository it is about", kind="repository")] = ""
-    agent: Annotated[str, opt("the planning agent (default: the first that is up)")] = ""
+    agent: Annotated[
+        str, opt("the planning agent (default: the first that is up)", kind="agent")
+    ] = ""
     yes: Annotated[bool, opt("run the plan without asking", short="y")] = False
     detach: Annotated[bool, opt("begin the run and return", unsigned=True, short="d")] = False
 

@@ -23,7 +23,9 @@ from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
 
 
 class Who(Request, frozen=True):
-    name: Annotated[str, pos("the machine or operator, by name or id (its beginning is enough)")]
+    name: Annotated[
+        str, pos("the machine or operator, by name or id (its beginning is enough)", kind="machine")
+    ]
     machine: Annotated[bool, opt("it is a machine, where an operator has the same name")] = False
     operator: Annotated[bool, opt("it is an operator, where a machine has the same name")] = False
     last: Annotated[bool, opt("also where it is the only operator")] = False

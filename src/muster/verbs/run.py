@@ -53,11 +53,16 @@ class Run(Request, frozen=True):
         str, opt("take this repository instead of the one the spec names", kind="repository")
     ] = ""
     base: Annotated[
-        str, opt("the branch or commit to start from, instead of the one the spec names")
+        str,
+        opt("the branch or commit to start from, instead of the one the spec names", kind="branch"),
     ] = ""
     push: Annotated[
         str,
-        opt("for a spec with `on: push`: as if this branch had just been pushed", unsigned=True),
+        opt(
+            "for a spec with `on: push`: as if this branch had just been pushed",
+            unsigned=True,
+            kind="branch",
+        ),
     ] = ""
     value: Annotated[
         Words, opt("NAME=TEXT for the spec's ${inputs.NAME}; give it several times")

@@ -14,7 +14,18 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 from muster.cli.table import room, table
-from muster.cli.text import ago, clean, clock, paint, safe, short, span, state
+from muster.cli.text import (
+    abbreviated,
+    ago,
+    clean,
+    clock,
+    paint,
+    safe,
+    short,
+    span,
+    state,
+    tell_apart,
+)
 from muster.errors import Malformed
 from muster.node.verb import Column, Verb
 from muster.printable import escaped
@@ -32,6 +43,7 @@ def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
     """What a person reads; `files`: names of arguments that were files, and `verbose`."""
     if isinstance(value, str):
         return safe(value.rstrip("\n"))
+    tell_apart(value)
     row, page = VERBS[verb], None
     with contextlib.suppress(ModuleNotFoundError):
         page = import_module(f"muster.cli.show.{row.handler.partition(':')[0].rpartition('.')[2]}")
@@ -129,4 +141,4 @@ def fields(value: Any, indent: str = "") -> str:
 def _plain(value: Any) -> str:
     if value in (None, "", [], {}):
         return "-"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return abbreviated(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from muster.cli.text import Files, clean, pairs
+from muster.cli.text import Files, clean, pairs, short
 from muster.fleet.facts import LOGGED_IN, LOGGED_OUT
 
 # Who can knock. What does not prove to be of the fleet is heard for an invitation only.
@@ -28,7 +28,7 @@ def init(value: Any, _files: Files) -> str:
             pairs(
                 [
                     ("home", value["home"]),
-                    ("fleet", value["fleet"]),
+                    ("fleet", short(value["fleet"])),
                     ("listens", value["listen"]),
                     ("reached at", value["address"]),
                     ("agents", ", ".join(_agent(*each) for each in value["agents"].items())
@@ -69,7 +69,7 @@ def join(value: Any, _files: Files) -> str:
     return "\n".join(
         [
             f"{value['name']} belongs to the fleet of {value['hub']} now ({roles}).",
-            pairs([("home", value["home"]), ("fleet", value["fleet"])]),
+            pairs([("home", value["home"]), ("fleet", short(value["fleet"]))]),
             "",
             *(
                 [_STARTED[value["started"]], "You are in: try `muster machines`, `muster status`."]

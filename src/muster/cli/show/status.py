@@ -19,8 +19,8 @@ def status(value: Any, files: Files) -> str:
         log, streams = value["log"], _count(value["log"]["streams"], "stream")
         # Ids and counters, for whoever looks into the machine.
         parts = [
-            ("machine", value["machine"]),
-            ("fleet id", value["fleet"]),
+            ("machine", short(value["machine"])),
+            ("fleet id", short(value["fleet"])),
             ("incarnation", value["incarnation"]),
             ("linked", str(machines["linked"])),
             ("owns", _numbers(value["owner"])),
