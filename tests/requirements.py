@@ -262,7 +262,7 @@ PROMISES: Final[dict[str, str]] = {
     "task.trust-nobody-vouches-for-itself": "An agent's own review of its work, and what is no verdict, earn it nothing.",
     "task.trust-once": "An attempt has one result, counted the same as it comes, after a start and after a rebuild.",
     "task.trust-forged": "What a member settles without an order counts nowhere; what another owner settled is shown and decides nothing.",
-    "task.trust-record": "What is known of an agent is how many results passed and how many in a row since the last failure.",
+    "task.trust-standing": "What is known of an agent is how many results passed and how many in a row since the last failure.",
     "task.trust-shown": "The list of agents shows how many checked results of each passed and failed, and how many in a row.",
     "task.trust-routes": "What is known of an agent on a machine moves work, and why says so.",
     "task.waiver-rule": "A person is not asked only where the signed rule says so, holds for the whole change, and for each agent whose commits are in it.",

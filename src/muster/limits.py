@@ -294,6 +294,8 @@ RACERS_MAX: Final = 8
 REVIEW_ROUNDS: Final = 3
 REVIEW_ROUNDS_MAX: Final = 9
 # A verdict stands in one entry beside what its agent said, and in the prompt of the next round.
+# What all of them say goes into one prompt; more than eight opinions nobody reconciles.
+REVIEWERS_MAX: Final = 8
 REVIEW_BYTES_MAX: Final = 24 * 1024
 REVIEW_TEXT_CHARS_MAX: Final = 2_000
 REVIEW_REASONS_MAX: Final = 32

@@ -19,7 +19,7 @@ from muster.task.graph import SETTLED, Fact, Plan, Progress, Slot, plan
 from muster.task.identity import branch_of
 from muster.task.instruction import Fenced, RaiseFence
 from muster.task.review import instance_of, parse, refusal, rejected, rejection, round_of, yielded
-from muster.task.review_check import reviewer_alone
+from muster.task.review_check import reviewers_alone
 from muster.task.route import Fleet, asked_of, judge, wants_of
 from muster.task.spec import Spec
 from muster.task.spec import parse as read_spec
@@ -415,12 +415,25 @@ def test_whether_one_machine_alone_can_review_is_asked_of_all_that_are_known():
     build = machine(BUILD, agents={"claude": "", "codex": ""})
     studio, more = machine(STUDIO, agents={"claude": ""}), machine("c" * 64, agents={"codex": ""})
     run = kinds.RunOpen("r", "trial", "", "", repo="main")
-    assert reviewer_alone(spec(), "feature", run, [build, studio]) == BUILD
-    assert reviewer_alone(spec(), "feature", run, [build, studio, more]) == ""
+
+    def alone(machines, made=None):
+        return reviewers_alone(made or spec(), "feature", run, machines)
+
+    assert alone([build, studio]) == {BUILD}
+    assert alone([build, studio, more]) == frozenset()
     # Nobody else could do the work: it is done, and its review waits for another machine.
-    assert reviewer_alone(spec(), "feature", run, [build]) == ""
-    same = spec({**PAIR, "verdict": f"{REVIEW}\nsame: true"})
-    assert reviewer_alone(same, "feature", run, [build, studio]) == ""
+    assert alone([build]) == frozenset()
+    assert alone([build, studio], spec({**PAIR, "verdict": f"{REVIEW}\nsame: true"})) == frozenset()
+    # Of two reviewers each may be alone.
+    here = {**PAIR, "verdict": f"{REVIEW}\nneeds: {{machine: build}}",
+            "second": "review: feature\nagent: claude\ndo: x\nneeds: {machine: studio}"}  # fmt: skip
+    third = machine("d" * 64, agents={"claude": ""})
+    assert alone([build, studio, third], spec(here)) == {BUILD, STUDIO}
+    both = Fleet([build, studio], frozenset({"main"}))
+    assert [each.partition(" fits")[0] for each in problems(here, both)] == [
+        "phases.verdict.review", "phases.second.review",
+    ]  # fmt: skip
+    assert problems(here, Fleet([build, studio, third], frozenset({"main"}))) == []
 
 
 @proves("spec.review-back-to-the-author")
@@ -493,6 +506,14 @@ def test_a_review_without_a_repository_and_a_phase_with_nothing_to_do_are_refuse
 
 
 @proves("spec.review-refused")
+def test_a_phase_has_at_most_so_many_reviewers_as_one_prompt_can_tell_of():
+    many = {f"r{n}": REVIEW for n in range(limits.REVIEWERS_MAX + 1)}
+    found = problems({"feature": DO, **many})
+    assert "phases.r0.review is one of 9 that judge feature; take at most 8" in found
+    assert problems({"feature": DO, **dict(list(many.items())[1:])}) == []
+
+
+@proves("spec.review-refused")
 def test_a_review_may_name_what_it_judges_and_others_and_yields_values_to_what_is_behind():
     more = {
         "verdict": f"{REVIEW}\nafter: [feature, lint]",
@@ -509,7 +530,7 @@ def test_a_review_that_only_the_authors_machine_can_do_is_refused_unless_it_may(
     agents = {"claude": "", "codex": ""}
     alone = Fleet([machine(BUILD, agents=agents)], frozenset({"main"}))
     (said,) = problems(PAIR, alone)
-    assert "verdict.review fits only build, which is the only one for feature, too" in said
+    assert "verdict.review fits only build, and feature fits no machine that is not needed" in said
     assert problems({**PAIR, "verdict": f"{REVIEW}\nsame: true"}, alone) == []
     two = Fleet([*alone.machines, machine(STUDIO, agents=agents)], frozenset({"main"}))
     assert problems(PAIR, two) == []

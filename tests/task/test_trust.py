@@ -9,7 +9,7 @@ from tests.task.world import BUILD, STUDIO, Stream, World, machine, of, order
 from muster.task import kinds
 from muster.task.identity import task_id
 from muster.task.instruction import Now
-from muster.task.trust import CHECKED, NOTHING_KNOWN, PASSED, Record, TrustFold
+from muster.task.trust import CHECKED, NOTHING_KNOWN, PASSED, Standing, TrustFold
 
 OWNER = "0" * 64
 CHECKED_WORK = {"agent": "shell", "do": "x", "check": "true"}
@@ -174,32 +174,32 @@ def test_a_worker_that_claims_earns_nothing_in_its_own_stream():
     assert told(stream) == []
 
 
-@proves("task.trust-record")
-def test_a_record_is_what_people_read_and_falls_with_a_failure():
-    record = NOTHING_KNOWN
-    assert str(record) == ""
+@proves("task.trust-standing")
+def test_a_standing_is_what_people_read_and_falls_with_a_failure():
+    standing = NOTHING_KNOWN
+    assert str(standing) == ""
     for number in range(13):
-        record = record.after("failed" if number == 4 else PASSED)
-    assert str(record) == "12 of 13 checked results passed, 8 in a row"
-    assert record.after("failed")[:3] == (12, 2, 0)
-    assert str(Record().after(PASSED)) == "1 of 1 checked result passed"
+        standing = standing.after("failed" if number == 4 else PASSED)
+    assert str(standing) == "12 of 13 checked results passed, 8 in a row"
+    assert standing.after("failed")[:3] == (12, 2, 0)
+    assert str(Standing().after(PASSED)) == "1 of 1 checked result passed"
 
 
-@proves("task.trust-record")
+@proves("task.trust-standing")
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from([PASSED, "failed"]), max_size=60))
-def test_a_record_counts_and_its_average_stays_within_its_bounds(outcomes):
-    record = NOTHING_KNOWN
+def test_a_standing_counts_and_its_average_stays_within_its_bounds(outcomes):
+    standing = NOTHING_KNOWN
     for outcome in outcomes:
-        record = record.after(outcome)
-    assert (record.passed, record.failed) == (
+        standing = standing.after(outcome)
+    assert (standing.passed, standing.failed) == (
         outcomes.count(PASSED), outcomes.count("failed"),
     )  # fmt: skip
     tail = 0
     for outcome in outcomes:
         tail = tail + 1 if outcome == PASSED else 0
-    assert record.streak == tail
-    assert 0 <= record.success <= 1000
+    assert standing.streak == tail
+    assert 0 <= standing.success <= 1000
 
 
 @proves("task.trust-routes")
@@ -207,7 +207,7 @@ def test_what_is_known_of_an_agent_moves_work_and_stands_in_the_reason():
     known = {BUILD: NOTHING_KNOWN, STUDIO: NOTHING_KNOWN}
     for _ in range(8):
         known[BUILD], known[STUDIO] = known[BUILD].after("failed"), known[STUDIO].after(PASSED)
-    world = World(machine(BUILD), machine(STUDIO), record=lambda where, _agent: known[where])
+    world = World(machine(BUILD), machine(STUDIO), standing=lambda where, _agent: known[where])
     world.submit(order("t"))
     (assigned,) = of(world.seen, kinds.TaskAssign)
     assert assigned.machine == STUDIO

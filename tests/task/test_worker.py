@@ -1,5 +1,6 @@
 """What a worker does with an assignment, and when it stops."""
 
+import msgspec
 import pytest
 from tests.promise import proves
 from tests.task.world import BUILD, OWNER, STUDIO, machine, of
@@ -258,3 +259,15 @@ def test_progress_goes_with_the_beats():
     one.beats([OWNER, STUDIO], now(2000))
     sent = of(one.flush(), SendBeat)
     assert [beat.holds for beat in sent] == [(Beat("t1", (1, 1), "half way"),), ()]
+
+
+@proves("spec.review-another-machine")
+def test_a_machine_does_not_judge_what_it_did_whoever_asks_it_to():
+    one, assignment = worker(muster="0.3.0"), given()
+    values = {"run": {"reviews": "yes", "apart": BUILD}}
+    opened = msgspec.structs.replace(assignment.opened, values=values)
+    one.accept(assignment._replace(opened=opened), now(2000))
+    (refusal,) = of(one.flush(), kinds.AttemptRefuse)
+    assert (refusal.reason, refusal.text) == (
+        "misfit", "did the work itself, and a reviewer works on another machine",
+    )  # fmt: skip

@@ -31,7 +31,7 @@ from muster.task.open_task import Ended, Live, settlement
 from muster.task.queue import Choice, Queue
 from muster.task.reputation import Reputation
 from muster.task.route import Machine, asked_of, pool_of
-from muster.task.trust import NOTHING_KNOWN, Record
+from muster.task.trust import NOTHING_KNOWN, Standing
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -39,8 +39,8 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 class Ledger:
     """Live tasks, the queue, alarms, and what is to be handed out.
 
-    `order` is this incarnation's place among its kind; `record` tells what is known of an agent on
-    a machine.
+    `order` is this incarnation's place among its kind; `standing` tells what is known of an agent
+    on a machine.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Ledger:
         settled_with_key: Callable[[str], str | None],
         is_mine: Callable[[str], bool],
         lease_ms: int = limits.LEASE_MS,
-        record: Callable[[str, str], Record] = lambda _machine, _agent: NOTHING_KNOWN,
+        standing: Callable[[str, str], Standing] = lambda _machine, _agent: NOTHING_KNOWN,
     ) -> None:
         self._order = order
         self.settled_with_key = settled_with_key
@@ -58,7 +58,7 @@ class Ledger:
         self.lease_ms = lease_ms
         self.tasks: dict[str, Live] = {}
         self.dedupe: dict[str, str] = {}
-        self.queue = Queue(record)
+        self.queue = Queue(standing)
         self.alarms = Alarms()
         self.out: list[OwnerInstruction] = []
         self.reputation = Reputation(self.queue, self.alarms, self.out.append)

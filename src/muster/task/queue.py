@@ -32,7 +32,7 @@ from muster.task.route import (
     slots_of,
     wants_of,
 )
-from muster.task.trust import Record
+from muster.task.trust import Standing
 
 # (-priority, age, number): the smallest goes first; the number makes it unique.
 Rank = tuple[int, int, int]
@@ -84,8 +84,8 @@ class _Slot:
 class Queue:
     """Queued tasks, machines that are up, and their slots."""
 
-    def __init__(self, record: Callable[[str, str], Record]) -> None:
-        self._record = record
+    def __init__(self, standing: Callable[[str, str], Standing]) -> None:
+        self._standing = standing
         self._numbers: dict[bytes, int] = {}
         self._groups: dict[int, _Group] = {}
         self._where: dict[str, int] = {}
@@ -260,9 +260,9 @@ class Queue:
                 last = f"put last: {verdict.last}"[: limits.REASON_CHARS_MAX]
                 full.append((verdict.machine, True, verdict.score, last))
             elif slot.used < slot.size:
-                record = self._record(verdict.machine, verdict.agent)
-                value = score(verdict, slot.used, slot.size, record.success)
-                said = (*verdict.reasons, *([str(record)] if str(record) else []))
+                standing = self._standing(verdict.machine, verdict.agent)
+                value = score(verdict, slot.used, slot.size, standing.success)
+                said = (*verdict.reasons, *([str(standing)] if str(standing) else []))
                 scored.append((-value, verdict.machine, verdict._replace(reasons=said)))
             else:
                 full.append((verdict.machine, True, verdict.score, "no free slot"))

@@ -7,9 +7,11 @@ beside the author's where one is wanted.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from muster import limits
 from muster.task import route
 from muster.task.kinds import RunOpen
 from muster.task.local_paths import Finding
+from muster.task.precedence import together
 from muster.task.spec import Phase, Spec, listed
 from muster.task.template import largest_order, phase_order
 
@@ -48,6 +50,9 @@ def _review(spec: Spec, name: str, phase: Phase, repo: str) -> Iterator[Finding]
         what = "judges a commit, and the spec names no repository; add repo: NAME"
         yield Finding(name, "review", what)
     fellows = set(spec.reviewers[phase.review or ""]) - {name}
+    if len(fellows) >= limits.REVIEWERS_MAX:
+        what = f"is one of {len(fellows) + 1} that judge {phase.review}; take at most "
+        yield Finding(name, "review", what + str(limits.REVIEWERS_MAX))
     for other in listed(phase.after):
         if other in fellows:
             what = f"names {other}, which judges the same; reviewers of one phase work at once"
@@ -61,29 +66,36 @@ def _elsewhere(
     judged = spec.phases.get(phase.review or "")
     if judged is None or phase.same or phase.by_human or judged.by_human or fleet is None:
         return
-    order = largest_order(spec, name, {})
-    does = _fitting(largest_order(spec, phase.review or "", {}), repo, fleet.machines)
-    if len(does) == 1 and does == _fitting(order, repo, fleet.machines):
-        alone = next(each.name for each in fleet.machines if each.id in does)
-        what = f"fits only {alone}, which is the only one for {phase.review}, too, and a "
-        what += "reviewer works on another machine; say same: true where it need not"
+    orders = {each: largest_order(spec, each, {}) for each in together(spec, name)}
+    fits = {each: _fitting(order, repo, fleet.machines) for each, order in orders.items()}
+    alone = _alone(spec, phase.review or "", fits)
+    if len(fits[name]) == 1 and fits[phase.review or ""] <= alone:
+        only = next(each.name for each in fleet.machines if each.id in fits[name])
+        what = f"fits only {only}, and {phase.review} fits no machine that is not needed to review "
+        what += "it; say same: true where a reviewer may judge the work of its own machine"
         yield Finding(name, "review", what)
 
 
-def reviewer_alone(spec: Spec, name: str, run: RunOpen, machines: Sequence[route.Machine]) -> str:
-    """The one machine that can review what a phase does, where another one can do it; else "".
-
-    Its review would wait for ever once it had done the work itself.
+def reviewers_alone(
+    spec: Spec, name: str, run: RunOpen, machines: Sequence[route.Machine]
+) -> frozenset[str]:
+    """The machines that alone can do one of the reviews of a phase, where another one can do the
+    phase itself. The review would wait for ever once its machine had done the work.
     """
-    found: set[str] = set()
-    for each in spec.reviewers.get(name, ()):
-        order = phase_order(spec, each, "", run.values)
-        fits = set() if spec.phases[each].same else _fitting(order, run.repo, machines)
-        found |= fits if len(fits) == 1 else set()
-    others = _fitting(phase_order(spec, name, "", run.values), run.repo, machines) - found
-    return found.pop() if len(found) == 1 and others else ""
+    orders = {each: phase_order(spec, each, "", run.values) for each in together(spec, name)}
+    fits = {each: _fitting(order, run.repo, machines) for each, order in orders.items()}
+    alone = _alone(spec, name, fits)
+    return alone if fits[name] - alone else frozenset()
 
 
-def _fitting(order: Mapping[str, object], repo: str, machines: Sequence[route.Machine]) -> set[str]:
+def _alone(spec: Spec, judged: str, fits: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """The machines without which one of the reviews of a phase fits nowhere."""
+    apart = [name for name in spec.reviewers[judged] if not spec.phases[name].same]
+    return frozenset[str]().union(*(fits[name] for name in apart if len(fits[name]) == 1))
+
+
+def _fitting(
+    order: Mapping[str, object], repo: str, machines: Sequence[route.Machine]
+) -> frozenset[str]:
     wants = route.wants_of(order, repo)
-    return {each.id for each in machines if route.judge(wants, each).fits}
+    return frozenset(each.id for each in machines if route.judge(wants, each).fits)

@@ -95,7 +95,7 @@ class Asked(NamedTuple):
 
     since: Version = ()
     apart: str = ""
-    kept: str = ""
+    kept: tuple[str, ...] = ()
     before: tuple[str, str] = ("", "")
 
 
@@ -175,7 +175,8 @@ def asked_of(values: Values) -> Asked:
     if review.OF_REVIEWS in run:
         since = max(since, REVIEW_SINCE)
     agent, _, machine = run.get(review.BEFORE, "").rpartition("@")
-    return Asked(since, run.get(review.APART, ""), run.get(review.KEPT, ""), (agent, machine))
+    kept = tuple(run.get(review.KEPT, "").split())
+    return Asked(since, run.get(review.APART, ""), kept, (agent, machine))
 
 
 def judge(wants: Wants, machine: Machine) -> Verdict:
@@ -200,7 +201,7 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
         lacks.append(f"its Muster {machine.facts.muster or '?'} cannot {what}")
     if machine.id == asked.apart:
         lacks.append("did the work itself, and a reviewer works on another machine")
-    if machine.id == asked.kept:
+    if machine.id in asked.kept:
         lacks.append("is the only one that can review this work")
     if not agent:
         lacks.append(f"no agent {' or '.join(wants.agents)}")

@@ -153,7 +153,7 @@ def _result(entry: Entry, row: CheckableRow, outcome: str, rows: Rows) -> Iterab
     return (CheckedRow(rows.stream, *place, row.machine, row.agent, outcome, *at),)
 
 
-class Record(NamedTuple):
+class Standing(NamedTuple):
     """What is known of an agent on a machine. `streak`: how many passed since the last failure;
     `success`, of a thousand, is a moving average over about eight results.
     """
@@ -163,12 +163,12 @@ class Record(NamedTuple):
     streak: int = 0
     success: int = SUCCESS_UNKNOWN
 
-    def after(self, outcome: str) -> "Record":
-        """The record when one more result is known."""
+    def after(self, outcome: str) -> "Standing":
+        """The standing when one more result is known."""
         won = outcome == PASSED
         success = self.success + ((1000 if won else 0) - self.success) // 8
         streak = self.streak + 1 if won else 0
-        return Record(self.passed + won, self.failed + (not won), streak, success)
+        return Standing(self.passed + won, self.failed + (not won), streak, success)
 
     def __str__(self) -> str:
         """`12 of 13 checked results passed, 8 in a row`; "" where there is none."""
@@ -180,4 +180,4 @@ class Record(NamedTuple):
         return f"{self.passed} of {count} {results} passed{row}"
 
 
-NOTHING_KNOWN: Final = Record()
+NOTHING_KNOWN: Final = Standing()

@@ -74,13 +74,13 @@ async def agents(daemon: Daemon, call: Perform, ask: Agents) -> list[Agent]:
     daemon.post(FactsChanged(own))
     rows: list[Agent] = []
     trust = core.part(Trust)
-    records = trust.everywhere()
+    standings = trust.everywhere()
     for machine in sorted(core.roster.machines, key=core.membership.name_of):
         facts = convert(own, Facts) if machine == core.machine else core.roster.facts.get(machine)
         if facts is not None and wanted in (None, machine):
             away = presence(core, machine) == "away"
             for row in rows_of(core.membership.name_of(machine), facts, known, away=away):
-                seen = records.get((machine, row.agent), NOTHING_KNOWN)
+                seen = standings.get((machine, row.agent), NOTHING_KNOWN)
                 counts = dict(zip(("passed", "failed", "streak"), seen, strict=False))
                 rows.append(replace(row, **counts, trust=str(trust.of(machine, row.agent))))
     where = core.membership.name_of(wanted) if wanted else ""

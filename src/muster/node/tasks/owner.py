@@ -123,7 +123,7 @@ class OwnerService(Part):
             settled_with_key=lambda key: next((r.task for r in self._own_rows(dedupe=key)), None),
             is_mine=lambda task: bool(self._own_rows(task=task)),
             lease_ms=int(self.core.settings.get("lease_ms") or LEASE_MS),
-            record=self.core.part(Trust).of,
+            standing=self.core.part(Trust).of,
         )
         return Owner(ledger)
 

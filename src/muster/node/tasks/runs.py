@@ -30,7 +30,7 @@ from muster.task.fold import RUN, TASK, RunRow, TaskRow
 from muster.task.graph import Slot
 from muster.task.instruction import Draft, Settled
 from muster.task.open_task import Submission
-from muster.task.review_check import reviewer_alone
+from muster.task.review_check import reviewers_alone
 from muster.task.state import LIVE
 from muster.task.template import phase_order
 
@@ -331,7 +331,8 @@ class RunService(Part):
         if slot.phase in run.spec.reviewers:
             roster, candidate = self.core.roster, self.core.membership.candidate
             there = [candidate(each) for each in roster.machines if each in roster.facts]
-            more[review.KEPT] = reviewer_alone(run.spec, slot.phase, run.body, there)
+            alone = reviewers_alone(run.spec, slot.phase, run.body, there)
+            more[review.KEPT] = " ".join(sorted(alone))
         body = kinds.TaskOpen(
             task=identity.task_id(run.run, slot.phase, slot.instance),
             template=template,

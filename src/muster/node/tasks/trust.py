@@ -21,7 +21,7 @@ from muster.node.tasks.ownership import Ownership
 from muster.store.table_reader import ROWS_MAX
 from muster.task.fold import TASK
 from muster.task.kinds import KINDS
-from muster.task.trust import CHECKABLE, CHECKED, NOTHING_KNOWN, CheckedRow, Record, TrustFold
+from muster.task.trust import CHECKABLE, CHECKED, NOTHING_KNOWN, CheckedRow, Standing, TrustFold
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -35,7 +35,7 @@ class Trust(Part):
     def __init__(self, core: "Core") -> None:
         self.core = core
         # None before the tables were counted.
-        self._own: dict[Who, Record] | None = None
+        self._own: dict[Who, Standing] | None = None
         # Up to which entry of our present stream.
         self._upto = -1
         for kind in ("task.retry", "task.settle"):
@@ -47,7 +47,7 @@ class Trust(Part):
     def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
         return (TrustFold(),)
 
-    def of(self, machine: str, agent: str) -> Record:
+    def of(self, machine: str, agent: str) -> Standing:
         """What we settled ourselves of this agent's results."""
         if self._own is None:
             rows = self._of_owner(self.core.machine)
@@ -56,7 +56,7 @@ class Trust(Part):
             self._upto = max((row.seq for row in rows if row.stream == own), default=-1)
         return self._own.get((machine, agent), NOTHING_KNOWN)
 
-    def everywhere(self) -> dict[Who, Record]:
+    def everywhere(self) -> dict[Who, Standing]:
         """The same of all owners together, for people, in the order in which it happened: the
         newest results of each.
         """
@@ -97,8 +97,8 @@ class Trust(Part):
                     self._own[who] = self._own.get(who, NOTHING_KNOWN).after(row.outcome)
 
 
-def _counted(rows: Iterable[CheckedRow]) -> dict[Who, Record]:
-    found: dict[Who, Record] = {}
+def _counted(rows: Iterable[CheckedRow]) -> dict[Who, Standing]:
+    found: dict[Who, Standing] = {}
     for row in rows:
         who = (row.machine, row.agent)
         found[who] = found.get(who, NOTHING_KNOWN).after(row.outcome)
