@@ -772,6 +772,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.check-exit": "`muster check` ends with 1 when the spec cannot run, and names line and column as compilers do.",
     "cli.shows-everything": "Every answer is shown: on its own page, or with all its fields.",
     "cli.short-ids": "People read the beginning of an id, as long as it takes to tell it from the others of the same answer, also in errors; --json and -o name have it whole.",
+    "cli.hints": "After some answers a person at a terminal is told what may be typed next; a script, a pipe and --json never are.",
     "cli.pager": "On a terminal what is longer than the screen goes through MUSTER_PAGER, PAGER or less, unless --no-pager is given; exit codes stay, and a pager that is left early or is not there is no error.",
     "cli.watch": "With --watch a list is shown anew within a moment of what changed it, without asking again and again: the daemon tells it, a few times a second at most, and only clocks run in between; Ctrl-C ends it well.",
     "cli.lists-fit": "No line of a list is wider than its terminal: the least columns are left out first, then texts are cut with a sign; without a terminal, or with -o wide, every column is there, whole.",

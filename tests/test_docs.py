@@ -67,7 +67,10 @@ def test_the_guide_shows_no_command_that_is_not_there():
 def test_the_guide_shows_only_options_that_a_verb_takes():
     unknown = []
     for name, rest in _commands():
-        known = {f"--{arg.name}" for arg in VERBS[name].args} | {"--json", "--on", "--home"}
+        known = {f"--{arg.name}" for arg in VERBS[name].args}
+        known |= {"--json", "--on", "--home", "--output", "--no-pager"}
+        known |= {"--yes"} if VERBS[name].destroys else set()
+        known |= {"--watch"} if VERBS[name].watches else set()
         unknown += [f"{name} {o}" for o in re.findall(r"--[a-z-]+[a-z]", rest) if o not in known]
     assert unknown == []
 

@@ -89,6 +89,26 @@ def test_an_answer_of_a_daemon_is_paged_and_json_is_not(tmp_path, pager):
         muster(home, "down")
 
 
+@proves("cli.hints")
+@pytest.mark.e2e
+def test_what_may_be_typed_next_is_told_at_a_terminal_alone(tmp_path):
+    (tmp_path / "good.yaml").write_text(
+        "muster: 1\nname: good\nphases:\n  a:\n    agent: shell\n    do: ls\n    check: 'true'\n"
+    )
+    home = tmp_path / "home"
+    muster(home, "init", "--listen", "", "--name", "hub")
+    assert muster(home, "up", "--detach").code == 0
+    words = ["check", str(tmp_path / "good.yaml")]
+    try:
+        with Terminal([sys.executable, "-m", "muster", *words], environment(home)) as terminal:
+            assert terminal.end() == 0
+            assert "`muster run` with the same file runs it" in terminal.text
+        said = muster(home, *words)
+        assert (said.code, said.err, "muster run" in said.out) == (0, "", False)
+    finally:
+        muster(home, "down")
+
+
 @proves("cli.pager")
 @pytest.mark.parametrize(
     ("words", "paged"),

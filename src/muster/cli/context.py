@@ -258,6 +258,15 @@ class CommandContext:
             verb = self.command.verb
             whole = verb.runs != "stream" and not any(arg.name == "follow" for arg in verb.args)
             pager.put(f"{text}\n", paged=self.command.paged and whole)
+            self._hint(value)
+
+    def _hint(self, value: Any) -> None:
+        """What may be typed next; nobody who reads the answer by a program is told."""
+        row = value[0] if isinstance(value, list) and value else value
+        if isinstance(row, dict) and sys.stdout.isatty() and sys.stderr.isatty():
+            for each in self.command.verb.then:
+                if show.holds(row, each.when):
+                    self._tell(paint(show.line(each.text, row), "dim"))
 
     def answer(self) -> Any:
         """The answer of the verb of the command, whole; what is said beside it is not."""

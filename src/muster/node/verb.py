@@ -175,6 +175,8 @@ class Verb(NamedTuple):
     names: str = ""
     columns: tuple[Column, ...] = ()
     nothing: str = ""
+    # What a person may type next, over the answer or the first row of it; told on a terminal alone.
+    then: tuple[Line, ...] = ()
 
     @property
     def hidden(self) -> bool:

@@ -22,7 +22,7 @@ from muster.fleet.folds import ACKNOWLEDGED, INCIDENT, IncidentRow
 from muster.log.stream import FLEET, StreamName
 from muster.node.incidents import Looked, name
 from muster.node.services.health import DISK_FULL
-from muster.node.verb import Column
+from muster.node.verb import Column, Line
 from muster.verbs.declaration import Call, Core, Nothing, Request, opt, pos, verb
 from muster.verbs.listing import Rows, say_cut
 
@@ -60,6 +60,7 @@ class Incident(Struct, frozen=True):
 @verb(
     "incidents", watches=("incident",), names="id", auth="local", group="What is true",
     harmless=True,
+    then=(Line("`muster acknowledge {id:id}` says that you looked at it.", "id open !by"),),
 )  # fmt: skip
 def incidents(core: Core, call: Call, ask: Incidents) -> list[Incident]:
     """What a person must see.

@@ -284,7 +284,7 @@ class Item(Said, frozen=True, kw_only=True):
 
 @verb(
     "inbox", watches=("message", "group"), names="message", auth="local", group="Messages",
-    harmless=True,
+    harmless=True, then=(Line("`muster reply {message:id} TEXT` answers it.", "!read"),),
 )  # fmt: skip
 def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
     """Unread messages for this machine or one of its agents, the oldest first.

@@ -25,6 +25,10 @@ class Question(Struct, frozen=True):
 @verb(
     "questions", watches=("incident", "attempt"), names="task", auth="local", group="Work",
     harmless=True,
+    then=(
+        Line("`muster answer {task:id} yes` allows it, `no` does not; `muster logs {task:id}` says "
+             "what it did so far.", "task"),
+    ),
     columns=(
         Column("task", form="id"), Column("question", rank=4), Column("actor", "agent", rank=2),
         Column("asked_ms", "asked", "ago", rank=1), Column("tool", rank=3),

@@ -16,7 +16,7 @@ from muster.git.follow import Change
 from muster.node.host import clock
 from muster.node.host.home import DEFAULT_REPOSITORY
 from muster.node.incarnations.own_incarnation import FactsChanged
-from muster.node.verb import Loss
+from muster.node.verb import Line, Loss
 from muster.task.units import DURATION, duration_ms
 from muster.verbs.declaration import (
     Daemon,
@@ -95,7 +95,9 @@ class Kept(Struct, frozen=True):
                when="action=remove"),
           Loss("branches and attempts of runs of {name} that ended long ago go, landed or not",
                when="action=prune !dry-run"),
-      ))  # fmt: skip
+      ),
+      then=(Line("`muster new NAME` writes a spec for it, `muster run SPEC` runs one.",
+                 "head branch !machines"),))  # fmt: skip
 async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]:
     """Add, list and remove the fleet's repositories, and bring them up to date.
 

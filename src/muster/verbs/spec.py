@@ -10,6 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from muster.agent import start_commit
 from muster.errors import NotFound
+from muster.node.verb import Line
 from muster.task import check as checks
 from muster.task import schema as specs
 from muster.task.route import Fleet
@@ -59,7 +60,8 @@ class Checked(Struct, frozen=True, kw_only=True):
     base_at: tuple[int, int] | UnsetType = UNSET
 
 
-@verb("check", auth="local", group="Work", harmless=True, steps=True)
+@verb("check", auth="local", group="Work", harmless=True, steps=True,
+      then=(Line("`muster run` with the same file runs it.", "compared !problems"),))  # fmt: skip
 def check(core: Core, call: Call, ask: Check) -> Checked:
     """Say what is wrong with a spec, with line and column.
 

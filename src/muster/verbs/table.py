@@ -12,7 +12,14 @@ from typing import Any, Final
 
 from muster.node.verb import Arg, Column, Line, Loss, Verb
 
-_PARTS: Final = {"args": Arg, "data": Arg, "columns": Column, "says": Line, "destroys": Loss}
+_PARTS: Final = {
+    "args": Arg,
+    "data": Arg,
+    "columns": Column,
+    "says": Line,
+    "destroys": Loss,
+    "then": Line,
+}
 
 
 def _row(sort: Any, found: Mapping[str, Any]) -> Any:
