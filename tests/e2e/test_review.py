@@ -35,7 +35,7 @@ REVIEWER = """\
     do: |
       git diff --name-only "$MUSTER_REVIEW_BASE" HEAD > seen.txt
       grep -q work.txt seen.txt
-      test "$(git rev-parse HEAD)" = "$MUSTER_REVIEW_COMMIT"
+      test "$(git rev-parse HEAD)" = "$MUSTER_REVIEW_HEAD"
       if [ "$MUSTER_ROUND" = 1 ]; then
         printf '%s' '{"verdict":"reject","reasons":["say more"],"comments":[{"path":"work.txt","line":1,"text":"only a number"},{"path":"readme.md","line":1,"text":"and here?"}]}' > "$MUSTER_VERDICT_FILE"
       else
@@ -101,6 +101,13 @@ def test_a_rejected_phase_is_mended_by_its_author_and_goes_on_when_another_machi
     # Nothing that a reviewer leaves in its folder is taken.
     assert verdict[""]["commit"] == ""
     assert show(fleet, f"muster/{run}/ship:shipped.txt") == "accept after 2: now it does\n1\n2\n"
+
+    # A phase of several rounds is its last one, and each is asked for by its number.
+    def at(place):
+        return fleet.hub.ask("why", {"task": place})["task"]["task"]
+
+    assert at("pair/verdict") == at("pair/verdict[round:2]") == verdict["round:2"]["task"]
+    assert at("pair/verdict[round:1]") == verdict[""]["task"]
     # What is said is what people are shown.
     assert verdict[""]["summary"] == "reject: say more"
     said = muster(fleet, fleet.hub, "audit", "explain", feature["round:2"]["task"], "--json")

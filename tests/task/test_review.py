@@ -506,6 +506,16 @@ def test_a_review_without_a_repository_and_a_phase_with_nothing_to_do_are_refuse
 
 
 @proves("spec.review-refused")
+def test_the_variables_of_reviews_are_no_misspelt_values():
+    shells = {
+        "feature": "agent: shell\ndo: echo $MUSTER_ROUND $MUSTER_REJECTION_FILE > x\ndeliver: x",
+        "review": "review: feature\nagent: shell\n"
+        "do: git diff $MUSTER_REVIEW_BASE $MUSTER_REVIEW_HEAD > $MUSTER_VERDICT_FILE",
+    }
+    assert check(text(shells, REPO)).problems == ()
+
+
+@proves("spec.review-refused")
 def test_a_phase_has_at_most_so_many_reviewers_as_one_prompt_can_tell_of():
     many = {f"r{n}": REVIEW for n in range(limits.REVIEWERS_MAX + 1)}
     found = problems({"feature": DO, **many})

@@ -20,6 +20,7 @@ from muster.task.collision import collisions
 from muster.task.local_paths import local_files
 from muster.task.precedence import cycles, prerequisites
 from muster.task.problem import Problem, SpecErrors, did_you_mean, nearest, shown
+from muster.task.review import VARIABLES
 from muster.task.review_check import reviews
 from muster.task.spec import Document, Phase, Spec, listed, names, read
 from muster.task.template import EACH_PATH, largest_order, size_refusal, text_size
@@ -332,6 +333,8 @@ class _Check:
                 yield self._at(name, key, f"{what}; add after: [{other}]")
             elif used == variable("each", "path") and phase.each is None:
                 yield self._at(name, key, f"uses ${used}, but the phase has no each")
+            elif other is None and used in VARIABLES:
+                continue
             elif other is None and f"{used}=" not in text and (meant := self._unset(used)):
                 what = f"uses ${used}, which nothing sets{meant}"
                 yield self._at(name, key, what, warning=True)

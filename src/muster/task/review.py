@@ -35,10 +35,11 @@ RULE: Final = "rule"
 # The variables of a shell: where the verdict goes, what is judged and against what; the round,
 # and the file that says why the round before was rejected.
 VERDICT_FILE: Final = "MUSTER_VERDICT_FILE"
-JUDGED: Final = "MUSTER_REVIEW_COMMIT"
+JUDGED: Final = "MUSTER_REVIEW_HEAD"
 AGAINST: Final = "MUSTER_REVIEW_BASE"
 ROUND: Final = "MUSTER_ROUND"
 REJECTION_FILE: Final = "MUSTER_REJECTION_FILE"
+VARIABLES: Final = frozenset({VERDICT_FILE, JUDGED, AGAINST, ROUND, REJECTION_FILE})
 
 _Text = Annotated[str, Meta(min_length=1, max_length=limits.REVIEW_TEXT_CHARS_MAX)]
 

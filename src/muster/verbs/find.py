@@ -25,6 +25,7 @@ from muster.node.tasks.kept import kept_of
 from muster.node.tasks.ownership import Held, Ownership
 from muster.node.verb import at_once
 from muster.task.fold import RUN, TASK, RunRow, TaskRow, Work
+from muster.task.review import round_of
 from muster.verbs.declaration import Core, Request, pos
 
 # As many as fit into a sentence.
@@ -82,8 +83,8 @@ def _run(core: Core, text: str) -> Held[RunRow] | None:
 
 
 def _at(core: Core, run: str, place: str) -> list[TaskRow]:
-    """The tasks at a place of a run, a few of them; of all places for ""."""
-    where = {"run": run}
+    """The tasks at a place of a run, a few of them; of all places for "". Of rounds the last."""
+    where, last = {"run": run}, False
     owner = core.part(Ownership).owner(RUN, run) or ""
     kept = kept_of(core.store, owner, run)
     if place:
@@ -91,9 +92,13 @@ def _at(core: Core, run: str, place: str) -> list[TaskRow]:
         if parts is None:
             return []
         where = {"run": kept.get(parts[1], run), "phase": parts[1]}
+        last = parts[2] is None
         if parts[2] is not None:
-            where["instance"] = parts[2]
+            # The first round has the place of any single task.
+            where["instance"] = "" if round_of(parts[2]) == 1 else parts[2]
     rows = at_once(core.part(Ownership).listing(TASK, _NAMED_MAX + 1, **where)).rows
+    if last and all(round_of(row.instance) for row in rows):
+        rows = sorted(rows, key=lambda row: round_of(row.instance))[-1:]
     return sorted(rows, key=attrgetter("opened_ms", "phase", "instance"))
 
 
