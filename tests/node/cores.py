@@ -79,6 +79,8 @@ class One:
         self.path = str(world.folder / f"{name}.db") if world.folder else ":memory:"
         self.incarnation = Incarnation(random.Random(name).randbytes(16).hex())
         self.answers: list[dict[str, Any]] = []
+        # The same by the channel of the call, and never forgotten.
+        self.told: dict[int, list[dict[str, Any]]] = {}
         # Of an answer that comes in several frames.
         self.parts = b""
         self.effects: list[ev.Effect] = []
@@ -278,7 +280,9 @@ class Cores:
                 if frame.type is Type.REPLY:
                     machine.parts += frame.payload[1:]
                     if frame.payload[:1] != b"+":
-                        machine.answers.append(json.loads(machine.parts))
+                        answer = json.loads(machine.parts)
+                        machine.answers.append(answer)
+                        machine.told.setdefault(frame.channel, []).append(answer)
                         machine.parts = b""
         machine.serving.turn()
 

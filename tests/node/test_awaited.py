@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from tests.node.cores import Cores, One
+from tests.node.test_ended_work import begin, revoke
+from tests.node.test_ended_work import end as ended
 from tests.node.test_runs import SLOW, end, hand_in, know
 from tests.promise import proves
 
@@ -116,3 +118,26 @@ def test_the_exit_code_says_how_it_ended(ends, in_time, code):
 
     door: Any = Door()
     assert awaited.wait(door, Await(what=("1ae7",))).code == code
+
+
+@proves("cli.await", "cli.live-view")
+@pytest.mark.parametrize("how", ["revoked", "ended"])
+def test_what_nobody_will_end_any_more_is_over_for_who_waits_and_who_follows(how):
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(3_000)
+    run, task = begin(world)
+    studio = world["studio"]
+    wait(studio, run, task)
+    live = {"args": {"live": True, "run": run}, "verb": "watch"}
+    studio.raw(canon.encode(live), channel=15)
+    assert "settled" not in studio.told[15][-1]["value"]
+    if how == "revoked":
+        revoke(world, "hub", studio)
+    else:
+        assert ended(world, studio, run, "burnt")["ok"]
+    world.pass_ms(1_000)
+    state = {"revoked": "lost", "ended": "cancelled"}[how]
+    assert states(studio.told[14][-1]["value"]) == [("run", state), ("task", state)]
+    assert studio.told[15][-1]["value"]["settled"] == state
+    assert studio.core.part(Followers).watchers == {}

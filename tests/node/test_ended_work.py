@@ -165,20 +165,25 @@ def test_an_owner_that_can_be_asked_is_asked_and_nothing_is_written_elsewhere(wo
 def test_what_a_revoked_machine_owned_is_open_no_more(world):
     run, _ = begin(world)
     studio = world["studio"]
-    raw = sign_revocation(
-        world.authority, of="machine", key=world["hub"].id, name="hub",
-        cuts=_cuts(studio, world["hub"]), reason="burnt", issued_ms=WALL_MS + world.ms,
-    )  # fmt: skip
-    with studio.core.store.transaction():
-        body = canon.encode(fleet_kinds.MachineRevoke(raw.decode()))
-        studio.core.append(fleet_kinds.MACHINE_REVOKE, body)
-        studio.core.store.seal_dirty(studio.core.membership.signer("seal"))
+    revoke(world, "hub", studio)
     world.pass_ms(500)
     assert state(studio, run) == ("lost", "lost")
     assert studio.call("tasks", {})["value"] == []
     assert end(world, studio, run)["ok"]
     assert state(studio, run) == ("cancelled", "cancelled")
     assert end(world, studio, run)["error"]["kind"] == "Conflict"
+
+
+def revoke(world: Cores, name: str, at: One) -> None:
+    """The record that shuts a machine out, as another one has it."""
+    raw = sign_revocation(
+        world.authority, of="machine", key=world[name].id, name=name,
+        cuts=_cuts(at, world[name]), reason="burnt", issued_ms=WALL_MS + world.ms,
+    )  # fmt: skip
+    with at.core.store.transaction():
+        body = canon.encode(fleet_kinds.MachineRevoke(raw.decode()))
+        at.core.append(fleet_kinds.MACHINE_REVOKE, body)
+        at.core.store.seal_dirty(at.core.membership.signer("seal"))
 
 
 def _cuts(here: One, gone: One) -> dict[str, int]:

@@ -14,6 +14,7 @@ from tests.node.test_runs import (
 )
 from tests.promise import proves
 
+from muster.cli import picture as cli_picture
 from muster.cli import run_progress, text
 from muster.cli.picture import picture
 from muster.cli.run_progress import RunProgress
@@ -22,7 +23,8 @@ from muster.log import canon
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.attempt_body import AttemptStage
 from muster.node.tasks.bases import Matched, MatchGlob
-from muster.task.instruction import Fenced, RaiseFence, StartAttempt
+from muster.task.instruction import Fenced, MoveBranch, Promoted, RaiseFence, StartAttempt
+from muster.verbs import run as run_verb
 
 HUMAN = """\
 muster: 1
@@ -279,3 +281,46 @@ def test_signs_of_life_and_phases_without_tasks_are_told_only_to_who_asks(hub):
     assert [each["state"] for each in told] == ["leased"], (
         "as a reader of an older version knows it"
     )
+
+
+@proves("cli.live-view")
+def test_of_a_run_with_more_tasks_than_a_list_shows_each_is_told_and_counted(hub, monkeypatch):
+    monkeypatch.setattr(run_verb, "LIMIT_MAX", 2)
+    run = hand_in(hub, EACH, "swarm")
+    wanted(hub, MatchGlob)
+    hub.step(Matched(run, "all", tuple(f"src/{n:02}" for n in range(5))))
+    view = View(hub, run)
+    assert view.row("all")[2].startswith("0 of 5 done")
+    for each in wanted(hub, RaiseFence):
+        hub.step(Fenced(each.task, each.epoch, ""))
+    for _ in range(5):
+        for start in wanted(hub, StartAttempt):
+            place = (start.assign.task, start.assign.epoch)
+            good = start.open.instance != "src/00"
+            hub.step(attempt_ended(*place, "done" if good else "failed"))
+        for each in wanted(hub, MoveBranch):
+            hub.step(Promoted(each.task, each.epoch, each.commit))
+        for each in wanted(hub, RaiseFence):
+            hub.step(Fenced(each.task, each.epoch, ""))
+    found = hub.call("runs", {"run": run})["value"]
+    assert found["state"] == "failed"
+    assert len(found["tasks"]) == 2
+    assert found["progress"]["all"]["reason"].startswith("1 of 5 tasks failed")
+    assert hub.call("rerun", {"run": run, "failed": True})["value"]["phases"] == ["all"]
+
+
+@proves("cli.live-view")
+def test_of_ten_thousand_tasks_only_those_with_a_line_are_drawn(hub, monkeypatch):
+    progress, made = RunProgress(), list[str]()
+    head = {"run": "1" * 32, "name": "big", "opened_ms": 1, "now_ms": 1}
+    progress.hear({**head, "phases": {"all": {"after": [], "many": "each"}}})
+    for number in range(10_000):
+        state = "leased" if number % 1000 == 7 else "queued"
+        told = {"phase": "all", "instance": f"src/{number}", "task": f"{number:032x}"}
+        progress.hear({**told, "state": state, "reason": "", "machine": "hub"})
+    real = cli_picture._row
+    monkeypatch.setattr(cli_picture, "_row", lambda *args: made.append(args[2]) or real(*args))
+    lines = picture(progress, 100, 30)
+    assert len(lines) == 29
+    assert len(made) < 30
+    assert sum("  running" in each for each in lines[2:]) == 10, "those that run come first"

@@ -7,15 +7,15 @@ Rule 3: a state is a word; colour and signs beyond ASCII only repeat what is the
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from muster.cli.run_progress import RunProgress, Slot, said
 from muster.cli.text import clean, cut, paint, seconds, short, span, state, width_of
 
 LABEL_COLUMNS_MAX: Final = 28
 _NOTE_COLUMNS_MIN: Final = 20
-Phases = dict[str, list[Slot]]
 _OVER: Final = frozenset({"done", "skipped", "cancelled"})
 _IDLE: Final = frozenset({"waiting", "queued"})
 # Of several tasks the first of these words that is true of one is true of the phase.
@@ -26,7 +26,7 @@ _ORDER: Final = (
 
 
 class Row(NamedTuple):
-    """A phase or one task of it; `rank`: the higher, the sooner it is left out."""
+    """A phase or one task of it."""
 
     label: str
     state: str
@@ -35,15 +35,50 @@ class Row(NamedTuple):
     time: str = ""
     heard: str = ""
     note: str = ""
-    rank: int = 0
+
+
+class Line(NamedTuple):
+    """What may become a row: how it stands, how soon it is left out, and what makes it one.
+
+    Of ten thousand tasks a terminal shows thirty: the others are counted and nothing else.
+    """
+
+    state: str
+    rank: int
+    row: Callable[[], Row]
+
+
+class Seen:
+    """How each task and each phase stands at this moment, looked up once."""
+
+    def __init__(self, progress: RunProgress) -> None:
+        self.progress = progress
+        self.words = {slot: progress.word(slot) for slot in progress.tasks}
+        # The tasks of each phase, in the order of the spec.
+        self.phases: dict[str, list[Slot]] = {name: [] for name in progress.head.get("phases", ())}
+        for slot in progress.tasks:
+            self.phases.setdefault(slot[0], []).append(slot)
+        self.states = {name: self._state(name, slots) for name, slots in self.phases.items()}
+
+    def spec(self, name: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.progress.head.get("phases", {}).get(name, {})
+        return found
+
+    def _state(self, name: str, slots: Sequence[Slot]) -> str:
+        """The one word for a phase."""
+        words = {self.words[slot] for slot in slots}
+        if "done" in words and self.spec(name).get("many") == "race":
+            return "done"
+        return next((word for word in _ORDER if word in words), next(iter(words), "waiting"))
 
 
 def picture(progress: RunProgress, width: int, height: int) -> list[str]:
     """The lines of this moment."""
-    phases = _phases(progress)
-    rows = [row for name in phases for row in _rows(progress, phases, name)]
-    shown, hidden = _fitting(rows, max(1, height - 3 - bool(progress.note)))
-    lines = [cut(_head(progress, phases), width), *_table(shown, width)]
+    seen = Seen(progress)
+    found = [line for name in seen.phases for line in _lines(seen, name)]
+    chosen, hidden = _fitting(found, max(1, height - 3 - bool(progress.note)))
+    rows = [line.row() for line in chosen]
+    lines = [cut(_head(seen), width), *_table(rows, width)]
     if hidden:
         counts = ", ".join(f"{count} {word}" for word, count in Counter(hidden).most_common())
         lines.append(cut(f"  and {len(hidden)} more: {counts}", width))
@@ -55,54 +90,48 @@ def picture(progress: RunProgress, width: int, height: int) -> list[str]:
     return [*lines, paint(cut(hint, width), "dim")] if progress.head else lines
 
 
-def _phases(progress: RunProgress) -> Phases:
-    """The tasks of each phase, in the order of the spec."""
-    found: Phases = {name: [] for name in progress.head.get("phases", ())}
-    for slot in progress.tasks:
-        found.setdefault(slot[0], []).append(slot)
-    return found
-
-
-def _head(progress: RunProgress, phases: Phases) -> str:
-    states = Counter(_state(progress, name, slots) for name, slots in phases.items())
-    parts = [f"{states['done']} of {len(phases)} phases done"]
+def _head(seen: Seen) -> str:
+    states = Counter(seen.states.values())
+    parts = [f"{states['done']} of {len(seen.phases)} phases done"]
     parts += [f"{n} {word}" for word, n in states.items() if word not in _OVER | _IDLE]
-    head, elapsed = progress.head, progress.elapsed_ms()
+    head, elapsed = seen.progress.head, seen.progress.elapsed_ms()
     name = f"{clean(head.get('name'))}  {short(head.get('run', ''))}  " if head else ""
     return f"{name}{seconds(elapsed) + '  ' if elapsed is not None else ''}{', '.join(parts)}"
 
 
-def _state(progress: RunProgress, name: str, slots: Sequence[Slot]) -> str:
-    """The one word for a phase."""
-    words = {progress.word(slot) for slot in slots}
-    if "done" in words and progress.head.get("phases", {}).get(name, {}).get("many") == "race":
-        return "done"
-    return next((word for word in _ORDER if word in words), next(iter(words), "waiting"))
-
-
-def _rows(progress: RunProgress, phases: Phases, name: str) -> Iterator[Row]:
-    slots = phases[name]
+def _lines(seen: Seen, name: str) -> Iterator[Line]:
+    slots, progress, word = seen.phases[name], seen.progress, seen.states[name]
+    rank = _rank(word)
     if not slots or not progress.tasks[slots[0]].get("task"):
-        word = progress.word(slots[0]) if slots else "waiting"
-        reason = clean(progress.tasks[slots[0]].get("reason"), 200) if slots else ""
-        note = reason or _awaits(progress, phases, name)
-        yield Row(clean(name), word, note=note, rank=_rank(word))
+        yield Line(word, rank, partial(_taskless, seen, name))
     elif len(slots) == 1 and not slots[0][1]:
-        yield _row(progress, slots[0], clean(name))
+        yield Line(word, rank, partial(_row, seen, slots[0], clean(name)))
     else:
-        counts = Counter(progress.word(slot) for slot in slots)
-        first = f"{counts.pop('done', 0)} of {len(slots)} done"
-        note = ", ".join([first, *(f"{n} {word}" for word, n in counts.items())])
-        word = _state(progress, name, slots)
-        yield Row(clean(name), word, note=note, rank=_rank(word))
+        yield Line(word, rank, partial(_folded, seen, name))
         for slot in slots:
-            row = _row(progress, slot, f"  {clean(slot[1])}")
+            word = seen.words[slot]
             # Which of many are done or wait is in their phase's own line.
-            yield row._replace(rank=row.rank + 2 if row.rank else 1)
+            rank = _rank(word) + 2 if _rank(word) else 1
+            yield Line(word, rank, partial(_row, seen, slot, f"  {clean(slot[1])}"))
 
 
-def _row(progress: RunProgress, slot: Slot, label: str) -> Row:
-    change, word = progress.tasks[slot], progress.word(slot)
+def _taskless(seen: Seen, name: str) -> Row:
+    reasons = (clean(seen.progress.tasks[slot].get("reason"), 200) for slot in seen.phases[name])
+    return Row(clean(name), seen.states[name], note=next(reasons, "") or _awaits(seen, name))
+
+
+def _folded(seen: Seen, name: str) -> Row:
+    """The line of a phase with several tasks."""
+    slots = seen.phases[name]
+    counts = Counter(seen.words[slot] for slot in slots)
+    first = f"{counts.pop('done', 0)} of {len(slots)} done"
+    note = ", ".join([first, *(f"{n} {word}" for word, n in counts.items())])
+    return Row(clean(name), seen.states[name], note=note)
+
+
+def _row(seen: Seen, slot: Slot, label: str) -> Row:
+    progress = seen.progress
+    change = progress.tasks[slot]
     took, heard = progress.took_ms(slot), progress.heard_ms_ago(slot)
     tries = int(change.get("tries") or 0) + int(change.get("losses") or 0)
     notes = [f"attempt {tries + 1}"] if tries and change["state"] == "leased" else []
@@ -112,20 +141,19 @@ def _row(progress: RunProgress, slot: Slot, label: str) -> Row:
         notes += [said(change)]
     return Row(
         label,
-        word,
+        seen.words[slot],
         clean(change.get("machine")) if change["state"] != "queued" else "",
         clean(change.get("agent")) if change["state"] != "queued" else "",
         "" if took is None else span(took) if change["state"] != "leased" else seconds(took),
         "" if heard is None else f"{seconds(heard)} ago",
         "; ".join(note for note in notes if note),
-        _rank(word),
     )
 
 
-def _awaits(progress: RunProgress, phases: Phases, name: str) -> str:
+def _awaits(seen: Seen, name: str) -> str:
     """The phases that one waits for, without those that are done."""
-    before = progress.head.get("phases", {}).get(name, {}).get("after", ())
-    left = [n for n in before if _state(progress, n, phases.get(n, ())) != "done"]
+    after = seen.spec(name).get("after", ())
+    left = [before for before in after if seen.states.get(before) != "done"]
     return f"for {', '.join(map(clean, left))}" if left else ""
 
 
@@ -133,15 +161,15 @@ def _rank(word: str) -> int:
     return 4 if word in _OVER else 3 if word == "waiting" else 2 if word in _IDLE else 0
 
 
-def _fitting(rows: Sequence[Row], most: int) -> tuple[list[Row], list[str]]:
-    """The rows for which there is room, in order, and the states of the others."""
-    if len(rows) <= most:
-        return list(rows), []
+def _fitting(lines: Sequence[Line], most: int) -> tuple[list[Line], list[str]]:
+    """Those for which there is room, in order, and the states of the others."""
+    if len(lines) <= most:
+        return list(lines), []
     # One line says what is not shown.
-    ranked = sorted(range(len(rows)), key=lambda at: (rows[at].rank, at))
+    ranked = sorted(range(len(lines)), key=lambda at: (lines[at].rank, at))
     kept = set(ranked[: max(0, most - 1)])
-    shown = [row for at, row in enumerate(rows) if at in kept]
-    return shown, [row.state for at, row in enumerate(rows) if at not in kept]
+    shown = [line for at, line in enumerate(lines) if at in kept]
+    return shown, [line.state for at, line in enumerate(lines) if at not in kept]
 
 
 def _table(rows: Sequence[Row], width: int) -> Iterator[str]:

@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from muster.errors import Conflict, Malformed, MusterError, Refused
-from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX
+from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX, RUN_TASKS_MAX
 from muster.log.fold import Skip, body_as, body_or_none
 from muster.node.services.presence import presence
 from muster.node.tasks.actor import said
@@ -257,10 +257,12 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
     queued = [at for at, each in enumerate(tasks) if each.state == "queued"]
     for at in queued[:_WAITING_MAX]:
         tasks[at] = replace(tasks[at], waits=waits_for(core, tasks[at].task)[0])
+    if len(tasks) > LIMIT_MAX:
+        say_cut(call, LIMIT_MAX, "tasks of this run", "an answer has no room for more")
     view = replace(
         run_view(core, held.row),
         claims=claims(core, RUN, held.row.run),
-        tasks=tasks,
+        tasks=tasks[:LIMIT_MAX],
     )
     document = spec_of(core, held.row)
     if document is None:
@@ -280,22 +282,30 @@ def _with_more(core: Core, row: RunRow) -> RunView:
     """A run with how far it is, and who ordered it."""
     view, entry = run_view(core, row), core.log.entry(row.opened)
     by = said(core, entry).name.removeprefix("op:") if entry is not None else ""
-    spec, owner = spec_of(core, row), row.stream.machine
+    spec = spec_of(core, row)
     if spec is None:
         return replace(view, by=by)
+    return replace(view, by=by, done=_done(core, row, spec), total=len(spec.phases))
+
+
+def _done(core: Core, row: RunRow, spec: Spec) -> int:
+    """How many of its phases are done; its tasks are read only where nobody has counted them."""
+    if row.run in core.part(RunService).runs:
+        progress = core.part(RunService).progress(row.run)
+        return sum(each.state == "done" for each in progress.values())
+    if row.state == "done":
+        return len(spec.phases)
+    owner = row.stream.machine
     kept = kept_of(core.store, owner, row.run)
-    done = sum(
-        name in kept or is_done(core.store, owner, row.run, spec, name) for name in spec.phases
-    )
-    return replace(view, by=by, done=done, total=len(spec.phases))
+    return sum(n in kept or is_done(core.store, owner, row.run, spec, n) for n in spec.phases)
 
 
 def tasks_of(core: Core, run: str) -> Turns[list[Task]]:
     """All tasks of a run and of the phases that it kept, in the order in which they were opened."""
-    found = yield from core.part(Ownership).listing(TASK, LIMIT_MAX, run=run)
+    found = yield from core.part(Ownership).listing(TASK, RUN_TASKS_MAX, run=run)
     kept = list[TaskRow]()
     for phase, source in _kept(core, run).items():
-        rows = yield from core.part(Ownership).listing(TASK, LIMIT_MAX, run=source, phase=phase)
+        rows = yield from core.part(Ownership).listing(TASK, RUN_TASKS_MAX, run=source, phase=phase)
         kept += rows.rows
     return [task_view(core, row) for row in reversed([*found.rows, *kept])]
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.log.stream import FLEET, StreamName
+from muster.node import event as ev
 from muster.node.part import Part
+from muster.node.tasks.ended_work import OPEN
 from muster.node.tasks.owner import OwnerService, WorkerHeard
 from muster.node.tasks.ownership import Ownership
 from muster.task import kinds
@@ -64,6 +66,9 @@ class Followers(Part):
         for kind in sorted(_KINDS):
             core.on(kind, self._on_entry)
         core.on(WorkerHeard, lambda event: self._heard(event.tasks))
+        # Its owner will never say how it ended: another one's word is the last of it.
+        core.on("work.end", lambda _stream, _entry: core.when_done(self._abandoned))
+        core.on(ev.RosterChanged, lambda _event: core.when_done(self._abandoned))
 
     def follow(self, what: str, watcher: Watcher) -> Callable[[], None]:
         """From now on `watcher` hears of a run of ours, or that anybody's task may have begun.
@@ -111,6 +116,18 @@ class Followers(Part):
         else:
             self._changed[stream, row.task] = row.run
             self.core.when_done(self.tell)
+
+    def _abandoned(self) -> None:
+        """What is followed and is over although its owner did not end it is over for followers."""
+        owned = self.core.part(Ownership)
+        for name in list(self.watchers):
+            held = owned.held(RUN, name)
+            if held is None and owned.held(TASK, name) is not None:
+                self._say(name, {})
+            elif (
+                held is not None and held.owner != self.core.machine and held.row.state not in OPEN
+            ):
+                self.settled(name, held.row.state, held.row.summary)
 
     def _had(self, entry: Entry) -> str:
         """Who had the task until this entry: by now the row may name another machine."""
