@@ -382,7 +382,7 @@ PREPARED: Final[dict[str, Row]] = {
     "muster service remove": Row(at="lonely"),
     "muster ask 'say in NOTES.md what changed this week' --repo main": Row(_script, ends=says_yes),
     "muster watch nightly/test": Row(_nightly_is_short),
-    "muster runs --follow": Row(_short_work, ends=leaves("brief"), code=130),
+    "muster runs --follow": Row(_short_work, ends=leaves("brief")),
     "muster await nightly/test 0827 --any": Row(_nightly_is_short),
     "muster rerun nightly --failed": Row(_nightly_failed, code=1),
     "muster rerun 1ae7 --from test --detach": Row(_tested),

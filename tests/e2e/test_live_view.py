@@ -263,7 +263,7 @@ def test_the_list_of_runs_goes_on_with_what_happens(fleet):
         screen.until(rf"{run[:12]} +live +open +1 of 2")
         screen.until(rf"{run[:12]} +live +done +2 of 2")
         os.write(screen.fd, b"\x03")
-        assert screen.code() == 130
+        assert screen.code() == 0
     finally:
         screen.close()
 

@@ -9,27 +9,24 @@ and only clocks run here.
 
 import contextlib
 import queue
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from muster.cli import show
 from muster.cli.context import CommandContext
+from muster.cli.news import PAUSE_S, listening
 from muster.cli.picture import picture
 from muster.cli.run_progress import RunProgress
 from muster.cli.screen import Screen
-from muster.cli.show.run import handed_in, line
+from muster.cli.show.run import handed_in
 from muster.cli.show.task import phase
 from muster.cli.text import clean, now_ms, obeys, short
-from muster.errors import Denied, Malformed, MusterError, NotFound, Unreachable
+from muster.errors import Denied, Malformed, NotFound, Unreachable
 from muster.task.state import LIVE
 
 NOT_DONE_EXIT: Final = 1
-# Many changes at once are one picture; nobody sees more of them in a second.
-_PAUSE_S: Final = 0.05
 Changes = Iterator[Mapping[str, Any]]
 
 
@@ -91,46 +88,6 @@ def _changes(context: CommandContext, run: str, on: str) -> Changes:
     yield from context.stream("watch", asked, on=on)
 
 
-def follow_runs(context: CommandContext, args: Mapping[str, Any]) -> int:
-    """The runs that this machine knows of, as they go on, until Ctrl-C."""
-    screen = Screen(sys.stdout) if obeys() and not context.json else None
-    found, shown = list[Any](), dict[str, Any]()
-    with told(context.stream("tail", {}, on=context.on)) as news:
-        moved: bool | None = True
-        while moved is not None:
-            if moved:
-                found = context.ask("runs", args, on=context.on)
-            if screen is not None:
-                screen.draw(show.text("runs", found).splitlines()[: screen.size()[1] - 2])
-            for each in reversed(found if moved and screen is None else ()):
-                if shown.get(each["run"]) == each:
-                    continue
-                shown[each["run"]] = each
-                if context.json:
-                    show.put_json(each)
-                else:
-                    print(line(each), flush=True)
-            moved = _moved(news)
-    return 0
-
-
-def _moved(news: "queue.SimpleQueue[Any]") -> bool | None:
-    """Whether a run or a task did something; not, when a second is over. None: nobody tells."""
-    moved = False
-    with contextlib.suppress(queue.Empty):
-        told = news.get(timeout=1 - now_ms() % 1000 / 1000)
-        time.sleep(_PAUSE_S)
-        while True:
-            if told is None:
-                return None
-            if isinstance(told, BaseException):
-                raise told
-            kinds = [str(each["kind"]) for each in told.get("came", ())]
-            moved = moved or any(kind.startswith(("run.", "task.")) for kind in kinds)
-            told = news.get_nowait()
-    return moved
-
-
 def _until_over(changes: Changes, task: str) -> Changes:
     """What is told of one task, and how it ended in the place of how its run did."""
     for told in changes:
@@ -182,13 +139,13 @@ def _waits(told: Mapping[str, Any]) -> str:
 def _drawn(context: CommandContext, changes: Changes) -> str:
     """The run as a picture, drawn anew when something happened and when a clock goes on."""
     progress, screen = RunProgress(), Screen(sys.stdout)
-    with told(changes) as news:
+    with listening(changes) as news:
         while not progress.end:
             # Clocks are drawn when their second is over, all at once.
             with contextlib.suppress(queue.Empty):
                 if not _take(progress, news.get(timeout=1 - now_ms() % 1000 / 1000)):
                     break
-                time.sleep(_PAUSE_S)
+                time.sleep(PAUSE_S)
                 while _take(progress, news.get_nowait()):
                     pass
             columns, rows = screen.size()
@@ -207,28 +164,3 @@ def _take(progress: RunProgress, told: Any) -> bool:
     if told:
         progress.hear(told)
     return told is not None and not progress.end
-
-
-@contextlib.contextmanager
-def told(changes: Changes) -> Iterator["queue.SimpleQueue[Any]"]:
-    """What is told, as it comes: read beside the clock. Also {} for another size of the terminal;
-    at last what went wrong, or None.
-    """
-    news: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def read() -> None:
-        wrong: Exception | None = None
-        try:
-            for told in changes:
-                news.put(told)
-        except (MusterError, OSError) as error:
-            wrong = error
-        finally:
-            news.put(wrong)
-
-    before = signal.signal(signal.SIGWINCH, lambda *_: news.put({}))
-    threading.Thread(target=read, daemon=True).start()
-    try:
-        yield news
-    finally:
-        signal.signal(signal.SIGWINCH, before)

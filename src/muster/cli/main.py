@@ -105,7 +105,7 @@ def _run(typed: Sequence[str]) -> int:
 
     made = context.CommandContext(command)
     made.confirm()
-    if command.watch:
+    if command.watch and not command.verb.steps:
         from muster.cli import watch  # noqa: PLC0415 - few commands go on
 
         return watch.watch(made)

@@ -100,8 +100,10 @@ def runs(context: CommandContext) -> int:
     elif not context.json or options.get("follow"):
         # As many as a person reads, unless more are asked for.
         args |= {"more": True} | ({} if args.get("all") or args.get("limit") else {"limit": 30})
-    if options.pop("follow", False):
-        return follow.follow_runs(context, args)
+    if options.pop("follow", False) or context.command.watch:
+        from muster.cli import watch as watching  # noqa: PLC0415 - few commands go on
+
+        return watching.watch(context) if context.command.watch else watching.runs(context)
     context.call()
     return 0
 

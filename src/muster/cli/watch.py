@@ -7,21 +7,18 @@ differs; with --json each is a line.
 """
 
 import contextlib
-import queue
 import re
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from muster.cli import table
+from muster.cli import show, table
 from muster.cli.context import CommandContext
-from muster.cli.follow import told
+from muster.cli.news import changed, listening
 from muster.cli.screen import Screen
+from muster.cli.show.run import line
 from muster.cli.text import cut, now_ms, obeys, width_of
 
-# Many changes at once are one picture.
-_PAUSE_S: Final = 0.05
 _COLOUR: Final = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
@@ -33,14 +30,14 @@ def watch(context: CommandContext) -> int:
     before: Any = None
     with (
         contextlib.suppress(KeyboardInterrupt),
-        told(context.stream("changes", {"sorts": sorts}, on=context.on)) as news,
+        listening(context.stream("changes", {"sorts": sorts}, on=context.on)) as news,
     ):
         value, asked_ms = None, 0
         while True:
-            changed = _changed(news, wait_s=1 - now_ms() % 1000 / 1000 if screen else None)
-            if changed is None:
+            moved = changed(news, wait_s=1 - now_ms() % 1000 / 1000 if screen else None)
+            if moved is None:
                 return 0
-            if changed:
+            if moved:
                 value, asked_ms = context.answer(), now_ms()
             if screen is not None and value is not None:
                 page = context.page(aged(value, now_ms() - asked_ms))
@@ -51,22 +48,26 @@ def watch(context: CommandContext) -> int:
     return 0
 
 
-def _changed(news: "queue.SimpleQueue[Any]", wait_s: float | None) -> bool | None:
-    """Whether something did, within this time; None where nothing more is told. Raises: why."""
-    found, heard = False, []
-    with contextlib.suppress(queue.Empty):
-        heard.append(news.get(timeout=wait_s))
-        time.sleep(_PAUSE_S)
-        while True:
-            heard.append(news.get_nowait())
-    for each in heard:
-        if isinstance(each, BaseException):
-            raise each
-        if each is None:
-            return None
-        # {}: the terminal has another size, and nothing else is new.
-        found = found or bool(each)
-    return found
+def runs(context: CommandContext) -> int:
+    """The runs of `--follow`: at a terminal as with `--watch`, else a line for each change."""
+    if obeys() and not context.json:
+        return watch(context)
+    shown: dict[str, Any] = {}
+    sorts = list(context.command.verb.watches)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        listening(context.stream("changes", {"sorts": sorts}, on=context.on)) as news,
+    ):
+        while (moved := changed(news, wait_s=None)) is not None:
+            for each in reversed(context.answer() if moved else ()):
+                if shown.get(each["run"]) == each:
+                    continue
+                shown[each["run"]] = each
+                if context.json:
+                    show.put_json(each)
+                else:
+                    print(line(each), flush=True)
+    return 0
 
 
 def aged(value: Any, ms: int) -> Any:

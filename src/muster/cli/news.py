@@ -1,0 +1,60 @@
+"""What a daemon tells while somebody looks: read beside the clocks of whoever shows it.
+
+Rule: many changes at once are one picture, so what comes within a moment is taken together.
+"""
+
+import contextlib
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from muster.errors import MusterError
+
+# Nobody sees more pictures of it in a second.
+PAUSE_S: Final = 0.05
+
+
+@contextlib.contextmanager
+def listening(changes: Iterator[Any]) -> Iterator["queue.SimpleQueue[Any]"]:
+    """What is told, as it comes: read beside the clock. Also {} for another size of the terminal;
+    at last what went wrong, or None.
+    """
+    news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def read() -> None:
+        wrong: Exception | None = None
+        try:
+            for told in changes:
+                news.put(told)
+        except (MusterError, OSError) as error:
+            wrong = error
+        finally:
+            news.put(wrong)
+
+    before = signal.signal(signal.SIGWINCH, lambda *_: news.put({}))
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        yield news
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
+def changed(news: "queue.SimpleQueue[Any]", wait_s: float | None) -> bool | None:
+    """Whether something did, within this time; None where nothing more is told. Raises: why."""
+    found, heard = False, []
+    with contextlib.suppress(queue.Empty):
+        heard.append(news.get(timeout=wait_s))
+        time.sleep(PAUSE_S)
+        while True:
+            heard.append(news.get_nowait())
+    for each in heard:
+        if isinstance(each, BaseException):
+            raise each
+        if each is None:
+            return None
+        # {}: the terminal has another size, and nothing else is new.
+        found = found or bool(each)
+    return found
