@@ -54,12 +54,6 @@ def prompt(request: dict[str, Any]) -> str:
         elif "verdict" in step:
             with open(os.environ["MUSTER_VERDICT_FILE"], "w", encoding="utf-8") as file:
                 json.dump(step["verdict"], file)
-        elif "verdict" in step:
-            # The first for a first round, the second for a later one; where it goes is in the prompt.
-            verdict = step["verdict"]["was rejected" in text]
-            path = text.partition("Write your verdict into the file ")[2].split()[0]
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump({"verdict": verdict, "reasons": ["I say so"]}, file)
         elif "write" in step:
             os.makedirs(os.path.dirname(step["write"]) or ".", exist_ok=True)
             with open(step["write"], "w", encoding="utf-8") as file:

@@ -180,25 +180,43 @@ def test_what_is_no_verdict_is_never_an_accept(fleet, does, reason):
     assert not of_phase(view, "ship")
 
 
-@proves("spec.review-prompt")
-def test_an_agent_is_told_what_was_asked_how_to_look_and_where_its_verdict_goes(fleet):
-    agents.give_planner(fleet["studio"])
+@proves("spec.review-prompt", "spec.review-said-is-data")
+def test_agents_are_told_what_was_asked_where_a_verdict_goes_and_what_was_said_of_their_work(fleet):
+    for name in ("hub", "studio"):
+        agents.give_planner(fleet[name])
     fleet.start()
-    until(lambda: "planner" in agents.agents_of(fleet, "studio"), "the planner is known")
-    script = [{"verdict": ["reject", "accept"]}, {"text": "I looked."}]
-    do = json.dumps(f"Mind our error style. @@script {json.dumps(script)}")
-    reviewer = f"  verdict: {{review: feature, agent: planner, do: {do}}}\n"
-    author = AUTHOR.replace("agent: shell", "agent: shell\n    needs: {machine: hub}")
+    for name in ("hub", "studio"):
+        until(lambda n=name: "planner" in agents.agents_of(fleet, n), "the planner is known")
+
+    def do(words, *steps):
+        return json.dumps(f"{words} @@script {json.dumps(steps)}")
+
+    write = do("Build it.", {"write": "work.txt", "content": "x"}, {"text": "Built."})
+    first = {"verdict": {"verdict": "reject", "reasons": ["I say so"]}, "unless": "was rejected"}
+    later = {"verdict": {"verdict": "accept"}, "when": "was rejected"}
+    look = do("Mind our error style.", first, later, {"text": "I looked."})
+    author = f"  feature: {{agent: planner, do: {write}, deliver: work.txt}}\n"
+    reviewer = f"  verdict: {{review: feature, agent: planner, do: {look}}}\n"
     view = settled(fleet, begin(fleet, HEAD + author + reviewer, "pair"))
     assert view["state"] == "done", json.dumps(view, indent=1)
-    for number, task in of_phase(view, "verdict").items():
-        said = muster(fleet, fleet.hub, "logs", task["task"], "--json")
-        (prompt,) = [e["text"] for e in agents.lines(said) if e["kind"] == "agent.prompt"]
-        assert '> echo "$MUSTER_ROUND" >> work.txt' in prompt
-        assert "git diff " in prompt
-        assert "Mind our error style." in prompt
-        assert '"verdict": "accept" or "reject"' in prompt
-        assert ("Round 1 of this work was rejected" in prompt) == (number == "round:2")
+
+    def prompts(phase):
+        for number, task in of_phase(view, phase).items():
+            said = muster(fleet, fleet.hub, "logs", task["task"], "--json")
+            (text,) = [e["text"] for e in agents.lines(said) if e["kind"] == "agent.prompt"]
+            yield number, text
+
+    where = of_phase(view, "verdict")[""]["machine"]
+    for number, text in prompts("verdict"):
+        assert "> Build it." in text
+        assert "git diff " in text
+        assert "Mind our error style." in text
+        assert "Write your verdict into the file /" in text
+        assert '"verdict": "accept" or "reject"' in text
+        assert ("Round 1 of this work was rejected" in text) == (number == "round:2")
+    told = dict(prompts("feature"))
+    assert "rejected" not in told[""]
+    assert f"planner@{where} (phase verdict) said reject:\n\n> I say so" in told["round:2"]
 
 
 @proves("spec.review-survives")

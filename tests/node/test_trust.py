@@ -6,6 +6,7 @@ from tests.promise import proves
 
 from muster.node.tasks.trust import Trust
 from muster.task import kinds
+from muster.task.evidence import task_args
 from muster.task.trust import NOTHING_KNOWN, TrustFold
 
 CHECK = {"check": "true"}
@@ -33,6 +34,13 @@ def test_results_are_counted_as_they_come_and_after_a_start_the_same():
         hub.submit(**needs, **more)
         world.pass_ms(300)
     known = noop(world, "studio")
+    # Whoever looks in the step that brings a result has counted it when its turn comes.
+    last = hub.entries("task.settle")[-2]
+    assert last.body is not None
+    hub.core.part(Trust)._forget()
+    assert noop(world, "studio") == known
+    hub.core.part(Trust)._on_result(last.stream, last)
+    assert noop(world, "studio") == known
     assert str(known) == "5 of 6 checked results passed, 3 in a row"
     world.restart("hub")
     assert noop(world, "studio") == known
@@ -61,6 +69,22 @@ def test_many_results_of_one_step_each_count_once():
         hub.submit(needs={"machine": "hub"}, **CHECK)
     world.pass_ms(2_000)
     assert noop(world, "hub")[:3] == (40, 0, 40)
+
+
+@proves("task.trust-once")
+def test_the_attempts_of_one_task_are_results_of_their_own_and_none_counts_twice():
+    world = fleet()
+    hub, task = world["hub"], "ab" * 16
+    assert noop(world, "studio") == NOTHING_KNOWN
+    shape = {"v": 1, "agent": ["noop"], "needs": {"machine": "studio"}, **FAILS}
+    args = task_args(kinds.TaskOpen(task=task, template=shape))
+    statement = world.sign("task", task, hub, args)
+    item = {"task": task, "template": shape, "statement": statement, "retries": 2}
+    assert hub.call("submit", {"tasks": [item]})["ok"]
+    world.pass_ms(120_000)
+    row = hub.task(task)
+    assert (row.state, row.epoch_count) == ("failed", 3)
+    assert noop(world, "studio")[:3] == (0, 3, 0)
 
 
 def forge(world: Cores, name: str, about: str, count: int = 3) -> None:
