@@ -467,6 +467,7 @@ PROMISES: Final[dict[str, str]] = {
     "git.tunnel": "git reaches a repository on another machine as muster::<machine>/<name>, whatever the size, and a cut stream changes nothing.",
     "cli.places": "A folder that is typed is meant from where the person stands, and an address stays an address.",
     "git.land-whole": "Results of a run land on a branch whole (as one commit, as their own, or as a merge), by the person, from what the branch is at, and with what says which run and phases they are of; what would lose a part is refused.",
+    "git.land-attributes": "Files whose attributes ask for other line ends or words than are committed merge like all others, byte for byte.",
     "git.land-once": "What landed is seen on the branch itself, however it landed, and lands no second time; what was reverted does.",
     "git.land-conflict": "A conflict changes nothing and shows of each file who changed it on both sides: the phase and agent, or the commit.",
     "git.land-compare-and-set": "A branch moves only from the commit that was built upon; where others were faster it is built again, and where it is refused or not there, nothing moves and the reason is told.",

@@ -284,6 +284,10 @@ def test_a_checkout_that_the_fleet_follows_gets_the_files_when_it_is_clean(world
     assert at_the_fleet(world, "project") == said["commit"]
     said = world.cli(world.studio, "land", run, code=3)
     assert "on hub, and this is studio" in said["error"]["text"]
+    # Elsewhere that path is another folder, or none: a clone is of the fleet's copy.
+    for machine, source in ((world.studio, "muster::hub/project"), (world.hub, str(folder))):
+        made = world.cli(machine, "checkout", run, "--to", machine.name)["folder"]
+        assert sh(Path(made), "remote", "get-url", "origin") == source
     clean(world)
 
 

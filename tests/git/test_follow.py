@@ -165,6 +165,36 @@ def test_a_default_branch_with_commits_of_ours_stays_the_default_one(pair: Pair)
 
 
 @proves("git.follows-origin")
+def test_a_default_branch_that_could_not_change_yet_changes_when_ours_is_at_the_origin(pair: Pair):
+    mine = pair.commit("mine")
+    pair.push_to_us(mine, "main")
+    sh(pair.far, "branch", "trunk", "main")
+    sh(pair.far, "symbolic-ref", "HEAD", "refs/heads/trunk")
+    assert pair.update() == {"main": "ahead", "trunk": "created"}
+    pair.push(mine, "main")
+    assert pair.update() == {"trunk": "default"}
+    assert sh(pair.ours, "symbolic-ref", "HEAD") == "refs/heads/trunk"
+
+
+@proves("git.follow-crash")
+def test_an_old_default_branch_goes_also_after_a_cut_before_it_went(pair: Pair, monkeypatch):
+    sh(pair.far, "branch", "-m", "main", "trunk")
+    swap = ref.swap
+
+    async def cut(repo, moves):
+        if any(name == "refs/heads/main" for name, _old, _new in moves):
+            raise Cut
+        await swap(repo, moves)
+
+    monkeypatch.setattr(follow.ref, "swap", cut)
+    with pytest.raises(Cut):
+        pair.update()
+    monkeypatch.setattr(follow.ref, "swap", swap)
+    assert pair.update() == {"main": "removed"}
+    assert set(refs(pair.ours)) == {"refs/heads/trunk", "refs/follow/heads/trunk"}
+
+
+@proves("git.follows-origin")
 def test_what_is_checked_out_in_a_working_copy_is_not_its_default_branch(tmp_path: Path):
     pair = Pair(tmp_path, bare=False)
     sh(pair.work, "checkout", "-q", "-b", "topic")

@@ -1,6 +1,8 @@
 """Results landed on a branch, with real repositories: whole or not at all, and never twice."""
 
 import asyncio
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -418,3 +420,66 @@ def test_trailers_join_those_that_are_there():
     said = landing.with_trailers("Fix\n\nwords\n\nSigned-off-by: a <a@x>", [("A-B", "c")])
     assert said == "Fix\n\nwords\n\nSigned-off-by: a <a@x>\nA-B: c"
     assert landing.with_trailers("fix: it", [("A-B", "c")]) == "fix: it\n\nA-B: c"
+
+
+@proves("git.land-in-a-folder")
+def test_a_branch_of_a_bare_repository_that_a_linked_folder_has_checked_out_moves_there(world):
+    linked = world.root / "linked"
+    sh(world.remote, "worktree", "add", "-q", str(linked), "main")
+    done = world.land(world.result("one", a__txt="A\n"), to=Place(str(world.remote), world.remote))
+    assert world.main("%H", "-1") == sh(linked, "rev-parse", "HEAD") == done.commit
+    assert (linked / "a.txt").read_text() == "A\n"
+    before = refs(world.remote)
+    shutil.rmtree(linked)
+    with pytest.raises(Refused, match="is gone: `git worktree prune`"):
+        world.land(world.result("two", b__txt="B\n"), to=Place(str(world.remote), world.remote))
+    assert refs(world.remote) == {
+        **before, "refs/heads/muster/r1/two": refs(world.remote)["refs/heads/muster/r1/two"]
+    }  # fmt: skip
+    sh(world.remote, "worktree", "prune")
+    done = world.land(
+        world.result("three", b__txt="C\n"), to=Place(str(world.remote), world.remote)
+    )
+    assert world.main("%H", "-1") == done.commit
+
+
+@proves("git.land-whole")
+@pytest.mark.parametrize("said", ["voilà", "Ångström, è in Å", "fix\n\nSigned-off-by: à"])
+def test_a_message_that_ends_on_any_letter_is_kept_whole(world, said):
+    sh(world.agent, "checkout", "-q", "--detach", world.start)
+    id = commit(world.agent, said, a__txt="A\n")
+    sh(world.agent, "push", "-q", "origin", f"{id}:refs/heads/muster/r1/one")
+    world.land(Result("one", id, "one@studio"), mode="rebase")
+    assert world.main("%B", "-1").startswith(said + "\n")
+
+
+@proves("git.land-attributes")
+@pytest.mark.parametrize("mode", ["squash", "rebase", "merge"])
+@pytest.mark.parametrize("asked", ["text", "eol=lf", "text eol=crlf", "ident", "filter=lfs"])
+def test_attributes_that_ask_for_other_bytes_than_are_committed_are_no_change(world, asked, mode):
+    before = "".join(f"{number} $Id: x$\r\n" for number in range(20))
+
+    def put(repo: Path, text: str) -> str:
+        raw = subprocess.run(
+            ["git", "hash-object", "-w", "--stdin", "--no-filters"],
+            cwd=repo, input=text.encode(), capture_output=True, check=True,
+        ).stdout.decode().strip()  # fmt: skip
+        sh(repo, "update-index", "--add", "--cacheinfo", f"100644,{raw},c.txt")
+        sh(repo, "commit", "-q", "-m", "bytes")
+        return sh(repo, "rev-parse", "HEAD")
+
+    commit(world.mine, "rules", __gitattributes=f"*.txt {asked}\n")
+    put(world.mine, before)
+    sh(world.mine, "push", "-q", str(world.remote), "main")
+    sh(world.agent, "fetch", "-q", "origin")
+    sh(world.agent, "reset", "-q", "--soft", "origin/main")
+    sh(world.agent, "read-tree", "HEAD")
+    one = put(world.agent, before.replace("0 ", "null ", 1))
+    sh(world.agent, "push", "-q", "origin", f"{one}:refs/heads/muster/r1/one")
+    put(world.mine, before.replace("19 ", "last "))
+    sh(world.mine, "push", "-q", str(world.remote), "main")
+    world.land(Result("one", one, "one@studio"), mode=mode)
+    merged = subprocess.run(
+        ["git", "cat-file", "blob", "main:c.txt"], cwd=world.remote, capture_output=True, check=True
+    )
+    assert merged.stdout.decode() == before.replace("0 ", "null ", 1).replace("19 ", "last ")

@@ -23,6 +23,9 @@ SECRET = "hunter2"
         f"https://example.org/x.git?private_token={SECRET}",
         f"https://example.org/x.git#{SECRET}",
         f"ssh://git:{SECRET}@example.org/x.git",
+        f"https::https://alice:{SECRET}@example.org/x.git",
+        f"https::https://example.org/x.git?token={SECRET}",
+        f"ssh::ssh://git:{SECRET}@example.org/x.git",
     ],
 )
 def test_an_address_with_a_secret_is_refused_and_not_repeated(tmp_path: Path, address: str):

@@ -8,7 +8,7 @@ from tests.git.repositories import checkout, refs, sh, wait
 from tests.promise import proves
 
 from muster.errors import Conflict
-from muster.git import repository
+from muster.git import origin, repository
 from muster.node.attempts import following
 from muster.task.fold import RUN, TASK
 
@@ -78,9 +78,10 @@ def test_open_runs_young_ones_and_those_that_a_younger_one_kept_phases_of_are_no
 def test_a_repository_is_in_use_while_a_run_of_it_is_open_in_every_stream_of_its_owner(world):
     world.run("twice", "open", 5)
     with pytest.raises(Conflict, match="twice"):
-        wait(world.following.check_unused("main"))
+        wait(world.following.remove("main"))
     world.run("twice", "done", 10)
-    wait(world.following.check_unused("main"))
+    wait(world.following.remove("main"))
+    assert not world.path.exists()
 
 
 @proves("git.follow-shared")
@@ -108,3 +109,36 @@ def test_whoever_asks_while_an_update_waits_shares_it_and_nobody_shares_one_that
     world.core.counters["origin-conflict"] = 0
     assert {each.error for each in wait(ask())} == {"the test says so"}
     assert began == [0, 1]
+
+
+@proves("cli.repository-removed")
+def test_a_run_that_began_while_an_update_was_waited_for_keeps_the_repository(world):
+    async def remove():
+        async with world.following._locks.setdefault("main", asyncio.Lock()):
+            removing = asyncio.create_task(world.following.remove("main"))
+            await asyncio.sleep(0)
+            world.run("new", "open", 10)
+        await removing
+
+    with pytest.raises(Conflict, match=r"run new \(new\) works with repository main"):
+        wait(remove())
+    assert world.path.is_dir()
+
+
+@proves("git.follow-shared")
+def test_an_update_of_what_was_removed_or_is_damaged_says_so(world):
+    async def ask():
+        async with world.following._locks.setdefault("main", asyncio.Lock()):
+            removing = asyncio.create_task(world.following.remove("main"))
+            await asyncio.sleep(0.05)
+            asked = world.following.update("main")
+            await asyncio.sleep(0.05)
+        await removing
+        return (await asked).error
+
+    async def update():
+        return (await world.following.update("main")).error
+
+    (world.path / origin.FILE).write_text("{")
+    assert "muster-origin.json is damaged" in wait(update())
+    assert wait(ask()).startswith("There is no repository 'main' here")

@@ -4,6 +4,7 @@ import asyncio
 from types import SimpleNamespace
 
 import msgspec
+import pytest
 from tests.fleet.world import BUILD, BUILD_RECORD, FLEET_ID, STUDIO, STUDIO_RECORD
 from tests.promise import proves
 
@@ -12,7 +13,7 @@ from muster.errors import NotFound
 from muster.fleet.facts import Facts
 from muster.fleet.roster import Roster
 from muster.verbs.declaration import Nothing
-from muster.verbs.repo import listing
+from muster.verbs.repo import Named, listing, origin_of
 
 
 def listed(folder, *live):
@@ -32,6 +33,48 @@ def listed(folder, *live):
     effects = SimpleNamespace(repos=folder, place_of=nowhere)
     daemon = SimpleNamespace(core=core, effects=effects)
     return msgspec.to_builtins(asyncio.run(listing(daemon, None, Nothing())))
+
+
+@proves("cli.repositories-listed")
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"origin": "--upload-pack=touch /tmp/x"},
+        {"origin": "somewhere"},
+        {"origin": "https://x:hunter2@example.org/x"},
+        {"origin": "https://example.org/\x1b[2J"},
+        {"origin": 7},
+        {"synced_ms": "long ago"},
+        {"unlike": [{}]},
+    ],
+)
+def test_what_a_keeper_says_that_no_repository_can_be_from_counts_as_nothing_said(lie):
+    def asked(more):
+        said = {
+            "name": "other", "keeper": "nas", "branch": "main", "head": "", "follows": True,
+            "origin": "https://example.org/x", "synced_ms": 1, "error": "", "unlike": [],
+        } | more  # fmt: skip
+
+        async def ask(_machine, _verb, _args):
+            return said
+
+        keeper = SimpleNamespace(machine=STUDIO.machine, name="studio")
+        core = SimpleNamespace(
+            roster=SimpleNamespace(keeper=lambda _name, _now: keeper),
+            now=SimpleNamespace(wall_ms=0),
+        )
+        effects = SimpleNamespace(place_of=lambda _name: (None, ""), ask=ask)
+        daemon = SimpleNamespace(core=core, effects=effects)
+        return asyncio.run(origin_of(daemon, None, Named(name="main")))
+
+    found = asked(lie)
+    assert (found.keeper, found.branch, found.origin) == ("studio", "", "")
+    assert found.error == "studio does not say"
+    # Nor does it say of which repository it speaks, or for whom.
+    honest = asked({})
+    assert (honest.name, honest.keeper, honest.origin) == (
+        "main", "studio", "https://example.org/x"
+    )  # fmt: skip
 
 
 @proves("cli.lost-repositories")

@@ -188,7 +188,7 @@ async def _merged(cache: Path, bases: list[Base], signature: commits.Signature) 
     with tempfile.TemporaryDirectory(prefix="muster-merge-", dir=cache) as folder:
         scratch = Path(folder)
         lend(scratch / ".git", [cache])
-        await git.run_async(["read-tree", "-u", "--reset", first.commit], scratch)
+        await merge.stand_at(scratch, first.commit)
         merged, before = first.commit, [first.label]
         for other in others:
             await git.run_async(["update-ref", "--no-deref", "HEAD", merged], scratch)

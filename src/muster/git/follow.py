@@ -119,9 +119,11 @@ async def update(repo: Path, kept: Origin, used: Collection[str], now_ms: int) -
     if seen.wanted != seen.default:
         changes.append(Change(seen.wanted, "default", seen.default, seen.wanted))
     unlike = [f"{each.branch}: {UNLIKE[each.what]}" for each in changes if each.what in UNLIKE]
+    head = _head(asked, theirs)
     found = replace(
         kept, synced_ms=now_ms, error="", unlike=unlike[:_UNLIKE_MAX],
-        head=_head(asked, theirs) or kept.head,
+        # One that ours could not become yet is looked at again.
+        head=head if head == seen.wanted else kept.head,
     )  # fmt: skip
     origins.write(repo, found)
     await _clear(repo, (_NEW, _NEW_TAGS))
@@ -258,9 +260,10 @@ async def _carry_out(repo: Path, seen: _Seen, plan: _Plan) -> None:
 
     What is removed may be in the way of what is made, and git does not do both in one transaction.
     """
-    old = HEADS_PREFIX + seen.default
-    first = [each for each in plan.removals if each[0] != old]
-    last = [each for each in plan.removals if each[0] == old]
+    # Its record goes with it: without one it would be a branch that only we have.
+    old = (HEADS_PREFIX + seen.default, FOLLOWED + seen.default)
+    first = [each for each in plan.removals if each[0] not in old]
+    last = [each for each in plan.removals if each[0] in old]
     for moves in (first, plan.moves):
         if moves:
             await ref.swap(repo, moves)

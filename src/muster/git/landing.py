@@ -14,6 +14,7 @@ How the branch then moves is `place.py`'s; where it moved meanwhile, all of it i
 """
 
 import re
+import string
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -173,8 +174,9 @@ async def landed(repo: Path, onto: str, results: Iterable[Result]) -> Mapping[st
 
 def with_trailers(message: str, trailers: Sequence[tuple[str, str]]) -> str:
     """The message with these lines at its end, in the block of such lines if it has one. Pure."""
-    text = message.replace("\0", "").strip()
-    last = text.rpartition("\n\n")[2].splitlines() if "\n\n" in text else []
+    # Not all that is blank: a message may be bytes of any encoding, and they stay what they are.
+    text = message.replace("\0", "").strip(string.whitespace)
+    last = text.rpartition("\n\n")[2].split("\n") if "\n\n" in text else []
     gap = "\n" if last and all(map(_TRAILER.fullmatch, last)) else "\n\n"
     return text + gap + "\n".join(f"{name}: {value}" for name, value in trailers)
 

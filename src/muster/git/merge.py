@@ -3,6 +3,8 @@
 Rule 1: the folder is a repository of ours that nobody else looks at; what a conflict leaves in it
 goes with it.
 Rule 2: no commit is made here: whoever asked says who made it, and signs it.
+Rule 3: files lie there byte for byte. An attribute that asks for other line ends (`text`, `ident`)
+would make git take what it has just written for a change of somebody's, and refuse to merge.
 """
 
 import re
@@ -18,6 +20,7 @@ _SOMEBODY: Final = {
     for who in ("AUTHOR", "COMMITTER")
     for what, text in (("NAME", "muster"), ("EMAIL", "muster@localhost"))
 }
+_AS_IT_IS: Final = "* -text -ident -filter -working-tree-encoding\n"
 _MERGE: Final = ("merge", "-q", "--no-ff", "--no-commit", "--no-stat", "--no-verify-signatures")
 _PICK: Final = ("cherry-pick", "--no-commit")
 
@@ -32,6 +35,7 @@ class Outcome(NamedTuple):
 
 async def stand_at(folder: Path, commit: str) -> None:
     """The folder, its index and its HEAD are what this commit has."""
+    (folder / ".git" / "info" / "attributes").write_text(_AS_IT_IS, encoding="utf-8")
     await git.run_async(["read-tree", "-u", "--reset", commit], folder)
     await git.run_async(["update-ref", "--no-deref", "HEAD", commit], folder)
 

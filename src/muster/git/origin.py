@@ -18,8 +18,9 @@ from muster.errors import Damaged, Refused, unable
 FILE: Final = "muster-origin.json"
 
 _FILE_BYTES_MAX: Final = 64 * 1024
-_WEB: Final = re.compile(r"https?://([^/@]*@)?([^/?#]*)[^?#]*([?#].*)?", re.IGNORECASE)
-_WITH_PASSWORD: Final = re.compile(r"[a-z0-9+.-]+://[^/@:]*:[^/@]*@", re.IGNORECASE)
+# However many helpers of git are named before it: `https::https://…`.
+_WEB: Final = re.compile(r"(?:.*:)?https?:/+([^/@]*@)?([^/?#]*)[^?#]*([?#].*)?", re.IGNORECASE)
+_WITH_PASSWORD: Final = re.compile(r"(?:.*:)?[a-z0-9+.-]+://[^/@:]*:[^/@]*@", re.IGNORECASE)
 
 
 class Origin(msgspec.Struct, frozen=True):

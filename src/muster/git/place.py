@@ -3,10 +3,12 @@
 Rule 1: a branch moves from the very commit that was built upon to the one that was built, in one
 step of git's own, or not at all; it never goes back and is never made.
 Rule 2: an answer that got lost is no failure: the branch is read again before anything is said.
-Rule 3: a folder in which a person works is moved as they would move it, by `merge --ff-only`, and
-only while nothing in it is uncommitted.
+Rule 3: a folder that has the branch checked out is moved as a person would move it, by `merge
+--ff-only`, and only while nothing in it is uncommitted.
 """
 
+import asyncio
+import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,7 +27,7 @@ class Moved(Conflict):
 
 
 class Place(NamedTuple):
-    """What git reaches by `address`; where that is a person's `folder`, with files in it."""
+    """What git reaches by `address`; where that is a `folder` here, it may have work trees."""
 
     address: str
     folder: Path | None = None
@@ -40,7 +42,9 @@ async def tip(scratch: Path, place: Place, branch: str) -> str:
     except NotFound as error:
         if "couldn't find remote ref" not in str(error):
             raise
-        listed = await person.run(["ls-remote", "--heads", place.address], scratch)
+        listed = await person.run(
+            ["ls-remote", "--heads", "--end-of-options", place.address], scratch
+        )
         names = [line.partition("\trefs/heads/")[2] for line in listed.text.splitlines()]
         own = [git.clean(name) for name in names if not name.startswith("muster/")]
         hint = did_you_mean(branch, own) or f"; it has {git.listed(own, _NAMES_MAX) or 'none'}"
@@ -57,14 +61,15 @@ async def move(scratch: Path, place: Place, branch: str, old: str, new: str) -> 
     """
     await git.run_async(["update-ref", _BUILT, new], scratch)
     try:
-        if place.folder is None:
+        at = await _work_tree(place.folder, branch) if place.folder is not None else None
+        if at is None:
             name = f"refs/heads/{branch}"
             push = ["push", "--porcelain", "--no-follow-tags", f"--force-with-lease={name}:{old}"]
             await person.run(
                 [*push, "--end-of-options", place.address, f"{_BUILT}:{name}"], scratch
             )
         else:
-            await _move_in(scratch, place.folder, branch, new)
+            await _move_in(scratch, at, branch, new)
     except MusterError as error:
         try:
             now = await tip(scratch, place, branch)
@@ -78,30 +83,32 @@ async def move(scratch: Path, place: Place, branch: str, old: str, new: str) -> 
         raise
 
 
-async def _move_in(scratch: Path, folder: Path, branch: str, new: str) -> None:
-    """As `move`, of a folder that has a work tree, or several."""
-    name, trees = (
-        f"refs/heads/{branch}",
-        await person.run(["worktree", "list", "--porcelain"], folder),
-    )
-    fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
+async def _work_tree(folder: Path, branch: str) -> Path | None:
+    """The folder in which a branch of this repository is checked out, if it is in any."""
     at = ""
-    for line in trees.text.splitlines():
+    for line in (await person.run(["worktree", "list", "--porcelain"], folder)).text.splitlines():
         word, _, text = line.partition(" ")
         at = text if word == "worktree" else at
-        if word == "branch" and text == name:
-            break
-    else:
-        # Without a plus git moves it forward only, and not while a rebase has it.
-        await person.run([*fetch, str(scratch), f"{_BUILT}:{name}"], folder)
-        return
-    status = await person.run(["status", "--porcelain", "--untracked-files=no"], Path(at))
+        if word == "branch" and text == f"refs/heads/{branch}":
+            if not await asyncio.to_thread(os.path.isdir, at):
+                raise Refused(
+                    f"{branch} is checked out in {at}, which is gone: `git worktree prune` in "
+                    f"{folder} ends that."
+                )
+            return Path(at)
+    return None
+
+
+async def _move_in(scratch: Path, at: Path, branch: str, new: str) -> None:
+    """As `move`, where a work tree has the branch."""
+    status = await person.run(["status", "--porcelain", "--untracked-files=no"], at)
     if status.text:
         raise Refused(
             f"{branch} is checked out in {at}, which has changes that are not committed; commit or "
             "stash them there first."
         )
-    await person.run([*fetch, str(scratch), _BUILT], Path(at))
-    done = await person.run(["merge", "-q", "--ff-only", new], Path(at), codes=range(256))
+    fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
+    await person.run([*fetch, str(scratch), _BUILT], at)
+    done = await person.run(["merge", "-q", "--ff-only", new], at, codes=range(256))
     if done.code:
         raise Refused(f"{branch} is checked out in {at} and stays as it is: {git.clean(done.err)}")

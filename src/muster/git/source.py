@@ -104,21 +104,25 @@ def heads_of(asked: Asked) -> dict[bytes, str]:
     return heads
 
 
-def _place(text: str) -> tuple[Path | None, str]:
-    """The folder where it is one of this machine, else what git is given."""
+def check(text: str) -> None:
+    """Raises: Malformed, Refused: this is neither a whole path nor an address that may be kept."""
     if text.startswith("-") or not text.isprintable() or not text:
         raise Malformed(f"{git.clean(text)!r} is neither a folder nor an address.")
     check_address(text)
-    text = text.removeprefix("file://") if text.startswith("file:///") else text
-    if _URL.match(text):
-        return None, text
-    path = Path(text)
-    if not path.is_absolute():
+    if not (_URL.match(text) or Path(text).is_absolute()):
         raise Malformed(
             f"{git.clean(text)!r} is no whole path, and this machine stands in another folder "
             "than you; give the path from / on, or an address like ssh://host/folder."
         )
-    path = path.resolve()
+
+
+def _place(text: str) -> tuple[Path | None, str]:
+    """The folder where it is one of this machine, else what git is given."""
+    check(text)
+    text = text.removeprefix("file://") if text.startswith("file:///") else text
+    if _URL.match(text):
+        return None, text
+    path = Path(text).resolve()
     if path.is_dir():
         return path, ""
     if not path.exists():

@@ -158,8 +158,14 @@ async def _checkout(context: Context, ask: Checkout, chosen: Chosen) -> CheckedO
         await git.run_async(["update-ref", _WORK, commit], folder)
         clone = await _clone_here(folder, commit)
         to = _free(ask.to, clone, f"{chosen.run.repo}-{branch}", branch)
-        make = _worktree(folder, clone, to, branch) if clone else _clone(folder, chosen, to, branch)
-        await make
+        if clone:
+            await _worktree(folder, clone, to, branch)
+        else:
+            here = context.ask("status", {})["name"]
+            # A folder of another machine is nothing to us, or something else.
+            is_far = bool(chosen.folder) and chosen.keeper != here
+            source = chosen.url if is_far else chosen.origin or chosen.url
+            await _clone(folder, source, to, branch)
     return CheckedOut(chosen.run.run, str(to), branch, commit, clone is not None)
 
 
@@ -199,8 +205,7 @@ async def _worktree(folder: Path, clone: Path, to: Path, branch: str) -> None:
         raise
 
 
-async def _clone(folder: Path, chosen: Chosen, to: Path, branch: str) -> None:
-    source = chosen.origin or chosen.url
+async def _clone(folder: Path, source: str, to: Path, branch: str) -> None:
     made = False
     try:
         await person.run(["clone", "-q", "--no-checkout", "--", source, str(to)], Path.cwd())

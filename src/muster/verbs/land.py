@@ -8,7 +8,6 @@ Rule 3: everything is done by who typed it: their git, their name, their credent
 """
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -144,21 +143,16 @@ class _Landing:
 
     async def _place(self) -> Place:
         """Where it lands."""
-        chosen, origin = self.chosen, self.chosen.origin
-        if not origin:
-            return Place(chosen.url)
-        path = origin.removeprefix("file://")
-        if not os.path.isabs(path):
-            return Place(origin)
+        chosen, path = self.chosen, self.chosen.folder
+        if not path:
+            return Place(chosen.origin or chosen.url)
         here = self.context.ask("status", {})["name"]
         if chosen.keeper != here:
             raise Refused(
                 f"repository {chosen.run.repo} follows the folder {path} on {chosen.keeper}, and "
                 f"this is {here}: give the command there, or take the work with `muster checkout`"
             )
-        asked = ["rev-parse", "--is-bare-repository"]
-        bare = (await person.run(asked, Path(path))).text == "true"
-        return Place(path) if bare else Place(path, Path(path))
+        return Place(path, Path(path))
 
     async def _check(self, folder: Path, built: Built) -> None:
         """What must hold before anything moves. Raises: CheckFailed, Refused."""

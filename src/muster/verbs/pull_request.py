@@ -58,7 +58,9 @@ class Request(NamedTuple):
         """
         program, name = self.program, f"refs/heads/{self.branch}"
         view = f"`{program.name} {program.create[0]} view {self.branch}`"
-        if (await person.run(["ls-remote", "--heads", address, name], folder)).text:
+        if (
+            await person.run(["ls-remote", "--heads", "--end-of-options", address, name], folder)
+        ).text:
             raise Conflict(
                 f"{address} has a branch {self.branch} already: {view} shows its request"
             )

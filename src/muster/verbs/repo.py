@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.errors import Malformed, MusterError
-from muster.git import origin, repository
+from muster.git import origin, repository, source
 from muster.git.fence import repository_name
 from muster.git.follow import Change
 from muster.node.host import clock
@@ -274,10 +274,8 @@ async def remove(daemon: Daemon, call: Perform, ask: Named) -> Removed:
 
     What its runs were and did stays readable. Its origin is not touched.
     """
-    following, name = daemon.effects.following, repository_name(ask.name)
-    repository.find(daemon.effects.repos, name)
-    await following.check_unused(name)
-    await following.forget(name)
+    name = repository_name(ask.name)
+    await daemon.effects.following.remove(name)
     daemon.post(FactsChanged(await daemon.effects.facts()))
     return Removed(name)
 
@@ -325,7 +323,8 @@ async def set_default(daemon: Daemon, call: Perform, ask: Named) -> Default:
 async def origin_of(daemon: Daemon, call: Perform | None, ask: Named) -> Origin:
     """Where a repository of the fleet is from, and whether it follows that; whoever keeps it.
 
-    An older machine that keeps it does not say where from.
+    An older machine that keeps it does not say where from. One that says what nothing can be from
+    said nothing.
     """
     name, core = repository_name(ask.name), daemon.core
     path, _ = daemon.effects.place_of(name)
@@ -334,6 +333,11 @@ async def origin_of(daemon: Daemon, call: Perform | None, ask: Named) -> Origin:
     keeper = core.roster.keeper(name, core.now.wall_ms)
     assert keeper is not None, "place_of found one"
     said = await daemon.effects.ask(keeper.machine, "repo.about", {"name": name})
-    if said is None:
+    try:
+        found = msgspec.convert(said, Origin)
+        if found.origin:
+            # People's git is given it.
+            source.check(found.origin)
+    except (msgspec.ValidationError, MusterError):
         return Origin(name, keeper.name, "", "", "", False, 0, f"{keeper.name} does not say", [])
-    return msgspec.convert(said, Origin)
+    return msgspec.structs.replace(found, name=name, keeper=keeper.name)

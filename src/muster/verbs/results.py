@@ -7,13 +7,14 @@ Rule 3: a command takes exactly the commits that were settled, wherever the bran
 """
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
 from msgspec import Struct, convert
 
-from muster.errors import Conflict, NotFound
+from muster.errors import Conflict, NotFound, Unreachable
 from muster.git import command as git
 from muster.git import person, ref, scratch
 from muster.git.landing import Result
@@ -175,6 +176,13 @@ class Chosen(NamedTuple):
         return f"muster::{self.keeper}/{self.run.repo}"
 
     @property
+    def folder(self) -> str:
+        """The origin where that is a folder, which is one of the keeper's machine; else ""."""
+        # Git takes `file://a/b` for the folder /a/b, too.
+        path = self.origin.removeprefix("file:")
+        return path if os.path.isabs(path) else ""
+
+    @property
     def labels(self) -> str:
         return git.listed([each.label for each in self.results], 5)
 
@@ -209,6 +217,11 @@ def choose(context: Context, ask: OfResults) -> Chosen:
             "files that its tasks delivered"
         )
     about = context.ask("repo.origin", {"name": run.repo})
+    if not about["branch"]:
+        raise Unreachable(
+            f"{about['keeper']}, which keeps repository {run.repo}, does not say where that is "
+            "from: it is away, or of an older version; try again, or update it"
+        )
     origin = str(about["origin"]) if about["follows"] else ""
     return Chosen(run, found, str(about["keeper"]), str(about["branch"]), origin)
 

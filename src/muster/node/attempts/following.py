@@ -98,6 +98,9 @@ class Following:
                 # Whoever asks from here on wants to know what the origin has by then.
                 del self._waiting[name]
                 done.set_result(await self._once(name))
+        except MusterError as error:
+            # It was removed meanwhile, or its files cannot be read or written.
+            done.set_result(Followed(Origin("", follows=False), error=str(error)))
         finally:
             if not done.done():
                 ours = "this machine failed at it; its daemon.log says how"
@@ -130,7 +133,7 @@ class Following:
             title = f"repository {name} does not follow its origin: {why}" if why else ""
             self._daemon.post(Noticed(key, title))
 
-    async def check_unused(self, name: str) -> None:
+    async def _check_unused(self, name: str) -> None:
         """Raises: Conflict where open runs or live tasks work with the repository."""
         rows = self._daemon.core.tables.rows(RUN, repo=name)
         # A stream of ours that ended says "open" of them for ever.
@@ -166,9 +169,16 @@ class Following:
             used = await self._used(name)
             return await prune(path, old, tasks, used, dry_run=dry_run)
 
-    async def forget(self, name: str) -> None:
-        """The repository goes: no update of it is under way, and nothing is told of it any more."""
+    async def remove(self, name: str) -> None:
+        """Remove a repository that no run or task works with, and tell nothing of it any more.
+
+        Raises: NotFound, Conflict.
+        """
+        repository.find(self._repos, name)
+        await self._check_unused(name)
         async with self._locks.setdefault(name, asyncio.Lock()):
+            # A run may have begun while an update kept us waiting.
+            await self._check_unused(name)
             await repository.discard(self._repos, name)
         self._tell(name, "")
 
