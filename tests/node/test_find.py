@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 from tests.node.cores import Cores, One
-from tests.node.test_runs import SLOW, end, hand_in, know
+from tests.node.test_runs import SLOW, end, hand_in, know, state
 from tests.promise import proves
+
+from muster.task.fold import TASK
+from muster.verbs import find
 
 RACE = """\
 muster: 1
@@ -99,3 +102,56 @@ def test_an_order_by_name_is_signed_for_what_was_the_newest_then(hub):
         asks = {"verb": "cancel", "object": text}
         assert hub.call("target", asks)["value"]["object"] == meant
     assert hub.call("target", {"verb": "cancel", "object": run[:8]})["value"]["object"] == ""
+
+
+@proves("cli.ids-anywhere")
+def test_a_name_that_is_also_the_beginning_of_another_id_is_refused_with_both(hub):
+    first = hand_in(hub, SLOW)
+    task = asked(hub, "why", "chain/first")["value"]["task"]["task"]
+    for text in (first[:5], task[:5]):
+        hub.world.pass_ms(100)
+        spec = SLOW.replace("name: chain", f'name: "{text}"')
+        named = hand_in(hub, spec, text)
+        error = hub.order("cancel", text, {"what": text})["error"]
+        assert error["kind"] == "Refused"
+        assert named[:12] in error["text"]
+        assert {first[:12], task[:12]} & set(error["text"].replace(",", "").split())
+    assert hub.call("runs", {"run": first})["value"]["run"] == first, "a whole id is one thing"
+    for verb, key, text in (("runs", "run", first[:5]), ("why", "task", task[:5])):
+        assert hub.call(verb, {key: text})["error"]["kind"] == "Refused"
+    assert state(hub, first) == "open"
+
+
+@proves("cli.ids-anywhere")
+def test_what_may_be_a_run_or_a_task_is_ended_by_more_of_its_id_alone(hub, monkeypatch):
+    run = hand_in(hub, SLOW)
+    real = find._beginning
+    task = asked(hub, "why", "chain/first")["value"]["task"]["task"]
+    both = run[:3]
+
+    def alike(core: Any, table: Any, text: str) -> Any:
+        return real(core, table, task if table is TASK and text == both else text)
+
+    monkeypatch.setattr(find, "_beginning", alike)
+    error = hub.order("cancel", both, {"what": both})["error"]
+    assert error["kind"] == "Refused"
+    assert f"{run[:12]} (chain, open), {task[:12]} (first, leased)" in error["text"]
+
+
+@proves("cli.ids-anywhere")
+def test_the_journal_of_a_run_is_that_of_the_task_that_runs_else_of_the_one_that_failed(hub):
+    run = hand_in(hub, SLOW)
+
+    def where(text: str) -> tuple[str, str]:
+        found = hub.call("journal.where", {"task": text})["value"]
+        return found.get("chosen", ""), found["state"]
+
+    assert where(run) == ("", "leased"), "there is but one"
+    end(hub)
+    assert where("chain") == (f"{run[:12]}/second", "leased")
+    end(hub, "failed")
+    assert where(run[:6]) == (f"{run[:12]}/second", "failed")
+    assert where(f"{run}/first") == ("", "done")
+    race = hand_in(hub, RACE, name="race")
+    assert where("race/build")[0].startswith(f"{race[:12]}/build[")
+    assert hub.call("journal.where", {"task": "nope"})["error"]["kind"] == "NotFound"

@@ -84,11 +84,15 @@ def rerun(context: CommandContext) -> int:
     parts = [f"kept: {', '.join(map(clean, kept))}"] if kept else []
     parts += [f"runs: {', '.join(map(clean, order['phases']))}"]
     parts += [f"from {clean(base)[:12] or 'the default branch as it is now'}"] if repo else []
-    context.say(f"run {short(order['run'])} again, as {short(begun['run'])}; {'; '.join(parts)}")
+    new, how = short(begun["run"]), "again, as"
+    if not begun["fresh"]:
+        how = f"is under way again already (`muster cancel {new}` ends that one), as"
+    context.say(f"run {short(order['run'])} {how} {new}; {'; '.join(parts)}")
     if command.options.get("detach"):
-        context.show(begun)
+        context.show(begun if context.json else {**begun, "fresh": True})
         return 0
-    return follow.follow(context, begun)
+    # What began no run of its own was said.
+    return follow.follow(context, {**begun, "fresh": True})
 
 
 def runs(context: CommandContext) -> int:

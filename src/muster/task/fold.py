@@ -131,9 +131,12 @@ class EndRow(NamedTuple):
 RUN: Final = Table(
     "run",
     RunRow,
-    indexes=(("state", "stream", "opened_ms"), ("dedupe",), ("stream", "opened_ms")),
+    indexes=(
+        ("state", "stream", "opened_ms"), ("dedupe",), ("stream", "opened_ms"),
+        ("name", "stream", "opened_ms"),
+    ),
     ids=True,
-)
+)  # fmt: skip
 TASK: Final = Table(
     "task",
     TaskRow,

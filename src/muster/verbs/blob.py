@@ -34,6 +34,7 @@ class Delivered(Struct, frozen=True, kw_only=True):
     task: str
     phase: str
     state: str
+    run: str | UnsetType = UNSET
     commit: str | UnsetType = UNSET
     repo: str | UnsetType = UNSET
     branch: str | UnsetType = UNSET
@@ -45,7 +46,7 @@ class Delivered(Struct, frozen=True, kw_only=True):
 def artefacts(core: Core, call: Call, ask: OfTask) -> Delivered:
     """What a settled task delivered."""
     row = find_task(core, ask.task).row
-    task: Any = {"task": row.task, "phase": row.phase, "state": row.state}
+    task: Any = {"task": row.task, "phase": row.phase, "state": row.state, "run": row.run or UNSET}
     body = body_or_none(core.log.entry(row.settled), TaskSettle)
     if row.state != "done" or body is None:
         raise Conflict(f"task {row.task[:12]} is {row.state}: it delivered nothing")

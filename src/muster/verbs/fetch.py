@@ -66,15 +66,16 @@ def fetch(context: Context, ask: Fetch) -> Fetched | dict[str, Any]:
     if "commit" in found:
         where = {name: found[name] for name in ("repo", "branch", "commit")}
         there = context.ask("git.stands", where)
+        again = f"`muster rerun {found['run'][:12]}` does its work again"
         if there.get("pruned"):
             raise NotFound(
                 f"the branch {found['branch']} was pruned from repository {found['repo']}, by "
-                "`muster repo prune`; `muster run --again` does its work again"
+                f"`muster repo prune`; {again}"
             )
         if not there["stands"]:
             raise NotFound(
                 f"the branch {found['branch']} is gone from repository {found['repo']}; `muster "
-                "incidents` says whether it comes back, `muster run --again` does its work again"
+                f"incidents` says whether it comes back, {again}"
             )
         return found
     wanted = []

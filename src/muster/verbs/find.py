@@ -7,7 +7,9 @@
 Rule 1: only what somebody owns is meant; what others wrote under the same id is in nobody's way.
 Rule 2: a run is understood where a task is asked, as far as it is clear which of its tasks; a task
 is understood where a run is asked. Where it is not clear, what there is to choose from is said.
-Rule 3: an id counts before a name: who names a spec `7d5e` types more of the id.
+Rule 3: a whole id counts before a name. What may be two things is refused with both of them, for
+somebody may be about to cancel one: a spec named `cafe` while a run's id begins so, or the
+beginning of a run's id and of a task's where either may be meant.
 """
 
 import re
@@ -39,6 +41,8 @@ _PLACE: Final = re.compile(r"([A-Za-z0-9_-]+)(?:\[(.*)\])?", re.DOTALL)
 def find_task(core: Core, text: str) -> Held[TaskRow]:
     """The task that is meant. Raises: NotFound, Refused where it may be several."""
     if (found := _one(core, TASK, text)) is not None:
+        if text != found.row.id:
+            _check_no_name(core, text, found.row)
         return found
     name, _, place = text.partition("/")
     run = _run(core, name)
@@ -54,7 +58,7 @@ def find_task(core: Core, text: str) -> Held[TaskRow]:
         )
     raise Refused(
         f"{text[:40]!r} is the run {run.row.name}; say which of its tasks: "
-        f"{_choices(_called(run.row.run[:12], each) for each in tasks) or 'it has none yet'}"
+        f"{_choices(called(run.row.run[:12], each) for each in tasks) or 'it has none yet'}"
     )
 
 
@@ -74,35 +78,79 @@ def find_run(core: Core, text: str) -> Held[RunRow]:
     return found
 
 
+def telling_task(core: Core, text: str) -> tuple[Held[TaskRow], bool]:
+    """The task that is meant and, of several, that of which there is most to tell: one that runs,
+    else the newest that failed, that waits, that is over; whether it was chosen so.
+
+    Raises: NotFound, Refused where the run may be several.
+    """
+    name, _, place = text.partition("/")
+    run = None if _beginning(core, TASK, text) else _run(core, name)
+    where = None if run is None else _where(core, run.row.run, place)
+    if run is None or where is None or len(_at(core, run.row.run, place)) < 2:
+        return find_task(core, text), False
+    for states in (("leased",), ("failed", "lost"), ("waiting", "queued"), ()):
+        rows = at_once(core.part(Ownership).listing(TASK, 1, states, **where)).rows
+        if rows:
+            return _held(core, TASK, rows[0].task), True
+    return find_task(core, text), False
+
+
 def _run(core: Core, text: str) -> Held[RunRow] | None:
-    """The run whose id begins so, else the newest one of this name."""
-    if (found := _one(core, RUN, text)) is not None or not text:
-        return found
-    newest = at_once(core.part(Ownership).listing(RUN, 1, name=text)).rows
-    return _held(core, RUN, newest[0].run) if newest else None
+    """The run whose id begins so, or the newest one of this name. Raises: Refused for both."""
+    found = _one(core, RUN, text)
+    if found is None:
+        newest = _newest(core, text)
+        return _held(core, RUN, newest.run) if newest else None
+    if text != found.row.run:
+        _check_no_name(core, text, found.row)
+    return found
+
+
+def _newest(core: Core, name: str) -> RunRow | None:
+    """The newest run of the spec of this name."""
+    rows = at_once(core.part(Ownership).listing(RUN, 1, name=name)).rows if name else []
+    return rows[0] if rows else None
+
+
+def _check_no_name(core: Core, text: str, begins: TaskRow | RunRow) -> None:
+    """Raises: Refused where the beginning of this id is also the name of another run's spec."""
+    newest = _newest(core, text)
+    if newest is not None and newest.run != begins.run:
+        named = _choices(f"{row.id[:12]} ({_said(row)})" for row in (newest, begins))
+        raise Refused(
+            f"{text[:40]!r} is the name of a spec, and another id begins so; give more of the id "
+            f"that is meant: {named}"
+        )
 
 
 def _at(core: Core, run: str, place: str) -> list[TaskRow]:
     """The tasks at a place of a run, a few of them; of all places for "". Of rounds the last."""
-    where, last = {"run": run}, False
-    owner = core.part(Ownership).owner(RUN, run) or ""
-    kept = kept_of(core.store, owner, run)
-    if place:
-        parts = _PLACE.fullmatch(place)
-        if parts is None:
-            return []
-        where = {"run": kept.get(parts[1], run), "phase": parts[1]}
-        last = parts[2] is None
-        if parts[2] is not None:
-            # The first round has the place of any single task.
-            where["instance"] = "" if round_of(parts[2]) == 1 else parts[2]
+    where = _where(core, run, place)
+    if where is None:
+        return []
     rows = at_once(core.part(Ownership).listing(TASK, _NAMED_MAX + 1, **where)).rows
-    if last and all(round_of(row.instance) for row in rows):
+    if place and "instance" not in where and all(round_of(row.instance) for row in rows):
         rows = sorted(rows, key=lambda row: round_of(row.instance))[-1:]
     return sorted(rows, key=attrgetter("opened_ms", "phase", "instance"))
 
 
-def _called(run: str, task: TaskRow) -> str:
+def _where(core: Core, run: str, place: str) -> dict[str, str] | None:
+    """What the rows at a place of a run have in common; None for what is no place."""
+    if not place:
+        return {"run": run}
+    parts = _PLACE.fullmatch(place)
+    if parts is None:
+        return None
+    kept = kept_of(core.store, core.part(Ownership).owner(RUN, run) or "", run)
+    where = {"run": kept.get(parts[1], run), "phase": parts[1]}
+    if parts[2] is not None:
+        # The first round has the place of any single task.
+        where["instance"] = "" if round_of(parts[2]) == 1 else parts[2]
+    return where
+
+
+def called(run: str, task: TaskRow) -> str:
     """A task by its place, as it may be typed."""
     return f"{run}/{task.phase}" + (f"[{task.instance}]" if task.instance else "")
 
@@ -147,9 +195,15 @@ class Meant(NamedTuple):
 
 def whose(core: Core, text: str) -> Meant:
     """The task or run that is meant, and its owner. Raises: NotFound, Refused."""
-    is_run = "/" not in text and bool(
-        _beginning(core, RUN, text) or not _beginning(core, TASK, text)
-    )
+    runs = [] if "/" in text else _beginning(core, RUN, text)
+    tasks = _beginning(core, TASK, text)
+    if runs and tasks and text not in (runs[0].row.id, tasks[0].row.id):
+        rows: list[RunRow | TaskRow] = [*(each.row for each in runs), *(each.row for each in tasks)]
+        named = _choices(f"{row.id[:12]} ({_said(row)})" for row in rows)
+        raise Refused(
+            f"a run and a task begin with {text[:40]!r}; give more of the id that is meant: {named}"
+        )
+    is_run = "/" not in text and bool(runs or not tasks)
     held = find_run(core, text) if is_run else find_task(core, text)
     record = core.roster.machines.get(held.owner)  # type: ignore[call-overload]
     there = held.owner == core.machine or core.part(Router).reaches(held.owner)

@@ -7,7 +7,7 @@ whoever asks from elsewhere needs a grant, and what it shows is in its log as as
 import contextlib
 from typing import Annotated, Any, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from muster.errors import Denied, MusterError, NotFound, Unreachable
 from muster.limits import BODY_BYTES_MAX
@@ -18,7 +18,7 @@ from muster.node.tasks.followers import Followers
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.worker import WorkerService
 from muster.verbs.declaration import Call, Context, Core, Daemon, Perform, Stream, opt, verb
-from muster.verbs.find import OfTask, find_task
+from muster.verbs.find import OfTask, called, telling_task
 
 SHOWN_MAX: Final = 2000
 _LIVE: Final = frozenset({"queued", "waiting", "leased"})
@@ -37,6 +37,8 @@ class Journals(Struct, frozen=True):
     state: str
     machines: list[Keeper]
     holder: str
+    # Of several, the one that was chosen: its place in the run.
+    chosen: str | UnsetType = UNSET
 
 
 @verb("journal.where", auth="local")
@@ -49,13 +51,15 @@ def where(core: Core, call: Call, ask: OfTask) -> Journals:
 
 
 def _journals(core: Core, task: str) -> Journals:
-    row = find_task(core, task).row
+    held, several = telling_task(core, task)
+    row = held.row
     begun = [each.stream.machine for each in core.part(Ownership).attempts(row.task)]
     return Journals(
         row.task,
         row.state,
         [Keeper(each, core.membership.name_of(each), each == core.machine) for each in begun],
         row.machine if row.state == "leased" else "",
+        called(row.run[:12], row) if several else UNSET,
     )
 
 
@@ -136,11 +140,17 @@ def _is_about(entry: Entry, task: str) -> bool:
 def logs(context: Context, ask: Read) -> None:
     """What the agent of a task did, as it happens with --follow.
 
-    The journals of every machine that worked on it, one after the other.
+    The journals of every machine that worked on it, one after the other. Of a run with several
+    tasks: one that runs, else one that failed.
 
         muster logs 7d5e --follow
+        muster logs nightly
     """
     where = context.ask("journal.where", {"task": ask.task}, on=context.on)
+    if chosen := where.get("chosen"):
+        run, state = chosen.partition("/")[0], where["state"]
+        said = "running" if state == "leased" else state
+        context.say(f"of {chosen}, which is {said}; `muster runs {run}` shows the others")
     if ask.follow and not where["machines"] and where["state"] in _LIVE:
         context.say(f"no machine has begun it yet; `muster why {where['task'][:12]}` says why")
         where = context.ask("journal.begun", {"task": where["task"]}, on=context.on)

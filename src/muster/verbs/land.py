@@ -206,7 +206,7 @@ class _Landing:
         ]
         next = (
             f"`muster checkout {run.short}` gives you the work on a branch: merge {self.branch} "
-            "into it and push that, or run it again with `muster run --again`"
+            f"into it and push that, or `muster rerun {run.short}` does the work again"
         )
         return self._said("conflict", files=files, output="" if files else str(error), next=next)
 

@@ -65,7 +65,11 @@ def rerun(core: Core, call: Call, ask: Rerun) -> Turns[Order]:
         raise Malformed("--failed and --from say two things: give one of them")
     row = find_run(core, ask.run).row
     if row.state == "open":
-        raise Conflict(f"run {row.run[:12]} goes on still: `muster cancel {row.run[:12]}` ends it")
+        short = row.run[:12]
+        raise Conflict(
+            f"run {short} goes on still, and a run is run again when it is over: `muster await "
+            f"{short}` waits for that, `muster cancel {short}` ends it now"
+        )
     body = body_or_none(core.log.entry(row.opened), kinds.RunOpen)
     if body is None:
         raise NotFound(f"what run {row.run[:12]} was ordered to do cannot be read here")

@@ -256,6 +256,6 @@ async def _fetch(folder: Path, chosen: Chosen) -> None:
     if gone:
         raise NotFound(
             f"the branches of {git.listed(gone, 5)} are gone from repository {chosen.run.repo}: "
-            "they were pruned, or `muster incidents` says how they were lost; `muster run --again` "
-            "does the work again"
+            "they were pruned, or `muster incidents` says how they were lost; "
+            f"`muster rerun {chosen.run.short}` does the work again"
         )

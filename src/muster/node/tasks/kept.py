@@ -82,7 +82,10 @@ def _check_source(core: "Core", body: kinds.RunOpen, phase: str, run: str) -> No
             f"this machine owns no run {run[:12]}: what a run yielded is kept by its owner alone"
         )
     if all(row.state == "open" for row in rows):
-        raise Conflict(f"run {run[:12]} goes on still: `muster cancel {run[:12]}` ends it")
+        raise Conflict(
+            f"run {run[:12]} goes on still, and only what is over is kept: "
+            f"`muster await {run[:12]}` waits for that, `muster cancel {run[:12]}` ends it now"
+        )
     if (known[0].spec, known[0].repo, known[0].values) != (body.spec, body.repo, body.values):
         raise Refused(f"run {run[:12]} was ordered to do something else: nothing of it is kept")
     if phase in known[0].kept:
