@@ -60,6 +60,14 @@ def test_an_adapter_under_a_node_that_is_too_old_is_as_good_as_absent(tmp_path, 
     assert start.driver == driver
 
 
+@proves("agent.headless-rights")
+def test_an_agent_whose_headless_mode_would_do_more_than_the_policy_has_none(tmp_path):
+    """Qwen Code's mode that edits without asking edits anywhere."""
+    qwen = program(tmp_path / "bin", "qwen")
+    start = start_of("qwen", load()["qwen"], str(tmp_path / "bin"), headless=True)
+    assert (start.driver, start.argv) == ("acp", [qwen, "--acp"])
+
+
 @proves("agent.headless-without-adapter")
 def test_the_owner_of_a_machine_can_prefer_the_headless_mode(tmp_path):
     program(tmp_path / "bin", "gemini")

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import sys
 
 import pytest
+from tests.agent.world import marked
 from tests.promise import proves
 
 from muster.agent import discovery as module
@@ -11,6 +13,8 @@ from muster.agent.catalogue import load
 from muster.agent.discovery import Discovery
 
 KNOWN = load()
+# What a login is by its files alone, where Linux has none.
+UNKNOWN = None if sys.platform == "darwin" else False
 
 
 def program(folder, name, body):
@@ -41,6 +45,12 @@ class Place:
 
     def logins(self, *names, **how):
         return self.loop.run_until_complete(self.discovery.logins(names, self.env, **how))
+
+    def refused(self, name):
+        async def refuse():
+            self.discovery.refused(name, self.env)
+
+        self.loop.run_until_complete(refuse())
 
 
 @pytest.fixture
@@ -83,7 +93,8 @@ def test_a_program_that_hangs_is_asked_with_a_bound(place, monkeypatch):
 @proves("task.logins-are-facts")
 @pytest.mark.parametrize(("code", "login"), [(0, True), (1, False), (64, False)])
 def test_a_program_that_can_be_asked_for_its_login_is_asked_where_no_file_tells(place, code, login):
-    claude = program(place.bin, "claude", f'[ "$1 $2" = "auth status" ] && exit {code}; exit 9')
+    body = f'[ "$1 $2" = "auth status" ] && exit {code}; echo 2.1.332'
+    claude = program(place.bin, "claude", body)
     assert place.logins("claude") == {"claude": login}
     before = asked(claude)
     assert place.logins("claude") == {"claude": login}
@@ -108,13 +119,95 @@ def test_who_was_refused_is_not_logged_in_until_the_login_changes_or_it_succeeds
     login.parent.mkdir()
     login.write_text("{}")
     assert place.logins("codex") == {"codex": True}
-    place.discovery.refused("codex", place.env)
+    place.refused("codex")
     assert place.logins("codex", anew=True) == {"codex": False}
     os.utime(login, ns=(1, 1))
     assert place.logins("codex") == {"codex": True}
-    place.discovery.refused("codex", place.env)
+    place.refused("codex")
     place.discovery.succeeded("codex")
     assert place.logins("codex") == {"codex": True}
-    place.discovery.refused("codex", place.env)
+    place.refused("codex")
     place.env["OPENAI_API_KEY"] = "another"
     assert place.logins("codex") == {"codex": True}
+
+
+@proves("agent.login-asked-safely")
+@pytest.mark.parametrize(("version", "asked_it"), [("2.1.40", 0), ("2.1.41", 1), ("no idea", 0)])
+def test_a_program_that_takes_the_question_for_a_prompt_is_not_asked_for_its_login(
+    place, version, asked_it
+):
+    """Claude Code before 2.1.41 sends the words of `claude auth status` to its model."""
+    body = f'[ "$1" = --version ] && echo {version} || echo "$*" >> {place.bin}/prompts'
+    program(place.bin, "claude", body)
+    assert place.logins("claude", anew=True).get("claude") == (True if asked_it else UNKNOWN)
+    prompts = place.bin / "prompts"
+    assert (len(prompts.read_text().splitlines()) if prompts.exists() else 0) == asked_it
+
+
+@proves("agent.login-asked-safely")
+def test_a_program_is_asked_outside_of_the_folder_in_which_the_daemon_was_started(
+    place, tmp_path, monkeypatch
+):
+    """Programs run what a folder configures: plugins, hooks, another toolchain."""
+    monkeypatch.chdir(tmp_path)
+    program(place.bin, "claude", f"pwd >> {tmp_path}/where; echo 2.1.332")
+    place.found()
+    place.logins("claude")
+    assert (tmp_path / "where").read_text().split() == ["/", "/"]
+
+
+@proves("agent.asked-seldom")
+def test_a_silent_program_is_asked_as_seldom_as_the_others(place, monkeypatch):
+    monkeypatch.setattr(module, "PROBE_S_MAX", 0.3)
+    claude = program(place.bin, "claude", "exec sleep 97")
+    place.found()
+    place.found()
+    assert asked(claude) == 1
+
+
+@proves("agent.asked-seldom")
+def test_many_who_ask_at_once_start_the_program_once(place):
+    claude = program(place.bin, "claude", "[ $1 = --version ] && exec echo 2.1.332; sleep 0.3")
+    place.found()
+
+    async def together():
+        asks = [place.discovery.logins(["claude"], place.env, anew=True) for _ in range(5)]
+        return await asyncio.gather(*asks)
+
+    assert place.loop.run_until_complete(together()) == [{"claude": True}] * 5
+    assert asked(claude) == 2
+
+
+@proves("agent.asked-seldom")
+def test_what_a_program_says_late_or_at_length_is_heard(place):
+    program(place.bin, "claude", "echo Loading; sleep 0.3; echo 2.1.332")
+    program(place.bin, "codex", "echo 0.171.0; yes | head -c 3000000")
+    found = place.found()
+    assert (found["claude"].version, found["codex"].version) == ("2.1.332", "0.171.0")
+
+
+@proves("agent.asked-seldom")
+@pytest.mark.parametrize("body", ["exec sleep 98", "echo 2.1.332"])
+def test_a_child_in_a_session_of_its_own_holds_nobody_up_and_is_ended(place, monkeypatch, body):
+    monkeypatch.setattr(module, "PROBE_S_MAX", 0.5)
+    mark = f"{os.getpid()}.{place.home.parent.name}"
+    # The kept variable marks whatever the program starts.
+    place.env["TERM"] = mark
+    program(place.bin, "claude", f"setsid sleep 97 & {body}")
+
+    async def bounded():
+        async with asyncio.timeout(20):
+            return await place.discovery.found(place.env)
+
+    place.loop.run_until_complete(bounded())
+    assert marked(f"TERM={mark}") == {}
+
+
+@proves("agent.login-refused")
+def test_who_was_refused_is_tried_again_after_an_hour(place, monkeypatch):
+    """On a Mac the account is in the keychain: no file shows that somebody logged in again."""
+    program(place.bin, "claude", "echo 2.1.332")
+    place.refused("claude")
+    assert place.logins("claude") == {"claude": False}
+    monkeypatch.setattr(module, "REFUSED_S_MAX", 0.0)
+    assert place.logins("claude") == {"claude": True}

@@ -10,7 +10,7 @@ import pytest
 from muster.cli import show
 from muster.node.host.home import Home
 from muster.verbs import doctor
-from muster.verbs.doctor import Ask, _agents, _of_daemon
+from muster.verbs.doctor import Ask, _agents, _of_daemon, _of_path
 from tests.cli import test_text
 from tests.promise import proves
 
@@ -95,6 +95,31 @@ def test_doctor_believes_the_daemon_whose_environment_agents_get(tmp_path):
     context: Any = SimpleNamespace(home=home, ask=lambda verb, _args: answers[verb])
     found = {check.name: check for check in _agents(context)}
     assert found["agent claude"].mend == "log in"
+
+
+@proves("agent.headless-rights", "cli.doctor")
+def test_doctor_says_that_a_wish_for_a_mode_that_does_more_is_not_followed(tmp_path, monkeypatch):
+    row = {"agent": "qwen", "machine": "here", "version": "0.24.0", "driver": "acp",
+           "login": "yes", "mend": "", "state": "ready"}  # fmt: skip
+    answers = {"status": {"name": "here"}, "agents": [row]}
+    home = Home(tmp_path / "home")
+    home.create()
+    home.put_seed("seed", bytes(32))
+    home.put("config.toml", b'headless = ["qwen"]\n')
+    context: Any = SimpleNamespace(home=home, ask=lambda verb, _args: answers[verb])
+    found = {check.name: check for check in _agents(context)}
+    assert "keeps to the work folder" in found["headless"].text
+
+
+@proves("cli.doctor")
+def test_doctor_names_a_folder_of_the_path_in_which_everybody_may_put_a_program(tmp_path):
+    folders = [tmp_path / name for name in ("open", "own", "absent")]
+    for folder, mode in zip(folders[:2], (0o777, 0o755), strict=True):
+        folder.mkdir()
+        folder.chmod(mode)
+    checks = list(_of_path(":".join([*map(str, folders), "", "."])))
+    assert [(check.name, check.state) for check in checks] == [("PATH", "note")]
+    assert str(folders[0]) in checks[0].text
 
 
 class Machines:

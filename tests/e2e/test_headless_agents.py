@@ -1,4 +1,4 @@
-"""Six real agents driven by the headless mode of their own program, through runner and shim.
+"""Five real agents driven by the headless mode of their own program, through runner and shim.
 
 No credentials and no network: the model is tests/e2e/fake_model.py on 127.0.0.1, as for ACP
 (test_real_agents.py). Install them with tests/e2e/install_agents.py.
@@ -6,6 +6,7 @@ No credentials and no network: the model is tests/e2e/fake_model.py on 127.0.0.1
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ __all__ = ["model"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-AGENTS = ("claude", "codex", "gemini", "opencode", "qwen", "copilot")
+AGENTS = ("claude", "codex", "gemini", "opencode", "copilot")
 # Those that are told to start a tool in a session of its own, or do so by themselves.
 SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(97)"
 
@@ -130,15 +131,13 @@ def test_a_model_that_fails_in_the_middle_fails_the_attempt_and_says_so(stage):
 
 @proves("agent.headless-rights")
 def test_a_file_outside_of_the_work_folder_is_not_written(stage, tmp_path_factory):
-    if stage.name == "qwen":
-        pytest.skip("Qwen Code's auto-edit mode knows no folder: docs/spec/agent.md says so")
-    outside = stage.tree.parent.parent.parent / f"outside-{stage.name}.txt"
-    if stage.name == "codex":
-        # Its sandbox lets the system's temporary folder be written, over ACP as well.
-        outside = install_agents.folder() / "outside-codex.txt"
+    # Not below /tmp, which Codex's sandbox lets be written, over ACP as well.
+    outside = Path("/var/tmp") / f"{tmp_path_factory.getbasetemp().name}-{stage.name}.txt"
     steps = ({"tool": "write", "path": str(outside), "content": "no\n"}, {"text": "Tried."})
     stage.run(stage.order(*steps, timeout_s=90))
-    assert not outside.exists(), told(stage)
+    there = outside.exists()
+    outside.unlink(missing_ok=True)
+    assert not there, told(stage)
     refused = [f for f in stage.fields("agent.tool") if f.get("status") == "failed"]
     # Codex says of a patch outside of its sandbox nothing but to its model.
     assert refused or stage.name == "codex", told(stage)

@@ -170,6 +170,19 @@ def test_what_the_policy_denies_is_recorded_and_does_not_happen(stage):
     assert not (stage.tree / "forbidden").exists()
 
 
+@proves("agent.real-agents", "agent.headless-rights")
+def test_the_real_qwen_code_writes_inside_of_its_folder_and_nowhere_else(model, tmp_path):
+    """It speaks the protocol itself, which is why nothing else drives it: there it asks."""
+    if absent := install_agents.missing(install_agents.folder(), "qwen"):
+        pytest.skip(f"{', '.join(absent)} not installed: run tests/e2e/install_agents.py")
+    stage = Stage("qwen", model[0], tmp_path, headless=True)
+    inside, outside = stage.tree / "inside.txt", tmp_path / "outside.txt"
+    writes = [{"tool": "write", "path": str(p), "content": "x\n"} for p in (inside, outside)]
+    stage.run(stage.order(*writes, {"text": "done"}))
+    assert (inside.exists(), outside.exists()) == (True, False)
+    assert [d["answer"] for d in stage.fields("agent.decision")] == ["allow", "deny"]
+
+
 @proves("agent.permission-ask")
 @pytest.mark.parametrize("allow", [True, False])
 def test_an_asked_person_decides(stage, allow):

@@ -76,9 +76,11 @@ def test_a_tool_that_hangs_fails_or_is_not_there_is_absent_in_bounded_time(tmp_p
     # The limit of a test is shorter than this.
     program(tmp_path, "hangs", "exec sleep 600")
     program(tmp_path, "fails", "echo 1.0; exit 3")
-    program(tmp_path, "works", 'echo "works $1"')
+    program(tmp_path, "works", 'echo "works $1 in $PWD"')
+    # Not where the daemon was started: `go version` there may fetch another Go.
+    monkeypatch.chdir(tmp_path)
     assert [run_tool([n, "-v"]) for n in ("hangs", "fails", "missing")] == [None, None, None]
-    assert run_tool(["works", "$(id); 1.2"]) == "works $(id); 1.2\n"
+    assert run_tool(["works", "$(id); 1.2"]) == "works $(id); 1.2 in /\n"
 
 
 def test_what_a_tool_prints_cannot_steer_a_terminal_or_grow():

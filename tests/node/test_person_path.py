@@ -62,7 +62,7 @@ def test_folders_of_installers_are_looked_at_last_and_the_newest_node_of_nvm_is_
 def test_the_configuration_is_the_whole_answer_and_asks_nobody(tmp_path, home):
     own = shell(tmp_path, f"touch {tmp_path}/asked")
     env = {"PATH": POOR, "HOME": str(home), "SHELL": own}
-    assert found(env, "/one:/two") == ["/one", "/two"]
+    assert found(env, "/one:.::bin:./tools:/two") == ["/one", "/two"]
     assert not (tmp_path / "asked").exists()
 
 

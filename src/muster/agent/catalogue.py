@@ -69,6 +69,8 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     login_probe: tuple[str, ...] = ()
     """Asks the program itself, without a network: it ends with 0 where it has an account, with 1
     where it has none."""
+    login_probe_since: str = ""
+    """The first version that understands the question."""
     login: str = ""
     """What a person does when the agent has no account, as words after "agent not logged in: "."""
     mode: str = ""

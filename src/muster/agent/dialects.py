@@ -14,7 +14,7 @@ row in DIALECTS and an entry of the catalogue.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from muster.agent.transcript import mapping, mappings, paths
+from muster.agent.transcript import COUNT_MAX, mapping, mappings, paths
 
 Update = Mapping[str, Any]
 Dialect = Callable[["Turn", Update], Iterator[Update]]
@@ -101,15 +101,17 @@ class Turn:
         said = mapping(counts)
         for name in names.split():
             value = said.get(name)
-            if type(value) is int:
+            if type(value) is int and 0 <= value <= COUNT_MAX:
                 to = TOKENS[name]
-                self.tokens[to] = value + (self.tokens.get(to, 0) if add else 0)
+                value += self.tokens.get(to, 0) if add else 0
+                self.tokens[to] = min(value, COUNT_MAX)
 
     def spend(self, dollars: Any, *, add: bool = False) -> None:
         """Take what it cost."""
         known = isinstance(dollars, int | float) and not isinstance(dollars, bool)
         if known and 0 <= dollars <= DOLLARS_MAX:
-            self.cost = float(dollars) + ((self.cost or 0.0) if add else 0.0)
+            whole = float(dollars) + ((self.cost or 0.0) if add else 0.0)
+            self.cost = min(whole, DOLLARS_MAX)
 
     def fail(self, message: Any) -> None:
         """Remember a complaint."""
@@ -118,7 +120,7 @@ class Turn:
 
 
 def claude(turn: Turn, event: Update) -> Iterator[Update]:
-    """Claude Code's `stream-json`, which Qwen Code prints too."""
+    """Claude Code's `stream-json`."""
     content = mapping(event.get("message")).get("content")
     match event.get("type"):
         case "assistant" if event.get("is_api_error_message"):

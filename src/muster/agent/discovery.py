@@ -1,12 +1,16 @@
 """What of the catalogue is here: how it is driven, which version, and whether it has a login.
 
 Rule 1: whatever is asked answers in time or counts as silent, and nothing of it is left running.
-Rule 2: a program is asked again when its file changes, and after a while: starting six of them
-each minute, only to hear the same, costs a small machine a core.
+It is asked in no folder of anybody's work: programs run what they find configured where they are.
+Rule 2: a program is asked again when its file changes, and after a while, also one that was silent:
+starting six of them each minute, only to hear the same, costs a small machine a core. Whoever asks
+meanwhile waits for the same answer, and few are asked at once.
 Rule 3: the secret itself is looked at by nobody: a login is a file that is there, a variable that
 is set, or the exit code of the program's own question.
-Rule 4: who was refused by its model is not logged in, whatever its files say, until they change or
-it succeeds.
+Rule 4: who was refused by its model is not logged in, whatever its files say, until they change, it
+succeeds, or an hour has passed: a keychain shows nobody that it has changed.
+Rule 5: a program is asked for its login only where it is known to understand: an older one takes
+the question for a prompt, and asks its model.
 """
 
 import asyncio
@@ -16,9 +20,11 @@ import re
 import shutil
 import signal
 import sys
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from muster.agent import process_tree
 from muster.agent.base import environment
 from muster.agent.catalogue import AgentEntry, Start, credentials_of, is_logged_in, start_of
 from muster.errors import NotFound
@@ -28,6 +34,12 @@ from muster.task.route import NOOP
 # A cold Node program on a busy small machine needs seconds to say its version.
 PROBE_S_MAX: Final = 20.0
 PROBE_BYTES_MAX: Final = 64 * 1024
+# What a program wrote before it ended is there by then; a child of it may hold the pipe for ever.
+REST_S_MAX: Final = 1.0
+# Each is a cold start of Node, and a small machine has two cores.
+_AT_ONCE: Final = 3
+# Chosen arbitrarily: one attempt in vain in an hour is cheap, an agent left out for good is not.
+REFUSED_S_MAX: Final = 3600.0
 VERSION: Final = re.compile(r"\d+(?:\.\d+)+(?:[-+][\w.]+)?")
 # Programs answer 0 for yes and 1 for no; another code is a mistake, and no answer.
 _LOGGED_IN: Final[Mapping[int | None, bool]] = {0: True, 1: False}
@@ -56,8 +68,10 @@ class Discovery:
         self._headless = headless
         # What programs answered, by what was asked of which file; and when.
         self._answers: dict[tuple[object, ...], tuple[float, _Answer]] = {}
-        # What stood for the login of an agent when its model refused it.
-        self._refused: dict[str, object] = {}
+        self._asking: dict[tuple[object, ...], asyncio.Task[_Answer]] = {}
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        # What stood for the login of an agent when its model refused it, and when.
+        self._refused: dict[str, tuple[object, float]] = {}
 
     async def start_of(self, name: str, path: str) -> Start:
         """How the agent is started under this PATH. Raises: NotFound as `catalogue.start_of`."""
@@ -94,7 +108,7 @@ class Discovery:
 
     def refused(self, name: str, env: Mapping[str, str]) -> None:
         """The model took the agent for nobody it knows."""
-        self._refused[name] = credentials_of(self.agents[name], env)
+        self._refused[name] = credentials_of(self.agents[name], env), _now_s()
 
     def succeeded(self, name: str) -> bool:
         """The agent did its work: it is logged in, as far as it can be. Whether that is news."""
@@ -103,11 +117,14 @@ class Discovery:
     async def _login(self, name: str, env: Mapping[str, str], *, anew: bool) -> bool | None:
         entry = self.agents[name]
         if name in self._refused:
-            if self._refused[name] == credentials_of(entry, env):
+            then, when_s = self._refused[name]
+            if then == credentials_of(entry, env) and _now_s() - when_s < REFUSED_S_MAX:
                 return False
             del self._refused[name]
         state = is_logged_in(entry, env, sys.platform)
         if state is True or not entry.login_probe:
+            return state
+        if _numbers(await self._version(entry, env)) < _numbers(entry.login_probe_since):
             return state
         answer = await self._ask(entry.login_probe, env, anew=anew, reads=entry.variables)
         return _LOGGED_IN.get(answer.code, state)
@@ -137,35 +154,70 @@ class Discovery:
             return _Answer(None, "")
         status = os.stat(program)
         key = (program, status.st_mtime_ns, status.st_size, *argv[1:])
-        now_s = asyncio.get_running_loop().time()
         asked_s, answer = self._answers.get(key, (-float("inf"), _Answer(None, "")))
-        if anew or now_s - asked_s >= FACTS_REFRESH_MS / 1000:
+        if not anew and _now_s() - asked_s < FACTS_REFRESH_MS / 1000:
+            return answer
+        if key not in self._asking:
             given = {name: env[name] for name in reads if name in env}
-            answer = await _run([program, *argv[1:]], environment(env, given))
-            if answer.code is not None:
-                self._answers[key] = now_s, answer
+            asking = self._answer(key, [program, *argv[1:]], environment(env, given))
+            self._asking[key] = asyncio.create_task(asking)
+        # Whoever gives up waiting does not take the answer from the others.
+        return await asyncio.shield(self._asking[key])
+
+    async def _answer(
+        self, key: tuple[object, ...], argv: Sequence[str], env: dict[str, str]
+    ) -> _Answer:
+        try:
+            async with self._room:
+                answer = await _run(argv, env)
+            self._answers[key] = _now_s(), answer
+        finally:
+            del self._asking[key]
         return answer
 
 
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(each) for each in re.findall(r"[0-9]{1,9}", version)[:3])
+
+
 async def _run(argv: Sequence[str], env: dict[str, str]) -> _Answer:
+    marker = uuid.uuid4().hex
     try:
         probe = await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env=env,
+            env={**env, process_tree.MARKER: marker},
+            cwd="/",
             start_new_session=True,
         )
     except OSError:
         return _Answer(None, "")
     assert probe.stdout is not None
-    said, code = b"", None
+    said = bytearray()
+    reading = asyncio.create_task(_read(probe.stdout, said))
+    code = None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PROBE_S_MAX):
-            said = await probe.stdout.read(PROBE_BYTES_MAX)
             code = await probe.wait()
+    await asyncio.wait([reading], timeout=REST_S_MAX)
+    reading.cancel()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(probe.pid, signal.SIGKILL)
-    await probe.wait()
+    # Also what went into a session of its own, which may hold the pipe.
+    await asyncio.to_thread(process_tree.sweep, marker)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REST_S_MAX):
+            await probe.wait()
     return _Answer(code, said.decode("utf-8", "replace"))
+
+
+async def _read(output: asyncio.StreamReader, said: bytearray) -> None:
+    """All that is said, so that nobody waits for a reader; only its beginning is kept."""
+    while piece := await output.read(PROBE_BYTES_MAX):
+        said += piece[: PROBE_BYTES_MAX - len(said)]

@@ -25,6 +25,8 @@ class Driver(ABC):
     """What the program reads first, before answers and a cancel; None where it reads nothing."""
     stdin_ends: bool = False
     """Whether that is all it ever reads."""
+    outlived: bool = False
+    """Whether it was ended because it did not end by itself, long after it had said so."""
     fault_of_start: str = "machine"
     """What of this machine is at fault where the program cannot be started."""
 
@@ -32,6 +34,11 @@ class Driver(ABC):
         self.env: dict[str, str] = order["env"]
         self.cwd = str(order["cwd"])
         self._secrets = Secrets(order["secrets"])
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the program has said that its work has ended; then it ends by itself soon."""
+        return False
 
     def opening(self) -> list[Event]:
         """What is told once the program runs."""

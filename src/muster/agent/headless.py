@@ -6,9 +6,11 @@ Rule 2: what the program may do without asking stands in its arguments (the cata
 and is no more than the policy for tasks allows. What else it wants is refused by itself.
 Rule 3: a line that is no JSON, too long, nested too deep, or an event that nobody knows is data: it
 is kept where errors are looked for, or counted, and never ends the driver.
-Rule 4: an exit code of 0 is not enough: who does not say that the turn ended well has failed.
+Rule 4: an exit code of 0 is not enough: who does not say that the turn ended well has failed. Who
+says so and does not end is ended.
 Rule 5: a program that did nothing before it failed for its login, its limits, its network or a
-broken installation is this machine's fault, and another machine may do better.
+broken installation is this machine's fault, and another machine may do better. Whose model answered
+was let in: what is complained of beside that is no reason.
 Rule 6: only the standard library, because the shim imports this file on every start.
 """
 
@@ -34,16 +36,20 @@ from muster.agent.transcript import Transcript
 # Chosen arbitrarily: an event repeats what a tool read, and a picture takes megabytes.
 EVENT_LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 SUMMARY_BYTES_MAX: Final = 2000
+# A number is a status where it is said to be one.
+_STATUS: Final = r"\b(?:HTTP|status|error|code|rejected)\W{{1,4}}{}\b"
 # What programs say where a person has to do something first, by what it is. Looked for in
 # complaints alone, and only of a program that did nothing yet.
 LOGGED_OUT: Final = "the agent is not logged in"
 CAUSES: Final[Mapping[str, re.Pattern[str]]] = {
     LOGGED_OUT: re.compile(
-        r"\b40[13]\b|authenticat|unauthori[sz]ed|not logged in|/login|api key|auth (method|type)",
+        _STATUS.format("40[13]")
+        + r"|authenticat|unauthori[sz]ed|not logged in|/login|api key|auth (method|type)",
         re.IGNORECASE,
     ),
     "the agent's account is at a limit": re.compile(
-        r"\b429\b|rate.?limit|(usage|session|spend|credit)s? limit|quota|too many requests"
+        _STATUS.format("429")
+        + r"|rate.?limit|(usage|session|spend|credit)s? limit|quota|too many requests"
         r"|limit reached|billing",
         re.IGNORECASE,
     ),
@@ -71,12 +77,16 @@ class HeadlessDriver(Driver):
         self.stdin = str(order["prompt"]).encode("utf-8", "replace")
         self._dialect = DIALECTS[str(order["dialect"])]
         self._turn = Turn()
-        self._heard = False
+        self._heard = self._answered = False
         self._logged_out = False
         self._transcript = Transcript(self._secrets)
         self._lines = Splitter(EVENT_LINE_BYTES_MAX)
         self._stderr = Stream(self._secrets)
         self._complaints = Tail()
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self._turn.stop)
 
     def opening(self) -> list[Event]:
         text = cut(self._secrets.text(str(self._order["prompt"])), PROMPT_BYTES_MAX)
@@ -106,7 +116,7 @@ class HeadlessDriver(Driver):
 
     def outcome(self, code: int | None) -> dict[str, Any]:
         said, turn = self._transcript, self._turn
-        well = turn.stop == "ok" and code == 0
+        well = turn.stop == "ok" and (code == 0 or self.outlived)
         summary = cut(said.last_message, SUMMARY_BYTES_MAX // 2)
         fault, status = "", "ok" if well else "failed"
         if not well:
@@ -130,12 +140,13 @@ class HeadlessDriver(Driver):
 
     def _failure(self, code: int | None, said: str) -> tuple[str, str]:
         """Why it failed in one sentence, and what of this machine was the reason."""
-        turn, last = self._turn, last_line(self._complaints.text())
+        turn, error = self._turn, self._secrets.text(self._turn.error)
+        complaints = self._complaints.text()
         # A program that ends by itself without a word of JSON says to people why.
-        words = turn.error or last
+        words = error or last_line(complaints)
         about = f": {cut(words, SUMMARY_BYTES_MAX // 2)}" if words else ""
-        if not turn.acted:
-            complaint = f"{turn.error}\n{'' if turn.error else self._complaints.text()}"
+        if not turn.acted and turn.stop in ("", "error"):
+            complaint = error or ("" if self._answered else complaints)
             cause = next((name for name, words in CAUSES.items() if words.search(complaint)), "")
             if cause:
                 self._logged_out = cause == LOGGED_OUT
@@ -149,7 +160,8 @@ class HeadlessDriver(Driver):
             return f"the agent ended {when} ({ended_by(code)}){about}", ""
         if turn.stop == "error":
             return f"the agent failed{about or f' ({ended_by(code)})'}", ""
-        return f"the agent stopped: {cut(turn.stop, 200)}. {said}".rstrip(), ""
+        stop = cut(self._secrets.text(turn.stop), 200)
+        return f"the agent stopped: {stop}. {said}".rstrip(), ""
 
     def _read(self, line: bytes, dropped: int) -> list[Event]:
         """The events of one line of output."""
@@ -160,11 +172,12 @@ class HeadlessDriver(Driver):
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict) or not is_shallow(found):
-            text = self._secrets.text(line[:SUMMARY_BYTES_MAX].decode("utf-8", "replace"))
+            text = self._secrets.text(line.decode("utf-8", "replace"))
             self._complaints.feed(f"{cut(text, 500)}\n".encode())
             return []
         self._heard = True
         events: list[Event] = []
         for update in self._dialect(self._turn, found):
+            self._answered |= update.get("sessionUpdate") == "agent_message_chunk"
             events += self._transcript.update(update) if update else self._transcript.end()
         return events

@@ -31,6 +31,8 @@ from muster.agent.lines import ORDER_BYTES_MAX, Splitter
 # A reader that is this far behind stops the agent's output, never its deadline or cancel.
 UNSENT_BYTES_MAX: Final = 256 * 1024
 READ_BYTES: Final = 64 * 1024
+# A program that has said that it is done, and then says nothing for so many graces, hangs.
+OVER_GRACES: Final = 12
 # Output that pauses this long is sent on, full or not.
 FLUSH_AFTER_S: Final = 0.2
 # The deadline counts sleep; a timer does not, so the clock is looked at this often at least.
@@ -117,6 +119,8 @@ class Shim:
         self._steps: list[tuple[Callable[[], None], float]] = []
         self._step_at = 0.0
         self._flush_at: float | None = None
+        self._heard_at = clock_s()
+        self._over_s_max = OVER_GRACES * self._grace_s
         self._any_children = True
         self._kills = 0
         self._survivors: set[int] = set()
@@ -247,6 +251,7 @@ class Shim:
             self._hang_up(name)
             del self._pipes[name]
             return False
+        self._heard_at = clock_s()
         self._send_events(self._driver.output(name, data))
         if self._flush_at is None:
             self._flush_at = clock_s() + FLUSH_AFTER_S
@@ -274,6 +279,9 @@ class Shim:
                 self._listen(name)
         if not self._why and now >= self._deadline:
             self._stop("timeout")
+        if not self._why and self._driver.is_over and now >= self._heard_at + self._over_s_max:
+            self._driver.outlived = True
+            self._stop("done")
         if self._why and self._steps and now >= self._step_at:
             step, pause_s = self._steps[0]
             if len(self._steps) > 1:
@@ -287,6 +295,8 @@ class Shim:
         until.append(self._step_at if self._why else self._deadline)
         if self._flush_at is not None:
             until.append(self._flush_at)
+        if not self._why and self._driver.is_over:
+            until.append(self._heard_at + self._over_s_max)
         if self._why and not self._subreaper:
             until.append(now + KILL_AGAIN_S)
         if not self._subreaper:

@@ -96,6 +96,7 @@ def _looked_at(context: Context) -> list[Check]:
         _guarded("SQLite", newest, check_version, well),
         _guarded("git", "install git 2.29 or newer", gits.check_version, well),
         *_agents(context),
+        *_of_path(os.environ.get("PATH", "")),
         *_of_home(context.home),
     ]
     if os.path.exists(context.home.path / "seed"):
@@ -125,8 +126,9 @@ def _agents(context: Context) -> Iterator[Check]:
         return
     there = [row for row in rows if row["state"] != agents.ABSENT]
     names = ", ".join(f"{row['agent']} {row['version']}".strip() for row in there)
+    mends = ", ".join(f"`{row['mend']}`" for row in rows if row["mend"])
     yield Check("agents", "ok" if names else "note", f"found: {names or 'no AI agent'}",
-                "" if names else f"one of them is enough: {_installs(rows)}")  # fmt: skip
+                "" if names else f"one of them is enough: {mends}")  # fmt: skip
     for row in there:
         name, way = row["agent"], f" (driven by {row['driver']})" if row["driver"] else ""
         if row["state"] == agents.LOGIN:
@@ -135,13 +137,24 @@ def _agents(context: Context) -> Iterator[Check]:
         else:
             known = "is logged in" if row["login"] else "is here; nobody can tell of its login"
             yield Check(f"agent {name}", "ok", f"{name} {known}{way}")
-    for wished in sorted(set(wanted) - {row["agent"] for row in rows}):
-        yield Check("headless", "note", f"`headless` names {wished[:40]!r}, which is no agent",
-                    "`muster agents` lists those there are")  # fmt: skip
+    drivers = {row["agent"]: row["driver"] for row in rows}
+    for wished in sorted(each for each in wanted if drivers.get(each, "acp") == "acp"):
+        yield Check("headless", "note", f"`headless` names {wished[:40]!r}, which has no such mode "
+                    "that keeps to the work folder", "take it out of `headless`")  # fmt: skip
     user = "root" if hasattr(os, "getuid") and os.getuid() == 0 else "your own user"
     yield Check("sandbox", "note", f"agents run as {user}, unsandboxed: each is as powerful as you "
                 "are, and can read this home's keys", "run Muster under a user of its own, or give "
                 "it only specs whose agents you trust")  # fmt: skip
+
+
+def _of_path(path: str) -> Iterator[Check]:
+    """Where somebody else can put a `claude` that runs as this person."""
+    for folder in dict.fromkeys(path.split(os.pathsep)):
+        with contextlib.suppress(OSError):
+            if os.path.isabs(folder) and os.stat(folder).st_mode & stat.S_IWOTH:
+                yield Check("PATH", "note", f"{folder} is on PATH, and every user of this machine "
+                            "may put a program there that then runs as you",
+                            f"chmod o-w {folder}, or take it from your PATH")  # fmt: skip
 
 
 def _rows(context: Context) -> list[dict[str, Any]]:
@@ -151,13 +164,6 @@ def _rows(context: Context) -> list[dict[str, Any]]:
             name = str(context.ask("status", {})["name"])
             return list(context.ask("agents", {"machine": name}))
     return list(to_builtins(agents.here(context.home)))
-
-
-def _installs(rows: list[dict[str, Any]]) -> str:
-    """The commands that bring the agents that are not here."""
-    return ", ".join(
-        f"`{row['mend']}`" for row in rows if row["state"] == agents.ABSENT and row["mend"]
-    )
 
 
 # --- the home ----------------------------------------------------------------------

@@ -78,6 +78,8 @@ def run_tool(argv: Sequence[str], path: str | None = None) -> str | None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=None if path is None else {**os.environ, "PATH": path},
+            # In a project's folder some fetch another version of themselves, because it says so.
+            cwd="/",
             timeout=limits.PROBE_MS_MAX / 1000,
             check=False,
         )

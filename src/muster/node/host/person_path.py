@@ -1,6 +1,7 @@
 """The PATH of the person whose machine this is, for everything that runs for them.
 
-Rule 1: `path` in config.toml is the whole answer, where it stands.
+Rule 1: `path` in config.toml is the whole answer, where it stands. Of any PATH only whole paths
+count: another one means the folder of whatever work is done there, and its programs.
 Rule 2: a daemon that somebody starts in a terminal has the person's PATH already, and keeps it. One
 that the system starts has a poor one: then the person's login shell is asked for its own, once.
 Rule 3: the shell is asked with a bound, and nothing of it is left running. What it prints is data:
@@ -35,7 +36,7 @@ _OF_MACHINE: Final = ("/opt/homebrew/bin", "/home/linuxbrew/.linuxbrew/bin", "/u
 async def person_path(configured: str, env: Mapping[str, str]) -> str:
     """The PATH for whatever runs here; `env` is what the daemon was started with."""
     if configured:
-        return configured
+        return os.pathsep.join(_whole(configured))
     own = _whole(env.get("PATH", os.defpath))
     asked = await _of_shell(env)
     first = own if set(asked) <= set(own) else asked
