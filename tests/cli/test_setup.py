@@ -67,7 +67,7 @@ def test_a_person_at_a_terminal_is_asked_for_the_name_and_the_service_and_nothin
     assert re.findall(r"^.*\[[\w-]+\]: ", said, re.MULTILINE)[0].startswith("This machine's name [")
     assert len(re.findall(r"\[[\w-]+\]: ", said)) == 2
     assert "desk is now a fleet of one machine" in said
-    assert "muster up --detach" in said
+    assert "`muster up --detach`, then `muster invite build`" in said
 
 
 @proves("cli.init-asks-twice-at-most")
@@ -93,7 +93,7 @@ def test_where_no_service_can_be_nothing_is_made_and_no_invitation_is_spent(tmp_
     for words in (("init", "--service"), ("join", f"{invitation}#desk", "--service")):
         said = muster(home, *words, **NO_PROGRAMS)
         assert (said.code, said.out) == (5, "")
-        assert "`muster up --detach`" in said.err
+        assert "with --up instead of --service" in said.err
         assert not home.exists()
 
 

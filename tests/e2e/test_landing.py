@@ -203,7 +203,10 @@ def test_from_another_machine_onto_an_address_with_everything_that_can_be_in_the
     }]  # fmt: skip
     text = world.typed(world.studio, "land", run).stdout
     assert "shared.txt\n" in text
-    assert f"muster checkout fix-login-{run[:8]}" in text
+    # What it says to type next is understood.
+    (typed,) = re.findall(r"`muster checkout ([^`]*)`", text)
+    assert world.cli(world.studio, "runs", typed)["run"] == run
+    world.cli(world.studio, "runs", f"other-{run[:8]}", code=5)
     assert sh(upstream, "rev-parse", "main") == tip
     # And takes it back: each commit lands as it was made.
     (clone / "shared.txt").unlink()

@@ -155,3 +155,14 @@ def test_the_journal_of_a_run_is_that_of_the_task_that_runs_else_of_the_one_that
     race = hand_in(hub, RACE, name="race")
     assert where("race/build")[0].startswith(f"{race[:12]}/build[")
     assert hub.call("journal.where", {"task": "nope"})["error"]["kind"] == "NotFound"
+
+
+@proves("cli.ids-anywhere")
+def test_a_run_is_meant_by_the_name_of_the_branch_that_checkout_makes_of_it(hub):
+    first = hand_in(hub, SLOW)
+    hub.world.pass_ms(100)
+    assert hand_in(hub, SLOW + "# again\n") != first
+    for name in (f"chain-{first[:8]}", f"chain-{first[:8]}/first"):
+        assert hub.call("runs", {"run": name})["value"]["run"] == first
+    for other in (f"chian-{first[:8]}", f"chain-{first[:7]}", f"-{first[:8]}"):
+        assert hub.call("runs", {"run": other})["error"]["kind"] == "NotFound"

@@ -3,6 +3,7 @@
     7d5e            a task or a run whose id begins so
     1ae7/test       the task of this phase of a run; test[src/a] where it has several
     nightly         the newest run of the spec of this name; nightly/test a task of it
+    nightly-1ae7c03d  the run whose work `muster checkout` put on a branch of this name
 
 Rule 1: only what somebody owns is meant; what others wrote under the same id is in nobody's way.
 Rule 2: a run is understood where a task is asked, as far as it is clear which of its tasks; a task
@@ -34,6 +35,8 @@ from muster.verbs.declaration import Core, Request, pos
 _NAMED_MAX = 6
 LIVE_OR_LOST: Final = OPEN | {"lost"}
 _WORDS: Final = {"task": "`muster tasks --all`", "run": "`muster runs`"}
+# What `checkout` calls the branch of a run.
+_BRANCH: Final = re.compile(r"(.+)-([0-9a-f]{8})")
 # A phase of a run, and one of its instances.
 _PLACE: Final = re.compile(r"([A-Za-z0-9_-]+)(?:\[(.*)\])?", re.DOTALL)
 
@@ -101,7 +104,7 @@ def _run(core: Core, text: str) -> Held[RunRow] | None:
     found = _one(core, RUN, text)
     if found is None:
         newest = _newest(core, text)
-        return _held(core, RUN, newest.run) if newest else None
+        return _held(core, RUN, newest.run) if newest else _of_branch(core, text)
     if text != found.row.run:
         _check_no_name(core, text, found.row)
     return found
@@ -111,6 +114,13 @@ def _newest(core: Core, name: str) -> RunRow | None:
     """The newest run of the spec of this name."""
     rows = at_once(core.part(Ownership).listing(RUN, 1, name=name)).rows if name else []
     return rows[0] if rows else None
+
+
+def _of_branch(core: Core, text: str) -> Held[RunRow] | None:
+    """The run whose work has a branch of this name."""
+    branch = _BRANCH.fullmatch(text)
+    found = _one(core, RUN, branch[2]) if branch else None
+    return found if branch and found is not None and found.row.name == branch[1] else None
 
 
 def _check_no_name(core: Core, text: str, begins: TaskRow | RunRow) -> None:

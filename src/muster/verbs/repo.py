@@ -287,12 +287,15 @@ class Prune(Request, frozen=True):
 
 
 class Pruned(Struct, frozen=True):
-    """The branches of runs that went, or would, and how many attempts with them."""
+    """The branches of runs that went, or would, and how many attempts with them; of what ended
+    longer ago than `older`.
+    """
 
     name: str
     pruned: list[str]
     attempts: int
     dry_run: bool
+    older: str = ""
 
 
 @verb("repo.prune", auth="order", runs="async", object="name", target="hub", on="one")
@@ -303,7 +306,7 @@ async def clean_up(daemon: Daemon, call: Perform, ask: Prune) -> Pruned:
         raise Malformed(f"{ask.older[:40]!r} is no age: write 30d, 12h or 90m")
     before_ms = clock.read().wall_ms - duration_ms(ask.older)
     found = await daemon.effects.following.prune(name, before_ms, dry_run=ask.dry_run)
-    return Pruned(name, list(found.branches), found.attempts, ask.dry_run)
+    return Pruned(name, list(found.branches), found.attempts, ask.dry_run, ask.older)
 
 
 class Default(Struct, frozen=True):

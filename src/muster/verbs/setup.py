@@ -45,7 +45,7 @@ from muster.node.host import clock
 from muster.node.host.config import Config, config_text
 from muster.node.host.facts import TOOLS
 from muster.node.host.home import SEED_BYTES, Home
-from muster.node.host.service import manager_of
+from muster.node.host.service import BY_HAND, manager_of
 from muster.task.spec import check_nameable
 from muster.verbs import agent as agents
 from muster.verbs.client import Finding
@@ -84,7 +84,8 @@ class Init(Request, frozen=True):
 class Begun(Struct, frozen=True, kw_only=True):
     """What was made; `agents` that were found, each with its login as facts say it, `tools` too.
 
-    `started` says what runs the daemon, and `invitation` is for the machine called `next`.
+    `started` says what runs the daemon; `next` is the machine to join then, by `invitation` where
+    a daemon runs that can give one.
     """
 
     name: str
@@ -162,7 +163,7 @@ def init(context: Context, ask: Init) -> Begun | Finding:
     if (failed := _start(context, how)) is not None:
         return Finding(begun, failed)
     if not (how and address):
-        return msgspec.structs.replace(begun, started=how)
+        return msgspec.structs.replace(begun, started=how, next=other)
     invitation = context.ask("invite", {"name": other})["invitation"]
     return msgspec.structs.replace(begun, started=how, next=other, invitation=invitation)
 
@@ -372,9 +373,11 @@ def _how_to_start(context: Context, ask: Init | Join, *, asks: bool) -> Started:
         manager = manager_of(context.home)
         manager.prepare()
         manager.check()
-    except (NotFound, Refused):
+    except (NotFound, Refused) as error:
         if ask.service:
-            raise
+            # Nothing is made, so the daemon that could be started by hand is not there either.
+            instead = "with --up instead of --service the daemon runs until the next reboot"
+            raise type(error)(str(error).replace(BY_HAND, instead)) from error
         started = context.question("Start the daemon now? y/n", "n")
         return "up" if started.lower() in _YES else ""
     if ask.service:

@@ -23,7 +23,8 @@ def audit(value: Any, _files: Files) -> str:
         closed = "every cause is in it" if value["closed"] else "some causes lie outside of it"
         return (
             f"{value['entries']} entries of {value['streams']} streams are in {value['export']}; "
-            f"{closed}.\nAnyone can check them: python3 verify/muster_verify.py {value['export']}"
+            f"{closed}.\nAnyone can check them, without Muster, by verify/muster_verify.py of its "
+            f"repository:\n  python3 muster_verify.py {value['export']}"
         )
     rows = (
         (

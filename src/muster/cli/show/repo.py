@@ -24,7 +24,9 @@ def repo(value: Any, _files: Files) -> str:
     if isinstance(value, dict) and "pruned" in value:
         word = "would go" if value["dry_run"] else "went"
         lines = [clean(each) for each in value["pruned"]]
-        count = f"{len(lines)} branches and {value['attempts']} attempts of ended runs {word}"
+        ended = f"that ended more than {value['older']} ago" if value.get("older") else "that ended"
+        attempts = f"{value['attempts']} attempts of runs {ended}"
+        count = f"{len(lines)} branches and {attempts} {word}"
         return "\n".join([*lines, count])
     if isinstance(value, dict):
         branch = f" of {clean(value['branch'])}" if value.get("branch") else ""

@@ -16,7 +16,8 @@ _HEARD_BY_ALL: Final = (
 
 _STARTED: Final = {
     "service": "The daemon runs as a service, now and after each reboot.",
-    "up": "The daemon runs until the next reboot; after each one, with `muster service install`.",
+    "up": "The daemon runs until the next reboot; `muster service install`, where the system has\n"
+    "services, starts it after each one.",
 }
 
 
@@ -53,11 +54,14 @@ def _agent(name: str, login: str) -> str:
 def _next(value: Any) -> list[str]:
     """What a person types now, here or on the next machine."""
     if not value["started"]:
-        return ["Next: `muster up --detach`, then `muster invite NAME` for each further machine."]
+        name = value["next"] or "NAME"
+        return [
+            f"Next: `muster up --detach`, then `muster invite {name}` for each further machine."
+        ]
     lines = [_STARTED[value["started"]]]
     if value["invitation"]:
         lines += [
-            f"\nNext, on the machine that is to be {value['next']}: install Muster, and type once",
+            f"\nNext, on the machine that becomes {value['next']}: install Muster, type once",
             "(in a day it is void; `muster invite NAME` makes another, also for another name):\n",
             f"  muster join {value['invitation']} --{value['started']}",
         ]
