@@ -470,6 +470,9 @@ def test_what_cannot_land_is_one_sentence(world):
     until(lambda: world.cli(world.studio, "runs", run)["state"] == "done", "it is done")
     said = world.cli(world.studio, "land", run, code=5)
     assert "works in no repository" in said["error"]["text"]
+    run = world.run("half", SPEC, "--base", sh(world.root / "half", "rev-parse", "HEAD"))
+    said = world.cli(world.studio, "land", run, code=5)
+    assert "`--onto` names the branch that it lands on" in said["error"]["text"]
     run = world.run("half")
     half = Path(world.hub.home.repos) / "half.git"
     tip = sh(half, "rev-parse", "main")

@@ -11,10 +11,11 @@ from tests.git.repositories import checkout, commit, plain, refs, sh, wait
 from tests.promise import proves
 
 from muster.errors import NotFound, Refused, Unreachable
+from muster.git import command as git
 from muster.git import landing, person, place, scratch
 from muster.git.landing import Clash, Plan, Result, Unmergeable
 from muster.git.person import Identity
-from muster.git.place import Moved, Place
+from muster.git.place import Moved, NoBranch, Place
 
 RUN = "1ae7" * 8
 ALICE = Identity("Alice <a@x> 1800000000 +0100", "Alice <a@x> 1800000000 +0100")
@@ -451,6 +452,48 @@ def test_a_message_that_ends_on_any_letter_is_kept_whole(world, said):
     sh(world.agent, "push", "-q", "origin", f"{id}:refs/heads/muster/r1/one")
     world.land(Result("one", id, "one@studio"), mode="rebase")
     assert world.main("%B", "-1").startswith(said + "\n")
+
+
+@proves("git.land-once")
+@pytest.mark.parametrize("mode", ["squash", "rebase", "merge"])
+def test_what_an_agent_writes_of_landings_is_not_believed(world, mode):
+    two = world.result("two", b__txt="B\n")
+    sh(world.agent, "checkout", "-q", "--detach", world.start)
+    lie = f"mine\n\nMuster-Run: {RUN}\nMuster-Result: {two.commit} two"
+    one = commit(world.agent, lie, a__txt="A\n")
+    sh(world.agent, "push", "-q", "origin", f"{one}:refs/heads/muster/r1/one")
+    world.land(Result("one", one, "one@studio"), mode=mode)
+    assert [each.label for each in world.land(two, mode=mode).parts] == ["two"]
+    assert world.files()["b.txt"] == "B"
+    # And both are seen from then on.
+    assert not world.land(Result("one", one, "one@studio"), two).parts
+
+
+@proves("git.land-says-why-not")
+@pytest.mark.parametrize(
+    "name", ["", "*", "a b", "main~1", "main^{}", "a..b", "main:refs/heads/x", "x\n+main:y"]
+)
+def test_what_no_branch_can_be_called_is_said_before_git_is_asked(world, name):
+    async def ask() -> None:
+        async with scratch.opened(world.area, []) as folder:
+            await place.tip(folder, Place(str(world.remote)), name)
+
+    with pytest.raises(NoBranch, match="is no name that a branch can have"):
+        wait(ask())
+
+
+@proves("git.land-whole")
+def test_a_message_in_any_letters_is_taken(world):
+    async def work() -> None:
+        async with scratch.opened(world.area, []) as folder:
+            await world.fetch(folder)
+            plan = Plan(RUN, (one,), (one,), "squash", "Gr\udcfc\udcdfe", ALICE)
+            built = await landing.build(folder, world.start, plan)
+            raw = await git.run_async(["cat-file", "commit", built.commit], folder)
+            assert b"Gr\xfc\xdfe\n" in raw.out
+
+    one = world.result("one", a__txt="A\n")
+    wait(work())
 
 
 @proves("git.land-attributes")

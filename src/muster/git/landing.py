@@ -32,6 +32,8 @@ Mode = Literal["squash", "rebase", "merge"]
 _RUN: Final = "Muster-Run"
 _RESULT: Final = "Muster-Result"
 _RECORDED: Final = re.compile(rf"^{_RESULT}: ([0-9a-f]{{40}})\b", re.MULTILINE)
+# What somebody else's commit says of itself here is nothing that we said.
+_OURS: Final = re.compile(rf"^(?:{_RUN}|{_RESULT}):.*\n?".encode(), re.MULTILINE)
 _REVERTED: Final = re.compile(r"This reverts commit ([0-9a-f]{40})")
 _TRAILER: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]*: .+")
 # Of what the other side did to a file, the newest; whoever wants all asks `git log`.
@@ -152,23 +154,30 @@ async def build(folder: Path, onto: str, plan: Plan) -> Built:
 async def landed(repo: Path, onto: str, results: Iterable[Result]) -> Mapping[str, str]:
     """Of these results those that a commit has, and the commit that brought each there.
 
-    What was reverted there is not there; a revert that was reverted brings it back.
+    What was reverted there is not there; a revert that was reverted brings it back. Commits that a
+    landing merged are the work of agents, who may write anything into them: they bear no witness.
     """
     wanted = {each.commit for each in results}
     found = {each: each for each in wanted if await ref.descends(repo, each, onto)}
-    log = ["log", "-z", "--topo-order", "--format=%H%n%B", "-F", "--grep=This reverts commit "]
-    log += [f"--grep={_RESULT}: {each}" for each in wanted]
+    log = ["log", "-z", "--topo-order", "--format=%H %P%n%B", "-F", f"--grep={_RESULT}: "]
+    log.append("--grep=This reverts commit ")
     # No result can have landed before all of them began; one may have begun where another landed.
     shared = ["merge-base", "--octopus", onto, *sorted(wanted)]
     began = (await git.run_async(shared, repo, codes=(0, 1))).text
     log += [onto, *(["--not", began] if began else [])]
-    undone = set[str]()
+    undone, brought = set[str](), set[str]()
     for each in (await git.run_async(log, repo)).out.decode("utf-8", "replace").split("\0"):
-        commit, _, text = each.strip().partition("\n")
+        ids, _, text = each.strip().partition("\n")
+        commit, *parents = ids.split() or [""]
         if not commit or commit in undone:
             continue
         undone.update(_REVERTED.findall(text))
-        found |= dict.fromkeys(wanted & set(_RECORDED.findall(text)), commit)
+        if commit in brought or not (recorded := set(_RECORDED.findall(text))):
+            continue
+        found |= dict.fromkeys(wanted & recorded, commit)
+        if len(parents) > 1:
+            walk = ["rev-list", *parents[1:], "--not", parents[0]]
+            brought.update((await git.run_async(walk, repo)).text.split())
     return found
 
 
@@ -255,6 +264,7 @@ async def _replayed(
 def _again(raw: bytes, who: Identity, trailers: Sequence[tuple[str, str]]) -> bytes:
     """What a commit says, after its tree and parents: its author's words, the person's name."""
     head, _, message = raw.partition(b"\n\n")
+    message = _OURS.sub(b"", message)
     lines = head.split(b"\n")
     author = next(line for line in lines if line.startswith(b"author "))
     encoding = [line for line in lines if line.startswith(b"encoding ")]
@@ -270,7 +280,8 @@ async def _write(
 ) -> str:
     lines = [f"tree {tree}", *(f"parent {each}" for each in parents)]
     lines += [f"author {who.author}", f"committer {who.committer}", "", message, ""]
-    return await _store(folder, "\n".join(lines).encode())
+    # What was typed in other letters than ours stays the bytes that it was.
+    return await _store(folder, "\n".join(lines).encode("utf-8", "surrogateescape"))
 
 
 async def _store(folder: Path, raw: bytes) -> str:

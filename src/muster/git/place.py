@@ -26,6 +26,10 @@ class Moved(Conflict):
     """Somebody else moved the branch; whatever is to land is built again."""
 
 
+class NoBranch(NotFound):
+    """The place has no branch of that name."""
+
+
 class Place(NamedTuple):
     """What git reaches by `address`; where that is a `folder` here, it may have work trees."""
 
@@ -34,9 +38,12 @@ class Place(NamedTuple):
 
 
 async def tip(scratch: Path, place: Place, branch: str) -> str:
-    """The commit of a branch, fetched. Raises: NotFound with the branches that are there."""
+    """The commit of a branch, fetched. Raises: NoBranch with the branches that are there."""
+    name = f"refs/heads/{branch}"
+    if (await git.run_async(["check-ref-format", name], scratch, codes=(0, 1))).code:
+        raise NoBranch(f"{git.clean(branch)!r} is no name that a branch can have.")
     fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
-    source = ["--end-of-options", place.address, f"+refs/heads/{branch}:{_ONTO}"]
+    source = ["--end-of-options", place.address, f"+{name}:{_ONTO}"]
     try:
         await person.run([*fetch, *source], scratch)
     except NotFound as error:
@@ -48,7 +55,7 @@ async def tip(scratch: Path, place: Place, branch: str) -> str:
         names = [line.partition("\trefs/heads/")[2] for line in listed.text.splitlines()]
         own = [git.clean(name) for name in names if not name.startswith("muster/")]
         hint = did_you_mean(branch, own) or f"; it has {git.listed(own, _NAMES_MAX) or 'none'}"
-        raise NotFound(f"{place.address} has no branch {git.clean(branch)!r}{hint}") from error
+        raise NoBranch(f"{place.address} has no branch {git.clean(branch)!r}{hint}") from error
     found = await ref.read(scratch, _ONTO)
     assert found is not None, "it was just fetched"
     return found

@@ -17,7 +17,7 @@ from muster.errors import Malformed, MusterError, Refused
 from muster.git import command as git
 from muster.git import landing, person, place
 from muster.git.landing import Built, Plan, Unmergeable
-from muster.git.place import Place
+from muster.git.place import NoBranch, Place
 from muster.verbs import check_run, pull_request
 from muster.verbs.check_run import Check, CheckFailed
 from muster.verbs.client import Context, Finding
@@ -126,6 +126,10 @@ class _Landing:
             except CheckFailed as error:
                 failed = self._said("check-failed", check=error.command, output=error.output)
                 return Finding(failed, CHECK_FAILED_EXIT)
+            except NoBranch as error:
+                if ask.onto or not chosen.run.base:
+                    raise
+                raise NoBranch(f"{error} `--onto` names the branch that it lands on.") from error
             except Refused as error:
                 if "hook declined" in str(error) and chosen.origin:
                     hint = f"where {self.branch} is protected, --pr opens a pull request"
