@@ -6,7 +6,7 @@ SEEDS ?= 1000
 ROUNDS ?= 100
 MINUTES ?= 10
 
-.PHONY: help demo test check lint types table docs site changelog coverage hooks sim kill siege rogue bench agents lock clean
+.PHONY: help demo test check lint types table docs screenshots site changelog coverage hooks sim kill siege rogue bench agents lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -38,6 +38,9 @@ table: $(VENV)/.ready ## the table of verbs, out of what they declare
 
 docs: $(VENV)/.ready ## the pages that are made of the code, and openapi.json
 	$(BIN)/python -m tools.docs
+
+screenshots: $(VENV)/.ready ## what a terminal shows, as the pictures of docs/guide
+	$(BIN)/python -m tools.screenshots
 
 site: docs ## the documentation as a site, in build/site
 	$(BIN)/mkdocs build --strict --quiet
