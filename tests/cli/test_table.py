@@ -189,3 +189,20 @@ def test_names_alone_are_whole_one_a_line(verb):
     names = show.names(VERBS[verb], answer(verb, "build"))
     assert len(names) == 3
     assert set(names) <= {"ab" * 32, "build"}
+
+
+@proves("cli.lists-fit", "cli.agents")
+@pytest.mark.parametrize("login", ["no", ""])
+def test_at_eighty_columns_the_agents_and_what_is_to_be_done_are_whole(login, terminal):
+    mend = "run `claude` there once and log in, or give it ANTHROPIC_API_KEY"
+    row = {"agent": "claude", "title": "Claude Code", "machine": "studio-of-the-second-floor",
+           "state": "not logged in", "version": "2.1.332", "driver": "headless", "login": login,
+           "passed": 12, "failed": 1, "streak": 8, "mend": mend}  # fmt: skip
+    absent = row | {"agent": "evil", "machine": "", "state": "not found", "mend": "get\x1b[31m it"}
+    terminal(80)
+    shown = show.text("agents", [row, absent])
+    plain = [table._ESCAPE.sub("", line) for line in shown.splitlines()]
+    assert max(map(text.width_of, plain)) <= 80, plain
+    assert all(word in plain[1] for word in ("claude", "studio-of", "not logged in")), plain
+    assert mend in " ".join(" ".join(plain).split())
+    assert "get\x1b" not in shown, "what a catalogue says steers no terminal"

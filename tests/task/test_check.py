@@ -132,6 +132,15 @@ def test_an_agent_that_no_machine_has_is_told_with_what_installs_it():
 
 
 @proves("cli.agents")
+def test_what_the_machine_that_is_meant_lacks_is_told_although_another_has_it():
+    there, lacks = {"agents": {"claude": ""}}, {"agents": {"shell": ""}}
+    view = Fleet([machine("laptop", **there), machine("studio", **lacks)], None, ADVICE)
+    raw = text({"a": "agent: claude\ndo: x\ncheck: y\nneeds: {machine: studio}"})
+    (sentence,) = told(raw, fleet=view)
+    assert sentence.endswith("the nearest is studio: no agent claude; install it there with `get claude`")  # fmt: skip
+
+
+@proves("cli.agents")
 def test_an_agent_that_is_logged_in_nowhere_is_warned_of_with_what_to_do():
     out, well = ({"agents": {"claude": ""}, "logins": {"claude": each}} for each in ("no", "yes"))
     raw = text({"a": "agent: claude\ndo: x\ncheck: y"})

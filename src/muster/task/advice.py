@@ -9,11 +9,12 @@ from muster.fleet.facts import LOGGED_OUT
 from muster.task.route import Fleet, Verdict
 
 
-def how_to_get(fleet: Fleet | None, agents: Sequence[str]) -> str:
-    """What brings the first of these agents that is known and on no machine."""
+def how_to_get(fleet: Fleet | None, agents: Sequence[str], machine: str = "") -> str:
+    """What brings the first of these that is known, where this machine ("": any) has none."""
     if fleet is None:
         return ""
-    here = {agent for each in fleet.machines for agent in each.facts.agents}
+    asked = [each.facts for each in fleet.machines if machine in ("", each.name)]
+    here = {agent for each in asked for agent in each.agents}
     known = [fleet.advice[each] for each in agents if each in fleet.advice]
     commands = [each.install for each in known if each.install]
     if not commands or not here.isdisjoint(agents):

@@ -377,8 +377,11 @@ class _Check:
             if what := advice.logged_out(self.fleet, verdicts):
                 yield self._at(name, "agent", what, warning=True)
             return
-        best, machine = min(verdicts, key=lambda pair: (len(pair[0].reasons), pair[1]))
-        why = ", ".join(best.reasons) + advice.how_to_get(self.fleet, phase.agents)
+        # One that is asked for by its name is meant, whatever it lacks.
+        meant = set(listed(wants.needs.machine)) & {name for _, name in verdicts}
+        near = [(verdict, name) for verdict, name in verdicts if not meant or name in meant]
+        best, machine = min(near, key=lambda pair: (len(pair[0].reasons), pair[1]))
+        why = ", ".join(best.reasons) + advice.how_to_get(self.fleet, phase.agents, machine)
         key = "needs" if f"phases.{name}.needs" in self.document.places else "agent"
         yield self._at(name, key, f"fits no machine; the nearest is {machine}: {why}")
 

@@ -1,8 +1,9 @@
 """What people read about the AI agents of the fleet."""
 
+import textwrap
 from typing import Any, Final
 
-from muster.cli.table import table
+from muster.cli.table import room, table
 from muster.cli.text import Files, clean, paint
 from muster.node.verb import Column
 
@@ -41,11 +42,22 @@ def agents(value: Any, _files: Files) -> str:
     to_do = [
         f"  {each['agent']} on {each['machine']}: {each['mend']}" for each in there if each["mend"]
     ]
-    lines += ["", *map(clean, to_do)] if to_do else []
+    lines += ["", *map(_sentence, to_do)] if to_do else []
     missing = [each for each in value if each["state"] == "not found" and each["mend"]]
     if missing:
         where = f" on {clean(missing[0]['machine'])}" if missing[0]["machine"] else ""
         width = max(len(each["agent"]) for each in missing)
         lines += ["", f"Not found{where}; what installs it there:"]
-        lines += [f"  {each['agent']:<{width}}  {each['mend']}" for each in missing]
+        lines += [_sentence(f"  {each['agent']:<{width}}  {each['mend']}") for each in missing]
     return "\n".join(lines)
+
+
+def _sentence(text: str) -> str:
+    """What stands below the list, in lines for which the terminal has room."""
+    most = room()
+    if not most:
+        return clean(text)
+    shape = textwrap.TextWrapper(most, subsequent_indent="    ", break_on_hyphens=False)
+    # A command is copied whole.
+    shape.break_long_words = False
+    return shape.fill(clean(text))
