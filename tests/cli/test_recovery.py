@@ -94,7 +94,7 @@ def test_the_first_machine_is_lost_and_another_one_takes_its_place_with_the_kept
     fleet.put_back("studio", *SEEDS)
     fleet.ok("studio", "down")
     fleet.ok("studio", "up", "--detach")
-    assert fleet.ok("studio", "revoke", "hub", "--reason", "burnt", "--yes")["hub_left"] is False
+    assert fleet.ok("studio", "revoke", "hub", "--reason", "burnt")["hub_left"] is False
     invited = fleet.ok("studio", "invite", "nas", "--address", address)
     assert invited["became_hub"] == "studio"
     fleet.join("nas", invited["invitation"])
@@ -117,7 +117,7 @@ def test_a_lost_operators_key_is_put_back_or_replaced_where_the_authority_is(fle
     assert (taken.code, "already" in taken.err) == (6, True)
     assert not (fleet["hub"] / "operator.seed").exists()
     fleet.ok("hub", "operator", "add", "alice-anew", "--here")
-    fleet.ok("hub", "operator", "revoke", "alice", "--yes")
+    fleet.ok("hub", "operator", "revoke", "alice")
     fleet.ok("hub", "send", "studio", "hi again", "--wait")
     listed = fleet.ok("hub", "operator", "list")["operators"]
     assert {o["name"]: o["state"] for o in listed} == {"alice": "revoked", "alice-anew": "orders"}
@@ -175,7 +175,7 @@ def test_a_second_device_orders_with_a_key_of_its_own_until_it_is_revoked(fleet)
     assert fleet.say("studio", "invite", "nas").code == 4
     assert fleet.say("hub", "device", "add", "studio").code == 6
     assert "studio" in fleet.say("studio", "device", "list").out
-    fleet.ok("hub", "device", "revoke", "studio", "--yes")
+    fleet.ok("hub", "device", "revoke", "studio")
     fleet.ok("hub", "send", "studio", "you are out", "--wait")
     assert fleet.say("studio", "send", "hub", "hi").code == 4
     assert fleet.say("studio", "device", "join", string).code == 4
@@ -205,10 +205,9 @@ def test_a_person_at_a_terminal_is_asked_and_a_script_says_yes_or_is_refused(fle
         assert ("[y/N]" in text, code) == (False, found)
     code, text = at_terminal(fleet["hub"], "revoke", "studio", answer="n")
     assert "machine studio is shut out" in text
-    for words in (["revoke", "studio"], ["revoke", "studio", "--json"]):
-        said = fleet.say("hub", *words)
-        assert ("machine studio is shut out" in said.err, "--yes" in said.err) == (True, True)
-        assert (said.code, states(fleet, "hub")["studio"]) == (3, "up")
+    refused = fleet.say("hub", "repo", "remove", "main")
+    assert (refused.code, "--yes" in refused.err) == (3, True)
+    assert states(fleet, "hub")["studio"] == "up"
     code, text = at_terminal(fleet["hub"], "revoke", "studio", answer="y")
     assert ("[y/N]" in text, code) == (True, 0)
     assert states(fleet, "hub")["studio"] == "revoked"

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from muster.node.host.home import Home
 
 
+def at_terminal() -> bool:
+    """Whether a person is here who reads a question and can answer it."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 class CommandContext:
     """See `verbs/client.py` for what verbs inside the command may ask of it."""
 
@@ -84,6 +89,8 @@ class CommandContext:
         """
         args = self.command.args
         for loss in () if self.command.yes else self.command.verb.destroys:
+            if loss.urgent and not at_terminal():
+                continue
             if show.holds(args, loss.when) and (found := self._lost(loss)) is not None:
                 self._ask_first(show.line(loss.text, {**args, **found}))
 
@@ -100,7 +107,7 @@ class CommandContext:
         return found
 
     def _ask_first(self, what: str) -> None:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not at_terminal():
             raise Refused(
                 f"{what}; that cannot be undone, and nobody is here to be asked: give --yes as well"
             )
@@ -109,7 +116,7 @@ class CommandContext:
             raise Refused("nothing was done")
 
     def question(self, what: str, default: str) -> str:
-        if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if self.json or not at_terminal():
             return default
         print(f"{safe(what)} [{safe(default)}]: ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip() or default

@@ -116,12 +116,14 @@ class Loss(NamedTuple):
     A person is asked first, and a script gives `--yes`, where `when` (as of a `Line`) holds of the
     arguments. `asks` is the hidden verb that says beforehand what is meant, or refuses what would
     be; it gets the arguments of the same names, and what stands behind it: `its-name=ours`, or a
-    flag. Where it answers nothing, nothing would be lost.
+    flag. Where it answers nothing, nothing would be lost. `urgent` is what scripts have always
+    done without `--yes`, and what should not wait for a person: only people are asked about it.
     """
 
     text: str
     when: str = ""
     asks: str = ""
+    urgent: bool = False
 
 
 class Verb(NamedTuple):

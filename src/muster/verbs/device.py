@@ -113,7 +113,7 @@ class Action(Request, frozen=True):
     ),
     destroys=(
         Loss("the device {what} orders nothing any more; its machine stays a member",
-             when="action=revoke", asks="device.taken device=what"),
+             when="action=revoke", asks="device.taken device=what", urgent=True),
     ),
 )  # fmt: skip
 def device(context: Context, ask: Action) -> Any:

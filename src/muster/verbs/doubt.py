@@ -56,7 +56,7 @@ class Resumed(Struct, frozen=True):
     ),
     destroys=(
         Loss("this machine goes on without what it lost of its log, for good, and refuses orders "
-             "that were signed before", asks="doubt"),
+             "that were signed before", asks="doubt", urgent=True),
     ),
 )  # fmt: skip
 def resume(context: Context, ask: Nothing) -> Resumed:

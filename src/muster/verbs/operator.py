@@ -66,7 +66,7 @@ class Action(Request, frozen=True):
     ),
     destroys=(
         Loss("operator {name} is shut out everywhere, for good: the key never counts again",
-             when="action=revoke", asks="revoke.check operator"),
+             when="action=revoke", asks="revoke.check operator", urgent=True),
     ),
 )  # fmt: skip
 def operator(context: Context, ask: Action) -> Any:

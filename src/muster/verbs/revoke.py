@@ -60,7 +60,7 @@ SHUT_OUT: Final = (
     says=SHUT_OUT,
     destroys=(
         Loss("{sort} {name} is shut out everywhere, for good: its key never counts again",
-             asks="revoke.check"),
+             asks="revoke.check", urgent=True),
     ),
 )  # fmt: skip
 def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
