@@ -175,7 +175,8 @@ def test_of_a_task_that_failed_the_reason_is_shown_and_of_one_that_is_done_what_
 @proves("cli.init-says-who-can-knock")
 def test_init_says_when_its_port_can_be_reached_from_elsewhere_and_how_to_narrow_it():
     value = {"name": "studio", "operator": "alice", "home": "/h", "fleet": "ab" * 32,
-             "address": "192.0.2.1:7447"}  # fmt: skip
+             "address": "192.0.2.1:7447", "agents": {}, "tools": [], "started": "",
+             "service": None, "next": "", "invitation": ""}  # fmt: skip
     shown = show.text("init", {**value, "listen": "0.0.0.0:7447"})
     assert "every network" in shown
     assert "`listen` in config.toml" in shown

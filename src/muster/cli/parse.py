@@ -143,6 +143,8 @@ def _values(
     options: dict[str, Any] = {}
     for arg in verb.args:
         value = found[arg.name]
+        if arg.required and value is None:
+            raise Usage(f"{verb.name} needs --{arg.name}: {arg.help}")
         if arg.required and value != 0 and not "".join(value).strip():
             raise Usage(
                 f"{verb.name}: {arg.name.upper()} is empty; see `muster {verb.name} --help`"
