@@ -161,6 +161,7 @@ def _terminal(world: Cores) -> Iterator[None]:
     time.tzset()
     with (
         mock.patch("time.time_ns", side_effect=lambda: (WALL_MS + world.ms) * 1_000_000),
+        mock.patch("muster.cli.run_progress.boot_ms", side_effect=lambda: world.ms),
         mock.patch("muster.cli.text.obeys", return_value=True),
         mock.patch("muster.cli.table.room", return_value=COLUMNS),
         mock.patch("sys.stdout", mock.Mock(encoding="utf-8")),

@@ -1,8 +1,13 @@
 """Following a run: what is said while nothing happens."""
 
+import threading
+from types import SimpleNamespace
 from typing import Any
 
-from muster.cli import follow
+import pytest
+
+from muster.cli import follow, news
+from muster.errors import Conflict, Unreachable
 from muster.verbs import doctor
 from tests.promise import proves
 
@@ -69,3 +74,73 @@ def test_a_dumb_terminal_gets_a_line_for_each_change(monkeypatch, capsys):
     context: Any = CommandContext()
     assert follow._watch(context, iter([change, {"settled": "done"}])) == "done"
     assert capsys.readouterr().out == "one: running on studio\n"
+
+
+class Owner:
+    """What a daemon tells on each asking, by whom it is asked of; an error ends it."""
+
+    def __init__(self, *tells: tuple[str, list[Any]], json: bool = False) -> None:
+        self.tells, self.json, self.said = list(tells), json, list[str]()
+        self.command = SimpleNamespace(verb=SimpleNamespace(name="watch"))
+
+    def stream(self, verb: str, args: Any, *, on: str) -> Any:
+        whose, tells = self.tells.pop(0)
+        assert (verb, on) == ("watch", whose)
+        for each in tells:
+            if isinstance(each, Exception):
+                raise each
+            yield each
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@proves("cli.live-view")
+@pytest.mark.parametrize("json", [False, True])
+def test_who_loses_the_owner_goes_on_from_this_machines_copy(json):
+    context: Any = Owner(
+        ("hub", [{"state": "leased"}, Unreachable("the link is gone")]),
+        ("", [{"state": "done"}, {"settled": "done"}]),
+        json=json,
+    )
+    told = list(follow._changes(context, "1ae7", "hub"))
+    notes = [str(each["note"]) for each in told if "note" in each] + context.said
+    assert [each for each in told if "note" not in each] == [
+        {"state": "leased"}, {"state": "done"}, {"settled": "done"},
+    ]  # fmt: skip
+    assert notes == ["as far as this machine hears of it, without signs of life: the link is gone"]
+    assert bool(context.said) is json, "a script's lines are as they always were"
+
+
+@proves("cli.live-view")
+def test_who_missed_some_of_it_is_told_anew_where_it_stands_and_who_was_told_nothing_is_refused():
+    behind = Conflict("more happened than was read; follow it again")
+    context: Any = Owner(
+        ("", [{"state": "leased"}, behind]), ("", [{"state": "done"}, {"settled": "done"}])
+    )
+    told = list(follow._changes(context, "1ae7", ""))
+    assert told[-1] == {"settled": "done"}
+    none: Any = Owner(("", [behind]))
+    with pytest.raises(Conflict):
+        list(follow._changes(none, "1ae7", ""))
+
+
+@proves("cli.live-view")
+def test_a_terminal_that_was_stopped_makes_the_command_keep_no_more_than_so_much(monkeypatch):
+    monkeypatch.setattr(news, "NEWS_MAX", 50)
+    monkeypatch.setattr(news, "PAUSE_S", 0.001)
+    gave, end = list[int](), threading.Event()
+
+    def tell() -> Any:
+        for number in range(1_000):
+            gave.append(number)
+            yield {"number": number}
+        end.set()
+
+    with news.listening(tell()) as heard:
+        # Nothing is drawn: the terminal takes nothing.
+        assert not end.wait(0.2)
+        assert len(gave) <= 51
+        read = [heard.get(timeout=5) for _ in range(1_001)]
+    assert read[-1] is None
+    assert [each["number"] for each in read[:-1]] == list(range(1_000))

@@ -18,6 +18,7 @@ TASK = {
 @pytest.fixture
 def course(monkeypatch):
     monkeypatch.setattr(courses, "now_ms", lambda: NOW)
+    monkeypatch.setattr(courses, "boot_ms", lambda: 1_000)
     return RunProgress()
 
 
@@ -100,3 +101,14 @@ def test_a_phase_that_waits_for_a_repository_says_so_until_it_has_tasks(course):
     )
     hear(course, instance="src/a", task="cd" * 16)
     assert list(course.tasks) == [("build", "src/a")]
+
+
+@proves("cli.live-view")
+def test_a_clock_of_the_reader_that_jumps_moves_no_time_on_the_screen(course, monkeypatch):
+    course.hear({"run": "1" * 32, "opened_ms": NOW - 60_000, "now_ms": NOW, "phases": {}})
+    hear(course, state="leased", machine="studio", changed_ms=NOW - 5_000)
+    for jumped_ms in (-3_600_000, 3_600_000):
+        monkeypatch.setattr(courses, "now_ms", lambda jumped_ms=jumped_ms: NOW + jumped_ms)
+        monkeypatch.setattr("time.time_ns", lambda j=jumped_ms: (NOW + j) * 1_000_000)
+        assert course.elapsed_ms() == 60_000
+        assert course.took_ms(("build", "")) == 5_000

@@ -69,8 +69,8 @@ class View:
 def world(monkeypatch) -> Cores:
     world = Cores("hub", "studio")
     know(world["hub"])
-    for module in (run_progress, text):
-        monkeypatch.setattr(module, "now_ms", lambda: WALL_MS + world.ms)
+    monkeypatch.setattr(text, "now_ms", lambda: WALL_MS + world.ms)
+    monkeypatch.setattr(run_progress, "boot_ms", lambda: world.ms)
     return world
 
 

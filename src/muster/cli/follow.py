@@ -23,7 +23,7 @@ from muster.cli.screen import Screen
 from muster.cli.show.run import handed_in
 from muster.cli.show.task import phase
 from muster.cli.text import clean, now_ms, obeys, short
-from muster.errors import Denied, Malformed, NotFound, Unreachable
+from muster.errors import Conflict, Denied, Malformed, NotFound, Unreachable
 from muster.task.state import LIVE
 
 NOT_DONE_EXIT: Final = 1
@@ -69,23 +69,32 @@ def _changes(context: CommandContext, run: str, on: str) -> Changes:
     # A script reads what it always read; `muster watch` tells it more.
     plain = context.json and context.command.verb.name != "watch"
     asked = {"run": run} if plain else {"run": run, "waits": True, "live": True}
-    heard = False
-    try:
-        for told in context.stream("watch", asked, on=on):
-            heard = True
-            yield told
-        return
-    except Malformed:
-        # An owner of an older version tells tasks alone.
-        if heard or plain:
-            raise
-        asked = {"run": run, "waits": True}
-    except (Denied, NotFound, Unreachable) as error:
-        if heard or not on:
-            raise
-        context.say(f"as far as this machine hears of it, without signs of life: {error}")
-        on = ""
-    yield from context.stream("watch", asked, on=on)
+    while True:
+        heard = False
+        try:
+            for told in context.stream("watch", asked, on=on):
+                heard = True
+                yield told
+            return
+        except Conflict:
+            # More happened than was read: where everything stands is told anew.
+            if not heard or plain:
+                raise
+        except Malformed:
+            # An owner of an older version tells tasks alone.
+            if heard or plain:
+                raise
+            asked = {"run": run, "waits": True}
+            plain = True
+        except (Denied, NotFound, Unreachable) as error:
+            if not on or (heard and (plain or not isinstance(error, Unreachable))):
+                raise
+            on, text = "", f"as far as this machine hears of it, without signs of life: {error}"
+            if heard and not context.json:
+                # There is a picture by now: below it, and not through it.
+                yield {"note": text}
+            else:
+                context.say(text)
 
 
 def _until_over(changes: Changes, task: str) -> Changes:

@@ -15,6 +15,8 @@ from muster.errors import MusterError
 
 # Nobody sees more pictures of it in a second.
 PAUSE_S: Final = 0.05
+# A few megabytes; more than a daemon keeps for one reader would be kept twice.
+NEWS_MAX: Final = 10_000
 
 
 @contextlib.contextmanager
@@ -29,6 +31,10 @@ def listening(changes: Iterator[Any]) -> Iterator["queue.SimpleQueue[Any]"]:
         try:
             for told in changes:
                 news.put(told)
+                while news.qsize() >= NEWS_MAX:
+                    # A terminal that was stopped takes nothing: whoever tells waits, and keeps
+                    # what it has room for.
+                    time.sleep(PAUSE_S)
         except (MusterError, OSError) as error:
             wrong = error
         finally:

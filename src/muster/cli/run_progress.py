@@ -3,8 +3,8 @@
 Rule 1: a machine that was lost and a try that failed are said with their reason: a task that is
 queued again looks like one that never began.
 Rule 2: where something went wrong the reason comes first, then what an agent said of it.
-Rule 3: moments are those of the owner's clock; what is counted from them is counted by ours, from
-how far apart the two were when the owner first spoke.
+Rule 3: moments are those of the owner's clock; what is counted from them is counted by ours that
+never jumps, from how far apart the two were when the owner first spoke.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from muster.cli.show.task import outcome, phase
 from muster.cli.text import clean, now_ms, short, span, state
+from muster.node.host.clock import boot_ms
 
 Change = Mapping[str, Any]
 Slot = tuple[str, str]
@@ -36,13 +37,14 @@ class RunProgress:
         self._slots: dict[str, Slot] = {}
         self._began: dict[Slot, int] = {}
         self._signs: dict[Slot, tuple[str, int]] = {}
-        self._ahead_ms = 0
+        # Until it speaks, its clock is taken for ours.
+        self._ahead_ms = now_ms() - boot_ms()
 
     def hear(self, told: Change) -> Slot | None:
         """What was told; the place of a task that changed, None for everything else."""
         about = self._slots.get(str(told.get("task", "")))
         if "phases" in told:
-            self.head, self._ahead_ms = told, int(told["now_ms"]) - now_ms()
+            self.head, self._ahead_ms = told, int(told["now_ms"]) - boot_ms()
         elif "settled" in told:
             self.end = told
         elif "note" in told:
@@ -82,7 +84,7 @@ class RunProgress:
         return self._since_ms(int(self.head["opened_ms"])) if self.head else None
 
     def _since_ms(self, then_ms: int) -> int:
-        return max(0, now_ms() + self._ahead_ms - then_ms)
+        return max(0, boot_ms() + self._ahead_ms - then_ms)
 
     def took_ms(self, slot: Slot) -> int | None:
         """How long its machine has had it, or had it; None where nobody has."""
