@@ -3,6 +3,7 @@
 import pytest
 
 from muster.cli import run_progress as courses
+from muster.cli import show
 from muster.cli.picture import picture
 from muster.cli.run_progress import RunProgress
 from tests.promise import proves
@@ -112,3 +113,23 @@ def test_a_clock_of_the_reader_that_jumps_moves_no_time_on_the_screen(course, mo
         monkeypatch.setattr("time.time_ns", lambda j=jumped_ms: (NOW + j) * 1_000_000)
         assert course.elapsed_ms() == 60_000
         assert course.took_ms(("build", "")) == 5_000
+
+
+@proves("cli.ids-anywhere")
+def test_reasons_have_ids_as_people_type_them_in_lists_and_in_the_live_view(course):
+    reason = f"the attempt of {'ab' * 32} was never pushed"
+    shown = "the attempt of abababababab was never pushed"
+    hear(course, state="leased", machine="studio")
+    hear(course, machine="studio", tries=1, reason=reason)
+    assert shown in row(course, "build")
+    assert shown in hear(course, state="failed", tries=1, reason=reason)
+    task = {**TASK, "state": "failed", "reason": reason}
+    left = {"t_ms": NOW, "reason": reason}
+    decided = {"t_ms": NOW, "machine": "studio", "agent": "shell", "epoch": [1, 1],
+               "left": left, "candidates": []}  # fmt: skip
+    for value in (
+        show.text("why", {"task": task, "decisions": [decided], "claims": []}),
+        show.text("tasks", [task]),
+    ):
+        assert shown in value
+        assert "ab" * 32 not in value

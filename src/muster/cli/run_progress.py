@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from muster.cli.show.task import outcome, phase
-from muster.cli.text import clean, now_ms, short, span, state
+from muster.cli.text import abbreviated, clean, now_ms, short, span, state
 from muster.node.host.clock import boot_ms
 
 Change = Mapping[str, Any]
@@ -130,8 +130,8 @@ def _left(change: Change, old: Change | None) -> str:
     """Why a task is queued again; "" where it is not."""
     if change.get("past"):
         taken = "taken over from" if int(change.get("losses") or 0) else "failed before on"
-        return f"{taken} {clean(change['past'], 200)}"
-    reason = clean(change.get("reason"), 200)
+        return f"{taken} {clean(abbreviated(change['past']), 200)}"
+    reason = clean(abbreviated(str(change.get("reason") or "")), 200)
     if change["state"] != "queued" or not change.get("task") or not reason:
         return ""
     machine, was = clean(change.get("machine")), old or {}

@@ -156,7 +156,9 @@ async def base(cache: Path, bases: Sequence[Base], signature: commits.Signature)
     The cache has just been refreshed.
     """
     if len(bases) > limits.GIT_BASES_MAX:
-        raise Malformed(f"{len(bases)} prerequisites are more than {limits.GIT_BASES_MAX}.")
+        raise Malformed(
+            f"An attempt starts from {len(bases)} commits; {limits.GIT_BASES_MAX} is the most."
+        )
     for each in bases:
         git.object_id(each.commit, f"The commit of {each.label!r}")
     if bases:

@@ -6,6 +6,7 @@ from muster.cli.show import listed
 from muster.cli.table import table
 from muster.cli.text import (
     Files,
+    abbreviated,
     block,
     clean,
     clock,
@@ -40,7 +41,7 @@ def tasks(value: Any, _files: Files) -> str:
 
 def outcome(each: Any) -> str:
     """What came of a task: where it went wrong the reason, else what its agent said."""
-    said, reason = str(each.get("summary") or ""), str(each.get("reason") or "")
+    said, reason = str(each.get("summary") or ""), abbreviated(str(each.get("reason") or ""))
     return (said or reason) if each["state"] == "done" else (reason or said)
 
 
@@ -64,7 +65,7 @@ def why(value: Any, _files: Files) -> str:
     task = value["task"]
     lines = [
         f"{paint(phase(task) or 'task', 'bold')}  {short(task['task'])}  {state(task['state'])}",
-        pairs([("last", value.get("now", {}).get("reason") or task["reason"])]),
+        pairs([("last", abbreviated(value.get("now", {}).get("reason") or task["reason"]))]),
     ]
     if by := value.get("kept_by"):
         lines.append(f"run {short(by)} kept it from run {short(task['run'])}: it was not run again")
@@ -74,7 +75,7 @@ def why(value: Any, _files: Files) -> str:
         given = f"given to {machine} ({clean(each['agent'])}), epoch {epoch}"
         lines += ["", f"{clock(each['t_ms'])}  {given}", _candidates(each["candidates"])]
         if gone := each.get("left"):
-            why_not = clean(gone["reason"], 200)
+            why_not = clean(abbreviated(gone["reason"]), 200)
             lines.append(f"{clock(gone['t_ms'])}  {machine} has it no more: {why_not}")
     if value.get("question"):
         answer = f"Answer with `muster decide {short(task['task'])} yes|no`."
