@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from tests.node.cores import Cores, One, attempt_ended
+from tests.node.test_ended_work import revoke
 from tests.node.test_live_view import View
 from tests.node.test_runs import (
     DONE,
@@ -242,6 +243,56 @@ def test_another_machine_computes_the_same_and_works_on_it(hub):
     assert state(hub, second) == "done"
     assert [row["phase"] for row in view(studio, second)["tasks"]].count("build") == 1
     assert studio.core.counters.get("unproven-run-bad-body", 0) == 0
+
+
+@proves("cli.rerun")
+def test_deliverables_of_a_kept_phase_without_a_repository_are_those_of_the_run_that_made_them(hub):
+    first = hand_in(hub, THREE)
+    blob = f"blob:{'ab' * 32}:5:report.txt"
+    for start in wanted(hub, StartAttempt):
+        place = (start.assign.task, start.assign.epoch)
+        hub.step(attempt_ended(*place, "done", artefacts=[blob], values={"output": "1"}))
+    over(hub, test="failed")
+    second = again(hub, first, failed=True)
+    over(hub)
+    assert state(hub, second) == "done"
+    found = hub.call("artefacts", {"task": f"{second}/build"})["value"]
+    assert found == hub.call("artefacts", {"task": f"{first}/build"})["value"]
+    assert [(each["path"], each["sha256"]) for each in found["artefacts"]] == [
+        ("report.txt", "ab" * 32)
+    ]
+
+
+@proves("cli.rerun")
+@pytest.mark.parametrize("gone", ["away", "revoked"])
+def test_what_a_machine_did_is_kept_although_it_is_gone_by_now(gone):
+    world = Cores("hub", "studio")
+    hub, studio = world["hub"], world["studio"]
+    know(hub)
+    world.link("hub", "studio")
+    facts = studio.facts(labels=("far",), agents={"codex": "", "shell": ""})
+    studio.step(FactsChanged(facts))
+    world.pass_ms(3_000)
+    far = THREE.replace(
+        '{agent: shell, do: "echo 1"', '{agent: codex, needs: {label: far}, do: "echo 1"', 1
+    )
+    first = hand_in(hub, far)
+    did = set[str]()
+    for _ in range(4):
+        world.drain()
+        did |= over(studio, other="failed").keys()
+        over(hub, other="failed")
+    assert "build" in did
+    assert state(hub, first) == "failed"
+    world.cut("studio")
+    if gone == "revoked":
+        revoke(world, "studio", hub)
+    world.pass_ms(90_000)
+    second = again(hub, first, failed=True)
+    seen = over(hub)
+    assert "build" not in seen
+    assert state(hub, second) == "done"
+    assert order(hub, first, failed=True)["value"]["kept"]["build"] == first
 
 
 @proves("cli.rerun")

@@ -55,9 +55,11 @@ class Report(NamedTuple):
     base_at: tuple[int, int] = (1, 1)
 
 
-def check(text: bytes, fleet: route.Fleet | None = None, *, repo: str = "") -> Report:
+def check(
+    text: bytes, fleet: route.Fleet | None = None, *, repo: str = "", kept: Collection[str] = ()
+) -> Report:
     """Every problem of a spec. `fleet`: what it is for, without it the questions that it answers
-    are left open. `repo` counts before its own.
+    are left open. `repo` counts before its own. `kept` phases run on no machine.
     """
     try:
         document = read(text)
@@ -66,7 +68,7 @@ def check(text: bytes, fleet: route.Fleet | None = None, *, repo: str = "") -> R
         both = sorted((*errors.problems, *_names(text, fleet, repo)))
         return Report(None, tuple(both[: limits.SPEC_PROBLEMS_MAX]))
     # Cut while they are found: the search for the nearest word is slow enough to be an attack.
-    found = _Check(document, text, fleet, repo).problems()
+    found = _Check(document, text, fleet, repo, kept).problems()
     problems = sorted(islice(found, limits.SPEC_PROBLEMS_MAX))
     failed = any(not problem.warning for problem in problems)
     base = document.problem("base", "")
@@ -83,14 +85,16 @@ def _names(text: bytes, fleet: route.Fleet | None, repo: str) -> list[Problem]:
     return list(islice(found, limits.SPEC_PROBLEMS_MAX))
 
 
-def admit(text: bytes, fleet: route.Fleet | None = None, *, repo: str = "") -> Spec:
-    """The spec, when it can run.
+def admit(
+    text: bytes, fleet: route.Fleet | None = None, *, repo: str = "", kept: Collection[str] = ()
+) -> Spec:
+    """The spec, when it can run, or what is left of it without the `kept` phases.
 
     Raises:
         SpecErrors: with every problem.
 
     """
-    report = check(text, fleet, repo=repo)
+    report = check(text, fleet, repo=repo, kept=kept)
     if report.spec is None:
         raise SpecErrors([problem for problem in report.problems if not problem.warning])
     return report.spec
@@ -100,9 +104,14 @@ class _Check:
     """One pass over one document; each method yields the problems of one kind."""
 
     def __init__(
-        self, document: Document, text: bytes, fleet: route.Fleet | None, repo: str
+        self,
+        document: Document,
+        text: bytes,
+        fleet: route.Fleet | None,
+        repo: str,
+        kept: Collection[str] = (),
     ) -> None:
-        self.document = document
+        self.document, self.kept = document, kept
         self.text = text
         self.spec = document.spec
         self.repo = repo or document.spec.repo or ""
@@ -143,6 +152,9 @@ class _Check:
         looks = [look(self.spec, self.before, self.repo) for look in (local_files, collisions)]
         looks += [reviews(self.spec, self.repo, self.fleet), waivers(self.spec, self.repo)]
         for found in chain.from_iterable(looks):
+            # A review that is kept was once in order; the machines that it needed may be gone.
+            if found.phase in self.kept:
+                continue
             yield self._at(found.phase, found.key, found.sentence, warning=found.warning)
 
     def names(self, written: Collection[str]) -> Iterator[Problem]:
@@ -157,7 +169,7 @@ class _Check:
                     if source not in known:
                         what = f"which is no phase{did_you_mean(source, written)}"
                         yield self._at(name, key, f"refers to {reference}, {what}")
-            for agent in phase.agents if self.fleet else ():
+            for agent in phase.agents if self.fleet and name not in self.kept else ():
                 if agent not in agents:
                     hint = did_you_mean(agent, agents)
                     hint = hint or advice.how_to_get(self.fleet, [agent])
@@ -366,7 +378,7 @@ class _Check:
         order = largest_order(self.spec, name, {})
         if refusal := size_refusal(self.spec, order, {}):
             yield self._at(name, "", refusal)
-        if self.fleet is None:
+        if self.fleet is None or name in self.kept:
             return
         if not self.fleet.machines:
             yield self._at(name, "", "finds no machine: the fleet has none; invite one")

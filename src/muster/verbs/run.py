@@ -99,7 +99,7 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
         muster run notes.yaml --push main
     """
     text, repo = ask.spec, ask.repo
-    spec = checks.admit(text.encode(), fleet(core), repo=repo)
+    spec = checks.admit(text.encode(), fleet(core), repo=repo, kept=ask.kept)
     if spec.name != call.object:
         raise Malformed(f"the order is for {call.object}, the spec is {spec.name}; sign it again")
     if spec.repo and not repo:
