@@ -77,6 +77,7 @@ def rerun(context: CommandContext) -> int:
             f"{order['owner']} owns run {short(order['run'])}, and its results are kept there "
             "alone: leave --on out, or run all of it again"
         )
+    _check_kept(context, order)
     args = {name: order[name] for name in ("base", "repo", "spec", "values")}
     args |= {"kept": kept} if kept else {}
     # Where all of it runs again, any machine may own it; as a rule the one that did.
@@ -93,6 +94,20 @@ def rerun(context: CommandContext) -> int:
         return 0
     # What began no run of its own was said.
     return follow.follow(context, {**begun, "fresh": True})
+
+
+def _check_kept(context: CommandContext, order: Any) -> None:
+    """Raises: NotFound where a commit that is to be kept is gone from its repository."""
+    run, repo, kept = order["run"], order["repo"], order["kept"]
+    results = context.ask("run.results", {"run": run})["results"] if repo and kept else ()
+    for each in results:
+        where = {"branch": each["branch"], "commit": each["commit"], "repo": repo}
+        if each["phase"] in kept and not context.ask("git.stands", where)["stands"]:
+            raise NotFound(
+                f"what phase {each['phase']} of run {short(run)} ended on is gone from repository "
+                f"{repo}, by `muster repo prune` or by a loss: `muster rerun {short(run)}` runs "
+                "all of it again"
+            )
 
 
 def runs(context: CommandContext) -> int:

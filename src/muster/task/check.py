@@ -68,8 +68,9 @@ def check(
         both = sorted((*errors.problems, *_names(text, fleet, repo)))
         return Report(None, tuple(both[: limits.SPEC_PROBLEMS_MAX]))
     # Cut while they are found: the search for the nearest word is slow enough to be an attack.
-    found = _Check(document, text, fleet, repo, kept).problems()
-    problems = sorted(islice(found, limits.SPEC_PROBLEMS_MAX))
+    look = _Check(document, text, fleet, repo)
+    look.kept = frozenset(kept)
+    problems = sorted(islice(look.problems(), limits.SPEC_PROBLEMS_MAX))
     failed = any(not problem.warning for problem in problems)
     base = document.problem("base", "")
     return Report(None if failed else document.spec, tuple(problems), (base.line, base.column))
@@ -104,15 +105,10 @@ class _Check:
     """One pass over one document; each method yields the problems of one kind."""
 
     def __init__(
-        self,
-        document: Document,
-        text: bytes,
-        fleet: route.Fleet | None,
-        repo: str,
-        kept: Collection[str] = (),
+        self, document: Document, text: bytes, fleet: route.Fleet | None, repo: str
     ) -> None:
-        self.document, self.kept = document, kept
-        self.text = text
+        self.document = document
+        self.text, self.kept = text, frozenset[str]()
         self.spec = document.spec
         self.repo = repo or document.spec.repo or ""
         # What was told beside the file stands in none of its lines.
@@ -153,9 +149,8 @@ class _Check:
         looks += [reviews(self.spec, self.repo, self.fleet), waivers(self.spec, self.repo)]
         for found in chain.from_iterable(looks):
             # A review that is kept was once in order; the machines that it needed may be gone.
-            if found.phase in self.kept:
-                continue
-            yield self._at(found.phase, found.key, found.sentence, warning=found.warning)
+            if found.phase not in self.kept:
+                yield self._at(found.phase, found.key, found.sentence, warning=found.warning)
 
     def names(self, written: Collection[str]) -> Iterator[Problem]:
         """What is named and is not there. `written` are names that some phase was given."""
@@ -169,7 +164,7 @@ class _Check:
                     if source not in known:
                         what = f"which is no phase{did_you_mean(source, written)}"
                         yield self._at(name, key, f"refers to {reference}, {what}")
-            for agent in phase.agents if self.fleet and name not in self.kept else ():
+            for agent in phase.agents if self.fleet else ():
                 if agent not in agents:
                     hint = did_you_mean(agent, agents)
                     hint = hint or advice.how_to_get(self.fleet, [agent])
