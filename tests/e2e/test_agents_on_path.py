@@ -134,3 +134,24 @@ def test_an_agent_whose_model_refuses_it_is_not_logged_in_until_it_is_mended(fle
     again = begin(fleet, SPEC.replace("greet", "again"), "again", repo="")
     assert settled(fleet, again)["state"] == "done"
     until(lambda: facts(fleet)["logins"].get("claude") == "yes", "its success is a fact")
+
+
+@proves("node.person-path-bounded", "agent.asked-seldom")
+def test_a_program_that_hangs_keeps_no_daemon_from_its_fleet():
+    """It is asked for twenty seconds; the others are here long before that."""
+    with Fleet(["hub", "studio"]) as made:
+        folder = made.root / "tools"
+        folder.mkdir()
+        (folder / "claude").write_text("#!/bin/sh\nexec sleep 97\n")
+        (folder / "claude").chmod(0o755)
+        studio = made["studio"]
+        studio.env |= {
+            "PATH": f"{folder}:{made.environment(studio)['PATH']}",
+            "SHELL": "/bin/false",
+        }
+        made.hub.start()
+        studio.start()
+        until(lambda: "studio" in made.hub.linked(), "studio is linked", within_s=60)
+        (own,) = (m["facts"] for m in studio.ask("machines") if m["name"] == "studio")
+        assert not own, "it is in its fleet before its programs have answered"
+        until(lambda: "claude" in facts(made)["agents"], "and tells of it later", within_s=60)

@@ -58,6 +58,8 @@ DECLARED[__name__] = {"frames-after-a-stream": "A frame came for a stream that h
 TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 0.5
 FACTS_S: Final = 60.0
+# Chosen arbitrarily: what is installed has answered by then, on all but the busiest machines.
+FACTS_FIRST_S_MAX: Final = 8.0
 UPKEEP_S: Final = 3600.0
 OUTBOX_FRAMES_MAX: Final = 16
 # A step makes thousands of short-lived objects and no cycles; chosen so that few steps pay.
@@ -177,7 +179,9 @@ class Daemon:
             await self.effects.prepare()
             if not self._step(lambda: self.core.start(clock.read())):
                 return
-            self.post(FactsChanged(await self.effects.facts()))
+            # A program that hangs keeps nobody from us: what we are is told when it was asked.
+            first = self.supervisor.run("facts", self._tell_facts())
+            await asyncio.wait([first], timeout=FACTS_FIRST_S_MAX)
             self._listeners += await self.paths.listen(self.serve)
             self.supervisor.keep("ticks", self._ticks)
             self.supervisor.keep("facts", self._facts)
@@ -447,7 +451,10 @@ class Daemon:
             await asyncio.sleep(FACTS_S)
             daemon_log.bound(self.home.daemon_log)
             async with self.supervisor.attempt("facts"):
-                self.post(FactsChanged(await self.effects.facts()))
+                await self._tell_facts()
+
+    async def _tell_facts(self) -> None:
+        self.post(FactsChanged(await self.effects.facts()))
 
     @ev.effect(ev.ReachedAt)
     def _moved(self, effect: ev.ReachedAt) -> None:
@@ -455,7 +462,7 @@ class Daemon:
 
         async def tell() -> None:
             self.machine.reached_at(effect.address)
-            self.post(FactsChanged(await self.effects.facts()))
+            await self._tell_facts()
 
         self.supervisor.run("facts", tell())
 

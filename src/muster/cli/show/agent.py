@@ -40,24 +40,27 @@ def agents(value: Any, _files: Files) -> str:
     ]
     lines = [table(_LIST, rows, "No machine has an AI agent.")]
     to_do = [
-        f"  {each['agent']} on {each['machine']}: {each['mend']}" for each in there if each["mend"]
+        _sentence("  ", f"{each['agent']} on {each['machine']}: {each['mend']}")
+        for each in there
+        if each["mend"]
     ]
-    lines += ["", *map(_sentence, to_do)] if to_do else []
+    lines += ["", *to_do] if to_do else []
     missing = [each for each in value if each["state"] == "not found" and each["mend"]]
     if missing:
         where = f" on {clean(missing[0]['machine'])}" if missing[0]["machine"] else ""
         width = max(len(each["agent"]) for each in missing)
         lines += ["", f"Not found{where}; what installs it there:"]
-        lines += [_sentence(f"  {each['agent']:<{width}}  {each['mend']}") for each in missing]
+        named = [(f"  {clean(each['agent']):<{width}}  ", each["mend"]) for each in missing]
+        lines += [_sentence(*each) for each in named]
     return "\n".join(lines)
 
 
-def _sentence(text: str) -> str:
+def _sentence(start: str, text: str) -> str:
     """What stands below the list, in lines for which the terminal has room."""
-    most = room()
+    most, line = room(), start + clean(text)
     if not most:
-        return clean(text)
+        return line
     shape = textwrap.TextWrapper(most, subsequent_indent="    ", break_on_hyphens=False)
     # A command is copied whole.
     shape.break_long_words = False
-    return shape.fill(clean(text))
+    return shape.fill(line)
