@@ -1,5 +1,7 @@
 """Following a run: what is said while nothing happens."""
 
+import contextlib
+import queue
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -144,3 +146,36 @@ def test_a_terminal_that_was_stopped_makes_the_command_keep_no_more_than_so_much
         read = [heard.get(timeout=5) for _ in range(1_001)]
     assert read[-1] is None
     assert [each["number"] for each in read[:-1]] == list(range(1_000))
+
+
+@proves("cli.live-view-is-at-once")
+def test_a_change_after_a_quiet_moment_is_drawn_at_once_and_a_storm_of_them_in_few_pictures(
+    monkeypatch,
+):
+    pauses, pictures = list[float](), list[int]()
+    monkeypatch.setattr(follow, "boot_ms", lambda: 100_000)
+    monkeypatch.setattr(follow.time, "sleep", pauses.append)
+    monkeypatch.setattr(follow, "picture", lambda *_: pictures.append(1) or [])
+    monkeypatch.setattr(follow, "Screen", lambda _: Nothing())
+    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    change = {"phase": "one", "instance": "", "state": "leased", "task": "ab"}
+    for each in [*[change] * 500, {"settled": "done"}]:
+        told.put(each)
+    monkeypatch.setattr(follow, "listening", lambda _: contextlib.nullcontext(told))
+    context: Any = CommandContext()
+    assert follow._drawn(context, iter([])) == "done"
+    assert pauses == [0.0], "nothing was drawn just before"
+    assert len(pictures) == 1
+
+
+class Nothing:
+    """A screen that nobody sees."""
+
+    def size(self) -> tuple[int, int]:
+        return 80, 24
+
+    def draw(self, lines: Any) -> None:
+        pass
+
+    def wipe(self) -> None:
+        pass

@@ -324,3 +324,24 @@ def test_of_ten_thousand_tasks_only_those_with_a_line_are_drawn(hub, monkeypatch
     assert len(lines) == 29
     assert len(made) < 30
     assert sum("  running" in each for each in lines[2:]) == 10, "those that run come first"
+
+
+@proves("cli.live-view")
+def test_what_was_taken_over_while_it_was_checked_runs_again_and_says_nothing_of_the_old_stage(
+    world,
+):
+    far(world)
+    hub, studio = world["hub"], world["studio"]
+    view = View(hub, hand_in(hub, AWAY))
+    world.drain()
+    (start,) = wanted(studio, StartAttempt)
+    studio.step(AttemptStage(start.assign.task, start.assign.epoch, "checking"))
+    world.drain()
+    assert view.row("first")[1] == "checking"
+    told = [{**each["value"]} for each in hub.told[12]]
+    change = next(each for each in reversed(told) if each.get("phase") == "first")
+    view.progress.hear({**change, "state": "queued", "losses": 1, "reason": "the lease ended"})
+    assert view.row("first")[1] == "taken over"
+    assert view.progress.heard_ms_ago(("first", "")) is None
+    view.progress.hear({**change, "losses": 1, "changed_ms": WALL_MS + world.ms})
+    assert view.row("first")[1] == "running"

@@ -24,6 +24,7 @@ from muster.cli.show.run import handed_in
 from muster.cli.show.task import phase
 from muster.cli.text import clean, now_ms, obeys, short
 from muster.errors import Conflict, Denied, Malformed, NotFound, Unreachable
+from muster.node.host.clock import boot_ms
 from muster.task.state import LIVE
 
 NOT_DONE_EXIT: Final = 1
@@ -147,18 +148,20 @@ def _waits(told: Mapping[str, Any]) -> str:
 
 def _drawn(context: CommandContext, changes: Changes) -> str:
     """The run as a picture, drawn anew when something happened and when a clock goes on."""
-    progress, screen = RunProgress(), Screen(sys.stdout)
+    progress, screen, drawn_ms = RunProgress(), Screen(sys.stdout), 0
     with listening(changes) as news:
         while not progress.end:
             # Clocks are drawn when their second is over, all at once.
             with contextlib.suppress(queue.Empty):
                 if not _take(progress, news.get(timeout=1 - now_ms() % 1000 / 1000)):
                     break
-                time.sleep(PAUSE_S)
+                # After a quiet moment a change is on the screen at once.
+                time.sleep(max(0.0, PAUSE_S - (boot_ms() - drawn_ms) / 1000))
                 while _take(progress, news.get_nowait()):
                     pass
             columns, rows = screen.size()
             screen.draw(picture(progress, columns - 1, rows))
+            drawn_ms = boot_ms()
     screen.wipe()
     if progress.note:
         # The picture went, and with it what was said there.
