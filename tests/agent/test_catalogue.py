@@ -60,6 +60,20 @@ def test_an_adapter_under_a_node_that_is_too_old_is_as_good_as_absent(tmp_path, 
     assert start.driver == driver
 
 
+@proves("agent.discover")
+@pytest.mark.parametrize("folder", ["", ".", "bin", "./bin"])
+def test_a_program_in_the_folder_where_one_stands_is_no_agent(tmp_path, monkeypatch, folder):
+    """A spec may say which PATH its commands have; a repository brings no `claude` by it."""
+    program(tmp_path, "claude")
+    program(tmp_path / "bin", "claude")
+    monkeypatch.chdir(tmp_path)
+    path = f"{folder}:/no/such/folder"
+    with pytest.raises(NotFound):
+        start_of("claude", load()["claude"], path)
+    own = asyncio.run(Discovery(load()).found({"PATH": path, "HOME": str(tmp_path)}))
+    assert "claude" not in own
+
+
 @proves("agent.headless-rights")
 def test_an_agent_whose_headless_mode_would_do_more_than_the_policy_has_none(tmp_path):
     """Qwen Code's mode that edits without asking edits anywhere."""

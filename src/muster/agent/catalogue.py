@@ -148,10 +148,10 @@ def start_of(
     """
     if entry.is_plain:
         return Start(entry.driver, [], {})
-    program = shutil.which(entry.program, path=path)
+    program = which(entry.program, path)
     if program is None:
         raise NotFound(f"{name}: no program {entry.program!r} is on PATH{how_to_get(entry)}")
-    adapter = shutil.which(entry.command[0], path=path) if entry.command else None
+    adapter = which(entry.command[0], path) if entry.command else None
     old = adapter not in (None, program) and (node_major or 10**6) < entry.node_major_min
     own = entry.headless
     if entry.driver != HEADLESS and adapter is not None and not (own and (headless or old)):
@@ -164,6 +164,15 @@ def start_of(
         )
     command = own.command if own.command[0] != entry.program else (program, *own.command[1:])
     return Start(HEADLESS, list(command), {**entry.env, **own.env})
+
+
+def which(program: str, path: str) -> str | None:
+    """Where a program is on this PATH, of which only whole paths count.
+
+    Who stands in the folder of somebody's work would find programs there by any other.
+    """
+    folders = [each for each in path.split(os.pathsep) if os.path.isabs(each)]
+    return shutil.which(program, path=os.pathsep.join(folders))
 
 
 def how_to_get(entry: AgentEntry) -> str:

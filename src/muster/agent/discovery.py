@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import signal
 import sys
 import uuid
@@ -26,7 +25,7 @@ from typing import Final, NamedTuple
 
 from muster.agent import process_tree
 from muster.agent.base import environment
-from muster.agent.catalogue import AgentEntry, Start, credentials_of, is_logged_in, start_of
+from muster.agent.catalogue import AgentEntry, Start, credentials_of, is_logged_in, start_of, which
 from muster.errors import NotFound
 from muster.limits import FACTS_REFRESH_MS
 from muster.task.route import NOOP
@@ -90,7 +89,7 @@ class Discovery:
         found = {NOOP: Found("", "")}
         for (name, start), version in zip(here.items(), versions, strict=True):
             program = self.agents[name].program
-            at = shutil.which(program, path=path) if program else ""
+            at = which(program, path) if program else ""
             driver = "" if self.agents[name].is_plain else start.driver
             found[name] = Found(at or "", version, driver)
         return found
@@ -149,7 +148,7 @@ class Discovery:
         reads: Collection[str] = (),
     ) -> _Answer:
         """What a program answers, asked again when its file changed or the answer is old."""
-        program = shutil.which(argv[0], path=env.get("PATH", os.defpath))
+        program = which(argv[0], env.get("PATH", os.defpath))
         if program is None:
             return _Answer(None, "")
         status = os.stat(program)
