@@ -452,6 +452,7 @@ PROMISES: Final[dict[str, str]] = {
     "git.agents-push-as-machines": "What an agent or a daemon pushes is its machine's, whichever person's key lies beside it.",
     "git.follows-origin": "The fleet's copy of a repository takes over what its origin has new, moved, rewritten, renamed or removed, where ours was untouched; a working copy's checked-out branch is not taken for its default one.",
     "git.follow-loses-nothing": "However two sides went on, an update loses no commit that only ours has, keeps the default branch and what a live task starts from, and tells each branch that differs.",
+    "git.origin-changed": "A repository that is there already follows another place, or stops following, when it is added from there once more; another history is refused, and no branch moves but forward.",
     "git.follow-crash": "An update that is cut anywhere leaves a whole repository, and the next one comes to the same end.",
     "git.follow-checks": "What `repo add` would refuse, runs of others and half a history are not followed, and move nothing.",
     "git.follow-before-runs": "A run starts from what the origin of its repository has by then, whichever machine owns the run or keeps the repository.",

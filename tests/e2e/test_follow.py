@@ -82,7 +82,7 @@ def test_a_run_uses_todays_commit_whoever_owns_it_and_whether_or_not_it_names_a_
     assert world.copied(world.run(hub)) == "tuesday"
 
 
-@proves("git.follow-before-runs", "git.origin-away-is-said")
+@proves("git.follow-before-runs", "git.origin-away-is-said", "git.origin-changed")
 def test_where_the_origin_is_away_the_run_goes_on_with_what_is_there_and_says_so(world):
     hub, studio = world.fleet.hub, world.fleet["studio"]
     until(lambda: "main" in str(studio.ask("repo.list")), "studio knows who keeps main")
@@ -105,6 +105,13 @@ def test_where_the_origin_is_away_the_run_goes_on_with_what_is_there_and_says_so
         lambda: not [e for e in hub.ask("incidents") if e["key"] == "origin-main" and e["open"]],
         "it is over",
     )
+    # And where it moved for good, it is added from there.
+    world.far = world.far.rename(world.far.with_name("moved.git"))
+    args = {"action": "add", "name": "main", "path": str(world.far)}
+    said = hub.order("repo", "main", args)
+    assert (said["origin"], said["follows"]) == (str(world.far), True)
+    world.push("wednesday")
+    assert world.copied(world.run(hub)) == "wednesday"
 
 
 @proves("git.origin-away-is-said")

@@ -176,6 +176,38 @@ def test_a_default_branch_that_could_not_change_yet_changes_when_ours_is_at_the_
     assert sh(pair.ours, "symbolic-ref", "HEAD") == "refs/heads/trunk"
 
 
+@proves("git.origin-changed")
+def test_a_repository_that_is_there_follows_another_place_of_its_history_and_loses_nothing(
+    pair: Pair, tmp_path: Path
+):
+    """Also one that was made before there was an origin."""
+    ours, mine = str(pair.head()), pair.commit("mine")
+    pair.push_to_us(mine, "topic")
+    pair.push(pair.commit("elsewhere", on=ours), "topic")
+    new = tmp_path / "new.git"
+    pair.far.rename(new)
+    pair.far = new
+    two = pair.commit("two", on=ours)
+    pair.push(two, "main")
+    (pair.ours / origin.FILE).unlink()
+    assert wait(follow.adopt(pair.ours, str(new), None)) == ()
+    assert (pair.head(), pair.head("topic")) == (ours, mine)
+    assert pair.update() == {"main": "moved", "topic": "diverged"}
+    assert (pair.head(), pair.head("topic")) == (two, mine)
+    # What was rewritten there is not what this origin was seen to have.
+    wait(follow.adopt(pair.ours, str(pair.work), False))
+    kept = origin.read(pair.ours)
+    assert kept is not None
+    assert (kept.address, kept.follows) == (str(pair.work), False)
+    before, was = refs(pair.ours), kept
+    other = checkout(tmp_path / "other")
+    sh(other, "commit", "-q", "--amend", "-m", "another history")
+    with pytest.raises(Conflict, match="has another history"):
+        wait(follow.adopt(pair.ours, str(other), None))
+    assert refs(pair.ours) == before
+    assert origin.read(pair.ours) == was
+
+
 @proves("git.follow-crash")
 def test_an_old_default_branch_goes_also_after_a_cut_before_it_went(pair: Pair, monkeypatch):
     sh(pair.far, "branch", "-m", "main", "trunk")

@@ -130,6 +130,34 @@ async def update(repo: Path, kept: Origin, used: Collection[str], now_ms: int) -
     return Updated(found, tuple(changes))
 
 
+async def adopt(repo: Path, place: str, follow: bool | None) -> tuple[str, ...]:
+    """Say of a repository that is there where it is from; the next update takes over what is new.
+
+    What of the place it has not, as of `repository.add`, whose errors it raises; Conflict where the
+    place has another history. Nobody else updates the repository meanwhile.
+    """
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=repo.parent) as scratch:
+        found = await source.look(place, Path(scratch))
+        there = f"{_NEW}{found.branch}"
+        await _clear(repo, (_NEW,))
+        spec = f"+{HEADS_PREFIX}{found.branch}:{there}"
+        await repository.fetch(repo, found.asked.address, [spec], limits.GIT_ADD_MS_MAX)
+    shared = await git.run_async(["merge-base", "HEAD", there], repo, codes=(0, 1))
+    await _clear(repo, (_NEW,))
+    if shared.code:
+        raise Conflict(
+            f"There is a repository {repo.stem!r} already, and {found.asked.origin} has another "
+            "history; choose another name."
+        )
+    before = origins.read(repo)
+    if before is None or before.address != found.asked.origin:
+        # What another origin had says nothing of this one: nothing moves but forward.
+        await _clear(repo, (FOLLOWED,))
+    follows = not found.asked.bundle if follow is None else follow
+    origins.write(repo, Origin(found.asked.origin, follows, found.branch))
+    return found.left_out
+
+
 async def _fetch(repo: Path, asked: source.Asked) -> dict[str, str]:
     """Take over what is new, under names of its own; the origin's branches, by their short names.
 

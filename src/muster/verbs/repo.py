@@ -102,7 +102,7 @@ async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]
     """Add, list and remove the fleet's repositories, and bring them up to date.
 
     One that is added is kept on the machine that acts, and follows where it came from: before each
-    run, and on `sync`.
+    run, and on `sync`. Added once more, from where its history is, it follows that place.
 
         muster repo add main ~/src/project
         muster repo add frozen ~/src/project --no-follow
@@ -122,13 +122,17 @@ async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]
     if ask.follow and ask.no_follow:
         raise Malformed("--follow and --no-follow say the opposite: give one of them, or none")
     follow = (not ask.no_follow) if ask.follow or ask.no_follow else None
-    now_ms = clock.read().wall_ms
-    made = await repository.add(daemon.effects.repos, name, ask.path, follow, now_ms)
-    daemon.post(FactsChanged(await daemon.effects.facts()))
-    kept = origin.read(made.path)
-    left_out = list(made.left_out) or UNSET
+    effects = daemon.effects
+    if name in repository.listing(effects.repos):
+        left_out = await effects.following.adopt(name, ask.path, follow)
+    else:
+        now_ms = clock.read().wall_ms
+        left_out = (await repository.add(effects.repos, name, ask.path, follow, now_ms)).left_out
+        daemon.post(FactsChanged(await effects.facts()))
+    path = repository.find(effects.repos, name)
+    kept = origin.read(path)
     return Added(
-        made.name, await _head(made.path), made.branch, left_out,
+        name, await _head(path), await repository.default_branch(path), list(left_out) or UNSET,
         kept.address if kept else UNSET, kept.follows if kept else UNSET,
     )  # fmt: skip
 

@@ -92,6 +92,15 @@ class Following:
             late = f"not within {GIT_FOLLOW_WAIT_MS_MAX // 1000} s; it goes on"
             return Followed(kept, error=late).note(name, now_ms)
 
+    async def adopt(self, name: str, place: str, follow_it: bool | None) -> tuple[str, ...]:
+        """Say where a repository of ours is from, as `follow.adopt`; what it has not of that."""
+        path = repository.find(self._repos, name)
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            left_out = await follow.adopt(path, place, follow_it)
+            self._tell(name, "")
+        await self.update(name)
+        return left_out
+
     async def _update(self, name: str, done: "asyncio.Future[Followed]") -> None:
         try:
             async with self._locks.setdefault(name, asyncio.Lock()):
