@@ -1,6 +1,7 @@
 """Where this machine is reached and where it looks for others, by what stands in config.toml."""
 
-from typing import Any
+import socket
+from typing import Any, Self
 
 import pytest
 from tests.node.cores import Cores
@@ -50,6 +51,43 @@ def world() -> Cores:
 )
 def test_a_machine_says_the_address_that_its_settings_of_today_mean(settings, facts, address):
     assert address_now(settings, facts) == address.format(ip=own_ip())
+
+
+@proves("node.address-says-nothing-untrue")
+@pytest.mark.parametrize(
+    ("leads", "listen", "address"),
+    [
+        ((socket.AF_INET, socket.AF_INET6), "0.0.0.0:7", "192.0.2.9:7"),
+        ((socket.AF_INET6,), "[::]:7", "[2001:db8::9]:7"),
+        ((socket.AF_INET6,), ":7", "[2001:db8::9]:7"),
+        # It listens at no address that others could have.
+        ((socket.AF_INET6,), "0.0.0.0:7", ""),
+        ((), ":7", ""),
+    ],
+)
+def test_a_machine_says_an_address_of_a_network_that_it_is_in_or_none(
+    monkeypatch, leads, listen, address
+):
+    own = {socket.AF_INET: "192.0.2.9", socket.AF_INET6: "2001:db8::9"}
+
+    class Probe:
+        def __init__(self, family: int, _type: int) -> None:
+            self.family = family
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def connect(self, _to: object) -> None:
+            if self.family not in leads:
+                raise OSError("Network is unreachable")
+
+        def getsockname(self) -> tuple[str, int]:
+            return own[self.family], 1
+
+    monkeypatch.setattr("muster.channel.http.socket.socket", Probe)
+    assert Options(listen).reached_at() == address
 
 
 @proves("node.config-works")

@@ -19,6 +19,7 @@ cut by a renewal, and not by a revocation either: who learns of one closes the l
 """
 
 import asyncio
+import contextlib
 import http
 import logging
 import os
@@ -93,7 +94,11 @@ class Options(LinkOptions, frozen=True, forbid_unknown_fields=True):
         if self.address or not self.listen:
             return self.address and check_address(self.address)
         host, port = split_address(self.listen)
-        return check_address(f"{own_ip()}:{port}" if host in _ANY_HOST else self.listen)
+        if host not in _ANY_HOST:
+            return check_address(self.listen)
+        # Whoever is in no network is reached nowhere, and says no address that means another.
+        found = own_ip(host)
+        return check_address(join_address(found, port)) if found else ""
 
 
 def open_channel(_options: Options, own: Own) -> "HttpChannel":
@@ -101,15 +106,18 @@ def open_channel(_options: Options, own: Own) -> "HttpChannel":
     return HttpChannel(own.credentials, own.identify)
 
 
-def own_ip() -> str:
-    """The address of the interface that leads outside; nothing is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # An address of documentation (RFC 5737): only the routing table is asked.
-            probe.connect(("192.0.2.1", 9))
+def own_ip(host: str = "") -> str:
+    """The address of the interface that leads outside, of those that `host` listens at.
+
+    "" where none does. Nothing is sent to find it.
+    """
+    # Addresses of documentation (RFC 5737, RFC 3849): only the routing table is asked.
+    ways = [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")]
+    for family, outside in ways[:1] if host == "0.0.0.0" else ways:  # noqa: S104 - no binding
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((outside, 9))
             return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+    return ""
 
 
 class _Complaints(logging.Handler):
