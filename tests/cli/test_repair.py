@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from muster.git import repository
 from muster.node.host import service
 from muster.node.host.home import Home
 from muster.node.host.unit import read
@@ -137,3 +138,30 @@ def test_a_system_service_belongs_to_the_owner_of_the_home(tmp_path):
     manager = service.manager_of(Home(home), system=True)
     name = subprocess.run(["id", "-un", "65534"], capture_output=True, text=True, check=True)
     assert f"User={name.stdout.strip()}".encode() in manager.text()
+
+
+@proves("cli.doctor-fixes")
+@pytest.mark.parametrize("what", ["gone", "interpreter", "changed"])
+def test_hooks_that_are_gone_or_lead_nowhere_are_written_anew(home, tmp_path, what):
+    project = tmp_path / "project"
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(project)]
+    project.mkdir()
+    for words in (["init", "-q", "-b", "main"], ["commit", "-qm", "one", "--allow-empty"]):
+        subprocess.run([*git, *words], check=True)
+    assert muster(home, "up", "--detach").code == 0
+    assert muster(home, "repo", "add", "site", str(project)).code == 0
+    repo = home / "repos" / "site.git"
+    assert "repository site" not in checks(muster(home, "doctor", "--json"))
+    hook = repo / "hooks" / "pre-receive"
+    if what == "gone":
+        hook.unlink()
+    elif what == "interpreter":
+        hook.write_text(hook.read_text().replace(sys.executable, "/gone/python"))
+    else:
+        (repo / "config").write_text("")
+    assert checks(muster(home, "doctor", "--json"))["repository site"] == "wrong"
+    said = muster(home, "doctor", "--fix", "--json")
+    (done,) = said.value["done"]
+    assert "the repository site" in done["what"]
+    assert repository.guarded(repo, sys.executable)
+    assert "repository site" not in checks(said)

@@ -277,6 +277,16 @@ def guarded(path: Path, python: str = sys.executable) -> bool:
     return True
 
 
+def is_fenced(path: Path) -> bool:
+    """Whether the fence stands, by whichever interpreter wrote it, and that one is there."""
+    try:
+        text = (path / "hooks" / "pre-receive").read_text(encoding="utf-8")
+        python = shlex.split(text.splitlines()[-1])[1]
+    except (OSError, ValueError, IndexError):
+        return False
+    return os.path.exists(python) and guarded(path, python)
+
+
 def _replace(path: Path, text: str, mode: int) -> None:
     beside = path.with_name(f".{path.name}.new")
     beside.write_text(text, encoding="utf-8")

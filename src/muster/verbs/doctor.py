@@ -24,6 +24,7 @@ from msgspec import UNSET, Struct, UnsetType, field, to_builtins
 from muster.errors import MusterError
 from muster.fleet import certificate
 from muster.git import command as gits
+from muster.git import repository
 from muster.limits import SOCKET_PATH_BYTES_MAX
 from muster.node.host import clock, service
 from muster.node.host.home import Home
@@ -204,6 +205,11 @@ def _of_home(home: Home) -> Iterator[Check]:
                     "set XDG_RUNTIME_DIR to a short folder")  # fmt: skip
     else:
         yield Check("socket", "ok", home.socket if inside else f"{home.socket} (the home is deep)")
+    for name, path in repository.listing(Path(home.repos)).items():
+        if not repository.is_fenced(path):
+            yield Check(f"repository {name}", "wrong", "its hooks or its configuration are not as "
+                        "Muster wrote them, or their interpreter is gone",
+                        "muster doctor --fix")  # fmt: skip
     yield _space(home)
     yield _certificates(home)
 
@@ -290,8 +296,8 @@ def _of_daemon(context: Context) -> Iterator[Check]:
     yield Check("daemon", "ok", f"{status['name']} answers")
     if status["revoked"]:
         yield Check(
-            "membership", "wrong", "this machine was revoked: nothing it does counts any more",
-            "to come back it joins anew: a new invitation, and --home with a new folder",
+            "membership", "wrong", "this machine is no member any more: nothing it does counts",
+            "`muster machine leave` sets its home aside; then `muster join` with a new invitation",
         )  # fmt: skip
         # Nobody links to it or vouches for it any more, and no advice on that would help.
         return

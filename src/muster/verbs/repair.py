@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from muster.agent import catalogue
 from muster.errors import MusterError
+from muster.git import repository
 from muster.node.host import lock, service
 from muster.node.host.facts import TOOLS
 from muster.node.host.home import Home
@@ -61,6 +62,10 @@ def _repairs(context: Context) -> Iterator[Repair]:
     yield from _modes(home)
     if not home.exists:
         return
+    for name, path in repository.listing(Path(home.repos)).items():
+        if not repository.is_fenced(path):
+            what = f"write the hooks of the repository {name} anew, without which no push is taken"
+            yield Repair(what, partial(repository.write_guard, path))
     kept = service.installed(home)
     runs = lock.holder(home.lock) is not None
     if kept is not None:
