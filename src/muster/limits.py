@@ -135,6 +135,10 @@ SERVICE_ANSWER_S: Final = 30.0
 SERVICE_AGAIN_S: Final = 10
 SERVICE_STARTS_MAX: Final = 30
 SERVICE_STARTS_S: Final = 3_600
+# A machine that leaves waits so long until the authority's machine has all that it wrote; once it
+# has, and nobody says within the grace that it left, it takes tasks again.
+LEAVING_RECEIPTS_S: Final = 30.0
+LEAVING_GRACE_S: Final = 60.0
 # What a daemon without a journal writes into daemon.log; as much again lies in daemon.log.1.
 DAEMON_LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 

@@ -558,3 +558,38 @@ def test_git_without_the_home_of_a_machine_names_the_variable_that_says_where_it
     assert done.returncode == 1
     assert "set MUSTER_HOME" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@proves("cli.label-taken-by-minus")
+@pytest.mark.parametrize(
+    ("typed", "to"),
+    [
+        (["+gpu", "-tests"], ["+gpu", "tests-"]),
+        (["-a-b", "--json"], ["a-b-"]),
+        (["-o", "wide", "-x"], ["x-"]),
+        (["-ojson", "tests-"], ["tests-"]),
+        (["--json", "+gpu"], ["+gpu"]),
+        (["--", "-tests"], ["-tests"]),
+    ],
+)
+def test_a_label_is_taken_by_a_minus_before_it(typed, to):
+    command = parse.parse(["machine", "relabel", "forge", *typed])
+    assert command.args["to"] == to
+
+
+@proves("cli.label-taken-by-minus")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["machine", "rename", "forge", "-tests"],
+        ["machine", "relabel", "forge", "--tests"],
+        ["machine", "leave", "forge", "-tests"],
+        ["machine", "leave", "forge", "tests"],
+        ["machine", "relabel", "forge", "a", "--now"],
+        ["machine", "rename"],
+        ["cancel", "1ae7", "-tests"],
+    ],
+)
+def test_a_minus_means_an_option_everywhere_else(words):
+    with pytest.raises(parse.Usage):
+        parse.parse(words)

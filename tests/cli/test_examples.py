@@ -375,7 +375,7 @@ PREPARED: Final[dict[str, Row]] = {
     "muster init": Row(at="plain"),
     "muster init --service --next laptop": Row(_on_a_port, at="kept"),
     "muster machine rename build forge": Row(lambda _: {"build forge": "laptop forge"}),
-    "muster machine relabel forge +gpu tests-": Row(_tests_on_forge),
+    "muster machine relabel forge +gpu -tests": Row(_tests_on_forge),
     "muster machine relabel laptop portable    # and nothing else": Row(_laptop_again),
     "muster service install": Row(at="lonely"),
     "muster service status": Row(at="lonely"),
@@ -404,6 +404,7 @@ PREPARED: Final[dict[str, Row]] = {
 LAST: Final[dict[str, Row]] = {
     "muster revoke bob --operator": Row(_home_is_kept, ends=says_yes),
     "muster revoke build --reason 'left in the train'": Row(ends=says_yes),
+    "muster machine leave laptop": Row(ends=says_yes),
     "muster down": Row(),
     "muster rebuild    # after `muster down`": Row(),
     "muster resume": Row(_restored, ends=says_yes),

@@ -103,3 +103,43 @@ def test_an_incarnation_whose_stream_forked_does_not_go_on(home):
     second, doubts = incarnation(home)
     assert second != first
     assert any("fork" in doubt for doubt in doubts)
+
+
+@proves("fleet.renamed")
+@pytest.mark.parametrize("writes", range(4))
+def test_a_power_cut_between_the_writes_of_a_new_name_leaves_a_home_that_starts(
+    home, monkeypatch, writes
+):
+    home.put("config.toml", b'name = "hub"\n')
+    authority, identity, now = Authority(b"a" * 32), Identity(b"m" * 32), clock.read().wall_ms
+    binding = sign_binding(identity, authority.fleet, "forge")
+    raw = sign_record(authority, binding, roles=["hub"], serial=2, issued_ms=now)
+    issued = certificate.issue(authority, open_record(raw, authority.fleet), now)
+    made, put, done = Installation(home, PARTS), Home.put, []
+    made.authority = authority
+
+    class Cut(Exception):
+        pass
+
+    def put_until(self: Home, name: str, content: bytes) -> None:
+        if len(done) == writes:
+            raise Cut
+        done.append(name)
+        put(self, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Home, "put", put_until)
+        if writes < 3:
+            with pytest.raises(Cut):
+                made.renewed_here(open_record(raw, authority.fleet), now)
+        else:
+            made.renewed_here(open_record(raw, authority.fleet), now)
+    made.store.close()
+    again = Installation(home, PARTS)
+    shown = open_record(str(again.facts["record"]).encode(), authority.fleet).name
+    # The record and the certificate are of one name, and config.toml never says the other one.
+    assert shown == ("hub" if writes < 2 else "forge")
+    assert again.config.name in ("", shown)
+    assert (again.facts["certificate"] == issued.tls_pem.decode()) is (shown == "forge")
+    assert done == ["config.toml", "fleet.json", "config.toml"][:writes]
+    again.close()

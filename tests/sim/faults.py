@@ -27,6 +27,8 @@ class Faults:
     # Links that prove nothing, per second.
     strangers: float = 0.0
     # How often what a machine begins outside finds no descriptor.
+    # How often a machine gets another name.
+    renames: int = 0
     scarce: float = 0.0
     full: float = 0.0
     repository: float = 0.6
@@ -90,6 +92,10 @@ _RARE = {"clone": 0.15, "restore": 0.5, "revoke": 0.2, "hostile": 0.4, "sleep": 
 PROFILES: dict[str, Faults] = {
     "peace": PEACE,
     "busy": Faults(runs=6, groups=4),
+    "renames": Faults(
+        machines=4, renames=6, kill=0.3, crash=0.005, partition=0.4, sleep=0.2, loss=0.05,
+        messages=0,
+    ),
     "reviews": Faults(
         machines=4, reviews=8, kill=0.3, crash=0.005, partition=0.4, sleep=0.2, loss=0.05, tasks=1,
         messages=1,

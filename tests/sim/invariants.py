@@ -390,6 +390,7 @@ class Checker:
         world = self.world
         self._check_forks()
         self._check_messages()
+        self._check_names()
         self._check_cosigns()
         # A hostile machine never rests: it is switched off, and what is on its way arrives.
         for machine in world.machines.values():
@@ -514,6 +515,15 @@ class Checker:
                     continue
                 if _core(machine).store.log.entry(entry) is None:
                     self.fail("I2", f"the message {name[:8]} of {place} is not on {machine.place}")
+
+    def _check_names(self) -> None:
+        """A name that was acknowledged is everywhere, or one that came after it. (I2)"""
+        work = self.world.workload
+        for id in work.renamed:
+            for machine in self.honest():
+                name = _core(machine).roster.known[id].name
+                if name not in work.names[id]:
+                    self.fail("I2", f"{machine.place} calls {name} who is {work.names[id]}")
 
     def _check_tables(self) -> None:
         """Equal streams give equal tables; a rebuild gives the same; the tally is right. (I3, I4)"""

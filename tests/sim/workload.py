@@ -2,14 +2,17 @@
 
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from muster.channel import frame as frames
 from muster.channel.frame import Type
+from muster.fleet.record import sign_binding
 from muster.fleet.statement import sign_statement
 from muster.log import canon
+from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.task.evidence import task_args
 from muster.task.kinds import TaskOpen
@@ -38,6 +41,9 @@ class Workload:
         # What was acknowledged: task -> owner's place; message entry -> (place, recipient).
         self.tasks: dict[str, str] = {}
         self.messages: dict[str, tuple[str, str]] = {}
+        # The names that a machine may have in the end, and who had one acknowledged.
+        self.names: dict[MachineId, list[str]] = {}
+        self.renamed: set[MachineId] = set()
         # Messages whose orders were obeyed, with the very orders, to be shown once more.
         self.obeyed: dict[str, tuple[Machine, Mapping[str, Any], bytes]] = {}
 
@@ -47,6 +53,8 @@ class Workload:
             self._sometime(self.submit)
         for _ in range(faults.messages):
             self._sometime(self.send)
+        for number in range(faults.renames):
+            self._sometime(partial(self.rename, f"new-{number}"))
 
     def stop(self) -> None:
         self.stopped = True
@@ -99,6 +107,30 @@ class Workload:
             issued_ms=at - 3_600_000,
             until_ms=at + 3_600_000,
         )
+
+    # --- names ---------------------------------------------------------------------------------
+
+    def rename(self, name: str) -> None:
+        """A machine gives its word for a name, and the authority writes it."""
+        hub, machine = self.world.founders[0], self.rng.choice(self.world.founders)
+        if not hub.awake:
+            return
+        binding = sign_binding(machine.identity, self.world.fleet, name)
+        args = {"machine": machine.id, "binding": binding.decode()}
+        statement = self.order(hub, "machine.rename", machine.id, args)
+        asked = self.names.setdefault(machine.id, [])
+        asked.append(name)
+
+        def then(answer: dict[str, Any]) -> None:
+            if answer["ok"]:
+                self.world.reached["renamed"] += 1
+                # Whatever was asked for before it counts no more.
+                del asked[: asked.index(name)]
+                self.renamed.add(machine.id)
+            else:
+                self.world.checker.surprise("rename", answer)
+
+        self.call(hub, "machine.rename", args, then, statement)
 
     # --- tasks ---------------------------------------------------------------------------------
 

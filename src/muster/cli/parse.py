@@ -24,6 +24,8 @@ from muster.verbs.table import VERBS
 USAGE_EXIT: Final = 2
 HELP_COLUMNS: Final = 80
 _VALUED: Final = ("--on", "--home", "-o", "--output")
+# Labels begin with a letter; an option of one letter, alone or with its value, stays one.
+_TAKEN: Final = r"-(?![hoy]$|o(json|wide|name)$)[a-z0-9][a-z0-9-]*"
 # What makes a verb do what it refuses otherwise is not suggested for a mistake.
 _DARING: Final = frozenset({"--yes", "-y", "--force", "-f", "--last", "--anyway"})
 _COMMON: Final = (
@@ -73,8 +75,8 @@ def wants_json(words: Sequence[str]) -> bool:
 def parse(words: Sequence[str]) -> Command:
     """What the words ask for. Raises Usage and Shown."""
     verb, rest = _verb_of(words)
-    parser = _parser(verb)
-    found = parser.read(rest)
+    parser = _parser(verb, rest)
+    found = parser.read(_minus(verb, rest))
     # As they are called, `no-follow`, not as argparse has to name them.
     found |= {arg.name: found[arg.name.replace("-", "_")] for arg in verb.args}
     _check_action(verb, found, parser.given)
@@ -115,6 +117,16 @@ def _verb_of(words: Sequence[str]) -> tuple[Verb, list[str]]:
         hint = f"did you mean {near}?" if near else "`muster --help` lists the verbs"
         raise Usage(f"there is no verb {name[:60]!r}; {hint}")
     return verb, rest
+
+
+def _minus(verb: Verb, words: list[str]) -> list[str]:
+    """The words with `-NAME` as `NAME-`, where that is no option and takes something away."""
+    actions = {action for arg in verb.args for action in arg.minus}
+    end = words.index("--") if "--" in words else len(words)
+    if actions.isdisjoint(words[:end]):
+        return words
+    taken = (f"{w[1:]}-" if re.fullmatch(_TAKEN, w) else w for w in words[:end])
+    return [*taken, *words[end:]]
 
 
 def _check_common(verb: Verb, found: Mapping[str, Any]) -> None:
@@ -260,14 +272,17 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _parser(verb: Verb) -> _Parser:
+def _parser(verb: Verb, words: Collection[str]) -> _Parser:
     parser = _Parser(
         prog=f"muster {verb.name}",
         description=verb.summary[:1].upper() + verb.summary[1:] + ".",
         allow_abbrev=False,
     )
+    # Optional words end at an option that stands between them: those that an action needs do not.
+    several = any(arg.needed for arg in verb.args if arg.kind == "words")
+    strict = set(words) if several else set()
     for arg in verb.args:
-        names, more = _argument(arg)
+        names, more = _argument(arg, arg.required or not strict.isdisjoint(arg.needed))
         parser.add_argument(*names, **more)
     if verb.destroys:
         yes = "do not ask first before what cannot be undone: a script has to say so"
@@ -291,7 +306,7 @@ def _parser(verb: Verb) -> _Parser:
     return parser
 
 
-def _argument(arg: Arg) -> tuple[list[str], dict[str, Any]]:
+def _argument(arg: Arg, required: bool) -> tuple[list[str], dict[str, Any]]:
     """How argparse is told of an argument."""
     more: dict[str, Any] = {"help": arg.help.replace("%", "%%")}
     if arg.choices:
@@ -302,10 +317,10 @@ def _argument(arg: Arg) -> tuple[list[str], dict[str, Any]]:
         more["metavar"] = None if arg.choices else arg.name.upper()
     if arg.position:
         if arg.kind == "words":
-            more["nargs"] = "+" if arg.required else "*"
-        elif not arg.required:
+            more["nargs"] = "+" if required else "*"
+        elif not required:
             more["nargs"] = "?"
-        if not arg.required:
+        if not required:
             # Without one, argparse would name it among the words that are missing.
             more["default"] = None
         return [arg.name], more

@@ -61,8 +61,9 @@ def meant(roster: Roster, text: str, sort: Sort | None = None) -> Named:
         what = f"{text[:64]} could be {them}: say which with {ways}; nothing was done"
         raise Conflict(what)
     revoked = [each for k, each in roster.revoked.items() if text in (each.name, k)]
-    if any(sort in (None, each.of) for each in revoked):
-        raise Conflict(f"{text[:64]} is revoked already: its key counts no more")
+    if ours := [each for each in revoked if sort in (None, each.of)]:
+        how = "left the fleet" if ours[-1].left else "is revoked already"
+        raise Conflict(f"{text[:64]} {how}: its key counts no more")
     if text in roster.former and sort != "operator":
         raise NotFound(f"no machine is called {text} any more: it is {roster.now_named(text)} now")
     names = ", ".join(sorted({each.name for each in asked})) or "none"

@@ -28,6 +28,8 @@ from muster.fleet.machine import Authority, Identity
 from muster.fleet.name import Hex32, Milliseconds, Name, Size, Text, check_name
 from muster.log.stream import FleetId, MachineId, StreamName
 
+# The reason of a machine that left in order, by which readers tell it from one that was shut out.
+LEFT: Final = "it left the fleet"
 ROLES: Final = ("hub", "workstation", "mobile", "edge")
 Role = Literal["hub", "workstation", "mobile", "edge"]
 Roles = Annotated[tuple[Role, ...], Meta(max_length=len(ROLES))]
@@ -86,6 +88,16 @@ class Revocation(Contents, frozen=True):
     name: Name
     of: Literal["machine", "operator"]
     reason: Text
+
+    @property
+    def left(self) -> bool:
+        """Whether it was a machine that left in order."""
+        return self.of == "machine" and self.reason == LEFT
+
+    @property
+    def how(self) -> str:
+        """How it went, as a sentence says it."""
+        return "left the fleet" if self.left else "is revoked"
 
 
 _BINDING: Final = Form("muster/binding/v1", Binding, "The machine's binding")

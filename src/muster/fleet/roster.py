@@ -66,7 +66,8 @@ class Roster:
             return record
         if machine in self.revoked:
             raise Denied(
-                f"Machine {self.revoked[machine].name} is revoked: its key counts no more."
+                f"Machine {self.revoked[machine].name} {self.revoked[machine].how}: "
+                "its key counts no more."
             )
         raise NotFound(f"No machine {short(machine)} is in this fleet.")
 
@@ -80,8 +81,9 @@ class Roster:
         if found:
             ids = ", ".join(sorted(short(each.machine) for each in found))
             raise Conflict(f"More than one machine is named {text} ({ids}): revoke one of them.")
-        if any(each.name == text for m, each in self.known.items() if m in self.revoked):
-            raise Denied(f"Machine {text} is revoked: its key counts no more.")
+        gone = [m for m, each in self.known.items() if each.name == text and m in self.revoked]
+        if gone:
+            raise Denied(f"Machine {text} {self.revoked[gone[-1]].how}: its key counts no more.")
         if text in self.former:
             raise NotFound(f"No machine is named {text} any more: it is {self.now_named(text)}.")
         names = ", ".join(sorted(each.name for each in self.machines.values())) or "none"

@@ -62,7 +62,8 @@ class Arg(NamedTuple):
     `unsigned` arguments go into the options of a call, which say how and never what. Of a verb
     with actions (its first word), `actions` are those that take this argument, () for all, and
     `needed` those that make no sense without it. `empty` says that "" is an answer; elsewhere it
-    is a variable of a script that was never set.
+    is a variable of a script that was never set. `minus` are the actions for which a word of it may
+    be `-NAME`, which means `NAME-`.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Arg(NamedTuple):
     needed: tuple[str, ...] = ()
     empty: bool = False
     short: str = ""
+    minus: tuple[str, ...] = ()
 
 
 class Column(NamedTuple):

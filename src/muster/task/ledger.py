@@ -6,6 +6,7 @@ tells the log. Nothing else changes a `Live`.
 
 from collections.abc import Callable
 from hashlib import sha256
+from typing import Final
 
 import msgspec
 
@@ -33,6 +34,8 @@ from muster.task.reputation import Reputation
 from muster.task.route import Machine, asked_of, pool_of
 from muster.task.trust import NOTHING_KNOWN, Standing
 
+# Why a machine that is about to leave the fleet refuses a task.
+LEAVING: Final = "leaving"
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -236,8 +239,9 @@ class Ledger:
             task.busy += 1
             self._again(task, entry, "busy", reason, delay_ms, now)
             return
-        # A machine in doubt of its own past refuses whatever it is: that says nothing of the task.
-        task.refusals += body.reason != "in-doubt"
+        # A machine in doubt of its own past, or about to leave, refuses whatever it is: that says
+        # nothing of the task.
+        task.refusals += body.reason not in ("in-doubt", LEAVING)
         if task.refusals >= limits.REFUSALS_MAX:
             self.give_up(task, f"refused too often; last {reason}", entry)
             return

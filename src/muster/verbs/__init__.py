@@ -15,7 +15,7 @@ EVERY_DAY: Final = {
 
 NOUNS: Final = (
     "setup", "enrolment", "role", "revoke", "grant", "operator", "device",
-    "daemon", "service", "status", "machine", "agent", "link", "doctor", "target",
+    "daemon", "service", "status", "machine", "leave", "agent", "link", "doctor", "target",
     "run", "watch", "rerun", "awaited", "plan", "new", "template", "project", "spec", "task",
     "results", "checkout", "land", "control", "question", "journal", "fetch", "blob", "submission",
     "beat", "message", "thread", "audit", "tail", "changes", "incident", "doubt", "repo", "git",

@@ -5,7 +5,7 @@ then the authority writes its next record. So it must be up, and a name is never
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -19,7 +19,7 @@ from muster.fleet.record import ROLES, open_binding, sign_binding, sign_record
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.link import Tried
 from muster.node.services.presence import heard_ms_ago, presence
-from muster.node.verb import Line
+from muster.node.verb import Line, Loss
 from muster.task.spec import check_nameable
 from muster.verbs.declaration import (
     Call,
@@ -35,6 +35,7 @@ from muster.verbs.declaration import (
     pos,
     verb,
 )
+from muster.verbs.leave import Left, leave
 from muster.verbs.revoke import authority_of
 
 
@@ -58,6 +59,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     muster: str | UnsetType = UNSET
     features: list[str] | UnsetType = UNSET
     through: str | UnsetType = UNSET
+    # Of what is `revoked`: whether it left in order.
+    left: bool | UnsetType = UNSET
 
 
 @verb(
@@ -69,7 +72,7 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
 
     muster machines
     """
-    known, answer = core.roster.known, []
+    known, gone, answer = core.roster.known, core.roster.revoked, []
     # Our entries that each has receipted, per scope.
     held: dict[str, dict[str, int]] = {}
     for stream in core.log.streams():
@@ -97,6 +100,7 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
                 muster=link.version if link else UNSET,
                 features=sorted(link.features) if link else UNSET,
                 through=core.membership.name_of(link.through) if link and link.through else UNSET,
+                left=True if machine in gone and gone[machine].left else UNSET,
             )
         )
     return answer
@@ -108,12 +112,33 @@ def facts(core: Core, call: Call, ask: Nothing) -> Facts | None:
     return core.roster.facts.get(core.machine)
 
 
+_NAMING: Final = ("rename", "relabel")
+
+
 class Action(Request, frozen=True):
-    action: Annotated[Literal["rename", "relabel"], pos("rename, or relabel: change its labels")]
-    machine: Annotated[str, pos("the machine", kind="machine")]
-    to: Annotated[
-        Words, pos("its new name; of labels +NAME adds, NAME- takes away, NAME alone replaces all")
+    action: Annotated[
+        Literal["rename", "relabel", "leave"],
+        pos("rename; relabel: change its labels; leave: be no member any more"),
     ]
+    machine: Annotated[
+        str,
+        pos("the machine; to leave, this one where none is named", kind="machine", needed=_NAMING),
+    ] = ""
+    to: Annotated[
+        Words,
+        pos(
+            "its new name; of labels +NAME adds, -NAME takes away, NAME alone replaces all",
+            actions=_NAMING,
+            needed=_NAMING,
+            minus=("relabel",),
+        ),
+    ] = ()
+    now: Annotated[
+        bool, opt("give what it works on to others, and do not wait for it", actions=("leave",))
+    ] = False
+    force: Annotated[
+        bool, opt("also where only it keeps something, or nobody hears of it", actions=("leave",))
+    ] = False
 
 
 class Called(Struct, frozen=True):
@@ -129,19 +154,34 @@ class Called(Struct, frozen=True):
     says=(
         Line("{was} is {name} from now on.", "was"),
         Line("{name} has the labels {labels}.", "labels"),
-        Line("{name} has no labels.", "!labels !was"),
+        Line("{name} has no labels.", "name !labels !was"),
+        Line("{left} left the fleet: its key never counts again.", "left told"),
+        Line("{left} leaves, and no other machine heard of it: `muster revoke {left}` where "
+             "authority.seed is says it.", "left !told"),
+        Line("Its service {service} is gone.", "service"),
+        Line("Its home is set aside: {home}; `muster join` makes a new machine here.", "home"),
+        Line("There, `muster machine leave` ends its daemon and sets its home aside.",
+             "left !home"),
+    ),
+    destroys=(
+        Loss("{name} leaves the fleet for good: its key never counts again", when="action=leave",
+             asks="machine.losing"),
     ),
 )  # fmt: skip
-def machine(context: Context, ask: Action) -> Called:
-    """Give a machine another name, or other labels.
+def machine(context: Context, ask: Action) -> Called | Left:
+    """Give a machine another name or other labels, or let it leave the fleet.
 
     It must be up. What was written of it before is shown under its new name; specs and addresses
-    that name it are yours to change.
+    that name it are yours to change. One that leaves ends what it works on first; what only it
+    keeps is named, and it stays.
 
         muster machine rename build forge
-        muster machine relabel forge +gpu tests-
+        muster machine relabel forge +gpu -tests
         muster machine relabel laptop portable    # and nothing else
+        muster machine leave laptop
     """
+    if ask.action == "leave":
+        return leave(context, ask.machine, now=ask.now, force=ask.force)
     name = str(context.ask("machine.meant", {"name": ask.machine})["name"])
     if ask.action == "relabel":
         add, take, only = _signs(ask.to)
@@ -233,6 +273,8 @@ def rename(core: Core, call: Call, ask: Rename) -> Found:
         issued_ms=core.now.wall_ms,
     )
     call.write(kinds.MachineRecorded(raw.decode()))
+    # Another order of the same step would write this serial once more, and one of the two be lost.
+    core.membership.stale()
     return Found(binding.name, record.machine)
 
 

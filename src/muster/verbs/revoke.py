@@ -71,16 +71,24 @@ def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
         muster revoke build --reason 'left in the train'
         muster revoke bob --operator
     """
-    authority, who = authority_of(core), _meant(core, ask)
+    authority_of(core)
+    who = _meant(core, ask)
     _check(core, who, last=ask.last)
     if len(ask.reason) > REVOCATION_REASON_CHARS_MAX:
         raise Malformed(f"a reason has at most {REVOCATION_REASON_CHARS_MAX} characters")
+    return shut_out(core, call, who, reason=ask.reason or "no reason given")
+
+
+def shut_out(core: Core, call: Call, who: Named, *, reason: str) -> Revoked:
+    """Write the revocation of a key. Raises: Refused of this machine's own."""
+    authority = authority_of(core)
+    _check(core, who, last=True)
     streams = [s for s in core.log.streams() if s.machine == who.key and core.log.size(s)]
     what: dict[str, Any] = {
         "of": who.sort,
         "key": who.key,
         "name": who.name,
-        "reason": ask.reason or "no reason given",
+        "reason": reason,
         "issued_ms": core.now.wall_ms,
     }
     cuts = fitting_cuts(authority, ((s, core.log.size(s)) for s in streams), **what)

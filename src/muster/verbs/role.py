@@ -115,6 +115,8 @@ def write_roles(core: Core, call: Call, record: MachineRecord, roles: tuple[Role
         issued_ms=core.now.wall_ms,
     )
     call.write(kinds.MachineRecorded(raw.decode()))
+    # Another order of the same step would write this serial once more, and one of the two be lost.
+    core.membership.stale()
     return True
 
 

@@ -62,7 +62,7 @@ def keep(context: Context, ask: Action) -> Kept | Finding:
     if not ask.system:
         manager = service.installed(context.home) or manager
     if ask.action == "remove":
-        return _remove(context, manager)
+        return remove(context, manager)
     answer = shown(manager)
     return answer if answer.active == "active" else Finding(answer, 1)
 
@@ -98,7 +98,8 @@ def _say_what_stops(context: Context, runs: int | None) -> None:
         context.say(f"the daemon ends, and with it {len(works)} attempts: their tasks begin again")
 
 
-def _remove(context: Context, manager: service.Manager) -> Kept:
+def remove(context: Context, manager: service.Manager) -> Kept:
+    """End the service, and take away what says that there is one."""
     state = manager.state()
     if not state.installed:
         return shown(manager, did="nothing")

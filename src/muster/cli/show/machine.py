@@ -22,7 +22,7 @@ def machines(value: Any, _files: Files) -> str:
         rows.append(
             (
                 paint(clean(each["name"]), "bold"),
-                state(each["state"]),
+                state("left" if each.get("left") else each["state"]),
                 ", ".join(each["roles"]),
                 " ".join(str(facts[k]) for k in ("os", "arch") if facts.get(k)),
                 ", ".join(sorted(facts.get("agents") or {})),

@@ -95,7 +95,7 @@ def _powerless(value: Any) -> list[str]:
         return [
             paint(f"This machine was revoked {ago(revoked['t_ms'])}{reason}.", "red"),
             "Nothing it does counts for the fleet any more. To come back it needs a new home:",
-            "`muster down`, then `muster join` with a new invitation and --home NEW-FOLDER.",
+            "`muster machine leave` sets this one aside, then `muster join` with a new invitation.",
         ]
     if value.get("operators", 1):
         return []

@@ -115,6 +115,24 @@ class Home:
         self.path.chmod(0o700)
         self.run.mkdir(exist_ok=True, mode=0o700)
 
+    def set_aside(self) -> Path:
+        """Give the home of a machine that is none any more another name, and say which.
+
+        Nothing is deleted. The mark goes first: a machine that is made here next must not find it.
+        Raises: Broken where it cannot be; then the home is where it was.
+        """
+        aside = [f"{self.path.name}.left{n or ''}" for n in range(1_000)]
+        where = next(p for p in map(self.path.with_name, aside) if not os.path.lexists(p))
+        mark = Path(self.mark_folder)
+        try:
+            if mark.is_dir():
+                mark.rename(mark.with_name(f"{mark.name}.{os.urandom(4).hex()}"))
+            self.path.rename(where)
+        except OSError as error:
+            raise Broken(f"{self.path} cannot be renamed ({error.strerror}): move it away, then "
+                         "`muster join` makes a new machine") from error  # fmt: skip
+        return where
+
     def has_seed(self, name: str) -> bool:
         return (self.path / name).exists()
 

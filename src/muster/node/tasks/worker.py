@@ -38,6 +38,7 @@ from muster.task import evidence, kinds, template
 from muster.task.duration import TOLD
 from muster.task.fold import ATTEMPT, TASK
 from muster.task.instruction import BeatReply, Draft, StartAttempt, Stop, StopAttempt
+from muster.task.ledger import LEAVING
 from muster.task.open_task import Ended
 from muster.task.route import NOOP, Machine
 from muster.task.spec import parse
@@ -50,6 +51,7 @@ DECLARED[__name__] = {
     "assignment-without-opening": "A task was assigned to this machine that nobody opened.",
     "assignments-unanswered": "Assignments without evidence came too fast to refuse each.",
     "assignments-in-doubt": "An assignment was refused while this machine doubts its own past.",
+    "assignments-while-leaving": "An assignment was refused because this machine leaves its fleet.",
     "events-of-no-form": "What an attempt said has no form that fits into an entry.",
 }
 
@@ -73,6 +75,8 @@ class WorkerService(Part):
         # When each owner gave us a task last, or had one here.
         self._gave_ms: dict[str, int] = {}
         self._seen_ready = False
+        # Whether no new task is taken, because the machine is about to leave.
+        self.leaves = False
         self._specs: dict[str, Any] = {}
         self._known: dict[Any, Any] = {}
         # When we refused assignments without an order, by owner, in the last minute.
@@ -161,6 +165,9 @@ class WorkerService(Part):
             # It may have been done already, here or by a copy of us; another machine can do it.
             core.counters["assignments-in-doubt"] += 1
             return evidence.Unproven("in-doubt", "this machine does not know all of its own past")
+        if self.leaves:
+            core.counters["assignments-while-leaving"] += 1
+            return evidence.Unproven(LEAVING, "this machine is about to leave the fleet")
         try:
             found = evidence.check_evidence(
                 entry,
