@@ -4,9 +4,10 @@ import pytest
 from tests.node.cores import Cores
 from tests.promise import proves
 
-from muster.limits import UNPROVEN_PER_MINUTE_MAX
+from muster.limits import REFUSALS_MAX, UNPROVEN_PER_MINUTE_MAX
 from muster.node import event as ev
 from muster.node.tasks.owner import OwnerService
+from muster.node.tasks.worker import WorkerService
 from muster.task import kinds
 from muster.task.instruction import StartAttempt
 
@@ -118,3 +119,24 @@ def test_a_member_that_assigns_what_nobody_ordered_is_refused_so_often_and_no_mo
     world.pass_ms(60_000)
     assigns("b", 5)
     assert len(hub.entries("attempt.refuse")) == UNPROVEN_PER_MINUTE_MAX + 5
+
+
+@proves("fleet.machine-leaves")
+def test_a_machine_that_leaves_refuses_tasks_as_often_as_it_is_asked_and_none_fails_by_it():
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(500)
+    studio = world["studio"]
+    studio.core.part(WorkerService).leaves = True
+    task = world["hub"].submit(agent=["shell"], do="true", needs={"machine": "studio"})
+    for _ in range(3 * REFUSALS_MAX):
+        world.pass_ms(60_000)
+    assert not any(isinstance(e, StartAttempt) for e in studio.effects)
+    refusals = [e for e in studio.entries("attempt.refuse") if b'"leaving"' in e.body]
+    assert len(refusals) > REFUSALS_MAX
+    assert world["hub"].task(task).state == "queued"
+    # Whoever stays after all takes it.
+    studio.core.part(WorkerService).leaves = False
+    for _ in range(10):
+        world.pass_ms(60_000)
+    assert any(isinstance(e, StartAttempt) for e in studio.effects)
