@@ -16,6 +16,7 @@ from muster.errors import MusterError
 from muster.node import event as ev
 from muster.node.call.streams import Served, Streams
 from muster.node.core import Core
+from muster.node.host.home import Home
 from muster.node.link import failure
 from muster.verbs.table import VERBS
 
@@ -36,6 +37,8 @@ class Serving:
         self.streams = Streams(
             core, self.put, self.drained, self.answer, lambda link: link in core.links
         )
+        # Of a machine whose person has no key in it.
+        self.home = Home("/nowhere")
         self.tasks: set[asyncio.Task[None]] = set()
         self.failed: BaseException | None = None
 
