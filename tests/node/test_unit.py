@@ -10,7 +10,7 @@ import pytest
 from tests.promise import proves
 
 from muster.node.host import daemon_log
-from muster.node.host.unit import Service, launchd_plist, systemd_unit
+from muster.node.host.unit import Service, launchd_plist, read, systemd_unit
 
 ODD = '/home/al ice/100% "mine" \\o/$HOME'
 SERVICE = Service(
@@ -107,3 +107,13 @@ def test_another_file_than_the_one_that_is_written_is_left_alone(tmp_path, monke
     daemon_log.bound(str(path))
     assert [each.name for each in tmp_path.iterdir()] == ["daemon.log"]
     assert daemon_log.reader(str(path)) == ""
+
+
+@proves("service.unit-is-sound")
+def test_a_line_break_in_a_path_or_a_variable_begins_no_line_of_the_unit():
+    odd = "/h\n[Service]\nExecStartPre=/bin/false\t\x7f\\x41 100% $HOME \"'"
+    said = Service("muster", odd, (odd, "--home", odd), {"PATH": f"/a:{odd}"}, odd)
+    text = systemd_unit(said)
+    assert [line for line in text.splitlines() if line.startswith("ExecStartPre")] == []
+    assert text.count("\n[Service]\n") == 1
+    assert read(text.encode()) == (odd, f"/a:{odd}")

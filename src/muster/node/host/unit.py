@@ -42,7 +42,7 @@ def systemd_unit(service: Service) -> str:
         "# Written by `muster service install`, which writes it anew; `muster service remove`",
         "# takes it away. What is to stay different belongs into a drop-in (systemctl edit).",
         "[Unit]",
-        f"Description=Muster, the machine in {service.home.replace('%', '%%')}",
+        f"Description=Muster, the machine in {_CONTROL.sub(' ', service.home).replace('%', '%%')}",
         *after,
         f"StartLimitIntervalSec={SERVICE_STARTS_S}",
         f"StartLimitBurst={SERVICE_STARTS_MAX}",
@@ -112,12 +112,19 @@ def read(text: bytes) -> Written:
             raise ValueError(str(error)) from error
     lines = text.decode(errors="replace")
     found = [re.search(pattern, lines, re.MULTILINE) for pattern in _WRITTEN]
-    program, path = (re.sub(r'\\(["\\])|(%)%|(\$)\$', r"\1\2\3", f[1]) if f else "" for f in found)
+    program, path = (_ESCAPED.sub(_plain, each[1]) if each else "" for each in found)
     if not program:
         raise ValueError("no ExecStart")
     return Written(program, path)
 
 
+def _plain(found: re.Match[str]) -> str:
+    """What an escape stands for."""
+    return chr(int(found[2], 16)) if found[2] else found[1] or found[3]
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_ESCAPED: Final = re.compile(r'\\(["\\])|\\x([0-9a-f]{2})|([%$])\3')
 _WORD: Final = r'((?:[^"\\]|\\.)*)'
 _WRITTEN: Final = (f'^ExecStart="{_WORD}"', f'^Environment="PATH={_WORD}"$')
 
@@ -125,4 +132,6 @@ _WRITTEN: Final = (f'^ExecStart="{_WORD}"', f'^Environment="PATH={_WORD}"$')
 def _quoted(word: str) -> str:
     """A word as systemd reads it back: its quotes, backslashes and specifiers mean nothing."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{escaped}"'
+    # A line that ended in a word would be followed by a line that somebody else wrote.
+    whole = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", escaped)
+    return f'"{whole}"'
