@@ -24,7 +24,6 @@ from msgspec import UNSET, Struct, UnsetType, field, to_builtins
 from muster.errors import MusterError
 from muster.fleet import certificate
 from muster.git import command as gits
-from muster.git import repository
 from muster.limits import SOCKET_PATH_BYTES_MAX
 from muster.node.host import clock, service
 from muster.node.host.home import Home
@@ -34,7 +33,7 @@ from muster.task.spec import NAME
 from muster.verbs import agent as agents
 from muster.verbs.client import Finding
 from muster.verbs.declaration import Context, Request, opt, verb
-from muster.verbs.repair import Repaired, programs_of, repair
+from muster.verbs.repair import Repaired, broken_hooks, programs_of, repair
 
 # The check that comes first, and the incidents that are told by it.
 PAST: Final = "past"
@@ -205,11 +204,8 @@ def _of_home(home: Home) -> Iterator[Check]:
                     "set XDG_RUNTIME_DIR to a short folder")  # fmt: skip
     else:
         yield Check("socket", "ok", home.socket if inside else f"{home.socket} (the home is deep)")
-    for name, path in repository.listing(Path(home.repos)).items():
-        if not repository.is_fenced(path):
-            yield Check(f"repository {name}", "wrong", "its hooks or its configuration are not as "
-                        "Muster wrote them, or their interpreter is gone",
-                        "muster doctor --fix")  # fmt: skip
+    for name in broken_hooks(home):
+        yield Check(f"repository {name}", "wrong", "its hooks are broken", "muster doctor --fix")
     yield _space(home)
     yield _certificates(home)
 

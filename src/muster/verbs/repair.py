@@ -62,10 +62,9 @@ def _repairs(context: Context) -> Iterator[Repair]:
     yield from _modes(home)
     if not home.exists:
         return
-    for name, path in repository.listing(Path(home.repos)).items():
-        if not repository.is_fenced(path):
-            what = f"write the hooks of the repository {name} anew, without which no push is taken"
-            yield Repair(what, partial(repository.write_guard, path))
+    for name, path in broken_hooks(home).items():
+        what = f"write the hooks of the repository {name} anew, without which no push is taken"
+        yield Repair(what, partial(repository.write_guard, path))
     kept = service.installed(home)
     runs = lock.holder(home.lock) is not None
     if kept is not None:
@@ -78,6 +77,12 @@ def _repairs(context: Context) -> Iterator[Repair]:
             return
     if not runs:
         yield Repair("start the daemon", partial(begin, context))
+
+
+def broken_hooks(home: Home) -> dict[str, Path]:
+    """The repositories whose hooks are gone or changed, or lead to an interpreter that is gone."""
+    kept = repository.listing(Path(home.repos))
+    return {name: path for name, path in kept.items() if not repository.is_fenced(path)}
 
 
 def programs_of(home: Home) -> list[str]:
