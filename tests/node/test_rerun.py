@@ -377,6 +377,25 @@ def test_what_was_not_signed_is_not_kept(hub):
     assert len(hub.entries("run.open")) == 1
 
 
+@proves("cli.rerun-is-checked")
+def test_an_order_to_keep_counts_once_by_who_may_order_and_on_the_machine_it_is_for(hub):
+    first = hand_in(hub, THREE)
+    over(hub, test="failed")
+    said = order(hub, first, failed=True)["value"]
+    args = {name: said[name] for name in ("base", "kept", "repo", "spec", "values")}
+    world, studio = hub.world, Cores("hub", "studio")["studio"]
+    member = studio.identity.signer("seal")
+    for kind, more in (("Denied", {"signer": member}), ("Denied", {"to": studio.id})):
+        statement = world.sign("run", "chain", hub, args, **more)
+        assert hub.call("run", args, statement=statement)["error"]["kind"] == kind
+    assert len(hub.entries("run.open")) == 1
+    statement = world.sign("run", "chain", hub, args)
+    assert hub.call("run", args, statement=statement)["value"]["fresh"]
+    over(hub)
+    assert hub.call("run", args, statement=statement)["error"]["kind"] == "Conflict"
+    assert len(hub.entries("run.open")) == 2
+
+
 @proves("cli.rerun")
 def test_what_cannot_run_again_is_refused_with_what_to_do(hub):
     first = hand_in(hub, SLOW)

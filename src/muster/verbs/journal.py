@@ -144,7 +144,7 @@ def logs(context: Context, ask: Read) -> None:
     tasks: one that runs, else one that failed.
 
         muster logs 7d5e --follow
-        muster logs nightly
+        muster logs 1ae7
     """
     where = context.ask("journal.where", {"task": ask.task}, on=context.on)
     if chosen := where.get("chosen"):
