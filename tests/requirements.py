@@ -432,6 +432,7 @@ PROMISES: Final[dict[str, str]] = {
     "agent.cancel-ends-all": "A cancelled attempt leaves no process behind, whatever its processes do to escape, after a chance to clean up.",
     # --- install
     "install.wheel-works": "The wheel, installed by pipx or uv into a home whose path has spaces, runs a fleet: init, a spec, git, doctor, down.",
+    "install.week-as-typed": "Each command of the page of a week, typed in its order on the machine that it says, does what the page says: runs, results, reviews, a lost machine, a second device, a lost hub, the export.",
     # --- service
     "service.runs-the-daemon": "A service that is installed runs the daemon of any home now, with the PATH of the shell it was installed in, and begins it again when it dies.",
     "service.takes-over": "A daemon that runs by hand gives way to the service, what is installed twice is there once, and `up` and `down` go through the service that is there.",
