@@ -21,7 +21,7 @@ demo: $(VENV)/.ready ## three machines, one run, a laptop whose lid closes midwa
 	$(BIN)/python demo/closed_lid.py $(if $(REPO),--repo "$(REPO)") $(if $(TEST),--test "$(TEST)") $(if $(AGENT),--agent "$(AGENT)")
 
 test: $(VENV)/.ready ## set up and run every test that this machine can run
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.ready lint types ## the linters and the types
 	$(BIN)/lint-imports --no-cache
