@@ -767,6 +767,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.messages": "A message sent from the command line arrives, and its sender sees how far it came.",
     "cli.on-others": "--on lets another machine, all machines or those with a label answer, by the operator's order.",
     "cli.live-view": "Whoever follows a run at a terminal sees a line for each phase (and for tasks of an each or a race, as far as there is room): its state in words, machine, agent, how long, the last sign of life, the number of the attempt, takeovers and failed tries with their reason, and what it waits for; no line is wider than the terminal, and nothing that others wrote moves the cursor.",
+    "cli.review-rounds": "A round that a reviewer rejected is shown as rejected, with what follows, in tables and live.",
     "cli.live-view-is-at-once": "What becomes of a task is on the screen of whoever follows its run at most 0.3 s after its entry, and nobody asks the daemon for it.",
     "cli.screenshots": "The pictures of terminals in the guide are what a command makes of a fleet that plays a run: the same each time, and as the committed ones.",
     "cli.rerun": "A run that is over runs again as it was ordered: whole; or without the phases that are done, or from one phase on, whose results (commits, values, deliverables, decisions) count as they were, from the commit that the first run started from, on every machine and after a restart alike.",

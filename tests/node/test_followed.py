@@ -8,7 +8,8 @@ from tests.node.cores import Cores, One, attempt_ended
 from tests.node.test_runs import hand_in, know, wanted
 from tests.promise import proves
 
-from muster.cli.run_progress import RunProgress, Slot
+from muster.cli.run_progress import RunProgress
+from muster.cli.show.task import Slot
 from muster.log import canon
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.attempt_body import AttemptStage

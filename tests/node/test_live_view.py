@@ -166,7 +166,11 @@ def test_what_comes_after_a_failure_is_skipped_and_the_reason_comes_before_the_a
     hub.step(attempt_ended(*place, "failed", summary="all is well", reason="3 tests fail"))
     assert view.row("first")[1] == "failed"
     assert view.row("first")[-1] == "3 tests fail"
-    assert view.row("second") == ["second", "skipped", "first is failed: its task failed"]
+    assert view.row("second") == [
+        "second",
+        "skipped",
+        "first is failed: its task failed: 3 tests fail",
+    ]
     assert view.progress.end["settled"] == "failed"
 
 

@@ -132,9 +132,13 @@ def test_who_rejected_the_last_round_and_why_is_the_reason_of_the_run():
         # The smaller number of rounds counts for both.
         (
             "feature=done verdict=yes second=no feature/2=done verdict/2=yes second/2=no",
-            "failed skipped done failed", "",
+            "failed skipped failed failed", "",
         ),
-        ("feature=done verdict=yes second=failed", "failed skipped done failed", ""),
+        ("feature=done verdict=yes second=failed", "failed skipped failed failed", ""),
+        (
+            "feature=done verdict=yes second=cancelled",
+            "cancelled skipped cancelled cancelled", "",
+        ),
     ],
 )  # fmt: skip
 def test_of_several_reviewers_all_must_accept_and_all_judge_each_round(so_far, states, start):
@@ -142,6 +146,33 @@ def test_of_several_reviewers_all_must_accept_and_all_judge_each_round(so_far, s
     names = ("feature", "ship", "verdict", "second")
     assert " ".join(found.phases[name].state for name in names) == states
     assert begun(found) == start
+
+
+@proves("spec.review-all-accept")
+@pytest.mark.parametrize("other", ["no", "failed", "cancelled", "lost"])
+def test_whoever_waits_for_one_of_two_reviewers_begins_nothing_that_the_other_did_not_accept(other):
+    phases = {**TWO, "ship": "after: verdict\nagent: claude\ndo: ship\ndeliver: out"}
+    last = f"feature/2=done verdict/2=yes second/2={other}"
+    found = plan(spec(phases), facts(f"feature=done verdict=no second=yes {last}"))
+    assert (found.start, found.phases["ship"].state) == ((), "skipped")
+    assert found.settled == "failed"
+    assert "second" in found.phases["verdict"].reason
+
+
+@proves("spec.review-verdict")
+def test_why_a_reviewer_came_to_no_verdict_is_the_reason_of_the_run():
+    why = "the reviewer wrote no verdict"
+    known = {Slot("feature"): Fact("done"), Slot("verdict"): Fact("failed", why=why)}
+    said = f"its task failed: {why}"
+    assert plan(spec(), known).reason == f"phase feature failed: verdict is failed: {said}"
+
+
+@proves("spec.review-verdict")
+def test_a_reviewer_that_missed_the_form_is_asked_once_more_where_the_spec_says_nothing():
+    made = spec({**PAIR, "second": f"{REVIEW}\nretries: 0"}).phases
+    assert [made[n].repeats for n in ("feature", "verdict", "second")] == [0, 1, 0]
+    # What a worker computes again is as it was before.
+    assert "retries" not in phase_order(spec(), "verdict")
 
 
 @proves("spec.review-rounds")

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from muster.cli.run_progress import RunProgress, Slot, said
+from muster.cli.run_progress import RunProgress, said
+from muster.cli.show.task import Slot
 from muster.cli.text import clean, cut, paint, seconds, short, span, state, width_of
 
 LABEL_COLUMNS_MAX: Final = 28
@@ -21,7 +22,7 @@ _IDLE: Final = frozenset({"waiting", "queued"})
 # Of several tasks the first of these words that is true of one is true of the phase.
 _ORDER: Final = (
     "waiting for you", "running", "checking", "fetching", "delivering", "retrying", "taken over",
-    "queued", "failed", "lost", "cancelled", "done",
+    "queued", "failed", "lost", "cancelled", "done", "rejected",
 )  # fmt: skip
 
 
@@ -135,6 +136,7 @@ def _row(seen: Seen, slot: Slot, label: str) -> Row:
     took, heard = progress.took_ms(slot), progress.heard_ms_ago(slot)
     tries = int(change.get("tries") or 0) + int(change.get("losses") or 0)
     notes = [f"attempt {tries + 1}"] if tries and change["state"] == "leased" else []
+    notes += [progress.follows(slot)]
     if change["state"] in ("leased", "queued"):
         notes += [progress.left.get(slot, ""), progress.waits.get(slot, "")]
     if change["state"] not in ("leased", "queued") or slot not in progress.left:

@@ -10,12 +10,11 @@ never jumps, from how far apart the two were when the owner first spoke.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from muster.cli.show.task import outcome, phase
+from muster.cli.show.task import Slot, outcome, phase, round_rejected
 from muster.cli.text import abbreviated, clean, now_ms, short, span, state
 from muster.node.host.clock import boot_ms
 
 Change = Mapping[str, Any]
-Slot = tuple[str, str]
 _LIVE: Final = ("leased", "queued", "waiting")
 # How far an attempt is, where that is not just at work.
 _STAGES: Final = ("fetching", "checking", "delivering")
@@ -63,8 +62,9 @@ class RunProgress:
     def _changed(self, change: Change) -> Slot | None:
         slot = (str(change["phase"]), str(change.get("instance", "")))
         if change.get("task"):
-            # Before it had tasks, the phase itself may have waited.
-            self.tasks.pop((slot[0], ""), None)
+            # Before it had tasks, the phase itself may have waited; a first round stays.
+            if not self.tasks.get((slot[0], ""), {}).get("task"):
+                self.tasks.pop((slot[0], ""), None)
             self._slots[str(change["task"])] = slot
         elif any(known == slot[0] and each.get("task") for (known, _), each in self.tasks.items()):
             return None
@@ -112,7 +112,11 @@ class RunProgress:
             return "waiting for you"
         if found == "queued" and change.get("task") and slot in self.left:
             return "taken over" if self.left[slot].startswith("taken over") else "retrying"
-        return clean(found)
+        return "rejected" if self.follows(slot) else clean(found)
+
+    def follows(self, slot: Slot) -> str:
+        """What follows on a round that reviewers rejected; "" of every other task."""
+        return round_rejected(slot, self.tasks, self.head.get("phases", {}))
 
     def line(self, slot: Slot) -> str:
         """The newest change of a task as a line."""

@@ -34,7 +34,7 @@ _STATES: Final = {
     "running": "yellow", "waiting": "yellow", "waiting for you": "yellow", "checking": "yellow",
     "retrying": "yellow", "taken over": "yellow", "skipped": "dim", "failed": "red", "lost": "red",
     "cancelled": "red", "revoked": "red", "critical": "red", "warning": "yellow", "away": "dim",
-    "left": "dim",
+    "left": "dim", "rejected": "yellow",
 }  # fmt: skip
 
 

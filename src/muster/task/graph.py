@@ -30,6 +30,8 @@ from muster.task.review import instance_of
 from muster.task.spec import Phase, Spec
 from muster.task.state import LIVE, State
 
+# As much as is said of a task in the reason of its phase.
+_WHY_CHARS_MAX: Final = 300
 PhaseState = Literal["waiting", "ready", "running", "done", "failed", "skipped", "cancelled"]
 SETTLED: Final[frozenset[PhaseState]] = frozenset({"done", "failed", "skipped", "cancelled"})
 
@@ -47,13 +49,14 @@ class Slot(NamedTuple):
 class Fact(NamedTuple):
     """What became of a slot's task. `order` is its place in the owner's log: lower came first.
 
-    `rejected`: who rejected what it reviews, and why; "" where nobody did.
+    `rejected`: who rejected what it reviews, and why; "" where nobody did. `why` it failed.
     """
 
     state: State
     order: int = 0
     machine: str = ""
     rejected: str = ""
+    why: str = ""
 
 
 class PhaseProgress(NamedTuple):
@@ -336,6 +339,20 @@ class Progress:
                 return PhaseProgress("running", f"waits for what {other} says of the same")
         if fact.rejected:
             return PhaseProgress("failed", f"rejected by {fact.rejected}")
+        return self._agreed(judged, number)
+
+    def _agreed(self, judged: str, number: int) -> PhaseProgress:
+        """What a review that accepted comes to: whoever waits for it waits for all of them."""
+        for other in self._reviewers[judged]:
+            found = self.facts.get(self._slot(other, number))
+            if found is None or found.state != "done":
+                ended = found.state if found is not None else self._states[other].state
+                state: PhaseState = "failed"
+                if self.cancelled or ended == "cancelled":
+                    state = "cancelled"
+                return PhaseProgress(state, f"{other} is {ended}")
+            if found.rejected:
+                return PhaseProgress("failed", f"{other} rejected it: {found.rejected}")
         return PhaseProgress("done")
 
     # --- what ends them ------------------------------------------------------------------------
@@ -347,11 +364,11 @@ class Progress:
         failed = [slot for slot in bad if self.facts[slot].state != "cancelled"]
         if not failed:
             return PhaseProgress("cancelled", "it was cancelled")
-        if len(slots) == 1:
-            state = self.facts[failed[0]].state
-            return PhaseProgress("failed", f"its task {'was ' * (state == 'lost')}{state}")
-        what = f"{len(bad)} of {len(slots)} tasks failed, first {failed[0].instance}"
-        return PhaseProgress("failed", what)
+        first = self.facts[failed[0]]
+        what = f"its task {'was ' * (first.state == 'lost')}{first.state}"
+        if len(slots) > 1:
+            what = f"{len(bad)} of {len(slots)} tasks failed, first {failed[0].instance}"
+        return PhaseProgress("failed", what + (f": {first.why}" if first.why else ""))
 
     def _gate(self, phase: Phase, names: Sequence[str] | None = None) -> PhaseProgress:
         """What the prerequisites make of a phase of which no task is open."""
@@ -385,6 +402,11 @@ class Progress:
                 if state.state == wanted:
                     return "failed", f"phase {name} {wanted}: {state.reason}"
         raise AssertionError("a phase is only skipped behind one that failed or was cancelled")
+
+
+def why_of(state: State, reason: str, summary: str) -> str:
+    """Why a task came to nothing, in one line; "" where it did not."""
+    return " ".join((reason or summary).split())[:_WHY_CHARS_MAX] if state == "failed" else ""
 
 
 def slots_of(name: str, phase: Phase, paths: Sequence[str] | None) -> tuple[Slot, ...] | None:

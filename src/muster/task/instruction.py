@@ -193,6 +193,8 @@ class Settled(Event, frozen=True):
     # The last that had it, and which agent of it; "" for none.
     machine: str = ""
     agent: str = ""
+    # Why it came to nothing.
+    reason: str = ""
 
 
 OwnerInstruction = (

@@ -42,7 +42,8 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "timeout": "How long one attempt may take; 30m if nothing is said.",
         "deadline": "How long the phase may take from when it could start, attempts and waits "
         "included.",
-        "retries": "How often a failed attempt is repeated; lost machines do not count.",
+        "retries": "How often a failed attempt is repeated; lost machines do not count. 0 if "
+        "nothing is said, 1 of a review.",
         "priority": "From -10 to 10; higher goes first where machines are scarce.",
         "race": "That many try at once; the first that passes wins, the others are cancelled.",
         "each": "One task for each file that matches in the repository, or folder with a / at the "

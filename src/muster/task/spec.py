@@ -160,7 +160,7 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     interpreter: Literal["sh", "bash"] | None = field(name="shell", default=None)
     timeout: Duration | None = None
     deadline: Duration | None = None
-    retries: Annotated[int, Meta(ge=0, le=limits.RETRIES_MAX)] = 0
+    retries: Annotated[int, Meta(ge=0, le=limits.RETRIES_MAX)] | None = None
     priority: Annotated[int, Meta(ge=-10, le=10)] = 0
     race: Annotated[int, Meta(ge=2, le=limits.RACERS_MAX)] | None = None
     each: Glob | None = None
@@ -196,6 +196,13 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     @property
     def by_human(self) -> bool:
         return self.by == "human"
+
+    @property
+    def repeats(self) -> int:
+        """How often a failed attempt is made again; a form that was missed costs no run."""
+        if self.retries is not None:
+            return self.retries
+        return limits.REVIEW_RETRIES if self.review is not None else 0
 
     @property
     def shell(self) -> bool:

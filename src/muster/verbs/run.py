@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from muster.task import check as checks
 from muster.task import kinds, review
 from muster.task import template as orders
 from muster.task.fold import RUN, TASK, RunRow, TaskRow
-from muster.task.graph import SETTLED, Fact, PhaseProgress, Slot, plan
+from muster.task.graph import SETTLED, Fact, PhaseProgress, Slot, plan, why_of
 from muster.task.identity import run_id
 from muster.task.precedence import rounds_of
 from muster.task.problem import shown
@@ -342,7 +342,9 @@ def progress_of(
         rejected = ""
         if task.state == "done" and slot.phase in spec.phases and spec.phases[slot.phase].review:
             rejected = _rejected(core, task)
-        facts[slot] = Fact(task.state, number, task.machine, rejected)  # type: ignore[arg-type]
+        state: Any = task.state
+        why = why_of(state, task.reason, task.summary)
+        facts[slot] = Fact(state, number, task.machine, rejected, why)
         matches.setdefault(slot.phase, []).append(slot.instance)
     cancelled = run.summary if run.state == "cancelled" else ""
     # The phase that could not be opened has no task that tells, but the end of its run does.

@@ -107,5 +107,7 @@ def _head(core: Core, row: RunRow) -> list[dict[str, Any]]:
     for name, phase in document.phases.items() if document is not None else ():
         many = "race" if phase.race is not None else "each" if phase.each is not None else ""
         phases[name] = {"after": list(phase.prerequisites), "many": many}
+        if phase.review is not None:
+            phases[name]["review"] = phase.review
     head = {"run": row.run, "name": row.name, "opened_ms": row.opened_ms}
     return [{**head, "now_ms": core.now.wall_ms, "phases": phases}]

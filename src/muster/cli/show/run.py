@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from muster.cli.show import listed
-from muster.cli.show.task import claimed, outcome, phase, took
+from muster.cli.show.task import claimed, outcome, phase, round_rejected, took
 from muster.cli.table import table
 from muster.cli.text import Files, clean, now_ms, paint, seconds, short, state
 from muster.node.verb import Column
@@ -64,6 +64,7 @@ def graph(run: Any) -> str:
     done: dict[str, list[Any]] = {}
     for each in run.get("tasks", ()):
         done.setdefault(str(each["phase"]), []).append(each)
+    slots = {(str(each["phase"]), str(each["instance"])): each for each in run.get("tasks", ())}
     rows = []
     for name in [*phases, *(n for n in done if n not in phases)]:
         waits = ", ".join(phases.get(name, {}).get("after", ()))
@@ -74,8 +75,10 @@ def graph(run: Any) -> str:
             rows.append((name, state(now.get("state", "-")), "", "", "", waits, reason))
         for each in found or ():
             said = clean(each.get("waits") or kept(run, each) + outcome(each))
+            follows = round_rejected((each["phase"], each["instance"]), slots, phases)
+            now, said = ("rejected", f"{follows}; {said}") if follows else (each["state"], said)
             commit = clean(each["commit"])[:10]
-            where = (phase(each), state(each["state"]), each["machine"], took(each))
+            where = (phase(each), state(now), each["machine"], took(each))
             rows.append((*where, commit, waits, said))
     lines.append(table(_PHASES, rows, ""))
     lines += claimed(run)

@@ -1,5 +1,6 @@
 """What people read about tasks."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from muster.cli.show import listed
@@ -18,7 +19,9 @@ from muster.cli.text import (
     state,
 )
 from muster.node.verb import Column
+from muster.task.review import instance_of, round_of
 
+Slot = tuple[str, str]
 _TASKS: Final = (
     Column("task", form="id"), Column("run", form="id", rank=5), Column("phase"),
     Column("state", form="state"), Column("machine", rank=1), Column("agent", rank=4),
@@ -53,6 +56,19 @@ def took(each: Any) -> str:
     if each["state"] == "leased":
         return span(max(0, now_ms() - changed))
     return span(max(0, changed - opened))
+
+
+def round_rejected(slot: Slot, tasks: Mapping[Slot, Any], phases: Mapping[str, Any]) -> str:
+    """What follows on a round of a phase that its reviewers rejected; "" of every other task."""
+    name, instance = slot
+    judges = [other for other, each in phases.items() if each.get("review") == name]
+    if not judges or tasks[slot]["state"] != "done":
+        return ""
+    following = round_of(instance) + 1
+    if (name, instance_of(following)) in tasks:
+        return f"round {following} follows"
+    said = [outcome(tasks[at]) for judge in judges if (at := (judge, instance)) in tasks]
+    return "by its reviewers" if any(each.startswith("reject") for each in said) else ""
 
 
 def phase(each: Any) -> str:

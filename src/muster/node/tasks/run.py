@@ -60,7 +60,8 @@ class Run:
         rejected = ""
         if end is not None and state == "done" and self.spec.phases[slot.phase].review is not None:
             rejected = review.rejected(end.values, machine, end.agent)
-        self.progress.tell(slot, Fact(state, self.number, machine, rejected))
+        why = "" if end is None else graph.why_of(state, end.reason, end.summary)
+        self.progress.tell(slot, Fact(state, self.number, machine, rejected, why))
 
     def bar(self, phase: str, reason: str) -> None:
         """A phase cannot be opened: it failed, the rest of the run goes on."""

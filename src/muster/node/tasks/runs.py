@@ -343,7 +343,7 @@ class RunService(Part):
             repo=run.body.repo,
             base=run.start_of(slot, ends),
             priority=run.body.priority + (phase.priority or 0),
-            retries=phase.retries or 0,
+            retries=phase.repeats,
             deadline_ms=self.core.now.wall_ms + phase.deadline_ms if phase.deadline_ms else 0,
         )
         causes = [run.opened]
