@@ -1,12 +1,14 @@
 """What a machine knows of agents: counted from its log, whoever writes what into theirs."""
 
 import pytest
-from tests.node.cores import Cores
+from tests.node.cores import Cores, attempt_ended
+from tests.node.test_runs import SLOW, hand_in, wanted
 from tests.promise import proves
 
 from muster.node.tasks.trust import Trust
 from muster.task import kinds
 from muster.task.evidence import task_args
+from muster.task.instruction import StartAttempt
 from muster.task.trust import NOTHING_KNOWN, TrustFold
 
 CHECK = {"check": "true"}
@@ -133,3 +135,15 @@ def test_what_another_owner_settled_under_an_order_is_shown_and_decides_nothing(
 def test_the_fold_wants_the_owners_entries_alone(kind):
     assert kind in TrustFold.kinds
     assert not any(each.startswith("attempt.") for each in TrustFold.kinds)
+
+
+@proves("task.trust-checked-only")
+@pytest.mark.parametrize("said", ["I could not", ""])
+def test_an_agent_that_fails_without_a_word_has_failed(said):
+    hub = Cores("hub")["hub"]
+    hand_in(hub, SLOW)
+    (start,) = wanted(hub, StartAttempt)
+    place = (start.assign.task, start.assign.epoch)
+    hub.step(attempt_ended(*place, "failed", summary=said, reason="the check failed"))
+    assert hub.task(start.assign.task).state == "failed"
+    assert hub.core.part(Trust).of(hub.id, "shell")[:3] == (0, 1, 0)

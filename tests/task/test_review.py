@@ -24,7 +24,7 @@ from muster.task.route import Fleet, asked_of, judge, wants_of
 from muster.task.spec import Spec
 from muster.task.spec import parse as read_spec
 from muster.task.template import phase_order
-from muster.task.values import uses_of
+from muster.task.values import environment, uses_of
 
 DO = "agent: claude\ndo: build it\ndeliver: src/"
 REVIEW = "review: feature\nagent: codex\ndo: look"
@@ -328,6 +328,16 @@ def test_a_verdict_becomes_values_with_a_line_for_each_reason_and_comment():
         "reasons": "say more",
         "comments": "a.py:3: why?\nb.py:1: (outside the diff) and this",
     }
+
+
+@proves("spec.review-verdict")
+def test_what_no_program_can_be_handed_is_left_out_of_a_verdict():
+    comment = {"path": "a.py", "line": 3, "text": "why\0?"}
+    raw = {"verdict": "reject", "reasons": ["a\0b\x1b[2J"], "comments": [comment]}
+    said = yielded(parse(json.dumps(raw).encode()), {"a.py"})
+    assert said == {"verdict": "reject", "reasons": "a b [2J", "comments": "a.py:3: why ?"}
+    source = 'echo "$MUSTER_VERDICT_REASONS" "$MUSTER_VERDICT_COMMENTS"'
+    assert environment([source], {"verdict": said})["MUSTER_VERDICT_REASONS"] == "a b [2J"
 
 
 @proves("spec.review-verdict")

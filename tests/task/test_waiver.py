@@ -89,3 +89,9 @@ def test_a_rule_that_makes_no_sense_is_refused(changed, head, sentence):
     found = [p.sentence for p in check(text({**PHASES, **changed}, head)).problems]
     assert any(sentence in each for each in found), found
     assert [p.sentence for p in check(text(PHASES, "repo: main")).problems] == []
+
+
+@proves("task.waiver-lines")
+def test_lines_that_end_in_a_carriage_return_are_lines():
+    head = b"diff --git a/x b/x\n@@ -0,0 +1,2 @@\n"
+    assert lines_of(head + b"+" + b"x=1\r" * 500 + b"\n+a\r\n") == 501

@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from muster import limits
 from muster.errors import NotFound
@@ -216,7 +217,9 @@ class Ledger:
         task.tries += 1
         reason = body.reason[: limits.REASON_CHARS_MAX]
         if task.tries > task.body.retries:
-            self.settle(task, settlement(task, body, "failed", reason), (entry,))
+            end = settlement(task, body, "failed", reason)
+            # An agent that says nothing has failed at it as one that does (trust.py).
+            self.settle(task, replace(end, summary=end.summary or reason or "failed"), (entry,))
             return
         task.tried |= {task.machine}
         delay_ms = min(limits.RETRY_DELAY_MS_MIN << (task.tries - 1), limits.RETRY_DELAY_MS_MAX)

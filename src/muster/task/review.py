@@ -11,6 +11,7 @@ Rule 4: the owner's word, in the values of `run`: that the spec has reviews (`re
         where the phase began (`from`). What is done in which round follows from the signed spec.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
 
@@ -41,6 +42,7 @@ ROUND: Final = "MUSTER_ROUND"
 REJECTION_FILE: Final = "MUSTER_REJECTION_FILE"
 VARIABLES: Final = frozenset({VERDICT_FILE, JUDGED, AGAINST, ROUND, REJECTION_FILE})
 
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _Text = Annotated[str, Meta(min_length=1, max_length=limits.REVIEW_TEXT_CHARS_MAX)]
 
 
@@ -121,7 +123,8 @@ def yielded(verdict: Verdict, touched: Collection[str]) -> dict[str, str]:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    # No program is handed a NUL, and the next round is to hear of the rest.
+    return " ".join(_CONTROL.sub(" ", text).split())
 
 
 def refusal(template: Mapping[str, Any], values: Mapping[str, str], commit: str) -> str:

@@ -49,7 +49,9 @@ def lines_of(patch: bytes) -> int | None:
         if left and line[:1] in (b"+", b"-"):
             if line[1:].startswith(_SUBMODULE):
                 return None
-            total += 1 + (len(line) - 1) // _LINE_BYTES
+            # To many a language a carriage return ends a line.
+            inner = line.rstrip(b"\r").count(b"\r")
+            total += 1 + max((len(line) - 1) // _LINE_BYTES, inner)
             left -= 1
         elif line.startswith(b"diff --git "):
             total += pending
