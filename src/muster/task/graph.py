@@ -30,8 +30,6 @@ from muster.task.review import instance_of
 from muster.task.spec import Phase, Spec
 from muster.task.state import LIVE, State
 
-# As much as is said of a task in the reason of its phase.
-_WHY_CHARS_MAX: Final = 300
 PhaseState = Literal["waiting", "ready", "running", "done", "failed", "skipped", "cancelled"]
 SETTLED: Final[frozenset[PhaseState]] = frozenset({"done", "failed", "skipped", "cancelled"})
 
@@ -211,8 +209,7 @@ class Progress:
         """What is to be done that was not told before; a glob is told until it was matched."""
         phases, looked = self.phases, sorted(self._looked, key=self._place.__getitem__)
         self._looked.clear()
-        start: list[Slot] = []
-        ask: list[Slot] = []
+        start, ask = list[Slot](), list[Slot]()
         match: list[str] = []
         cancel: list[tuple[Slot, str]] = []
         for name in looked:
@@ -228,8 +225,8 @@ class Progress:
             reason = f"the run was cancelled: {self.cancelled}" if self.cancelled else ""
             if state.winner is not None:
                 machine = self.facts[state.winner].machine
-                where = f" on {machine}" if machine else ""
-                reason = f"racer {state.winner.instance}{where} passed first"
+                on = f" on {machine}" if machine else ""
+                reason = f"racer {state.winner.instance}{on} passed first"
             if reason:
                 known = (slot for slot in slots or () if slot in self.facts)
                 cancel += [(s, reason) for s in known if self.facts[s].state in LIVE]
@@ -254,13 +251,11 @@ class Progress:
         if slots is not None and opened == len(slots) and not live:
             return self._ended(slots)
         if not opened:
-            return self._gate(phase)
+            return self._gate(phase.prerequisites)
         if opened < len(slots or ()) and self.cancelled and not live:
             return PhaseProgress("cancelled", self.cancelled)
         # Half opened, after a crash in between: the prerequisites were done once and for all.
         return PhaseProgress("running")
-
-    # --- reviews -------------------------------------------------------------------------------
 
     def _slot(self, name: str, number: int) -> Slot:
         return Slot(name, instance_of(number))
@@ -270,9 +265,8 @@ class Progress:
         judged, number = self.spec.phases[name].review or name, 1
         while number < self.rounds[name]:
             said = [self.facts.get(self._slot(r, number)) for r in self._reviewers[judged]]
-            if any(fact is None or fact.state != "done" for fact in said):
-                break
-            if not any(fact.rejected for fact in said if fact is not None):
+            over = all(fact is not None and fact.state == "done" for fact in said)
+            if not over or not self._rejections(judged, number):
                 break
             number += 1
         return number
@@ -290,7 +284,7 @@ class Progress:
         if name in self.barred and (fact is None or fact.state not in LIVE):
             return PhaseProgress("failed", self.barred[name])
         if fact is None and number == 1:
-            return self._gate(phase)
+            return self._gate(phase.prerequisites)
         if fact is None and self.cancelled:
             return PhaseProgress("cancelled", self.cancelled)
         if fact is None or fact.state in LIVE:
@@ -308,8 +302,8 @@ class Progress:
             if found is None or found.state != "done":
                 return PhaseProgress("running", f"round {number} of {most} is reviewed")
         if rejections := self._rejections(name, number):
-            times = f"{most} time{'s' * (most > 1)}"
-            return PhaseProgress("failed", f"rejected {times} by {'; '.join(rejections)}")
+            who = f"{most} time{'s' * (most > 1)} by {'; '.join(rejections)}"
+            return PhaseProgress("failed", f"rejected {who}")
         return PhaseProgress("done")
 
     def _review(self, name: str, phase: Phase) -> PhaseProgress:
@@ -326,8 +320,7 @@ class Progress:
             waits = f"rejected round {number - 1}, waits for the next" if number > 1 else ""
             return PhaseProgress("waiting", waits)
         if fact is None:
-            others = [before for before in phase.prerequisites if before != judged]
-            return self._gate(phase, others)
+            return self._gate([before for before in phase.prerequisites if before != judged])
         if fact.state in LIVE:
             return PhaseProgress("running")
         if fact.state != "done":
@@ -345,17 +338,13 @@ class Progress:
         """What a review that accepted comes to: whoever waits for it waits for all of them."""
         for other in self._reviewers[judged]:
             found = self.facts.get(self._slot(other, number))
-            if found is None or found.state != "done":
-                ended = found.state if found is not None else self._states[other].state
-                state: PhaseState = "failed"
-                if self.cancelled or ended == "cancelled":
-                    state = "cancelled"
-                return PhaseProgress(state, f"{other} is {ended}")
-            if found.rejected:
+            if found is not None and found.rejected:
                 return PhaseProgress("failed", f"{other} rejected it: {found.rejected}")
+            ended = found.state if found is not None else self._states[other].state
+            if ended != "done":
+                off = self.cancelled or ended == "cancelled"
+                return PhaseProgress("cancelled" if off else "failed", f"{other} is {ended}")
         return PhaseProgress("done")
-
-    # --- what ends them ------------------------------------------------------------------------
 
     def _ended(self, slots: Mapping[Slot, None]) -> PhaseProgress:
         bad = [slot for slot in slots if self.facts[slot].state != "done"]
@@ -364,17 +353,15 @@ class Progress:
         failed = [slot for slot in bad if self.facts[slot].state != "cancelled"]
         if not failed:
             return PhaseProgress("cancelled", "it was cancelled")
-        first = self.facts[failed[0]]
-        what = f"its task {'was ' * (first.state == 'lost')}{first.state}"
-        if len(slots) > 1:
-            what = f"{len(bad)} of {len(slots)} tasks failed, first {failed[0].instance}"
+        first, many = self.facts[failed[0]], f"{len(bad)} of {len(slots)} tasks failed, first "
+        one = f"its task {'was ' * (first.state == 'lost')}{first.state}"
+        what = many + failed[0].instance if len(slots) > 1 else one
         return PhaseProgress("failed", what + (f": {first.why}" if first.why else ""))
 
-    def _gate(self, phase: Phase, names: Sequence[str] | None = None) -> PhaseProgress:
+    def _gate(self, names: Sequence[str]) -> PhaseProgress:
         """What the prerequisites make of a phase of which no task is open."""
         if self.cancelled:
             return PhaseProgress("skipped", f"the run was cancelled: {self.cancelled}")
-        names = phase.prerequisites if names is None else names
         for name in names:
             before = self._states[name]
             if before.state in SETTLED - {"done"}:
@@ -402,11 +389,6 @@ class Progress:
                 if state.state == wanted:
                     return "failed", f"phase {name} {wanted}: {state.reason}"
         raise AssertionError("a phase is only skipped behind one that failed or was cancelled")
-
-
-def why_of(state: State, reason: str, summary: str) -> str:
-    """Why a task came to nothing, in one line; "" where it did not."""
-    return " ".join((reason or summary).split())[:_WHY_CHARS_MAX] if state == "failed" else ""
 
 
 def slots_of(name: str, phase: Phase, paths: Sequence[str] | None) -> tuple[Slot, ...] | None:

@@ -42,3 +42,10 @@ RUN_TRANSITIONS: Final[dict[tuple[str, str], str]] = {
     ("open", "run.settle:failed"): "failed",
     ("open", "run.settle:cancelled"): "cancelled",
 }
+# As much as is said of a task in the reason of its phase.
+_WHY_CHARS_MAX: Final = 300
+
+
+def why_of(state: State, reason: str, summary: str) -> str:
+    """Why a task came to nothing, in one line; "" where it did not."""
+    return " ".join((reason or summary).split())[:_WHY_CHARS_MAX] if state == "failed" else ""

@@ -20,11 +20,12 @@ from muster.task import check as checks
 from muster.task import kinds, review
 from muster.task import template as orders
 from muster.task.fold import RUN, TASK, RunRow, TaskRow
-from muster.task.graph import SETTLED, Fact, PhaseProgress, Slot, plan, why_of
+from muster.task.graph import SETTLED, Fact, PhaseProgress, Slot, plan
 from muster.task.identity import run_id
 from muster.task.precedence import rounds_of
 from muster.task.problem import shown
 from muster.task.spec import Spec, read
+from muster.task.state import why_of
 from muster.verbs.declaration import (
     Call,
     Core,

@@ -15,7 +15,7 @@ from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Settled
 from muster.task.spec import Spec, parse
-from muster.task.state import State
+from muster.task.state import State, why_of
 
 # As much as people read of why a run ended.
 _REASON_CHARS_MAX: Final = 600
@@ -60,7 +60,7 @@ class Run:
         rejected = ""
         if end is not None and state == "done" and self.spec.phases[slot.phase].review is not None:
             rejected = review.rejected(end.values, machine, end.agent)
-        why = "" if end is None else graph.why_of(state, end.reason, end.summary)
+        why = "" if end is None else why_of(state, end.reason, end.summary)
         self.progress.tell(slot, Fact(state, self.number, machine, rejected, why))
 
     def bar(self, phase: str, reason: str) -> None:
