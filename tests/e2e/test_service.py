@@ -186,6 +186,8 @@ def test_a_service_lingers_or_says_what_lets_it(scripted: Person, may: bool):
         [] if may else kept["to_do"]
     )
     assert bool(kept["to_do"]) is not may
+    # Nobody sits before polkit's question, which would hold the command for half a minute.
+    assert "loginctl --no-ask-password enable-linger" in scripted.asked()
 
 
 @proves("service.refused-where-none")

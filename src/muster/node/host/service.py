@@ -87,7 +87,7 @@ class Systemd:
     def prepare(self) -> None:
         # A person's own systemd runs while somebody is logged in, or it lingers.
         if self.to_do() and _there("loginctl"):
-            _ask(["loginctl", "enable-linger"])
+            _ask(["loginctl", "--no-ask-password", "enable-linger"])
 
     def check(self) -> None:
         if not _there(self._base[0]):
