@@ -265,7 +265,7 @@ PROMISES: Final[dict[str, str]] = {
     "task.trust-standing": "What is known of an agent is how many results passed and how many in a row since the last failure.",
     "task.trust-shown": "The list of agents shows how many checked results of each passed and failed, and how many in a row.",
     "task.trust-routes": "What is known of an agent on a machine moves work, and why says so.",
-    "task.waiver-rule": "A person is not asked only where the signed rule says so, holds for the whole change, and for each agent whose commits are in it.",
+    "task.waiver-rule": "A person is not asked only where the signed rule says so, holds for the whole change, and for each agent whose commits are in it, by what passed before the run.",
     "task.waiver-lines": "The lines of a change are counted by the owner in git, whatever its files are said to be; what cannot be counted is too much.",
     "task.waiver-recorded": "That a person was not asked stands in the entry that settles the task, with the numbers; where it is asked all the same, they stand in the question.",
     "spec.json-reads-as-yaml": "A spec that is JSON gives exactly the tree, places and refusals that the YAML reader gives.",

@@ -62,6 +62,20 @@ def test_results_are_counted_as_they_come_and_after_a_start_the_same():
     assert "chosen: 5 of 6 checked results passed, 3 in a row" in reasons
 
 
+@proves("task.waiver-rule")
+def test_what_a_run_passed_itself_is_left_out_and_what_failed_in_it_is_not():
+    world = fleet()
+    tasks = [
+        world["hub"].submit(needs={"machine": "studio"}, **more)
+        for more in (CHECK, CHECK, FAILS, CHECK)
+    ]
+    world.pass_ms(1_500)
+    trust, who = world["hub"].core.part(Trust), (world["studio"].id, "noop")
+    assert trust.without(())[who] == noop(world, "studio")
+    assert trust.without(tasks[:1])[who][:3] == (2, 1, 1)
+    assert trust.without(tasks)[who][:3] == (0, 1, 0)
+
+
 @proves("task.trust-once")
 def test_many_results_of_one_step_each_count_once():
     world = fleet()

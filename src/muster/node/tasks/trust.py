@@ -8,7 +8,7 @@ Rule 3: nothing is kept that the tables do not say: it is counted from them once
 with each entry of ours.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from muster.limits import TRUST_SHOWN_MAX
@@ -21,7 +21,15 @@ from muster.node.tasks.ownership import Ownership
 from muster.store.table_reader import ROWS_MAX
 from muster.task.fold import TASK
 from muster.task.kinds import KINDS
-from muster.task.trust import CHECKABLE, CHECKED, NOTHING_KNOWN, CheckedRow, Standing, TrustFold
+from muster.task.trust import (
+    CHECKABLE,
+    CHECKED,
+    NOTHING_KNOWN,
+    PASSED,
+    CheckedRow,
+    Standing,
+    TrustFold,
+)
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -55,6 +63,11 @@ class Trust(Part):
             self._own = _counted(rows)
             self._upto = max((row.seq for row in rows if row.stream == own), default=-1)
         return self._own.get((machine, agent), NOTHING_KNOWN)
+
+    def without(self, tasks: Collection[str]) -> dict[Who, Standing]:
+        """The same of every agent, but for what passed in these tasks: no run speaks for itself."""
+        rows = self._of_owner(self.core.machine)
+        return _counted(row for row in rows if row.outcome != PASSED or row.task not in tasks)
 
     def everywhere(self) -> dict[Who, Standing]:
         """The same of all owners together, for people, in the order in which it happened: the

@@ -14,6 +14,7 @@ from muster.node.tasks.trust import Trust
 from muster.task import waiver
 from muster.task.graph import Slot
 from muster.task.precedence import prerequisites
+from muster.task.trust import NOTHING_KNOWN
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -63,12 +64,14 @@ def decided(core: "Core", run: Run, event: LinesCounted) -> bool:
 
 
 def _streaks(core: "Core", run: Run, phase: str) -> dict[str, int]:
-    """What passed in a row of every agent whose commits are behind a phase."""
-    before, trust = prerequisites(run.spec)[phase], core.part(Trust)
+    """What passed in a row, before this run, of every agent whose commits are behind a phase."""
+    before, trust = prerequisites(run.spec)[phase], core.part(Trust).without(run.tasks.values())
     authors = {
         (end.machine, end.agent)
         for slot, end in run.ends.items()
         if slot.phase in before and end.commit and end.outcome == "done"
     }
     name = core.membership.name_of
-    return {f"{agent}@{name(m)}": trust.of(m, agent).streak for m, agent in authors}
+    return {
+        f"{agent}@{name(m)}": trust.get((m, agent), NOTHING_KNOWN).streak for m, agent in authors
+    }
