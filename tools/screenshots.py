@@ -164,6 +164,7 @@ def _terminal(world: Cores) -> Iterator[None]:
         mock.patch("muster.cli.run_progress.boot_ms", side_effect=lambda: world.ms),
         mock.patch("muster.cli.text.obeys", return_value=True),
         mock.patch("muster.cli.table.room", return_value=COLUMNS),
+        mock.patch("muster.cli.show.agent.room", return_value=COLUMNS),
         mock.patch("sys.stdout", mock.Mock(encoding="utf-8")),
     ):
         try:

@@ -245,7 +245,7 @@ def test_a_conflict_names_the_phases_that_a_person_wrote(home):
     one.start = msgspec.structs.replace(one.start, open=opened)
     row = SimpleNamespace(phase="left", instance="", commit_id=left)
     of_several = SimpleNamespace(phase="lint", instance="a.md", commit_id=right)
-    one._settled_before = lambda: [row, of_several]  # type: ignore[method-assign]
+    one._setup.settled_before = lambda: [row, of_several]  # type: ignore[method-assign]
     asyncio.run(one.run())
     assert given == ["left", "lint[a.md]", "333333333333"]
 

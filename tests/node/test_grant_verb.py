@@ -126,11 +126,14 @@ def test_what_only_an_operator_does_is_refused_to_whoever_was_granted_everything
         "operator.add": {"name": "bob", "key": BOB.key},
         "device.add": {"machine": "laptop"}, "device.revoke": {"device": "laptop"},
         "doubt.end": {"doubt": "0" * 64},
+        "machine.bind": {"name": "forge"}, "machine.rename": {"machine": "laptop", "binding": "x"},
+        "machine.labels": {"add": ["gpu"], "take": [], "only": []},
+        "machine.drain": {"by": "laptop"}, "machine.left": {"machine": "laptop"},
     }  # fmt: skip
     assert set(calls) == {v for v in OPERATORS_ONLY if v in VERBS}
     before = hub.own_size
     for verb, args in calls.items():
-        object = args[VERBS[verb].object]
+        object = args.get(VERBS[verb].object, "*")
         statement = world.sign(verb, object, hub, args, signer=BOB.statement)
         options = {}
         if verb.startswith("device"):

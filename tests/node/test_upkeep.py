@@ -16,6 +16,7 @@ from muster.node import event as ev
 from muster.node.attempts import effect_runner as hand
 from muster.node.attempts import promotion
 from muster.node.counter import Counts
+from muster.node.host.config import Config
 from muster.node.host.home import Home
 from muster.node.incidents import Noticed
 from muster.node.supervisor import Supervisor
@@ -26,13 +27,19 @@ from muster.task.instruction import MoveBranch, RaiseFence
 TASK, COMMIT = "ab" * 16, "c" * 40
 
 
+def daemon_of(core: object, home: Home, posted: list[ev.Event]) -> Any:
+    """As much of a daemon as effects need."""
+    machine = SimpleNamespace(config=Config())
+    return SimpleNamespace(core=core, home=home, machine=machine, posted=posted, post=posted.append)
+
+
 @pytest.fixture
 def effects(tmp_path: Path) -> hand.EffectRunner:
     home = Home(tmp_path)
     home.create()
     posted: list[ev.Event] = []
     core = Cores("hub")["hub"].core
-    daemon: Any = SimpleNamespace(core=core, home=home, posted=posted, post=posted.append)
+    daemon = daemon_of(core, home, posted)
     return hand.EffectRunner(daemon)
 
 
@@ -144,7 +151,7 @@ def test_what_was_told_before_a_restart_and_is_gone_since_is_over(tmp_path: Path
     home, posted = Home(tmp_path), list[ev.Event]()
     home.create()
     hub = Cores("hub")["hub"]
-    daemon: Any = SimpleNamespace(core=hub.core, home=home, posted=posted, post=posted.append)
+    daemon = daemon_of(hub.core, home, posted)
     asyncio.run(hand.EffectRunner(daemon).upkeep())
     assert posted == []
     hub.step(Noticed(hand.REMAINS, "left"))

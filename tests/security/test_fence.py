@@ -84,7 +84,7 @@ def test_a_task_that_nobody_ordered_has_no_owner_and_no_holder(world: World) -> 
         {"name": "x", "repo": "main", "run": RUN, "spec": SPEC, "statement": "00"}
     )
     world.write(world.bad, BUILD.machine, forged)
-    membership = OwnerPushPolicy(world.target.core)
+    membership = OwnerPushPolicy(world.target.core, "main")
     assert membership.owner("task", TASK) is None
     assert membership.holder(TASK) is None
     assert membership.owner("run", RUN) is None

@@ -290,8 +290,7 @@ def test_a_run_is_understood_where_a_task_is_asked_and_the_reverse(world: World)
     both = world.run(two)
     error = world.error("why", task=both[:12])
     assert error["kind"] == "Refused"
-    assert "(one)" in error["text"]
-    assert "(two)" in error["text"]
+    assert f"{both[:12]}/one, {both[:12]}/two" in error["text"]
 
 
 # --- who said it ------------------------------------------------------------------------------------

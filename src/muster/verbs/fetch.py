@@ -66,7 +66,8 @@ def fetch(context: Context, ask: Fetch) -> Fetched | dict[str, Any]:
     if "commit" in found:
         where = {name: found[name] for name in ("repo", "branch", "commit")}
         there = context.ask("git.stands", where)
-        again = f"`muster rerun {found['run'][:12]}` does its work again"
+        run = found.get("run")
+        again = f"`muster rerun {run[:12]}` does its work again" if run else "order its work again"
         if there.get("pruned"):
             raise NotFound(
                 f"the branch {found['branch']} was pruned from repository {found['repo']}, by "

@@ -361,7 +361,10 @@ class Attempt:
 
     def given_up(self) -> Ended:
         """How it ends when this machine itself failed at it."""
-        return self._ended("killed", reason="this machine failed at it; its daemon.log says how")
+        return self._ended(
+            "killed",
+            reason="this machine failed at it; its log says how (`muster status` names it)",
+        )
 
     def _ended(
         self,

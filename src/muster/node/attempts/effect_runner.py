@@ -69,7 +69,7 @@ ANSWER_S: Final = 30.0
 # What keeps a repository from being read for now: it is asked again.
 PASSING: Final = (Unreachable, Conflict, Exhausted)
 # How anything ends that nobody foresaw.
-_OURS: Final = "this machine failed at it; its daemon.log says how"
+_OURS: Final = "this machine failed at it; its log says how (`muster status` names it)"
 # The incident about what attempts left.
 REMAINS: Final = "left-behind"
 

@@ -112,7 +112,7 @@ class Following:
             done.set_result(Followed(Origin("", follows=False), error=str(error)))
         finally:
             if not done.done():
-                ours = "this machine failed at it; its daemon.log says how"
+                ours = "this machine failed at it; its log says how (`muster status` names it)"
                 done.set_result(Followed(Origin("", follows=False), error=ours))
 
     async def _once(self, name: str) -> Followed:

@@ -169,7 +169,9 @@ class Streams:
 
         Raises: what the handler refused with.
         """
-        end: str | None = f"this machine failed at {call.verb}; its daemon.log says how"
+        end: str | None = (
+            f"this machine failed at {call.verb}; its log says how (`muster status` names it)"
+        )
         try:
             value, end = await work, ""
         except MusterError as error:
