@@ -1,6 +1,7 @@
 """Options and fixtures every test may use."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,3 +14,9 @@ def _umask_as_it_was() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_is_heard() -> None:
+    """Where the tests run in the background of a shell it is ignored, by what they start, too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

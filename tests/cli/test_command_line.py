@@ -176,8 +176,6 @@ def test_an_error_nobody_foresaw_is_a_sentence_and_the_traceback_only_when_asked
 def test_ctrl_c_ends_a_waiting_command_with_130_and_no_traceback(tmp_path):
     home = tmp_path / "home"
     (home / "run").mkdir(parents=True)
-    # Where the tests run in the background of a shell, it is ignored, and by what they start too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(home / "run" / "sock"))
         deaf.listen()

@@ -7,6 +7,7 @@ import pytest
 from muster.errors import Refused
 from muster.node.host.config import with_setting
 from tests.cli.world import muster
+from tests.e2e.fleet import until
 from tests.ports import free_port
 from tests.promise import proves
 
@@ -49,6 +50,13 @@ def test_a_machine_is_renamed_while_it_works_and_after_its_next_start(pair):
     assert muster(studio, "machine", "rename", "studio", "atelier").code == 0
     muster(studio, "down")
     assert muster(studio, "up", "--detach", "--json").value["name"] == "atelier"
+    until(
+        lambda: (
+            ("forge", "up")
+            in [(m["name"], m["state"]) for m in muster(studio, "machines", "--json").value]
+        ),
+        "the hub hears of the other again",
+    )
     for old, new in (("forge", "build"), ("atelier", "studio")):
         assert muster(studio, "machine", "rename", old, new).code == 0
 

@@ -187,7 +187,7 @@ def machine(context: Context, ask: Action) -> Called | Left:
         add, take, only = _signs(ask.to)
         answer = context.ask("machine.labels", {"add": add, "take": take, "only": only}, on=name)
         return Called(name, labels=answer["labels"])
-    if len(ask.to) != 1:
+    if len(ask.to) != 1 or not ask.to[0].strip():
         raise Malformed("a machine has one name: `muster machine rename OLD NEW`")
     # What the authority would refuse is refused before the machine gives its word.
     free = context.ask("machine.meant", {"name": name, "to": ask.to[0]})
