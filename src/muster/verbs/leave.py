@@ -14,6 +14,7 @@ from typing import Annotated
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.errors import Denied, NotFound, Refused, Unreachable
+from muster.fleet.machine import Operator
 from muster.fleet.named import meant
 from muster.fleet.record import LEFT
 from muster.limits import LEAVING_GRACE_S, LEAVING_RECEIPTS_S
@@ -182,10 +183,14 @@ def _kept_alone(core: Core, machine: MachineId) -> Iterator[str]:
 
 
 def _operator_here(daemon: Daemon) -> str:
-    operators = list(daemon.core.roster.operators.values())
+    operators = daemon.core.roster.operators
     if not daemon.home.has_seed("operator.seed") or len(operators) != 1:
         return ""
-    return f"the key of {operators[0].name}, the only operator (`muster operator add` adds another)"
+    # A key that lies here may be of somebody who orders nothing yet, or no more.
+    known = operators.get(Operator(daemon.home.seed("operator.seed")).key)
+    if known is None:
+        return ""
+    return f"the key of {known.name}, the only operator (`muster operator add` adds another)"
 
 
 def _some(names: list[str]) -> str:
