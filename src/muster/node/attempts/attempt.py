@@ -32,6 +32,7 @@ import msgspec
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.mask import Secrets
 from muster.errors import (
+    OURS,
     Conflict,
     Damaged,
     Exhausted,
@@ -361,10 +362,7 @@ class Attempt:
 
     def given_up(self) -> Ended:
         """How it ends when this machine itself failed at it."""
-        return self._ended(
-            "killed",
-            reason="this machine failed at it; its log says how (`muster status` names it)",
-        )
+        return self._ended("killed", reason=OURS)
 
     def _ended(
         self,

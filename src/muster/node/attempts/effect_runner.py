@@ -19,7 +19,7 @@ from muster.agent.catalogue import AgentEntry
 from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
 from muster.channel import FIRST
-from muster.errors import MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
+from muster.errors import MISTAKES, OURS, Conflict, Exhausted, MusterError, NotFound, Unreachable
 from muster.git import command as gits
 from muster.git import ref, repository
 from muster.git.cache import Origin
@@ -68,8 +68,6 @@ DECLARED[__name__] = {
 ANSWER_S: Final = 30.0
 # What keeps a repository from being read for now: it is asked again.
 PASSING: Final = (Unreachable, Conflict, Exhausted)
-# How anything ends that nobody foresaw.
-_OURS: Final = "this machine failed at it; its log says how (`muster status` names it)"
 # The incident about what attempts left.
 REMAINS: Final = "left-behind"
 
@@ -106,24 +104,24 @@ class EffectRunner:
         # Who does what takes time, and how it ends where this machine fails at it: nobody else
         # asks again for that.
         self._works: dict[type[ev.Effect], Work] = {
-            RaiseFence: Work("fence", self._raise_fence, lambda e: Fenced(e.task, e.epoch, _OURS)),
+            RaiseFence: Work("fence", self._raise_fence, lambda e: Fenced(e.task, e.epoch, OURS)),
             MoveBranch: Work(
                 "promote",
                 self.branches.move,
-                lambda e: Promoted(e.task, e.epoch, e.commit, _OURS),
+                lambda e: Promoted(e.task, e.epoch, e.commit, OURS),
             ),
             BringBack: Work(
                 "branch",
                 self.branches.bring_back,
-                lambda e: BroughtBack(e.move.task, e.move.branch, e.move.repo, _OURS),
+                lambda e: BroughtBack(e.move.task, e.move.branch, e.move.repo, OURS),
             ),
-            MatchGlob: Work("match", self._match, lambda e: Matched(e.run, e.phase, (), _OURS)),
+            MatchGlob: Work("match", self._match, lambda e: Matched(e.run, e.phase, (), OURS)),
             CountLines: Work(
                 "count",
                 partial(counted, self.start_of),
-                lambda e: LinesCounted(e.run, e.phase, None, _OURS),
+                lambda e: LinesCounted(e.run, e.phase, None, OURS),
             ),
-            FindBase: Work("base", self._find_base, lambda e: BaseFound(e.run, "", _OURS)),
+            FindBase: Work("base", self._find_base, lambda e: BaseFound(e.run, "", OURS)),
         }
         assert self._works.keys() == set(_WORKS)
         # Unknown until it was looked at once: what was told before a restart may be gone.
