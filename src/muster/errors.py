@@ -123,7 +123,7 @@ MISTAKES: Final = (
     ValueError,
 )
 # What is said where such a mistake ended something.
-OURS: Final = "this machine failed at it; its log says how (`muster status` names it)"
+MISTAKE: Final = "this machine failed at it; its log says how (`muster status` names it)"
 
 
 def of_exit(code: int) -> type[MusterError]:

@@ -32,7 +32,7 @@ import msgspec
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.mask import Secrets
 from muster.errors import (
-    OURS,
+    MISTAKE,
     Conflict,
     Damaged,
     Exhausted,
@@ -151,9 +151,8 @@ class Attempt:
         except MusterError as error:
             mine = isinstance(error, _OURS) or any(text in str(error) for text in _SCARCE)
             return self._broke_off(str(error), mine=mine)
-        except OSError as error:
-            reason = f"this machine could not go on: {error}"
-            return self._broke_off(reason, mine=error.errno in SCARCE)
+        except OSError as no:
+            return self._broke_off(f"this machine could not go on: {no}", mine=no.errno in SCARCE)
         finally:
             self._at("clearing up")
             if self._tree is not None:
@@ -362,7 +361,7 @@ class Attempt:
 
     def given_up(self) -> Ended:
         """How it ends when this machine itself failed at it."""
-        return self._ended("killed", reason=OURS)
+        return self._ended("killed", reason=MISTAKE)
 
     def _ended(
         self,

@@ -19,7 +19,7 @@ from muster.agent.catalogue import AgentEntry
 from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
 from muster.channel import FIRST
-from muster.errors import MISTAKES, OURS, Conflict, Exhausted, MusterError, NotFound, Unreachable
+from muster.errors import MISTAKE, MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
 from muster.git import command as gits
 from muster.git import ref, repository
 from muster.git.cache import Origin
@@ -104,24 +104,26 @@ class EffectRunner:
         # Who does what takes time, and how it ends where this machine fails at it: nobody else
         # asks again for that.
         self._works: dict[type[ev.Effect], Work] = {
-            RaiseFence: Work("fence", self._raise_fence, lambda e: Fenced(e.task, e.epoch, OURS)),
+            RaiseFence: Work(
+                "fence", self._raise_fence, lambda e: Fenced(e.task, e.epoch, MISTAKE)
+            ),
             MoveBranch: Work(
                 "promote",
                 self.branches.move,
-                lambda e: Promoted(e.task, e.epoch, e.commit, OURS),
+                lambda e: Promoted(e.task, e.epoch, e.commit, MISTAKE),
             ),
             BringBack: Work(
                 "branch",
                 self.branches.bring_back,
-                lambda e: BroughtBack(e.move.task, e.move.branch, e.move.repo, OURS),
+                lambda e: BroughtBack(e.move.task, e.move.branch, e.move.repo, MISTAKE),
             ),
-            MatchGlob: Work("match", self._match, lambda e: Matched(e.run, e.phase, (), OURS)),
+            MatchGlob: Work("match", self._match, lambda e: Matched(e.run, e.phase, (), MISTAKE)),
             CountLines: Work(
                 "count",
                 partial(counted, self.start_of),
-                lambda e: LinesCounted(e.run, e.phase, None, OURS),
+                lambda e: LinesCounted(e.run, e.phase, None, MISTAKE),
             ),
-            FindBase: Work("base", self._find_base, lambda e: BaseFound(e.run, "", OURS)),
+            FindBase: Work("base", self._find_base, lambda e: BaseFound(e.run, "", MISTAKE)),
         }
         assert self._works.keys() == set(_WORKS)
         # Unknown until it was looked at once: what was told before a restart may be gone.

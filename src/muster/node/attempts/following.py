@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from muster.errors import OURS, Broken, Conflict, MusterError, NotFound
+from muster.errors import MISTAKE, Broken, Conflict, MusterError, NotFound
 from muster.git import follow, repository
 from muster.git import origin as origins
 from muster.git.follow import Change
@@ -112,7 +112,7 @@ class Following:
             done.set_result(Followed(Origin("", follows=False), error=str(error)))
         finally:
             if not done.done():
-                done.set_result(Followed(Origin("", follows=False), error=OURS))
+                done.set_result(Followed(Origin("", follows=False), error=MISTAKE))
 
     async def _once(self, name: str) -> Followed:
         path, now_ms = repository.find(self._repos, name), clock.read().wall_ms
