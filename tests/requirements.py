@@ -795,7 +795,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.recovery": "With the copies that the README asks to keep, the loss of the first machine or of a key is made good by what it says to type.",
     "cli.operators": "A second operator orders with a key that was made, and stays, where it is used.",
     "cli.devices": "A second device orders with a key of its own, from a one-time string to its revocation; no seed is copied.",
-    "cli.asks-before-what-destroys": "Before what cannot be undone a person is asked, and told what would be lost; where nobody is at a terminal it is refused without --yes, but for what shuts a key out, which no script should have to wait for. Every verb and action that destroys is declared so.",
+    "cli.asks-before-what-destroys": "Before what cannot be undone a person is asked, and told what would be lost; where nobody is at a terminal it is refused without --yes, but for what shuts a key out and for `resume`, which no script should have to wait for. Every verb and action that destroys is declared so.",
     "cli.grant-has-an-effect": "A grant that cannot have an effect is refused with the reason, before it is signed and before it is written.",
     "cli.grant-whom": "Whom a grant means is never guessed: a word that could mean two is refused with what to type.",
     "cli.grants-listed": "What stands and what can be granted is listed, and the documents say the same.",

@@ -49,7 +49,9 @@ def _section(verb: Verb) -> str:
     lines.append(f"For {_WHO[verb.auth]}.\n")
     lines += [f"- {_argument(arg)}" for arg in (*verb.args, *verb.data)]
     if verb.destroys:
-        lines.append("- `-y`, `--yes`: do not ask first; without a terminal it is refused else")
+        urgent = all(loss.urgent for loss in verb.destroys)
+        script = "only a terminal is asked" if urgent else "without a terminal it is refused else"
+        lines.append(f"- `-y`, `--yes`: do not ask first; {script}")
     if verb.name in declared:
         shown = (_shape(*_schema(answer)) for answer in _answers(verb.name))
         lines.append(f"- answers `{' or '.join(shown) or 'later, or nothing'}`")

@@ -1,11 +1,12 @@
 """A check of merged files, as a person would run it."""
 
-import time
+from pathlib import Path
 
 import pytest
 
 from muster.verbs import check_run
 from muster.verbs.check_run import Check, CheckFailed
+from tests.e2e.fleet import until
 from tests.git.repositories import wait
 from tests.promise import proves
 
@@ -36,6 +37,9 @@ def test_what_fails_says_why_and_the_end_of_its_output(tmp_path, monkeypatch, ch
 
 @proves("git.land-checks-again")
 def test_nothing_that_a_check_left_in_the_background_lives_on(tmp_path):
-    wait(check_run.run(Check("(sleep 0.4; touch late) & echo $! > pid"), tmp_path))
-    time.sleep(0.8)
-    assert not (tmp_path / "late").exists()
+    wait(check_run.run(Check("sleep 60 & echo $! > pid"), tmp_path))
+    stat = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    until(
+        lambda: not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z",
+        "it ends",
+    )

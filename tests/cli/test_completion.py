@@ -110,7 +110,7 @@ def test_without_a_daemon_nothing_is_said_and_verbs_go_on_all_the_same(tmp_path,
 
 @proves("cli.completion")
 def test_a_word_goes_on_before_a_person_looks_up(home, ids):
-    """Less than a tenth of a second of the processor's time, however loaded the machine is."""
+    """Less than a fifth of a second of the processor's time, however loaded the machine is."""
     before = os.times().children_user + os.times().children_system
     for _ in range(5):
         assert ids["task"] in muster(home, "complete", "--", "why", "").out

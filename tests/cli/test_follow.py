@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from muster.cli import follow, news
+from muster.cli import follow, news, steps
 from muster.errors import Conflict, Unreachable
 from muster.verbs import doctor
 from tests.promise import proves
@@ -40,6 +40,40 @@ def test_what_keeps_a_task_waiting_is_said_and_is_no_change(capsys):
     )
     assert "one waits: there is no repository 'main' here" in context.said[1]
     assert all("`muster why abababababab` says more" in each for each in context.said)
+
+
+@proves("cli.live-view")
+def test_who_follows_one_task_hears_how_it_is_heard_and_nothing_of_others():
+    mine, note = {"task": "ab", "state": "leased"}, {"note": "as far as this machine hears of it"}
+    told = [note, {"task": "cd", "state": "done"}, mine, {"task": "ab", "state": "done"}]
+    found = list(follow._until_over(iter(told), "ab"))
+    assert found[:2] == [note, mine]
+    assert found[-1]["settled"] == "done"
+
+
+class Known:
+    """A daemon that knows one run, by all its names."""
+
+    def __init__(self, text: str) -> None:
+        self.command, self.on = SimpleNamespace(args={"run": text}), ""
+
+    def ask(self, verb: str, args: Any, **_: Any) -> Any:
+        if verb == "why":
+            return {"task": {"task": "cd" * 16}}
+        return {"run": "ab" * 16, "name": "fix", "tasks": [{"task": "cd" * 16}]}
+
+
+@proves("cli.live-view")
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [("fix", ""), ("abab", ""), ("fix-abababab", ""), ("cdcd", "cd" * 16), ("fix/one", "cd" * 16)],
+)
+def test_a_run_is_watched_by_each_of_its_names_and_a_task_by_its_own(monkeypatch, text, task):
+    followed: list[str] = []
+    monkeypatch.setattr(follow, "follow", lambda _context, _run, task: followed.append(task))
+    context: Any = Known(text)
+    steps.watch(context)
+    assert followed == [task]
 
 
 FITS = {"machine": "studio", "fits": True, "reasons": []}

@@ -191,6 +191,9 @@ def test_without_any_agent_or_with_another_one_it_says_how_one_gets_it(here):
     said = write(Context(STUDIO), "other", agent="claude")
     assert "no machine has the agent claude" in said.missing[0]
     assert write(Context(STUDIO), "own", agent="codex").missing[0].startswith("the fleet has no")
+    plain = write(Context(STUDIO), "plain", agent="shell")
+    assert not [each for each in plain.missing if "no machine has the agent" in each]
+    assert "`muster check else.yaml`" in write(Context(STUDIO), "named", to="else.yaml").spec
     two = {**STUDIO, "facts": {**FACTS, "agents": {"claude": "", "codex": ""}}}
     spec = parse(write(Context(two), "two").spec.encode())
     assert spec.phases["change"].agents == ("claude", "codex")

@@ -13,6 +13,7 @@ import pytest
 from muster.fleet.invite import write_invite
 from muster.log.stream import FleetId
 from tests.cli.world import LIMIT_S, environment, muster
+from tests.e2e import scripted_systemd
 from tests.ports import free_port
 from tests.promise import proves
 
@@ -84,6 +85,14 @@ def test_without_a_terminal_nobody_is_asked(tmp_path):
     assert said.code == 0, said.err
     assert "[" not in said.err
     assert not said.out.startswith("desk ")
+
+
+@proves("cli.init-asks-twice-at-most")
+def test_nothing_of_the_system_is_changed_before_somebody_said_so(tmp_path):
+    more = scripted_systemd.put(tmp_path)
+    assert muster(tmp_path / "home", "init", "--json", stdin="", **more).code == 0
+    asked = tmp_path / "systemd" / "asked"
+    assert not asked.exists() or "enable-linger" not in asked.read_text()
 
 
 @proves("service.refused-where-none")

@@ -16,7 +16,7 @@ import pytest
 from muster.cli import parse, screen, text, watch
 from muster.verbs.table import VERBS
 from tests.cli.terminal import Terminal
-from tests.cli.world import environment, muster
+from tests.cli.world import ended, environment, muster
 from tests.promise import proves
 
 WATCHED = [verb for verb in VERBS.values() if verb.watches]
@@ -154,8 +154,11 @@ def test_a_script_reads_a_line_for_each_change(home):
         assert isinstance(json.loads(child.stdout.readline()), list)
         name = run(home, "second")
         rows: list[Any] = []
-        while not any(r["run"] == name and r["state"] == "done" for r in rows):
+        while not (
+            states := [r["state"] for r in rows if r["run"] == name and r["state"] != "open"]
+        ):
             rows = json.loads(child.stdout.readline())
+        assert states == ["done"]
         child.send_signal(signal.SIGINT)
         assert (child.wait(20), child.stderr.read()) == (0, "")
 
@@ -172,7 +175,7 @@ def test_a_daemon_that_goes_away_is_said(home):
 
 
 def following(home, *words: str) -> Any:
-    return subprocess.Popen(
+    return ended(subprocess.Popen(
         [sys.executable, "-m", "muster", *words], env=environment(home),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    ))  # fmt: skip

@@ -1,9 +1,11 @@
 """Real homes in a temporary folder, and the command run as a person runs it."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +35,16 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
     state = str(home.parent / f"{home.name}-state")
     return {**kept, "MUSTER_HOME": str(home), "MUSTER_STATE": state, **more}
+
+
+@contextlib.contextmanager
+def ended(child: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
+    """A program that goes on by itself; it ends with the test, also with one that fails."""
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def muster(home: Path, *words: str, stdin: str | None = None, **more: str) -> Said:

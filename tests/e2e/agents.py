@@ -23,6 +23,7 @@ from tests.agent.world import marked
 from tests.cli.world import Said
 from tests.e2e import install_agents
 from tests.e2e.fleet import NOTES, ROOT, Fleet, Machine, until
+from tests.e2e.vendor import CODEX
 
 HERE = Path(__file__).parent
 AGENTS = ("claude", "codex")
@@ -104,23 +105,6 @@ def settle(machine: Machine, url: str) -> None:
             keys["CODEX_HOME"] = str(codex)
             text = "".join(f"{name}={value}\n" for name, value in keys.items())
             machine.home.put("agents.env", text.encode())
-
-
-CODEX = """
-model = "scripted"
-model_provider = "scripted"
-approval_policy = "on-request"
-sandbox_mode = "workspace-write"
-check_for_update_on_startup = false
-[model_providers.scripted]
-name = "scripted"
-base_url = "{url}/v1"
-wire_api = "responses"
-request_max_retries = 0
-stream_max_retries = 0
-[analytics]
-enabled = false
-"""
 
 
 def shell_step(agent: str, command: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A machine leaves its fleet: real daemons, and the command as a person types it."""
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.cli.world import environment, muster
+from tests.cli.world import ended, environment, muster
 from tests.e2e import scripted_systemd
 from tests.e2e.fleet import until
 from tests.ports import free_port
@@ -69,12 +70,12 @@ class Three(NamedTuple):
         until((self.folder / "begun").exists, "it works")
         return run
 
-    def leaving(self) -> subprocess.Popen[str]:
+    def leaving(self) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
         words = [sys.executable, "-m", "muster", "machine", "leave", self.build.name, "--yes"]
-        return subprocess.Popen(
+        return ended(subprocess.Popen(
             words, env=environment(self.studio, **self.more), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def task(self, run: str) -> dict[str, Any]:
         (row,) = self.ask(self.studio, "tasks", "--run", run, "--all")

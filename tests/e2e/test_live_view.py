@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.world import ended
 from tests.e2e.fleet import Fleet, until
 from tests.promise import proves
 
@@ -238,8 +239,8 @@ def test_a_plain_terminal_and_a_pipe_get_a_line_for_each_change(fleet, watch):
     screen = watch("hub", run[:8], term="dumb")
     screen.until(r"one: running on")
     argv = [sys.executable, "-m", "muster", "watch", run, "--json"]
-    with subprocess.Popen(
-        argv, env=fleet.environment(fleet.hub), stdout=subprocess.PIPE, text=True
+    with ended(
+        subprocess.Popen(argv, env=fleet.environment(fleet.hub), stdout=subprocess.PIPE, text=True)
     ) as reader:
         go.touch()
         said = reader.communicate(timeout=60)[0]

@@ -101,10 +101,10 @@ class Person:
             line = line.replace(written, meant)
         if not line.startswith(ASKS):
             return self.type(place, line)
-        terminal = Terminal(["sh", "-c", line], self.environment(place))
-        terminal.see("[y/N]")
-        terminal.type("y\n")
-        assert terminal.end() == 0, f"{place} $ {line}\n{terminal.text}"
+        with Terminal(["sh", "-c", line], self.environment(place)) as terminal:
+            terminal.see("[y/N]")
+            terminal.type("y\n")
+            assert terminal.end() == 0, f"{place} $ {line}\n{terminal.text}"
         return ""
 
     def told(self, machine: str) -> None:

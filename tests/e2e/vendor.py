@@ -8,6 +8,21 @@ from pathlib import Path
 from typing import Any
 
 KEY = "not-a-key-0123456789"
+CODEX = """
+model = "scripted"
+model_provider = "scripted"
+approval_policy = "on-request"
+sandbox_mode = "workspace-write"
+check_for_update_on_startup = false
+[model_providers.scripted]
+name = "scripted"
+base_url = "{url}/v1"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 0
+[analytics]
+enabled = false
+"""
 
 
 def settled(name: str, url: str, home: Path) -> dict[str, str]:
@@ -25,24 +40,7 @@ def _claude(url: str, _home: Path) -> dict[str, str]:
 
 
 def _codex(url: str, home: Path) -> dict[str, str]:
-    _write(
-        home / ".codex" / "config.toml",
-        f"""
-        model = "scripted"
-        model_provider = "scripted"
-        approval_policy = "on-request"
-        sandbox_mode = "workspace-write"
-        check_for_update_on_startup = false
-        [model_providers.scripted]
-        name = "scripted"
-        base_url = "{url}/v1"
-        wire_api = "responses"
-        request_max_retries = 0
-        stream_max_retries = 0
-        [analytics]
-        enabled = false
-        """,
-    )
+    _write(home / ".codex" / "config.toml", CODEX.format(url=url))
     return {"MODEL_PROVIDER": "scripted"}
 
 

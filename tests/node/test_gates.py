@@ -123,6 +123,19 @@ def test_a_receipt_for_more_of_our_stream_than_there_is_is_a_hint_and_no_receipt
 
 
 @proves("node.gates-hold")
+def test_who_gives_up_waiting_for_a_receipt_leaves_nothing_behind(world):
+    hub, studio = world["hub"], world["studio"]
+    own, awaited = hub.core.membership.own(FLEET), hub.core.replication.awaited
+    waits = {studio.identity.machine}
+    first, other = (awaited.when_held(own, 10_000, set(waits), told) for told in (print, repr))
+    first()
+    assert [each.then for each in awaited._waiting[own]] == [repr]
+    other()
+    other()
+    assert own not in awaited._waiting
+
+
+@proves("node.gates-hold")
 def test_nobody_vouches_for_a_seal_of_a_stream_that_ended(world):
     hub, lap, stream = world["hub"], world["lap"], direct(world)
     _, link = world.link("hub", "lap")
