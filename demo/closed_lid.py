@@ -18,9 +18,9 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -175,14 +175,14 @@ class Demo:
         head("The work")
         say(spec.read_text().rstrip())
         head("The run, live. As soon as the laptop works, its lid is closed")
-        lid = threading.Thread(target=self._close_lid)
-        lid.start()
-        self.live("studio", "run", str(spec))
-        lid.join()
+        with ThreadPoolExecutor(1) as beside:
+            lid = beside.submit(self._close_lid)
+            self.live("studio", "run", str(spec))
+            epoch = lid.result()
         task = next(t for t in self.ask("studio", "tasks", "--all") if t["phase"] == "notes")
         if task["machine"] == "laptop":
             fail("the notes were not taken over")
-        return task, self.late_epoch
+        return task, epoch
 
     def live(self, name: str, *words: str) -> None:
         """A command that draws on this terminal itself."""
@@ -191,11 +191,12 @@ class Demo:
         if done.returncode:
             fail(f"muster {words[0]} ended with {done.returncode}")
 
-    def _close_lid(self) -> None:
+    def _close_lid(self) -> str:
+        """The epoch of the attempt that was at work."""
         found = self.wait("the laptop to work", self._on_laptop)
-        self.late_epoch = "-".join(map(str, found["epoch"]))
         time.sleep(1)
         self.signal("laptop", signal.SIGSTOP)
+        return "-".join(map(str, found["epoch"]))
 
     def _on_laptop(self) -> dict[str, Any] | None:
         for task in self.ask("studio", "tasks"):
@@ -294,11 +295,13 @@ def pick_agent(demo: Demo, wanted: str) -> str:
         for name in AGENTS
         if all(name in f["agents"] and f.get("logins", {}).get(name) == "yes" for f in facts)
     ]
-    if wanted and wanted != "shell":
+    if wanted == "shell":
+        return wanted
+    if wanted:
         if any(wanted not in f["agents"] for f in facts):
             fail(f"{wanted} is not installed here")
         return wanted
-    if ready and not wanted:
+    if ready:
         say(f"\n{ready[0]} is installed here and logged in: it writes the notes.")
         return ready[0]
     say("\nNo AI agent that is logged in was found here (claude, codex, gemini, …): a shell script")

@@ -35,7 +35,7 @@ from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.attempt_body import AttemptStage
 from muster.task.instruction import StartAttempt
 from muster.verbs import agent
-from muster.verbs.land import Landed
+from muster.verbs.land import Landed, by_hand
 
 FOLDER: Final = Path(__file__).parent.parent / "docs" / "guide" / "screens"
 COLUMNS: Final = 110
@@ -147,8 +147,7 @@ def _conflict(run: str) -> list[str]:
         outcome="conflict", run=run, name="fix-login", repo="main", branch="main",
         where="git@example.com:shop.git", phases=["code", "docs"],
         files=[{"path": clash.path, "there": clash.there, "result": clash.result}],
-        next=f"`muster checkout {run[:12]}` gives you the work on a branch: merge main into it and "
-        f"push that, or `muster rerun {run[:12]}` does the work again",
+        next=by_hand(f"fix-login-{run[:8]}", "main"),
     )  # fmt: skip
     return show.text("land", msgspec.to_builtins(landed)).splitlines()
 

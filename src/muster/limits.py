@@ -161,8 +161,9 @@ GIT_ADD_MS_MAX: Final = 6 * 3_600_000
 GIT_FOLLOW_ASK_MS_MAX: Final = 20_000
 # What an origin has new is a day's work. One that has more is added anew.
 GIT_FOLLOW_MS_MAX: Final = 3_600_000
-# A run starts from what is here, and says so, where its origin does not answer in time.
-GIT_FOLLOW_WAIT_MS_MAX: Final = 30_000
+# A run starts from what is here, and says so, where its origin does not answer in time. Less than
+# what the owner waits for the keeper's answer, which says why.
+GIT_FOLLOW_WAIT_MS_MAX: Final = 25_000
 # Lists of refs and files of very large repositories stay well below this.
 GIT_OUTPUT_BYTES_MAX: Final = 64 * 1024 * 1024
 # Only one line of it is shown.

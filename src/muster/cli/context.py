@@ -263,7 +263,7 @@ class CommandContext:
         elif text := self.page(value):
             # What comes piece by piece is read as it comes.
             verb = self.command.verb
-            whole = verb.runs != "stream" and not any(arg.name == "follow" for arg in verb.args)
+            whole = verb.runs != "stream" and not verb.followed
             pager.put(f"{text}\n", paged=self.command.paged and whole)
             self._hint(value)
 

@@ -104,7 +104,7 @@ def _until_over(changes: Changes, task: str) -> Changes:
         if "settled" in told:
             yield told
             return
-        if told.get("task") == task or "phases" in told:
+        if told.get("task") == task or "phases" in told or set(told) == {"note"}:
             # The other phases have no place in this picture.
             yield {**told, "phases": {}} if "phases" in told else told
         if told.get("task") == task and told.get("state", "queued") not in LIVE:

@@ -138,8 +138,9 @@ def _check_common(verb: Verb, found: Mapping[str, Any]) -> None:
             f"{verb.name} goes to one machine, and {on[:60]} means several: give its name "
             "(`muster machines` lists them), once for each"
         )
-    if verb.watches and found["watch"] and several:
-        raise Usage(f"--watch shows one machine, and --on {on[:60]} means several")
+    goes_on = next((name for name in ("watch", "follow") if verb.watches and found.get(name)), "")
+    if goes_on and several:
+        raise Usage(f"--{goes_on} shows one machine, and --on {on[:60]} means several")
     if output == "name" and not verb.names:
         some = "`, `".join(each.name for each in VERBS.values() if each.names and not each.hidden)
         raise Usage(f"{verb.name} lists nothing that has a name; -o name is for `{some}`")
@@ -285,7 +286,10 @@ def _parser(verb: Verb, words: Collection[str]) -> _Parser:
         names, more = _argument(arg, arg.required or not strict.isdisjoint(arg.needed))
         parser.add_argument(*names, **more)
     if verb.destroys:
-        yes = "do not ask first before what cannot be undone: a script has to say so"
+        script = "only a terminal is asked"
+        if not all(loss.urgent for loss in verb.destroys):
+            script = "a script has to say so"
+        yes = f"do not ask first before what cannot be undone: {script}"
         parser.add_argument("-y", "--yes", action="store_true", help=yes)
     if verb.watches:
         again = "show it again whenever it changes, until Ctrl-C"

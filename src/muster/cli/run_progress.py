@@ -13,9 +13,9 @@ from typing import Any, Final
 from muster.cli.show.task import Slot, outcome, phase, round_rejected
 from muster.cli.text import abbreviated, clean, now_ms, short, span, state
 from muster.node.host.clock import boot_ms
+from muster.task.state import LIVE
 
 Change = Mapping[str, Any]
-_LIVE: Final = ("leased", "queued", "waiting")
 # How far an attempt is, where that is not just at work.
 _STAGES: Final = ("fetching", "checking", "delivering")
 
@@ -91,7 +91,7 @@ class RunProgress:
         change, began = self.tasks[slot], self._began.get(slot)
         if change["state"] == "leased":
             return self._since_ms(began) if began else None
-        if change["state"] in _LIVE or not change.get("changed_ms") or not change.get("task"):
+        if change["state"] in LIVE or not change.get("changed_ms") or not change.get("task"):
             return None
         start = began or change.get("opened_ms")
         return max(0, int(change["changed_ms"]) - int(start)) if start else None
@@ -125,7 +125,7 @@ class RunProgress:
         word = state(change["state"])
         if change["state"] == "queued":
             where, word = "", f"{word} again" if before(change) else word
-        took = self.took_ms(slot) if change["state"] not in _LIVE else None
+        took = self.took_ms(slot) if change["state"] not in LIVE else None
         after = f" after {span(took)}" if took is not None else ""
         return f"{phase(change)}: {word}{where}{after}  {said(change)}".rstrip()
 

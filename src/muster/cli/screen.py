@@ -7,14 +7,11 @@ the first line is by now nobody knows, so the next lines begin below.
 """
 
 import os
-import re
 import shutil
 from collections.abc import Sequence
-from typing import Final, TextIO
+from typing import TextIO
 
-from muster.cli.text import cut, safe, width_of
-
-_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+from muster.cli.text import clipped, drawn_width, safe
 
 
 class Screen:
@@ -37,11 +34,8 @@ class Screen:
         """Show these in the place of those before."""
         columns, shown, widths = self.size()[0], "", list[int]()
         for line in map(safe, lines):
-            plain = _COLOUR.sub("", line)
-            # What is cut has no colour: its end may be in what is cut away.
-            kept = line if width_of(plain) < columns else cut(plain, columns - 1)
-            widths.append(min(width_of(plain), columns - 1))
-            shown += f"{kept}\x1b[K\n"
+            widths.append(min(drawn_width(line), columns - 1))
+            shown += f"{clipped(line, columns - 1)}\x1b[K\n"
         self._out.write(f"{self._back()}{shown}\x1b[J")
         self._out.flush()
         self._widths = widths

@@ -69,8 +69,7 @@ def _push(
 def rerun(context: CommandContext) -> int:
     """Order again what a run was ordered to do, and follow it; the exit code."""
     command, on = context.command, context.on
-    asked = {name: value for name, value in command.args.items() if name != "detach"}
-    order = context.ask("rerun", asked)
+    order = context.ask("rerun", command.args)
     kept, repo, base = order["kept"], order["repo"], order["base"]
     if kept and on and on != order["owner"]:
         raise Refused(
@@ -131,8 +130,9 @@ def watch(context: CommandContext) -> int:
     """Follow a run, or one task of it; the exit code."""
     text = str(context.command.args["run"])
     run = context.ask("runs", {"run": text}, on=context.on)
-    task = ""
-    if "/" in text or not (run["run"].startswith(text) or run["name"] == text):
+    task, whole = "", run["name"] == text or run["run"].startswith(text)
+    # A run has other names as well: what its branches are called.
+    if "/" in text or (not whole and any(t["task"].startswith(text) for t in run["tasks"])):
         task = context.ask("why", {"task": text}, on=context.on)["task"]["task"]
     return follow.follow(context, {**run, "fresh": True}, task)
 

@@ -7,15 +7,13 @@ is `-` then, so that a column is the same one in each line.
 """
 
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from muster.cli.text import clean, cut, paint, width_of
+from muster.cli.text import clean, clipped, drawn_width, paint
 from muster.node.verb import Column
 
-_ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
 _GAP: Final = 2
 # Where a terminal does not say how wide it is.
 _COLUMNS: Final = 80
@@ -59,7 +57,7 @@ def table(head: Sequence[str | Column], rows: Iterable[Sequence[Any]], empty: st
     else:
         body = [[cell or "-" for cell in row] for row in body]
     lines = [[paint((each.head or each.field).upper(), "dim") for each in columns], *body]
-    widths = {i: max(_width(line[i]) for line in lines) for i in range(len(columns))}
+    widths = {i: max(drawn_width(line[i]) for line in lines) for i in range(len(columns))}
     if most:
         widths = _fitting(columns, widths, most)
     return "\n".join(_line(line, widths) for line in lines)
@@ -95,16 +93,6 @@ def _line(cells: Line, widths: Mapping[int, int]) -> str:
     shown = []
     for i, width in widths.items():
         cell = cells[i]
-        if _width(cell) > width:
-            plain = _ESCAPE.sub("", cell)
-            # Its colour, which is around all of it.
-            colour = _ESCAPE.match(cell)
-            cell = cut(plain, width)
-            cell = f"{colour[0]}{cell}\x1b[0m" if colour else cell
-        shown.append(cell + " " * (width - _width(cell)))
+        cell = clipped(cell, width)
+        shown.append(cell + " " * (width - drawn_width(cell)))
     return (" " * _GAP).join(shown).rstrip()
-
-
-def _width(cell: str) -> int:
-    """The columns that a cell takes; colours take none."""
-    return width_of(_ESCAPE.sub("", cell) if "\x1b" in cell else cell)

@@ -96,6 +96,24 @@ def _columns(mark: str) -> int:
     return 2 if unicodedata.east_asian_width(mark) in ("W", "F") else 1
 
 
+def drawn_width(line: str) -> int:
+    """How many columns a line with colours takes; they take none."""
+    return width_of(_OURS.sub("", line) if "\x1b" in line else line)
+
+
+def clipped(line: str, width: int) -> str:
+    """A line with colours in so many columns."""
+    pieces, left, shown = _OURS.split(line), width, ""
+    for at, piece in enumerate(pieces):
+        if at % 2:
+            shown += piece
+        elif width_of(piece) > left:
+            return f"{shown}{cut(piece, left)}" + ("\x1b[0m" if at else "")
+        else:
+            shown, left = shown + piece, left - width_of(piece)
+    return shown
+
+
 def cut(text: str, width: int) -> str:
     """A text in so many columns; where something is missing, a sign says so."""
     if width_of(text) <= width:

@@ -7,19 +7,16 @@ differs; with --json each is a line.
 """
 
 import contextlib
-import re
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from muster.cli import show, table
 from muster.cli.context import CommandContext
 from muster.cli.news import changed, listening
 from muster.cli.screen import Screen
 from muster.cli.show.run import line
-from muster.cli.text import cut, now_ms, obeys, width_of
-
-_COLOUR: Final = re.compile(r"(\x1b\[[0-9;]*m)")
+from muster.cli.text import clipped, cut, now_ms, obeys
 
 
 def watch(context: CommandContext) -> int:
@@ -87,21 +84,8 @@ def aged(value: Any, ms: int) -> Any:
 def picture(lines: Sequence[str], columns: int, rows: int) -> list[str]:
     """As much of a page as a terminal has room for, and how much there is below it."""
     room = max(1, rows - 1)
-    shown = [_clipped(line, columns - 1) for line in lines]
+    shown = [clipped(line, columns - 1) for line in lines]
     if len(shown) > room:
         left = len(shown) - room + 1
         shown = [*shown[: room - 1], cut(f"and {left} lines more", columns - 1)]
-    return shown
-
-
-def _clipped(line: str, width: int) -> str:
-    """A line in so many columns, with its colours, which take none."""
-    pieces, left, shown = _COLOUR.split(line), width, ""
-    for at, piece in enumerate(pieces):
-        if at % 2:
-            shown += piece
-        elif width_of(piece) > left:
-            return f"{shown}{cut(piece, left)}" + ("\x1b[0m" if at else "")
-        else:
-            shown, left = shown + piece, left - width_of(piece)
     return shown

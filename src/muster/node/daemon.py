@@ -332,11 +332,12 @@ class Daemon:
         )
         try:
             if stream is None:
-                value = await handler(self, call, call.ask)
+                answer = {"ok": True, "value": await handler(self, call, call.ask)}
             else:
                 work = handler(self, call, stream, call.ask)
                 value = await self.streams.serve(call, stream, work)
-            answer = None if value is None else {"ok": True, "value": value}
+                # Nothing where the stream had its own answer.
+                answer = None if value is None else {"ok": True, "value": value}
         except MusterError as error:
             answer = failure(error)
         except asyncio.CancelledError:

@@ -153,8 +153,8 @@ def _message(core: Core, text: str, stream: Stream) -> Look:
         stored = all(held(machine) > seq for machine in whom)
         return Waited("message", found.id.hex(), "stored" if stored else "waiting", "", stored)
 
-    if not look().over:
-        core.replication.awaited.when_held(
-            found.stream, seq + 1, set(whom), lambda: stream.tell_later("moved")
-        )
-    return look, lambda: None
+    if look().over:
+        return look, lambda: None
+    return look, core.replication.awaited.when_held(
+        found.stream, seq + 1, set(whom), lambda: stream.tell_later("moved")
+    )

@@ -21,7 +21,6 @@ _COMMON: Final = {
     "--json": "flag", "--output": "shape", "--on": "machine", "--home": "place",
     "--no-pager": "flag", "--help": "flag",
 }  # fmt: skip
-# Which verb knows what a kind of argument may be, and the field that is its name.
 # The verb that lists what a kind of argument may name; which field is the name, it says itself.
 _SOURCES: Final = {
     "machine": "machines",
@@ -179,7 +178,9 @@ def _values(context: Context, kind: str, current: str) -> Iterator[tuple[str, st
         yield from ((name, "") for name in _branches())
     elif kind == "agent":
         for row in _rows(context, "machines"):
-            yield from ((str(name), str(row["name"])) for name in (row["facts"] or {})["agents"])
+            yield from (
+                (str(name), str(row["name"])) for name in (row["facts"] or {}).get("agents", ())
+            )
     elif kind in _SOURCES:
         verb = _SOURCES[kind]
         for row in _rows(context, verb):

@@ -260,15 +260,17 @@ def _certificates(home: Home) -> Check:
 
 def _service(home: Home) -> Iterator[Check]:
     """The service of this home, where it has one, or could."""
-    kept = service.installed(home)
+    kept, mend = service.installed(home), "muster service install"
     if kept is None:
         with contextlib.suppress(MusterError):
             service.manager_of(home).check()
-            yield Check("service", "note", "none is installed: nothing starts the daemon after a "
-                        "reboot", "muster service install")  # fmt: skip
+            yield Check("service", "note", "none: nothing starts the daemon after a reboot", mend)
         return
-    mend = "muster service install"
-    state = kept.state()
+    try:
+        state, to_do = kept.state(), kept.to_do()
+    except MusterError as error:
+        yield Check("service", "wrong", str(error), mend)
+        return
     if state.active != "active" or not state.enabled:
         starts = "starts after a reboot" if state.enabled else "does not start after a reboot"
         yield Check("service", "wrong", f"{kept.service.name} is {state.active} and {starts}", mend)
@@ -276,8 +278,7 @@ def _service(home: Home) -> Iterator[Check]:
         yield Check("service", "note", "; ".join(found), mend)
     else:
         yield Check("service", "ok", f"{kept.service.name} runs the daemon ({kept.scope})")
-    for each in kept.to_do():
-        yield Check("service", "note", "it does not run without a login", each)
+    yield from (Check("service", "note", "it does not run without a login", each) for each in to_do)
 
 
 # --- the daemon --------------------------------------------------------------------

@@ -136,7 +136,7 @@ def _is_about(entry: Entry, task: str) -> bool:
     return isinstance(body, dict) and str(body.get("task", "")).startswith(task)
 
 
-@verb("logs", auth="local", runs="client", group="Work", on="one", harmless=True)
+@verb("logs", auth="local", runs="client", group="Work", on="one", harmless=True, followed=True)
 def logs(context: Context, ask: Read) -> None:
     """What the agent of a task did, as it happens with --follow.
 

@@ -208,10 +208,7 @@ class _Landing:
             {"path": each.path, "there": list(each.there), "result": list(each.result)}
             for each in error.clashes
         ]
-        next = (
-            f"`muster checkout {run.short}` gives you the work on a branch: merge {self.branch} "
-            f"into it and push that, or `muster rerun {run.short}` does the work again"
-        )
+        next = by_hand(run.short, self.branch)
         return self._said("conflict", files=files, output="" if files else str(error), next=next)
 
     def _said(self, outcome: Outcome, **more: Any) -> Landed:
@@ -226,6 +223,14 @@ class _Landing:
             mode=self.mode,
             **{"phases": [each.label for each in self.chosen.results], **more},
         )
+
+
+def by_hand(run: str, branch: str) -> str:
+    """What a person does where a result conflicts; `run` is what its branches are called."""
+    return (
+        f"`muster checkout {run}` gives you the work on a branch: merge {branch} into it and push "
+        f"that, or `muster rerun {run}` does the work again"
+    )
 
 
 def _message(chosen: Chosen) -> str:

@@ -132,12 +132,10 @@ async def leaving(daemon: Daemon, call: Perform, ask: Leaving) -> Goer:
     return goer
 
 
-@verb("machine.losing", auth="local")
-def losing(core: Core, call: Call, ask: Leaving) -> Goer | None:
+@verb("machine.losing", auth="local", runs="async")
+async def losing(daemon: Daemon, call: Perform, ask: Leaving) -> Goer | None:
     """Who is lost to the fleet; nothing where it is a member no more. Refuses as `leaving`."""
-    goer = _goer(core, ask.machine)
-    if goer.member and not ask.force:
-        _check(core, goer.machine)
+    goer = await leaving(daemon, call, ask)
     return goer if goer.member else None
 
 
@@ -256,17 +254,23 @@ async def _receipted(core: Core, stream: Stream, by: MachineId) -> None:
         for s in core.log.streams()
         if (s.machine, s.incarnation) == (me, incarnation) and core.roster.may_hold(s, by)
     }
-    for stream_of, size in mine.items():
-        core.replication.awaited.when_held(stream_of, size, {by}, lambda: stream.tell_later("held"))
+    stops = [
+        core.replication.awaited.when_held(each, size, {by}, lambda: stream.tell_later("held"))
+        for each, size in mine.items()
+    ]
     now = asyncio.get_running_loop().time
     end_s = now() + LEAVING_RECEIPTS_S
-    while any(held_size(core, each)(by) < size for each, size in mine.items()):
-        if now() >= end_s:
-            raise Unreachable(
-                f"{core.membership.name_of(by)} does not hold yet all that {core.name} wrote: "
-                "`muster machines` shows whether it is linked; nothing was changed"
-            )
-        await stream.hear(end_s - now())
+    try:
+        while any(held_size(core, each)(by) < size for each, size in mine.items()):
+            if now() >= end_s:
+                raise Unreachable(
+                    f"{core.membership.name_of(by)} does not hold yet all that {core.name} wrote: "
+                    "`muster machines` shows whether it is linked; nothing was changed"
+                )
+            await stream.hear(end_s - now())
+    finally:
+        for stop in stops:
+            stop()
 
 
 class Gone(Request, frozen=True):

@@ -118,7 +118,7 @@ def new(context: Context, ask: New) -> Written:
         place = _place(context, fleet, ask, found, missing)
         words |= {"repo": place.repo, "folders": place.looked.folders}
         words |= _tests(place, fleet, template, found, missing)
-    spec = filled(template.text, words, _header(ask.name, template, found, missing))
+    spec = filled(template.text, words, _header(ask.name, file, template, found, missing))
     if not ask.print:
         _write(file, spec, force=ask.force)
     return Written("" if ask.print else str(file), ask.name, template.name, found, missing, spec)
@@ -141,7 +141,7 @@ def _agent(fleet: _Fleet | None, wanted: str, found: list[str], missing: list[st
         check_nameable(wanted, "the agent")
     having = fleet.having("agents") if fleet else {}
     agents = {name: on for name, on in sorted(having.items()) if name not in catalogue.PLAIN}
-    if fleet and wanted and wanted not in agents:
+    if fleet and wanted and wanted not in having:
         missing.append(f"no machine has the agent {wanted}: `muster doctor` says how one gets it")
     elif fleet and not wanted and not agents:
         missing.append(
@@ -207,7 +207,7 @@ def _known(context: Context, fleet: _Fleet, root: Path) -> tuple[str, str]:
             return name, "which this folder is a clone of"
         for commit in commits:
             with contextlib.suppress(MusterError):
-                context.ask("check.base", {"base": commit, "repo": name})
+                context.ask("check.base", {"base": commit, "repo": name, "kept": True})
                 return name, "which has this folder's commits"
     return "", ""
 
@@ -266,14 +266,16 @@ def _tests(
 # --- the file
 
 
-def _header(name: str, template: Template, found: list[str], missing: list[str]) -> list[str]:
+def _header(
+    name: str, file: Path, template: Template, found: list[str], missing: list[str]
+) -> list[str]:
     """The comment at the top: what this is, and what it was made of."""
     lines = [f"{name}: {template.title}", ""]
     lines += [f"Written by `muster new` from the template {template.name}; change what you like."]
     lines += _listed("What was found:", found) + _listed("What you have to do:", missing)
     steps = [f"{phase}: {what}" for phase, what in template.steps.items()]
     lines += ["", *_listed("What happens:", steps), ""]
-    return [*lines, f"`muster check {name}.yaml` says what is wrong with it."]
+    return [*lines, f"`muster check {file.name}` says what is wrong with it."]
 
 
 def _listed(title: str, lines: list[str]) -> list[str]:

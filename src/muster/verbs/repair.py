@@ -68,9 +68,13 @@ def _repairs(context: Context) -> Iterator[Repair]:
     kept = service.installed(home)
     runs = lock.holder(home.lock) is not None
     if kept is not None:
-        if kept.to_do():
+        try:
+            to_do, found = kept.to_do(), service.faults(kept, programs_of(home))
+        except MusterError:
+            # Doctor says what the system does not answer; the rest is mended all the same.
+            to_do, found = [], []
+        if to_do:
             yield Repair("let your services run without a login (linger)", kept.prepare)
-        found = service.faults(kept, programs_of(home))
         if found and not (runs and _has_work(context)):
             what = f"install the service anew ({found[0]}), and start the daemon by it"
             yield Repair(what, partial(install, context, system=kept.scope == "system"))

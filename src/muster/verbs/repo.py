@@ -43,7 +43,9 @@ class Action(Request, frozen=True):
         Literal["add", "list", "sync", "set-default", "remove", "prune"],
         pos("add, list, sync, set-default, remove or prune"),
     ]
-    name: Annotated[str, pos("its name in the fleet", actions=_NAMED, needed=_ONE)] = ""
+    name: Annotated[
+        str, pos("its name in the fleet", kind="repository", actions=_NAMED, needed=_ONE)
+    ] = ""
     path: Annotated[
         str,
         pos("a folder or an address to take it from", kind="place", actions=_ADD, needed=_ADD),
@@ -89,7 +91,7 @@ class Kept(Struct, frozen=True):
 
 
 @verb("repo", names="name", auth="order", runs="async", group="What is true", object="name",
-      naming=True, target="hub", steps=True,
+      naming=True, target="hub", on="one", steps=True,
       destroys=(
           Loss("the fleet's copy of {name} goes, with what runs made there and landed nowhere",
                when="action=remove"),

@@ -371,9 +371,11 @@ def _how_to_start(context: Context, ask: Init | Join, *, asks: bool) -> Started:
         return ""
     try:
         manager = manager_of(context.home)
-        manager.prepare()
+        if ask.service:
+            # Nothing of the system is changed before somebody said so; `install` does it as well.
+            manager.prepare()
         manager.check()
-    except (NotFound, Refused) as error:
+    except (NotFound, Refused, Unreachable) as error:
         if ask.service:
             # Nothing is made, so the daemon that could be started by hand is not there either.
             instead = "with --up instead of --service the daemon runs until the next reboot"

@@ -108,6 +108,7 @@ class Base(Request, frozen=True):
     repo: Annotated[str, pos("the repository")]
     base: Annotated[str, opt("a branch or a commit")] = ""
     before: Annotated[bool, opt("also the commit before it")] = False
+    kept: Annotated[bool, opt("only as it is kept here, without a look at its origin")] = False
 
 
 class Commit(Struct, frozen=True):
@@ -127,6 +128,8 @@ async def base(daemon: Daemon, call: Perform, ask: Base) -> Commit:
     try:
         where, commit = await effects.start_of(ask.repo, ask.base)
     except NotFound:
+        if ask.kept:
+            raise
         # The origin may have it since today.
         await effects.fresh(ask.repo)
         where, commit = await effects.start_of(ask.repo, ask.base)

@@ -59,7 +59,7 @@ class Revoked(Struct, frozen=True):
 
 
 class Process(Struct, frozen=True):
-    """The daemon as the system sees it; `log` is a file or the command that reads its log."""
+    """The daemon as the system sees it; `daemon_log` is a file, or what reads its log."""
 
     pid: int
     up_since_ms: int

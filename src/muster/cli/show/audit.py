@@ -11,7 +11,7 @@ from muster.cli.text import Files, clean, clock, paint, short, state
 from muster.node.verb import Column
 
 _STREAMS: Final = (
-    Column("ok", "", "state"), Column("machine"), Column("scope", least=12), Column("entries"),
+    Column("ok", " ", "state"), Column("machine"), Column("scope", least=12), Column("entries"),
     Column("exposed", rank=1), Column("incarnation", rank=2),
 )  # fmt: skip
 

@@ -40,15 +40,27 @@ class Awaited:
 
     def when_held(
         self, stream: StreamName, size: int, machines: set[MachineId], then: Callable[[], None]
-    ) -> None:
-        """Call `then` once, when all of `machines` have receipted `size` entries of `stream`."""
+    ) -> Callable[[], None]:
+        """Call `then` once, when all of `machines` have receipted `size` entries of `stream`.
+
+        What is given back ends the waiting, for whoever gave it up.
+        """
         for cosign in self._store.log.cosigns(stream):
             if cosign.strength == "held" and cosign.size >= size:
                 machines.discard(cosign.machine)
-        if machines:
-            self._waiting.setdefault(stream, []).append(_Waiting(size, machines, then))
-        else:
+        if not machines:
             then()
+            return lambda: None
+        waits = _Waiting(size, machines, then)
+        self._waiting.setdefault(stream, []).append(waits)
+        return lambda: self._forget(stream, waits)
+
+    def _forget(self, stream: StreamName, waits: _Waiting) -> None:
+        left = [each for each in self._waiting.get(stream, ()) if each is not waits]
+        if left:
+            self._waiting[stream] = left
+        else:
+            self._waiting.pop(stream, None)
 
     def settle(self, cosign: Cosign) -> None:
         """A receipt came."""
