@@ -300,9 +300,9 @@ REVIEW_ROUNDS: Final = 3
 REVIEW_ROUNDS_MAX: Final = 9
 # A reviewer that forgot the form of its verdict is asked once more: that says nothing of the work.
 REVIEW_RETRIES: Final = 1
-# A verdict stands in one entry beside what its agent said, and in the prompt of the next round.
 # What all of them say goes into one prompt; more than eight opinions nobody reconciles.
 REVIEWERS_MAX: Final = 8
+# A verdict stands in one entry beside what its agent said, and in the prompt of the next round.
 REVIEW_BYTES_MAX: Final = 24 * 1024
 REVIEW_TEXT_CHARS_MAX: Final = 2_000
 REVIEW_REASONS_MAX: Final = 32

@@ -5,7 +5,7 @@ from tests.git.repositories import checkout, commit, plain, sh, wait
 from tests.promise import proves
 
 from muster.agent import start_commit
-from muster.errors import NotFound
+from muster.errors import Damaged, NotFound
 from muster.git import cache
 
 
@@ -40,6 +40,19 @@ def test_a_branch_a_commit_and_nothing_name_a_commit_also_from_a_cache(remote):
     assert wait(start_commit.parent(scratch, root)) == ""
     with pytest.raises(NotFound, match="is of no commit"):
         wait(start_commit.commit(scratch, url, "main", "tree"))
+
+
+@proves("node.base")
+def test_a_commit_that_cannot_be_read_is_not_taken_for_the_first_one(remote):
+    scratch, _, _, second = remote
+    for pack in (scratch / "objects" / "pack").glob("*"):
+        pack.unlink()
+    loose = scratch / "objects" / second[:2] / second[2:]
+    loose.parent.mkdir(exist_ok=True)
+    loose.unlink(missing_ok=True)
+    loose.write_bytes(b"no object")
+    with pytest.raises(Damaged):
+        wait(start_commit.parent(scratch, second))
 
 
 @proves("node.base")

@@ -250,6 +250,15 @@ def test_a_conflict_names_the_phases_that_a_person_wrote(home):
     assert given == ["left", "lint[a.md]", "333333333333"]
 
 
+@proves("task.trust-no-machines-fault", "git.prerequisites-merged")
+def test_an_order_that_can_begin_nowhere_is_no_failure_of_an_agent_that_never_began(home):
+    effects = EffectRunner(home.path, OK)
+    effects.opens = [Refused("The results of test and lint conflict in readme.md.")]
+    end = asyncio.run(trial(home, effects).run())
+    assert (end.reason, "run" in effects.log) == ("no-start", False)
+    assert end.text == "The results of test and lint conflict in readme.md."
+
+
 @proves("agent.shell-stops")
 @pytest.mark.parametrize(("key", "shell"), [({}, "sh"), ({"shell": "bash"}, "bash")])
 def test_the_shell_that_a_phase_names_reads_its_text_and_its_check(home, key, shell):
@@ -273,9 +282,9 @@ def test_source_that_an_older_version_took_with_a_reference_fails_before_anythin
     given = msgspec.structs.replace(one.start.open, values={"a": {"summary": "fine"}})
     one.start = msgspec.structs.replace(one.start, open=given)
     end = asyncio.run(one.run())
-    assert end.status == "failed"
-    assert "refers to ${a.summary} in shell source" in end.reason
-    assert end.reason.endswith('write "$MUSTER_A_SUMMARY"')
+    assert end.reason == "no-start"
+    assert "refers to ${a.summary} in shell source" in end.text
+    assert end.text.endswith('write "$MUSTER_A_SUMMARY"')
     assert effects.ordered == []
 
 

@@ -8,7 +8,7 @@ from tests.task.world import BUILD, STUDIO, Stream, World, machine, of, order
 
 from muster.task import kinds
 from muster.task.identity import task_id
-from muster.task.instruction import Now
+from muster.task.instruction import Fenced, Now, Promoted
 from muster.task.trust import CHECKED, NOTHING_KNOWN, PASSED, Standing, TrustFold
 
 OWNER = "0" * 64
@@ -74,6 +74,51 @@ def test_what_is_nobodys_failure_is_not_counted():
     log.stream.append(kinds.TaskCancel("b", "racer 2 passed first"))
     log.stream.append(kinds.TaskLate("b", epoch, BUILD, "done"))
     assert told(log.stream) == []
+
+
+def checked_world(retries: int = 0, **more) -> World:
+    world = World(machine(BUILD))
+    world.stream = owner()
+    world.stream.folds = (*Stream(OWNER).folds, TrustFold())
+    world.submit(order("t1", template=CHECKED_WORK, retries=retries, **more))
+    return world
+
+
+@proves("task.trust-no-machines-fault")
+def test_an_order_that_can_begin_nowhere_ends_without_a_failure_of_its_agent():
+    world = checked_world(retries=1)
+    begun = kinds.AttemptRefuse("t1", (1, 1), "no-start", "test and lint conflict")
+    (retry,) = of(world.say(BUILD, begun), kinds.TaskRetry)
+    assert (retry.why, retry.reason) == ("refused", "it could not begin: test and lint conflict")
+    assert world.owner.faults() == {}, "nor of its machine"
+    world.later(retry.after_ms)
+    world.tick()
+    world.flush()
+    world.restart(2)
+    world.say(BUILD, kinds.AttemptRefuse("t1", (1, 2), "no-start", "test and lint conflict"))
+    row = world.stream.task("t1")
+    assert (row.state, row.summary, row.tries) == ("failed", "", 0)
+    assert row.reason == "it could not begin: test and lint conflict"
+    assert told(world.stream) == []
+
+
+@proves("task.trust-no-machines-fault")
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_branch_that_its_owner_cannot_move_is_no_failure_of_the_agent(retries):
+    world = checked_world(retries, repo="main")
+    world.owner.fenced(Fenced("t1", (1, 1)), world.now)
+    world.flush()
+    world.finish("t1", commit="a" * 40, summary="mended", usage={"tokens": 7})
+    world.owner.promoted(Promoted("t1", (1, 1), reason="no machine keeps main"), world.now)
+    out = world.flush()
+    if retries:
+        (retry,) = of(out, kinds.TaskRetry)
+        assert (retry.why, retry.reason) == ("refused", "no machine keeps main")
+    else:
+        (end,) = of(out, kinds.TaskSettle)
+        assert (end.outcome, end.reason, end.summary) == ("failed", "no machine keeps main", "")
+        assert (end.commit, end.usage) == ("a" * 40, {"tokens": 7}), "what it made is named"
+    assert told(world.stream) == []
 
 
 @proves("task.trust-checked-only")

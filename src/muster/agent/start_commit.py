@@ -61,7 +61,10 @@ async def commit(where: Path, url: str, name: str, base: str) -> str:
 
 
 async def parent(where: Path, commit: str) -> str:
-    """The commit before this one on its branch, "" where it is the first."""
+    """The commit before this one on its branch, "" where it is the first.
+
+    Raises: Damaged and others where git could not tell: that is no answer.
+    """
     asked = ["rev-parse", "--verify", "-q", f"{commit}^1"]
-    found = await git.run_async(asked, where, codes=(0, 1, 128))
+    found = await git.run_async(asked, where, codes=(0, 1))
     return git.object_id(found.text, "The commit before") if found.code == 0 else ""

@@ -15,11 +15,13 @@ from typing import Final, NamedTuple
 MACHINE: Final = "machine"
 # The codes of refusals that a worker gives for a fault of its own, and what it is about.
 CODES: Final = {"fault-agent": "agent", "fault-repo": "repo", "fault-machine": MACHINE}
+# Of an order that can begin nowhere, such as prerequisites that conflict: nobody's fault.
+NO_START: Final = "no-start"
 
 
 def code_of(part: str) -> str:
-    """The refusal's code for `agent`, `repo` or `machine`."""
-    return f"fault-{part}"
+    """The refusal's code for `agent`, `repo` or `machine`, or for `NO_START`."""
+    return NO_START if part == NO_START else f"fault-{part}"
 
 
 def part_of(code: str, agent: str, repo: str) -> str:

@@ -132,8 +132,9 @@ class TaskExpire(Body, frozen=True):
 class TaskRetry(Body, frozen=True):
     """An attempt ended without success and another will follow, not before `after_ms`.
 
-    `why` is `failed` (counts against the task's retries), `refused` (the machine would not) or
-    `busy` (the machine had no free slot; counts against nothing).
+    `why` is `failed` (counts against the task's retries), `refused` (the machine would not, or
+    nothing came of it without an agent's failure) or `busy` (the machine had no free slot; counts
+    against nothing).
     """
 
     task: TaskWord

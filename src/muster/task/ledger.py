@@ -5,10 +5,8 @@ tells the log. Nothing else changes a `Live`.
 """
 
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 
 from muster import limits
@@ -37,7 +35,6 @@ from muster.task.trust import NOTHING_KNOWN, Standing
 
 # Why a machine that is about to leave the fleet refuses a task.
 LEAVING: Final = "leaving"
-_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class Ledger:
@@ -88,10 +85,8 @@ class Ledger:
 
     def enqueue(self, task: Live, group: int | None = None) -> None:
         task.state, task.stage, task.machine = "queued", "", ""
-        body = task.body
-        if group is None:
-            group = self.group(task)
-        self.queue.add(body.task, group, task.rank)
+        group = self.group(task) if group is None else group
+        self.queue.add(task.body.task, group, task.rank)
 
     def group(self, task: Live) -> int:
         body, asked = task.body, asked_of(task.body.values)
@@ -215,15 +210,31 @@ class Ledger:
     def failed(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
         """The attempt did not succeed: again, or that was the last one."""
         task.tries += 1
-        reason = body.reason[: limits.REASON_CHARS_MAX]
-        if task.tries > task.body.retries:
-            end = settlement(task, body, "failed", reason)
-            # An agent that says nothing has failed at it as one that does (trust.py).
-            self.settle(task, replace(end, summary=end.summary or reason or "failed"), (entry,))
+        end = settlement(task, body, "failed", body.reason[: limits.REASON_CHARS_MAX])
+        # An agent that says nothing has failed at it as one that does (trust.py).
+        end = replace(end, summary=end.summary or end.reason or "failed")
+        self._once_more(task, entry, "failed", task.tries, end, now)
+
+    def in_vain(
+        self, task: Live, entry: EntryId, reason: str, now: Now,
+        made: kinds.AttemptFinish | None = None,
+    ) -> None:  # fmt: skip
+        """Nothing came of it, and no agent failed: again, or it ends so, without a summary."""
+        task.refusals += 1
+        made = made or kinds.AttemptFinish(task.body.task, task.epoch, "failed")
+        end = settlement(task, made, "failed", reason[: limits.REASON_CHARS_MAX])
+        self._once_more(task, entry, "refused", task.refusals, replace(end, summary=""), now)
+
+    def _once_more(  # noqa: PLR0917 - an attempt's end, and what is made of it
+        self, task: Live, entry: EntryId, why: kinds.Why, times: int, end: kinds.TaskSettle,
+        now: Now,
+    ) -> None:  # fmt: skip
+        if times > task.body.retries or task.refusals >= limits.REFUSALS_MAX:
+            self.settle(task, end, (entry,))
             return
         task.tried |= {task.machine}
-        delay_ms = min(limits.RETRY_DELAY_MS_MIN << (task.tries - 1), limits.RETRY_DELAY_MS_MAX)
-        self._again(task, entry, "failed", reason, delay_ms, now)
+        delay_ms = min(limits.RETRY_DELAY_MS_MIN << (times - 1), limits.RETRY_DELAY_MS_MAX)
+        self._again(task, entry, why, end.reason, delay_ms, now)
 
     def refused(
         self, task: Live, entry: EntryId, body: kinds.AttemptRefuse, now: Now, never: str
@@ -232,8 +243,12 @@ class Ledger:
         part = fault.part_of(body.reason, task.agent, task.body.repo)
         if part:
             self.reputation.blame(task.machine, part, body.text, now)
-        said = f"it could not begin: {body.text}" if part else f"{body.reason}: {body.text}"
-        reason = said[: limits.REASON_CHARS_MAX]
+        nowhere = body.reason == fault.NO_START
+        said = "it could not begin" if part or nowhere else body.reason
+        reason = f"{said}: {body.text}"[: limits.REASON_CHARS_MAX]
+        if nowhere:
+            self.in_vain(task, entry, reason, now)
+            return
         if never:
             self.give_up(task, f"no machine may run it any more: {never}", entry)
             return
@@ -382,12 +397,3 @@ class Ledger:
                 f"no open task {name[:40]!r} here: it is settled, or another owner has it"
             )
         return task
-
-
-def dedupe_of(body: kinds.TaskOpen, cause: str) -> str:
-    """What makes two submissions one task: the explicit key, or the content under its cause."""
-    if body.key:
-        return "key:" + body.key
-    content = (cause, body.run, body.phase, body.instance, body.template, body.values, body.repo,
-               body.base)  # fmt: skip
-    return sha256(_encode(content)).hexdigest()

@@ -3,6 +3,7 @@
 `Live` is changed by ledger.py alone; everything else here is a value.
 """
 
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,6 +21,8 @@ from muster.task.route import Verdict
 _WORD_CHARS_MAX: Final = 64
 _ITEMS_MAX: Final = 32
 _ARTEFACTS_MAX: Final = 101
+
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 Ended = kinds.AttemptRefuse | kinds.AttemptFinish
 
@@ -39,6 +42,16 @@ class Submission(NamedTuple):
     again: bool = False
     # Why the person of the task is not asked: it is done at once.
     waived: str = ""
+
+    @property
+    def dedupe(self) -> str:
+        """What makes two submissions one task: the explicit key, or the content and its cause."""
+        body = self.body
+        if body.key:
+            return "key:" + body.key
+        content = (self.cause, body.run, body.phase, body.instance, body.template, body.values,
+                   body.repo, body.base)  # fmt: skip
+        return sha256(_encode(content)).hexdigest()
 
 
 class Submitted(NamedTuple):

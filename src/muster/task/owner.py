@@ -32,7 +32,7 @@ from muster.task.instruction import (
     OwnerInstruction,
     Promoted,
 )
-from muster.task.ledger import Ledger, dedupe_of
+from muster.task.ledger import Ledger
 from muster.task.open_task import Beat, Ended, Live, Restored, Submission, Submitted, Why
 from muster.task.route import Machine, Verdict, asked_of, pool_of
 
@@ -80,7 +80,7 @@ class Owner:
 
     def _submit(self, order: Submission, group: int | None, now: Now) -> Submitted:
         body = order.body
-        dedupe = "" if order.again and not body.key else dedupe_of(body, order.cause)
+        dedupe = "" if order.again and not body.key else order.dedupe
         if dedupe:
             known = self._ledger.dedupe.get(dedupe)
             if known is None and body.key:
@@ -275,7 +275,7 @@ class Owner:
     def promoted(self, answer: Promoted, now: Now) -> None:
         """The branch is at the attempt's commit, and the task is done; or it did not move.
 
-        Where it may not move `again` either, the attempt failed.
+        Where it may not move `again` either, nothing came of the attempt; its agent did not fail.
         """
         task = self._ledger.tasks.get(answer.task)
         if task is None or task.stage != "promoting" or task.epoch != answer.epoch:
@@ -288,8 +288,7 @@ class Owner:
             after_ms = now.boot_ms + limits.RETRY_DELAY_MS_MIN
             self._ledger.alarms.set("promoting/" + answer.task, after_ms)
         else:
-            failed = msgspec.structs.replace(task.result, status="failed", reason=answer.reason)
-            self._ledger.failed(task, task.ended, failed, now)
+            self._ledger.in_vain(task, task.ended, answer.reason, now, task.result)
 
     # --- time passes -------------------------------------------------------------------------
 

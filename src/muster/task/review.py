@@ -184,13 +184,17 @@ def asked_for_verdict(path: str) -> str:
 
 
 def rejection(number: int, said: Iterable[tuple[str, Mapping[str, str]]]) -> str:
-    """Why the round before this one was rejected: by phase, what each reviewer said."""
+    """Why the round before this one was rejected: by phase, what each reviewer said.
+
+    A worker reports it, honest or not: every line is cleaned once more.
+    """
     parts = [_REJECTED.format(number=number - 1)]
     for phase, known in said:
-        who = f"{known.get('agent') or '?'}@{known.get('machine') or '?'}"
-        parts.append(f"{who} (phase {phase}) said {known.get('verdict') or 'nothing'}:")
+        agent, machine, verdict = (_line(known.get(n, "")) for n in ("agent", "machine", "verdict"))
+        who = f"{agent or '?'}@{machine or '?'}"
+        parts.append(f"{who} (phase {phase}) said {verdict or 'nothing'}:")
         told = (known.get("reasons", ""), known.get("comments", ""))
-        parts += [quoted(text) for text in told if text]
+        parts += [quoted("\n".join(map(_line, text.splitlines()))) for text in told if text]
     return "\n\n".join(parts)
 
 

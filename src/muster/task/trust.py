@@ -4,7 +4,8 @@ Rule 1: a result counts that somebody else looked at. It passed where its phase 
         the task was done; where the phase is reviewed, when all its reviewers accepted, none of
         whom is the very agent on the very machine. What nobody looked at counts for nothing.
 Rule 2: it failed where the agent failed, the check did, or a reviewer rejected. A lost machine, a
-        refusal, a deadline and a cancelled racer are nobody's failure.
+        refusal, an order that cannot begin, a branch that its owner cannot move, a deadline and a
+        cancelled racer are nobody's failure.
 Rule 3: only the owner's entries count, each stream by itself; whose word they are is asked by
         whoever reads the rows (node/tasks/trust.py). A reviewer earns nothing by reviewing.
 """
@@ -118,7 +119,7 @@ def _settled(entry: Entry, body: kinds.TaskSettle, rows: Rows) -> Iterable[Named
         return _judged(entry, row, verdict, rows)
     if body.outcome == "done" and not row.judges:
         return _result(entry, row, PASSED, rows)
-    # What ended without an attempt's own word (a deadline, refusals) has no summary.
+    # What no agent failed at (a deadline, refusals, a branch that did not move) has no summary.
     if body.outcome == "failed" and body.summary:
         return _result(entry, row, FAILED, rows)
     return ()

@@ -13,8 +13,8 @@ Rule 4: a repository that is out of reach is waited for, while the lease lasts, 
 the disk once the agent is done: what it did is not thrown away because a hub restarts.
 Rule 5: a fault of this machine is told from one of the agent. What fails before the agent began
 (the cache, the folder, a program that is absent or not logged in) names the part that failed, and
-the task goes elsewhere; a full disk that the attempt did not fill, or a lost hub, is a loss. All
-else is the agent's doing, and fails the attempt once.
+the task goes elsewhere, or the order can begin nowhere (prerequisites conflict); a full disk that
+the attempt did not fill, or a lost hub, is a loss. All else is the agent's, and fails it once.
 Rule 6: no secret of this machine leaves an attempt, in whatever text (agent/mask.py).
 """
 
@@ -56,6 +56,7 @@ from muster.node.tasks import attempt_body
 from muster.node.tasks.attempt_body import AttemptEvent, AttemptStage
 from muster.task import values as values_of
 from muster.task.duration import Stage
+from muster.task.fault import NO_START
 from muster.task.instruction import StartAttempt
 from muster.task.open_task import Ended
 
@@ -103,7 +104,7 @@ class Attempt:
         self._masked: set[str] = set()
         self.logged_in: bool | None = None
         # What of this machine an attempt needs before its agent begins; then the agent is asked.
-        self._part, self._place = "", (0, 0)
+        self._part, self._place = "machine", (0, 0)
         self._answered_by: dict[str, str] = {}
 
     def stop(self, reason: str) -> None:
@@ -130,7 +131,6 @@ class Attempt:
         """Everything, to the end. Raises nothing: what goes wrong is the reason it failed."""
         try:
             self._at("fetching")
-            self._part = "machine"
             if disk.is_full(Path(self.daemon.home.work)):
                 # An agent on a full disk fails at whatever it writes.
                 raise Exhausted("the disk of this machine is full; free some space")
@@ -147,7 +147,7 @@ class Attempt:
             self._at("working")
             return await self._work(folder)
         except Refused as error:
-            return self._ended("failed", reason=str(error))
+            return self._ended("failed", reason=str(error), fault=self._part and NO_START)
         except MusterError as error:
             mine = isinstance(error, _OURS) or any(text in str(error) for text in _SCARCE)
             return self._broke_off(str(error), mine=mine)

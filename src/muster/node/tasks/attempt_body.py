@@ -132,7 +132,7 @@ def finish(  # noqa: PLR0917 - the fields of the entry, in their order
 
 
 def refusal(task: str, epoch: kinds.Epoch, part: str, reason: str) -> kinds.AttemptRefuse:
-    """That an attempt could not begin: `part` (agent, repo or machine) of this machine failed."""
+    """That an attempt could not begin: `part` of this machine failed, or the order (fault.py)."""
     return kinds.AttemptRefuse(task, epoch, code_of(part), fit(reason, limits.REASON_CHARS_MAX))
 
 

@@ -1,7 +1,8 @@
 """People who need not be asked, of the runs that this machine owns (task/waiver.py has the rule).
 
-Rule 1: the change is counted from where the run began to where the phases before ended: whatever
-is behind the question, near and far. Its authors are all whose commits are in it.
+Rule 1: the change is counted from where it left what the run began at (a branch as it is now) to
+where the phases before ended, near and far. Its authors are all agents that made a commit in those
+phases, also in a round that was rejected: one more can only mean that the person is asked.
 Rule 2: the question is opened when the count is there, and answered in the same step where the rule
 holds: the entry that settles it has the numbers.
 """
@@ -64,7 +65,9 @@ def decided(core: "Core", run: Run, event: LinesCounted) -> bool:
 
 
 def _streaks(core: "Core", run: Run, phase: str) -> dict[str, int]:
-    """What passed in a row, before this run, of every agent whose commits are behind a phase."""
+    """What passed in a row of every agent with a commit in the phases before; what this very run
+    passed is left out, what failed in it is not.
+    """
     before, trust = prerequisites(run.spec)[phase], core.part(Trust).without(run.tasks.values())
     authors = {
         (end.machine, end.agent)
