@@ -29,9 +29,18 @@ class World:
             log=SimpleNamespace(entry=lambda opened: opened),
             counters={"repository-updated": 0},
             incidents=SimpleNamespace(is_open=lambda _key: False),
+            part={following.Ownership: self}.get,
         )
         daemon = SimpleNamespace(core=core, supervisor=Supervisor(), post=lambda _event: None)
         self.core, self.following = core, following.Following(daemon, folder / "repos")
+
+    def held(self, table, name):
+        assert table is RUN
+        rows = [row for row in self.runs if row.run == name]
+        return SimpleNamespace(row=max(rows, key=lambda row: row.changed_ms))
+
+    def owner(self, _table, _name):
+        return "hub"
 
     def rows(self, table, **asked):
         if table is RUN:
@@ -40,7 +49,10 @@ class World:
         return [SimpleNamespace(task=f"task-of-{asked['run']}")] if "run" in asked else []
 
     def run(self, name, state, changed_ms, **kept):
-        row = SimpleNamespace(run=name, name=name, state=state, changed_ms=changed_ms, opened=name)
+        row = SimpleNamespace(
+            run=name, name=name, state=state, changed_ms=changed_ms, opened=name, repo="main",
+            stream=SimpleNamespace(machine="hub"),
+        )  # fmt: skip
         self.runs.append(row)
         self.kept[name] = kept
         sh(self.path, "update-ref", f"refs/heads/muster/{name}/copy", "HEAD")

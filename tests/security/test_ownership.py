@@ -60,16 +60,19 @@ class World:
         self.target.frame(MEMBER, Type.SEGMENT, peer.segment(start))
         self.target.step(ev.Tick())
 
-    def statement(self, machine: str) -> str:
+    def statement(self, machine: str, repo: str = "") -> str:
         """A genuine order of a run to this machine, in hex."""
-        args = run_args(kinds.RunOpen(run="r", name="hello", spec=SPEC, statement=""))
+        args = run_args(kinds.RunOpen(run="r", name="hello", spec=SPEC, statement="", repo=repo))
         return self.target.order("run", "hello", args, target=machine).encode().hex()
 
-    def own(self, peer: Peer, statement: str, run: str, task: str, *, summary: str = "") -> None:
+    def own(
+        self, peer: Peer, statement: str, run: str, task: str, *, summary: str = "", repo: str = ""
+    ) -> None:
         """The peer opens a run and its task, and settles the task as done."""
         peer.now_ms = self.target.now.wall_ms
         start = peer.store.log.size(peer.stream())
         fields = {"name": "hello", "run": run, "spec": SPEC, "statement": statement}
+        fields |= {"repo": repo} if repo else {}
         opened_run = peer.write("run.open", canon.encode(fields))
         body = kinds.TaskOpen(task=task, template={"do": "{}"}, run=run, phase="one")
         opened = peer.write("task.open", kinds.body_bytes(body), cause=(opened_run.id,))

@@ -5,6 +5,7 @@ one, so every asker sees what the origin had after it asked, and a crowd costs t
 Rule 2: nobody waits for an origin longer than a start may take; the update itself goes on.
 Rule 3: an origin that cannot be read, and a default branch that no longer follows it, are an
 incident until that is over. What is here is used meanwhile.
+Rule 4: what goes, goes by what the owners of runs and tasks say of them, and by nobody else's word.
 """
 
 import asyncio
@@ -26,8 +27,9 @@ from muster.node.counter import DECLARED, labelled
 from muster.node.host import clock
 from muster.node.incidents import Noticed
 from muster.node.runtime import Runtime
+from muster.node.tasks.ownership import Ownership
 from muster.task import kinds
-from muster.task.fold import RUN, TASK
+from muster.task.fold import RUN, TASK, RunRow
 from muster.task.state import LIVE
 
 DECLARED[__name__] = {
@@ -35,8 +37,8 @@ DECLARED[__name__] = {
     "origin-<error>": "A repository could not be brought up to date with its origin.",
 }
 
-# After so many rows others have their turn.
-_ROWS: Final = 256
+# After so many rows others have their turn; whose one is takes up to a fifth of a millisecond.
+_ROWS: Final = 100
 _HOUR_MS: Final = 3_600_000
 
 
@@ -143,15 +145,13 @@ class Following:
 
     async def _check_unused(self, name: str) -> None:
         """Raises: Conflict where open runs or live tasks work with the repository."""
-        rows = self._daemon.core.tables.rows(RUN, repo=name)
-        # A stream of ours that ended says "open" of them for ever.
-        ended = {row.run for row in rows if row.state != "open"}
-        runs = sorted({f"{row.name} ({row.run[:6]})" for row in rows if row.run not in ended})
+        held = await self._runs(name)
+        runs = [f"{row.name} ({row.run[:6]})" for row in held.values() if row.state == "open"]
         if runs:
             more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
             raise Conflict(
-                f"run {runs[0]}{more} works with repository {name}: let it end, or `muster cancel` "
-                "it; nothing was done"
+                f"run {min(runs)}{more} works with repository {name}: let it end, or `muster "
+                "cancel` it; nothing was done"
             )
         if await self._used(name):
             raise Conflict(f"a live task works with repository {name}; nothing was done")
@@ -161,17 +161,26 @@ class Following:
 
         What a younger run kept of an older one stays, and so does what our log knows nothing of.
         """
+        runs, owned = await self._runs(name), self._daemon.core.part(Ownership)
+        old = {
+            run for run, row in runs.items() if row.state != "open" and row.changed_ms < before_ms
+        }
         tables, log = self._daemon.core.tables, self._daemon.core.log
+        # Whoever says that it kept something: that keeps more, and nothing goes for it.
         rows = tables.rows(RUN, repo=name)
-        ended = {row.run for row in rows if row.state != "open"}
-        old = ended - {row.run for row in rows if row.run in ended and row.changed_ms >= before_ms}
         for number, row in enumerate(rows):
             entry = log.entry(row.opened) if row.run not in old else None
             body = body_or_none(entry, kinds.RunOpen) if entry is not None else None
             old -= set(body.kept.values()) if body is not None else set()
             if number % _ROWS == _ROWS - 1:
                 await asyncio.sleep(0)
-        tasks = {task.task for run in sorted(old) for task in tables.rows(TASK, run=run)}
+        tasks = set[str]()
+        for run in sorted(old):
+            owner = runs[run].stream.machine
+            of_run = {row.task for row in tables.rows(TASK, writer=owner, run=run)}
+            # An owner may write the id of another's task into a run of its own.
+            tasks |= {task for task in of_run if owned.owner(TASK, task) == owner}
+            await asyncio.sleep(0)
         path = repository.find(self._repos, name)
         async with self._locks.setdefault(name, asyncio.Lock()):
             used = await self._used(name)
@@ -190,6 +199,21 @@ class Following:
             await repository.discard(self._repos, name)
         self._tell(name, "")
 
+    async def _runs(self, name: str) -> dict[str, RunRow]:
+        """The runs of a repository as their owners have them; what others write of them is nothing.
+
+        Else any machine could say of another's run that it is over, and its branches would go.
+        """
+        core, found = self._daemon.core, dict[str, RunRow]()
+        for number, run in enumerate(sorted({row.run for row in core.tables.rows(RUN, repo=name)})):
+            # Its newest row: a stream of its owner that ended says "open" of it for ever.
+            held = core.part(Ownership).held(RUN, run)
+            if held is not None and held.row.repo == name:
+                found[run] = held.row
+            if number % _ROWS == _ROWS - 1:
+                await asyncio.sleep(0)
+        return found
+
     async def _used(self, name: str) -> set[str]:
         """The commits that live tasks of this repository start from, "" for its newest."""
         core, found = self._daemon.core, set[str]()
@@ -198,7 +222,10 @@ class Following:
             entry = core.log.entry(row.opened)
             body = body_or_none(entry, kinds.TaskOpen) if entry is not None else None
             if body is not None and body.repo == name:
-                found |= set(body.base.split() or ("",))
+                held = core.part(Ownership).held(TASK, row.task)
+                is_its = held is not None and held.owner == row.stream.machine
+                if is_its and held.row.state in LIVE:
+                    found |= set(body.base.split() or ("",))
             if number % _ROWS == _ROWS - 1:
                 await asyncio.sleep(0)
         return found
