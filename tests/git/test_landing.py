@@ -176,6 +176,31 @@ def test_what_was_reverted_lands_again_and_a_revert_of_that_does_not(world):
 
 
 @proves("git.land-once")
+@pytest.mark.parametrize("by", ["a landing", "a person"])
+def test_a_merge_that_was_reverted_is_refused_with_what_brings_it_back(world, by):
+    test, mine = world.result("test", a__txt="A\n"), world.mine
+    if by == "a landing":
+        world.land(test, mode="merge")
+        sh(mine, "pull", "-q", str(world.remote), "main")
+    else:
+        sh(mine, "fetch", "-q", str(world.remote), test.commit)
+        sh(mine, "merge", "-q", "--no-ff", "-m", "taken", test.commit)
+        sh(mine, "push", "-q", str(world.remote), "HEAD:main")
+    assert not world.land(test, mode="merge").parts
+    sh(mine, "revert", "--no-edit", "-m1", "HEAD")
+    sh(mine, "push", "-q", str(world.remote), "HEAD:main")
+    revert, files = sh(mine, "rev-parse", "--short=12", "HEAD"), world.files()
+    for mode in ("merge", "squash"):
+        with pytest.raises(Refused, match=f"result of test was merged .*`git revert {revert}`"):
+            world.land(test, mode=mode)
+    assert world.files() == files
+    sh(mine, "revert", "--no-edit", "HEAD")
+    sh(mine, "push", "-q", str(world.remote), "HEAD:main")
+    assert not world.land(test, mode="merge").parts
+    assert world.files()["a.txt"] == "A"
+
+
+@proves("git.land-once")
 def test_of_two_results_only_the_one_that_is_not_there_lands(world):
     one, two = world.result("one", a__txt="A\n"), world.result("two", b__txt="B\n")
     world.land(one)
@@ -264,6 +289,21 @@ def test_a_scratch_repository_goes_with_its_process_and_no_earlier(world):
         (world.area / left / "tree").mkdir(parents=True)
         (world.area / left / "held").touch()
     wait(both())
+
+
+@proves("git.land-whole")
+@pytest.mark.parametrize("how", ["whole", "--depth=1", "--filter=blob:none"])
+def test_a_clone_that_lacks_objects_is_not_borrowed_from(world, how):
+    """Git would take what it lacks for what is there."""
+    sh(world.remote, "config", "uploadpack.allowFilter", "true")
+    clone, more = world.root / "clone", [] if how == "whole" else [how]
+    sh(world.root, "clone", "-q", *more, f"file://{world.remote}", str(clone))
+
+    async def lent() -> str:
+        async with scratch.opened(world.area, [clone / ".git"]) as folder:
+            return (folder / ".git" / "objects" / "info" / "alternates").read_text()
+
+    assert wait(lent()) == (f"{clone / '.git' / 'objects'}\n" if how == "whole" else "")
 
 
 # --- where it lands -----------------------------------------------------------------------------

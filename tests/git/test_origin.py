@@ -97,3 +97,15 @@ def test_only_a_fetch_from_an_origin_asks_the_helpers_of_the_person_and_no_argum
     assert "touch" not in with_logins, "nothing else of that file counts"
     assert SECRET not in said()
     assert SECRET not in " ".join(git.command(asked, logins=True))
+
+
+@proves("git.logins")
+@pytest.mark.parametrize(("written", "verifies"), [("sslVerify", "true"), ("sslVerify =", "false")])
+def test_a_setting_without_a_value_is_true_and_one_with_an_empty_value_is_false(
+    tmp_path: Path, monkeypatch, written: str, verifies: str
+):
+    (tmp_path / ".gitconfig").write_text(f"[http]\n\t{written}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    asked = ["config", "--type=bool", "--get", "http.sslVerify"]
+    assert wait(git.run_async(asked, tmp_path, logins=True)).text == verifies

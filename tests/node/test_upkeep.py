@@ -9,16 +9,19 @@ import pytest
 from tests.node.cores import Cores
 from tests.promise import proves
 
-from muster.errors import Conflict, Exhausted
+from muster import limits
+from muster.errors import Conflict, Exhausted, NotFound, Unreachable
 from muster.git import command as git
 from muster.git import ref, removal, repository
 from muster.node import event as ev
 from muster.node.attempts import effect_runner as hand
-from muster.node.attempts import promotion
+from muster.node.attempts import promotion, question
+from muster.node.call.router import Router
 from muster.node.counter import Counts
 from muster.node.host.config import Config
 from muster.node.host.home import Home
 from muster.node.incidents import Noticed
+from muster.node.link import Answer, failure
 from muster.node.supervisor import Supervisor
 from muster.node.tasks.bases import FindBase, MatchGlob
 from muster.node.tasks.branches import BringBack
@@ -116,6 +119,45 @@ def test_a_shortage_of_the_owner_fails_no_run_and_no_attempt(
     told = carried_out(effects, effect)
     assert "No space" in told.reason
     assert told.again
+
+
+@proves("git.origin-away-is-said")
+def test_why_nobody_knows_what_an_origin_has_is_said_where_its_keeper_does_not_say(
+    effects: hand.EffectRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run starts from what the keeper has all the same."""
+    core, asked = effects.daemon.core, list[Answer]()
+    build = SimpleNamespace(name="build", machine="ab" * 32)
+    monkeypatch.setattr(effects, "place_of", lambda _: (None, "muster::build/main"))
+    monkeypatch.setattr(type(core.roster), "keeper", lambda *_: build)
+
+    def fresh(answer: Answer | None) -> str:
+        """The keeper says this, or nothing."""
+
+        def ask(_machine: str, _verb: str, _args: object, then: Any) -> Any:
+            if answer is not None:
+                then(answer)
+            return lambda: asked.append(answer or {})
+
+        monkeypatch.setattr(core.part(Router), "ask", ask)
+        return asyncio.run(effects.fresh("main"))
+
+    monkeypatch.setattr(question, "ANSWER_S", 0.01)
+    silent = fresh(None)
+    assert silent.startswith("repository main is as build has it: whether its origin has more")
+    assert "gave no answer within" in silent
+    assert "build is away" in fresh(failure(Unreachable("build is away")))
+    # An older one has no such verb, and what another one says is said.
+    assert fresh(failure(NotFound("there is no verb 'repo.follow' to call"))) == ""
+    assert fresh({"ok": True, "value": {"note": "as it was 2 h ago"}}) == "as it was 2 h ago"
+    assert len(asked) == 4, "nothing is kept of a question"
+
+
+@proves("git.origin-away-is-said")
+def test_a_keeper_says_that_its_origin_is_late_before_the_owner_gives_it_up() -> None:
+    way_s = 2.0
+    assert limits.GIT_FOLLOW_WAIT_MS_MAX / 1000 + way_s < question.ANSWER_S
+    assert limits.GIT_FOLLOW_ASK_MS_MAX < limits.GIT_FOLLOW_WAIT_MS_MAX
 
 
 @proves("git.remains-are-told", "git.no-debris")

@@ -246,13 +246,19 @@ def _logins() -> dict[str, str]:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(asked, env=env, capture_output=True, timeout=10, check=False)
             text = done.stdout.decode("utf-8", "surrogateescape")
-            found += [each.partition("\n")[::2] for each in text.split("\0") if each]
+            found += [_setting(each) for each in text.split("\0") if each]
     given = {"GIT_CONFIG_COUNT": str(len(found)), "GCM_INTERACTIVE": "never"}
     # Behind a proxy, or with a certificate authority of its own.
     given |= {name: os.environ[name] for name in _WEB if name in os.environ}
     for number, (key, value) in enumerate(found):
         given |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     return given
+
+
+def _setting(said: str) -> tuple[str, str]:
+    """A setting and its value; one that stands without any is true, and an empty one is false."""
+    name, given, value = said.partition("\n")
+    return name, value if given else "true"
 
 
 def object_id(text: str, what: str) -> str:

@@ -156,29 +156,52 @@ async def landed(repo: Path, onto: str, results: Iterable[Result]) -> Mapping[st
 
     What was reverted there is not there; a revert that was reverted brings it back. Commits that a
     landing merged are the work of agents, who may write anything into them: they bear no witness.
+
+    Raises: Refused for what was merged and reverted, which git would merge no second time.
     """
-    wanted = {each.commit for each in results}
-    found = {each: each for each in wanted if await ref.descends(repo, each, onto)}
+    labels = {each.commit: each.label for each in results}
+    wanted = labels.keys()
+    merged = [each for each in wanted if await ref.descends(repo, each, onto)]
+    found = {each: each for each in merged}
     log = ["log", "-z", "--topo-order", "--format=%H %P%n%B", "-F", f"--grep={_RESULT}: "]
     log.append("--grep=This reverts commit ")
     # No result can have landed before all of them began; one may have begun where another landed.
     shared = ["merge-base", "--octopus", onto, *sorted(wanted)]
     began = (await git.run_async(shared, repo, codes=(0, 1))).text
     log += [onto, *(["--not", began] if began else [])]
-    undone, brought = set[str](), set[str]()
+    undone, brought = dict[str, str](), set[str]()
     for each in (await git.run_async(log, repo)).out.decode("utf-8", "replace").split("\0"):
         ids, _, text = each.strip().partition("\n")
         commit, *parents = ids.split() or [""]
         if not commit or commit in undone:
             continue
-        undone.update(_REVERTED.findall(text))
+        undone |= dict.fromkeys(_REVERTED.findall(text), commit)
         if commit in brought or not (recorded := set(_RECORDED.findall(text))):
             continue
         found |= dict.fromkeys(wanted & recorded, commit)
         if len(parents) > 1:
             walk = ["rev-list", *parents[1:], "--not", parents[0]]
             brought.update((await git.run_async(walk, repo)).text.split())
+    for each in merged:
+        # By a landing that still counts it is there, whatever became of another one.
+        if found[each] == each and (by := await _reverted(repo, each, undone)):
+            raise Refused(
+                f"The result of {git.clean(labels[each])} was merged into the branch and reverted "
+                f"there by {by[:12]}, so git merges it no more; `git revert {by[:12]}` on the "
+                "branch brings it back; nothing was changed."
+            )
     return found
+
+
+async def _reverted(repo: Path, result: str, undone: Mapping[str, str]) -> str:
+    """The revert that took back what brought a result to a branch, "" for none."""
+    for commit, by in undone.items():
+        # What is named there may be anything, or be gone.
+        if not await ref.descends(repo, result, commit):
+            continue
+        if not await ref.descends(repo, result, f"{commit}^1"):
+            return by
+    return ""
 
 
 def with_trailers(message: str, trailers: Sequence[tuple[str, str]]) -> str:

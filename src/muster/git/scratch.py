@@ -3,7 +3,8 @@
 Rule 1: it lies in a folder of ours, never in a person's, and goes when it was used.
 Rule 2: what a process that was killed left there is removed by the next one. A folder is somebody's
 while a process holds the lock in it, whatever its age.
-Rule 3: it borrows the objects that are on this machine already, so that little is fetched.
+Rule 3: it borrows the objects that are on this machine already, so that little is fetched; but only
+of a repository that has all that its commits lead to.
 """
 
 import contextlib
@@ -19,20 +20,35 @@ from muster.git import cache, removal
 
 _PREFIX: Final = "new-"
 _HELD: Final = "held"
+_LENDS_NOT: Final = ("sha256", "partialclone", "promisor")
 
 
 @contextlib.asynccontextmanager
 async def opened(area: Path, lenders: Sequence[Path]) -> AsyncIterator[Path]:
-    """An empty repository with a work tree; `lenders` are repositories that have objects."""
+    """An empty repository with a work tree; `lenders` are repositories that may have objects."""
     folder, held, left = _begin(area)
     try:
         for each in left:
             await removal.remove(each)
-        cache.lend(folder / "tree" / ".git", lenders)
+        cache.lend(folder / "tree" / ".git", [each for each in lenders if _lends(each)])
         yield folder / "tree"
     finally:
         await removal.remove(folder)
         os.close(held)
+
+
+def _lends(repo: Path) -> bool:
+    """Whether a repository has objects of the kind that the fleet's have, and every one of them."""
+    try:
+        if not (repo / "objects").is_dir() or (repo / "shallow").exists():
+            return False
+        # Git takes a commit that a lender has for one whose whole past is there. What a partial
+        # clone lacks it would fetch from its own remote, and that is no remote of ours.
+        config = (repo / "config").read_text(encoding="utf-8").lower()
+        partial = next((repo / "objects" / "pack").glob("*.promisor"), None)
+    except (OSError, UnicodeDecodeError):
+        return False
+    return partial is None and not any(word in config for word in _LENDS_NOT)
 
 
 def _begin(area: Path) -> tuple[Path, int, list[Path]]:

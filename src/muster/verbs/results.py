@@ -233,17 +233,9 @@ async def fetched(context: Context, chosen: Chosen) -> AsyncIterator[Path]:
     lenders = [Path(home.repos) / name, home.repos_cache / name]
     if (mine := await person.repository_at(Path.cwd())) is not None:
         lenders.append(mine)
-    async with scratch.opened(home.landing, [each for each in lenders if _lends(each)]) as folder:
+    async with scratch.opened(home.landing, lenders) as folder:
         await _fetch(folder, chosen)
         yield folder
-
-
-def _lends(repo: Path) -> bool:
-    """Whether a repository has objects of the kind that the fleet's have."""
-    try:
-        return (repo / "objects").is_dir() and "sha256" not in (repo / "config").read_text()
-    except (OSError, UnicodeDecodeError):
-        return False
 
 
 async def _fetch(folder: Path, chosen: Chosen) -> None:

@@ -29,11 +29,11 @@ from muster.git.worktree import Worktrees
 from muster.limits import EACH_MATCHES_MAX
 from muster.node import event as ev
 from muster.node.attempts import blob_transfer as holder
+from muster.node.attempts import question
 from muster.node.attempts.attempt import Attempt
 from muster.node.attempts.following import Following
 from muster.node.attempts.line_count import counted
 from muster.node.attempts.promotion import Promotions
-from muster.node.call.router import Router
 from muster.node.counter import DECLARED
 from muster.node.host import clock, disk
 from muster.node.host.facts import logins_of, probe
@@ -64,8 +64,6 @@ DECLARED[__name__] = {
     "blobs-swept": "Blobs that no entry names were removed.",
 }
 
-# Chosen arbitrarily; a machine that is up answers within a step.
-ANSWER_S: Final = 30.0
 # What keeps a repository from being read for now: it is asked again.
 PASSING: Final = (Unreachable, Conflict, Exhausted)
 # The incident about what attempts left.
@@ -354,9 +352,21 @@ class EffectRunner:
             return await self.following.fresh(repo)
         core = self.daemon.core
         keeper = core.roster.keeper(repo, core.now.wall_ms)
-        # One that is away is said where its repository is asked for, and an older one follows none.
-        said = await self.ask(keeper.machine, "repo.follow", {"name": repo}) if keeper else None
-        return str(said.get("note", "")) if isinstance(said, dict) else ""
+        if keeper is None:
+            return ""
+        answer = await question.ask(self.daemon, keeper.machine, "repo.follow", {"name": repo})
+        if answer["ok"]:
+            said = answer.get("value")
+            return str(said.get("note", "")) if isinstance(said, dict) else ""
+        error = answer["error"]
+        # An older machine knows no such verb, and follows none.
+        if error.get("kind") == NotFound.__name__:
+            return ""
+        why = gits.clean(str(error.get("text", "")))
+        return (
+            f"repository {repo} is as {keeper.name} has it: whether its origin has more is not "
+            f"known ({why})"
+        )
 
     async def start_of(self, repo: str, base: str) -> tuple[Path, str]:
         """A repository that has the commit which `base` names, and that commit.
@@ -371,18 +381,7 @@ class EffectRunner:
 
     async def ask(self, machine: str, verb: str, args: Mapping[str, Any]) -> Any | None:
         """A verb of another machine; its value, None when it is away or refused."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Mapping[str, Any]] = loop.create_future()
-        forget = self.daemon.core.part(Router).ask(
-            machine, verb, args, lambda answer: None if future.done() else future.set_result(answer)
-        )
-        self.daemon.post(ev.Tick())
-        try:
-            answer = await asyncio.wait_for(future, ANSWER_S)
-        except TimeoutError:
-            return None
-        finally:
-            forget()
+        answer = await question.ask(self.daemon, machine, verb, args)
         return answer.get("value") if answer["ok"] else None
 
 

@@ -223,8 +223,8 @@ class Following:
             body = body_or_none(entry, kinds.TaskOpen) if entry is not None else None
             if body is not None and body.repo == name:
                 held = core.part(Ownership).held(TASK, row.task)
-                is_its = held is not None and held.owner == row.stream.machine
-                if is_its and held.row.state in LIVE:
+                is_its = held and held.owner == row.stream.machine
+                if held and is_its and held.row.state in LIVE:
                     found |= set(body.base.split() or ("",))
             if number % _ROWS == _ROWS - 1:
                 await asyncio.sleep(0)
