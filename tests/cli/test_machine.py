@@ -98,7 +98,8 @@ def test_labels_route_the_next_task_and_stand_in_the_config(pair, tmp_path):
         ("slots = 2\n[channel.http]\n", 'labels = ["b", "c"]\nslots = 2\n[channel.http]\n'),
         ("", 'labels = ["b", "c"]\n'),
         ('labels = [\n  "a",\n]\n', None),
-        ("labels = ['a]b']\n", None),
+        ("labels = ['a]b']\n", 'labels = ["b", "c"]\n'),
+        ("labels = ['a', \"b]\"]  # mine\n", 'labels = ["b", "c"]  # mine\n'),
         ('# labels = ["x"]\nlabels=[]', '# labels = ["x"]\nlabels = ["b", "c"]'),
     ],
 )
@@ -108,3 +109,17 @@ def test_one_setting_is_changed_and_every_other_byte_of_a_persons_file_stays(tex
             with_setting(text, "labels", ("b", "c"))
     else:
         assert with_setting(text, "labels", ("b", "c")) == fresh
+
+
+@proves("cli.machine-renamed")
+@pytest.mark.parametrize("old", ["'studio'", '"studio"', r'"st\u0075dio"', r'"a\"b"'])
+def test_a_name_is_changed_however_a_string_of_one_line_is_written(old):
+    text = f"slots = 2\nname = {old}  # mine\n"
+    assert with_setting(text, "name", "forge") == 'slots = 2\nname = "forge"  # mine\n'
+
+
+@proves("cli.machine-renamed")
+@pytest.mark.parametrize("old", ["'''studio'''", '"""studio"""'])
+def test_a_name_in_a_form_for_many_lines_is_its_persons_to_change(old):
+    with pytest.raises(Refused, match="yours"):
+        with_setting(f"name = {old}\n", "name", "forge")

@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.promise import proves
 
+from muster.errors import Broken
 from muster.fleet import certificate
 from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.record import open_record, sign_binding, sign_operator, sign_record
 from muster.node import installation
+from muster.node.daemon import Daemon
 from muster.node.host import clock
 from muster.node.host.home import Home
+from muster.node.incidents import Noticed
 from muster.node.installation import Installation
 from muster.node.parts import PARTS
 from muster.verbs.table import VERBS
@@ -143,3 +147,41 @@ def test_a_power_cut_between_the_writes_of_a_new_name_leaves_a_home_that_starts(
     assert (again.facts["certificate"] == issued.tls_pem.decode()) is (shown == "forge")
     assert done == ["config.toml", "fleet.json", "config.toml"][:writes]
     again.close()
+
+
+@proves("fleet.renamed")
+def test_a_name_that_config_toml_cannot_be_told_keeps_no_certificate_back_and_is_an_incident(home):
+    text = b'name = """hub"""\n'
+    home.put("config.toml", text)
+    authority, identity, now = Authority(b"a" * 32), Identity(b"m" * 32), clock.read().wall_ms
+    binding = sign_binding(identity, authority.fleet, "forge")
+    raw = sign_record(authority, binding, roles=["hub"], serial=2, issued_ms=now)
+    made, record = Installation(home, PARTS), open_record(raw, authority.fleet)
+    made.authority = authority
+    before = made.facts["certificate"]
+    assert made.renewed_here(record, now)
+    assert made.facts["record"] == raw.decode()
+    assert made.facts["certificate"] != before
+    assert not made.renewal_due(record, now)
+    assert (home.path / "config.toml").read_bytes() == text
+    posted, is_open = [], []
+    daemon = SimpleNamespace(
+        machine=made,
+        core=SimpleNamespace(incidents=SimpleNamespace(is_open=lambda _key: bool(is_open))),
+        post=posted.append,
+    )
+    Daemon._tell_name(daemon)
+    made.store.close()
+    (told,) = posted
+    assert "this machine is forge now, and config.toml does not say so" in told.title
+    with pytest.raises(Broken, match="write 'forge'"):
+        Installation(home, PARTS)
+    # As the person was told.
+    home.put("config.toml", b'name = "forge"\n')
+    daemon.machine = Installation(home, PARTS)
+    daemon.machine.store.close()
+    Daemon._tell_name(daemon)
+    assert len(posted) == 1
+    is_open.append(True)
+    Daemon._tell_name(daemon)
+    assert posted[1:] == [Noticed(told.key)]

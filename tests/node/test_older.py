@@ -4,20 +4,25 @@ import importlib
 import inspect
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
 import pytest
+from tests.fleet.world import FLEET_ID, NOW, STUDIO
 from tests.node.cores import Cores
 from tests.promise import proves
 
 from muster.fleet import kinds
-from muster.fleet.facts import Facts, Way
+from muster.fleet.facts import Facts, Logins, Way
+from muster.fleet.folds import LOGINS, FleetFold, fleet_folds
 from muster.limits import WAYS_MAX
 from muster.log import canon
 from muster.log.kind import KINDS
+from muster.log.stream import FLEET, Incarnation, StreamName
 from muster.node.host.reach import places, said
 from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.store.store import Draft, Store
 
 KNOWN: dict[str, list[str]] = json.loads(
     (Path(__file__).parent.parent / "vectors" / "bodies.json").read_text()
@@ -82,6 +87,38 @@ def test_a_machine_that_tells_no_logins_has_facts_all_the_same():
     rest = {name: value for name, value in hub.facts().items() if name != "logins"}
     hub.step(FactsChanged(rest))
     assert hub.core.roster.facts[hub.core.machine].logins == {}
+
+
+class Before(FleetFold):
+    """As it was when a row of logins was no more than these."""
+
+    version = 3
+
+    def apply(self, entry, rows):
+        (row,) = super().apply(entry, rows)
+        return [row._replace(logins=canon.encode(json.loads(row.logins)["logins"]).decode())]
+
+
+@proves("node.versions-mix", "task.logins-are-facts")
+def test_a_home_whose_tables_an_older_version_filled_tells_the_same_facts(tmp_path):
+    def opened(fold):
+        path, rng = str(tmp_path / "log.db"), Random(1).randbytes
+        return Store(path, fleet=FLEET_ID, machine=STUDIO.machine, rng=rng, folds=[fold])
+
+    name = "fleet.logins"
+    fold = next(each for each in fleet_folds(FLEET_ID) if each.name == name)
+    store = opened(Before(name, FLEET_ID, fold.tables, fold._handlers))
+    said = Logins({"claude": "yes"}, {"claude": "acp"})
+    draft = Draft(kinds.MACHINE_LOGINS, "muster", (), canon.encode(said))
+    with store.transaction():
+        store.append(StreamName(STUDIO.machine, Incarnation("a" * 32), FLEET), (draft,), NOW)
+        store.seal_dirty(STUDIO.signer("seal"))
+    assert [row.logins for row in store.tables.rows(LOGINS)] == ['{"claude":"yes"}']
+    store.close()
+    store = opened(fold)
+    (row,) = store.tables.rows(LOGINS)
+    assert msgspec.json.decode(row.logins, type=Logins) == said
+    store.close()
 
 
 NEWER = [{"address": "nas.example:1", "channel": "http"}, {"address": "n/2", "channel": "pigeon"}]

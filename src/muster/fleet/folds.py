@@ -209,7 +209,7 @@ class FleetFold:
     """One fold: a name, its tables, and a handler for each kind of entry."""
 
     # It rises when the same entries give other rows: stores then fold them again.
-    version = 3
+    version = 4
 
     def __init__(
         self,

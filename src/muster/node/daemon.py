@@ -45,6 +45,7 @@ from muster.node.counter import DECLARED
 from muster.node.event_queue import EventQueue
 from muster.node.host import clock, daemon_log, disk
 from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertificates
+from muster.node.incidents import Noticed
 from muster.node.installation import Installation
 from muster.node.link import failure
 from muster.node.links.paths import Cascade
@@ -482,7 +483,7 @@ class Daemon:
         record = self.core.roster.machines.get(self.core.machine)
         try:
             if record is not None and self.machine.renewed_here(record, self.core.now.wall_ms):
-                self.paths.renew(self.machine.credentials())
+                self._show()
                 return
         except (MusterError, OSError) as error:
             # It is tried again with the next look at the certificates.
@@ -492,6 +493,7 @@ class Daemon:
 
     async def _certificates(self) -> None:
         """Renew our TLS certificate at half of its life, also after weeks asleep."""
+        self._tell_name()
         while True:
             await asyncio.sleep(5)
             async with self.supervisor.attempt("certificates"):
@@ -514,8 +516,21 @@ class Daemon:
                     break
             else:
                 return
-        self.paths.renew(self.machine.credentials())
+        self._show()
 
+    def _show(self) -> None:
+        """What the machine has to show of itself, from the next handshake on."""
+        self.paths.renew(self.machine.credentials())
+        self._tell_name()
+
+    def _tell_name(self) -> None:
+        """Name what keeps a new name from `config.toml`; and, after a start, that it is over."""
+        if self.machine.misnamed or self.core.incidents.is_open(_MISNAMED):
+            self.post(Noticed(_MISNAMED, self.machine.misnamed))
+
+
+# The incident about a name that is ours and stands not in `config.toml`.
+_MISNAMED: Final = "name-in-config"
 
 # The end of a stream must not overtake its bytes.
 _ORDERED: Final = frozenset({Type.DATA, Type.CLOSE})

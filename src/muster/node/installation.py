@@ -69,6 +69,8 @@ class Installation:
             rng=secrets.token_bytes,
             folds=all_folds(self.fleet, self.parts),
         )
+        # Why `config.toml` has another name than our record, "" where it has not; see `_shown`.
+        self.misnamed = ""
         self.doubts: tuple[str, ...] = ()
         self._marked: dict[str, int] = {}
         self._mark_due = 0
@@ -133,15 +135,27 @@ class Installation:
         """Keep what we show of ourselves. A new name goes into `config.toml`, too.
 
         In between no name stands there: one that is not the record's would be refused at a start.
+        Where the file cannot be written, the rest goes on, and `misnamed` says what a person has
+        to do: without a certificate that counts, nobody hears this machine.
         """
         name = open_record(record.encode(), self.fleet).name
-        renamed = self.config.name not in ("", name)
+        renamed, self.misnamed = self.config.name not in ("", name), ""
         if renamed:
-            self.home.set_config("name", "")
+            self._name_in_config("", name)
         self._remember(record=record, certificate=certificate)
-        if renamed:
-            self.home.set_config("name", name)
-            self.config = msgspec.structs.replace(self.config, name=name)
+        if renamed and not self.misnamed:
+            self._name_in_config(name, name)
+
+    def _name_in_config(self, text: str, name: str) -> None:
+        try:
+            self.home.set_config("name", text)
+        except (MusterError, OSError) as error:
+            self.misnamed = (
+                f"this machine is {name} now, and config.toml does not say so ({error}); write "
+                f"{name!r} as the `name` there before the next start"
+            )
+        else:
+            self.config = msgspec.structs.replace(self.config, name=text)
 
     def set_labels(self, labels: tuple[str, ...]) -> None:
         """What specs ask for with `needs: label`, from now on. Raises: Refused, Broken."""

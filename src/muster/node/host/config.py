@@ -22,6 +22,10 @@ from muster.task.problem import nearest
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+# On one line, as a person writes it: with escapes, or in single quotes without any.
+_STRING: Final = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
+_ARRAY: Final = rf"""\[(?:{_STRING}|[^\]\n"'#])*\]"""
+
 
 def with_setting(text: str, name: str, value: Any) -> str:
     """The text of `config.toml` with another value of a setting, and all else as it is.
@@ -30,7 +34,7 @@ def with_setting(text: str, name: str, value: Any) -> str:
     """
     written = f"{name} = {json.dumps(value)}"
     changed, found = re.subn(
-        rf"(?m)^{name}[ \t]*=[ \t]*(\[[^\]\n]*\]|\"[^\"\n]*\")", lambda _: written, text
+        rf"(?m)^{name}[ \t]*=[ \t]*(?:{_STRING}|{_ARRAY})", lambda _: written, text
     )
     fresh = changed if found else f"{written}\n{text}"
     wanted = tomllib.loads(text) | {name: list(value) if isinstance(value, tuple) else value}
