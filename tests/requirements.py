@@ -221,6 +221,7 @@ PROMISES: Final[dict[str, str]] = {
     "task.artefacts-do-not-collide": "Deliverables of several phases that cannot lie in one folder are refused, with both phases and paths.",
     "task.artefact-text": "An artefact is text of one form; a text that could name a place outside its folder, or in an entry with a commit, names no blob.",
     "task.evidence": "A machine runs a task only when every cause, back to an operator's signature over exactly this work, holds.",
+    "task.withdrawn-never-begins": "What a machine assigned that counts no more, because it was revoked or its stream has two branches, never begins; what runs of it is ended.",
     "task.duplicates-start-once": "An assignment starts at most one attempt, however often it arrives.",
     "task.first-agent-wins": "A phase that lists agents gets the first one that any machine has, whatever the load.",
     "task.needs-are-hard": "A machine that misses one need of a task never gets it, and every missing need is named.",

@@ -9,7 +9,7 @@ from muster.node import event as ev
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.worker import WorkerService
 from muster.task import kinds
-from muster.task.instruction import StartAttempt
+from muster.task.instruction import StartAttempt, StopAttempt
 
 
 def begun(world: Cores) -> str:
@@ -140,3 +140,22 @@ def test_a_machine_that_leaves_refuses_tasks_as_often_as_it_is_asked_and_none_fa
     for _ in range(10):
         world.pass_ms(60_000)
     assert any(isinstance(e, StartAttempt) for e in studio.effects)
+
+
+@proves("task.withdrawn-never-begins")
+def test_what_a_machine_assigned_beyond_the_cut_of_its_revocation_is_ended_at_once():
+    """bad's task runs at studio; the hub, which never hears of it, revokes bad."""
+    world = Cores("hub", "studio", "bad")
+    for one, other in (("hub", "studio"), ("hub", "bad"), ("studio", "bad")):
+        world.link(one, other)
+    world.pass_ms(4_000)
+    world.cut("hub")
+    bad, studio = world["bad"], world["studio"]
+    task = bad.submit(agent=["shell"], do="sleep 60", needs={"machine": "studio"})
+    world.drain()
+    assert studio.core.part(WorkerService).worker.holds(task)
+    assert world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})["ok"]
+    studio.effects.clear()
+    world.link("hub", "studio")
+    world.pass_ms(500)
+    assert [e.task for e in studio.effects if isinstance(e, StopAttempt)] == [task]

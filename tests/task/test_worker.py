@@ -204,6 +204,24 @@ def test_an_attempt_is_ended_by_order_and_by_a_newer_assignment():
     assert refusals(out) == [("t2", "busy")]
 
 
+@proves("task.withdrawn-never-begins")
+def test_what_a_revoked_owner_assigned_beyond_its_cut_never_begins_and_what_runs_is_ended():
+    cut, kept = EntryId(b"c" * 32), EntryId(b"d" * 32)
+    one = worker(slots={"": 4})
+    one.accept(given("runs")._replace(entry=cut), now(2000))
+    one.flush()
+    one.accept(given("fresh")._replace(entry=cut), now(2000))
+    one.accept(given("odd", agent="none")._replace(entry=cut), now(2000))
+    one.accept(given("asks", mark="s0:1")._replace(entry=cut), now(2000))
+    one.accept(given("stays")._replace(entry=kept), now(2000))
+    one.withdraw(lambda entry: entry == cut)
+    out = one.flush()
+    assert [each.assign.task for each in of(out, StartAttempt)] == ["stays"]
+    assert [each.task for each in of(out, StopAttempt)] == ["runs"]
+    assert [type(each) for each in drafts(out)] == [kinds.AttemptStart]
+    assert one.running() == ["stays"]
+
+
 def test_an_end_of_something_else_is_nothing():
     one = worker()
     one.accept(given(), now(2000))

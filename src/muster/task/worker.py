@@ -14,7 +14,7 @@ Rule 4: the worker writes what it did; it never says what the task's state is.
 owner's answer to a beat. `ending` waits until the process tree is really gone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -131,6 +131,33 @@ class Worker:
             # Nobody knows how long this was under way: the answer to a beat will tell.
             attempt.lease_end_ms = now.boot_ms + given.assign.lease_ms
             self.beats([given.owner], now)
+
+    def withdraw(self, is_gone: Callable[[EntryId], bool]) -> None:
+        """End what came from assignments that count no more; what has not begun never does.
+
+        Nothing is written about such an assignment: whoever gave it is a member no more.
+        """
+        gone = [each for each in self._attempts.values() if is_gone(each.given.entry)]
+        for attempt in gone:
+            if attempt.state == "asking" or attempt.started in self._out:
+                self._drop(attempt)
+            else:
+                self._end(attempt, "its assignment counts no more: who gave it was revoked")
+        dropped = {_place(each.given.assign) for each in gone if each.state != "ending"}
+        self._out = [each for each in self._out if not self._begins(each, dropped, is_gone)]
+
+    @staticmethod
+    def _begins(
+        each: WorkerInstruction,
+        dropped: set[tuple[str, kinds.Epoch]],
+        is_gone: Callable[[EntryId], bool],
+    ) -> bool:
+        """Whether it begins one of these, or answers an assignment that counts no more."""
+        if isinstance(each, Draft) and isinstance(each.body, kinds.AttemptRefuse):
+            return any(not isinstance(cause, Draft) and is_gone(cause) for cause in each.causes)
+        if isinstance(each, Draft) and isinstance(each.body, kinds.AttemptStart):
+            return (each.body.task, each.body.epoch) in dropped
+        return isinstance(each, StartAttempt) and _place(each.assign) in dropped
 
     def _refusal(self, given: Assignment) -> tuple[str, str] | None:
         if given.unproven is not None:
@@ -316,3 +343,7 @@ class Worker:
         if len(self._seen) > limits.EPOCHS_REMEMBERED_MAX:
             # Insertion order is age; entries are admitted once, so this is a second safeguard.
             del self._seen[next(iter(self._seen))]
+
+
+def _place(assign: kinds.TaskAssign) -> tuple[str, kinds.Epoch]:
+    return assign.task, assign.epoch

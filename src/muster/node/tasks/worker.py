@@ -28,6 +28,7 @@ from muster.node.counter import DECLARED, labelled, spend
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.lives import MINUTE_MS
 from muster.node.part import Part
+from muster.node.replica.forks import RolledBack
 from muster.node.tasks import attempt_body
 from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.attempt_body import AttemptEnded, AttemptEvent, AttemptStage
@@ -75,6 +76,8 @@ class WorkerService(Part):
         # When each owner gave us a task last, or had one here.
         self._gave_ms: dict[str, int] = {}
         self._seen_ready = False
+        # Whether entries of others count no more, since the last flush.
+        self._rolled_back = False
         # Whether no new task is taken, because the machine is about to leave.
         self.leaves = False
         self._specs: dict[str, Any] = {}
@@ -91,6 +94,7 @@ class WorkerService(Part):
         # Its owner should hear from us at once.
         core.on(ev.MachineHere, lambda event: self.worker.beats([event.machine], core.now))
         core.on(ev.RosterChanged, self._facts_changed)
+        core.on(RolledBack, self._entries_ended)
         core.on(ev.OwnerTold, lambda told: self.on_owner(core.machine, told.said))
 
     @property
@@ -207,6 +211,9 @@ class WorkerService(Part):
     def _facts_changed(self, _event: ev.RosterChanged) -> None:
         self.worker.machine = self._me()
 
+    def _entries_ended(self, _event: RolledBack) -> None:
+        self.dirty = self._rolled_back = True
+
     @property
     def needs_tick(self) -> bool:
         return bool(self._worker.owners())
@@ -267,6 +274,9 @@ class WorkerService(Part):
 
     def flush(self) -> None:
         """Carry out what the worker wants."""
+        if self._rolled_back:
+            self._rolled_back = False
+            self._worker.withdraw(lambda entry: self.core.log.entry(entry) is None)
         drafts: list[Draft] = []
         for each in self._worker.flush():
             if isinstance(each, Draft):
