@@ -9,7 +9,7 @@ import sys
 import pytest
 from tests.promise import proves
 
-from muster.node.host import daemon_log
+from muster.node.host import daemon_log, service
 from muster.node.host.unit import Service, launchd_plist, read, systemd_unit
 
 ODD = '/home/al ice/100% "mine" \\o/$HOME'
@@ -100,6 +100,37 @@ def test_the_daemons_log_is_begun_anew_at_a_size_and_nothing_that_was_said_is_lo
 
 
 @proves("service.log-is-bounded")
+@pytest.mark.parametrize("fails", ["open", "the first move", "the second move"])
+def test_a_log_that_cannot_be_begun_anew_goes_on_where_it_is_and_is_tried_again(tmp_path, fails):
+    path = tmp_path / "daemon.log"
+    script = (
+        "import os, sys\n"
+        "from muster.node.host import daemon_log\n"
+        "daemon_log.DAEMON_LOG_BYTES_MAX = 20\n"
+        "count, real = [0], {'open': os.open, 'replace': os.replace}\n"
+        "def failing(name, at):\n"
+        "    def call(*args):\n"
+        "        count[0] += 1\n"
+        "        if count[0] == at: raise OSError(28, 'No space left on device')\n"
+        "        return real[name](*args)\n"
+        "    setattr(os, name, call)\n"
+        f"failing({'open' if fails == 'open' else 'replace'!r}, {2 if 'second' in fails else 1})\n"
+        "print('first, a long one that is enough', file=sys.stderr)\n"
+        "daemon_log.bound(sys.argv[1])\n"
+        "print('second', file=sys.stderr)\n"
+        "assert 'second' in open(sys.argv[1]).read(), os.listdir()\n"
+        "daemon_log.bound(sys.argv[1])\n"
+        "print('third', file=sys.stderr)\n"
+    )
+    with open(path, "ab") as log:
+        subprocess.run([sys.executable, "-c", script, path], stderr=log, check=True, cwd=tmp_path)
+    older = (tmp_path / "daemon.log.1").read_text().splitlines()
+    assert older == ["first, a long one that is enough", "second"]
+    assert path.read_text() == "third\n"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["daemon.log", "daemon.log.1"]
+
+
+@proves("service.log-is-bounded")
 def test_another_file_than_the_one_that_is_written_is_left_alone(tmp_path, monkeypatch):
     path = tmp_path / "daemon.log"
     path.write_text("x" * 200)
@@ -117,3 +148,24 @@ def test_a_line_break_in_a_path_or_a_variable_begins_no_line_of_the_unit():
     assert [line for line in text.splitlines() if line.startswith("ExecStartPre")] == []
     assert text.count("\n[Service]\n") == 1
     assert read(text.encode()) == (odd, f"/a:{odd}")
+
+
+@proves("service.unit-is-sound")
+@pytest.mark.parametrize("session", [True, False])
+def test_a_bare_shell_finds_the_persons_own_systemd_where_there_is_one(
+    tmp_path, monkeypatch, session
+):
+    """As `su` and cron open one: it is told nothing of the session."""
+    runtime, asked = tmp_path / "run" / str(os.getuid()), tmp_path / "bin" / "systemctl"
+    for folder in (asked.parent, tmp_path / "config/systemd/user", *([runtime] if session else [])):
+        folder.mkdir(parents=True)
+    asked.write_text('#!/bin/sh\necho "ActiveState=${XDG_RUNTIME_DIR:-nowhere}"\n')
+    asked.chmod(0o700)
+    monkeypatch.setattr(service, "_SESSIONS", str(tmp_path / "run"))
+    monkeypatch.setenv("PATH", str(asked.parent), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    systemd = service.Systemd(SERVICE)
+    systemd.file.touch()
+    assert systemd.state().active == (str(runtime) if session else "nowhere")
+    assert "XDG_RUNTIME_DIR" not in os.environ, "what else this command looks for stays there"

@@ -5,8 +5,8 @@ import hashlib
 import pytest
 from tests.promise import proves
 
+from muster import atomic_file
 from muster.errors import Broken, Exhausted, Forged, Malformed, NotFound
-from muster.store import atomic_file
 from muster.store.blobs import Blobs
 
 DATA = b"a large artefact"

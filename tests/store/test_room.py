@@ -10,11 +10,11 @@ import pytest
 from tests.promise import proves
 from tests.store.world import NOTE, NOW_MS, OWNER, Machine, everything, job, note
 
+from muster.atomic_file import write_file
 from muster.errors import Exhausted
 from muster.log.admit import admit
 from muster.log.seal import make_cosign
 from muster.log.stream import scope_to
-from muster.store.atomic_file import write_file
 
 
 @contextlib.contextmanager

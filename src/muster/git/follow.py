@@ -169,7 +169,7 @@ async def _fetch(repo: Path, asked: source.Asked) -> dict[str, str]:
         if not source.is_ours(name)
     }
     await _clear(repo, (_NEW, _NEW_TAGS))
-    before, tags = await refs(repo, FOLLOWED), await refs(repo, _TAGS)
+    before, tags = await ref.under(repo, FOLLOWED), await ref.under(repo, _TAGS)
     changed = [name for name, id in theirs.items() if before.get(name) != id]
     fresh = [
         name
@@ -181,14 +181,14 @@ async def _fetch(repo: Path, asked: source.Asked) -> dict[str, str]:
     specs = [f"+{HEADS_PREFIX}{name}:{_NEW}{name}" for name in changed]
     specs += [f"+{tag}:{_NEW_TAGS}{tag.removeprefix(_TAGS)}" for tag in fresh]
     await repository.fetch(repo, asked.address, specs, limits.GIT_FOLLOW_MS_MAX)
-    came = await refs(repo, _NEW)
+    came = await ref.under(repo, _NEW)
     if lost := set(changed) - came.keys():
         raise Refused(
             f"The branch {git.clean(min(lost))!r} of the origin could not be taken in whole; if it "
             "is a shallow clone, run `git fetch --unshallow` there first."
         )
     here = [*tags]
-    for name, id in (await refs(repo, _NEW_TAGS)).items():
+    for name, id in (await ref.under(repo, _NEW_TAGS)).items():
         if not any(_clash(name, each) for each in here):
             here.append(name)
             await ref.swap(repo, [(_TAGS + name, None, id)])
@@ -197,9 +197,9 @@ async def _fetch(repo: Path, asked: source.Asked) -> dict[str, str]:
 
 async def _look(repo: Path, asked: source.Asked, kept: Origin, theirs: Mapping[str, str]) -> _Seen:
     """What is there on both sides, and which branch is to be the default one."""
-    heads = await refs(repo, HEADS_PREFIX)
+    heads = await ref.under(repo, HEADS_PREFIX)
     ours = {n: id for n, id in heads.items() if not source.is_ours(f"{HEADS_PREFIX}{n}".encode())}
-    before = await refs(repo, FOLLOWED)
+    before = await ref.under(repo, FOLLOWED)
     default = wanted = await repository.default_branch(repo)
     head = _head(asked, theirs)
     untouched = ours.get(default) in (None, before.get(default), theirs.get(default))
@@ -301,20 +301,10 @@ async def _carry_out(repo: Path, seen: _Seen, plan: _Plan) -> None:
         await ref.swap(repo, last)
 
 
-async def refs(repo: Path, prefix: str) -> dict[str, str]:
-    """The refs below a prefix, without it."""
-    asked = ["for-each-ref", "--format=%(objectname) %(refname)", prefix.removesuffix("/")]
-    found = {}
-    for line in (await git.run_async(asked, repo)).out.splitlines():
-        id, _, name = line.partition(b" ")
-        found[os.fsdecode(name).removeprefix(prefix)] = id.decode()
-    return found
-
-
 async def _clear(repo: Path, prefixes: Collection[str]) -> None:
     """Remove what an update left, or one that was ended in the middle."""
     for prefix in prefixes:
-        left = [(prefix + name, id, None) for name, id in (await refs(repo, prefix)).items()]
+        left = [(prefix + name, id, None) for name, id in (await ref.under(repo, prefix)).items()]
         if left:
             await ref.swap(repo, [*left])
 

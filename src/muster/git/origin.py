@@ -1,18 +1,18 @@
 """Where a repository of ours was taken from, and whether it goes on following that.
 
 Rule 1: it is a file beside the configuration, which has to be exactly ours: the origin is data.
-Rule 2: no address with a secret in it is taken: addresses are shown, and are arguments of git. Git
-asks the person's own helpers for secrets, see `command.logins`.
+Rule 2: no address with a secret in it is taken: addresses are shown, and are arguments of git. A
+fetch lets git ask the person's own helpers for secrets, see `logins` of `command.run_async`.
 Rule 3: a repository without the file (made before there was one) follows nothing.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from muster.atomic_file import write_file
 from muster.errors import Damaged, Refused, unable
 
 FILE: Final = "muster-origin.json"
@@ -75,12 +75,4 @@ def read(repo: Path) -> Origin | None:
 
 def write(repo: Path, origin: Origin) -> None:
     """Keep an origin, whole or not at all."""
-    beside = repo / f".{FILE}.new"
-    try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(origin))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, repo / FILE)
-    except OSError as error:
-        raise unable(f"{repo / FILE} cannot be written: {error}.", error) from error
+    write_file(repo / FILE, msgspec.json.encode(origin))

@@ -6,15 +6,14 @@ Rule 2: what went is written down before it goes, so that nobody takes it for lo
 Rule 3: objects go later, when git packs the repository; see `repository.maintain`.
 """
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
-from muster.errors import unable
-from muster.git import follow, ref
+from muster.atomic_file import write_file
+from muster.git import ref
 from muster.git.fence import ATTEMPT_PREFIX, BRANCH_PREFIX, FENCE_PREFIX, HEADS_PREFIX
 
 FILE: Final = "muster-pruned.json"
@@ -41,7 +40,7 @@ async def prune(
     from. Raises: Conflict where one of the refs moved.
     """
     heads, attempts, fences = [
-        {prefix + name: id for name, id in (await follow.refs(repo, prefix)).items()
+        {prefix + name: id for name, id in (await ref.under(repo, prefix)).items()
          if name.partition("/")[0] in known and id not in used}
         for prefix, known in ((BRANCH_PREFIX, runs), (ATTEMPT_PREFIX, tasks), (FENCE_PREFIX, tasks))
     ]  # fmt: skip
@@ -68,12 +67,4 @@ def _noted(repo: Path) -> dict[str, str]:
 
 def _note(repo: Path, branches: dict[str, str]) -> None:
     noted = list((_noted(repo) | branches).items())[-_KEPT_MAX:]
-    beside = repo / f".{FILE}.new"
-    try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(dict(noted)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, repo / FILE)
-    except OSError as error:
-        raise unable(f"{repo / FILE} cannot be written: {error}.", error) from error
+    write_file(repo / FILE, msgspec.json.encode(dict(noted)))

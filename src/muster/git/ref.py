@@ -9,6 +9,7 @@ Only owners call this. A hub owner's moves run on its own bare repository withou
 checks the hooks make for pushes are made here, with the compare-and-set as the last word.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +51,16 @@ async def read_remote(cwd: Path, url: str, ref: str) -> str | None:
         if name == ref:
             return git.object_id(found, ref)
     return None
+
+
+async def under(repo: Path, prefix: str) -> dict[str, str]:
+    """The refs below a prefix, by their names without it, and the object of each."""
+    asked = ["for-each-ref", "--format=%(objectname) %(refname)", prefix.removesuffix("/")]
+    found = {}
+    for line in (await git.run_async(asked, repo)).out.splitlines():
+        id, _, name = line.partition(b" ")
+        found[os.fsdecode(name).removeprefix(prefix)] = id.decode()
+    return found
 
 
 async def has(repo: Path, commit: str) -> bool:

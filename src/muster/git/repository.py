@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster import limits
+from muster.atomic_file import write_file
 from muster.errors import Broken, Conflict, NotFound, Refused, unable
 from muster.git import command as git
 from muster.git import origin as origins
@@ -241,12 +242,12 @@ def hooks(python: str = sys.executable) -> dict[str, str]:
 def write_guard(path: Path, python: str = sys.executable) -> None:
     """Write the configuration and the hooks; each file is replaced as a whole."""
     try:
-        _replace(path / "config", _CONFIG, 0o600)
         (path / "hooks").mkdir(exist_ok=True)
-        for name, text in hooks(python).items():
-            _replace(path / "hooks" / name, text, 0o700)
     except OSError as error:
         raise unable(f"The fence of {path} cannot be written: {error}.", error) from error
+    write_file(path / "config", _CONFIG.encode())
+    for name, text in hooks(python).items():
+        write_file(path / "hooks" / name, text.encode(), runs=True)
 
 
 def check(path: Path, python: str = sys.executable) -> None:
@@ -285,13 +286,6 @@ def is_fenced(path: Path) -> bool:
     except (OSError, ValueError, IndexError):
         return False
     return os.path.exists(python) and guarded(path, python)
-
-
-def _replace(path: Path, text: str, mode: int) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    beside.chmod(mode)
-    os.replace(beside, path)
 
 
 async def maintain(path: Path) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from muster.atomic_file import failed, sync_folder, sync_handle, write_file
 from muster.errors import (
     USED_UP,
     Broken,
@@ -30,7 +31,6 @@ from muster.errors import (
     unable,
 )
 from muster.limits import BLOB_BYTES_MAX, BLOB_CLAIMS_MAX
-from muster.store.atomic_file import failed, sync_folder, sync_handle, write_file
 
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
 _CHUNK: Final = 256 * 1024

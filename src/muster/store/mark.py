@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from muster.atomic_file import write_file
 from muster.errors import Malformed, unable
-from muster.store.atomic_file import write_file
 
 # Half a second of entries is little to be in doubt about, and one fsync a second costs nothing.
 WRITE_INTERVAL_MS: Final = 1_000

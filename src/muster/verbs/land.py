@@ -15,10 +15,10 @@ from msgspec import Struct, field
 
 from muster.errors import Malformed, MusterError, Refused
 from muster.git import command as git
-from muster.git import landing, person, place
+from muster.git import landing, person, place, pull_request
 from muster.git.landing import Built, Plan, Unmergeable
 from muster.git.place import NoBranch, Place
-from muster.verbs import check_run, pull_request
+from muster.verbs import check_run
 from muster.verbs.check_run import Check, CheckFailed
 from muster.verbs.client import Context, Finding
 from muster.verbs.declaration import Context as Inside

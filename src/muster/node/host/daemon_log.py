@@ -13,6 +13,7 @@ from typing import Final
 from muster.limits import DAEMON_LOG_BYTES_MAX
 
 OLDER: Final = ".1"
+_NEWER: Final = ".new"
 
 
 def reader(path: str) -> str:
@@ -36,12 +37,21 @@ def bound(path: str) -> None:
         here = os.fstat(2)
         if here.st_size <= DAEMON_LOG_BYTES_MAX or not _is(path, here):
             return
-        os.replace(path, path + OLDER)
-        fresh = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        for number in (1, 2):
-            if os.path.samestat(os.fstat(number), here):
-                os.dup2(fresh, number)
-        os.close(fresh)
+        # Made before anything moves: what cannot begin anew goes on in the file that is there.
+        fresh = os.open(path + _NEWER, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        try:
+            os.replace(path, path + OLDER)
+            try:
+                os.replace(path + _NEWER, path)
+            except OSError:
+                # One that nobody finds any more would also have no bound any more.
+                os.replace(path + OLDER, path)
+                raise
+            for number in (1, 2):
+                if os.path.samestat(os.fstat(number), here):
+                    os.dup2(fresh, number)
+        finally:
+            os.close(fresh)
 
 
 def _is(path: str, here: os.stat_result) -> bool:

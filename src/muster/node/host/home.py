@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import platformdirs
 
+from muster.atomic_file import write_file
 from muster.errors import Broken, MusterError, NotFound, Refused, unable
 from muster.limits import SOCKET_PATH_BYTES_MAX
 from muster.node.host import environment
-from muster.store.atomic_file import write_file
 
 if TYPE_CHECKING:
     from muster.node.host.config import Config

@@ -2,8 +2,9 @@
 
 Rule 1: `path` in config.toml is the whole answer, where it stands. Of any PATH only whole paths
 count: another one means the folder of whatever work is done there, and its programs.
-Rule 2: a daemon that somebody starts in a terminal has the person's PATH already, and keeps it. One
-that the system starts has a poor one: then the person's login shell is asked for its own, once.
+Rule 2: else the person's login shell is asked for its own, once. A PATH that we were started with
+and that has all of it, as in a terminal, keeps its order; a poorer one, as the system gives it,
+comes after the shell's.
 Rule 3: the shell is asked with a bound, and nothing of it is left running. What it prints is data:
 only whole paths between two marks count, whatever else a greeting says.
 Rule 4: where installers put programs without telling any shell is looked at last.

@@ -17,15 +17,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from muster.atomic_file import write_file
 from muster.errors import Broken, Denied, NotFound, Refused, Unreachable
 from muster.limits import SERVICE_ANSWER_S
 from muster.node.host.home import Home, default_home
 from muster.node.host.unit import START_S, Service, launchd_plist, read, systemd_unit
-from muster.store.atomic_file import write_file
 
 BY_HAND: Final = "`muster up --detach` starts the daemon until the next reboot"
 _PASSED_ON: Final = ("LANG", "LC_ALL")
 _LINGERS: Final = Path("/var/lib/systemd/linger")
+_SESSIONS: Final = "/run/user"
 
 
 class State(NamedTuple):
@@ -94,10 +95,6 @@ class Systemd:
             raise NotFound(f"there is no systemd here, as in a container; {BY_HAND}")
         if self.service.user and not os.access(self.file.parent, os.W_OK):
             raise Denied(f"a unit of the system is root's to install: `sudo {_typed()}`")
-        own = f"/run/user/{os.getuid()}"
-        if not self.service.user and "XDG_RUNTIME_DIR" not in os.environ and os.path.isdir(own):
-            # A shell that `su` opened has no word of the session that is there.
-            os.environ["XDG_RUNTIME_DIR"] = own
         answer = _ask([*self._base, "show-environment"])
         if answer.returncode:
             raise NotFound(
@@ -342,12 +339,23 @@ def _ask(argv: list[str], within_s: float = SERVICE_ANSWER_S) -> subprocess.Comp
     try:
         return subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=within_s, check=False,
+            timeout=within_s, check=False, env=_session(),
         )  # fmt: skip
     except OSError as error:
         return subprocess.CompletedProcess(argv, 127, "", f"{argv[0]}: {error.strerror}")
     except subprocess.TimeoutExpired:
         raise Unreachable(f"`{' '.join(argv)}` gave no answer within {within_s:g} s") from None
+
+
+def _session() -> Mapping[str, str]:
+    """Our environment, and where the person's own systemd listens.
+
+    A shell that `su` or cron opened has no word of the session that is there.
+    """
+    own = f"{_SESSIONS}/{os.getuid()}"
+    if "XDG_RUNTIME_DIR" in os.environ or not os.path.isdir(own):
+        return os.environ
+    return {**os.environ, "XDG_RUNTIME_DIR": own}
 
 
 def _said(answer: subprocess.CompletedProcess[str]) -> str:

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from muster.errors import Conflict, NotFound, Refused
-from muster.verbs import pull_request
 from tests.git.repositories import checkout, commit, plain, refs, sh, wait
 from tests.promise import proves
+
+from muster.errors import Conflict, NotFound, Refused, Unreachable
+from muster.git import pull_request
 
 PROGRAM = """\
 #!{python}
@@ -148,3 +148,19 @@ def test_what_the_program_says_against_it_is_told(forge, monkeypatch):
     monkeypatch.setenv("FORGE", "broken")
     with pytest.raises(Refused, match="No commits between main and x"):
         forge.open("https://github.com/alice/site.git")
+
+
+@proves("git.land-asks")
+def test_a_program_that_gives_no_answer_is_ended_with_what_it_started(forge, monkeypatch):
+    ids = forge.root / "ids"
+    (forge.bin / "gh").write_text(
+        f"#!/bin/sh\n/bin/sleep 60 &\necho $$ $! > {ids}.new\n/bin/mv {ids}.new {ids}\nwait\n"
+    )
+    (forge.bin / "gh").chmod(0o755)
+    monkeypatch.setattr(pull_request, "GIT_TIMEOUT_MS", 1000)
+    with pytest.raises(Unreachable, match="gh gave no answer in 1 s and was ended; try again"):
+        forge.open("https://github.com/alice/site.git")
+    for each in ids.read_text().split():
+        # Nobody may have waited yet for what was orphaned.
+        state = Path(f"/proc/{each}/stat")
+        assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"

@@ -11,8 +11,10 @@ from pathlib import Path
 from muster.errors import MusterError, unable
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, runs: bool = False) -> None:
     """Replace `path` by `data`; durable on return, and never seen half written.
+
+    It is for its owner alone; `runs`: as a program.
 
     Raises: Broken, Exhausted: the disk refused; the old file is untouched.
     """
@@ -25,6 +27,8 @@ def write_file(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             sync_handle(file.fileno())
+        if runs:
+            os.chmod(name, 0o700)
         # The rename is what makes it count, so it comes only after the bytes are safe.
         os.replace(name, path)
         sync_folder(path.parent)

@@ -2,18 +2,21 @@
 
 Rule 1: Muster knows no token and speaks to no forge: the program does, with its own login.
 Rule 2: arguments are a list; a title or a text that somebody wrote is one of them, never a line of
-a shell.
+a shell. One that gives no answer is ended, with all that it started.
 Rule 3: whether it can be opened is looked at before anything is pushed.
 """
 
 import asyncio
+import contextlib
+import os
 import re
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from muster.errors import Conflict, NotFound, Refused, Unreachable
+from muster.errors import Conflict, NotFound, Refused, Unreachable, unable
 from muster.git import command as git
 from muster.git import person
 from muster.limits import GIT_TIMEOUT_MS
@@ -112,18 +115,29 @@ def _fitting(host: str) -> Sequence[Program]:
 
 async def _run(words: Sequence[str], cwd: Path) -> tuple[int, str]:
     """The exit code, and what it said: standard output, or where there is none its complaint."""
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        cwd=cwd,
-        env=person.environment(),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    name = words[0]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            cwd=cwd,
+            env=person.environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise unable(f"{name} cannot be started: {error}; install it anew.", error) from error
     try:
         async with asyncio.timeout(GIT_TIMEOUT_MS / 1000):
             out, err = await process.communicate()
     except TimeoutError as error:
-        process.kill()
-        raise Unreachable(f"{words[0]} gave no answer; try again") from error
+        after = f"gave no answer in {GIT_TIMEOUT_MS // 1000} s and was ended"
+        raise Unreachable(f"{name} {after}; try again.") from error
+    finally:
+        if process.returncode is None:
+            # With what it started, such as a git; they share its process group.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
     return process.returncode or 0, (out or err).decode("utf-8", "replace").strip()
