@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -158,8 +159,10 @@ def test_a_program_that_gives_no_answer_is_ended_with_what_it_started(forge, mon
     )
     (forge.bin / "gh").chmod(0o755)
     monkeypatch.setattr(pull_request, "GIT_TIMEOUT_MS", 1000)
+    began = time.monotonic()
     with pytest.raises(Unreachable, match="gh gave no answer in 1 s and was ended; try again"):
         forge.open("https://github.com/alice/site.git")
+    assert time.monotonic() - began < 30, "nobody waits for what it started"
     for each in ids.read_text().split():
         # Nobody may have waited yet for what was orphaned.
         state = Path(f"/proc/{each}/stat")
