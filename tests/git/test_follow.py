@@ -299,6 +299,31 @@ def test_whoever_pushes_in_the_middle_of_an_update_is_not_overwritten(pair: Pair
     assert pair.head() == mine
 
 
+@proves("git.follows-origin")
+def test_what_moved_before_somebody_pushed_is_told_although_the_rest_was_looked_at_anew(
+    pair: Pair, monkeypatch
+):
+    pair.push(pair.commit("two"), "topic")
+    pair.update()
+    sh(pair.far, "branch", "-D", "topic")
+    three, mine = (
+        pair.commit("three", on=str(pair.head())),
+        pair.commit("mine", on=str(pair.head())),
+    )
+    pair.push(three, "main")
+    swap, seen = ref.swap, []
+
+    async def pushes_between(repo, moves):
+        if not seen and any(name == "refs/heads/main" for name, _old, _new in moves):
+            seen.append("topic" in sh(repo, "branch", "--list", "topic"))
+            pair.push_to_us(mine, "main")
+        await swap(repo, moves)
+
+    monkeypatch.setattr(follow.ref, "swap", pushes_between)
+    assert pair.update() == {"topic": "removed", "main": "diverged"}
+    assert seen == [False], "it was gone already"
+
+
 class Cut(Exception):
     """The power goes."""
 

@@ -55,3 +55,4 @@ def test_what_moves_meanwhile_keeps_everything(repo, monkeypatch):
     with pytest.raises(Conflict):
         pruned(repo)
     assert set(refs(repo)) == before
+    assert not prune.was_pruned(repo, "muster/old/copy"), "else it would be lost for good one day"

@@ -1,5 +1,6 @@
 """To run again what a run was ordered to do: what is kept, what runs, and what is refused."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,9 @@ from tests.node.test_runs import (
 )
 from tests.promise import proves
 
+from muster.node.attempts import setup
 from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.node.tasks import attempt_body
 from muster.node.tasks import results as yields
 from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
 from muster.node.tasks.runs import RunService
@@ -120,6 +123,20 @@ def test_of_a_failed_run_what_is_done_is_kept_and_the_rest_runs_with_its_results
     assert {name: each["state"] for name, each in found["progress"].items()} == dict.fromkeys(
         ("build", "other", "test", "ship"), "done"
     )
+
+
+@proves("cli.rerun", "git.prerequisites-merged")
+def test_what_an_attempt_starts_from_has_the_name_of_the_phase_that_was_kept(hub):
+    first = hand_in(hub, REPO)
+    over(hub, test="failed")
+    again(hub, first, failed=True)
+    for each in wanted(hub, RaiseFence):
+        hub.step(Fenced(each.task, each.epoch, ""))
+    (start,) = wanted(hub, StartAttempt)
+    assert (start.open.phase, start.open.base) == ("test", DONE)
+    one = setup.AttemptSetup(SimpleNamespace(core=hub.core), start)  # type: ignore[arg-type]
+    labels = {base.label for base in attempt_body.bases(start.open.base, one.settled_before())}
+    assert labels <= {"build", "other"}
 
 
 @proves("cli.rerun")

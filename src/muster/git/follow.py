@@ -90,9 +90,12 @@ class _Seen(NamedTuple):
 
 
 class _Plan(NamedTuple):
+    """What is to become of the branches; `done` is what became of them already."""
+
     changes: list[Change]
     removals: list[tuple[str, str | None, str | None]]
     moves: list[tuple[str, str | None, str | None]]
+    done: list[Change]
 
 
 async def update(repo: Path, kept: Origin, used: Collection[str], now_ms: int) -> Updated:
@@ -105,6 +108,7 @@ async def update(repo: Path, kept: Origin, used: Collection[str], now_ms: int) -
     with tempfile.TemporaryDirectory(prefix=".new-", dir=repo.parent) as scratch:
         asked = await source.ask(kept.address, Path(scratch), limits.GIT_FOLLOW_ASK_MS_MAX)
         theirs = await _fetch(repo, asked)
+    earlier = list[Change]()
     for left in range(_ROUNDS, 0, -1):
         seen = await _look(repo, asked, kept, theirs)
         plan = await _plan(repo, seen, used)
@@ -112,10 +116,12 @@ async def update(repo: Path, kept: Origin, used: Collection[str], now_ms: int) -
             await _carry_out(repo, seen, plan)
             break
         except Conflict:
-            # Somebody pushed in between: what that means is looked at anew.
+            # Somebody pushed in between: what that means is looked at anew. What moved before
+            # stays, and is seen as nothing new then.
             if left == 1:
                 raise
-    changes = [*plan.changes]
+            earlier += plan.done
+    changes = [*earlier, *plan.changes]
     if seen.wanted != seen.default:
         changes.append(Change(seen.wanted, "default", seen.default, seen.wanted))
     unlike = [f"{each.branch}: {UNLIKE[each.what]}" for each in changes if each.what in UNLIKE]
@@ -215,7 +221,7 @@ async def _look(repo: Path, asked: source.Asked, kept: Origin, theirs: Mapping[s
 
 async def _plan(repo: Path, seen: _Seen, used: Collection[str]) -> _Plan:
     """What is to become of each branch."""
-    plan, found = _Plan([], [], []), dict[str, What]()
+    plan, found = _Plan([], [], [], []), dict[str, What]()
     for name in sorted({*seen.ours, *seen.theirs, *seen.before}):
         what = await _change(repo, seen, name, used, told=len(found) < _TOLD_MAX)
         if what is not None:
@@ -292,11 +298,16 @@ async def _carry_out(repo: Path, seen: _Seen, plan: _Plan) -> None:
     old = (HEADS_PREFIX + seen.default, FOLLOWED + seen.default)
     first = [each for each in plan.removals if each[0] not in old]
     last = [each for each in plan.removals if each[0] in old]
-    for moves in (first, plan.moves):
-        if moves:
-            await ref.swap(repo, moves)
+    if first:
+        await ref.swap(repo, first)
+        default = _shown(seen.default)
+        plan.done.extend(e for e in plan.changes if e.what == "removed" and e.branch != default)
+    if plan.moves:
+        await ref.swap(repo, plan.moves)
+        plan.done.extend(e for e in plan.changes if e.what in ("created", "moved", "rewritten"))
     if seen.wanted != seen.default:
         await git.run_async(["symbolic-ref", "HEAD", HEADS_PREFIX + seen.wanted], repo)
+        plan.done.append(Change(seen.wanted, "default", seen.default, seen.wanted))
     if last:
         await ref.swap(repo, last)
 

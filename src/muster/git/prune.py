@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from muster.atomic_file import write_file
+from muster.errors import Conflict
 from muster.git import ref
 from muster.git.fence import ATTEMPT_PREFIX, BRANCH_PREFIX, FENCE_PREFIX, HEADS_PREFIX
 
@@ -47,8 +48,14 @@ async def prune(
     branches = {name.removeprefix(HEADS_PREFIX): id for name, id in heads.items()}
     going = heads | attempts | fences
     if going and not dry_run:
-        _note(repo, branches)
-        await ref.swap(repo, [(name, id, None) for name, id in sorted(going.items())])
+        noted = _noted(repo)
+        _note(repo, noted | branches)
+        try:
+            await ref.swap(repo, [(name, id, None) for name, id in sorted(going.items())])
+        except Conflict:
+            # All of them are there still: one that is lost later is brought back.
+            _note(repo, noted)
+            raise
     return Found(tuple(sorted(branches)), len(attempts))
 
 
@@ -66,5 +73,5 @@ def _noted(repo: Path) -> dict[str, str]:
 
 
 def _note(repo: Path, branches: dict[str, str]) -> None:
-    noted = list((_noted(repo) | branches).items())[-_KEPT_MAX:]
+    noted = list(branches.items())[-_KEPT_MAX:]
     write_file(repo / FILE, msgspec.json.encode(dict(noted)))

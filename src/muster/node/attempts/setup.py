@@ -26,6 +26,7 @@ from muster.node.call.authorize import Authorizer
 from muster.node.host import environment as environ
 from muster.node.runtime import Runtime
 from muster.node.tasks import attempt_body
+from muster.node.tasks.kept import kept_of
 from muster.task import review
 from muster.task import values as values_of
 from muster.task.duration import check_ms, work_ms
@@ -94,14 +95,20 @@ class AttemptSetup:
         )
 
     def settled_before(self) -> list[TaskRow]:
-        """The tasks of our run that made what we start from, and maybe others."""
-        opened = self.start.open
+        """The tasks that made what we start from, and maybe others: of our run, and of earlier ones
+        of which it kept phases.
+        """
+        opened, core, owner = self.start.open, self.daemon.core, self.start.owner
         if not opened.run or not opened.base:
             return []
         # A run may have many tasks, each of which asks; mostly there is one commit.
         one: dict[str, Any] = {} if " " in opened.base else {"commit_id": opened.base}
-        rows = self.daemon.core.tables.rows
-        return rows(TASK, writer=self.start.owner, run=opened.run, state="done", **one)
+        runs = dict.fromkeys([opened.run, *kept_of(core.store, owner, opened.run).values()])
+        return [
+            row
+            for run in runs
+            for row in core.tables.rows(TASK, writer=owner, run=run, state="done", **one)
+        ]
 
     async def look_at_work(self, tree: Worktree | None, folder: Path, signature: Signature) -> None:
         """Of a review: find out what is judged. Raises: Refused where there is no commit."""
