@@ -19,6 +19,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,8 +30,6 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 LEASE_S: Final = 4
 # The desk takes one task at a time, so the first one leaves the other for the laptop.
 MACHINES: Final = {"studio": (), "laptop": ("agents",), "desk": ("agents", "tests")}
-# Programs that can write the notes, if they are there and logged in; else the shell does.
-AGENTS: Final = ("claude", "codex", "gemini", "opencode", "qwen", "copilot")
 
 SPEC: Final = """\
 muster: 1
@@ -288,24 +287,20 @@ def write_spec(out: Path, test: str, agent: str) -> Path:
 
 def pick_agent(demo: Demo, wanted: str) -> str:
     """Who writes the notes: an agent program that is here and logged in, else the shell."""
-    found = demo.ask("studio", "machines")
-    facts = [m["facts"] for m in found if m["name"] in ("laptop", "desk")]
-    ready = [
-        name
-        for name in AGENTS
-        if all(name in f["agents"] and f.get("logins", {}).get(name) == "yes" for f in facts)
-    ]
     if wanted == "shell":
         return wanted
+    rows = [each for each in demo.ask("studio", "agents") if each["machine"] in ("laptop", "desk")]
+    there = Counter(each["agent"] for each in rows)
+    logged_in = Counter(each["agent"] for each in rows if each["login"] == "yes")
     if wanted:
-        if any(wanted not in f["agents"] for f in facts):
+        if there[wanted] < 2:
             fail(f"{wanted} is not installed here")
         return wanted
+    ready = sorted(name for name, count in logged_in.items() if count == 2)
     if ready:
         say(f"\n{ready[0]} is installed here and logged in: it writes the notes.")
         return ready[0]
-    say("\nNo AI agent that is logged in was found here (claude, codex, gemini, …): a shell script")
-    say("writes the notes.")
+    say("\nNo AI agent that is logged in was found here: a shell script writes the notes.")
     return "shell"
 
 

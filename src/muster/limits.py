@@ -307,8 +307,12 @@ REVIEW_BYTES_MAX: Final = 24 * 1024
 REVIEW_TEXT_CHARS_MAX: Final = 2_000
 REVIEW_REASONS_MAX: Final = 32
 REVIEW_COMMENTS_MAX: Final = 100
-# Of each owner; to ask of so many whose they are takes a tenth of a second.
+# Of each owner; to ask of so many whose they are takes a tenth of a second, with pauses.
 TRUST_SHOWN_MAX: Final = 500
+# Read in one step where a rule is held against a change; it asks for 1,000 in a row at most.
+TRUST_RULE_MAX: Final = 5_000
+# More clauses no range of versions needs; also of what a project's own files say.
+RANGE_CHARS_MAX: Final = 128
 # What a phase may take when it says nothing.
 PHASE_TIMEOUT_MS: Final = 30 * 60_000
 # Longer attempts than a day hide a hung agent; longer waits than a month hide a forgotten run.

@@ -1,21 +1,25 @@
 """`muster new` and `muster template`: what is found, what is written, and what is refused."""
 
+import asyncio
 import json
 import os
 import re
 import stat
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from muster import limits
 from muster.errors import Conflict, Malformed, MusterError, NotFound, Unreachable
+from muster.git import tree
 from muster.task import project
 from muster.task.check import check
 from muster.task.route import Fleet
 from muster.task.spec import parse
 from muster.verbs import new, template
-from muster.verbs.project import look_at
+from muster.verbs.project import Look, look, look_at
 from tests.cli.world import everything_in, muster
 from tests.git.repositories import checkout, sh
 from tests.promise import proves
@@ -265,6 +269,29 @@ def test_a_folder_is_read_in_bounds_without_links_pipes_and_what_others_wrote(he
     # The link and the pipe count, too.
     monkeypatch.setattr(limits, "PROJECT_READ_MAX", 3)
     assert [part.folder for part in look_at(here).parts] == ["aa", "zz"]
+
+
+@proves("scaffold.reads-little")
+def test_the_files_of_a_repository_are_looked_at_once_and_beside_the_loop(monkeypatch):
+    seen, parts = [], project.parts
+
+    async def start_of(*_):
+        return Path("repos/main.git"), "c" * 40
+
+    async def texts(*_):
+        return {"go.mod": "go 1.22"}
+
+    def counted(files):
+        seen.append(threading.current_thread())
+        return parts(files)
+
+    monkeypatch.setattr(tree, "texts", texts)
+    monkeypatch.setattr(project, "parts", counted)
+    daemon = SimpleNamespace(effects=SimpleNamespace(start_of=start_of))
+    found = asyncio.run(look(daemon, None, Look("main")))
+    assert [part.languages for part in found.parts] == [("Go",)]
+    assert len(seen) == 1
+    assert seen[0] is not threading.current_thread()
 
 
 # --- what is refused

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from muster.cli import show, steps, text
-from muster.cli.show import spec
+from muster.cli.show import agent, spec
 from muster.node.verb import Column, Line
 from muster.verbs.table import VERBS
 from tests.promise import proves
@@ -28,6 +28,18 @@ def test_the_colours_of_a_build_leave_no_trace_and_hide_nothing():
     coloured = "\x1b[1;31mError:\x1b[0m \x1b[8mhidden\x1b[m\x1b[K, \x1b[38:2::1:2:3mend\x1b[0m"
     for shown in (text.clean(coloured), text.block(coloured)):
         assert shown.strip() == "Error: hidden, end"
+
+
+@proves("cli.agents")
+@pytest.mark.parametrize("word", ["ready", "not logged in", "away"])
+def test_a_state_of_an_agent_has_the_colour_that_the_word_has_everywhere(monkeypatch, word):
+    monkeypatch.setattr(text, "obeys", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    row = dict.fromkeys(("agent", "machine", "version", "driver", "login", "mend"), "x")
+    row |= {"state": word, "passed": 0, "failed": 0, "streak": 0}
+    coloured = text.state(word)
+    assert coloured.startswith("\x1b[")
+    assert coloured in agent.agents([row], {})
 
 
 @proves("cli.text-is-harmless")

@@ -139,6 +139,26 @@ def test_what_an_attempt_starts_from_has_the_name_of_the_phase_that_was_kept(hub
     assert labels <= {"build", "other"}
 
 
+@proves("node.versions-mix")
+def test_an_older_machine_gets_no_task_of_an_order_that_it_cannot_read(hub):
+    def since() -> set[str]:
+        given = [found["values"]["run"].get("since", "") for found in over(hub).values()]
+        assert given
+        return set(given)
+
+    first = hand_in(hub, THREE)
+    assert since() == {""}, "whatever an older one reads may go there"
+    again(hub, first, **{"from": "test"})
+    assert since() == {"0.3"}, "the opening of a run that keeps phases is unread there"
+    pushed = {"push-branch": "main", "push-commit": DONE, "push-before": ""}
+    spec = REPO.replace("name: chain", "name: chain\non: push")
+    args = {"base": DONE, "repo": "main", "spec": spec, "values": pushed}
+    run = hub.order("run", "chain", args)["value"]["run"]
+    for _ in wanted(hub, FindBase):
+        hub.step(BaseFound(run, DONE))
+    assert since() == {"0.3"}
+
+
 @proves("cli.rerun")
 def test_from_a_phase_on_it_and_what_comes_after_it_run_although_they_are_done(hub):
     first = hand_in(hub, THREE)

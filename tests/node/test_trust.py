@@ -1,10 +1,13 @@
 """What a machine knows of agents: counted from its log, whoever writes what into theirs."""
 
+import asyncio
+
 import pytest
 from tests.node.cores import Cores, attempt_ended
 from tests.node.test_runs import SLOW, hand_in, wanted
 from tests.promise import proves
 
+from muster.node.tasks import trust as rows_of_trust
 from muster.node.tasks.trust import Trust
 from muster.task import kinds
 from muster.task.evidence import task_args
@@ -76,6 +79,37 @@ def test_what_a_run_passed_itself_is_left_out_and_what_failed_in_it_is_not():
     assert trust.without(tasks)[who][:3] == (0, 1, 0)
 
 
+@proves("task.waiver-rule")
+def test_a_rule_looks_at_so_many_of_the_newest_results_and_no_more(monkeypatch):
+    world = fleet()
+    for more in (CHECK, CHECK, CHECK, FAILS, CHECK, CHECK):
+        world["hub"].submit(needs={"machine": "studio"}, **more)
+        world.pass_ms(300)
+    trust, who = world["hub"].core.part(Trust), (world["studio"].id, "noop")
+    monkeypatch.setattr(rows_of_trust, "TRUST_RULE_MAX", 3)
+    assert trust.without(())[who][:3] == (2, 1, 2)
+    assert noop(world, "studio")[:3] == (5, 1, 2)
+
+
+@proves("task.trust-shown")
+def test_whoever_lists_what_all_owners_say_lets_others_have_their_turn(monkeypatch):
+    world = fleet()
+    for _ in range(6):
+        world["hub"].submit(needs={"machine": "studio"}, **CHECK)
+    world.pass_ms(2_000)
+    monkeypatch.setattr(rows_of_trust, "_ROWS", 1)
+
+    async def beside() -> tuple[int, int]:
+        listing, turns = asyncio.ensure_future(world["hub"].core.part(Trust).everywhere()), 0
+        while not listing.done():
+            turns += 1
+            await asyncio.sleep(0)
+        return turns, (await listing)[world["studio"].id, "noop"].passed
+
+    turns, passed = asyncio.run(beside())
+    assert (turns >= 6, passed) == (True, 6)
+
+
 @proves("task.trust-once")
 def test_many_results_of_one_step_each_count_once():
     world = fleet()
@@ -128,7 +162,7 @@ def test_what_a_member_settles_without_an_order_counts_for_nobody_else():
     forge(world, "studio", "forged")
     assert len(hub.entries("task.settle")) == 3, "the hub has read it"
     assert noop(world, "studio") == NOTHING_KNOWN
-    assert hub.core.part(Trust).everywhere() == {}
+    assert asyncio.run(hub.core.part(Trust).everywhere()) == {}
 
 
 @proves("task.trust-forged")
@@ -138,7 +172,7 @@ def test_what_another_owner_settled_under_an_order_is_shown_and_decides_nothing(
     world.pass_ms(2_000)
     studio = (world["studio"].id, "noop")
     for name in ("hub", "studio"):
-        shown = world[name].core.part(Trust).everywhere()
+        shown = asyncio.run(world[name].core.part(Trust).everywhere())
         assert shown[studio][:3] == (1, 0, 1)
     assert noop(world, "studio", on="studio")[:3] == (1, 0, 1)
     assert noop(world, "studio", on="hub") == NOTHING_KNOWN

@@ -1,10 +1,14 @@
 """This machine as a worker, through real cores."""
 
+from typing import Any
+
 import pytest
-from tests.node.cores import Cores
+from tests.node.cores import LOCAL, Cores, One
 from tests.promise import proves
 
+from muster.channel.frame import Type
 from muster.limits import REFUSALS_MAX, UNPROVEN_PER_MINUTE_MAX
+from muster.log import canon
 from muster.node import event as ev
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.worker import WorkerService
@@ -127,7 +131,7 @@ def test_a_machine_that_leaves_refuses_tasks_as_often_as_it_is_asked_and_none_fa
     world.link("hub", "studio")
     world.pass_ms(500)
     studio = world["studio"]
-    studio.core.part(WorkerService).leaves = True
+    studio.core.part(WorkerService).drains.add("somebody")
     task = world["hub"].submit(agent=["shell"], do="true", needs={"machine": "studio"})
     for _ in range(3 * REFUSALS_MAX):
         world.pass_ms(60_000)
@@ -136,7 +140,7 @@ def test_a_machine_that_leaves_refuses_tasks_as_often_as_it_is_asked_and_none_fa
     assert len(refusals) > REFUSALS_MAX
     assert world["hub"].task(task).state == "queued"
     # Whoever stays after all takes it.
-    studio.core.part(WorkerService).leaves = False
+    studio.core.part(WorkerService).drains.clear()
     for _ in range(10):
         world.pass_ms(60_000)
     assert any(isinstance(e, StartAttempt) for e in studio.effects)
@@ -159,3 +163,30 @@ def test_what_a_machine_assigned_beyond_the_cut_of_its_revocation_is_ended_at_on
     world.link("hub", "studio")
     world.pass_ms(500)
     assert [e.task for e in studio.effects if isinstance(e, StopAttempt)] == [task]
+
+
+def drain(machine: One, channel: int, **args: Any) -> None:
+    args["force"] = True
+    statement = machine.world.sign("machine.drain", "*", machine, args)
+    call = {"args": args, "statement": statement, "verb": "machine.drain"}
+    machine.raw(canon.encode(call), channel=channel)
+
+
+@proves("fleet.machine-leaves")
+def test_the_grace_of_a_drain_that_is_over_does_not_end_another_one():
+    world = Cores("hub", "studio")
+    begun(world)
+    studio, hub = world["studio"], world["hub"]
+    worker = studio.core.part(WorkerService)
+    drain(studio, 9, by=hub.id, now=True)
+    world.pass_ms(500)
+    assert studio.told[9][-1]["ok"], studio.told
+    assert len(worker.drains) == 1, "whoever asked has time to say that it left"
+    # Somebody else begins anew, and waits for what runs here.
+    world.pass_ms(30_000)
+    drain(studio, 11, by=hub.id)
+    assert len(worker.drains) == 2
+    world.pass_ms(60_000)
+    assert len(worker.drains) == 1, "the first one is over, the second is not"
+    studio.step(ev.Arrived(LOCAL, Type.CLOSE, 11, b""))
+    assert not worker.drains, "whoever gives up has it stay"

@@ -83,7 +83,7 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     "poison-is-skipped": ((Folding, "apply", _stops),),
     "mistakes-are-seen": ((clone.CloneDetector, "_note", _believes_any_opening),),
     "step-waits-for-room": ((Store, "_wait_for_room", _waits_for_nothing),),
-    "reviews": ((run.Run, "about_review", lambda *_: {}),),
+    "reviews": ((run.Run, "owners_word", lambda *_: {}),),
     "witness-persists": ((machines.Machine, "lost", _leaves_early),),
 }
 

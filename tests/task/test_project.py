@@ -5,6 +5,7 @@ import json
 import pytest
 from tests.promise import proves
 
+from muster.limits import RANGE_CHARS_MAX
 from muster.task import project
 from muster.task.version import check_range
 
@@ -113,8 +114,8 @@ def test_a_folder_of_a_larger_project_speaks_for_itself_and_the_whole_before_all
         "(cd services/api && go test ./...)",
         "(cd services/web && npm install && npm test)",
     ]
-    assert project.groups(files) == "services/*/"
-    assert project.groups({"go.mod": ""}) == "*/"
+    assert project.groups(project.parts(files)) == "services/*/"
+    assert project.groups(project.parts({"go.mod": ""})) == "*/"
     whole = {**files, "Makefile": "test:\n"}
     assert command_of(whole) == "make test"
     # A name that begins alike is another folder.
@@ -132,6 +133,7 @@ def test_a_folder_of_a_larger_project_speaks_for_itself_and_the_whole_before_all
         {"pyproject.toml": "a = " + "[" * 100_000},
         {"pyproject.toml": "a = " + "9" * 10_000},
         {"pyproject.toml": "project = 1"},
+        {"package.json": json.dumps({"engines": {"node": "1" + " " * 200_000 + "x"}})},
         {"Cargo.toml": "\0"},
         {"composer.json": "nothing"},
         {"Makefile": "\t" * 100_000 + "x"},
@@ -142,6 +144,16 @@ def test_a_folder_of_a_larger_project_speaks_for_itself_and_the_whole_before_all
 def test_files_that_are_not_what_their_name_says_end_nothing(files):
     for part in project.parts(files):
         assert all(check_range(wanted) is not None for wanted in part.tools.values())
+
+
+@proves("scaffold.files-are-data")
+def test_what_is_longer_than_any_range_of_versions_is_none():
+    def node(wanted: str) -> str:
+        package = json.dumps({"engines": {"node": wanted}})
+        return project.parts({"package.json": package})[0].tools["node"]
+
+    assert node(f">=3{' ' * (RANGE_CHARS_MAX - 5)}<4") == ">=3,<4"
+    assert node(f">=3{' ' * (RANGE_CHARS_MAX - 4)}<4") == "*"
 
 
 @proves("scaffold.files-are-data")

@@ -447,16 +447,16 @@ def routed(run, name=BUILD, template=None, **known):
 
 @proves("spec.review-another-machine")
 def test_the_machine_that_did_the_work_does_not_judge_it_and_says_so():
-    apart = {review.OF_REVIEWS: "yes", review.APART: BUILD}
+    apart = {review.APART: BUILD}
     own, other = routed(apart), routed(apart, STUDIO)
     assert (own.fits, other.fits) == (False, True)
     assert own.reasons == ("did the work itself, and a reviewer works on another machine",)
-    assert routed({review.OF_REVIEWS: "yes"}).fits
+    assert routed({}).fits
 
 
 @proves("spec.review-another-machine")
 def test_the_only_machine_that_can_review_is_kept_for_that():
-    kept = {review.OF_REVIEWS: "yes", review.KEPT: BUILD}
+    kept = {review.KEPT: BUILD}
     assert routed(kept).reasons == ("is the only one that can review this work",)
     assert routed(kept, STUDIO).fits
 
@@ -502,11 +502,11 @@ def test_a_later_round_goes_to_the_agent_and_machine_of_the_one_before():
 
 @proves("node.versions-mix")
 @pytest.mark.parametrize(("muster", "fits"), [("0.1.0", False), ("0.2.0", False), ("0.3.0", True)])
-def test_a_task_of_a_spec_with_reviews_goes_to_no_machine_that_cannot_read_the_spec(muster, fits):
-    wants = wants_of({}, asked=asked_of({"run": {review.OF_REVIEWS: "yes"}}))
-    found = judge(wants, machine(BUILD, muster=muster))
+@pytest.mark.parametrize("said", [{"since": "0.3"}, {"reviews": "yes"}])
+def test_a_task_of_a_newer_order_goes_to_no_machine_that_cannot_read_it(muster, fits, said):
+    found = judge(wants_of({}, asked=asked_of({"run": said})), machine(BUILD, muster=muster))
     assert found.fits == fits
-    assert fits or "cannot read this spec" in found.reasons[0]
+    assert fits or "cannot read what was ordered" in found.reasons[0]
 
 
 # --- what check says ---------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import pytest
 from tests.promise import proves
 from tests.task.specs import shown, text
 
+from muster.errors import Malformed
 from muster.task import schema, yaml
 from muster.task.problem import SpecErrors
 from muster.task.spec import Budget, Needs, On, Phase, Push, Spec, Unless, parse, read
-from muster.task.units import duration_ms, path_refusal, size_mib
+from muster.task.units import duration_ms, duration_of, path_refusal, size_mib, wait_s
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -192,11 +193,15 @@ def test_a_path_inside_the_repository_is_taken(path):
 def test_a_duration_is_counted_in_its_units(written, ms):
     assert parse(text({"a": f"timeout: {written}"})).phases["a"].timeout_ms == ms
     assert duration_ms(written) == ms
+    assert (duration_of(written), wait_s(written)) == (ms, ms / 1000), "as a person types it"
 
 
 @pytest.mark.parametrize("written", ["10", "", "m", "1.5h", "10m5", "30m1h", "-5m", "10 m", "1w"])
 def test_a_duration_without_sense_is_refused(written):
     assert "timeout" in problems(text({"a": f"timeout: '{written}'"}))[0]
+    assert duration_of(written) is None
+    with pytest.raises(Malformed, match="no time to wait"):
+        wait_s(written)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ Rule 2: `--on all` and `--on label=NAME` are one call for each machine, one orde
 import contextlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -188,13 +187,11 @@ class CommandContext:
         options = dict(options or {})
         within_s = None
         if timeout := str(options.pop("timeout", "")):
-            from muster.task.units import DURATION, duration_ms  # noqa: PLC0415 - rarely needed
+            from muster.task.units import wait_s  # noqa: PLC0415 - rarely needed
 
-            if not re.fullmatch(DURATION, timeout) or not duration_ms(timeout):
-                raise Malformed(f"{timeout[:40]!r} is no time to wait: write 30s, 5m or 1h30m")
+            within_s = wait_s(timeout)
             if not args.get("wait"):
                 raise Malformed("--timeout says how long to --wait: give both, or neither")
-            within_s = duration_ms(timeout) / 1000
 
         def still() -> None:
             nonlocal told

@@ -34,7 +34,7 @@ _STATES: Final = {
     "running": "yellow", "waiting": "yellow", "waiting for you": "yellow", "checking": "yellow",
     "retrying": "yellow", "taken over": "yellow", "skipped": "dim", "failed": "red", "lost": "red",
     "cancelled": "red", "revoked": "red", "critical": "red", "warning": "yellow", "away": "dim",
-    "left": "dim", "rejected": "yellow",
+    "left": "dim", "rejected": "yellow", "ready": "green", "not logged in": "red",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from muster.errors import Malformed
+from muster.limits import RANGE_CHARS_MAX
 from muster.task.version import check_range
 
 Files = Mapping[str, str]
@@ -279,6 +280,8 @@ def _range(text: str) -> str:
 
     A caret is npm's and Poetry's word for what does not break: up to the next first number.
     """
+    if len(text) > RANGE_CHARS_MAX:
+        return "*"
     caret = re.fullmatch(r"\^\s?([0-9]{1,6})((?:\.[0-9]{1,6}){0,2})", text.strip())
     if caret and int(caret[1]):
         return f">={caret[1]}{caret[2]},<{int(caret[1]) + 1}"

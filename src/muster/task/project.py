@@ -82,10 +82,10 @@ def part_of(found: Iterable[Part], within: str = "") -> Part | None:
     return around[-1] if around else None
 
 
-def groups(files: Files) -> str:
+def groups(found: Iterable[Part]) -> str:
     """A pattern of folders that are alike, for `each`: `services/*/`; `*/` where none are."""
     count: dict[str, set[str]] = {}
-    for part in parts(files):
+    for part in found:
         above, _, name = part.folder.rpartition("/")
         if above:
             count.setdefault(above, set()).add(name)

@@ -6,9 +6,9 @@ Rule 2: a verdict is what the form below takes. Whatever else a reviewer leaves 
         verdict is never an accept: the owner looks at what is reported, too (`refusal`).
 Rule 3: what a reviewer says is data with its origin. It reaches the author's next round as text in
         a prompt or in a file, never as source.
-Rule 4: the owner's word, in the values of `run`: that the spec has reviews (`reviews`), whose work
-        is judged (`apart`), who alone can judge it (`kept`), who did the round before (`before`),
-        where the phase began (`from`). What is done in which round follows from the signed spec.
+Rule 4: the owner's word, in the values of `run`: whose work is judged (`apart`), who alone can
+        judge it (`kept`), who did the round before (`before`), where the phase began (`from`). What
+        is done in which round follows from the signed spec.
 """
 
 import re
@@ -26,7 +26,6 @@ _ROUND: Final = "round:"
 # What a review yields beside what every phase yields.
 VALUES: Final = ("verdict", "reasons", "comments")
 # Of `run`, for the tasks of a reviewed phase and of its reviewers: see rule 4.
-OF_REVIEWS: Final = "reviews"
 APART: Final = "apart"
 KEPT: Final = "kept"
 BEFORE: Final = "before"

@@ -27,7 +27,7 @@ from muster.task import fault, review
 from muster.task.spec import Needs, listed
 from muster.task.trust import SUCCESS_UNKNOWN
 from muster.task.units import SIZE
-from muster.task.values import RESULTS, Values
+from muster.task.values import RESULTS, SINCE, Values
 from muster.task.version import Version, check_range, in_range, version_of
 
 # The agent that does nothing, in the step that accepts its task: it has slots of its own, which
@@ -48,8 +48,10 @@ _SAME: Final = {
 }  # fmt: skip
 # Before that, values that are not in the opening of a task were no values.
 RESULTS_SINCE: Final[Version] = (0, 2)
-# Before that, no spec with a review or a rule of whom to ask could be read.
-REVIEW_SINCE: Final[Version] = (0, 3)
+# Before that, no spec with a review, with a rule of whom to ask or for a push could be read, and no
+# order that keeps phases of an earlier run; `reviews` said so of specs before `since` did.
+ORDER_SINCE: Final[Version] = (0, 3)
+_OF_REVIEWS: Final = "reviews"
 # Less than a fault, and more than load: it knows the work, and its folder is warm.
 BEFORE_GAIN: Final = 2_000
 
@@ -172,8 +174,7 @@ def asked_of(values: Values) -> Asked:
     """What a task which is given these values asks of a machine."""
     run = values.get("run", {})
     since = RESULTS_SINCE if RESULTS in run else ()
-    if review.OF_REVIEWS in run:
-        since = max(since, REVIEW_SINCE)
+    since = max(since, ORDER_SINCE if _OF_REVIEWS in run else version_of(run.get(SINCE, "")) or ())
     agent, _, machine = run.get(review.BEFORE, "").rpartition("@")
     kept = tuple(run.get(review.KEPT, "").split())
     return Asked(since, run.get(review.APART, ""), kept, (agent, machine))
@@ -196,7 +197,7 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     agent = next((a for a in here if not against[a]), here[0] if here else "")
     lacks = [*_lacks_place(wants, machine), *_lacks_means(wants, machine.facts)]
     if (version_of(machine.facts.muster) or ()) < asked.since:
-        what = "read this spec" if asked.since >= REVIEW_SINCE else ""
+        what = "read what was ordered" if asked.since >= ORDER_SINCE else ""
         what = what or "take values this large"
         lacks.append(f"its Muster {machine.facts.muster or '?'} cannot {what}")
     if machine.id == asked.apart:

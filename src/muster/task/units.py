@@ -28,6 +28,19 @@ def duration_ms(text: str) -> int:
     return sum(int(number) * _DURATION_MS[unit] for number, unit in parts)
 
 
+def duration_of(text: str) -> int | None:
+    """What a person wrote as a duration, in milliseconds; None where it is none."""
+    return duration_ms(text) if re.fullmatch(DURATION, text) else None
+
+
+def wait_s(text: str) -> float:
+    """How long a person wants to wait. Raises: Malformed."""
+    found = duration_of(text)
+    if not found:
+        raise Malformed(f"{text[:40]!r} is no time to wait: write 30s, 5m or 1h30m")
+    return found / 1000
+
+
 def size_mib(text: str) -> int:
     """`8GiB`, `8GB` or `8G` -> 8192, as memory is sold. The text has been matched with SIZE."""
     digits = text.rstrip("MGTiB")

@@ -38,6 +38,8 @@ RESERVED: Final = frozenset({"each", "inputs", "run"})
 RUN_VALUES: Final = ("id", "name")
 # Among the values of `run`: the hash over the results before a task that are too large for it.
 RESULTS: Final = "results"
+# The oldest Muster that can read the order of the run, where an older one cannot.
+SINCE: Final = "since"
 EACH_VALUES: Final = ("path",)
 # Names the values that a phase had and does not hand on: there was a secret in them.
 WITHHELD: Final = "withheld"

@@ -12,9 +12,9 @@ how a tool names its pre-releases. It would be a dependency for fewer lines than
 """
 
 import re
-from typing import Final
 
 from muster.errors import Malformed
+from muster.limits import RANGE_CHARS_MAX
 
 Version = tuple[int, ...]
 
@@ -23,7 +23,6 @@ _NUMBER = re.compile(r"(?<![\d.])(\d{1,8}(?:\.\d{1,8}){0,3})")
 _CLAUSE = re.compile(
     r"(>=|<=|==|!=|~=|>|<|=|)\s*v?(\d{1,8}(?:\.\d{1,8}){0,3})((?:\.[x*])?)", re.ASCII
 )
-RANGE_CHARS_MAX: Final = 128
 
 
 def version_of(text: str) -> Version | None:

@@ -74,7 +74,7 @@ async def agents(daemon: Daemon, call: Perform, ask: Agents) -> list[Agent]:
     daemon.post(FactsChanged(own))
     rows: list[Agent] = []
     trust = core.part(Trust)
-    standings = trust.everywhere()
+    standings = await trust.everywhere()
     for machine in sorted(core.roster.machines, key=core.membership.name_of):
         facts = convert(own, Facts) if machine == core.machine else core.roster.facts.get(machine)
         if facts is not None and wanted in (None, machine):

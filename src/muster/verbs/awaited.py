@@ -6,7 +6,6 @@ it) the time was over first.
 """
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Annotated, Final, Literal
 
@@ -20,7 +19,7 @@ from muster.node.tasks.followers import Followers
 from muster.node.tasks.ownership import Ownership
 from muster.node.verb import Column
 from muster.task.fold import RUN, TASK
-from muster.task.units import DURATION, duration_ms
+from muster.task.units import wait_s
 from muster.verbs.client import Finding
 from muster.verbs.declaration import (
     Context,
@@ -86,7 +85,7 @@ def wait(context: Context, ask: Await) -> Finding:
 @verb("await.end", auth="local", runs="stream", followed=True)
 async def end(daemon: Daemon, call: Perform, stream: Stream, ask: Await) -> Awaited:
     """How all of it ended, when it has."""
-    core, within_s = daemon.core, _within_s(ask.timeout)
+    core, within_s = daemon.core, wait_s(ask.timeout) if ask.timeout else None
     looks = [_look(core, text, stream) for text in dict.fromkeys(ask.what)]
     if not looks or len(looks) > ARGUMENT_WORDS_MAX:
         raise Malformed("say which runs, tasks or messages to wait for")
@@ -105,14 +104,6 @@ async def end(daemon: Daemon, call: Perform, stream: Stream, ask: Await) -> Awai
     finally:
         for _, stop in looks:
             stop()
-
-
-def _within_s(text: str) -> float | None:
-    if not text:
-        return None
-    if not re.fullmatch(DURATION, text) or not duration_ms(text):
-        raise Malformed(f"{text[:40]!r} is no time to wait: write 30s, 5m or 1h30m")
-    return duration_ms(text) / 1000
 
 
 Look = tuple[Callable[[], Waited], Callable[[], None]]

@@ -212,15 +212,15 @@ class Drained(Struct, frozen=True):
 async def drain(daemon: Daemon, call: Perform, stream: Stream, ask: Drain) -> Drained:
     """Take no new task, and answer when none is left and the machine `by` has all that we wrote.
 
-    Whoever gives up before has it take tasks again.
+    Whoever gives up before has it take tasks again, unless somebody else drains it.
     """
     core, worker, told = daemon.core, daemon.core.part(WorkerService), 0
     if not ask.force:
         _check(core, core.machine, _operator_here(daemon))
-    tail, drained = core.part(Tail), False
+    tail, drained, this = core.part(Tail), False, object()
     hear = lambda _link: stream.tell_later("moved")  # noqa: E731 - it is taken away again
     tail.followers.append(hear)
-    worker.leaves = True
+    worker.drains.add(this)
     try:
         while not ask.now and (works := sum(worker.worker.statistics().values())):
             if works != told:
@@ -234,13 +234,10 @@ async def drain(daemon: Daemon, call: Perform, stream: Stream, ask: Drain) -> Dr
         tail.followers.remove(hear)
         if drained:
             # Whoever asked has this long to have the authority say it.
-            asyncio.get_running_loop().call_later(LEAVING_GRACE_S, _stay, worker)
+            loop = asyncio.get_running_loop()
+            loop.call_later(LEAVING_GRACE_S, worker.drains.discard, this)
         else:
-            _stay(worker)
-
-
-def _stay(worker: WorkerService) -> None:
-    worker.leaves = False
+            worker.drains.discard(this)
 
 
 async def _receipted(core: Core, stream: Stream, by: MachineId) -> None:

@@ -11,11 +11,10 @@ from msgspec import UNSET, Struct, UnsetType
 
 from muster import limits
 from muster.errors import Conflict, Malformed, Refused
-from muster.fleet import kinds
 from muster.fleet.facts import Facts
 from muster.fleet.name import check_name
 from muster.fleet.named import meant, taken
-from muster.fleet.record import ROLES, open_binding, sign_binding, sign_record
+from muster.fleet.record import open_binding, sign_binding
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.link import Tried
 from muster.node.services.presence import heard_ms_ago, presence
@@ -37,6 +36,7 @@ from muster.verbs.declaration import (
 )
 from muster.verbs.leave import Left, leave
 from muster.verbs.revoke import authority_of
+from muster.verbs.role import write_record
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -259,22 +259,13 @@ class Rename(Request, frozen=True):
 @verb("machine.rename", auth="order", object="machine", target="authority", operators_only=True)
 def rename(core: Core, call: Call, ask: Rename) -> Found:
     """Write the next record of a machine, over the same keys and under the name that it signed."""
-    authority = authority_of(core)
+    authority_of(core)
     record = core.roster.machine(ask.machine)
     binding = open_binding(ask.binding.encode(), core.membership.fleet)
     if (binding.machine, binding.keys) != (record.machine, record.keys):
         raise Refused(f"what was signed is not of {record.name} and its keys; nothing was changed")
     _check_free(core, record.machine, binding.name)
-    raw = sign_record(
-        authority,
-        ask.binding.encode(),
-        roles=[role for role in ROLES if role in record.roles],
-        serial=record.serial + 1,
-        issued_ms=core.now.wall_ms,
-    )
-    call.write(kinds.MachineRecorded(raw.decode()))
-    # Another order of the same step would write this serial once more, and one of the two be lost.
-    core.membership.stale()
+    write_record(core, call, record, ask.binding.encode(), record.roles)
     return Found(binding.name, record.machine)
 
 

@@ -1,5 +1,6 @@
 """What a folder, or a repository of the fleet, says of itself as a project; nothing is run."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,11 +33,14 @@ async def look(daemon: Daemon, call: Perform, ask: Look) -> Looked:
     Raises: NotFound where there is none, Unreachable without the machine that keeps it.
     """
     where, commit = await daemon.effects.start_of(ask.repo, "")
-    return _looked(await tree.texts(where, commit, project.wanted))
+    files = await tree.texts(where, commit, project.wanted)
+    # In a thread: strangers wrote these files, and everybody else waits meanwhile.
+    return await asyncio.to_thread(_looked, files)
 
 
 def _looked(files: Files) -> Looked:
-    return Looked(project.parts(files), project.groups(files))
+    found = project.parts(files)
+    return Looked(found, project.groups(found))
 
 
 def look_at(folder: Path) -> Looked:

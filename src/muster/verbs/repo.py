@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -17,7 +16,7 @@ from muster.node.host import clock
 from muster.node.host.home import DEFAULT_REPOSITORY
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.verb import Line, Loss
-from muster.task.units import DURATION, duration_ms
+from muster.task.units import duration_of
 from muster.verbs.declaration import (
     Daemon,
     Nothing,
@@ -308,9 +307,10 @@ class Pruned(Struct, frozen=True):
 async def clean_up(daemon: Daemon, call: Perform, ask: Prune) -> Pruned:
     """Remove the branches and attempts of runs that ended long ago from a repository of ours."""
     name = repository_name(ask.name)
-    if not re.fullmatch(DURATION, ask.older):
+    age_ms = duration_of(ask.older)
+    if age_ms is None:
         raise Malformed(f"{ask.older[:40]!r} is no age: write 30d, 12h or 90m")
-    before_ms = clock.read().wall_ms - duration_ms(ask.older)
+    before_ms = clock.read().wall_ms - age_ms
     found = await daemon.effects.following.prune(name, before_ms, dry_run=ask.dry_run)
     return Pruned(name, list(found.branches), found.attempts, ask.dry_run, ask.older)
 

@@ -4,6 +4,7 @@ Rule 1: only the authority's holder gives a role; the machine itself need not be
 Rule 2: a hub must be able to be reached: a machine that hears nobody becomes none.
 """
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from msgspec import Struct
@@ -103,21 +104,28 @@ def become_hub(core: Core, call: Call) -> bool:
 
 
 def write_roles(core: Core, call: Call, record: MachineRecord, roles: tuple[Role, ...]) -> bool:
-    """A record of the next serial; False where the machine has exactly these roles."""
-    authority = authority_of(core)
+    """A record with these roles; False where the machine has exactly these."""
+    authority_of(core)
     if set(roles) == set(record.roles):
         return False
+    write_record(core, call, record, binding_of(record), roles)
+    return True
+
+
+def write_record(
+    core: Core, call: Call, record: MachineRecord, binding: bytes, roles: Iterable[str]
+) -> None:
+    """The next record of a machine. Raises: Refused where the authority is not here."""
     raw = sign_record(
-        authority,
-        binding_of(record),
-        roles=roles,
+        authority_of(core),
+        binding,
+        roles=[role for role in ROLES if role in roles],
         serial=record.serial + 1,
         issued_ms=core.now.wall_ms,
     )
     call.write(kinds.MachineRecorded(raw.decode()))
     # Another order of the same step would write this serial once more, and one of the two be lost.
     core.membership.stale()
-    return True
 
 
 def _check_hears(core: Core, record: MachineRecord) -> None:

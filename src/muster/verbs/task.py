@@ -1,7 +1,6 @@
 """Verbs that show tasks: which there are, what each yielded, and why it went where it went."""
 
 import contextlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
@@ -23,7 +22,7 @@ from muster.task import kinds
 from muster.task.fold import TASK, TaskRow
 from muster.task.route import Verdict
 from muster.task.state import LIVE
-from muster.task.units import duration_ms
+from muster.task.units import duration_of
 from muster.verbs import history as past
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.find import Claim, OfTask, claims, find_run, find_task
@@ -32,7 +31,6 @@ from muster.verbs.listing import Room, Rows, say_cut
 SHOWN_MAX: Final = 1_000
 # A handful of machines and people; what else is cited is shown by its digits.
 NAMES_MAX: Final = 1_000
-_AGO: Final = re.compile(r"([0-9]{1,6}[dhms])+")
 
 
 class Tasks(Request, frozen=True):
@@ -112,8 +110,9 @@ def _then(
 
 def _moment(text: str, now_ms: int) -> int:
     """`10m` (ago), or a date and time such as `2026-11-20T23:00` (UTC without a zone)."""
-    if _AGO.fullmatch(text):
-        return now_ms - duration_ms(text)
+    ago_ms = duration_of(text)
+    if ago_ms is not None:
+        return now_ms - ago_ms
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:

@@ -4,10 +4,8 @@ import textwrap
 from typing import Any, Final
 
 from muster.cli.table import room, table
-from muster.cli.text import Files, clean, paint
+from muster.cli.text import Files, clean, paint, state
 from muster.node.verb import Column
-
-_COLOURS: Final = {"ready": "green", "not logged in": "red", "away": "yellow"}
 
 _LIST: Final = (
     Column("agent"), Column("machine"), Column("version", rank=2),
@@ -34,7 +32,7 @@ def agents(value: Any, _files: Files) -> str:
             clean(each["driver"]),
             clean(each["login"]) or "?",
             results(each),
-            paint(each["state"], _COLOURS.get(each["state"], "dim")),
+            state(each["state"]),
         )
         for each in there
     ]

@@ -14,6 +14,7 @@ from muster.task import graph, kinds, review, template, waiver
 from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Settled
+from muster.task.route import ORDER_SINCE
 from muster.task.spec import Spec, parse
 from muster.task.state import State, why_of
 
@@ -114,11 +115,21 @@ class Run:
             # A phase without commits, such as a person's decision, hands on what it was given.
             yield from commits or self._commits_before(before, ends, seen)
 
-    def about_review(self, slot: Slot, ends: Ends) -> dict[str, str]:
-        """What a task of a spec with reviews is told beside its order (task/review.py, rule 4)."""
-        if not (self.progress.rounds or any(p.unless for p in self.spec.phases.values())):
-            return {}
-        found, phase = {review.OF_REVIEWS: "yes"}, self.spec.phases[slot.phase]
+    @property
+    def is_newer(self) -> bool:
+        """Whether a Muster before 0.3 cannot read what was ordered: not the spec, or not the entry
+        that opens the run.
+        """
+        asks = self.progress.rounds or any(p.unless for p in self.spec.phases.values())
+        return bool(asks or self.spec.on or self.body.kept)
+
+    def owners_word(self, slot: Slot, ends: Ends) -> dict[str, str]:
+        """What a task is told of its run beside its order: which Muster reads it, and of a review
+        and what is reviewed who does it (task/review.py, rule 4).
+        """
+        found, phase = dict[str, str](), self.spec.phases[slot.phase]
+        if self.is_newer:
+            found[values_of.SINCE] = ".".join(map(str, ORDER_SINCE))
         if phase.review is not None:
             found[review.BEGAN] = self.start_of(Slot(phase.review), ends)
             if not phase.same:

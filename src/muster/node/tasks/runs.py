@@ -327,7 +327,7 @@ class RunService(Part):
     ) -> Submission:
         phase = run.spec.phases[slot.phase]
         template = phase_order(run.spec, slot.phase, slot.instance, run.body.values)
-        more = run.about_review(slot, ends)
+        more = run.owners_word(slot, ends)
         if slot.phase in run.spec.reviewers:
             roster, candidate = self.core.roster, self.core.membership.candidate
             there = [candidate(each) for each in roster.machines if each in roster.facts]

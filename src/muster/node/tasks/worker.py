@@ -78,8 +78,8 @@ class WorkerService(Part):
         self._seen_ready = False
         # Whether entries of others count no more, since the last flush.
         self._rolled_back = False
-        # Whether no new task is taken, because the machine is about to leave.
-        self.leaves = False
+        # Who drains this machine, which is about to leave: it takes no new task while there is one.
+        self.drains: set[object] = set()
         self._specs: dict[str, Any] = {}
         self._known: dict[Any, Any] = {}
         # When we refused assignments without an order, by owner, in the last minute.
@@ -169,7 +169,7 @@ class WorkerService(Part):
             # It may have been done already, here or by a copy of us; another machine can do it.
             core.counters["assignments-in-doubt"] += 1
             return evidence.Unproven("in-doubt", "this machine does not know all of its own past")
-        if self.leaves:
+        if self.drains:
             core.counters["assignments-while-leaving"] += 1
             return evidence.Unproven(LEAVING, "this machine is about to leave the fleet")
         try:
