@@ -60,6 +60,23 @@ def test_the_first_line_that_fails_ends_a_command(world, shell, command, status)
     assert (world.cwd / "out").exists() == (status == "ok")
 
 
+@proves("agent.shell-only")
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_variable_of_the_shell_alone_is_handed_on_to_nothing_that_it_starts(world, shell):
+    tell = """\
+printf '%s|' "$PLACE" "$#"
+env | grep PLACE || true
+sh -c 'printf "%s" "${PLACE-nothing}"'
+no-such-program"""
+    order = world.order(tell, shell=shell, shell_only=("PLACE",), env=world.env(PLACE="a '$b\" c"))
+    assert world.run(order).status == "failed"
+    assert world.text() == "a '$b\" c|0|nothing"
+    # The lines of the command have the numbers that they have in the spec.
+    assert "line 4:" in world.text("stderr") or ": 4:" in world.text("stderr")
+    prompt = next(event for event in world.events if event.kind == "agent.prompt")
+    assert prompt.fields["text"] == tell
+
+
 @proves("agent.shell-values")
 def test_a_value_reaches_a_command_as_a_variable_and_never_as_source(world):
     hostile = "$(touch hacked); `touch hacked`; ' \" ; touch hacked"

@@ -52,7 +52,7 @@ def prompt(request: dict[str, Any]) -> str:
         elif "hold" in step:
             hold(step["hold"])
         elif "verdict" in step:
-            with open(os.environ["MUSTER_VERDICT_FILE"], "w", encoding="utf-8") as file:
+            with open(place_of_verdict(text), "w", encoding="utf-8") as file:
                 json.dump(step["verdict"], file)
         elif "write" in step:
             os.makedirs(os.path.dirname(step["write"]) or ".", exist_ok=True)
@@ -71,12 +71,17 @@ def standing_script(text: str) -> list[dict[str, Any]]:
         steps: list[dict[str, Any]] = json.load(file)
     counting = [step for step in steps if step.get("when", "") in text]
     counting = [s for s in counting if s.get("unless") is None or s["unless"] not in text]
-    return [step for step in counting if "verdict" not in step or judges(*step["holds"])]
+    judges = bool(place_of_verdict(text))
+    return [s for s in counting if "verdict" not in s or (judges and holds(*s["holds"]))]
 
 
-def judges(path: str, text: str) -> bool:
-    if "MUSTER_VERDICT_FILE" not in os.environ:
-        return False
+def place_of_verdict(text: str) -> str:
+    """Where a reviewer's prompt says that the verdict goes; "" of any other prompt."""
+    _, _, after = text.rpartition("Write your verdict into the file ")
+    return after.partition(" as JSON")[0]
+
+
+def holds(path: str, text: str) -> bool:
     with open(path, encoding="utf-8") as file:
         return text in file.read()
 

@@ -574,3 +574,32 @@ def test_without_a_repository_the_work_folder_is_fresh_and_gone_afterwards(home)
     assert effects.ordered[0].cwd == str(folder)
     assert not folder.exists()
     assert effects.log == ["run"]
+
+
+VERDICT = b'{"verdict": "accept"}'
+
+
+@proves("spec.review-place-is-secret")
+@pytest.mark.parametrize("agent", ["shell", "codex"])
+def test_only_the_reviewer_itself_is_told_where_its_verdict_goes(home, agent):
+    effects = EffectRunner(home.path, OK)
+    order = {"review": "feature", "reviewers": ["verdict"], "agent": agent, "phase": "verdict"}
+    one = trial(home, effects, **order)
+    one.agent = one._setup.agent = agent
+
+    async def against(tree: Any, _bases: object, _by: object) -> tuple[str, frozenset[str]]:
+        tree.base = COMMIT
+        return COMMIT, frozenset()
+
+    effects.against = against  # type: ignore[attr-defined]
+    effects.does = lambda: one._setup.verdict.write_bytes(VERDICT)  # type: ignore[union-attr]
+    end = asyncio.run(one.run())
+    assert (end.status, end.values["verdict"]) == ("done", "accept")
+    (given,), place = effects.ordered, str(one._setup.verdict)
+    told = {name for name, value in given.env.items() if place in value}
+    if agent == "shell":
+        assert told == set(given.shell_only) == {"MUSTER_VERDICT_FILE"}
+    else:
+        assert (told, given.shell_only) == (set(), ())
+        assert place in given.prompt
+    assert given.env["MUSTER_REVIEW_HEAD"] == COMMIT

@@ -355,6 +355,12 @@ def test_what_no_program_can_be_handed_is_left_out_of_a_verdict():
         (b'{"verdict": "accept", "reasons": [""]}', "not of the form"),
         (b'{"verdict": "accept", "comments": [{"path": "../x", "line": 1, "text": "t"}]}', "../x"),
         (b'{"verdict": "accept", "comments": [{"path": "x", "line": 0, "text": "t"}]}', "form"),
+        (b'{"verdict": "reject", "reasons": ["r"], "verdict": "accept"}', "says `verdict` twice"),
+        (b'{"verdict": "accept", "reasons": ["r"], "reasons": []}', "says `reasons` twice"),
+        (
+            b'{"verdict":"accept","comments":[{"path":"x","line":1,"line":2,"text":"t"}]}',
+            "`line` twi",
+        ),
         (b'{"verdict":"accept"}' + b" " * limits.REVIEW_BYTES_MAX, "more than"),
     ],
 )

@@ -38,6 +38,8 @@ class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     command: str = ""
     """What a plain agent runs (the `shell`)."""
     shell: Literal["sh", "bash"] = "sh"
+    shell_only: tuple[str, ...] = ()
+    """Variables of `env` that a plain agent's own source has, and nothing that it starts."""
     timeout_s: float = 3600.0
     grace_s: float = 5.0
     """Between asking, TERM and KILL each."""

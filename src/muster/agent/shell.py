@@ -26,6 +26,13 @@ EVENT_BYTES_MAX: Final = 8 * 1024
 OUTPUT_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
+def _kept_to_itself(name: str) -> str:
+    """Source by which a shell keeps a variable and hands it on to nobody; on the first line of the
+    command, whose lines keep their numbers. The value is no argument, which others could list.
+    """
+    return f'set -- "${name}"; unset {name}; {name}=$1; set --; '
+
+
 class ShellDriver(Driver):
     """Runs one command; the shim owns the process, this object only knows what it means."""
 
@@ -35,7 +42,8 @@ class ShellDriver(Driver):
     def __init__(self, order: dict[str, Any]) -> None:
         super().__init__(order)
         self._order = order
-        self.argv = [*SHELLS[str(order["shell"])], str(order["command"])]
+        own = "".join(map(_kept_to_itself, order.get("shell_only", ())))
+        self.argv = [*SHELLS[str(order["shell"])], own + str(order["command"])]
         self._streams = {name: Stream(self._secrets) for name in ("stdout", "stderr")}
         self._splitters = {"stdout": Splitter(), "stderr": Splitter()}
         self._pending: dict[str, list[str]] = {"stdout": [], "stderr": []}

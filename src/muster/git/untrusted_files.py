@@ -16,10 +16,19 @@ _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 def read(path: Path | bytes, most: int, *, follow: bool = False) -> bytes | None:
     """The first bytes of a plain file; None where there is none that can be read."""
     try:
-        with os.fdopen(os.open(path, _FLAGS | (0 if follow else os.O_NOFOLLOW)), "rb") as file:
-            return file.read(most) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+        descriptor = os.open(path, _FLAGS | (0 if follow else os.O_NOFOLLOW))
     except OSError:
         return None
+    try:
+        # Looked at before there is a file of it: `fdopen` refuses a folder and leaves it open.
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def files(top: Path) -> Iterator[bytes]:

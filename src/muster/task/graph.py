@@ -136,8 +136,9 @@ class Progress:
             for before in phase.prerequisites:
                 self._behind[before].append(name)
             if phase.review is not None:
-                # Whether it was accepted is for the reviewed phase to say.
-                self._behind[name].append(phase.review)
+                # Whether it was accepted is for the reviewed phase to say; a fellow that waits for
+                # this one's word looks again when it will never have one.
+                self._behind[name] += (phase.review, *self._reviewers[phase.review])
             slots = slots_of(name, phase, None)
             if name in self.rounds:
                 every = range(1, self.rounds[name] + 1)
@@ -348,11 +349,9 @@ class Progress:
 
     def _ended(self, slots: Mapping[Slot, None]) -> PhaseProgress:
         bad = [slot for slot in slots if self.facts[slot].state != "done"]
-        if not bad:
-            return PhaseProgress("done")
         failed = [slot for slot in bad if self.facts[slot].state != "cancelled"]
         if not failed:
-            return PhaseProgress("cancelled", "it was cancelled")
+            return PhaseProgress("cancelled", "it was cancelled") if bad else PhaseProgress("done")
         first, many = self.facts[failed[0]], f"{len(bad)} of {len(slots)} tasks failed, first "
         one = f"its task {'was ' * (first.state == 'lost')}{first.state}"
         what = many + failed[0].instance if len(slots) > 1 else one

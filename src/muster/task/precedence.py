@@ -1,7 +1,7 @@
 """Which phases come before which: what follows from `after` and `review` alone.
 
 Whoever waits for a phase that is reviewed waits for its reviewers, too: it is done when they
-accept.
+accept. And whoever waits for one of these waits for all of them: a review is done when all accept.
 """
 
 from collections.abc import Iterator, Mapping
@@ -66,13 +66,24 @@ def cycles(spec: Spec, reach: Mapping[str, frozenset[str]]) -> Iterator[list[str
 
 
 def _waits(spec: Spec) -> dict[str, tuple[str, ...]]:
-    """Whom each phase waits for: of what is reviewed its reviewers, too, but for these."""
+    """Whom each phase waits for: of what is reviewed its reviewers, too, but for these; of a
+    reviewer all reviewers of the same.
+    """
     reviewers, found = spec.reviewers, {}
     for name, phase in spec.phases.items():
         before = phase.prerequisites
-        judges = (reviewers.get(each, ()) for each in before if each != phase.review)
-        found[name] = tuple(dict.fromkeys(chain(before, *judges)))
+        judged = (_judged(spec, each) for each in before if each != phase.review)
+        judges = (reviewers.get(each, ()) for each in judged)
+        every = dict.fromkeys(chain(before, *judges))
+        # That it names a fellow is said as that (review_check.py), and not as a cycle of one.
+        found[name] = tuple(each for each in every if each != name or name in before)
     return found
+
+
+def _judged(spec: Spec, name: str) -> str:
+    """What a phase judges, or the phase itself where it judges none."""
+    phase = spec.phases.get(name)
+    return name if phase is None or phase.review is None else phase.review
 
 
 def rounds_of(spec: Spec) -> dict[str, int]:

@@ -11,6 +11,7 @@ Rule 4: the owner's word, in the values of `run`: whose work is judged (`apart`)
         is done in which round follows from the signed spec.
 """
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
@@ -98,6 +99,7 @@ def parse(raw: bytes | None) -> Verdict:
         raise Malformed(f"the verdict has more than {most} bytes; say less, or write a file")
     try:
         found = msgspec.json.decode(raw, type=Verdict)
+        json.loads(raw.decode(), object_pairs_hook=_each_key_once)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"the verdict is not of the form {FORM}: {error}") from error
     if found.verdict == "reject" and not found.reasons:
@@ -105,6 +107,18 @@ def parse(raw: bytes | None) -> Verdict:
     for each in found.comments:
         if why := path_refusal(each.path):
             raise Malformed(f"the verdict comments on {each.path[:80]!r}, which {why}")
+    return found
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A reader of JSON takes the last of two equal keys: a rejection could be overruled unseen.
+
+    Raises: Malformed.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for key in found if sum(key == each for each, _ in pairs) > 1)
+        raise Malformed(f"the verdict says `{twice}` twice; say it once")
     return found
 
 

@@ -68,6 +68,10 @@ class AttemptSetup:
         entry = self.daemon.effects.agents.get(self.agent)
         plain = entry is not None and entry.is_plain
         extra = self._environment(found, entry)
+        # An agent knows the place from its prompt alone, and a shell hands it on to nobody: what
+        # is judged, such as its tests, must not find where its own verdict goes.
+        own = {review.VERDICT_FILE: str(self.verdict)} if plain and self.verdict else {}
+        extra |= own
         until_ms = self.daemon.core.now.wall_ms + work_ms(self.template)
         seed, words = secrets.token_bytes(32), {"task": self.task, "agent": self.agent}
         may = tuple(verb.name for verb in self.daemon.core.verbs.values() if verb.agents)
@@ -90,6 +94,7 @@ class AttemptSetup:
             prompt="\n\n".join(lines),
             command=values_of.command(text, found) if plain else "",
             shell=self._shell(),
+            shell_only=tuple(own),
             timeout_s=work_ms(self.template) / 1000,
             policy=policies.Policy(),
         )
@@ -165,7 +170,6 @@ class AttemptSetup:
             folder = inputs.folder_of(self.daemon, self.start)
             found[review.REJECTION_FILE] = inputs.put(folder, "rejection", text + "\n")
         if self.verdict is not None:
-            found[review.VERDICT_FILE] = str(self.verdict)
             found[review.AGAINST], found[review.JUDGED] = self.judged
         return found
 
