@@ -1,17 +1,24 @@
 """The first minutes: a fleet of one machine, and the line that makes it two."""
 
+import getpass
 import os
 import pty
 import re
 import select
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from muster.errors import Unreachable
 from muster.fleet.invite import write_invite
 from muster.log.stream import FleetId
+from muster.node.host.home import Home
+from muster.verbs import setup
 from tests.cli.world import LIMIT_S, environment, muster
 from tests.e2e import scripted_systemd
 from tests.ports import free_port
@@ -126,3 +133,58 @@ def test_a_machine_whose_daemon_does_not_start_is_made_and_says_so(tmp_path):
     assert "Next: `muster up --detach`" in said.out
     assert muster(home, "up", "--detach").code == 0
     muster(home, "down")
+
+
+@proves("cli.init-names")
+@pytest.mark.parametrize(
+    ("login", "host", "machine", "person"),
+    [
+        ("muster", "muster", "machine", "owner"),
+        ("all", "x" * 39 + "-y", "x" * 39, "owner"),
+        ("Ann.B", "...", "machine", "ann"),
+        ("nas", "NAS.local", "nas", "owner"),
+        ("op", "owner", "owner", "operator"),
+    ],
+)
+def test_names_that_are_taken_without_asking_are_allowed(
+    tmp_path, monkeypatch, login, host, machine, person
+):
+    monkeypatch.setattr(getpass, "getuser", lambda: login)
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    monkeypatch.setattr(setup, "_agents", lambda *_: {})
+    context: Any = SimpleNamespace(home=Home(tmp_path / "home"), say=print)
+    begun: Any = setup.init(context, setup.Init(listen=""))
+    assert (begun.name, begun.operator) == (machine, person)
+
+
+@proves("cli.init-names")
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--name", "muster"), ("--name", "A b"), ("--operator", "all"), ("--next", "Foo Bar!"),
+        ("--next", "fleet"), ("--next", "x" * 41), ("--next", "desk"),
+    ],
+)  # fmt: skip
+def test_a_typed_name_is_refused_by_its_option_before_anything_is_written(tmp_path, option, value):
+    home = tmp_path / "home"
+    rest = [] if option == "--name" else ["--name", "desk"]
+    said = muster(home, "init", "--listen", "", *rest, option, value, "--up")
+    assert (said.code, said.out) == (3, "")
+    assert option in said.err
+    assert not home.exists()
+
+
+@proves("cli.init-says-what-is-left")
+def test_an_invitation_that_fails_hides_nothing_of_what_was_made(tmp_path, monkeypatch):
+    def ask(_verb: str, _args: Any) -> Any:
+        raise Unreachable("the daemon hung up")
+
+    told: list[str] = []
+    context: Any = SimpleNamespace(home=Home(tmp_path / "home"), say=told.append, ask=ask)
+    monkeypatch.setattr(setup, "_agents", lambda *_: {})
+    monkeypatch.setattr(setup, "begin", lambda _context: None)
+    ask_for = setup.Init(name="desk", listen="127.0.0.1:7447", up=True, next="nas")
+    found: Any = setup.init(context, ask_for)
+    assert found.code == Unreachable.exit_code
+    assert (found.value.name, found.value.started, found.value.next) == ("desk", "up", "nas")
+    assert "the daemon hung up" in told[-1]

@@ -13,6 +13,7 @@ from muster.node.host.config import Config, config_text
 from muster.node.host.home import Home
 
 SEED = bytes(range(32))
+FACTS = {"fleet": "one", "record": "r", "ca": "c", "certificate": "t", "of a newer version": 1}
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_what_is_added_at_the_end_of_a_written_config_is_a_setting_of_the_machin
 
 @proves("node.files-whole-or-not")
 def test_a_file_that_cannot_be_finished_leaves_the_old_one(home, monkeypatch):
-    home.put_facts({"fleet": "one"})
+    home.put_facts(FACTS)
     before = files(home)
 
     def fails(_handle: int) -> None:
@@ -146,15 +147,37 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(home, monkeypatch):
     monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(Exhausted, match="No space"):
         home.put_facts({"fleet": "two"})
-    assert home.facts() == {"fleet": "one"}
+    assert home.facts() == FACTS
     assert files(home) == before
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b"\xff"])
+@proves("node.damaged-home")
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b"\xff", b"{}", b"3", b"[" * 100_000])
 def test_damaged_facts_are_named(home, raw):
     home.put("fleet.json", raw)
     with pytest.raises(Broken, match=r"fleet\.json is damaged"):
         home.facts()
+
+
+@proves("node.damaged-home")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("fleet", 3), ("ca", None), ("operators", "x"), ("operators", [1]), ("machines", {}),
+     ("dial", []), ("dial", {"a": 1}), ("address", 7)],
+)  # fmt: skip
+def test_a_fact_of_another_kind_is_refused_by_its_name(home, name, value):
+    home.put_facts({**FACTS, name: value})
+    with pytest.raises(Broken, match=rf"fleet\.json is damaged \(.*\$\.{name}"):
+        home.facts()
+
+
+@proves("node.damaged-home")
+def test_a_folder_in_the_place_of_a_file_is_said_by_its_name(home):
+    for name in ("fleet.json", "config.toml", "seed", "agents.env"):
+        (home.path / name).mkdir(mode=0o700)
+    for read in (home.facts, home.config, home.seed, home.agent_variables):
+        with pytest.raises(Broken, match=r"(fleet\.json|config\.toml|seed|agents\.env) cannot be"):
+            read()
 
 
 def test_a_socket_path_fits_into_what_the_kernel_takes_and_two_homes_share_none(tmp_path):

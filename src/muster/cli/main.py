@@ -101,6 +101,10 @@ def _run(typed: Sequence[str]) -> int:
         # It counts for everything this command starts; another home's socket must not answer.
         os.environ["MUSTER_HOME"] = os.path.abspath(command.home)
         os.environ.pop("MUSTER_SOCK", None)
+    for name in ("MUSTER_HOME", "MUSTER_STATE"):
+        if folder := os.environ.get(name):
+            # From where it was typed: a daemon in the background stands in another folder.
+            os.environ[name] = os.path.abspath(folder)
     from muster.cli import context  # noqa: PLC0415 - not for --help and --version
 
     made = context.CommandContext(command)

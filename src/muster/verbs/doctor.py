@@ -177,8 +177,8 @@ def _of_home(home: Home) -> Iterator[Check]:
                     f"`ls -ld {home.path}` shows whose it is and what its mode allows")  # fmt: skip
         return
     if not lives:
-        yield Check("home", "wrong", f"no machine lives in {home.path}",
-                    "start a fleet with `muster init`, or join one with `muster join`")  # fmt: skip
+        text, _, mend = home.absent().partition(": ")
+        yield Check("home", "wrong", text, mend)
         return
     yield Check("home", "ok", str(home.path))
 

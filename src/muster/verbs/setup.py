@@ -37,14 +37,14 @@ from muster.fleet import certificate
 from muster.fleet.invite import Invite, pasted, read_invite
 from muster.fleet.join import Welcome, open_answer, sign_join
 from muster.fleet.machine import Authority, Identity, Operator
-from muster.fleet.name import check_name
+from muster.fleet.name import RESERVED_NAMES, check_name
 from muster.fleet.record import open_record, sign_binding, sign_operator, sign_record
 from muster.limits import CALL_BYTES_MAX
 from muster.log import canon
 from muster.node.host import clock
 from muster.node.host.config import Config, config_text
 from muster.node.host.facts import TOOLS
-from muster.node.host.home import SEED_BYTES, Home
+from muster.node.host.home import JOINING, SEED_BYTES, Home
 from muster.node.host.service import BY_HAND, manager_of
 from muster.task.spec import check_nameable
 from muster.verbs import agent as agents
@@ -53,8 +53,8 @@ from muster.verbs.daemon import begin
 from muster.verbs.declaration import Context, Request, Words, opt, pos, verb
 from muster.verbs.service import install
 
-JOINING: Final = "joining.seed"
 ANSWER_S: Final = 30.0
+_NAME: Final = "The machine's name (--name)"
 _YES: Final = ("y", "yes")
 _LISTEN: Final = "host:port where this machine listens for others"
 
@@ -115,17 +115,15 @@ def init(context: Context, ask: Init) -> Begun | Finding:
         muster init --name studio --listen ''    # open no port, only dial
     """
     home = context.home
-    _refuse_second(home)
-    asks, default = ask == Init(), _made_valid(socket.gethostname())
+    home.check_vacant()
+    asks, default = ask == Init(), _made_valid(socket.gethostname(), "machine")
     said = context.question("This machine's name", default) if asks else ask.name or default
-    name = check_name(said, "The name")
-    check_nameable(name, "The name")
+    name = _checked(said, _NAME)
     person = _person(ask.operator, name)
-    how = _how_to_start(context, ask, asks=asks)
-    # A second machine of one name would be refused when it joins.
-    other = next(each for each in (ask.next, "laptop", "build") if each not in (name, person))
+    other = _next(ask.next, name, person)
     options = _options(ask)
     address = options.reached_at()
+    how = _how_to_start(context, ask, asks=asks)
     home.create()
     authority = Authority(_kept_seed(home, "authority.seed"))
     operator = Operator(_kept_seed(home, "operator.seed"))
@@ -162,10 +160,15 @@ def init(context: Context, ask: Init) -> Begun | Finding:
     )
     if (failed := _start(context, how)) is not None:
         return Finding(begun, failed)
+    begun = msgspec.structs.replace(begun, started=how, next=other)
     if not (how and address):
-        return msgspec.structs.replace(begun, started=how, next=other)
-    invitation = context.ask("invite", {"name": other})["invitation"]
-    return msgspec.structs.replace(begun, started=how, next=other, invitation=invitation)
+        return begun
+    try:
+        invitation = context.ask("invite", {"name": other})["invitation"]
+    except MusterError as error:
+        context.say(f"the machine is made and its daemon runs, and nobody is invited yet: {error}")
+        return Finding(begun, error.exit_code)
+    return msgspec.structs.replace(begun, invitation=invitation)
 
 
 class Join(Request, frozen=True):
@@ -198,10 +201,11 @@ def join(context: Context, ask: Join) -> Joined | Finding:
         muster join 'muster1.….studio.local:7447#build' --label tests
     """
     home = context.home
-    _refuse_second(home)
+    home.check_vacant()
     text, _, invited = pasted(ask.invitation).partition("#")
     invite = read_invite(text)
-    name = check_name(ask.name or invited or _made_valid(socket.gethostname()), "The name")
+    said = ask.name or invited or _made_valid(socket.gethostname(), "machine")
+    name = check_name(said, _NAME)
     # Before the invitation is spent: what is wrong here is not found out behind it.
     how = _how_to_start(context, ask, asks=ask == Join(invitation=ask.invitation))
     options = _options(ask, hub=invite.address)
@@ -321,10 +325,17 @@ async def _answer(link: Any) -> str:
 # --- what a machine is called and where it listens ----------------------------------------------
 
 
-def _made_valid(text: str) -> str:
-    """The nearest name to what the system calls something."""
+def _made_valid(text: str, instead: str) -> str:
+    """The nearest name to what the system calls something, `instead` where none is near."""
     first = text.partition(".")[0].lower()
-    return re.sub(r"[^a-z0-9]+", "-", first).strip("-")[:40] or "machine"
+    near = re.sub(r"[^a-z0-9]+", "-", first).strip("-")[:40].rstrip("-")
+    return instead if near in ("", *RESERVED_NAMES) else near
+
+
+def _checked(name: str, what: str) -> str:
+    """A name that people and specs can say. Raises: Malformed."""
+    check_nameable(check_name(name, what), what)
+    return name
 
 
 def _person(asked: str, machine: str) -> str:
@@ -335,11 +346,23 @@ def _person(asked: str, machine: str) -> str:
             "--operator"
         )
     try:
-        login = _made_valid(getpass.getuser())
+        login = _made_valid(getpass.getuser(), "owner")
     except (KeyError, OSError):
         # A container's user without a name.
         login = f"uid{os.getuid()}"
-    return check_name(asked or (login if login != machine else "owner"), "The operator's name")
+    default = next(each for each in (login, "owner", "operator") if each != machine)
+    return check_name(asked or default, "The operator's name (--operator)")
+
+
+def _next(asked: str, *taken: str) -> str:
+    """The name of the next machine. Raises: Malformed."""
+    _checked(asked, "The next machine's name (--next)")
+    # A second machine of one name would be refused when it joins.
+    if asked in taken and asked != Init().next:
+        raise Malformed(
+            f"{asked} is this machine or its operator: give the next one another --next"
+        )
+    return next(each for each in (asked, "laptop", "build") if each not in taken)
 
 
 def _options(ask: Init | Join, hub: str = "") -> http.Options:
@@ -407,14 +430,6 @@ def _agents(home: Home) -> dict[str, str]:
 
 
 # --- the home -------------------------------------------------------------------------------------
-
-
-def _refuse_second(home: Home) -> None:
-    if home.exists:
-        raise Conflict(
-            f"a machine lives in {home.path} already; give another folder with --home, or set "
-            "MUSTER_HOME"
-        )
 
 
 def _kept_seed(home: Home, name: str) -> bytes:

@@ -13,15 +13,17 @@ one that is, the daemon writes down in the home, for sessions that have another 
 import hashlib
 import json
 import os
+import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import platformdirs
 
 from muster.atomic_file import write_file
-from muster.errors import Broken, MusterError, NotFound, Refused, unable
+from muster.errors import Broken, Conflict, MusterError, NotFound, Refused, unable
 from muster.limits import SOCKET_PATH_BYTES_MAX
 from muster.node.host import environment
 
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
     from muster.node.host.config import Config
 
 SEED_BYTES: Final = 32
+# What becomes `seed` with the last step of an init or a join.
+JOINING: Final = "joining.seed"
+# One of these lies where an init or a join was cut short, which goes on there.
+_BEGUN: Final = frozenset({JOINING, "authority.seed", "operator.seed"})
+_NAMED_MAX: Final = 3
 _ANEW: Final = "put it back from a copy of this home, or join the fleet anew with --home NEW-FOLDER"
 
 
@@ -56,12 +63,72 @@ class Home:
     def exists(self) -> bool:
         return (self.path / "seed").exists()
 
+    @property
+    def lost_seed(self) -> str:
+        """A sentence where a machine lived here and its key is gone, else "".
+
+        A new key beside its log would be a second machine, and the end of what is there.
+        """
+        has = self.has_seed
+        if has("seed") or not (has("log.db") or (has("fleet.json") and not has(JOINING))):
+            return ""
+        return f"{self.path}/seed is missing, the key of the machine that lives there: {_ANEW}"
+
     def require(self) -> None:
-        """Raises: NotFound where no machine lives here."""
+        """Raises: NotFound where no machine lives here; Broken where its seed was lost."""
         if not self.exists:
-            raise NotFound(
-                f"no machine lives in {self.path}: start a fleet with `muster init`, or join one "
-                "with `muster join`"
+            raise (Broken if self.lost_seed else NotFound)(self.absent())
+
+    def absent(self) -> str:
+        """Why no machine is here, a colon, and what to do."""
+        return self.lost_seed or (
+            f"no machine lives in {self.path}: start a fleet with `muster init`, or join one with "
+            "`muster join`"
+        )
+
+    def check_vacant(self) -> None:
+        """Whether a machine may be made here. Raises: Conflict, Broken, and nothing is changed.
+
+        A home is a folder of its own: it is shut to others, and set aside whole when its machine
+        leaves. So a folder that holds anything is none, but where an init or a join was cut short.
+        """
+        if self.exists:
+            raise Conflict(
+                f"a machine lives in {self.path} already; give another folder with --home, or set "
+                "MUSTER_HOME"
+            )
+        if lost := self.lost_seed:
+            raise Broken(lost)
+        there = sorted(each.name for each in self._contents())
+        if not _BEGUN.isdisjoint(there):
+            self._check_ours()
+        elif there:
+            more = f" and {len(there) - _NAMED_MAX} more" if len(there) > _NAMED_MAX else ""
+            raise Conflict(
+                f"{self.path} holds other things already ({', '.join(there[:_NAMED_MAX])}{more}), "
+                "and a home is a folder of its own: give a new one, such as --home "
+                f"{shlex.quote(str(self.path / 'muster'))}"
+            )
+
+    def _contents(self) -> Iterator[Path]:
+        """What lies in the folder, but for what a disk or a refused join leaves in an empty one."""
+        if not self.path.is_dir():
+            # What cannot be a folder at all is refused where it is made one.
+            return
+        for each in self.path.iterdir():
+            empty = each.name == "run" and each.is_dir() and not any(each.iterdir())
+            if not empty and each.name != "lost+found":
+                yield each
+
+    def _check_ours(self) -> None:
+        """A seed that another user could have put there is no key of ours. Raises: Conflict."""
+        if sys.platform == "win32":
+            return
+        status = self.path.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise Conflict(
+                f"in {self.path} an init or a join was cut short, and others could write there: "
+                "its seeds may be anybody's; give a new folder with --home"
             )
 
     @property
@@ -102,7 +169,7 @@ class Home:
             "muster", appauthor=False
         )
         short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-        return str(Path(base) / short)
+        return str(Path(base).absolute() / short)
 
     def create(self) -> None:
         """Raises: Broken where no folder can be."""
@@ -217,16 +284,20 @@ class Home:
         return environment.parse(text, str(path))
 
     def facts(self) -> dict[str, Any]:
-        """`fleet.json`: the fleet's id, our record, the CA certificate, whom to dial."""
+        """`fleet.json`: the fleet's id, our record, the CA certificate, whom to dial.
+
+        Raises: NotFound; Broken where it says anything else than what `put_facts` wrote.
+        """
+        from muster.node.host.fleet_file import read_facts  # noqa: PLC0415 - a quick command reads none
+
+        path = self.path / "fleet.json"
         try:
-            found = json.loads((self.path / "fleet.json").read_bytes())
+            raw = path.read_bytes()
         except FileNotFoundError as error:
-            raise NotFound(f"{self.path}/fleet.json is not there: {_ANEW}") from error
-        except ValueError as error:
-            raise Broken(f"{self.path}/fleet.json is damaged ({error}): {_ANEW}") from error
-        if not isinstance(found, dict):
-            raise Broken(f"{self.path}/fleet.json is damaged: {_ANEW}")
-        return found
+            raise NotFound(f"{path} is not there: {_ANEW}") from error
+        except OSError as error:
+            raise unable(f"{path} cannot be read ({error.strerror}): {_ANEW}", error) from error
+        return read_facts(raw, path, _ANEW)
 
     def put_facts(self, facts: dict[str, Any]) -> None:
         self.put("fleet.json", json.dumps(facts, indent=1, sort_keys=True).encode())

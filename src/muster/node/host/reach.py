@@ -8,6 +8,7 @@ Rule 3: what cannot be meant is refused at start, by the name of the setting.
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from muster.channel import FIRST
@@ -54,7 +55,14 @@ def check_config(config: Config, facts: Mapping[str, Any], where: str) -> None:
                 raise Broken(f"{where}: `channel.{spec.name}.{name}`: {error}") from error
     if not config.name:
         return
-    record = open_record(str(facts["record"]).encode(), FleetId(str(facts["fleet"])))
+    try:
+        record = open_record(str(facts["record"]).encode(), FleetId(str(facts["fleet"])))
+    except MusterError as error:
+        beside = PurePath(where).with_name("fleet.json")
+        raise Broken(
+            f"{beside} is damaged (`record`: {str(error).removesuffix('.')}): put it back from a "
+            "copy of this home"
+        ) from error
     if config.name != record.name:
         raise Broken(
             f"{where}: `name` says {config.name[:64]!r}, but this machine is {record.name} in its "
