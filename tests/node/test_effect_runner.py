@@ -14,7 +14,7 @@ from muster.errors import NotFound
 from muster.git import commit as commits
 from muster.git import ref, repository
 from muster.git.fence import Epoch, attempt_ref
-from muster.node.attempts import effect_runner
+from muster.node.attempts import question
 from muster.node.attempts.effect_runner import EffectRunner
 from muster.node.call.router import Router
 from muster.node.host.config import Config
@@ -234,7 +234,7 @@ def test_a_settled_branch_that_is_gone_is_not_said_to_stand(owner):
 
 @proves("node.answers-bounded")
 def test_an_answer_that_does_not_come_in_time_is_waited_for_by_nobody(owner, monkeypatch):
-    monkeypatch.setattr(effect_runner, "ANSWER_S", 0.01)
+    monkeypatch.setattr(question, "ANSWER_S", 0.01)
     owner.world.link("hub", "studio")
     owner.world.frozen.add("studio")
     asked = owner.effects.ask(
