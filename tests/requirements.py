@@ -446,6 +446,8 @@ PROMISES: Final[dict[str, str]] = {
     "service.unit-is-sound": "systemd and launchd read every path and variable back as it was, start again what failed within limits, and leave alone what a person must mend.",
     "service.attempts-keep-what-they-have": "A service takes nothing from an attempt that it has where a person started the daemon.",
     "service.path-is-looked-after": "A service whose Python is gone, or whose PATH lacks an agent or tool that the shell finds, is named by doctor; a shell that finds less changes nothing.",
+    "service.whose-home": "Root installs the service of a person whose daemon runs, ends no process on the word of a file, and opens nothing in another's home as itself: the command as that person is told.",
+    "service.nameless": "A user whom the system cannot name runs a daemon in every way but as a service of the system.",
     "service.log-is-bounded": "The log of a daemon has a bound, what is renamed loses no line, and status says how it is read.",
     # --- git
     "git.fence-believes-orders-only": "A task or run belongs to the machine that an operator ordered it of, and a member that writes its name into its own stream moves no ref.",

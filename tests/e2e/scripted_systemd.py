@@ -2,7 +2,9 @@
 unit, runs its command with its variables and waits for the word of readiness, as systemd does.
 
 Its state lies in $SCRIPTED_SYSTEMD: what was asked (`asked`), and for each unit its process. A file
-`away` there makes it answer as in a container, `no-linger` refuses lingering.
+`away` there makes it answer as in a container, `no-linger` refuses lingering; `units` names the
+folder that a person's systemd reads where that is not the shell's, `said` what it says of a unit
+(a property a line). The system's own units lie in $SCRIPTED_SYSTEM_UNITS.
 """
 
 import contextlib
@@ -16,7 +18,15 @@ import time
 from pathlib import Path
 
 STATE = Path(os.environ.get("SCRIPTED_SYSTEMD", ""))
-UNITS = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
+SHELLS = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
+
+
+def units() -> Path:
+    """Where the units lie that are asked about."""
+    if "--user" not in sys.argv:
+        return Path(os.environ["SCRIPTED_SYSTEM_UNITS"])
+    told = STATE / "units"
+    return Path(told.read_text()) if told.exists() else SHELLS
 
 
 def put(folder: Path) -> dict[str, str]:
@@ -65,10 +75,17 @@ def linger(words: list[str]) -> int:
 
 
 def show(unit: str) -> int:
+    if not unit:
+        # As a real one says it: what nothing survives in comes first.
+        print(f"/run/user/0/systemd/transient {units()} /etc/systemd/user")
+        return 0
     pid = process(unit)
+    print(f"LoadState={'loaded' if (units() / unit).exists() else 'not-found'}")
     print(f"ActiveState={'active' if pid else 'inactive'}\nMainPID={pid}")
     print(f"UnitFileState={'enabled' if (STATE / f'{unit}.enabled').exists() else 'disabled'}")
     print(f"ActiveEnterTimestamp={'Thu 2026-11-26 20:00:00 UTC' if pid else ''}")
+    if (STATE / "said").exists():
+        print((STATE / "said").read_text())
     return 0
 
 
@@ -88,6 +105,8 @@ def enable(unit: str) -> int:
 
 
 def disable(unit: str) -> int:
+    if not (units() / unit).exists():
+        return refused(f"Failed to disable unit: Unit file {unit} does not exist.")
     (STATE / f"{unit}.enabled").unlink(missing_ok=True)
     return stop(unit)
 
@@ -104,7 +123,7 @@ def restart(unit: str) -> int:
     stop(unit)
     said = [
         line.partition("=")[::2]
-        for line in (UNITS / unit).read_text().splitlines()
+        for line in (units() / unit).read_text().splitlines()
         if "=" in line and not line.startswith("#")
     ]
     (command,) = [value for name, value in said if name == "ExecStart"]
@@ -114,6 +133,7 @@ def restart(unit: str) -> int:
         for name, value in said
         if name == "Environment"
     )
+    user = next((value for name, value in said if name == "User"), None)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ears:
         ears.bind(f"\0{STATE}")
         ears.settimeout(60)
@@ -121,7 +141,7 @@ def restart(unit: str) -> int:
             child = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=journal, stderr=journal, cwd="/",
                 env={"HOME": str(Path.home()), **variables, "NOTIFY_SOCKET": f"@{STATE}"},
-                start_new_session=True,
+                start_new_session=True, user=user,
             )  # fmt: skip
         (STATE / f"{unit}.pid").write_text(str(child.pid))
         ears.settimeout(0.1)

@@ -9,7 +9,7 @@ import sys
 import pytest
 from tests.promise import proves
 
-from muster.node.host import daemon_log, service
+from muster.node.host import daemon_log, program, service
 from muster.node.host.unit import Service, launchd_plist, read, systemd_unit
 
 ODD = '/home/al ice/100% "mine" \\o/$HOME'
@@ -161,7 +161,7 @@ def test_a_bare_shell_finds_the_persons_own_systemd_where_there_is_one(
         folder.mkdir(parents=True)
     asked.write_text('#!/bin/sh\necho "ActiveState=${XDG_RUNTIME_DIR:-nowhere}"\n')
     asked.chmod(0o700)
-    monkeypatch.setattr(service, "_SESSIONS", str(tmp_path / "run"))
+    monkeypatch.setattr(program, "_SESSIONS", str(tmp_path / "run"))
     monkeypatch.setenv("PATH", str(asked.parent), prepend=os.pathsep)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)

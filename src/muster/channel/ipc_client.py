@@ -31,6 +31,16 @@ def peer_uid(connected: socket.socket) -> int:
     return int(uid)
 
 
+def _called(uid: int) -> str:
+    """A user as `sudo -u` takes one."""
+    import pwd  # noqa: PLC0415 - not on every platform
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"'#{uid}'"
+
+
 class Client(AbstractContextManager["Client"]):
     """A connection to the daemon of this user."""
 
@@ -52,7 +62,9 @@ class Client(AbstractContextManager["Client"]):
             self._socket.connect(path)
             if (uid := peer_uid(self._socket)) != os.getuid():
                 raise Denied(
-                    f"the program listening at {path} runs as uid {uid}, not as you; remove it"
+                    f"the program that listens at {path} runs as {_called(uid)}, not as you: if "
+                    "it is that user's machine, give the command as that user: `sudo -u "
+                    f"{_called(uid)} …`; else `ps -fu {uid}` shows what it is"
                 )
         except OSError as error:
             self._socket.close()

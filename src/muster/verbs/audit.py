@@ -244,11 +244,12 @@ def rebuild(context: Context, ask: Nothing) -> Rebuilt:
 
         muster rebuild    # after `muster down`
     """
-    from muster.node.host import lock  # noqa: PLC0415 - with it the core is loaded
+    from muster.node.host import lock, owner  # noqa: PLC0415 - with it the core is loaded
     from muster.node.installation import Installation  # noqa: PLC0415 - as above
 
     home = context.home
     home.require()
+    owner.require_own(home.path, "rebuild")
     if context.running():
         raise Conflict("the daemon is running: stop it first with `muster down`")
     with lock.held(home.lock):

@@ -35,7 +35,7 @@ from muster.errors import (
     of_exit,
 )
 from muster.limits import DESCRIPTORS_WANTED
-from muster.node.host import daemon_log, lock, service
+from muster.node.host import daemon_log, lock, owner, service
 from muster.node.host.home import Home
 from muster.node.parts import PARTS
 from muster.node.verb import Line
@@ -71,6 +71,7 @@ def up(context: Context, ask: Up) -> Running | None:
     """
     home = context.home
     home.require()
+    owner.require_own(home.path, "up")
     if context.running() or lock.holder(home.lock) is not None:
         raise Conflict(f"the daemon of {home.path} runs already; `muster status` shows it")
     for sentence in home.open_seeds():
@@ -83,10 +84,11 @@ def up(context: Context, ask: Up) -> Running | None:
 
 def begin(context: Context) -> Running:
     """Start the daemon in the background: as the service of this home, where it has one."""
+    owner.require_own(context.home.path, "up --detach")
     kept = service.installed(context.home)
     if kept is not None:
         try:
-            kept.check()
+            kept.check("start")
         except (NotFound, Denied) as error:
             # Its file came here with a home, or it is root's to start.
             context.say(f"the service {kept.service.name} cannot be started: {error}")
@@ -251,23 +253,45 @@ def down(context: Context, ask: Nothing) -> Stopped:
 
 
 def end(context: Context) -> int:
-    """End the daemon of this home, in order; its process, 0 where none runs. Raises: Broken."""
+    """End the daemon of this home, in order; its process, 0 where none runs. Raises: Broken.
+
+    As root that of another person's home as well, who alone may talk to it.
+    """
     home = context.home
-    try:
-        pid = int(context.ask("stop", {})["pid"])
-    except Unreachable:
-        # A number in a file may be that of any program by now; who holds the lock is the daemon.
-        found = lock.holder(home.lock)
-        if found is None:
-            return 0
-        if found == 0:
-            raise Broken(
-                f"a program holds {home.lock} and it cannot be told which one; "
-                f"`fuser {home.lock}` names it"
-            ) from None
-        pid = found
+    theirs = owner.stranger(home.path)
+    if theirs is not None and os.geteuid() == 0:
+        pid = _terminate(home, theirs)
+    else:
+        try:
+            pid = int(context.ask("stop", {})["pid"])
+        except Unreachable:
+            pid = _terminate(home, None)
+    if pid:
+        _wait_gone(pid)
+    return pid
+
+
+def _terminate(home: Home, user: int | None) -> int:
+    """Tell the process that holds the home's lock to end; which one it is, 0 for none.
+
+    A number in a file may be that of any program by now, and `user` can write any: only a process
+    counts that has the lock open, and runs as that user where one is named. Raises: Broken.
+    """
+    pid = lock.holder(home.lock)
+    if pid is None:
+        return 0
+    if pid == 0:
+        raise Broken(
+            f"a program holds {home.lock} and it cannot be told which one; "
+            f"`fuser {home.lock}` names it"
+        ) from None
+    if user is not None and lock.user_of(pid) not in (user, None):
+        raise Broken(
+            f"{home.lock} names the process {pid}, which is not {owner.called(user)}'s: "
+            f"`fuser {home.lock}` tells who holds it"
+        )
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
-    _wait_gone(pid)
     return pid
 
 

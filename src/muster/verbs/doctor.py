@@ -25,12 +25,13 @@ from muster.errors import MusterError
 from muster.fleet import certificate
 from muster.git import command as gits
 from muster.limits import SOCKET_PATH_BYTES_MAX
-from muster.node.host import clock, service
+from muster.node.host import clock
 from muster.node.host.home import Home
 from muster.node.host.reach import check_config
 from muster.store.sqlite import check_version
 from muster.task.spec import NAME
 from muster.verbs import agent as agents
+from muster.verbs import service as kept
 from muster.verbs.client import Finding
 from muster.verbs.declaration import Context, Request, opt, verb
 from muster.verbs.repair import Repaired, broken_hooks, programs_of, repair
@@ -100,7 +101,9 @@ def _looked_at(context: Context) -> list[Check]:
         *_of_home(context.home),
     ]
     if os.path.exists(context.home.path / "seed"):
-        checks += [*_service(context.home), *_of_daemon(context)]
+        home = context.home
+        found = kept.looked_at(home, lambda: programs_of(home))
+        checks += [*(Check("service", *each) for each in found), *_of_daemon(context)]
     # What is wrong with the past of a machine makes everything else doubtful.
     return sorted(checks, key=lambda check: check.name != PAST)
 
@@ -256,29 +259,6 @@ def _certificates(home: Home) -> Check:
         mend = "it renews itself when this machine reaches the hub: check `muster machines`"
         return Check("certificate", "note", f"its renewal is {days} days late", mend)
     return Check("certificate", "ok", f"renews itself in {-days} days")
-
-
-def _service(home: Home) -> Iterator[Check]:
-    """The service of this home, where it has one, or could."""
-    kept, mend = service.installed(home), "muster service install"
-    if kept is None:
-        with contextlib.suppress(MusterError):
-            service.manager_of(home).check()
-            yield Check("service", "note", "none: nothing starts the daemon after a reboot", mend)
-        return
-    try:
-        state, to_do = kept.state(), kept.to_do()
-    except MusterError as error:
-        yield Check("service", "wrong", str(error), mend)
-        return
-    if state.active != "active" or not state.enabled:
-        starts = "starts after a reboot" if state.enabled else "does not start after a reboot"
-        yield Check("service", "wrong", f"{kept.service.name} is {state.active} and {starts}", mend)
-    elif found := service.faults(kept, programs_of(home)):
-        yield Check("service", "note", "; ".join(found), mend)
-    else:
-        yield Check("service", "ok", f"{kept.service.name} runs the daemon ({kept.scope})")
-    yield from (Check("service", "note", "it does not run without a login", each) for each in to_do)
 
 
 # --- the daemon --------------------------------------------------------------------

@@ -61,10 +61,9 @@ class Left(Struct, frozen=True):
 def leave(context: Context, name: str, *, now: bool, force: bool) -> Left:
     """Let a machine leave: all of it where it is this one, else what others can do of it."""
     goer = context.ask("machine.leaving", {"machine": name, "force": force})
-    here, kept = goer["here"], service.installed(context.home) if goer["here"] else None
-    if kept is not None:
-        # What only root can take away is said before anything is done.
-        kept.check()
+    here, kept = goer["here"], service.everywhere(context.home) if goer["here"] else []
+    for each in kept:
+        _check_service(each)
     told = not goer["member"]
     if goer["member"]:
         try:
@@ -75,8 +74,8 @@ def leave(context: Context, name: str, *, now: bool, force: bool) -> Left:
             context.say(f"nobody else hears of it: {error}")
     if not here:
         return Left(goer["name"], told, "")
-    if kept is not None:
-        remove(context, kept)
+    for each in kept:
+        remove(context, each)
     end(context)
     if context.home.has_seed("operator.seed"):
         context.say(
@@ -84,7 +83,19 @@ def leave(context: Context, name: str, *, now: bool, force: bool) -> Left:
             "`muster operator revoke NAME` elsewhere ends that"
         )
     aside = context.home.set_aside()
-    return Left(goer["name"], told, str(aside), UNSET if kept is None else kept.service.name)
+    return Left(goer["name"], told, str(aside), kept[0].service.name if kept else UNSET)
+
+
+def _check_service(kept: service.Manager) -> None:
+    """What only root can take away is said before anything is done. Raises: Denied."""
+    try:
+        kept.check("remove")
+    except Denied as error:
+        again = "then `muster up --detach`, and `muster machine leave` again"
+        raise Denied(f"{error}; {again}") from error
+    except NotFound:
+        # Its file came here with a folder, and goes with the rest.
+        return
 
 
 def _tell(context: Context, goer: dict[str, str], *, now: bool, force: bool) -> bool:

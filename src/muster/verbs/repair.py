@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from muster.agent import catalogue
-from muster.errors import MusterError
+from muster.errors import Denied, MusterError
 from muster.git import repository
-from muster.node.host import lock, service
+from muster.node.host import lock, owner, service
 from muster.node.host.facts import TOOLS
 from muster.node.host.home import Home
 from muster.verbs.daemon import begin
@@ -59,6 +59,8 @@ def _repairs(context: Context) -> Iterator[Repair]:
     home = context.home
     if not home.path.is_dir():
         return
+    # Before anything is opened: what root makes here, its person's daemon could not open.
+    owner.require_own(home.path, "doctor --fix")
     yield from _modes(home)
     if not home.exists:
         return
@@ -74,7 +76,7 @@ def _repairs(context: Context) -> Iterator[Repair]:
             # Doctor says what the system does not answer; the rest is mended all the same.
             to_do, found = [], []
         if to_do:
-            yield Repair("let your services run without a login (linger)", kept.prepare)
+            yield Repair("let your services run without a login (linger)", partial(_linger, kept))
         if found and not (runs and _has_work(context)):
             what = f"install the service anew ({found[0]}), and start the daemon by it"
             yield Repair(what, partial(install, context, system=kept.scope == "system"))
@@ -99,6 +101,13 @@ def programs_of(home: Home) -> list[str]:
         known = catalogue.load(None)
     agents = [each.program for each in known.values() if each.program]
     return list(dict.fromkeys([*agents, *(argv[0] for argv in TOOLS.values())]))
+
+
+def _linger(kept: service.Manager) -> None:
+    """Raises: Denied where the system did not let us."""
+    kept.prepare()
+    if left := kept.to_do():
+        raise Denied(f"the system did not let you; {'; '.join(left)}")
 
 
 def _modes(home: Home) -> Iterator[Repair]:

@@ -22,7 +22,8 @@ def service(value: Any, _files: Files) -> str:
     if value["did"] == "removed":
         return "\n".join(lines)
     starts = "after each reboot" if value["enabled"] else "not by itself"
-    runs = state(value["active"]) + (f", process {value['pid']}" if value["pid"] else "")
+    runs = clean(value.get("fails", "")) or state(value["active"])
+    runs += f", process {value['pid']}" if value["pid"] else ""
     lines.append(
         pairs(
             [

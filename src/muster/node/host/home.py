@@ -10,6 +10,7 @@ socket lies in the home where its path fits into 107 bytes, else in a short runt
 one that is, the daemon writes down in the home, for sessions that have another one.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -25,7 +26,7 @@ import platformdirs
 from muster.atomic_file import write_file
 from muster.errors import Broken, Conflict, MusterError, NotFound, Refused, unable
 from muster.limits import SOCKET_PATH_BYTES_MAX
-from muster.node.host import environment
+from muster.node.host import environment, owner
 
 if TYPE_CHECKING:
     from muster.node.host.config import Config
@@ -165,11 +166,23 @@ class Home:
     @property
     def mark_folder(self) -> str:
         """Outside the home on purpose; `$MUSTER_STATE` moves it (tests, several homes)."""
-        base = os.environ.get("MUSTER_STATE") or platformdirs.user_state_dir(
-            "muster", appauthor=False
-        )
-        short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-        return str(Path(base).absolute() / short)
+        named = [
+            Path(self.state_folder).absolute() / hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+            for path in (os.path.realpath(self.path), self.path)
+        ]
+        # One home has one mark, whatever path leads to it; before, each path had one of its own.
+        return str(next((each for each in named if each.is_dir()), named[0]))
+
+    @property
+    def state_folder(self) -> str:
+        """Where the marks of this home's person lie, whoever asks."""
+        if moved := os.environ.get("MUSTER_STATE"):
+            return moved
+        theirs = owner.stranger(self.path)
+        if theirs is not None:
+            with contextlib.suppress(NotFound):
+                return str(owner.folder_of(theirs) / owner.STATE)
+        return platformdirs.user_state_dir("muster", appauthor=False)
 
     def create(self) -> None:
         """Raises: Broken where no folder can be."""

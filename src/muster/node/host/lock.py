@@ -41,9 +41,11 @@ def held(path: Path) -> Iterator[None]:
 
 def holder(path: Path) -> int | None:
     """The process that holds the lock: None for nobody, 0 where it cannot be told which."""
-    if not path.exists():
+    try:
+        # Nothing is made by looking, and no link is followed: root looks at homes of others.
+        handle = _open(path, os.O_RDWR)
+    except FileNotFoundError:
         return None
-    handle = _open(path)
     try:
         if _take(handle):
             return None
@@ -53,10 +55,21 @@ def holder(path: Path) -> int | None:
         os.close(handle)
 
 
-def _open(path: Path) -> int:
+def user_of(pid: int) -> int | None:
+    """The uid that a process runs as; None where it is gone or no system tells."""
+    with contextlib.suppress(OSError):
+        for line in _PROCESSES.joinpath(str(pid), "status").read_text().splitlines():
+            if line.startswith("Uid:"):
+                return int(line.split()[1])
+    return None
+
+
+def _open(path: Path, how: int = os.O_RDWR | os.O_CREAT) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(path, how | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not how & os.O_CREAT:
+            raise
         raise Broken(f"{path} cannot be opened ({error.strerror}); check the home") from error
 
 

@@ -9,6 +9,7 @@ option that hides files, forbids system calls or shuts out new rights.
 import plistlib
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 from xml.parsers.expat import ExpatError
 
@@ -116,6 +117,24 @@ def read(text: bytes) -> Written:
     if not program:
         raise ValueError("no ExecStart")
     return Written(program, path)
+
+
+def home_of(text: bytes) -> str:
+    """The home that a unit or a plist was written for, "" where it says none.
+
+    Raises: ValueError where none of us wrote it.
+    """
+    if text.startswith(b"<?xml"):
+        try:
+            words = [str(word) for word in plistlib.loads(text)["ProgramArguments"]]
+        except (KeyError, TypeError, ExpatError) as error:
+            raise ValueError(str(error)) from error
+    else:
+        line = re.search("^ExecStart=(.*)$", text.decode(errors="replace"), re.MULTILINE)
+        found = re.findall(f'"{_WORD}"', line[1]) if line else []
+        words = [_ESCAPED.sub(_plain, word) for word in found]
+    named = dict(pairwise(words))
+    return named.get("--home", "")
 
 
 def _plain(found: re.Match[str]) -> str:
