@@ -78,7 +78,7 @@ def test_nobody_is_asked_about_a_small_change_of_an_agent_that_passed_often_enou
     assert not [i for i in fleet.hub.ask("incidents") if i["open"]]
     # A larger change is looked at by somebody.
     question = fleet.hub.ask("why", {"task": asked(fleet, hand_in(fleet, 3, lines=6))})["question"]
-    assert f"asked: 6 lines, 2 passed in a row of shell@studio {rule}" in question
+    assert f"asked: more than 5 lines, 2 passed in a row of shell@studio {rule}" in question
     # And so is everything, once it failed.
     assert settled(fleet, hand_in(fleet, 4, check="'false'"))["state"] == "failed"
     question = fleet.hub.ask("why", {"task": asked(fleet, hand_in(fleet, 5))})["question"]

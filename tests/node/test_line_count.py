@@ -24,11 +24,11 @@ def commit(repo) -> str:
     return sh(repo, "rev-parse", "HEAD").strip()
 
 
-def lines(repo, base, *ends):
+def lines(repo, bases, *ends, most=10_000):
     async def start_of(_name, end):
         return repo, end
 
-    found = wait(counted(start_of, CountLines("r", "p", "main", base, " ".join(ends))))
+    found = wait(counted(start_of, CountLines("r", "p", "main", bases, " ".join(ends), most)))
     assert (found.run, found.phase) == ("r", "p")
     assert (found.lines is None) == bool(found.reason)
     return found.lines if found.lines is not None else found.reason
@@ -78,5 +78,25 @@ def test_what_cannot_be_counted_is_told_as_that_and_not_as_little(repo, monkeypa
     async def away(_name, _end):
         raise Unreachable("the hub is away")
 
-    found = wait(counted(away, CountLines("r", "p", "main", base, large)))
+    found = wait(counted(away, CountLines("r", "p", "main", base, large, 50)))
     assert (found.lines, found.reason) == (None, "the hub is away")
+
+
+@proves("task.waiver-lines", "task.waiver-where-it-began")
+def test_a_change_is_counted_from_where_it_began_wherever_its_branch_is_by_now(repo):
+    base = sh(repo, "rev-parse", "HEAD").strip()
+    (repo / "new").write_text("x\n" * 5_000)
+    change = commit(repo)
+    # The default branch has taken the change over: against that it would be nothing.
+    assert lines(repo, base, change) == 5_000
+    assert "not known at which commit" in lines(repo, "", change)
+    # Of several beginnings the one counts from which it is the most.
+    assert lines(repo, f"{change} {base}", change) == 5_000
+    assert lines(repo, base, change, most=50) == 51
+
+
+@proves("task.waiver-lines")
+def test_of_several_commits_no_more_are_read_than_the_bound_wants(repo):
+    base = sh(repo, "rev-parse", "HEAD").strip()
+    (repo / "new").write_text("x\n" * 60)
+    assert lines(repo, base, commit(repo), "0" * 40, most=50) == 51

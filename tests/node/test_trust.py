@@ -74,9 +74,9 @@ def test_what_a_run_passed_itself_is_left_out_and_what_failed_in_it_is_not():
     ]
     world.pass_ms(1_500)
     trust, who = world["hub"].core.part(Trust), (world["studio"].id, "noop")
-    assert trust.without(())[who] == noop(world, "studio")
-    assert trust.without(tasks[:1])[who][:3] == (2, 1, 1)
-    assert trust.without(tasks)[who][:3] == (0, 1, 0)
+    assert trust.without((), [who])[who] == noop(world, "studio")
+    assert trust.without(tasks[:1], [who])[who][:3] == (2, 1, 1)
+    assert trust.without(tasks, [who])[who][:3] == (0, 1, 0)
 
 
 @proves("task.waiver-rule")
@@ -87,8 +87,48 @@ def test_a_rule_looks_at_so_many_of_the_newest_results_and_no_more(monkeypatch):
         world.pass_ms(300)
     trust, who = world["hub"].core.part(Trust), (world["studio"].id, "noop")
     monkeypatch.setattr(rows_of_trust, "TRUST_RULE_MAX", 3)
-    assert trust.without(())[who][:3] == (2, 1, 2)
+    assert trust.without((), [who])[who][:3] == (2, 1, 2)
     assert noop(world, "studio")[:3] == (5, 1, 2)
+
+
+@proves("task.trust-seldom")
+def test_an_agent_that_did_little_is_known_beside_one_that_did_much(monkeypatch):
+    world = fleet()
+    for name in ("studio", "hub", "hub", "hub", "hub"):
+        world["hub"].submit(needs={"machine": name}, **CHECK)
+        world.pass_ms(500)
+    monkeypatch.setattr(rows_of_trust, "TRUST_RULE_MAX", 3)
+    monkeypatch.setattr(rows_of_trust, "TRUST_SHOWN_MAX", 3)
+    trust = world["hub"].core.part(Trust)
+    trust._forget()
+    little, much = (world["studio"].id, "noop"), (world["hub"].id, "noop")
+    assert (trust.of(*little).passed, trust.of(*much).passed) == (1, 3)
+    assert {who: known.passed for who, known in trust.without((), [little, much]).items()} == {
+        little: 1,
+        much: 3,
+    }
+    shown = asyncio.run(trust.everywhere([little, much]))
+    assert (shown[little].passed, shown[much].passed) == (1, 3)
+    # As it goes on it is what it would be after a start.
+    world["hub"].submit(needs={"machine": "hub"}, **CHECK)
+    world.pass_ms(500)
+    known = trust.of(*much)
+    trust._forget()
+    assert trust.of(*much) == known
+
+
+class Listed(list[str]):
+    def __contains__(self, _task: object) -> bool:
+        raise AssertionError("looked through for each result")
+
+
+@proves("task.trust-seldom")
+def test_the_tasks_of_a_large_run_are_not_looked_through_for_each_result():
+    world = fleet()
+    task = world["hub"].submit(needs={"machine": "studio"}, **CHECK)
+    world.pass_ms(1_500)
+    who = (world["studio"].id, "noop")
+    assert world["hub"].core.part(Trust).without(Listed([task]), [who]) == {}
 
 
 @proves("task.trust-shown")

@@ -124,7 +124,9 @@ class Outside:
     @ev.effect(FindBase)
     def _find_base(self, effect: FindBase) -> None:
         if self._begins(BaseFound(effect.run, "", _WHY, again=True)):
-            self._answer(5, lambda: BaseFound(effect.run, "2" * 40 if effect.base else ""))
+            self._answer(
+                5, lambda: BaseFound(effect.run, "2" * 40 if effect.base or effect.newest else "")
+            )
 
     @ev.effect(CountLines)
     def _count_lines(self, effect: CountLines) -> None:

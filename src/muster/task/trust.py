@@ -58,7 +58,13 @@ class CheckedRow(NamedTuple):
 
 
 CHECKABLE: Final = Table("checkable", CheckableRow, ids=True)
-CHECKED: Final = Table("checked", CheckedRow, key=3, indexes=(("stream", "at_ms"),), ids=True)
+CHECKED: Final = Table(
+    "checked",
+    CheckedRow,
+    key=3,
+    indexes=(("stream", "at_ms"), ("stream", "machine", "agent", "at_ms")),
+    ids=True,
+)
 
 
 class TrustFold:

@@ -7,7 +7,7 @@ Rule 3: the numbers stand beside the decision, whichever way it went.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from muster.task.local_paths import Finding
@@ -26,26 +26,38 @@ class Decision(NamedTuple):
     sentence: str
 
 
-def decide(rule: Unless, lines: int | None, streaks: Mapping[str, int], why: str = "") -> Decision:
-    """`lines` of the change, None where they cannot be counted (`why`); `streaks` by author."""
+def decide(
+    rule: Unless, lines: int | None, streaks: Collection[tuple[str, int]], why: str = ""
+) -> Decision:
+    """`lines` of the change, None where they cannot be counted (`why`), and past the rule's any
+    number for more; `streaks` of each author, of whom two may have the same name.
+    """
     said = f"rule: at most {rule.lines} lines, {rule.passed} passed in a row"
     if lines is None or not streaks:
         return Decision(False, f"asked: {why or 'there is no change to count'} ({said})")
-    author, streak = min(streaks.items(), key=lambda each: (each[1], each[0]))
+    author, streak = min(streaks, key=lambda each: (each[1], each[0]))
     waived = lines <= rule.lines and streak >= rule.passed
     by = f" of {author}" if len(streaks) > 1 or not waived else ""
-    numbers = f"{lines} line{'s' * (lines != 1)}, {streak} passed in a row{by}"
+    count = f"{lines} line{'s' * (lines != 1)}"
+    if lines > rule.lines:
+        count = f"more than {rule.lines} line{'s' * (rule.lines != 1)}"
+    numbers = f"{count}, {streak} passed in a row{by}"
     return Decision(waived, f"{'not ' * waived}asked: {numbers} ({said})")
 
 
-def lines_of(patch: bytes) -> int | None:
+def lines_of(patch: bytes, most: int) -> int | None:
     """How many lines a patch without context adds and takes away; None where that says nothing.
+    Past `most` nobody counts on.
 
     A file that changes in nothing but its mode or its name counts as a line; a submodule holds
     whatever it likes.
     """
-    total = left = pending = 0
-    for line in patch.split(b"\n"):
+    total = left = pending = at = 0
+    # Line by line as it lies there: as objects the lines of a patch take many times its size.
+    while at < len(patch) and total <= most:
+        end = patch.find(b"\n", at)
+        end = len(patch) if end < 0 else end
+        line, at = patch[at:end], end + 1
         if left and line[:1] in (b"+", b"-"):
             if line[1:].startswith(_SUBMODULE):
                 return None

@@ -74,7 +74,8 @@ async def agents(daemon: Daemon, call: Perform, ask: Agents) -> list[Agent]:
     daemon.post(FactsChanged(own))
     rows: list[Agent] = []
     trust = core.part(Trust)
-    standings = await trust.everywhere()
+    known_of = {**core.roster.facts, core.machine: convert(own, Facts)}
+    standings = await trust.everywhere([(m, a) for m, f in known_of.items() for a in f.agents])
     for machine in sorted(core.roster.machines, key=core.membership.name_of):
         facts = convert(own, Facts) if machine == core.machine else core.roster.facts.get(machine)
         if facts is not None and wanted in (None, machine):

@@ -330,7 +330,7 @@ class EffectRunner:
         commit, reason, again, note = "", "", False, ""
         try:
             note = await self.fresh(effect.repo)
-            if effect.base:
+            if effect.base or effect.newest:
                 _, commit = await self.start_of(effect.repo, effect.base)
         except PASSING as error:
             reason, again = str(error), True
@@ -338,7 +338,7 @@ class EffectRunner:
             reason = str(error)
         if not effect.base:
             # What it has is asked again when a task starts; who waits for what is said there.
-            return BaseFound(effect.run, note=note)
+            return BaseFound(effect.run, commit, note=note)
         return BaseFound(effect.run, commit, reason, again, note)
 
     async def fresh(self, repo: str) -> str:

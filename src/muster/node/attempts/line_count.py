@@ -30,19 +30,28 @@ async def counted(start_of: StartOf, effect: CountLines) -> LinesCounted:
     try:
         if not effect.commits:
             raise Refused("the phases before made no commit")
-        _, base = await start_of(effect.repo, effect.base)
+        if not effect.bases:
+            raise Refused("it is not known at which commit the run began")
         for each in effect.commits.split():
             where, commit = await start_of(effect.repo, each)
-            # The branch may have moved on since: what others did is no part of the change.
-            common = await git.run_async(["merge-base", base, commit], where, codes=(0, 1))
-            if common.code:
-                raise Refused("the change has no history in common with where it began")
-            began = git.object_id(common.text, "Where the change began")
-            patch = (await git.run_async([*_PATCH, began, commit], where)).out
-            lines = await asyncio.to_thread(lines_of, patch)
-            if lines is None:
-                raise Refused("the change holds a repository of its own")
-            total += lines
+            bases = effect.bases.split()
+            total += max([await _between(where, base, commit, effect.most) for base in bases])
+            if total > effect.most:
+                break
     except MusterError as error:
         return LinesCounted(*place, None, str(error))
     return LinesCounted(*place, total)
+
+
+async def _between(where: Path, base: str, commit: str, most: int) -> int:
+    """The lines of a change since it left `base`. Raises: MusterError."""
+    # It may have been left before, as by a change that began at an older run's commit.
+    common = await git.run_async(["merge-base", base, commit], where, codes=(0, 1))
+    if common.code:
+        raise Refused("the change has no history in common with where it began")
+    began = git.object_id(common.text, "Where the change began")
+    patch = (await git.run_async([*_PATCH, began, commit], where)).out
+    lines = await asyncio.to_thread(lines_of, patch, most)
+    if lines is None:
+        raise Refused("the change holds a repository of its own")
+    return lines

@@ -5,15 +5,19 @@ grows, and meanwhile the run says why it waits.
 Rule 2: what cannot be known fails the phases that need it, with the reason; the rest goes on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.limits import EACH_MATCHES_MAX, LOOK_AGAIN_MS_MAX, RETRY_DELAY_MS_MIN
+from muster.log.fold import body_or_none
 from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.tasks.run import Run
-from muster.task import template
+from muster.store.store import Store
+from muster.task import kinds, template
+from muster.task.fold import TaskRow
+from muster.task.instruction import Settled
 from muster.task.problem import shown
 
 if TYPE_CHECKING:
@@ -58,12 +62,14 @@ class Matched(ev.Event, frozen=True):
 
 class FindBase(ev.Effect, frozen=True):
     """Let a run's repository follow its origin, then find the commit that `base` names, if it
-    names one; answer with `BaseFound`.
+    names one, and else the newest of the default branch where the run is to begin there and
+    nowhere later (`newest`); answer with `BaseFound`.
     """
 
     run: str
     repo: str
     base: str
+    newest: bool = False
 
 
 class BaseFound(ev.Event, frozen=True):
@@ -163,6 +169,17 @@ class Bases:
                 again.at_ms = None
                 self._runs[run].asked.discard(what)
                 self._moved(run)
+
+
+def beginnings(store: Store, rows: Collection[TaskRow], ends: Iterable[Settled]) -> set[str]:
+    """The commits that tasks began at and no task made, as their openings say; "" where one began
+    at whatever was newest.
+    """
+    made, found = {end.commit for end in ends if end.commit}, set[str]()
+    for row in rows:
+        body = body_or_none(store.log.entry(row.opened), kinds.TaskOpen)
+        found.update(body.base.split() or ("",) if body is not None else ("",))
+    return found - made
 
 
 def _refusal(each: str, event: Matched) -> str:

@@ -38,8 +38,11 @@ class Run:
     ends: dict[Slot, Settled] = field(default_factory=dict)
     # The phases whose matches were asked for; "" for the commit that the run starts from.
     asked: set[str] = field(default_factory=set)
-    # The commit that `base` names, "" without one; None until the repository follows its origin.
+    # The commit that `base` names, or that was newest where it counts later (`is_held`), else "";
+    # None until the repository follows its origin.
     base: str | None = ""
+    # Where tasks began, by the log: those of phases that were kept, and our own after a start.
+    began: set[str] = field(default_factory=set)
     # What a person should know of how it began.
     note: str = ""
     number: int = 0
@@ -116,12 +119,17 @@ class Run:
             yield from commits or self._commits_before(before, ends, seen)
 
     @property
+    def is_held(self) -> bool:
+        """Whether what it makes is held against where it began: by a reviewer or by a rule."""
+        phases = self.spec.phases.values()
+        return bool(self.progress.rounds) or any(p.unless for p in phases)
+
+    @property
     def is_newer(self) -> bool:
         """Whether a Muster before 0.3 cannot read what was ordered: not the spec, or not the entry
         that opens the run.
         """
-        asks = self.progress.rounds or any(p.unless for p in self.spec.phases.values())
-        return bool(asks or self.spec.on or self.body.kept)
+        return bool(self.is_held or self.spec.on or self.body.kept)
 
     def owners_word(self, slot: Slot, ends: Ends) -> dict[str, str]:
         """What a task is told of its run beside its order: which Muster reads it, and of a review

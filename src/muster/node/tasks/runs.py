@@ -17,7 +17,7 @@ from muster.log.fold import R, Table, body_as
 from muster.log.stream import FLEET, StreamName
 from muster.node.part import Part
 from muster.node.tasks import results as yields
-from muster.node.tasks.bases import BaseFound, Bases, FindBase, Matched, MatchGlob
+from muster.node.tasks.bases import BaseFound, Bases, FindBase, Matched, MatchGlob, beginnings
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.kept import tasks_of
 from muster.node.tasks.owner import OwnerService, ReadBack
@@ -102,10 +102,12 @@ class RunService(Part):
             return
         if name not in self.runs:
             run = self._opened(body_as(entry, kinds.RunOpen), entry.id)
-            self._read_tasks(run)
-            if run.tasks and not run.base_name:
-                # It began from what its repository had then.
-                run.base = ""
+            kept, run.began = run.began, set()
+            self._take_in(run, self._own_rows(TASK, run=run.run))
+            if run.began or (run.tasks and not run.base_name and not run.is_held):
+                # It began at that, or from what its repository had then.
+                run.base = min(run.began, default="")
+            run.began |= kept
             self.runs[name] = run
         if not here:
             self.core.append("run.open", entry.body or b"{}", cause=(entry.id,))
@@ -151,12 +153,9 @@ class RunService(Part):
 
     def _opened(self, body: kinds.RunOpen, opened: EntryId) -> Run:
         run = opened_run(body, opened)
-        for phase, source in body.kept.items():
-            self._take_in(run, tasks_of(self.core.store, self.core.machine, source, phase))
+        store, me = self.core.store, self.core.machine
+        self._take_in(run, [r for p, of in body.kept.items() for r in tasks_of(store, me, of, p)])
         return run
-
-    def _read_tasks(self, run: Run) -> None:
-        self._take_in(run, self._own_rows(TASK, run=run.run))
 
     def _take_in(self, run: Run, rows: list[TaskRow]) -> None:
         """What became of tasks, in the order in which they ended."""
@@ -168,6 +167,8 @@ class RunService(Part):
             run.tell(slot, row.state, machine, end)
             if end is not None and row.settled:
                 run.ended(slot, end)
+        if run.is_held:
+            run.began |= beginnings(self.core.store, rows, run.ends.values())
         for name, phase in run.spec.phases.items():
             found = tuple(s.instance for s in run.tasks if s.phase == name)
             if phase.each is not None and found and not run.progress.matched(name):
@@ -205,7 +206,7 @@ class RunService(Part):
             # Nothing begins before it is known where: every first phase starts from one commit.
             if "" not in run.asked:
                 run.asked.add("")
-                self.core.do(FindBase(run.run, run.body.repo, run.base_name))
+                self.core.do(FindBase(run.run, run.body.repo, run.base_name, run.is_held))
             return
         plan = run.progress.plan()
         starts: dict[str, list[Slot]] = {}
