@@ -1,6 +1,7 @@
 """`muster doctor` on a machine whose daemon has something to say."""
 
 import shutil
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from muster.cli import show
 from muster.node.host.home import Home
-from muster.verbs import doctor
-from muster.verbs.doctor import Ask, _agents, _of_daemon, _of_path
+from muster.verbs import daemon_checks, doctor
+from muster.verbs.daemon_checks import of_daemon
+from muster.verbs.doctor import Ask, _agents, _of_path
 from tests.cli import test_text
 from tests.promise import proves
 
@@ -24,7 +26,7 @@ class CommandContext:
 @proves("node.revoked-learns-it")
 def test_doctor_says_that_this_machine_was_revoked_what_to_do_and_nothing_that_misleads():
     context: Any = CommandContext()
-    checks = list(_of_daemon(context))
+    checks = list(of_daemon(context))
     assert [(check.name, check.state) for check in checks] == [
         ("daemon", "ok"),
         ("membership", "wrong"),
@@ -50,7 +52,8 @@ def test_doctor_says_of_each_agent_whether_it_looks_logged_in(tmp_path, monkeypa
     assert (found["agent claude"].state, found["agent codex"].state) == ("ok", "note")
     assert "codex login" in found["agent codex"].mend
     (home.path / "agents.env").chmod(0o644)
-    assert [(c.name, c.state) for c in _agents(context)] == [("agents", "wrong")]
+    checks = list(doctor.tried("agents", "", partial(_agents, context)))
+    assert [(c.name, c.state) for c in checks] == [("agents", "wrong")]
 
 
 @proves("cli.agents", "cli.doctor")
@@ -144,7 +147,7 @@ class Machines:
 )
 def test_doctor_says_whose_clock_is_far_off(skews_ms, found):
     context: Any = Machines(*skews_ms)
-    checks = list(doctor._skews(context))
+    checks = list(daemon_checks._skews(context))
     assert [each.state for each in checks] == [state for state, _ in found]
     assert all(text in check.text for check, (_, text) in zip(checks, found, strict=True))
     assert all(check.mend for check in checks if check.state == "wrong")
@@ -157,7 +160,7 @@ def test_doctor_says_whose_clock_is_far_off(skews_ms, found):
 def test_doctor_says_that_the_disk_is_nearly_full(tmp_path, monkeypatch, free_mib, state):
     usage = shutil.disk_usage(tmp_path)._replace(free=free_mib * 1024**2)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
-    check = doctor._space(Home(tmp_path))
+    (check,) = doctor._space(Home(tmp_path))
     assert (check.state, bool(check.mend)) == (state, state != "ok")
     assert f"{free_mib} MiB" in check.text
 

@@ -10,7 +10,7 @@ import pytest
 
 from muster.cli import follow, news, steps
 from muster.errors import Conflict, Unreachable
-from muster.verbs import doctor
+from muster.verbs import daemon_checks
 from tests.promise import proves
 
 
@@ -94,7 +94,7 @@ class Waiting:
 @proves("cli.doctor-finds")
 def test_doctor_says_what_keeps_work_waiting():
     context: Any = Waiting()
-    (check,) = doctor._waiting(context)
+    (check,) = daemon_checks._waiting(context)
     assert (check.name, check.state, check.text) == (
         "work",
         "note",

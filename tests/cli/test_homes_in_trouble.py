@@ -79,7 +79,7 @@ def test_a_key_that_others_can_read_is_said_before_it_is_used(tmp_path):
 def test_doctor_says_that_a_home_cannot_be_written_or_entered(tmp_path, monkeypatch):
     (tmp_path / "home").mkdir(mode=0o700)
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
-    found = doctor._folder_mode("home's mode", tmp_path / "home")
+    (found,) = doctor._folder_mode("home's mode", tmp_path / "home")
     assert (found.state, "cannot write into" in found.text) == ("wrong", True)
 
     def closed(self: Path) -> bool:

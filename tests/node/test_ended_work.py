@@ -12,7 +12,7 @@ from muster.fleet.record import sign_revocation
 from muster.log import canon
 from muster.node.tasks.ended_work import cancel_args
 from muster.task import kinds
-from muster.verbs import doctor
+from muster.verbs import daemon_checks
 
 SPEC = "muster: 1\nname: long\nphases:\n  a:\n    by: human\n    do: look at it\n"
 RUN_ARGS = {"base": "", "repo": "", "spec": SPEC, "values": {}}
@@ -95,7 +95,7 @@ def test_doctor_says_which_runs_stand_still_and_what_ends_them(world):
             return world["studio"].call(verb, args)["value"]
 
     door: Any = Door()
-    (check,) = doctor._ownerless(door)
+    (check,) = daemon_checks._ownerless(door)
     assert (check.state, check.text) == ("note", "1 run waits for hub, which is away")
     assert "muster cancel" in check.mend
 

@@ -181,11 +181,11 @@ class CommandContext:
         *,
         on: str = "",
         options: Mapping[str, Any] | None = None,
+        within_s: float | None = None,
     ) -> Iterator[Any]:
         # What is signed may say more exactly than what was typed what it is about.
         bound, told, args = VERBS[verb], False, dict(args)
         options = dict(options or {})
-        within_s = None
         if timeout := str(options.pop("timeout", "")):
             from muster.task.units import wait_s  # noqa: PLC0415 - rarely needed
 
@@ -208,7 +208,7 @@ class CommandContext:
                     self.path, verb, args, within_s=within_s, still=still, **fields
                 )
             except Silent as error:
-                if within_s is None:
+                if not timeout:
                     raise
                 raise Silent(
                     f"not stored there within {within_s:g} s: the message stays written "

@@ -145,22 +145,9 @@ def _refusal_of_the_system(error: OSError) -> MusterError:
         text += "; free some space, and give the same command again"
     if not name or not isinstance(error, PermissionError):
         return unable(text, error)
-    # Whose it is: mostly the home of who typed `sudo` once.
-    path = os.path.abspath(name)
-    while not os.access(path, os.F_OK) and path != os.path.dirname(path):
-        path = os.path.dirname(path)
-    owner, me, users = os.stat(path).st_uid, os.geteuid(), dict[int, str]()
-    if owner == me:
-        mode = f"`ls -ld {path}` shows what its mode allows you, `chmod u+rwX {path}` changes it"
-        return unable(f"{text}; {mode}", error)
-    import pwd  # noqa: PLC0415 - only for a mistake
+    from muster.node.host.owner import whose  # noqa: PLC0415 - only for a mistake
 
-    for number in (owner, me):
-        users[number] = f"user {number}"
-        with contextlib.suppress(KeyError):
-            users[number] = pwd.getpwuid(number).pw_name
-    whose = f"{path} belongs to {users[owner]} and you are {users[me]}"
-    return unable(f"{text}; {whose}: be that user, or give another home with --home", error)
+    return unable(f"{text}; {whose(name)}".removesuffix("; "), error)
 
 
 def _mistake(error: BaseException) -> str:

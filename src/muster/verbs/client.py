@@ -38,10 +38,12 @@ class Context(Protocol):
         *,
         on: str = "",
         options: Mapping[str, Any] | None = None,
+        within_s: float | None = None,
     ) -> Any:
         """The answer of a verb of the daemon, signed where it needs to be.
 
-        Raises: Unreachable where no daemon runs, and whatever the verb raises.
+        Raises: Unreachable where no daemon runs, Silent after `within_s`, and whatever the verb
+        raises.
         """
 
     def stream(self, verb: str, args: Mapping[str, Any], *, on: str = "") -> Iterator[Any]:

@@ -31,6 +31,7 @@ from muster.errors import (
     Exhausted,
     MusterError,
     NotFound,
+    Silent,
     Unreachable,
     of_exit,
 )
@@ -46,6 +47,10 @@ READY_FD: Final = "MUSTER_READY_FD"
 READY_S: Final = 60.0
 # An agent gets fifteen seconds to end; then the daemon closes its database and goes.
 GONE_S: Final = 40.0
+# A daemon answers in milliseconds, and on a busy small machine in a second or two.
+ANSWER_S: Final = 10.0
+# One that did not answer hears that it is to end, or never will.
+HUNG_GONE_S: Final = 20.0
 # The answer must be written to its link before the links are closed.
 STOP_DELAY_S: Final = 0.05
 
@@ -72,7 +77,8 @@ def up(context: Context, ask: Up) -> Running | None:
     home = context.home
     home.require()
     owner.require_own(home.path, "up")
-    if context.running() or lock.holder(home.lock) is not None:
+    # The lock first: a daemon that hangs holds it, and is asked nothing.
+    if lock.holder(home.lock) is not None or context.running():
         raise Conflict(f"the daemon of {home.path} runs already; `muster status` shows it")
     for sentence in home.open_seeds():
         context.say(sentence)
@@ -257,17 +263,23 @@ def end(context: Context) -> int:
 
     As root that of another person's home as well, who alone may talk to it.
     """
-    home = context.home
+    home, within_s = context.home, GONE_S
     theirs = owner.stranger(home.path)
     if theirs is not None and os.geteuid() == 0:
         pid = _terminate(home, theirs)
     else:
         try:
-            pid = int(context.ask("stop", {})["pid"])
+            pid = int(context.ask("stop", {}, within_s=ANSWER_S)["pid"])
+        except Silent:
+            within_s, pid = HUNG_GONE_S, _terminate(home, None)
+            context.say(
+                f"the daemon (process {pid}) does not answer; it is told to end, and "
+                f"`kill -9 {pid}` ends it at once"
+            )
         except Unreachable:
             pid = _terminate(home, None)
     if pid:
-        _wait_gone(pid)
+        _wait_gone(pid, within_s)
     return pid
 
 
@@ -292,10 +304,12 @@ def _terminate(home: Home, user: int | None) -> int:
         )
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
+        # One that was stopped hears nothing before it goes on.
+        os.kill(pid, signal.SIGCONT)
     return pid
 
 
-def _wait_gone(pid: int) -> None:
+def _wait_gone(pid: int, within_s: float) -> None:
     """Returns when the process has ended. Raises: Broken when it does not."""
     if hasattr(os, "pidfd_open"):
         try:
@@ -303,12 +317,12 @@ def _wait_gone(pid: int) -> None:
         except ProcessLookupError:
             return
         try:
-            gone, _, _ = select.select([handle], [], [], GONE_S)
+            gone, _, _ = select.select([handle], [], [], within_s)
         finally:
             os.close(handle)
     else:
         # Nothing tells when a process that is not our child ends.
-        for _ in range(int(GONE_S * 20)):
+        for _ in range(int(within_s * 20)):
             try:
                 os.kill(pid, 0)
             except ProcessLookupError:

@@ -13,46 +13,32 @@ import re
 import shutil
 import stat
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Struct, UnsetType, field, to_builtins
 
-from muster.errors import MusterError
+from muster.errors import MusterError, Refused
 from muster.fleet import certificate
 from muster.git import command as gits
 from muster.limits import SOCKET_PATH_BYTES_MAX
-from muster.node.host import clock
+from muster.node.host import clock, owner
 from muster.node.host.home import Home
 from muster.node.host.reach import check_config
 from muster.store.sqlite import check_version
 from muster.task.spec import NAME
 from muster.verbs import agent as agents
 from muster.verbs import service as kept
+from muster.verbs.checks import Check, guarded, tried
 from muster.verbs.client import Finding
+from muster.verbs.daemon_checks import PAST, hung, of_daemon, of_hung
 from muster.verbs.declaration import Context, Request, opt, verb
 from muster.verbs.repair import Repaired, broken_hooks, programs_of, repair
 
-# The check that comes first, and the incidents that are told by it.
-PAST: Final = "past"
-GRAVE: Final = ("set-back", "clone-")
-SKEW_MS_MAX: Final = 30_000
 FREE_BYTES_LOW: Final = 1024**3
-# What keeps one task keeps the others.
-WAITING_LOOKED_AT: Final = 5
 FREE_BYTES_MIN: Final = 128 * 1024**2
-
-
-class Check(Struct, frozen=True):
-    """One thing looked at; `mend` says what to do, "" where there is nothing to do."""
-
-    name: str
-    state: str
-    text: str
-    mend: str = ""
 
 
 class Checks(Struct, frozen=True):
@@ -92,41 +78,38 @@ def doctor(context: Context, ask: Ask) -> Checks | Finding:
 
 
 def _looked_at(context: Context) -> list[Check]:
+    home = context.home
     well, newest = "new enough", "install the newest apsw: pip install -U apsw"
+    hangs = _hangs(context)
     checks = [
-        _guarded("SQLite", newest, check_version, well),
-        _guarded("git", "install git 2.29 or newer", gits.check_version, well),
-        *_agents(context),
+        *guarded("SQLite", newest, check_version, well),
+        *guarded("git", "install git 2.29 or newer", gits.check_version, well),
+        *tried("agents", "mend the file it names", partial(_agents, context, asks=hangs is None)),
         *_of_path(os.environ.get("PATH", "")),
-        *_of_home(context.home),
+        *_of_home(home),
     ]
-    if os.path.exists(context.home.path / "seed"):
-        home = context.home
-        found = kept.looked_at(home, lambda: programs_of(home))
-        checks += [*(Check("service", *each) for each in found), *_of_daemon(context)]
+    if os.path.exists(home.path / "seed"):
+        checks += tried("service", "muster service install", partial(_service, home))
+        if hangs is None:
+            checks += tried("daemon", "", partial(of_daemon, context))
+        else:
+            checks.append(of_hung(context, hangs))
     # What is wrong with the past of a machine makes everything else doubtful.
     return sorted(checks, key=lambda check: check.name != PAST)
 
 
-def _guarded(name: str, mend: str, look: Callable[[], object], well: str) -> Check:
-    """A check that is well when it raises nothing."""
-    try:
-        look()
-    except (MusterError, OSError) as error:
-        return Check(name, "wrong", str(error), mend)
-    return Check(name, "ok", well)
+def _hangs(context: Context) -> int | None:
+    # Where the lock cannot be looked at, the checks of the home say why.
+    with contextlib.suppress(MusterError, OSError):
+        return hung(context)
+    return None
 
 
 # --- the system -----------------------------------------------------------------------------------
 
 
-def _agents(context: Context) -> Iterator[Check]:
-    home = context.home
-    try:
-        rows, wanted = _rows(context), home.config().headless
-    except MusterError as error:
-        yield Check("agents", "wrong", str(error), "mend the file it names")
-        return
+def _agents(context: Context, *, asks: bool = True) -> Iterator[Check]:
+    rows, wanted = _rows(context, asks=asks), context.home.config().headless
     there = [row for row in rows if row["state"] != agents.ABSENT]
     names = ", ".join(f"{row['agent']} {row['version']}".strip() for row in there)
     mends = ", ".join(f"`{row['mend']}`" for row in rows if row["mend"])
@@ -160,10 +143,10 @@ def _of_path(path: str) -> Iterator[Check]:
                             f"chmod o-w {folder}, or take it from your PATH")  # fmt: skip
 
 
-def _rows(context: Context) -> list[dict[str, Any]]:
+def _rows(context: Context, *, asks: bool) -> list[dict[str, Any]]:
     """The agents of this machine as its daemon has them, else as it would find them."""
     with contextlib.suppress(MusterError):
-        if context.home.has_seed("seed"):
+        if asks and context.home.has_seed("seed"):
             name = str(context.ask("status", {})["name"])
             return list(context.ask("agents", {"machine": name}))
     return list(to_builtins(agents.here(context.home)))
@@ -177,29 +160,57 @@ def _of_home(home: Home) -> Iterator[Check]:
         lives = home.exists
     except OSError as error:
         yield Check("home", "wrong", f"{home.path} cannot be entered: {error.strerror}",
-                    f"`ls -ld {home.path}` shows whose it is and what its mode allows")  # fmt: skip
+                    owner.whose(str(home.path / "seed")))  # fmt: skip
         return
     if not lives:
         text, _, mend = home.absent().partition(": ")
         yield Check("home", "wrong", text, mend)
         return
-    yield Check("home", "ok", str(home.path))
+    yield from tried("home", "", partial(_whose, home))
 
     def config() -> None:
         check_config(home.config(), home.facts(), str(home.path / "config.toml"))
 
     well = "config.toml and fleet.json can be read"
-    yield _guarded("configuration", "mend the file it names", config, well)
-    yield from _labels(home)
+    yield from guarded("configuration", "mend the file it names", config, well)
+    yield from tried("labels", "", partial(_labels, home))
     for name in ("seed", "authority.seed", "operator.seed", "device.seed"):
-        if home.has_seed(name):
-            yield _guarded(name, "whoever could read it can do what you can: `muster revoke` "
-                           "shuts its key out", partial(home.seed, name),
-                           "for nobody else to read")  # fmt: skip
-    yield _folder_mode("home's mode", home.path)
+        mend = "put it back from a copy of this home"
+        yield from tried(name, mend, partial(_seed, home, name))
+    yield from tried("home's mode", "", partial(_folder_mode, "home's mode", home.path))
     state = Path(home.mark_folder)
-    if state.is_dir():
-        yield _folder_mode("state's mode", state)
+    yield from tried("state's mode", "", partial(_folder_mode, "state's mode", state))
+    yield from tried("socket", "", partial(_socket, home))
+    yield from tried("repositories", "", partial(_repositories, home))
+    yield from tried("disk", "", partial(_space, home))
+    yield from tried("certificate", "join again", partial(_certificates, home))
+
+
+def _whose(home: Home) -> Iterator[Check]:
+    """The home; what somebody else starts in it writes files that its owner cannot open."""
+    theirs = owner.stranger(home.path)
+    if theirs is None:
+        yield Check("home", "ok", str(home.path))
+        return
+    who = owner.called(os.geteuid())
+    text = f"{home.path} belongs to {owner.called(theirs)}, and you are {who}"
+    as_them = owner.command_as(theirs, home.path, "doctor")
+    yield Check("home", "note", text, f"be that user for whatever runs in it: {as_them}")
+
+
+def _seed(home: Home, name: str) -> Iterator[Check]:
+    if not home.has_seed(name):
+        return
+    try:
+        home.seed(name)
+    except Refused as error:
+        yield Check(name, "wrong", str(error), "whoever could read it can do what you can: "
+                    "`muster revoke` shuts its key out")  # fmt: skip
+    else:
+        yield Check(name, "ok", "for nobody else to read")
+
+
+def _socket(home: Home) -> Iterator[Check]:
     size = len(os.fsencode(home.socket))
     inside = home.socket.startswith(str(home.path))
     if size > SOCKET_PATH_BYTES_MAX:
@@ -207,10 +218,15 @@ def _of_home(home: Home) -> Iterator[Check]:
                     "set XDG_RUNTIME_DIR to a short folder")  # fmt: skip
     else:
         yield Check("socket", "ok", home.socket if inside else f"{home.socket} (the home is deep)")
+
+
+def _repositories(home: Home) -> Iterator[Check]:
+    for folder in (home.repos, home.blobs, home.work, home.run):
+        if os.path.lexists(folder) and not os.path.isdir(folder):
+            yield Check(os.path.basename(folder), "wrong", f"{folder} is no folder",
+                        "move it away; put the folder back from a copy")  # fmt: skip
     for name in broken_hooks(home):
         yield Check(f"repository {name}", "wrong", "its hooks are broken", "muster doctor --fix")
-    yield _space(home)
-    yield _certificates(home)
 
 
 def _labels(home: Home) -> Iterator[Check]:
@@ -226,155 +242,43 @@ def _labels(home: Home) -> Iterator[Check]:
                         "`labels` in config.toml: 1 to 40 of a-z, 0-9 and - each")  # fmt: skip
 
 
-def _folder_mode(name: str, folder: Path) -> Check:
+def _folder_mode(name: str, folder: Path) -> Iterator[Check]:
+    if not folder.is_dir():
+        return
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077 and sys.platform != "win32":
         may = "write" if mode & 0o022 else "look"
-        return Check(name, "wrong", f"others can {may} into {folder} ({mode:o})",
-                     f"chmod 700 {folder}, and ask who did")  # fmt: skip
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return Check(name, "wrong", f"you cannot write into {folder} ({mode:o})",
-                     f"chmod 700 {folder}, as the user it belongs to")  # fmt: skip
-    return Check(name, "ok", f"{mode:o}")
+        yield Check(name, "wrong", f"others can {may} into {folder} ({mode:o})",
+                    f"chmod 700 {folder}, and ask who did")  # fmt: skip
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield Check(name, "wrong", f"you cannot write into {folder} ({mode:o})",
+                    f"chmod 700 {folder}, as the user it belongs to")  # fmt: skip
+    else:
+        yield Check(name, "ok", f"{mode:o}")
 
 
-def _space(home: Home) -> Check:
+def _space(home: Home) -> Iterator[Check]:
     free = shutil.disk_usage(home.path).free
     text = f"{free // 1024**2} MiB free"
     if free < FREE_BYTES_LOW:
         state = "wrong" if free < FREE_BYTES_MIN else "note"
         mend = "free some space: while a disk is full this machine stands still"
-        return Check("disk", state, text, mend)
-    return Check("disk", "ok", text)
+        yield Check("disk", state, text, mend)
+    else:
+        yield Check("disk", "ok", text)
 
 
-def _certificates(home: Home) -> Check:
+def _certificates(home: Home) -> Iterator[Check]:
     now_ms = clock.read().wall_ms
-    try:
-        half_ms = certificate.renew_at_ms(str(home.facts()["certificate"]).encode())
-    except (MusterError, KeyError) as error:
-        return Check("certificate", "wrong", f"it cannot be read: {error}", "join again")
+    half_ms = certificate.renew_at_ms(str(home.facts()["certificate"]).encode())
     days = (now_ms - half_ms) // 86_400_000
     if days >= 1:
         mend = "it renews itself when this machine reaches the hub: check `muster machines`"
-        return Check("certificate", "note", f"its renewal is {days} days late", mend)
-    return Check("certificate", "ok", f"renews itself in {-days} days")
-
-
-# --- the daemon --------------------------------------------------------------------
-
-
-def _of_daemon(context: Context) -> Iterator[Check]:
-    try:
-        status = context.ask("status", {})
-    except MusterError as error:
-        yield Check("daemon", "wrong", str(error), "muster up --detach")
-        return
-    yield Check("daemon", "ok", f"{status['name']} answers")
-    if status["revoked"]:
-        yield Check(
-            "membership", "wrong", "this machine is no member any more: nothing it does counts",
-            "`muster machine leave` sets its home aside; then `muster join` with a new invitation",
-        )  # fmt: skip
-        # Nobody links to it or vouches for it any more, and no advice on that would help.
-        return
-    yield from _past(status)
-    if not status.get("operators", 1):
-        yield Check(
-            "operators", "wrong", "nobody can order anything: the last operator was revoked",
-            "where authority.seed lies, move the old operator.seed away, then `muster operator "
-            "add NAME --here`",
-        )  # fmt: skip
-    yield from _links(context)
-    yield from _skews(context)
-    exposed = int(status["exposed"])
-    alone = status["machines"]["known"] < 2
-    yield Check(
-        "witnesses",
-        "note" if exposed else "ok",
-        f"no other machine vouched for {exposed} of its own entries yet" if exposed
-        else "another machine vouched for every own entry",
-        "" if not exposed else "let a second machine join: `muster invite NAME`" if alone
-        else "a link to any other machine closes this gap",
-    )  # fmt: skip
-    yield from _waiting(context)
-    yield from _ownerless(context)
-    for incident in status["incidents"]:
-        if incident["key"].startswith(GRAVE):
-            continue
-        state = "wrong" if incident["severity"] == "critical" else "note"
-        own = incident["machine"] == status["name"]
-        who = "" if own else f"{incident['machine']}: "
-        yield Check("incident", state, f"{who}{incident['title']}", "muster incidents")
-
-
-def _waiting(context: Context) -> Iterator[Check]:
-    """Tasks that a machine could take, and that something here keeps from it."""
-    queued = [task for task in context.ask("tasks", {}) if task["state"] == "queued"]
-    for task in queued[:WAITING_LOOKED_AT]:
-        now = context.ask("why", {"task": task["task"]}).get("now") or {}
-        if now.get("reason") and any(each["fits"] for each in now.get("candidates") or ()):
-            what = f"{task['phase'] or 'a task'} waits: {now['reason']}"
-            yield Check("work", "note", what, f"muster why {task['task'][:12]}")
-
-
-def _ownerless(context: Context) -> Iterator[Check]:
-    """Runs that stand still because the machine that goes on with them is away."""
-    runs = Counter(str(run["waits_for"]) for run in context.ask("runs", {}) if run.get("waits_for"))
-    for owner, count in sorted(runs.items()):
-        what = f"{count} run{'s wait' if count > 1 else ' waits'} for {owner}, which is away"
-        mend = "only their owner goes on with them; if it is lost, `muster cancel RUN` ends each, "
-        yield Check("runs", "note", what, f"{mend}and `muster run` orders it anew")
-
-
-def _past(status: Mapping[str, Any]) -> Iterator[Check]:
-    doubt = status.get("doubt")
-    if doubt is not None:
-        waits = f"; it waits for {doubt['awaits']}" if doubt["waits"] else ""
-        mend = "if you know why, and that no copy of it runs: `muster resume`, as the operator"
-        yield Check(
-            PAST, "wrong",
-            f"this machine does not know all of its own past: {' '.join(doubt['reasons'])}{waits}",
-            mend if doubt["id"] else "stop one of the two copies, or revoke it and join anew",
-        )  # fmt: skip
-    for incident in status["incidents"]:
-        own = incident["machine"] == status["name"] and incident["key"] == "set-back"
-        if incident["key"].startswith(GRAVE) and not (doubt is not None and own):
-            # Any machine can say what it likes of another one.
-            who = "" if incident["machine"] == status["name"] else f"{incident['machine']} says: "
-            yield Check(PAST, "wrong", f"{who}{incident['title']}", "muster incidents")
-
-
-def _links(context: Context) -> Iterator[Check]:
-    machines = context.ask("machines", {})
-    away = []
-    for machine in machines:
-        if machine["state"] == "away":
-            # Why the likeliest way to it is none.
-            errors = [str(way["error"]) for way in machine.get("ways", ()) if way["error"]]
-            why = f" ({errors[0].removesuffix('; try later')})" if errors else ""
-            away.append(f"{machine['name']}{why}")
-    if away:
-        yield Check("links", "note", f"away: {', '.join(away)}",
-                    "they catch up by themselves when they are back; of one that moved, "
-                    "`muster reach NAME HOST:PORT` tells this machine")  # fmt: skip
+        yield Check("certificate", "note", f"its renewal is {days} days late", mend)
     else:
-        yield Check("links", "ok", "nobody is away")
-    relayed = [f"{m['name']} through {m['through']}" for m in machines if m.get("through")]
-    if relayed:
-        yield Check("links", "note", f"no direct way: {', '.join(relayed)}",
-                    "all works, as long as that machine is up; `listen` in config.toml of either "
-                    "opens a direct way")  # fmt: skip
+        yield Check("certificate", "ok", f"renews itself in {-days} days")
 
 
-def _skews(context: Context) -> Iterator[Check]:
-    far = [
-        (str(m["name"]), int(m["skew_ms"]))
-        for m in context.ask("machines", {})
-        if abs(int(m.get("skew_ms") or 0)) > SKEW_MS_MAX
-    ]
-    for name, skew_ms in far:
-        mend = "let both take their time from the network (timedatectl set-ntp true)"
-        yield Check("clock", "wrong", f"{name} is {skew_ms // 1000} s off from here", mend)
-    if not far:
-        yield Check("clock", "ok", "no linked machine is half a minute off")
+def _service(home: Home) -> Iterator[Check]:
+    for found in kept.looked_at(home, lambda: programs_of(home)):
+        yield Check("service", *found)

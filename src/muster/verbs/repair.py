@@ -20,7 +20,7 @@ from muster.git import repository
 from muster.node.host import lock, owner, service
 from muster.node.host.facts import TOOLS
 from muster.node.host.home import Home
-from muster.verbs.daemon import begin
+from muster.verbs.daemon import ANSWER_S, begin
 from muster.verbs.declaration import Context
 from muster.verbs.service import install
 
@@ -43,24 +43,31 @@ class Repaired(Struct, frozen=True):
 
 def repair(context: Context, *, dry: bool) -> list[Repaired]:
     """Do what there is to do, in an order in which one helps the next; `dry`: only say it."""
-    done = []
-    for each in _repairs(context):
-        failed = ""
-        try:
-            if not dry:
-                each.do()
-        except (MusterError, OSError) as error:
-            failed = str(error)
-        done.append(Repaired(each.what, failed))
+    # Before anything is opened: what root makes here, its person's daemon could not open.
+    owner.require_own(context.home.path, "doctor --fix")
+    done: list[Repaired] = []
+    try:
+        # What was done before a look fails stays in the list.
+        done.extend(_repaired(each, dry=dry) for each in _repairs(context))
+    except (MusterError, OSError) as error:
+        # What keeps us from looking keeps us from mending; doctor says the rest.
+        done.append(Repaired("look for what can be mended", str(error)))
     return done
+
+
+def _repaired(each: Repair, *, dry: bool) -> Repaired:
+    try:
+        if not dry:
+            each.do()
+    except (MusterError, OSError) as error:
+        return Repaired(each.what, str(error))
+    return Repaired(each.what)
 
 
 def _repairs(context: Context) -> Iterator[Repair]:
     home = context.home
     if not home.path.is_dir():
         return
-    # Before anything is opened: what root makes here, its person's daemon could not open.
-    owner.require_own(home.path, "doctor --fix")
     yield from _modes(home)
     if not home.exists:
         return
@@ -127,6 +134,6 @@ def _modes(home: Home) -> Iterator[Repair]:
 def _has_work(context: Context) -> bool:
     """Whether an attempt would end with the daemon; a daemon that says nothing may have some."""
     try:
-        return bool(context.ask("status", {})["works"])
+        return bool(context.ask("status", {}, within_s=ANSWER_S)["works"])
     except MusterError:
         return True

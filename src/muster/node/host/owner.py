@@ -6,6 +6,7 @@ Rule 2: the variables of root's shell say nothing of another person's folders: t
 platform puts them.
 """
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -94,3 +95,22 @@ def command(home: Path, words: str) -> str:
     known = os.path.basename(typed) == "muster" and os.access(typed, os.X_OK)
     program = shlex.quote(typed) if known else f"{shlex.quote(sys.executable)} -m muster"
     return f"{program} {words} --home {shlex.quote(str(home))}"
+
+
+def whose(name: str) -> str:
+    """For who was refused a file: whose the nearest folder is that can be seen, and what to do.
+
+    "" where that cannot be told. Mostly it is the home of who typed `sudo` once.
+    """
+    if sys.platform == "win32" or not name:
+        return ""
+    path = Path(name).absolute()
+    for seen in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            uid, me = seen.lstat().st_uid, os.geteuid()
+            if uid == me:
+                mode = f"`ls -ld {seen}` shows what its mode allows you"
+                return f"{mode}, `chmod u+rwX {seen}` changes it"
+            said = f"{seen} belongs to {called(uid)} and you are {called(me)}"
+            return f"{said}: be that user, or give another home with --home"
+    return ""

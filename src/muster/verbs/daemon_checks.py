@@ -1,0 +1,173 @@
+"""What doctor asks the daemon: the past of this machine, its links, clocks, tasks and incidents.
+
+Rule: the daemon is asked once whether it answers at all, with a short bound: one that hangs is
+named by its process, and asked nothing more.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Final
+
+from muster.errors import MusterError, Silent
+from muster.node.host import lock
+from muster.verbs.checks import Check, tried
+from muster.verbs.daemon import ANSWER_S
+from muster.verbs.declaration import Context
+
+# The check that comes first, and the incidents that are told by it.
+PAST: Final = "past"
+GRAVE: Final = ("set-back", "clone-")
+SKEW_MS_MAX: Final = 30_000
+# What keeps one task keeps the others.
+WAITING_LOOKED_AT: Final = 5
+
+
+def hung(context: Context) -> int | None:
+    """The process of a daemon that is there and does not answer, 0 where it cannot be told which;
+    None where it answers, or none is there.
+    """
+    found = lock.holder(context.home.lock)
+    if found is None:
+        return None
+    try:
+        context.ask("status", {}, within_s=ANSWER_S)
+    except Silent:
+        return found
+    except MusterError:
+        # Why it cannot be asked is said by the check of it.
+        return None
+    return None
+
+
+def of_hung(context: Context, pid: int) -> Check:
+    """A daemon that is there and says nothing."""
+    mend = f"`muster down` ends it; where that fails, `kill -9 {pid}`; then `muster up --detach`"
+    if not pid:
+        mend = f"`fuser {context.home.lock}` names its process, `kill -9` ends that"
+    who = f"process {pid}" if pid else f"a process that holds {context.home.lock}"
+    return Check("daemon", "wrong", f"it hangs: {who} gave no answer in {ANSWER_S:g} s", mend)
+
+
+def of_daemon(context: Context) -> Iterator[Check]:
+    try:
+        status = context.ask("status", {})
+    except MusterError as error:
+        yield Check("daemon", "wrong", str(error), "muster up --detach")
+        return
+    yield Check("daemon", "ok", f"{status['name']} answers")
+    if status["revoked"]:
+        yield Check(
+            "membership", "wrong", "this machine is no member any more: nothing it does counts",
+            "`muster machine leave` sets its home aside; then `muster join` with a new invitation",
+        )  # fmt: skip
+        # Nobody links to it or vouches for it any more, and no advice on that would help.
+        return
+    yield from tried(PAST, "", partial(_past, status))
+    if not status.get("operators", 1):
+        yield Check(
+            "operators", "wrong", "nobody can order anything: the last operator was revoked",
+            "where authority.seed lies, move the old operator.seed away, then `muster operator "
+            "add NAME --here`",
+        )  # fmt: skip
+    yield from tried("links", "", partial(_links, context))
+    yield from tried("clock", "", partial(_skews, context))
+    yield from tried("witnesses", "", partial(_witnesses, status))
+    yield from tried("work", "", partial(_waiting, context))
+    yield from tried("runs", "", partial(_ownerless, context))
+    yield from tried("incident", "", partial(_incidents, status))
+
+
+def _witnesses(status: Mapping[str, Any]) -> Iterator[Check]:
+    exposed = int(status["exposed"])
+    alone = status["machines"]["known"] < 2
+    yield Check(
+        "witnesses",
+        "note" if exposed else "ok",
+        f"no other machine vouched for {exposed} of its own entries yet" if exposed
+        else "another machine vouched for every own entry",
+        "" if not exposed else "let a second machine join: `muster invite NAME`" if alone
+        else "a link to any other machine closes this gap",
+    )  # fmt: skip
+
+
+def _incidents(status: Mapping[str, Any]) -> Iterator[Check]:
+    for incident in status["incidents"]:
+        if incident["key"].startswith(GRAVE):
+            continue
+        state = "wrong" if incident["severity"] == "critical" else "note"
+        own = incident["machine"] == status["name"]
+        who = "" if own else f"{incident['machine']}: "
+        yield Check("incident", state, f"{who}{incident['title']}", "muster incidents")
+
+
+def _waiting(context: Context) -> Iterator[Check]:
+    """Tasks that a machine could take, and that something here keeps from it."""
+    queued = [task for task in context.ask("tasks", {}) if task["state"] == "queued"]
+    for task in queued[:WAITING_LOOKED_AT]:
+        now = context.ask("why", {"task": task["task"]}).get("now") or {}
+        if now.get("reason") and any(each["fits"] for each in now.get("candidates") or ()):
+            what = f"{task['phase'] or 'a task'} waits: {now['reason']}"
+            yield Check("work", "note", what, f"muster why {task['task'][:12]}")
+
+
+def _ownerless(context: Context) -> Iterator[Check]:
+    """Runs that stand still because the machine that goes on with them is away."""
+    runs = Counter(str(run["waits_for"]) for run in context.ask("runs", {}) if run.get("waits_for"))
+    for owner, count in sorted(runs.items()):
+        what = f"{count} run{'s wait' if count > 1 else ' waits'} for {owner}, which is away"
+        mend = "only their owner goes on with them; if it is lost, `muster cancel RUN` ends each, "
+        yield Check("runs", "note", what, f"{mend}and `muster run` orders it anew")
+
+
+def _past(status: Mapping[str, Any]) -> Iterator[Check]:
+    doubt = status.get("doubt")
+    if doubt is not None:
+        waits = f"; it waits for {doubt['awaits']}" if doubt["waits"] else ""
+        mend = "if you know why, and that no copy of it runs: `muster resume`, as the operator"
+        yield Check(
+            PAST, "wrong",
+            f"this machine does not know all of its own past: {' '.join(doubt['reasons'])}{waits}",
+            mend if doubt["id"] else "stop one of the two copies, or revoke it and join anew",
+        )  # fmt: skip
+    for incident in status["incidents"]:
+        own = incident["machine"] == status["name"] and incident["key"] == "set-back"
+        if incident["key"].startswith(GRAVE) and not (doubt is not None and own):
+            # Any machine can say what it likes of another one.
+            who = "" if incident["machine"] == status["name"] else f"{incident['machine']} says: "
+            yield Check(PAST, "wrong", f"{who}{incident['title']}", "muster incidents")
+
+
+def _links(context: Context) -> Iterator[Check]:
+    machines = context.ask("machines", {})
+    away = []
+    for machine in machines:
+        if machine["state"] == "away":
+            # Why the likeliest way to it is none.
+            errors = [str(way["error"]) for way in machine.get("ways", ()) if way["error"]]
+            why = f" ({errors[0].removesuffix('; try later')})" if errors else ""
+            away.append(f"{machine['name']}{why}")
+    if away:
+        yield Check("links", "note", f"away: {', '.join(away)}",
+                    "they catch up by themselves when they are back; of one that moved, "
+                    "`muster reach NAME HOST:PORT` tells this machine")  # fmt: skip
+    else:
+        yield Check("links", "ok", "nobody is away")
+    relayed = [f"{m['name']} through {m['through']}" for m in machines if m.get("through")]
+    if relayed:
+        yield Check("links", "note", f"no direct way: {', '.join(relayed)}",
+                    "all works, as long as that machine is up; `listen` in config.toml of either "
+                    "opens a direct way")  # fmt: skip
+
+
+def _skews(context: Context) -> Iterator[Check]:
+    far = [
+        (str(m["name"]), int(m["skew_ms"]))
+        for m in context.ask("machines", {})
+        if abs(int(m.get("skew_ms") or 0)) > SKEW_MS_MAX
+    ]
+    for name, skew_ms in far:
+        mend = "let both take their time from the network (timedatectl set-ntp true)"
+        yield Check("clock", "wrong", f"{name} is {skew_ms // 1000} s off from here", mend)
+    if not far:
+        yield Check("clock", "ok", "no linked machine is half a minute off")
