@@ -458,6 +458,17 @@ def test_the_machine_that_did_the_work_does_not_judge_it_and_says_so():
     assert (own.fits, other.fits) == (False, True)
     assert own.reasons == ("did the work itself, and a reviewer works on another machine",)
     assert routed({}).fits
+    # Whoever did an earlier round of it did a part of it.
+    both = {review.APART: f"{BUILD} {STUDIO}"}
+    assert [routed(both, name).fits for name in (BUILD, STUDIO, "c" * 64)] == [False, False, True]
+
+
+@proves("spec.review-another-machine")
+def test_who_judged_a_round_does_not_write_the_next_one_where_another_machine_can():
+    judged = {review.JUDGED_BY: STUDIO, review.BEFORE: f"claude@{BUILD}"}
+    own, judge_, other = (routed(judged, name) for name in (BUILD, STUDIO, "c" * 64))
+    assert own.score > other.score > judge_.score
+    assert (judge_.fits, "judged it before -5000" in judge_.reasons) == (True, True)
 
 
 @proves("spec.review-another-machine")
@@ -473,11 +484,13 @@ def test_whether_one_machine_alone_can_review_is_asked_of_all_that_are_known():
     studio, more = machine(STUDIO, agents={"claude": ""}), machine("c" * 64, agents={"codex": ""})
     run = kinds.RunOpen("r", "trial", "", "", repo="main")
 
-    def alone(machines, made=None):
-        return reviewers_alone(made or spec(), "feature", run, machines)
+    def alone(machines, made=None, authors=()):
+        return reviewers_alone(made or spec(), "feature", run, machines, authors)
 
     assert alone([build, studio]) == {BUILD}
     assert alone([build, studio, more]) == frozenset()
+    # One of the two that could judge it did a round of it.
+    assert alone([build, studio, more], authors=[more.id]) == {BUILD}
     # Nobody else could do the work: it is done, and its review waits for another machine.
     assert alone([build]) == frozenset()
     assert alone([build, studio], spec({**PAIR, "verdict": f"{REVIEW}\nsame: true"})) == frozenset()

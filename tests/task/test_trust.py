@@ -138,10 +138,13 @@ def reviewed(log: Log, instance: str = "", reviewers=("verdict",)) -> str:
     return name
 
 
-def judge(log: Log, said: str, phase="verdict", instance="", to=STUDIO, agent="codex") -> None:
+def judge(
+    log: Log, said: str, phase="verdict", instance="", to=STUDIO, agent="codex", did=""
+) -> None:
     name = task_id(RUN, phase, instance)
     template = {"agent": "codex", "do": "look", "review": "feature"}
-    log.open(name, template, run=RUN, phase=phase, instance=instance)
+    values = {"run": {"did": did}}
+    log.open(name, template, run=RUN, phase=phase, instance=instance, values=values)
     log.settle(name, log.give(name, to, agent), values={"verdict": said})
 
 
@@ -170,6 +173,34 @@ def test_all_reviewers_must_accept_and_one_rejection_counts_once():
     judge(log, "reject")
     judge(log, "reject", "second")
     assert told(log.stream) == [("b", "claude", "failed")]
+
+
+@proves("task.trust-reviews-count")
+@pytest.mark.parametrize(
+    ("said", "judges", "wanted"),
+    [
+        ("reject", 1, [("b", "claude", "failed")]),
+        ("reject", 2, [("b", "claude", "failed")]),
+        ("accept", 1, [("b", "claude", "passed")]),
+        # Whether the other one accepted stands in another stream.
+        ("accept", 2, []),
+    ],
+)
+def test_what_was_done_before_its_owner_began_anew_is_judged_all_the_same(said, judges, wanted):
+    log = Log()
+    judge(log, said, did=f"{BUILD} claude 1-7 {judges}")
+    assert told(log.stream) == wanted
+    assert [(row.epoch_order, row.epoch_count) for row in log.stream.rows.every(CHECKED)] == [
+        (1, 7)
+    ] * len(wanted)
+
+
+@proves("task.trust-nobody-vouches-for-itself")
+@pytest.mark.parametrize("did", ["", f"{BUILD} claude 1-7", f"{BUILD} claude 1-x 1", f"{STUDIO} codex 1-7 1", "  1-7 1"])  # fmt: skip
+def test_what_an_opening_does_not_say_or_says_of_the_reviewer_itself_counts_for_nothing(did):
+    log = Log()
+    judge(log, "reject", did=did)
+    assert told(log.stream) == []
 
 
 @proves("task.trust-nobody-vouches-for-itself")

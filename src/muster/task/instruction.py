@@ -195,6 +195,7 @@ class Settled(Event, frozen=True):
     agent: str = ""
     # Why it came to nothing.
     reason: str = ""
+    epoch: Epoch = NO_EPOCH
 
 
 OwnerInstruction = (

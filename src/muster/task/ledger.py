@@ -386,7 +386,8 @@ class Ledger:
         place = (body.task, body.run, body.phase, body.instance)
         if isinstance(end, kinds.TaskSettle):
             result = (end.outcome, end.summary, end.commit, end.values)
-            self.out.append(Settled(*place, *result, draft, task.machine, task.agent, end.reason))
+            who = (task.machine, task.agent)
+            self.out.append(Settled(*place, *result, draft, *who, end.reason, end.epoch))
         elif isinstance(end, kinds.TaskCancel):
             self.out.append(Settled(*place, "cancelled", end.reason, "", {}, draft, task.machine))
 

@@ -6,9 +6,10 @@ Rule 2: a verdict is what the form below takes. Whatever else a reviewer leaves 
         verdict is never an accept: the owner looks at what is reported, too (`refusal`).
 Rule 3: what a reviewer says is data with its origin. It reaches the author's next round as text in
         a prompt or in a file, never as source.
-Rule 4: the owner's word, in the values of `run`: whose work is judged (`apart`), who alone can
-        judge it (`kept`), who did the round before (`before`), where the phase began (`from`). What
-        is done in which round follows from the signed spec.
+Rule 4: the owner's word, in the values of `run`: whose work is judged (`apart`, of all rounds so
+        far), which attempt of it (`did`), who alone can judge it (`kept`), who judged it before
+        (`judged`), who did the round before (`before`), where the phase began (`from`). What is
+        done in which round follows from the signed spec.
 """
 
 import json
@@ -28,7 +29,9 @@ _ROUND: Final = "round:"
 VALUES: Final = ("verdict", "reasons", "comments")
 # Of `run`, for the tasks of a reviewed phase and of its reviewers: see rule 4.
 APART: Final = "apart"
+DID: Final = "did"
 KEPT: Final = "kept"
+JUDGED_BY: Final = "judged"
 BEFORE: Final = "before"
 BEGAN: Final = "from"
 # Of a question to a person: what the rule said that might have spared it (waiver.py).

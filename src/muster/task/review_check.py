@@ -4,7 +4,7 @@ Rule: a review that passes can be done. There is one task with one commit to jud
 beside the author's where one is wanted.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from muster import limits
@@ -77,21 +77,29 @@ def _elsewhere(
 
 
 def reviewers_alone(
-    spec: Spec, name: str, run: RunOpen, machines: Sequence[route.Machine]
+    spec: Spec,
+    name: str,
+    run: RunOpen,
+    machines: Sequence[route.Machine],
+    authors: Collection[str] = (),
 ) -> frozenset[str]:
     """The machines that alone can do one of the reviews of a phase, where another one can do the
-    phase itself. The review would wait for ever once its machine had done the work.
+    phase itself; none of the `authors` of its rounds so far can. The review would wait for ever
+    once its machine had done the work.
     """
     orders = {each: phase_order(spec, each, "", run.values) for each in together(spec, name)}
     fits = {each: _fitting(order, run.repo, machines) for each, order in orders.items()}
-    alone = _alone(spec, name, fits)
+    alone = _alone(spec, name, fits, authors)
     return alone if fits[name] - alone else frozenset()
 
 
-def _alone(spec: Spec, judged: str, fits: Mapping[str, frozenset[str]]) -> frozenset[str]:
+def _alone(
+    spec: Spec, judged: str, fits: Mapping[str, frozenset[str]], authors: Collection[str] = ()
+) -> frozenset[str]:
     """The machines without which one of the reviews of a phase fits nowhere."""
     apart = [name for name in spec.reviewers[judged] if not spec.phases[name].same]
-    return frozenset[str]().union(*(fits[name] for name in apart if len(fits[name]) == 1))
+    left = (fits[name].difference(authors) for name in apart)
+    return frozenset[str]().union(*(each for each in left if len(each) == 1))
 
 
 def _fitting(

@@ -34,7 +34,8 @@ from muster.task.version import Version, check_range, in_range, version_of
 # are named as it is. All others share those that are named "".
 NOOP: Final = "noop"
 AGENT_RANK_COST: Final = 10_000
-# More than load, and less than the next agent of the list: it was tried here, and went wrong.
+# More than load, and less than the next agent of the list: it was tried here, and went wrong; or
+# who judged the work here would go on with it, and could judge it no more.
 AGAIN_COST: Final = 5_000
 # More than any list of agents.
 LAST_COST: Final = 1_000_000
@@ -91,14 +92,15 @@ class Fleet(NamedTuple):
 
 class Asked(NamedTuple):
     """What the owner's values of a task ask of a machine. `since` is the oldest Muster that can
-    do it, `apart` whose work is judged, `kept` who alone can judge it, `before` who did the round
-    before, as agent and machine.
+    do it, `apart` whose work is judged, `kept` who alone can judge it, `judges` who judged rounds
+    before, `before` who did the round before, as agent and machine.
     """
 
     since: Version = ()
-    apart: str = ""
+    apart: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     before: tuple[str, str] = ("", "")
+    judges: tuple[str, ...] = ()
 
 
 NOTHING: Final = Asked()
@@ -176,8 +178,9 @@ def asked_of(values: Values) -> Asked:
     since = RESULTS_SINCE if RESULTS in run else ()
     since = max(since, ORDER_SINCE if _OF_REVIEWS in run else version_of(run.get(SINCE, "")) or ())
     agent, _, machine = run.get(review.BEFORE, "").rpartition("@")
-    kept = tuple(run.get(review.KEPT, "").split())
-    return Asked(since, run.get(review.APART, ""), kept, (agent, machine))
+    names = (review.APART, review.KEPT, review.JUDGED_BY)
+    apart, kept, judges = (tuple(run.get(name, "").split()) for name in names)
+    return Asked(since, apart, kept, (agent, machine), judges)
 
 
 def judge(wants: Wants, machine: Machine) -> Verdict:
@@ -200,7 +203,7 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
         what = "read what was ordered" if asked.since >= ORDER_SINCE else ""
         what = what or "take values this large"
         lacks.append(f"its Muster {machine.facts.muster or '?'} cannot {what}")
-    if machine.id == asked.apart:
+    if machine.id in asked.apart:
         lacks.append("did the work itself, and a reviewer works on another machine")
     if machine.id in asked.kept:
         lacks.append("is the only one that can review this work")
@@ -218,6 +221,7 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
         "cost": -min(max(machine.cost, 0), 1000),
         "repository": 200 if wants.repo and wants.repo in machine.facts.repositories else 0,
         "did the round before": BEFORE_GAIN if machine.id == machine_before else 0,
+        "judged it before": -AGAIN_COST if machine.id in asked.judges else 0,
         "went wrong there before": -AGAIN_COST if machine.id in wants.tried else 0,
     }
     reasons = tuple(f"{name} {value:+d}" for name, value in parts.items() if value)

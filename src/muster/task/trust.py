@@ -10,6 +10,7 @@ Rule 3: only the owner's entries count, each stream by itself; whose word they a
         whoever reads the rows (node/tasks/trust.py). A reviewer earns nothing by reviewing.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -18,11 +19,14 @@ from muster.log.fold import Rows, Skip, Table, body_as
 from muster.log.stream import StreamName
 from muster.task import kinds
 from muster.task.identity import task_id
+from muster.task.review import DID
 
 PASSED: Final = "passed"
 FAILED: Final = "failed"
 # A machine without a past is taken for a good one, else nobody would ever try it.
 SUCCESS_UNKNOWN: Final = 900
+# Machine, agent, epoch, and how many judge it (review.py, rule 4).
+_DID: Final = re.compile(r"(\S{1,400}) (\S{1,400}) ([0-9]{1,15})-([0-9]{1,15}) ([1-9][0-9]?)")
 
 
 class CheckableRow(NamedTuple):
@@ -96,7 +100,22 @@ def _opened(body: kinds.TaskOpen, rows: Rows) -> Iterable[NamedTuple]:
         return ()
     if rows.get(CHECKABLE, body.task) is not None:
         raise Skip("task-exists")
-    return (CheckableRow(rows.stream, body.task, judges, judged, 0, "", "", 0, 0),)
+    own = CheckableRow(rows.stream, body.task, judges, judged, 0, "", "", 0, 0)
+    if judged and rows.get(CHECKABLE, judged) is None:
+        return (own, *_elsewhere(rows.stream, judged, body.values.get("run", {}).get(DID, "")))
+    return (own,)
+
+
+def _elsewhere(stream: StreamName, task: str, did: str) -> Iterable[CheckableRow]:
+    """What a review judges that was done in an earlier stream of its owner, as its opening says.
+
+    Of several reviewers those of the earlier stream are not counted in this one, so that there it
+    can only fail.
+    """
+    if found := _DID.fullmatch(did):
+        machine, agent, order, count, judges = found.groups()
+        place = (int(order), int(count))
+        yield CheckableRow(stream, task, int(judges), "", 0, machine, agent, *place)
 
 
 def _assigned(body: kinds.TaskAssign, rows: Rows) -> Iterable[NamedTuple]:

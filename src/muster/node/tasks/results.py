@@ -222,4 +222,5 @@ def settled_of(store: Store, row: TaskRow) -> Settled:
     body = body_or_none(entry, kinds.TaskSettle)
     place = (row.task, row.run, row.phase, row.instance)
     end = (row.state, row.summary, row.commit_id, body.values if body else {})
-    return Settled(*place, *end, entry.id if entry else None, row.machine, row.agent, row.reason)
+    who = (row.machine, row.agent, row.reason, row.epoch)
+    return Settled(*place, *end, entry.id if entry else None, *who)

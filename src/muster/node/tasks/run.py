@@ -140,14 +140,28 @@ class Run:
             found[values_of.SINCE] = ".".join(map(str, ORDER_SINCE))
         if phase.review is not None:
             found[review.BEGAN] = self.start_of(Slot(phase.review), ends)
+            did, judges = ends[phase.review][0], self.spec.reviewers[phase.review]
+            epoch = kinds.epoch_text(did.epoch)
+            found[review.DID] = f"{did.machine} {did.agent} {epoch} {len(judges)}"
             if not phase.same:
-                found[review.APART] = ends[phase.review][0].machine
+                found[review.APART] = " ".join(self.machines_of(phase.review))
         if review.round_of(slot.instance) > 1:
             last = ends[slot.phase][0]
             found[review.BEFORE] = f"{last.agent}@{last.machine}"
+            judges = self.spec.reviewers.get(slot.phase, ())
+            apart = [name for name in judges if not self.spec.phases[name].same]
+            if apart:
+                found[review.JUDGED_BY] = " ".join(self.machines_of(*apart))
         if slot.phase in self.waivers:
             found[review.RULE] = self.waivers[slot.phase].sentence
         return found
+
+    def machines_of(self, *phases: str) -> list[str]:
+        """The machines of all rounds of these phases so far."""
+        rounds = range(1, max(self.progress.rounds.get(name, 1) for name in phases) + 1)
+        slots = (Slot(name, review.instance_of(n)) for name in phases for n in rounds)
+        found = (self.ends[slot].machine for slot in slots if slot in self.ends)
+        return sorted({machine for machine in found if machine})
 
     def values(self, slot: Slot, given: Yields, more: dict[str, str], results: str = "") -> Yields:
         """What a task is given: who its run is (and `more`), inputs, and what phases yielded."""

@@ -332,8 +332,8 @@ class RunService(Part):
         if slot.phase in run.spec.reviewers:
             roster, candidate = self.core.roster, self.core.membership.candidate
             there = [candidate(each) for each in roster.machines if each in roster.facts]
-            alone = reviewers_alone(run.spec, slot.phase, run.body, there)
-            more[review.KEPT] = " ".join(sorted(alone))
+            place = (run.spec, slot.phase, run.body, there, run.machines_of(slot.phase))
+            more[review.KEPT] = " ".join(sorted(reviewers_alone(*place)))
         body = kinds.TaskOpen(
             task=identity.task_id(run.run, slot.phase, slot.instance),
             template=template,
