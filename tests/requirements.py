@@ -819,6 +819,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.call": "A call names its verb and arguments, and its answers are put together from parts or come one by one.",
     "cli.call-canonical": "A command writes canonical JSON byte for byte as the log does, without the log's libraries.",
     "cli.starts-light": "A quick command loads no heavy library, so that it starts in less than 100 ms.",
+    "cli.agents-in-time": "However many agents hang, `init` and `doctor` look at all of them within one bound, say on a terminal whom they ask, and tell those that do not answer from those that do.",
     "cli.doctor-goes-on": "A check of doctor that cannot be made is one line, and every other check is made; of a home of another user it says whose it is.",
     "cli.doctor": "`muster doctor` names each fault with its mend, and ends with 1 when there is one.",
     "cli.operator-only": "What only makes sense on this machine refuses to act on another.",

@@ -13,6 +13,7 @@ from muster.agent.catalogue import load
 from muster.agent.discovery import Discovery
 
 KNOWN = load()
+HEADLESS = sorted(name for name, entry in KNOWN.items() if entry.headless)
 # What a login is by its files alone, where Linux has none.
 UNKNOWN = None if sys.platform == "darwin" else False
 
@@ -211,3 +212,27 @@ def test_who_was_refused_is_tried_again_after_an_hour(place, monkeypatch):
     assert place.logins("claude") == {"claude": False}
     monkeypatch.setattr(module, "REFUSED_S_MAX", 0.0)
     assert place.logins("claude") == {"claude": True}
+
+
+@proves("agent.asked-seldom", "cli.agents-in-time")
+def test_programs_that_hang_keep_no_room_from_the_others(tmp_path, monkeypatch):
+    """More that say nothing than are asked at once; the last one answers."""
+    monkeypatch.setattr(module, "_ROOM_S_MAX", 0.1)
+    place = Place(tmp_path, *HEADLESS)
+    for name in HEADLESS[:-1]:
+        program(place.bin, KNOWN[name].program, "exec sleep 97")
+    program(place.bin, KNOWN[HEADLESS[-1]].program, "echo 1.2.3")
+    place.discovery = Discovery(place.discovery.agents, until_s=place.loop.time() + 5.0)
+    found = place.found()
+    place.loop.close()
+    assert found[HEADLESS[-1]].version == "1.2.3"
+    assert place.discovery.silent == set(HEADLESS[:-1])
+
+
+@proves("cli.agents-in-time")
+def test_after_the_bound_nobody_is_asked_any_more(place):
+    claude = program(place.bin, "claude", "echo 2.1.332")
+    place.discovery = Discovery(place.discovery.agents, until_s=place.loop.time() - 1)
+    assert place.found()["claude"].version == ""
+    assert place.discovery.silent == {"claude"}
+    assert asked(claude) == 0

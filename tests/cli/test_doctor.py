@@ -10,7 +10,8 @@ import pytest
 
 from muster.cli import show
 from muster.node.host.home import Home
-from muster.verbs import daemon_checks, doctor
+from muster.verbs import agent as agents
+from muster.verbs import daemon_checks, doctor, setup
 from muster.verbs.daemon_checks import of_daemon
 from muster.verbs.doctor import Ask, _agents, _of_path
 from tests.cli import test_text
@@ -47,7 +48,7 @@ def test_doctor_says_of_each_agent_whether_it_looks_logged_in(tmp_path, monkeypa
     home.create()
     home.put("fleet.json", b"{}")
     home.put("agents.env", b"ANTHROPIC_API_KEY=sk-ant-0123456789\n")
-    context: Any = SimpleNamespace(home=home)
+    context: Any = SimpleNamespace(home=home, note=print)
     found = {check.name: check for check in _agents(context)}
     assert (found["agent claude"].state, found["agent codex"].state) == ("ok", "note")
     assert "codex login" in found["agent codex"].mend
@@ -75,7 +76,7 @@ def test_doctor_without_a_daemon_finds_what_a_daemon_would_and_says_how_to_get_t
     home = Home(tmp_path / "home")
     home.create()
     home.put("config.toml", b'headless = ["claude", "clod"]\n')
-    context: Any = SimpleNamespace(home=home)
+    context: Any = SimpleNamespace(home=home, note=print)
     found = {check.name: check for check in _agents(context)}
     assert found["agents"].text == "found: claude 2.1.0"
     assert found["agent claude"].text.startswith("claude is on PATH but not logged in")
@@ -85,6 +86,31 @@ def test_doctor_without_a_daemon_finds_what_a_daemon_would_and_says_how_to_get_t
     found = {check.name: check for check in _agents(context)}
     assert found["agents"].state == "note"
     assert "`npm install -g @anthropic-ai/claude-code`" in found["agents"].mend
+
+
+@proves("cli.agents-in-time")
+def test_an_agent_that_does_not_answer_is_told_as_that_and_costs_the_others_nothing(
+    tmp_path, monkeypatch
+):
+    bodies = {"claude": "exec sleep 97", "codex": "[ $1 = login ] && exit 0; echo 1.2.3"}
+    for name, body in bodies.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    for name, value in {"HOME": str(tmp_path), "SHELL": "/bin/false"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(agents, "LOOK_S_MAX", 3.0)
+    home = Home(tmp_path / "home")
+    home.create()
+    home.put("config.toml", f'path = "{tmp_path}:/usr/bin:/bin"\n'.encode())
+    told: list[str] = []
+    context: Any = SimpleNamespace(home=home, note=told.append)
+    found = {check.name: check for check in _agents(context)}
+    assert told == ["asking claude, codex: each has 3 s to answer"]
+    assert found["agents"].text == "found: codex 1.2.3"
+    assert found["agent claude"].text == "claude is on PATH and does not answer"
+    assert "`claude --version` in a terminal" in found["agent claude"].mend
+    assert found["agent codex"].text.startswith("codex is logged in")
+    assert setup._agents(context) == ({"codex": "yes"}, ["claude"])
 
 
 @proves("cli.agents")

@@ -151,7 +151,7 @@ def test_names_that_are_taken_without_asking_are_allowed(
 ):
     monkeypatch.setattr(getpass, "getuser", lambda: login)
     monkeypatch.setattr(socket, "gethostname", lambda: host)
-    monkeypatch.setattr(setup, "_agents", lambda *_: {})
+    monkeypatch.setattr(setup, "_agents", lambda *_: ({}, []))
     context: Any = SimpleNamespace(home=Home(tmp_path / "home"), say=print)
     begun: Any = setup.init(context, setup.Init(listen=""))
     assert (begun.name, begun.operator) == (machine, person)
@@ -181,7 +181,7 @@ def test_an_invitation_that_fails_hides_nothing_of_what_was_made(tmp_path, monke
 
     told: list[str] = []
     context: Any = SimpleNamespace(home=Home(tmp_path / "home"), say=told.append, ask=ask)
-    monkeypatch.setattr(setup, "_agents", lambda *_: {})
+    monkeypatch.setattr(setup, "_agents", lambda *_: ({}, []))
     monkeypatch.setattr(setup, "begin", lambda _context: None)
     ask_for = setup.Init(name="desk", listen="127.0.0.1:7447", up=True, next="nas")
     found: Any = setup.init(context, ask_for)

@@ -4,7 +4,8 @@ Rule 1: whatever is asked answers in time or counts as silent, and nothing of it
 It is asked in no folder of anybody's work: programs run what they find configured where they are.
 Rule 2: a program is asked again when its file changes, and after a while, also one that was silent:
 starting six of them each minute, only to hear the same, costs a small machine a core. Whoever asks
-meanwhile waits for the same answer, and few are asked at once.
+meanwhile waits for the same answer, and few are asked at once: one that says nothing makes room
+for the next after a while. A person who waits for all of them gives one bound for the whole look.
 Rule 3: the secret itself is looked at by nobody: a login is a file that is there, a variable that
 is set, or the exit code of the program's own question.
 Rule 4: who was refused by its model is not logged in, whatever its files say, until they change, it
@@ -37,6 +38,8 @@ PROBE_BYTES_MAX: Final = 64 * 1024
 REST_S_MAX: Final = 1.0
 # Each is a cold start of Node, and a small machine has two cores.
 _AT_ONCE: Final = 3
+# By then a cold start is over, and what goes on waits for something: it takes no processor.
+_ROOM_S_MAX: Final = 5.0
 # Chosen arbitrarily: one attempt in vain in an hour is cheap, an agent left out for good is not.
 REFUSED_S_MAX: Final = 3600.0
 VERSION: Final = re.compile(r"\d+(?:\.\d+)+(?:[-+][\w.]+)?")
@@ -58,12 +61,21 @@ class _Answer(NamedTuple):
 
 
 class Discovery:
-    """The agents of one machine. `headless` names those that its owner wants driven without ACP."""
+    """The agents of one machine. `headless` names those that its owner wants driven without ACP.
+
+    `until_s`, a time of the loop, bounds all that is asked together.
+    """
 
     def __init__(
-        self, agents: Mapping[str, AgentEntry], headless: Collection[str] = frozenset()
+        self,
+        agents: Mapping[str, AgentEntry],
+        headless: Collection[str] = frozenset(),
+        until_s: float = float("inf"),
     ) -> None:
         self.agents = agents
+        self._until_s = until_s
+        # Those that `found` asked for their version the last time, and that did not answer.
+        self.silent: frozenset[str] = frozenset()
         self._headless = headless
         # What programs answered, by what was asked of which file; and when.
         self._answers: dict[tuple[object, ...], tuple[float, _Answer]] = {}
@@ -87,11 +99,13 @@ class Discovery:
                 here[name] = await self.start_of(name, path)
         versions = await asyncio.gather(*(self._version(self.agents[n], env) for n in here))
         found = {NOOP: Found("", "")}
-        for (name, start), version in zip(here.items(), versions, strict=True):
+        said = list(zip(here.items(), versions, strict=True))
+        self.silent = frozenset(name for (name, _), version in said if version is None)
+        for (name, start), version in said:
             program = self.agents[name].program
             at = which(program, path) if program else ""
             driver = "" if self.agents[name].is_plain else start.driver
-            found[name] = Found(at or "", version, driver)
+            found[name] = Found(at or "", version or "", driver)
         return found
 
     async def logins(
@@ -123,16 +137,19 @@ class Discovery:
         state = is_logged_in(entry, env, sys.platform)
         if state is True or not entry.login_probe:
             return state
-        if _numbers(await self._version(entry, env)) < _numbers(entry.login_probe_since):
+        if _numbers(await self._version(entry, env) or "") < _numbers(entry.login_probe_since):
             return state
         answer = await self._ask(entry.login_probe, env, anew=anew, reads=entry.variables)
         return _LOGGED_IN.get(answer.code, state)
 
-    async def _version(self, entry: AgentEntry, env: Mapping[str, str]) -> str:
+    async def _version(self, entry: AgentEntry, env: Mapping[str, str]) -> str | None:
+        """None of one that does not answer, "" of one that answers something else."""
         if entry.is_plain:
             return ""
-        match = VERSION.search((await self._ask(entry.version_probe, env)).said)
-        return match[0] if match else ""
+        answer = await self._ask(entry.version_probe, env)
+        if match := VERSION.search(answer.said):
+            return match[0]
+        return None if answer.code is None else ""
 
     async def _node_major(self, path: str) -> int | None:
         said = (await self._ask(("node", "--version"), {**os.environ, "PATH": path})).said
@@ -168,11 +185,17 @@ class Discovery:
     ) -> _Answer:
         try:
             async with self._room:
-                answer = await _run(argv, env)
+                asking = asyncio.create_task(self._bounded(argv, env))
+                await asyncio.wait([asking], timeout=_ROOM_S_MAX)
+            answer = await asking
             self._answers[key] = _now_s(), answer
         finally:
             del self._asking[key]
         return answer
+
+    async def _bounded(self, argv: Sequence[str], env: dict[str, str]) -> _Answer:
+        left_s = min(PROBE_S_MAX, self._until_s - _now_s())
+        return await _run(argv, env, left_s) if left_s > 0 else _Answer(None, "")
 
 
 def _now_s() -> float:
@@ -183,7 +206,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(each) for each in re.findall(r"[0-9]{1,9}", version)[:3])
 
 
-async def _run(argv: Sequence[str], env: dict[str, str]) -> _Answer:
+async def _run(argv: Sequence[str], env: dict[str, str], within_s: float) -> _Answer:
     marker = uuid.uuid4().hex
     try:
         probe = await asyncio.create_subprocess_exec(
@@ -202,7 +225,7 @@ async def _run(argv: Sequence[str], env: dict[str, str]) -> _Answer:
     reading = asyncio.create_task(_read(probe.stdout, said))
     code = None
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PROBE_S_MAX):
+        async with asyncio.timeout(within_s):
             code = await probe.wait()
     await asyncio.wait([reading], timeout=REST_S_MAX)
     reading.cancel()

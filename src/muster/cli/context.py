@@ -242,6 +242,10 @@ class CommandContext:
         if not self.json:
             self._tell(safe(abbreviated(text)))
 
+    def note(self, text: str) -> None:
+        if sys.stderr.isatty():
+            self.say(text)
+
     def _tell(self, line: str) -> None:
         # A daemon that cannot say that it is up, because its log is on a full disk, is up.
         with contextlib.suppress(OSError):

@@ -35,6 +35,7 @@ _STATES: Final = {
     "retrying": "yellow", "taken over": "yellow", "skipped": "dim", "failed": "red", "lost": "red",
     "cancelled": "red", "revoked": "red", "critical": "red", "warning": "yellow", "away": "dim",
     "left": "dim", "rejected": "yellow", "ready": "green", "not logged in": "red",
+    "does not answer": "red",
 }  # fmt: skip
 
 

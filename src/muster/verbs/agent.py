@@ -6,7 +6,7 @@ Rule: a row says what is so and, where something is to be done, the one command 
 import asyncio
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Annotated, Final
 
 from msgspec import Struct, convert
@@ -28,8 +28,11 @@ from muster.verbs.declaration import Daemon, Perform, Request, pos, verb
 
 READY: Final = "ready"
 LOGIN: Final = "not logged in"
+SILENT: Final = "does not answer"
 AWAY: Final = "away"
 ABSENT: Final = "not found"
+# For all agents of a machine together, where a person waits for them.
+LOOK_S_MAX: Final = 20.0
 
 
 class Agents(Request, frozen=True):
@@ -80,7 +83,9 @@ async def agents(daemon: Daemon, call: Perform, ask: Agents) -> list[Agent]:
         facts = convert(own, Facts) if machine == core.machine else core.roster.facts.get(machine)
         if facts is not None and wanted in (None, machine):
             away = presence(core, machine) == "away"
-            for row in rows_of(core.membership.name_of(machine), facts, known, away=away):
+            silent = daemon.effects.discovery.silent if machine == core.machine else ()
+            name = core.membership.name_of(machine)
+            for row in rows_of(name, facts, known, away=away, silent=silent):
                 seen = standings.get((machine, row.agent), NOTHING_KNOWN)
                 counts = dict(zip(("passed", "failed", "streak"), seen, strict=False))
                 rows.append(replace(row, **counts, trust=str(trust.of(machine, row.agent))))
@@ -89,23 +94,34 @@ async def agents(daemon: Daemon, call: Perform, ask: Agents) -> list[Agent]:
 
 
 def rows_of(
-    machine: str, facts: Facts, known: Mapping[str, AgentEntry], *, away: bool = False
+    machine: str,
+    facts: Facts,
+    known: Mapping[str, AgentEntry],
+    *,
+    away: bool = False,
+    silent: Container[str] = (),
 ) -> Iterator[Agent]:
-    """The agents that a machine says it has; what runs commands is none."""
+    """The agents that a machine says it has, and which of them do not answer; what runs commands
+    is none.
+    """
     for name, version in sorted(facts.agents.items()):
         if name in PLAIN:
             continue
         entry, login = known.get(name), facts.logins.get(name, "")
         out = login == LOGGED_OUT
+        state = AWAY if away else SILENT if name in silent else LOGIN if out else READY
+        mend = entry.login if entry and out else ""
+        if state == SILENT and entry:
+            mend = f"`{' '.join(entry.version_probe)}` in a terminal shows what it waits for"
         yield Agent(
             agent=name,
             title=entry.title if entry else name,
             machine=machine,
-            state=AWAY if away else LOGIN if out else READY,
+            state=state,
             version=version,
             driver=facts.drivers.get(name, ""),
             login=login,
-            mend=entry.login if entry and out else "",
+            mend=mend,
         )
 
 
@@ -121,25 +137,36 @@ def absent(
             )
 
 
-def here(home: Home) -> list[Agent]:
+def here(home: Home, note: Callable[[str], None]) -> list[Agent]:
     """The agents of this machine as its daemon would find them, and the known others.
 
-    Raises: Broken where agents.json, agents.env or config.toml is of no use.
+    In bounded time; `note` hears who is asked. Raises: Broken where agents.json, agents.env or
+    config.toml is of no use.
     """
     own = home.path / "agents.json"
     known = catalogue.load(own if own.exists() else None)
     config, file = home.config(), home.agent_variables()
 
-    async def look() -> Facts:
-        env = {**os.environ, "PATH": await person_path(config.path, os.environ), **file}
-        discovery = Discovery(known, config.headless)
-        found = await discovery.found(env)
-        logins = logins_of(await discovery.logins(found, env))
+    async def look() -> tuple[Facts, frozenset[str]]:
+        until_s = asyncio.get_running_loop().time() + LOOK_S_MAX
+        path = await person_path(config.path, os.environ)
+        env = {**os.environ, "PATH": path, **file}
+        programs = [each.program for each in known.values() if not each.is_plain]
+        if asked := [each for each in programs if catalogue.which(each, env["PATH"])]:
+            note(f"asking {', '.join(asked)}: each has {LOOK_S_MAX:g} s to answer")
+        discovery = Discovery(known, config.headless, until_s)
+        # At once: one that hangs must not use up the time in which others say their login.
+        found, states = await asyncio.gather(
+            discovery.found(env), discovery.logins(list(known), env)
+        )
+        logins = logins_of({name: state for name, state in states.items() if name in found})
         versions = {name: each.version for name, each in found.items()}
         drivers = {name: each.driver for name, each in found.items()}
-        return Facts("", "", agents=versions, logins=logins, drivers=drivers)
+        facts = Facts("", "", agents=versions, logins=logins, drivers=drivers)
+        return facts, discovery.silent
 
-    rows = list(rows_of("", asyncio.run(look()), known))
+    facts, silent = asyncio.run(look())
+    rows = list(rows_of("", facts, known, silent=silent))
     return [*rows, *absent(rows, known)]
 
 

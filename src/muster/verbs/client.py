@@ -58,5 +58,8 @@ class Context(Protocol):
     def say(self, text: str) -> None:
         """A line of progress for the person; nothing with --json."""
 
+    def note(self, text: str) -> None:
+        """What is waited for, for a person at a terminal; nobody else sees it."""
+
     def show(self, value: Any) -> None:
         """One of several answers, at once."""

@@ -111,13 +111,17 @@ def _hangs(context: Context) -> int | None:
 def _agents(context: Context, *, asks: bool = True) -> Iterator[Check]:
     rows, wanted = _rows(context, asks=asks), context.home.config().headless
     there = [row for row in rows if row["state"] != agents.ABSENT]
-    names = ", ".join(f"{row['agent']} {row['version']}".strip() for row in there)
+    well = [row for row in there if row["state"] != agents.SILENT]
+    names = ", ".join(f"{row['agent']} {row['version']}".strip() for row in well)
     mends = ", ".join(f"`{row['mend']}`" for row in rows if row["mend"])
     yield Check("agents", "ok" if names else "note", f"found: {names or 'no AI agent'}",
                 "" if names else f"one of them is enough: {mends}")  # fmt: skip
     for row in there:
         name, way = row["agent"], f" (driven by {row['driver']})" if row["driver"] else ""
-        if row["state"] == agents.LOGIN:
+        if row["state"] == agents.SILENT:
+            text = f"{name} is on PATH and does not answer"
+            yield Check(f"agent {name}", "note", text, row["mend"])
+        elif row["state"] == agents.LOGIN:
             text = f"{name} is on PATH but not logged in: it gets work only where no other has it"
             yield Check(f"agent {name}", "note", text, row["mend"])
         else:
@@ -149,7 +153,7 @@ def _rows(context: Context, *, asks: bool) -> list[dict[str, Any]]:
         if asks and context.home.has_seed("seed"):
             name = str(context.ask("status", {})["name"])
             return list(context.ask("agents", {"machine": name}))
-    return list(to_builtins(agents.here(context.home)))
+    return list(to_builtins(agents.here(context.home, context.note)))
 
 
 # --- the home ----------------------------------------------------------------------

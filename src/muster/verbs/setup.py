@@ -82,7 +82,8 @@ class Init(Request, frozen=True):
 
 
 class Begun(Struct, frozen=True, kw_only=True):
-    """What was made; `agents` that were found, each with its login as facts say it, `tools` too.
+    """What was made; `agents` that were found, each with its login as facts say it, `tools` too;
+    `silent` agents are there and do not answer.
 
     `started` says what runs the daemon; `next` is the machine to join then, by `invitation` where
     a daemon runs that can give one.
@@ -97,6 +98,7 @@ class Begun(Struct, frozen=True, kw_only=True):
     address: str
     agents: dict[str, str]
     tools: list[str]
+    silent: list[str] = []
     started: Started = ""
     next: str = ""
     invitation: str = ""
@@ -147,6 +149,7 @@ def init(context: Context, ask: Init) -> Begun | Finding:
             "dial": {},
         },
     )
+    found, silent = _agents(context)
     begun = Begun(
         name=name,
         machine=identity.machine,
@@ -155,7 +158,8 @@ def init(context: Context, ask: Init) -> Begun | Finding:
         home=str(home.path),
         listen=ask.listen,
         address=address,
-        agents=_agents(home),
+        agents=found,
+        silent=silent,
         tools=[name for name, argv in TOOLS.items() if shutil.which(argv[0])],
     )
     if (failed := _start(context, how)) is not None:
@@ -424,9 +428,13 @@ def _start(context: Context, how: Started) -> int | None:
     return None
 
 
-def _agents(home: Home) -> dict[str, str]:
-    """The agents that are found here, and whether they look logged in; "" where nobody can tell."""
-    return {each.agent: each.login for each in agents.here(home) if each.state != agents.ABSENT}
+def _agents(context: Context) -> tuple[dict[str, str], list[str]]:
+    """The agents that are found here, and whether they look logged in; "" where nobody can tell.
+    And those that do not answer.
+    """
+    there = [e for e in agents.here(context.home, context.note) if e.state != agents.ABSENT]
+    silent = [each.agent for each in there if each.state == agents.SILENT]
+    return {each.agent: each.login for each in there if each.agent not in silent}, silent
 
 
 # --- the home -------------------------------------------------------------------------------------

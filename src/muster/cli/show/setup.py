@@ -32,7 +32,7 @@ def init(value: Any, _files: Files) -> str:
                     ("fleet", short(value["fleet"])),
                     ("listens", value["listen"]),
                     ("reached at", value["address"]),
-                    ("agents", ", ".join(_agent(*each) for each in value["agents"].items())
+                    ("agents", ", ".join(_agents(value))
                      or "none on PATH; `muster doctor` says more"),
                     ("tools", clean(", ".join(value["tools"]), 100)),
                 ]
@@ -43,6 +43,11 @@ def init(value: Any, _files: Files) -> str:
             *_next(value),
         ]
     )  # fmt: skip
+
+
+def _agents(value: Any) -> list[str]:
+    silent = [f"{clean(name)} (does not answer)" for name in value.get("silent", ())]
+    return [_agent(*each) for each in value["agents"].items()] + silent
 
 
 def _agent(name: str, login: str) -> str:
