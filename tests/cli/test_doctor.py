@@ -111,6 +111,9 @@ def test_an_agent_that_does_not_answer_is_told_as_that_and_costs_the_others_noth
     assert "`claude --version` in a terminal" in found["agent claude"].mend
     assert found["agent codex"].text.startswith("codex is logged in")
     assert setup._agents(context) == ({"codex": "yes"}, ["claude"])
+    (tmp_path / "codex").unlink()
+    found = {check.name: check for check in _agents(context)}
+    assert (found["agents"].text, found["agents"].mend) == ("found: none that answers", "")
 
 
 @proves("cli.agents")

@@ -86,6 +86,17 @@ def test_who_gives_options_is_asked_nothing(tmp_path, words):
     assert not re.findall(r"\[[\w-]+\]: ", said)
 
 
+@proves("cli.agents-in-time")
+def test_a_person_at_a_terminal_hears_whom_init_asks_and_a_script_does_not(tmp_path):
+    (tmp_path / "claude").write_text("#!/bin/sh\necho 2.1.40\n")
+    (tmp_path / "claude").chmod(0o755)
+    more = {"PATH": str(tmp_path), "HOME": str(tmp_path), "SHELL": "/bin/false"}
+    said, code = typed(tmp_path / "one", "init", "--listen", "", answers="", **more)
+    assert code == 0, said
+    assert re.search(r"asking .*claude.*: each has 20 s to answer", said)
+    assert muster(tmp_path / "two", "init", "--listen", "", **more).err == ""
+
+
 @proves("cli.init-asks-twice-at-most")
 def test_without_a_terminal_nobody_is_asked(tmp_path):
     said = muster(tmp_path / "home", "init", stdin="desk\ny\n", **NO_PROGRAMS)

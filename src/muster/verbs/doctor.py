@@ -114,8 +114,9 @@ def _agents(context: Context, *, asks: bool = True) -> Iterator[Check]:
     well = [row for row in there if row["state"] != agents.SILENT]
     names = ", ".join(f"{row['agent']} {row['version']}".strip() for row in well)
     mends = ", ".join(f"`{row['mend']}`" for row in rows if row["mend"])
-    yield Check("agents", "ok" if names else "note", f"found: {names or 'no AI agent'}",
-                "" if names else f"one of them is enough: {mends}")  # fmt: skip
+    none = "none that answers" if there else "no AI agent"
+    yield Check("agents", "ok" if names else "note", f"found: {names or none}",
+                "" if there else f"one of them is enough: {mends}")  # fmt: skip
     for row in there:
         name, way = row["agent"], f" (driven by {row['driver']})" if row["driver"] else ""
         if row["state"] == agents.SILENT:
