@@ -77,8 +77,8 @@ def standing_script(text: str) -> list[dict[str, Any]]:
 
 def place_of_verdict(text: str) -> str:
     """Where a reviewer's prompt says that the verdict goes; "" of any other prompt."""
-    _, _, after = text.rpartition("Write your verdict into the file ")
-    return after.partition(" as JSON")[0]
+    _, found, after = text.rpartition("Write your verdict into the file ")
+    return after.partition(" as JSON")[0] if found else ""
 
 
 def holds(path: str, text: str) -> bool:
