@@ -37,12 +37,14 @@ from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership, attempts_of
 from muster.task import evidence, kinds, template
 from muster.task.duration import TOLD
+from muster.task.fault import NO_START
 from muster.task.fold import ATTEMPT, TASK
 from muster.task.instruction import BeatReply, Draft, StartAttempt, Stop, StopAttempt
 from muster.task.ledger import LEAVING
 from muster.task.open_task import Ended
-from muster.task.route import NOOP, Machine
+from muster.task.route import NOOP, ORDER_SINCE, Machine
 from muster.task.spec import parse
+from muster.task.version import version_of
 from muster.task.worker import Assignment, SendBeat, Unfinished, Worker
 
 if TYPE_CHECKING:
@@ -257,11 +259,22 @@ class WorkerService(Part):
         self._questions.happened(event)
 
     def ended(self, body: Ended) -> None:
-        self.worker.ended(body)
+        self.worker.ended(self._as_its_owner_knows(body))
         self._orders.forget_agent(body.task)
         self._questions.over(body.task)
         for follower in self.followers.pop(body.task, ()):
             follower(True)
+
+    def _as_its_owner_knows(self, body: Ended) -> Ended:
+        """An older owner takes `no-start` for a refusal of this machine, and asks again and again;
+        to it such an attempt failed, as attempts did that could not begin.
+        """
+        if not isinstance(body, kinds.AttemptRefuse) or body.reason != NO_START:
+            return body
+        facts = self.core.roster.facts.get(MachineId(self._worker.owner_of(body.task)))
+        if facts is not None and (version_of(facts.muster) or ()) >= ORDER_SINCE:
+            return body
+        return kinds.AttemptFinish(body.task, body.epoch, "failed", reason=body.text)
 
     def _ended_for_certain(self, event: AttemptEnded) -> None:
         """As `ended`; where its end makes no entry, that is how it ended."""
