@@ -130,11 +130,13 @@ FACTS_REFRESH_MS: Final = 10 * 60_000
 PROBE_MS_MAX: Final = 4_000
 # What keeps services answers at once, or a bus is away.
 SERVICE_ANSWER_S: Final = 30.0
-# A daemon that fails is started again by its system, and left alone once it failed so often within
-# so many seconds: a full disk may pass in a while, a mistake that comes back at once does not.
+# A daemon that fails is started again by its system, and never given up: a port that is taken, an
+# address of a VPN or a full disk may take a night. So the pause grows, in so many steps, where the
+# system can (systemd 254); elsewhere it is one that costs a small computer a few percent.
 SERVICE_AGAIN_S: Final = 10
-SERVICE_STARTS_MAX: Final = 30
-SERVICE_STARTS_S: Final = 3_600
+SERVICE_AGAIN_STEPS: Final = 8
+SERVICE_AGAIN_S_MAX: Final = 300
+SERVICE_AGAIN_ALWAYS_S: Final = 30
 # A machine that leaves waits so long until the authority's machine has all that it wrote; once it
 # has, and nobody says within the grace that it left, it takes tasks again.
 LEAVING_RECEIPTS_S: Final = 30.0

@@ -119,6 +119,71 @@ def test_what_was_written_is_read_back_and_a_python_that_is_gone_is_found(
 
 
 @proves("service.path-is-looked-after")
+def test_a_unit_of_an_older_muster_that_is_given_up_after_thirty_starts_is_found(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    manager = service.manager_of(Home(tmp_path / "home"))
+    assert service.write(manager)
+    assert service.faults(manager, []) == []
+    text = manager.file.read_text()
+    manager.file.write_text(text.replace("IntervalSec=0", "IntervalSec=3600\nStartLimitBurst=30"))
+    assert "thirty failed starts" in service.faults(manager, [])[0]
+
+
+@proves("cli.doctor-fixes")
+def test_lingering_that_the_system_refused_is_not_said_to_be_done(home, tmp_path):
+    env = {**scripted_systemd.put(tmp_path), "HOME": str(tmp_path)}
+    env["XDG_CONFIG_HOME"] = str(tmp_path / "config")
+    (tmp_path / "systemd" / "no-linger").touch()
+    assert muster(home, "service", "install", **env).code == 0
+    try:
+        (done,) = muster(home, "doctor", "--fix", "--json", **env).value["done"]
+        assert "linger" in done["what"]
+        assert "`sudo loginctl enable-linger" in done["failed"]
+        (tmp_path / "systemd" / "no-linger").unlink()
+        (done,) = muster(home, "doctor", "--fix", "--json", **env).value["done"]
+        assert (done["failed"], (tmp_path / "systemd" / "linger").exists()) == ("", True)
+    finally:
+        muster(home, "service", "remove", **env)
+
+
+@proves("service.failure-is-said")
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ("ActiveState=activating\nSubState=auto-restart\nResult=exit-code\nExecMainStatus=8\n" +
+         "NRestarts=12", "fails again and again (exit 8)"),
+        ("ActiveState=activating\nSubState=start\nResult=success\nNRestarts=12",
+         "fails again and again"),
+        ("ActiveState=activating\nSubState=auto-restart\nResult=oom-kill\nNRestarts=0",
+         "failed, and is started again (oom-kill)"),
+        ("ActiveState=failed\nSubState=failed\nResult=exit-code\nExecMainStatus=5",
+         "failed (exit 5)"),
+    ],
+)  # fmt: skip
+def test_a_service_that_fails_again_and_again_is_said_to_with_where_to_look(
+    home, tmp_path, said, says
+):
+    env = {**scripted_systemd.put(tmp_path), "HOME": str(tmp_path)}
+    env["XDG_CONFIG_HOME"] = str(tmp_path / "config")
+    assert muster(home, "service", "install", **env).code == 0
+    try:
+        (tmp_path / "systemd" / "said").write_text(said)
+        shown = muster(home, "service", "status", **env)
+        assert shown.code == 1
+        assert f"{says}, process" in shown.out
+        assert "To do, to see why: `journalctl --user --unit muster-" in shown.out
+        looked = muster(home, "doctor", "--json", **env).value["checks"]
+        (found,) = [each for each in looked if each["name"] == "service"]
+        assert (found["state"], found["text"].split(" ", 1)[1]) == ("wrong", says)
+        assert found["mend"].startswith("`journalctl --user --unit muster-")
+    finally:
+        (tmp_path / "systemd" / "said").unlink()
+        muster(home, "service", "remove", **env)
+
+
+@proves("service.path-is-looked-after")
 @pytest.mark.parametrize("text", ["", "<?xml nonsense", "[Service]\nExecStart=/bin/true\n"])
 def test_a_file_that_is_not_ours_is_named(tmp_path, monkeypatch, text):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))

@@ -190,6 +190,47 @@ def test_a_service_lingers_or_says_what_lets_it(scripted: Person, may: bool):
     assert "loginctl --no-ask-password enable-linger" in scripted.asked()
 
 
+@proves("service.where-systemd-reads")
+def test_a_unit_lies_where_systemd_reads_it_whatever_the_shell_says(scripted: Person):
+    folder = scripted.folder / "elsewhere" / "systemd" / "user"
+    (scripted.folder / "systemd" / "units").write_text(str(folder))
+    kept = scripted.ask("service", "install")
+    assert Path(kept["file"]).parent == folder
+    assert not (scripted.folder / "config").exists()
+    assert scripted.ask("service", "remove")["did"] == "removed"
+    assert list(folder.iterdir()) == []
+
+
+@proves("service.where-systemd-reads", "service.removed")
+@pytest.mark.parametrize("words", ["service remove", "service install"])
+def test_a_unit_that_systemd_does_not_know_is_taken_away_all_the_same(scripted: Person, words: str):
+    stray = Path(scripted.ask("service", "install")["file"])
+    scripted.ask("down")
+    wanted = stray.parent / "default.target.wants" / stray.name
+    wanted.parent.mkdir()
+    wanted.symlink_to(stray)
+    folder = scripted.folder / "elsewhere" / "systemd" / "user"
+    (scripted.folder / "systemd" / "units").write_text(str(folder))
+    assert scripted.ask(*words.split())["did"] in ("removed", "installed", "restarted")
+    assert not stray.exists()
+    assert not wanted.is_symlink()
+    if words == "service install":
+        kept = scripted.ask("service", "status")
+        assert (kept["active"], Path(kept["file"]).parent) == ("active", folder)
+        scripted.ask("service", "remove")
+
+
+@proves("service.where-systemd-reads", "service.removed")
+def test_the_unit_of_a_home_that_came_to_a_container_is_a_file_that_goes(scripted: Person):
+    stray = Path(scripted.ask("service", "install")["file"])
+    (scripted.folder / "systemd" / "away").touch()
+    said = scripted.muster("service", "remove")
+    assert said.code == 0, said
+    assert "only the file of the service is taken away" in said.err
+    assert not stray.exists()
+    assert "not running" in scripted.muster("down").out
+
+
 @proves("service.refused-where-none")
 def test_where_no_systemd_answers_one_sentence_says_so_and_nothing_is_changed(scripted: Person):
     (scripted.folder / "systemd" / "away").touch()
@@ -219,13 +260,20 @@ def test_a_real_systemd_runs_the_daemon_begins_it_again_and_removes_it(real: Per
     assert real.ask("status")["process"]["pid"] == kept["pid"]
     # A daemon that dies is started again.
     os.kill(kept["pid"], 9)
-    wait_for(lambda: _runs(real, kept["pid"]))
+    wait_for(lambda: _runs(real, kept["pid"]), 90)
     assert real.ask("status")["name"] == "studio"
     # One that was told to end stays down.
     real.ask("down")
     assert real.muster("service", "status").code == 1
     assert real.ask("up", "--detach")["pid"] == real.ask("service", "status")["pid"]
     file = Path(kept["file"])
+    # One that fails is tried for ever, and said to fail.
+    limit = real.run("systemctl", "--user", "show", file.name, "--property=StartLimitIntervalUSec")
+    assert limit.out.strip() == "StartLimitIntervalUSec=0"
+    Path(real.env["MUSTER_HOME"], "config.toml").write_text("slots = 'many'\n")
+    os.kill(real.ask("service", "status")["pid"], 9)
+    wait_for(lambda: "(exit 8)" in real.muster("service", "status").out, 90)
+    assert "see why: `journalctl --user" in real.muster("service", "status").out
     assert real.ask("service", "remove")["did"] == "removed"
     assert not file.exists()
     assert real.run("systemctl", "--user", "cat", file.name).code != 0

@@ -29,7 +29,8 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path, user):
     if verify is None:
         pytest.skip("systemd-analyze is not installed")
     unit = tmp_path / "muster.service"
-    unit.write_text(systemd_unit(SERVICE._replace(user=user)))
+    says = subprocess.run([verify, "--version"], capture_output=True, text=True, check=True).stdout
+    unit.write_text(systemd_unit(SERVICE._replace(user=user), int(says.split()[1])))
     scope = "--system" if user else "--user"
     (tmp_path / "run").mkdir(mode=0o700)
     done = subprocess.run(
@@ -40,10 +41,17 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path, user):
 
 
 @proves("service.unit-is-sound")
-def test_a_unit_starts_again_what_failed_within_limits_and_nothing_that_a_person_must_mend():
-    lines = systemd_unit(SERVICE).splitlines()
+@pytest.mark.parametrize("version", [252, 254])
+def test_a_unit_starts_again_what_failed_for_ever_and_nothing_that_a_person_must_mend(version):
+    lines = systemd_unit(SERVICE, version).splitlines()
     assert {"Restart=on-failure", "RestartPreventExitStatus=2 3 4 5 6", "Type=notify"} <= set(lines)
-    assert [each for each in lines if each.startswith("StartLimit")]
+    # Neither a taken port nor a VPN that is not up yet is over in five minutes.
+    assert [each for each in lines if each.startswith("StartLimit")] == ["StartLimitIntervalSec=0"]
+    pauses = [each for each in lines if each.startswith(("RestartS", "RestartM"))]
+    assert pauses == (
+        ["RestartSec=10", "RestartSteps=8", "RestartMaxDelaySec=300"] if version >= 254
+        else ["RestartSec=30"]
+    )  # fmt: skip
     assert "WantedBy=default.target" in lines
     assert not [each for each in lines if each.startswith("User=")]
     system = systemd_unit(SERVICE._replace(user="alice")).splitlines()

@@ -98,11 +98,14 @@ def _folders(home: Home, *, system: bool) -> list[Path]:
 def faults(manager: Manager, programs: Iterable[str]) -> list[str]:
     """What the file of a service says that is true no more, of these programs as well."""
     try:
-        written = read(manager.file.read_bytes())
+        text = manager.file.read_bytes()
+        written = read(text)
     except (OSError, ValueError) as error:
         return [f"{manager.file} cannot be read: {error}"]
     if not os.path.exists(written.program):
         return [f"{written.program} is gone, which it starts"]
+    if b"\nStartLimitBurst=" in text:
+        return ["an older Muster wrote its unit: after thirty failed starts it is given up"]
     hidden = [p for p in programs if shutil.which(p) and not shutil.which(p, path=written.path)]
     return [f"its PATH lacks what this shell finds: {', '.join(hidden)}"] if hidden else []
 

@@ -6,6 +6,7 @@ where a shell once wrote one, it is found again.
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -58,7 +59,7 @@ class Systemd:
             )
 
     def text(self) -> bytes:
-        return systemd_unit(self.service).encode()
+        return systemd_unit(self.service, _version()).encode()
 
     def state(self) -> State:
         if not self.file.exists() or not program.there(self._base[0]) or self._theirs is not None:
@@ -90,8 +91,8 @@ class Systemd:
 
     def forget(self) -> None:
         # What `disable` takes away, where it knew the unit.
-        for wanted in self.file.parent.glob(f"*.wants/{self.unit}"):
-            wanted.unlink(missing_ok=True)
+        for wanting in self.file.parent.glob("*.wants"):
+            (wanting / self.unit).unlink(missing_ok=True)
         if not program.there(self._base[0]):
             return
         answer = program.ask([*self._base, "daemon-reload"])
@@ -169,6 +170,12 @@ def _folders_of_systemd(likely: list[Path]) -> list[Path]:
             return [each]
     # The first folder of this name is the person's; before it are those that nothing survives in.
     return [Path(each) for each in said.split() if each.endswith("/systemd/user")][:1]
+
+
+def _version() -> int:
+    """Of the systemd that is here, 0 where it says none."""
+    found = re.match(r"systemd (\d+)", program.ask(["systemctl", "--version"]).stdout)
+    return int(found[1]) if found else 0
 
 
 def _me() -> str:

@@ -14,13 +14,24 @@ from typing import Any, Final, NamedTuple
 from xml.parsers.expat import ExpatError
 
 from muster.errors import Conflict, Denied, NotFound, Refused
-from muster.limits import SERVICE_AGAIN_S, SERVICE_STARTS_MAX, SERVICE_STARTS_S
+from muster.limits import (
+    SERVICE_AGAIN_ALWAYS_S,
+    SERVICE_AGAIN_S,
+    SERVICE_AGAIN_S_MAX,
+    SERVICE_AGAIN_STEPS,
+)
 
 # What ends a daemon so is not over when it is started again: a person has to do something.
 _FINAL: Final = sorted({2, *(each.exit_code for each in (Refused, Denied, NotFound, Conflict))})
 # A large log is looked through at a start; an agent gets fifteen seconds to end.
 START_S: Final = 600
 STOP_S: Final = 60
+# Since this version a pause can grow.
+GROWS_SINCE: Final = 254
+_GROWING: Final = (
+    f"RestartSteps={SERVICE_AGAIN_STEPS}",
+    f"RestartMaxDelaySec={SERVICE_AGAIN_S_MAX}",
+)
 
 
 class Service(NamedTuple):
@@ -34,8 +45,13 @@ class Service(NamedTuple):
     user: str = ""
 
 
-def systemd_unit(service: Service) -> str:
-    """The unit; one with a `user` is the system's, every other one that user's own."""
+def systemd_unit(service: Service, version: int = GROWS_SINCE) -> str:
+    """The unit; one with a `user` is the system's, every other one that user's own.
+
+    `version` is that of the systemd which reads it: one that is older than the keys for a pause
+    that grows would warn of them each time.
+    """
+    grows = version >= GROWS_SINCE
     system = bool(service.user)
     after = ["Wants=network-online.target", "After=network-online.target"] if system else []
     variables = [f"Environment={_quoted(f'{n}={v}')}" for n, v in sorted(service.env.items())]
@@ -45,8 +61,8 @@ def systemd_unit(service: Service) -> str:
         "[Unit]",
         f"Description=Muster, the machine in {_CONTROL.sub(' ', service.home).replace('%', '%%')}",
         *after,
-        f"StartLimitIntervalSec={SERVICE_STARTS_S}",
-        f"StartLimitBurst={SERVICE_STARTS_MAX}",
+        # It is never given up.
+        "StartLimitIntervalSec=0",
         "",
         "[Service]",
         "Type=notify",
@@ -56,7 +72,8 @@ def systemd_unit(service: Service) -> str:
         "WorkingDirectory=/",
         "SyslogIdentifier=muster",
         "Restart=on-failure",
-        f"RestartSec={SERVICE_AGAIN_S}",
+        f"RestartSec={SERVICE_AGAIN_S if grows else SERVICE_AGAIN_ALWAYS_S}",
+        *(_GROWING if grows else ()),
         f"RestartPreventExitStatus={' '.join(map(str, _FINAL))}",
         f"TimeoutStartSec={START_S}",
         f"TimeoutStopSec={STOP_S}",
@@ -85,7 +102,7 @@ def launchd_plist(service: Service) -> bytes:
         "RunAtLoad": True,
         # Not where it ended as it was told to.
         "KeepAlive": {"SuccessfulExit": False},
-        "ThrottleInterval": SERVICE_AGAIN_S,
+        "ThrottleInterval": SERVICE_AGAIN_ALWAYS_S,
         "ExitTimeOut": STOP_S,
         "Umask": 0o077,
         "StandardOutPath": service.log,
