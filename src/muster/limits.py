@@ -154,6 +154,21 @@ READINGS_OF_MESSAGE_MAX: Final = 256
 # Chosen arbitrarily; a message to more machines goes to `all` or a group.
 MESSAGE_RECIPIENTS_MAX: Final = 64
 
+# --- memory ----------------------------------------------------------------------------
+# What a person writes down about one thing; more is a file of the repository, and a pointer to it.
+MEMORY_TEXT_BYTES_MAX: Final = 16 * 1024
+# An agent's lesson: some 1,600 tokens, most of a digest already.
+MEMORY_AGENT_TEXT_BYTES_MAX: Final = 4 * 1024
+MEMORY_REASON_BYTES_MAX: Final = 4 * 1024
+# Versions that one version replaces: the heads of a conflict, one for each of so many machines.
+MEMORY_OVER_MAX: Final = 16
+MEMORY_ABOUT_MAX: Final = 16
+MEMORY_TAGS_MAX: Final = 16
+# What one answer or one digest shows.
+MEMORY_READ_MAX: Final = 64
+# Chosen arbitrarily: a source, a reason or a query on one line.
+MEMORY_LINE_CHARS_MAX: Final = 400
+
 # --- git -------------------------------------------------------------------------------
 # A first clone of a large repository over a thin link takes minutes; nothing useful takes an hour.
 GIT_TIMEOUT_MS: Final = 15 * 60_000

@@ -10,6 +10,7 @@ from muster.log.entry import Entry, EntryId, compose
 from muster.log.fold import R, Skip, Table
 from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
+from muster.memory.fold import MemoryFold
 from muster.message.fold import MessageFold, ReadingFold
 from muster.task import kinds
 from muster.task.fold import TASK, AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
@@ -27,7 +28,7 @@ STUDIO = "5" * 64
 
 _FOLDS = (
     *(TaskFold, AttemptFold, DecisionFold, EndingFold),
-    *(MessageFold, ReadingFold, TrustFold),
+    *(MessageFold, ReadingFold, TrustFold, MemoryFold),
 )
 
 

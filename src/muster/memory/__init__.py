@@ -1,0 +1,1 @@
+"""What machines, agents and people know, and what became of it (pure)."""

@@ -1,0 +1,128 @@
+"""What is known becomes rows, and no row holds a text."""
+
+import pytest
+from tests.memory.world import ALICE, ORDER, Stream
+from tests.promise import proves
+
+from muster import limits
+from muster.log.kind import bodies_of
+from muster.memory import kinds
+from muster.memory.fold import ERASED, OVER, VERSION
+from muster.memory.kinds import MemoryErase, MemoryPut, MemoryRefute
+from muster.memory.print import text_print
+
+ID = "ab" * 32
+
+
+def test_the_kinds_are_these():
+    assert list(bodies_of(kinds.__name__)) == [
+        "memory.put", "memory.refute", "memory.erase", "memory.read",
+    ]  # fmt: skip
+
+
+@proves("memory.rows-hold-no-text")
+def test_a_version_is_a_row_that_says_who_when_and_over_what_and_not_its_text():
+    stream = Stream(ALICE)
+    first = stream.put("main/port", "The port is 7447.", who="person", at_ms=50)
+    second = stream.put("main/port", "It is 7450.", [first, first], tags=["repo:main", "net"])
+    row = stream.rows.get(VERSION, 1)
+    assert (row.id, row.key, row.state, row.tags) == (
+        second,
+        "main/port",
+        "active",
+        "repo:main net",
+    )
+    assert stream.rows.get(VERSION, 0).order == ORDER
+    assert [(each.seq, each.target) for each in stream.rows.every(OVER)] == [(1, first)]
+    assert not any(b"7450" in repr(held).encode() for held in stream.rows.held.values())
+
+
+@proves("memory.bad-ones-are-skipped")
+@pytest.mark.parametrize(
+    "body",
+    [
+        MemoryPut("", "text"),
+        MemoryPut("../etc", "text\x00", over=["zz"]),
+        MemoryPut("a b", "text"),
+        MemoryPut("k" * 201, "text"),
+        MemoryPut("k\u202e", "text"),
+        MemoryPut("k", "  \n"),
+        MemoryPut("k", "x" * (limits.MEMORY_TEXT_BYTES_MAX + 1)),
+        MemoryPut("k", "text", over=[ID] * (limits.MEMORY_OVER_MAX + 1)),
+        MemoryPut("k", "text", about=["run"]),
+        MemoryPut("k", "text", tags=["two words"]),
+        MemoryPut("k", "text", tags=["t"] * (limits.MEMORY_TAGS_MAX + 1)),
+        MemoryPut("k", "text", source="s" * (limits.MEMORY_LINE_CHARS_MAX + 1)),
+        MemoryRefute("k", [], "wrong"),
+        MemoryRefute("k", [ID], " "),
+        MemoryRefute("k", [ID], "r" * (limits.MEMORY_REASON_BYTES_MAX + 1)),
+        MemoryErase("x"),
+        MemoryErase(ID, print="ab"),
+        MemoryErase(ID, key="a b"),
+        MemoryErase(ID, reason="r" * (limits.MEMORY_LINE_CHARS_MAX + 1)),
+    ],
+)
+def test_what_cannot_be_used_is_skipped_with_a_reason_and_changes_nothing(body):
+    stream = Stream(ALICE)
+    stream.append(body)
+    assert stream.skipped == ["bad-memory"]
+    assert stream.rows.held == {}
+
+
+@proves("memory.bad-ones-are-skipped")
+def test_what_is_no_body_of_its_kind_is_skipped():
+    stream = Stream(ALICE)
+    stream.append_raw("memory.put", b'{"key":"k","text":"t","rank":2}', "muster", [], 1)
+    stream.append_raw("memory.erase", b"{}", "muster", [], 1)
+    assert stream.skipped == ["bad-body", "bad-body"]
+
+
+@proves("memory.erased-leaves-no-word")
+def test_an_erased_version_is_a_row_of_its_header_alone():
+    stream = Stream(ALICE)
+    first = stream.put("secret/key", "the word is swordfish", who="person")
+    stream.lose_body(0)
+    row = stream.rows.get(VERSION, 0)
+    assert (row.id, row.key, row.state, row.actor) == (first, "", "erased", "op:alice")
+    assert (row.print, row.bytes, row.at_ms) == (b"", 0, 1000)
+
+
+def test_what_is_erased_once_is_erased_whatever_comes_again():
+    stream = Stream(ALICE)
+    first = stream.put("k", "text")
+    stream.append(MemoryErase(first.hex(), key="k"))
+    stream.append(MemoryErase(first.hex(), state="refuted", key="other"))
+    assert stream.skipped == ["erased-already"]
+    assert stream.rows.get(ERASED, first).key == "k"
+
+
+@proves("memory.refuted-stays-refuted")
+@pytest.mark.parametrize(
+    "other",
+    [
+        "use  NPM",
+        "use npm.",
+        '"Use npm"',
+        "- use npm",
+        "Use\u200b npm",
+        "\uff55se npm",
+        "use npm\n",
+    ],
+)
+def test_the_print_of_a_text_is_the_same_for_other_case_blanks_edges_and_what_nobody_sees(other):
+    assert text_print(other) == text_print("use npm")
+
+
+def test_other_texts_have_other_prints():
+    texts = [
+        "use npm",
+        "use pnpm",
+        "usenpm",
+        "use 2 npm",
+        "npm use",
+        "!",
+        "?",
+        "--no-lto",
+        "no lto",
+    ]
+    assert len({text_print(each) for each in texts}) == len(texts)
