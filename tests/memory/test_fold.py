@@ -87,13 +87,13 @@ def test_an_erased_version_is_a_row_of_its_header_alone():
     assert (row.print, row.bytes, row.at_ms) == (b"", 0, 1000)
 
 
-def test_what_is_erased_once_is_erased_whatever_comes_again():
+def test_an_erasure_is_a_row_that_restates_what_its_target_was():
     stream = Stream(ALICE)
-    first = stream.put("k", "text")
-    stream.append(MemoryErase(first.hex(), key="k"))
-    stream.append(MemoryErase(first.hex(), state="refuted", key="other"))
-    assert stream.skipped == ["erased-already"]
-    assert stream.rows.get(ERASED, first).key == "k"
+    first, second = stream.put("k", "text"), stream.put("k", "other")
+    stream.append(MemoryErase(second.hex(), rank=2, key="k", over=[first.hex()], print="ab" * 16))
+    row = stream.rows.get(ERASED, 2)
+    assert (row.target, row.key, row.rank, row.print) == (second, "k", 2, b"\xab" * 16)
+    assert [(each.seq, each.target) for each in stream.rows.every(OVER)] == [(2, first)]
 
 
 @proves("memory.refuted-stays-refuted")

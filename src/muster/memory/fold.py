@@ -44,6 +44,8 @@ class VersionRow(NamedTuple):
 
 
 class OverRow(NamedTuple):
+    """What an entry is over: a version's own, or what an erasure restates."""
+
     stream: StreamName
     seq: int
     n: int
@@ -51,23 +53,23 @@ class OverRow(NamedTuple):
 
 
 class ErasedRow(NamedTuple):
-    """What stays of an erased version; `over` are ids, one after the other."""
+    """What stays of an erased version."""
 
     stream: StreamName
+    seq: int
     target: EntryId
     key: str
     state: State
     rank: int
-    over: bytes
     print: bytes
     actor: str
     order: EntryId
     at_ms: int
 
 
-VERSION: Final = Table("memory_version", VersionRow, indexes=(("key",),))
+VERSION: Final = Table("memory_version", VersionRow, indexes=(("key",), ("print",)))
 OVER: Final = Table("memory_over", OverRow, key=2, indexes=(("target",),))
-ERASED: Final = Table("memory_erased", ErasedRow, ids=True)
+ERASED: Final = Table("memory_erased", ErasedRow, indexes=(("target",), ("key",), ("print",)))
 
 
 class MemoryFold:
@@ -81,7 +83,9 @@ class MemoryFold:
         """See the rules at the top of this file."""
         try:
             if entry.header.kind == "memory.erase":
-                return [_erased(entry, check_erase(body_as(entry, MemoryErase)), rows)]
+                erase = check_erase(body_as(entry, MemoryErase))
+                tomb = _erased(entry, rows.stream, erase)
+                return [tomb, *_over(tomb, erase.over)]
             if entry.body is None:
                 return [_version(entry, rows.stream, "", "erased")]
             if entry.header.kind == "memory.put":
@@ -111,18 +115,14 @@ def _order(entry: Entry) -> EntryId:
     return entry.causes[0] if entry.causes and entry.header.actor.startswith("op:") else NO_ENTRY
 
 
-def _over(row: VersionRow, over: list[str]) -> Iterable[OverRow]:
+def _over(row: VersionRow | ErasedRow, over: list[str]) -> Iterable[OverRow]:
     # Each once, and in the order of the ids: what a list says twice is said once.
     for n, target in enumerate(sorted(set(over))):
         yield OverRow(row.stream, row.seq, n, EntryId(bytes.fromhex(target)))
 
 
-def _erased(entry: Entry, body: MemoryErase, rows: Rows) -> ErasedRow:
-    target = EntryId(bytes.fromhex(body.target))
-    if rows.get(ERASED, target) is not None:
-        raise Skip("erased-already")
-    over = b"".join(map(bytes.fromhex, sorted(set(body.over))))
+def _erased(entry: Entry, stream: StreamName, body: MemoryErase) -> ErasedRow:
     return ErasedRow(
-        rows.stream, target, body.key, body.state, body.rank, over, bytes.fromhex(body.print),
-        entry.header.actor, _order(entry), entry.header.t[0],
+        stream, entry.header.seq, EntryId(bytes.fromhex(body.target)), body.key, body.state,
+        body.rank, bytes.fromhex(body.print), entry.header.actor, _order(entry), entry.header.t[0],
     )  # fmt: skip

@@ -17,6 +17,7 @@ Rule 5: whom a version does not reach, it does not change: what one scope says, 
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Literal, NamedTuple
 
 from muster.log.entry import EntryId
@@ -83,7 +84,8 @@ def versions(
             if rank == PERSON or tomb.stream.machine == row.stream.machine
         ]
         if tombs:
-            found.append(_erased(row, tombs))
+            over_all = [targets.get((tomb.stream, tomb.seq), ()) for tomb, _ in tombs]
+            found.append(_erased(row, tombs, frozenset(chain.from_iterable(over_all))))
             continue
         rank = MACHINE
         if row.origin:
@@ -96,15 +98,15 @@ def versions(
     return found
 
 
-def _erased(row: VersionRow, tombs: list[tuple[ErasedRow, int]]) -> Version:
+def _erased(
+    row: VersionRow, tombs: list[tuple[ErasedRow, int]], over: frozenset[EntryId]
+) -> Version:
     """What all its erasures together leave of a version."""
-    first = max(tombs, key=lambda each: (each[1], each[0].stream))[0]
-    over = b"".join(tomb.over for tomb, _ in tombs)
-    names = frozenset(EntryId(over[at : at + 32]) for at in range(0, len(over), 32))
+    first = max(tombs, key=lambda each: (each[1], each[0].stream, each[0].seq))[0]
     state: State = "refuted" if any(tomb.state == "refuted" for tomb, _ in tombs) else "erased"
     print_ = max(tomb.print for tomb, _ in tombs)
     rank, stamp = max(min(tomb.rank, most) for tomb, most in tombs), (row.at_ms, row.at_n)
-    return Version(row.id, row.stream, first.key, state, rank, stamp, print_, names)
+    return Version(row.id, row.stream, first.key, state, rank, stamp, print_, over)
 
 
 def records(known: Iterable[Version]) -> Mapping[RecordName, Record]:
