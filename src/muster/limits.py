@@ -166,6 +166,9 @@ MEMORY_ABOUT_MAX: Final = 16
 MEMORY_TAGS_MAX: Final = 16
 # What one answer or one digest shows.
 MEMORY_READ_MAX: Final = 64
+# Versions of one key that are read of each machine, the newest: who writes one key more often than
+# that has something else to say each time.
+MEMORY_VERSIONS_READ_MAX: Final = 2_000
 # Chosen arbitrarily: a source, a reason or a query on one line.
 MEMORY_LINE_CHARS_MAX: Final = 400
 

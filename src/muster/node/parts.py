@@ -19,6 +19,7 @@ from muster.node.part import Part
 from muster.node.services.health import Health
 from muster.node.services.losses import Losses
 from muster.node.services.mailbox import Mailbox
+from muster.node.services.memory import Memory
 from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.tail import Tail
 from muster.node.tasks.approvals import Approvals
@@ -55,5 +56,6 @@ PARTS: Final[tuple[type[Part], ...]] = (
     WorkerService,
     TaskService,
     Mailbox,
+    Memory,
     Tail,
 )

@@ -1,0 +1,117 @@
+"""What this machine knows: what counts under a key, out of the rows of everybody's versions.
+
+Rule 1: a question costs what concerns its key: the versions of it, what is over them, and what was
+refuted of the same texts; never all that was ever written.
+Rule 2: whether a person wrote a version is proven by the order that it cites (tasks/actor.py). What
+is not proven counts as the machine's.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from muster.limits import MEMORY_VERSIONS_READ_MAX
+from muster.log.entry import EntryId
+from muster.log.fold import Table
+from muster.log.stream import FleetId
+from muster.memory.fold import ERASED, OVER, VERSION, ErasedRow, MemoryFold, OverRow, VersionRow
+from muster.memory.state import Record, RecordName, Version, records, versions
+from muster.node.part import Part
+from muster.node.tasks.actor import said
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+
+class Memory(Part):
+    """What is known here."""
+
+    name = "memory"
+
+    def __init__(self, core: "Core") -> None:
+        self._core = core
+
+    @staticmethod
+    def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
+        return (MemoryFold(),)
+
+    def records(self, key: str) -> dict[RecordName, Record]:
+        """What counts under a key, in each scope that this machine reads."""
+        found = records(_Known(self._core).about(key))
+        return {name: record for name, record in found.items() if name.key == key}
+
+    def history(self, key: str) -> list[Version]:
+        """Every version of a key, also those that were replaced; the oldest first."""
+        every = (v for v in _Known(self._core).about(key) if v.key == key)
+        return sorted(every, key=lambda each: (each.stamp, each.id))
+
+
+class _Known:
+    """The rows that a question is about, gathered from its key outwards."""
+
+    def __init__(self, core: "Core") -> None:
+        self._core = core
+        self._rows: dict[EntryId, VersionRow] = {}
+        self._erased: dict[EntryId, list[ErasedRow]] = {}
+        self._over: list[OverRow] = []
+
+    def about(self, key: str) -> list[Version]:
+        """The versions of a key, and all that decides which of them count."""
+        own = self._add(self._of(VERSION, key=key))
+        own += self._add_targets(self._of(ERASED, key=key))
+        above = self._add_over(own)
+        prints = {row.print for row in map(self._rows.__getitem__, own) if row.print}
+        prints |= {tomb.print for id in own for tomb in self._erased[id] if tomb.print}
+        same = [row for p in sorted(prints) for row in self._of(VERSION, print=p)]
+        alike = self._add(same)
+        alike += self._add_targets(
+            tomb for p in sorted(prints) for tomb in self._of(ERASED, print=p)
+        )
+        # What is over the same text may refute it; what is over that may end it.
+        refuted = [*above, *self._add_over(alike)]
+        self._add_over(refuted)
+        return self._versions()
+
+    def _versions(self) -> list[Version]:
+        tombs = [tomb for each in self._erased.values() for tomb in each]
+        places = [(row.stream, row.seq) for row in self._rows.values()]
+        for stream, seq in [*places, *((tomb.stream, tomb.seq) for tomb in tombs)]:
+            self._over += self._core.tables.rows(OVER, stream=stream, seq=seq)
+        return versions(self._rows.values(), self._over, tombs, self._is_ordered)
+
+    def _is_ordered(self, row: VersionRow | ErasedRow) -> bool:
+        entry = self._core.log.entry_at(row.stream, row.seq)
+        return said(self._core, entry).trust == "person"
+
+    def _of(self, table: Table[Any], **equals: Any) -> list[Any]:
+        return self._core.tables.rows_of_each(table, MEMORY_VERSIONS_READ_MAX, ("-seq",), **equals)
+
+    def _add(self, rows: Iterable[VersionRow]) -> list[EntryId]:
+        """Take rows in, with their erasures; the ids of those that are new."""
+        fresh = []
+        for row in rows:
+            if row.id not in self._rows:
+                self._rows[row.id] = row
+                self._erased[row.id] = self._of(ERASED, target=row.id)
+                fresh.append(row.id)
+        return fresh
+
+    def _add_targets(self, tombs: Iterable[ErasedRow]) -> list[EntryId]:
+        found = []
+        for tomb in tombs:
+            entry = self._core.log.entry(tomb.target)
+            if entry is not None:
+                row = self._core.tables.row(VERSION, entry.stream, entry.header.seq)
+                found += [row] if row is not None else []
+        return self._add(found)
+
+    def _add_over(self, targets: Iterable[EntryId]) -> list[EntryId]:
+        """Take in what is over these: versions, and those whose erasure says that they were."""
+        found: list[VersionRow] = []
+        tombs: list[ErasedRow] = []
+        for target in targets:
+            for over in self._of(OVER, target=target):
+                row = self._core.tables.row(VERSION, over.stream, over.seq)
+                tomb = self._core.tables.row(ERASED, over.stream, over.seq)
+                found += [row] if row is not None else []
+                tombs += [tomb] if tomb is not None else []
+        return self._add(found) + self._add_targets(tombs)
