@@ -164,11 +164,11 @@ MEMORY_REASON_BYTES_MAX: Final = 4 * 1024
 MEMORY_OVER_MAX: Final = 16
 MEMORY_ABOUT_MAX: Final = 16
 MEMORY_TAGS_MAX: Final = 16
-# What one answer or one digest shows.
-MEMORY_READ_MAX: Final = 64
 # Versions of one key that are read of each machine, the newest: who writes one key more often than
 # that has something else to say each time.
 MEMORY_VERSIONS_READ_MAX: Final = 2_000
+# Keys in one answer: of each it is found out what counts, and who proves to have said it.
+MEMORIES_SHOWN_MAX: Final = 500
 # Chosen arbitrarily: a source, a reason or a query on one line.
 MEMORY_LINE_CHARS_MAX: Final = 400
 

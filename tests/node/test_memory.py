@@ -1,8 +1,10 @@
 """What machines know, through real cores."""
 
 import random
+from typing import Any
 
-from tests.node.cores import Cores
+import pytest
+from tests.node.cores import Cores, One
 from tests.promise import proves
 
 from muster.memory.fold import ERASED, OVER, VERSION
@@ -73,3 +75,136 @@ def test_what_counts_under_a_key_is_the_same_on_each_machine_and_as_if_all_were_
             assert of_everything(core) == wanted
             found = [core.part(Memory).records(key) for key in KEYS]
             assert {k: v for each in found for k, v in each.items()} == wanted, (seed, name)
+
+
+# --- what a person and an agent ask ------------------------------------------------------------
+
+
+@pytest.fixture
+def world() -> Cores:
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(3_000)
+    return world
+
+
+def remember(one: One, key: str, text: str, **more: Any) -> dict[str, Any]:
+    answer = one.order("remember", key, {"key": key, "text": text.split(" "), **more})
+    assert answer is not None
+    return answer
+
+
+def known(one: One, key: str, **more: Any) -> list[tuple[str, str, str]]:
+    answer = one.call("memory", {"key": key, **more})
+    assert answer["ok"], answer
+    return [(each["text"], each["state"], each["trust"]) for each in answer["value"]]
+
+
+@proves("memory.one-state-everywhere")
+def test_what_a_person_writes_down_here_is_known_there_as_theirs(world):
+    answer = remember(world["hub"], "main/port", "it is 7447", tag=["repo:main"], pin=True)
+    assert answer["value"]["state"] == "active"
+    world.pass_ms(500)
+    assert known(world["studio"], "main/port") == [("it is 7447", "active", "person")]
+    (listed,) = world["studio"].call("memories", {})["value"]
+    assert (listed["key"], listed["from"], listed["scope"]) == ("main/port", "op:alice", "fleet")
+
+
+@proves("memory.replaced-by-who-read-it")
+def test_what_counts_is_replaced_only_by_whoever_names_it(world):
+    first = remember(world["hub"], "main/port", "it is 7447")["value"]["version"]
+    before = world["hub"].own_size
+    refused = remember(world["hub"], "main/port", "it is 7450")
+    assert refused["error"]["kind"] == "Conflict"
+    assert "it is 7447" in refused["error"]["text"]
+    assert f"--over {first[:12]}" in refused["error"]["text"]
+    assert world["hub"].entries("memory.put")[-1].id.hex() == first
+    assert remember(world["hub"], "main/port", "it is 7450", over=[first[:12]])["ok"]
+    assert world["hub"].own_size > before
+    world.pass_ms(500)
+    assert known(world["studio"], "main/port") == [("it is 7450", "active", "person")]
+    history = known(world["studio"], "main/port", history=True)
+    assert [(text, state) for text, state, _ in history] == [
+        ("it is 7447", "replaced"),
+        ("it is 7450", "active"),
+    ]
+
+
+@proves("memory.replaced-by-who-read-it")
+def test_two_who_were_apart_are_both_shown_until_one_ends_the_conflict(world):
+    world.cut("studio")
+    one = remember(world["hub"], "main/port", "it is 7447")["value"]["version"]
+    two = remember(world["studio"], "main/port", "it is 7450")["value"]["version"]
+    world.link("hub", "studio")
+    world.pass_ms(2_000)
+    for name in ("hub", "studio"):
+        states = {state for _, state, _ in known(world[name], "main/port")}
+        assert states == {"conflict"}
+        (listed,) = world[name].call("memories", {"conflicts": True})["value"]
+        assert listed["key"] == "main/port"
+    assert remember(world["studio"], "main/port", "it is 7450", over=[one, two])["ok"]
+    world.pass_ms(500)
+    assert known(world["hub"], "main/port") == [("it is 7450", "active", "person")]
+
+
+@proves("memory.refuted-stays-refuted")
+def test_what_is_refuted_says_why_and_comes_back_under_no_other_key(world):
+    first = remember(world["hub"], "build", "pass --no-lto")["value"]["version"]
+    args = {"version": first[:8], "reason": ["the", "flag", "is", "gone"]}
+    none = {**args, "version": "f" * 8}
+    assert world["studio"].order("refute", "f" * 8, none)["error"]["kind"] == "NotFound"
+    world.pass_ms(500)
+    answer = world["studio"].order("refute", first[:8], args)
+    assert answer["value"]["state"] == "refuted"
+    world.pass_ms(500)
+    assert known(world["hub"], "build") == [("the flag is gone", "refuted", "person")]
+    again = remember(world["hub"], "other", "Pass  --no-LTO.")
+    assert again["value"]["state"] == "refuted"
+
+
+@proves("memory.agents-object-and-never-replace")
+def test_what_only_claims_to_be_a_persons_counts_as_the_machines(world):
+    first = remember(world["hub"], "rule", "never force-push")["value"]["version"]
+    core = world["studio"].core
+    world.pass_ms(500)
+    with core.store.transaction():
+        core.now = world.now()
+        body = MemoryPut("rule", "force-push is fine", [first])
+        core.append_body(body, actor="op:alice", cause=(bytes.fromhex(first),))
+        core.store.seal_dirty(core.membership.signer("seal"))
+    core.sync.after_commit(core.now.boot_ms)
+    world.pass_ms(500)
+    assert known(world["hub"], "rule") == [
+        ("never force-push", "conflict", "person"),
+        ("force-push is fine", "conflict", "machine"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        ({"key": "a!b"}, "no key"),
+        ({"scope": "everybody"}, "no scope"),
+        ({"scope": "thread:nobody"}, "no thread"),
+        ({"over": ["3fa9c1d2"]}, "nothing is known"),
+        ({"over": ["3f"]}, "6 digits"),
+        ({"tag": ["two words"]}, "no tag"),
+        ({"text": [" "]}, "needs a text"),
+        ({"text": ["x" * 17_000]}, "16384 bytes"),
+    ],
+)
+def test_what_cannot_be_written_down_is_refused_and_nothing_is_written(world, args, word):
+    hub = world["hub"]
+    asked = {"key": "k", "text": ["t"], **args}
+    answer = hub.order("remember", asked["key"], asked)
+    assert word in answer["error"]["text"], answer
+    assert hub.entries("memory.put") == []
+
+
+@proves("memory.scopes-do-not-leak")
+def test_what_is_private_is_known_on_its_machine_alone(world):
+    assert remember(world["hub"], "mine", "a secret plan", scope="private")["ok"]
+    world.pass_ms(1_000)
+    assert known(world["hub"], "mine") == [("a secret plan", "active", "person")]
+    assert world["studio"].call("memory", {"key": "mine"})["error"]["kind"] == "NotFound"
+    assert world["studio"].entries("memory.put") == []

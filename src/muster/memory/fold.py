@@ -5,7 +5,7 @@ Rule 2: a version whose body is gone still has a row, made of its header: when, 
 Rule 3: ids that nobody knows yet are kept: arrival order is never an input.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
 from muster.errors import Malformed
@@ -23,6 +23,12 @@ from muster.memory.kinds import (
 from muster.memory.print import text_print
 
 State = Literal["active", "refuted", "erased"]
+# What the fold reads, by kind.
+BODIES: Final[Mapping[str, type[MemoryPut | MemoryRefute | MemoryErase]]] = {
+    "memory.put": MemoryPut,
+    "memory.refute": MemoryRefute,
+    "memory.erase": MemoryErase,
+}
 
 
 class VersionRow(NamedTuple):
@@ -77,7 +83,7 @@ class MemoryFold:
 
     name = "memory"
     tables = (VERSION, OVER, ERASED)
-    kinds = frozenset({"memory.put", "memory.refute", "memory.erase"})
+    kinds = frozenset(BODIES)
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         """See the rules at the top of this file."""

@@ -1,4 +1,4 @@
-"""The bodies of what is known: versions, refutations, erasures, and who was shown what.
+"""The bodies of what is known: versions, refutations and erasures.
 
 Rule 1: a version is one entry; its id is the entry's id. Who may know it is the stream's scope.
 Rule 2: `over` names the versions that its writer had *read* and replaces, never what its machine
@@ -18,11 +18,12 @@ from muster.errors import Malformed
 from muster.log.kind import kind
 
 Origin = Literal["", "outside", "import"]
-Why = Literal["start", "recall", "get", "mcp"]
 Rank = Literal[0, 1, 2]
 PERSON: Final = 2
 MACHINE: Final = 1
 OUTSIDE: Final = 0
+# The tag of a person's rule: it is told first, and always.
+PINNED: Final = "pinned"
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._/:-]{1,200}")
 _TAG: Final = re.compile(r"[A-Za-z0-9._/:@+#-]{1,64}")
@@ -74,19 +75,6 @@ class MemoryErase(Body, frozen=True):
     reason: str = ""
 
 
-@kind("memory.read")
-class MemoryRead(Body, frozen=True):
-    """These versions were shown, the first as `m1`. `sha256` is of the text that was shown."""
-
-    why: Why
-    versions: list[str]
-    query: str = ""
-    task: str = ""
-    session: str = ""
-    tokens: int = 0
-    sha256: str = ""
-
-
 def check_put(body: MemoryPut, text_bytes_max: int = limits.MEMORY_TEXT_BYTES_MAX) -> MemoryPut:
     """The version, if it can be kept. Raises: Malformed: says what is wrong with it."""
     _check_key(body.key)
@@ -133,13 +121,6 @@ def check_erase(body: MemoryErase) -> MemoryErase:
     if not _PRINT.fullmatch(body.print):
         raise Malformed("the print of a text has 32 hex digits")
     _check_line("the reason", body.reason)
-    return body
-
-
-def check_read(body: MemoryRead) -> MemoryRead:
-    """The reading, if it can be kept. Raises: Malformed."""
-    _check_ids("versions", body.versions, limits.MEMORY_READ_MAX)
-    _check_line("the query", body.query)
     return body
 
 

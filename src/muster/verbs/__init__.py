@@ -2,7 +2,7 @@
 
 from typing import Final
 
-GROUPS: Final = ("The fleet", "Work", "Messages", "What is true")
+GROUPS: Final = ("The fleet", "Work", "Messages", "Memory", "What is true")
 """The parts of the help page; a verb without one is for machines and programs."""
 
 EVERY_DAY: Final = {
@@ -18,7 +18,8 @@ NOUNS: Final = (
     "daemon", "service", "status", "machine", "leave", "agent", "link", "doctor", "target",
     "run", "watch", "rerun", "awaited", "plan", "new", "template", "project", "spec", "task",
     "results", "checkout", "land", "control", "question", "journal", "fetch", "blob", "submission",
-    "beat", "message", "thread", "audit", "tail", "changes", "incident", "doubt", "repo", "git",
+    "beat", "message", "thread", "memory", "audit", "tail", "changes", "incident", "doubt", "repo",
+    "git",
     "completion",
 )  # fmt: skip
 """The modules that declare verbs, in the order of the help page."""

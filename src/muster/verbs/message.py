@@ -218,7 +218,7 @@ def _place(core: Core, to: str) -> tuple[Scope, list[str]]:
             raise NotFound(f"{to} is no role; there are {', '.join(ROLES)}")
         return FLEET, [to]
     if to.startswith("thread:"):
-        return _group(core, to.removeprefix("thread:")), ["all"]
+        return group_of(core, to.removeprefix("thread:")), ["all"]
     agent, at, name = to.rpartition("@")
     try:
         machine = core.roster.find(name).machine
@@ -246,7 +246,7 @@ def _instead(core: Core, to: str) -> str:
     return ""
 
 
-def _group(core: Core, name: str) -> Scope:
+def group_of(core: Core, name: str) -> Scope:
     """The group of this name that we belong to. Raises: NotFound, Refused."""
     found = groups(core, name) if name else []
     if not found:

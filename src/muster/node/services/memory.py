@@ -6,11 +6,12 @@ Rule 2: whether a person wrote a version is proven by the order that it cites (t
 is not proven counts as the machine's.
 """
 
+import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from muster.limits import MEMORY_VERSIONS_READ_MAX
-from muster.log.entry import EntryId
+from muster.log.entry import Entry, EntryId
 from muster.log.fold import Table
 from muster.log.stream import FleetId
 from muster.memory.fold import ERASED, OVER, VERSION, ErasedRow, MemoryFold, OverRow, VersionRow
@@ -20,6 +21,10 @@ from muster.node.tasks.actor import said
 
 if TYPE_CHECKING:
     from muster.node.core import Core
+
+# Entries of any kind that are looked at for one beginning: enough to know that it is not enough.
+_ALIKE_MAX: Final = 1_000
+_HEX: Final = re.compile("[0-9a-f]{1,64}")
 
 
 class Memory(Part):
@@ -43,6 +48,23 @@ class Memory(Part):
         """Every version of a key, also those that were replaced; the oldest first."""
         every = (v for v in _Known(self._core).about(key) if v.key == key)
         return sorted(every, key=lambda each: (each.stamp, each.id))
+
+    def newest_keys(self) -> list[str]:
+        """Keys, by what was written of them last, the newest first."""
+        rows = self._core.tables.rows(VERSION, order=("-at_ms", "-id"))
+        return list(dict.fromkeys(row.key for row in rows if row.key))
+
+    def alike(self, text: str) -> list[Version]:
+        """The versions whose ids begin like this: two, where there are several."""
+        found: list[Version] = []
+        if not _HEX.fullmatch(text):
+            return found
+        for looked, entry in enumerate(self._core.log.entries_like(text), 1):
+            if entry.header.kind in ("memory.put", "memory.refute"):
+                found += _Known(self._core).at(entry)
+            if len(found) > 1 or looked > _ALIKE_MAX:
+                break
+        return found
 
 
 class _Known:
@@ -69,6 +91,12 @@ class _Known:
         # What is over the same text may refute it; what is over that may end it.
         refuted = [*above, *self._add_over(alike)]
         self._add_over(refuted)
+        return self._versions()
+
+    def at(self, entry: Entry) -> list[Version]:
+        """The version that an entry is; none where it could not be used."""
+        row = self._core.tables.row(VERSION, entry.stream, entry.header.seq)
+        self._add([row] if row is not None else [])
         return self._versions()
 
     def _versions(self) -> list[Version]:

@@ -19,6 +19,8 @@ from muster.fleet.statement import Statement, args_hash, is_target, open_stateme
 from muster.log.clock import Stamp
 from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
+from muster.memory import ordered as memory
+from muster.memory.fold import BODIES as MEMORY
 from muster.message.kinds import MessageSend
 from muster.message.ordered import is_ordered
 from muster.node.call.shut_out import is_after
@@ -90,6 +92,10 @@ def _statements(core: "Core", entry: Entry) -> list[Statement]:
             for each in _orders(core, entry)
             if is_ordered(body, entry.stream.scope, each, core.membership.name_of)
         ]
+    if kind in MEMORY:
+        known = body_as(entry, MEMORY[kind])
+        scope, names = entry.stream.scope, core.membership.name_of
+        return [s for s in _orders(core, entry) if memory.is_ordered(known, scope, s, names)]
     if kind == "task.decide":
         decided = body_as(entry, kinds.TaskDecide)
         statement = open_statement(bytes.fromhex(decided.statement), core.membership.fleet)

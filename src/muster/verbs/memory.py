@@ -1,0 +1,284 @@
+"""Verbs about what is known: to write it down, to look at it, to say that it is wrong.
+
+Rule 1: whoever replaces a version has read it. What `remember` is to replace is named, and is what
+counts now; else it is refused, with what is there.
+Rule 2: nothing is merged and nothing is dropped by itself: a conflict is shown until somebody ends
+it.
+"""
+
+from typing import Annotated, Final
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+from muster.errors import Conflict, Denied, NotFound, Refused
+from muster.limits import (
+    MEMORIES_SHOWN_MAX,
+    MEMORY_AGENT_TEXT_BYTES_MAX,
+    MEMORY_TEXT_BYTES_MAX,
+)
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import body_or_none
+from muster.log.stream import FLEET, JOURNAL, Scope, group_name, is_group
+from muster.memory.kinds import (
+    PINNED,
+    MemoryPut,
+    MemoryRefute,
+    check_put,
+    check_refute,
+)
+from muster.memory.ordered import ID_DIGITS_MIN
+from muster.memory.state import Record, RecordName, Version
+from muster.node.services.memory import Memory
+from muster.node.tasks.actor import said
+from muster.node.verb import Column, Line
+from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
+from muster.verbs.listing import Room, Rows, say_cut
+from muster.verbs.message import group_of
+
+_KEY: Final = pos("what it is about: main/tests/where")
+_SCOPE: Final = opt("who may know it: fleet, private (this machine alone), thread:NAME")
+_OVER: Final = opt("a version that this replaces; give it several times")
+
+
+class Remember(Request, frozen=True):
+    key: Annotated[str, _KEY]
+    text: Annotated[Words, pos("what is so")]
+    scope: Annotated[str, _SCOPE] = ""
+    tag: Annotated[Words, opt("what it belongs to: repo:main, file:src/x.py")] = ()
+    over: Annotated[Words, _OVER] = ()
+    about: Annotated[Words, opt("the task, run or message that it comes from")] = ()
+    pin: Annotated[bool, opt("a rule: told to every agent first (only a person's is)")] = False
+
+
+class Remembered(Struct, frozen=True):
+    """A version that is written down, and what counts under its key from now on."""
+
+    version: str
+    key: str
+    state: str
+
+
+@verb("remember", auth="agent", agents=True, daily=True, group="Memory", object="key", naming=True,
+      harmless=True, says=(Line("{version:id}  {key}: {state}"),))  # fmt: skip
+def remember(core: Core, call: Call, ask: Remember) -> Remembered:
+    """Write down what is so, for everybody's agents.
+
+    muster remember main/tests/where 'the tests are in tests/, run them with make test'
+    muster remember main/port 'it is 7450' --over 3fa9c1 --tag repo:main
+    """
+    by_agent = not call.actor.startswith("op:")
+    if by_agent and ask.pin:
+        raise Denied("only a person writes down a rule: leave --pin out")
+    scope, tags = _scope(core, ask.scope), [*ask.tag, *([PINNED] if ask.pin else [])]
+    over = [_find(core, each).id for each in ask.over]
+    body = MemoryPut(
+        ask.key, " ".join(ask.text), [each.hex() for each in over], tags, list(ask.about)
+    )
+    check_put(body, MEMORY_AGENT_TEXT_BYTES_MAX if by_agent else MEMORY_TEXT_BYTES_MAX)
+    record = core.part(Memory).records(ask.key).get(RecordName(scope, ask.key))
+    if record is not None and record.state != "erased":
+        _check_read(core, ask.key, record, over)
+    entry = call.write(body, scope=scope)
+    return Remembered(entry.id.hex(), ask.key, _state(core, scope, ask.key))
+
+
+def _check_read(core: Core, key: str, record: Record, over: list[EntryId]) -> None:
+    """Raises: Conflict where something counts that whoever writes did not name."""
+    unread = [head for head in record.heads if head.id not in over]
+    if not unread:
+        return
+    first = unread[0]
+    text = _text(core.log.entry(first.id))
+    every = " ".join(f"--over {head.id.hex()[:12]}" for head in record.heads)
+    raise Conflict(
+        f"{key} says already (version {first.id.hex()[:12]}, {record.state}): {text[:300]!r}; "
+        f"nothing was written. To replace it, add {every}"
+    )
+
+
+class Recall(Request, frozen=True):
+    key: Annotated[str, pos("a key, or the id of a version (its beginning is enough)")]
+    scope: Annotated[str, _SCOPE] = ""
+    history: Annotated[bool, opt("every version, also those that were replaced")] = False
+
+
+class Known(Struct, frozen=True, kw_only=True):
+    """One version as it is shown: who wrote it as far as that is proven."""
+
+    version: str
+    key: str
+    scope: str
+    state: str
+    text: str
+    by: str = field(name="from")
+    trust: str
+    claims: str | UnsetType = UNSET
+    machine: str
+    tags: list[str]
+    over: list[str]
+    t_ms: int
+
+
+@verb("memory", auth="local", group="Memory", harmless=True, names="version",
+      watches=("memory",))  # fmt: skip
+def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
+    """What is known under a key, and who says so.
+
+    muster memory main/tests/where
+    muster memory main/port --history
+    """
+    part, key = core.part(Memory), ask.key
+    found = part.records(key)
+    if not found:
+        key = _find(core, key).key
+        found = part.records(key)
+    scopes = {_scope(core, ask.scope)} if ask.scope else {name.scope for name in found}
+    counts = {
+        head.id: record.state
+        for name, record in found.items()
+        if name.scope in scopes
+        for head in record.heads
+    }
+    versions = [v for record in found.values() for v in record.heads]
+    if ask.history:
+        versions = part.history(key)
+    room = Room(MEMORIES_SHOWN_MAX)
+    shown = [
+        _shown(core, each, counts.get(each.id, "replaced"))
+        for each in versions
+        if each.stream.scope in scopes
+    ]
+    fitting = [each for each in shown if room.has(each.text)]
+    if len(fitting) < len(shown):
+        say_cut(call, len(fitting), "versions", "--scope shows those of one scope")
+    return fitting
+
+
+class Refute(Request, frozen=True):
+    version: Annotated[str, pos("the version that is wrong (its beginning is enough)")]
+    reason: Annotated[Words, pos("why: told instead of it")]
+
+
+@verb("refute", auth="agent", agents=True, daily=True, group="Memory", object="version",
+      harmless=True, says=(Line("{version:id}  {key}: {state}"),))  # fmt: skip
+def refute(core: Core, call: Call, ask: Refute) -> Remembered:
+    """Say that something known is wrong: the same text counts nowhere any more.
+
+    muster refute 3fa9c1 'the flag was removed in 2.0'
+    """
+    known = _find(core, ask.version)
+    if not known.key:
+        raise NotFound(f"the version {ask.version[:12]} is erased: there is nothing to refute")
+    body = MemoryRefute(known.key, [known.id.hex()], " ".join(ask.reason))
+    entry = call.write(check_refute(body), scope=known.stream.scope)
+    return Remembered(entry.id.hex(), known.key, _state(core, known.stream.scope, known.key))
+
+
+class Listed(Request, frozen=True):
+    conflicts: Annotated[bool, opt("only what several say differently, or object to")] = False
+    scope: Annotated[str, _SCOPE] = ""
+    limit: Annotated[Rows, opt("show so many at most")] = None
+
+
+class Memories(Struct, frozen=True, kw_only=True):
+    """A key, what counts under it, and the first of its texts."""
+
+    key: str
+    scope: str
+    state: str
+    text: str
+    by: str = field(name="from")
+    version: str
+    t_ms: int
+
+
+@verb("memories", auth="local", group="Memory", harmless=True, names="key", watches=("memory",),
+      nothing="Nothing is known yet: `muster remember KEY TEXT` writes something down.",
+      columns=(Column("key", form="bold"), Column("state", form="state"),
+               Column("text", rank=1, least=16, width=60), Column("from", rank=2),
+               Column("t_ms", "when", "ago", rank=2), Column("scope", rank=3),
+               Column("version", form="id", rank=3)))  # fmt: skip
+def memories(core: Core, call: Call, ask: Listed) -> list[Memories]:
+    """List what is known, the newest first.
+
+    muster memories
+    muster memories --conflicts
+    """
+    wanted = _scope(core, ask.scope) if ask.scope else None
+    most, found = ask.limit or MEMORIES_SHOWN_MAX, list[Memories]()
+    for key in core.part(Memory).newest_keys():
+        for name, record in core.part(Memory).records(key).items():
+            fits = wanted in (None, name.scope) and record.state != "erased"
+            if fits and (not ask.conflicts or record.state in ("conflict", "disputed")):
+                found.append(_listed(core, name, record))
+        if len(found) > most:
+            say_cut(call, most, "keys", "--limit shows more, --scope those of one scope")
+            break
+    return found[:most]
+
+
+def _listed(core: Core, name: RecordName, record: Record) -> Memories:
+    shown = _shown(core, record.heads[0], record.state)
+    return Memories(
+        key=name.key, scope=shown.scope, state=record.state, text=shown.text, by=shown.by,
+        version=shown.version, t_ms=shown.t_ms,
+    )  # fmt: skip
+
+
+def _scope(core: Core, text: str) -> Scope:
+    """The scope that somebody typed. Raises: NotFound, Refused."""
+    if text in ("", "fleet"):
+        return FLEET
+    if text == "private":
+        return JOURNAL
+    if text.startswith("thread:"):
+        return group_of(core, text.removeprefix("thread:"))
+    raise NotFound(f"{text[:60]!r} is no scope: there are fleet, private and thread:NAME")
+
+
+def _word(core: Core, scope: Scope) -> str:
+    """A scope as it is typed."""
+    if scope == JOURNAL:
+        return "private"
+    return f"thread:{group_name(scope)}" if is_group(scope) else "fleet"
+
+
+def _find(core: Core, text: str) -> Version:
+    """The one version whose id begins like this. Raises: NotFound, Refused."""
+    if len(text) < ID_DIGITS_MIN:
+        raise NotFound(
+            f"{text[:40]!r} is no version: give {ID_DIGITS_MIN} digits of its id at least, "
+            "`muster memory KEY --history` shows them"
+        )
+    found = core.part(Memory).alike(text)
+    if len(found) > 1:
+        raise Refused(f"more than one version begins with {text[:40]!r}; give more of its id")
+    if not found:
+        raise NotFound(f"nothing is known as {text[:60]!r}; `muster memories` lists what is")
+    return found[0]
+
+
+def _state(core: Core, scope: Scope, key: str) -> str:
+    record = core.part(Memory).records(key).get(RecordName(scope, key))
+    return record.state if record is not None else "erased"
+
+
+def _text(entry: Entry | None) -> str:
+    put, refuted = body_or_none(entry, MemoryPut), body_or_none(entry, MemoryRefute)
+    if put is not None:
+        return put.text
+    return refuted.reason if refuted is not None else ""
+
+
+def _shown(core: Core, version: Version, state: str) -> Known:
+    entry = core.log.entry(version.id)
+    if entry is None:
+        raise NotFound(f"the version {version.id.hex()[:12]} is not here any more")
+    by, put = said(core, entry), body_or_none(entry, MemoryPut)
+    return Known(
+        version=version.id.hex(), key=version.key, scope=_word(core, version.stream.scope),
+        state=state, text=_text(entry), by=by.name, trust=by.trust, claims=by.claims or UNSET,
+        machine=core.membership.name_of(version.stream.machine),
+        tags=list(put.tags) if put is not None else [],
+        over=sorted(each.hex() for each in version.over), t_ms=version.stamp[0],
+    )  # fmt: skip
