@@ -370,6 +370,14 @@ def _has_a_name(world: World) -> None:
     (world.user / ".gitconfig").write_text("[user]\n\tname = Alice\n\temail = alice@example.com\n")
 
 
+def _known_port(world: World) -> dict[str, str]:
+    """What counts under the key of the examples, whether one of them wrote it or nobody yet."""
+    known = [m for m in world.ok("studio", "memories") if m["key"] == "main/port"]
+    if not known:
+        return {"3fa9c1": world.ok("studio", "remember", "main/port", "it is 7447")["version"]}
+    return {"3fa9c1": known[0]["version"]}
+
+
 PREPARED: Final[dict[str, Row]] = {
     "muster land notes --dry-run": Row(_has_a_name),
     "muster init": Row(at="plain"),
@@ -398,6 +406,9 @@ PREPARED: Final[dict[str, Row]] = {
     "muster tail --since 1200 --json": Row(
         lambda _: {"1200": "1"}, ends=leaves('"number"'), code=130
     ),
+    "muster remember main/port 'it is 7450' --over 3fa9c1 --tag repo:main": Row(_known_port),
+    "muster memory main/port --history": Row(_known_port),
+    "muster refute 3fa9c1 'the flag was removed in 2.0'": Row(_known_port),
     "muster acknowledge 3fa1": Row(_incident),
     "muster acknowledge 7d5e 'a backup was started twice'": Row(_incident),
 }

@@ -44,7 +44,7 @@ class Remember(Request, frozen=True):
     key: Annotated[str, _KEY]
     text: Annotated[Words, pos("what is so")]
     scope: Annotated[str, _SCOPE] = ""
-    tag: Annotated[Words, opt("what it belongs to: repo:main, file:src/x.py")] = ()
+    tag: Annotated[Words, opt("what it belongs to: repo:main, phase:build")] = ()
     over: Annotated[Words, _OVER] = ()
     about: Annotated[Words, opt("the task, run or message that it comes from")] = ()
     pin: Annotated[bool, opt("a rule: told to every agent first (only a person's is)")] = False
