@@ -119,8 +119,7 @@ class Known(Struct, frozen=True, kw_only=True):
     t_ms: int
 
 
-@verb("memory", auth="local", group="Memory", harmless=True, names="version",
-      watches=("memory",))  # fmt: skip
+@verb("memory", auth="local", group="Memory", harmless=True, names="version")
 def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
     """What is known under a key, and who says so.
 
