@@ -152,8 +152,8 @@ def test_lingering_that_the_system_refused_is_not_said_to_be_done(home, tmp_path
 @pytest.mark.parametrize(
     ("said", "says"),
     [
-        ("ActiveState=activating\nSubState=auto-restart\nResult=exit-code\nExecMainStatus=8\n"
-         "NRestarts=12", "fails again and again (exit 8)"),
+        (("ActiveState=activating\nSubState=auto-restart\nResult=exit-code\nExecMainStatus=8\n"
+         "NRestarts=12"), "fails again and again (exit 8)"),
         ("ActiveState=activating\nSubState=start\nResult=success\nNRestarts=12",
          "fails again and again"),
         ("ActiveState=activating\nSubState=auto-restart\nResult=oom-kill\nNRestarts=0",
