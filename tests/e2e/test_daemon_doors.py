@@ -274,12 +274,13 @@ def test_every_recorded_call_shown_three_times_more_changes_nothing(fleet, monke
         recorded.append(payload)
         return plain(client, payload)
 
+    hub, asked = fleet.hub, {"text": ["do it"], "to": "hub", "wait": True}
+    came = fleet["studio"].order("send", "hub", asked)["message"]
     monkeypatch.setattr(Client, "raw", recording)
-    hub = fleet.hub
     with hub.client() as client:
-        sent = client.order("send", "studio", {"text": ["once"], "to": "studio", "wait": True})
+        client.order("send", "studio", {"text": ["once"], "to": "studio", "wait": True})
         client.order("thread", "crew", {"name": "crew", "add": ["studio"]})
-        client.order("ack", sent["message"], {"message": sent["message"], "note": "mine"})
+        client.order("ack", came, {"message": came, "note": "mine"})
         client.order("invite", "tablet", {"name": "tablet"})
         run = client.order("run", "one", RUN)
         until(

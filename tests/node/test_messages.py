@@ -129,6 +129,25 @@ def test_an_answer_in_a_thread_is_for_everybody_in_it(world):
     assert texts(laptop) == ["when?", "at noon"]
 
 
+# --- who acts on it -----------------------------------------------------------------------------
+
+
+@proves("message.readings-are-the-readers")
+@pytest.mark.parametrize(("to", "went"), [("hub", "hub"), ("all", "hub and laptop")])
+def test_only_a_machine_that_got_a_message_says_that_it_acted_on_it(world, to, went):
+    hub, studio = world["hub"], world["studio"]
+    sent = send(studio, to)["value"]["message"]
+    world.pass_ms(1_000)
+    answer = studio.order("ack", sent, {"message": sent})
+    assert answer["error"]["kind"] == "Refused"
+    assert f"it went to {went}: `muster ack {sent[:12]} --on hub`" in answer["error"]["text"]
+    assert not studio.entries("message.act"), "nothing was written"
+    assert hub.order("ack", sent, {"message": sent})["ok"]
+    world.pass_ms(1_000)
+    (shown,) = studio.call("sent", {})["value"]
+    assert ("hub", "acted") in [(to["machine"], to["state"]) for to in shown["to"]]
+
+
 # --- under which key ----------------------------------------------------------------------------
 
 

@@ -16,14 +16,7 @@ from muster.fleet.record import ROLES
 from muster.limits import MESSAGES_SHOWN_MAX
 from muster.log import canon
 from muster.log.fold import body_as
-from muster.log.stream import (
-    FLEET,
-    Scope,
-    StreamName,
-    group_owner,
-    is_group,
-    scope_to,
-)
+from muster.log.stream import FLEET, Scope, StreamName, group_owner, is_group, scope_to
 from muster.message import kinds, state
 from muster.message.fold import MESSAGE_KEY, Message, message_of
 from muster.node.services import messages
@@ -134,6 +127,7 @@ def ack(core: Core, call: Call, ask: Ack) -> Acted:
     muster ack 0827 --note 'moved them'
     """
     message = messages.find(core, ask.message)
+    messages.require_for(core, message)
     body = kinds.MessageAct(message.id.hex(), text=ask.note[:2000])
     call.write(body, scope=_reading_scope(core, message), cause=(message.id,))
     return Acted(message.id.hex())

@@ -12,7 +12,7 @@ from muster.errors import NotFound, Refused
 from muster.limits import READINGS_OF_MESSAGE_MAX
 from muster.log.stream import MachineId, StreamName
 from muster.message.fold import MESSAGE, READING, Message, ReadingRow, message_of
-from muster.message.state import Peer, meant
+from muster.message.state import Peer, meant, recipients
 from muster.node.services.speakers import Speakers
 
 if TYPE_CHECKING:
@@ -103,6 +103,22 @@ def peers(core: "Core", stream: StreamName) -> list[Peer]:
 def receivers(core: "Core", stream: StreamName, to: Sequence[str]) -> set[MachineId]:
     """The machines that a message in this stream is for."""
     return {p.machine for p in peers(core, stream) if meant(to, stream.machine, p)}
+
+
+def require_for(core: "Core", message: Message) -> None:
+    """Raises Refused where a message is not for this machine: nobody counts what it says of it."""
+    if meant(message.to, message.stream.machine, me(core)):
+        return
+    known = core.roster.machines
+    whom = {m for m, _ in recipients(message, peers(core, message.stream)) if m in known}
+    names = sorted(core.membership.name_of(machine) for machine in whom)
+    if not names:
+        raise Refused("that message is for no machine that is in the fleet; nobody acts on it")
+    went = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    raise Refused(
+        f"that message is not for {core.name}, and only who got it can act on it; it went to "
+        f"{went}: `muster ack {message.id.hex()[:12]} --on {names[0]}`"
+    )
 
 
 def me(core: "Core") -> Peer:
