@@ -187,6 +187,17 @@ def test_a_machine_that_is_away_shows_when_it_was_last_heard_of():
     assert 59_000 <= away["heard_ms_ago"] <= 70_000
 
 
+@proves("cli.away-since")
+def test_a_machine_that_goes_was_heard_of_when_it_last_said_something_and_not_when_it_last_wrote():
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(300_000)
+    world.cut("hub")
+    world.pass_ms(4_000)
+    away = world["hub"].call("machines", {})["value"][1]
+    assert 4_000 <= away["heard_ms_ago"] <= 40_000
+
+
 def test_frames_that_a_core_sends_are_frames():
     world = Cores("hub", "studio")
     here, _ = world.link("hub", "studio")

@@ -70,6 +70,8 @@ def connect(machine: str, repo: str, service: str) -> int:
         client = _ordered(path, machine, repo) if service == "git-receive-pack" else None
         client = client or _accepted(path, "git.connect", args)
     except NotFound as error:
+        if os.path.exists(path):
+            raise
         told = f"{error}, or set MUSTER_HOME to the home of a machine that is there"
         raise Unreachable(told) from error
     with client:

@@ -86,9 +86,13 @@ class MachineHere(Event, frozen=True):
 
 
 class MachineGone(Event, frozen=True):
-    """No link leads to a machine any more, or one to another process of it."""
+    """No link leads to a machine any more, or one to another process of it.
+
+    `heard_ms`: when it last said something, by our clock since the start.
+    """
 
     machine: str
+    heard_ms: int
 
 
 class MachineRemoved(Event, frozen=True):

@@ -184,7 +184,7 @@ class OwnIncarnation(Part):
         core.sync.close(event.link, core.now.boot_ms)
         core.replication.closed(event.link)
         if link.peer and core.link_to(link.peer) is None:
-            core.tell(ev.MachineGone(link.peer))
+            core.tell(ev.MachineGone(link.peer, link.heard_ms))
 
     def _on_hello(self, link: Link, _channel: int, payload: bytes) -> None:
         """The peer's version and clock: for status, never for decisions."""
@@ -213,7 +213,7 @@ class OwnIncarnation(Part):
             others = {each.process for each in core.links.values() if each.peer == link.peer} - {""}
             link.process = process
             if others and process not in others:
-                core.tell(ev.MachineGone(link.peer))
+                core.tell(ev.MachineGone(link.peer, link.heard_ms))
         link.offset_ms = wall_ms - core.now.boot_ms
         hubs = {hub.machine for hub in core.roster.hubs()}
         # The time that each linked machine goes by, as it said last, under whichever of its links.

@@ -3,9 +3,24 @@
 from typing import TYPE_CHECKING
 
 from muster.log.stream import MachineId
+from muster.node import event as ev
+from muster.node.part import Part
 
 if TYPE_CHECKING:
     from muster.node.core import Core
+
+
+class LastHeard(Part):
+    """When the machines that are gone said something last, by our clock since the start."""
+
+    name = "presence"
+
+    def __init__(self, core: "Core") -> None:
+        self.ms: dict[str, int] = {}
+        core.on(ev.MachineGone, self._gone)
+
+    def _gone(self, event: ev.MachineGone) -> None:
+        self.ms[event.machine] = event.heard_ms
 
 
 def presence(core: "Core", machine: MachineId) -> str:
@@ -18,10 +33,17 @@ def presence(core: "Core", machine: MachineId) -> str:
 
 
 def heard_ms_ago(core: "Core", machine: MachineId) -> int | None:
-    """How old the newest entry of a machine that is away is; None when nothing of it is here."""
+    """How long ago a machine that is away said something, over a link or by its newest entry here.
+
+    None when nothing of it is here.
+    """
     newest = 0
     for stream in core.log.streams() if machine != core.machine else ():
         size = core.log.size(stream)
         if stream.machine == machine and size:
             newest = max(newest, core.log.entry_at(stream, size - 1).stamp.ms)
-    return max(0, core.now.wall_ms - newest) if newest else None
+    since = [core.now.wall_ms - newest] if newest else []
+    heard = core.part(LastHeard).ms
+    if machine in heard:
+        since.append(core.now.boot_ms - heard[machine])
+    return max(0, min(since)) if since else None
