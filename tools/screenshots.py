@@ -129,7 +129,8 @@ class Story:
         async def own(**_: Any) -> Any:
             return self.hub.facts(agents={"shell": ""})
 
-        effects = SimpleNamespace(agents=catalogue.load(None), facts=own)
+        answered = SimpleNamespace(silent=())
+        effects = SimpleNamespace(agents=catalogue.load(None), facts=own, discovery=answered)
         daemon: Any = SimpleNamespace(core=self.hub.core, effects=effects, post=lambda _: None)
         call: Any = None
         rows = asyncio.run(agent.agents(daemon, call, agent.Agents()))

@@ -18,7 +18,7 @@ from muster.verbs.table import VERBS
 from tests.promise import proves
 
 # These are shown as texts, however long; a terminal may wrap them as it does any text.
-TEXTS = {"inbox", "threads"}
+TEXTS = {"inbox", "threads", "memory"}
 LISTS = [v.name for v in VERBS.values() if not v.hidden and v.names and v.name not in TEXTS]
 WORDS = {
     "long": "a-name-that-somebody-thought-was-a-good-idea-and-that-goes-on-and-on",

@@ -1,0 +1,29 @@
+"""What people read about what is known."""
+
+from typing import Any
+
+from muster.cli.text import Files, ago, block, clean, paint, short, state
+
+
+def memory(value: Any, _files: Files) -> str:
+    return "\n\n".join(_version(each) for each in value) or "Nothing is known under that key there."
+
+
+def _version(each: Any) -> str:
+    """A version whole, and what is known of who wrote it."""
+    trust, claims = clean(each["trust"]), each.get("claims")
+    if claims:
+        # Its entry claims to be somebody else, and nothing proves it.
+        trust += f", claims to be {clean(claims)}"
+    tags, scope = ", ".join(map(clean, each["tags"])), clean(each["scope"])
+    head = [
+        paint(clean(each["key"]), "bold"),
+        state(each["state"]),
+        clean(each["from"]),
+        ago(each["t_ms"]),
+        short(each["version"]),
+        f"[{trust}]",
+        scope if scope != "fleet" else "",
+        tags,
+    ]
+    return "  ".join(part for part in head if part) + "\n" + block(each["text"])
