@@ -163,10 +163,16 @@ MEMORY_REASON_BYTES_MAX: Final = 4 * 1024
 # Versions that one version replaces: the heads of a conflict, one for each of so many machines.
 MEMORY_OVER_MAX: Final = 16
 MEMORY_ABOUT_MAX: Final = 16
+# Marks on one letter: the stream-safe form of UAX 15 has as many.
+MEMORY_MARKS_MAX: Final = 30
+# Versions of the same text that are looked at of each machine, the newest, for what was refuted.
+MEMORY_ALIKE_MAX: Final = 32
 MEMORY_TAGS_MAX: Final = 16
 # Versions of one key that are read of each machine, the newest: who writes one key more often than
 # that has something else to say each time.
-MEMORY_VERSIONS_READ_MAX: Final = 2_000
+MEMORY_VERSIONS_READ_MAX: Final = 200
+# The newest versions whose keys a list looks at, a key in each turn of the loop.
+MEMORY_KEYS_LOOKED_MAX: Final = 5_000
 # Keys in one answer: of each it is found out what counts, and who proves to have said it.
 MEMORIES_SHOWN_MAX: Final = 500
 # Chosen arbitrarily: a source, a reason or a query on one line.

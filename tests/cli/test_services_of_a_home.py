@@ -147,3 +147,16 @@ def test_what_only_root_may_take_away_is_told_with_the_command_that_does(
     ((state, _, mend),) = looked_at(home, list)
     assert (state, mend) == ("note", keeper.command(manager, "install"))
     assert f"service install --system --home '{world.home}'" in mend
+
+
+@proves("service.one-of-a-home")
+def test_a_file_under_our_name_that_names_another_home_is_not_our_service(
+    world: World, tmp_path: Path
+) -> None:
+    kept = Path(typed("service", "install")["file"])
+    other = Home(tmp_path / "another")
+    taken = service.manager_of(other).file
+    taken.write_bytes(kept.read_bytes())
+    assert service.installed(other) is None
+    assert service.manager_of(other).file != taken
+    taken.unlink()

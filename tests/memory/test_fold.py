@@ -1,11 +1,12 @@
 """What is known becomes rows, and no row holds a text."""
 
 import pytest
-from tests.memory.world import ALICE, ORDER, Stream
+from tests.memory.world import ALICE, BOB, ORDER, Stream
 from tests.promise import proves
 
 from muster import limits
 from muster.log.kind import bodies_of
+from muster.log.stream import Scope
 from muster.memory import kinds
 from muster.memory.fold import ERASED, OVER, VERSION
 from muster.memory.kinds import MemoryErase, MemoryPut, MemoryRefute
@@ -126,3 +127,18 @@ def test_other_texts_have_other_prints():
         "no lto",
     ]
     assert len({text_print(each) for each in texts}) == len(texts)
+
+
+@proves("memory.bad-ones-are-skipped")
+def test_what_is_said_to_one_machine_alone_is_no_memory():
+    stream = Stream(ALICE, Scope(f"to.{BOB}"))
+    stream.put("k", "told to one alone")
+    assert (stream.skipped, stream.rows.held) == (["wrong-scope"], {})
+
+
+@proves("memory.bad-ones-are-skipped")
+def test_marks_that_are_dear_to_order_are_refused():
+    stream = Stream(ALICE)
+    stream.put("k", "a" + "\u0315" * 16 + "\u0300" * 15)
+    stream.put("k", "Vie\u0302\u0323t")
+    assert stream.skipped == ["bad-memory"]

@@ -1,16 +1,21 @@
 """What machines know, through real cores."""
 
 import random
+import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
+from muster.errors import Denied, NotFound
+from muster.limits import MEMORY_OVER_MAX
 from muster.memory.fold import ERASED, OVER, VERSION
 from muster.memory.kinds import MemoryErase, MemoryPut, MemoryRefute
 from muster.memory.state import records, versions
 from muster.node.services.memory import Memory
+from muster.verbs import memory
 
 NAMES = ("hub", "studio", "build")
 KEYS = ("a", "b", "c")
@@ -208,3 +213,33 @@ def test_what_is_private_is_known_on_its_machine_alone(world):
     assert known(world["hub"], "mine") == [("a secret plan", "active", "person")]
     assert world["studio"].call("memory", {"key": "mine"})["error"]["kind"] == "NotFound"
     assert world["studio"].entries("memory.put") == []
+
+
+@proves("memory.replaced-by-who-read-it")
+def test_whoever_writes_more_heads_than_one_version_can_name_keeps_nobody_from_writing(world):
+    for number in range(MEMORY_OVER_MAX + 4):
+        write(world, "studio", MemoryPut("main/x", f"text {number}"))
+    world.pass_ms(500)
+    refused = remember(world["hub"], "main/x", "this is so")["error"]["text"]
+    over = re.findall("--over ([0-9a-f]{12})", refused)
+    assert len(over) == MEMORY_OVER_MAX
+    assert remember(world["hub"], "main/x", "this is so", over=over)["ok"]
+    again = remember(world["hub"], "main/x", "this is so")["error"]["text"]
+    rest = re.findall("--over ([0-9a-f]{12})", again)
+    assert remember(world["hub"], "main/x", "this is so", over=rest)["value"]["state"] == "active"
+
+
+@proves("memory.scopes-do-not-leak")
+def test_an_agent_neither_reads_nor_writes_what_is_not_the_whole_fleets(world):
+    hub = world["hub"]
+    version = remember(hub, "mine", "a secret plan", scope="private")["value"]["version"]
+    call: Any = SimpleNamespace(actor="claude@hub", write=None)
+    for ask in (
+        memory.Remember(key="mine", text=("x",), scope="private"),
+        memory.Remember(key="mine", text=("x",), over=(version,)),
+    ):
+        with pytest.raises((Denied, NotFound)) as error:
+            memory.remember(hub.core, call, ask)
+        assert "secret" not in str(error.value)
+    with pytest.raises(NotFound):
+        memory.refute(hub.core, call, memory.Refute(version=version, reason=("no",)))

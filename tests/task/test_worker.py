@@ -222,6 +222,16 @@ def test_what_a_revoked_owner_assigned_beyond_its_cut_never_begins_and_what_runs
     assert one.running() == ["stays"]
 
 
+@proves("task.withdrawn-never-begins")
+def test_what_was_stopped_and_withdrawn_in_the_step_that_brought_it_never_begins():
+    one = worker()
+    one.accept(given(), now(2000))
+    one.stop(OWNER, "t1", (1, 1), "cancelled")
+    one.withdraw(lambda entry: entry == ENTRY)
+    assert of(one.flush(), StartAttempt) == []
+    assert one.running() == []
+
+
 def test_an_end_of_something_else_is_nothing():
     one = worker()
     one.accept(given(), now(2000))

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from muster.errors import Malformed
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import NO_ENTRY, Rows, Skip, Table, body_as
-from muster.log.stream import StreamName
+from muster.log.stream import FLEET, JOURNAL, StreamName, is_group
 from muster.memory.kinds import (
     MemoryErase,
     MemoryPut,
@@ -87,6 +87,8 @@ class MemoryFold:
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         """See the rules at the top of this file."""
+        if rows.stream.scope not in (FLEET, JOURNAL) and not is_group(rows.stream.scope):
+            raise Skip("wrong-scope")
         try:
             if entry.header.kind == "memory.erase":
                 erase = check_erase(body_as(entry, MemoryErase))

@@ -9,6 +9,7 @@ Rule 4: an erasure restates what its target was over and how much that counted, 
 """
 
 import re
+import unicodedata
 from typing import Final, Literal
 
 import msgspec
@@ -82,6 +83,8 @@ def check_put(body: MemoryPut, text_bytes_max: int = limits.MEMORY_TEXT_BYTES_MA
     _check_ids("about", body.about, limits.MEMORY_ABOUT_MAX)
     if not body.text.strip():
         raise Malformed("what is to be remembered needs a text")
+    if _has_stacked(body.text):
+        raise Malformed(f"the text stacks more than {limits.MEMORY_MARKS_MAX} marks on one letter")
     if len(body.text.encode()) > text_bytes_max:
         raise Malformed(
             f"the text has more than {text_bytes_max} bytes: put it in a file of the repository, "
@@ -122,6 +125,16 @@ def check_erase(body: MemoryErase) -> MemoryErase:
         raise Malformed("the print of a text has 32 hex digits")
     _check_line("the reason", body.reason)
     return body
+
+
+def _has_stacked(text: str) -> bool:
+    """Whether so many marks stand in a row that to order them costs their square (UAX 15, 13)."""
+    row = 0
+    for each in "" if text.isascii() else text:
+        row = row + 1 if unicodedata.combining(each) else 0
+        if row > limits.MEMORY_MARKS_MAX:
+            return True
+    return False
 
 
 def _check_key(key: str) -> None:

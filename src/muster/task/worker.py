@@ -138,12 +138,13 @@ class Worker:
         Nothing is written about such an assignment: whoever gave it is a member no more.
         """
         gone = [each for each in self._attempts.values() if is_gone(each.given.entry)]
+        dropped = set()
         for attempt in gone:
             if attempt.state == "asking" or attempt.started in self._out:
+                dropped.add(_place(attempt.given.assign))
                 self._drop(attempt)
             else:
                 self._end(attempt, "its assignment counts no more: who gave it was revoked")
-        dropped = {_place(each.given.assign) for each in gone if each.state != "ending"}
         self._out = [each for each in self._out if not self._begins(each, dropped, is_gone)]
 
     @staticmethod

@@ -272,10 +272,11 @@ def end(context: Context) -> int:
             pid = int(context.ask("stop", {}, within_s=ANSWER_S)["pid"])
         except Silent:
             within_s, pid = HUNG_GONE_S, _terminate(home, None)
-            context.say(
-                f"the daemon (process {pid}) does not answer; it is told to end, and "
-                f"`kill -9 {pid}` ends it at once"
-            )
+            if pid:
+                context.say(
+                    f"the daemon (process {pid}) does not answer; it is told to end, and "
+                    f"`kill -9 {pid}` ends it at once"
+                )
         except Unreachable:
             pid = _terminate(home, None)
     if pid:

@@ -14,6 +14,7 @@ from muster.errors import Conflict, Denied, NotFound, Refused
 from muster.limits import (
     MEMORIES_SHOWN_MAX,
     MEMORY_AGENT_TEXT_BYTES_MAX,
+    MEMORY_OVER_MAX,
     MEMORY_TEXT_BYTES_MAX,
 )
 from muster.log.entry import Entry, EntryId
@@ -30,7 +31,7 @@ from muster.memory.ordered import ID_DIGITS_MIN
 from muster.memory.state import Record, RecordName, Version
 from muster.node.services.memory import Memory
 from muster.node.tasks.actor import said
-from muster.node.verb import Column, Line
+from muster.node.verb import Column, Line, Turns
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, say_cut
 from muster.verbs.message import group_of
@@ -69,8 +70,10 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     by_agent = not call.actor.startswith("op:")
     if by_agent and ask.pin:
         raise Denied("only a person writes down a rule: leave --pin out")
+    if by_agent and ask.scope not in ("", "fleet"):
+        raise Denied("an agent writes down what the whole fleet may know: leave --scope out")
     scope, tags = _scope(core, ask.scope), [*ask.tag, *([PINNED] if ask.pin else [])]
-    over = [_find(core, each).id for each in ask.over]
+    over = [_open(core, call, each).id for each in ask.over]
     body = MemoryPut(
         ask.key, " ".join(ask.text), [each.hex() for each in over], tags, list(ask.about)
     )
@@ -84,12 +87,14 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
 
 def _check_read(core: Core, key: str, record: Record, over: list[EntryId]) -> None:
     """Raises: Conflict where something counts that whoever writes did not name."""
-    unread = [head for head in record.heads if head.id not in over]
+    # As many as one version can name: who wrote more heads than that keeps nobody from writing.
+    heads = record.heads[:MEMORY_OVER_MAX]
+    unread = [head for head in heads if head.id not in over]
     if not unread:
         return
     first = unread[0]
     text = _text(core.log.entry(first.id))
-    every = " ".join(f"--over {head.id.hex()[:12]}" for head in record.heads)
+    every = " ".join(f"--over {head.id.hex()[:12]}" for head in heads)
     raise Conflict(
         f"{key} says already (version {first.id.hex()[:12]}, {record.state}): {text[:300]!r}; "
         f"nothing was written. To replace it, add {every}"
@@ -165,7 +170,7 @@ def refute(core: Core, call: Call, ask: Refute) -> Remembered:
 
     muster refute 3fa9c1 'the flag was removed in 2.0'
     """
-    known = _find(core, ask.version)
+    known = _open(core, call, ask.version)
     if not known.key:
         raise NotFound(f"the version {ask.version[:12]} is erased: there is nothing to refute")
     body = MemoryRefute(known.key, [known.id.hex()], " ".join(ask.reason))
@@ -197,7 +202,7 @@ class Memories(Struct, frozen=True, kw_only=True):
                Column("text", rank=1, least=16, width=60), Column("from", rank=2),
                Column("t_ms", "when", "ago", rank=2), Column("scope", rank=3),
                Column("version", form="id", rank=3)))  # fmt: skip
-def memories(core: Core, call: Call, ask: Listed) -> list[Memories]:
+def memories(core: Core, call: Call, ask: Listed) -> Turns[list[Memories]]:
     """List what is known, the newest first.
 
     muster memories
@@ -206,6 +211,7 @@ def memories(core: Core, call: Call, ask: Listed) -> list[Memories]:
     wanted = _scope(core, ask.scope) if ask.scope else None
     most, found = ask.limit or MEMORIES_SHOWN_MAX, list[Memories]()
     for key in core.part(Memory).newest_keys():
+        yield
         for name, record in core.part(Memory).records(key).items():
             fits = wanted in (None, name.scope) and record.state != "erased"
             if fits and (not ask.conflicts or record.state in ("conflict", "disputed")):
@@ -255,6 +261,14 @@ def _find(core: Core, text: str) -> Version:
     if not found:
         raise NotFound(f"nothing is known as {text[:60]!r}; `muster memories` lists what is")
     return found[0]
+
+
+def _open(core: Core, call: Call, text: str) -> Version:
+    """As `_find`; for an agent what is not the whole fleet's is not there. Raises: NotFound."""
+    found = _find(core, text)
+    if found.stream.scope != FLEET and not call.actor.startswith("op:"):
+        raise NotFound(f"nothing is known as {text[:60]!r}; `muster memories` lists what is")
+    return found
 
 
 def _state(core: Core, scope: Scope, key: str) -> str:

@@ -42,7 +42,12 @@ def manager_of(home: Home, *, system: bool = False) -> Manager:
         raise Refused(
             "Windows runs no service for Muster: let the Task Scheduler start `muster up` at logon"
         )
-    made = _kind()(_service(home, system=system))
+    service = _service(home, system=system)
+    made = _kind()(service)
+    if _is_anothers(made.file, home):
+        # The place of a default home may have been another folder's when that was installed.
+        place = hashlib.sha256(os.fsencode(os.path.realpath(home.path))).hexdigest()
+        made = _kind()(service._replace(name=f"{service.name}-{place[:8]}"))
     # What lies elsewhere than where the system reads is not the one that runs.
     there = (each for each in _found(home, system=system) if each.file.parent == made.file.parent)
     return next(there, made)
@@ -70,7 +75,7 @@ def _found(home: Home, *, system: bool) -> Iterator[Manager]:
         return
     for folder in folders:
         made = _kind()(service, folder)
-        if made.file.exists():
+        if made.file.exists() and not _is_anothers(made.file, home):
             yield made
         for file in sorted(folder.glob(f"*muster*{made.file.suffix}")):
             if file != made.file and _names(file, home):
@@ -84,6 +89,14 @@ def _names(file: Path, home: Home) -> bool:
     except (OSError, ValueError):
         return False
     return bool(named) and os.path.realpath(named) == os.path.realpath(home.path)
+
+
+def _is_anothers(file: Path, home: Home) -> bool:
+    """Whether a file says that it is the service of another home."""
+    try:
+        return bool(home_of(file.read_bytes())) and not _names(file, home)
+    except (OSError, ValueError):
+        return False
 
 
 def _kind() -> type[Systemd] | type[Launchd]:

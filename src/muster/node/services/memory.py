@@ -10,7 +10,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from muster.limits import MEMORY_VERSIONS_READ_MAX
+from muster.limits import (
+    MEMORY_ALIKE_MAX,
+    MEMORY_KEYS_LOOKED_MAX,
+    MEMORY_VERSIONS_READ_MAX,
+)
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Table
 from muster.log.stream import FleetId
@@ -51,7 +55,8 @@ class Memory(Part):
 
     def newest_keys(self) -> list[str]:
         """Keys, by what was written of them last, the newest first."""
-        rows = self._core.tables.rows(VERSION, order=("-at_ms", "-id"))
+        order, most = ("-at_ms", "-id"), MEMORY_KEYS_LOOKED_MAX
+        rows = self._core.tables.rows(VERSION, order=order, limit=most)
         return list(dict.fromkeys(row.key for row in rows if row.key))
 
     def alike(self, text: str) -> list[Version]:
@@ -83,10 +88,10 @@ class _Known:
         above = self._add_over(own)
         prints = {row.print for row in map(self._rows.__getitem__, own) if row.print}
         prints |= {tomb.print for id in own for tomb in self._erased[id] if tomb.print}
-        same = [row for p in sorted(prints) for row in self._of(VERSION, print=p)]
+        same = [row for p in sorted(prints) for row in self._of(VERSION, MEMORY_ALIKE_MAX, print=p)]
         alike = self._add(same)
         alike += self._add_targets(
-            tomb for p in sorted(prints) for tomb in self._of(ERASED, print=p)
+            tomb for p in sorted(prints) for tomb in self._of(ERASED, MEMORY_ALIKE_MAX, print=p)
         )
         # What is over the same text may refute it; what is over that may end it.
         refuted = [*above, *self._add_over(alike)]
@@ -110,8 +115,10 @@ class _Known:
         entry = self._core.log.entry_at(row.stream, row.seq)
         return said(self._core, entry).trust == "person"
 
-    def _of(self, table: Table[Any], **equals: Any) -> list[Any]:
-        return self._core.tables.rows_of_each(table, MEMORY_VERSIONS_READ_MAX, ("-seq",), **equals)
+    def _of(
+        self, table: Table[Any], most: int = MEMORY_VERSIONS_READ_MAX, **equals: Any
+    ) -> list[Any]:
+        return self._core.tables.rows_of_each(table, most, ("-seq",), **equals)
 
     def _add(self, rows: Iterable[VersionRow]) -> list[EntryId]:
         """Take rows in, with their erasures; the ids of those that are new."""
