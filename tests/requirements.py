@@ -749,6 +749,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.why-names-who-is-away": "Why names the machines that are not asked now because they are away.",
     "cli.join-says-what-to-do": "A join that reaches no hub says why and what to do next in one sentence, and spends nothing.",
     "cli.status-is-for-people": "Status shows who is away, what runs here, what is unread and what needs a person; counters only with --verbose.",
+    "cli.people-read-waiting-for-you": "A task that waits for a person is called so in everything that people read, and what is to be typed is shown whole.",
     "cli.people-read-running": "A task that a machine holds is called running in everything that people read.",
     "cli.a-worker-reads-what-is-its-own": "A machine without the operator's key lists the repositories and reads its own journals; of another's journal it says where to read it.",
     "cli.exit-codes-are-one-table": "Exit codes are those of one table in the documents; what names something that is not there ends with 5, however odd the name.",

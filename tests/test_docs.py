@@ -200,3 +200,15 @@ def test_no_document_names_a_registry_or_a_path_of_one_machine():
     paths = re.compile(r"(?<![\w.~])/(?:work|farm|root|home/[a-z]+)/\w")
     found = [str(p) for p in DOCS if any(h in _text(p) for h in hosts) or paths.search(_text(p))]
     assert found == []
+
+
+@proves("tidy.docs-readme-is-short")
+def test_the_first_run_answers_what_its_spec_asks_a_person_before_it_lands():
+    first = _text(ROOT / "README.md").partition("## The first run")[2].partition("\n## ")[0]
+    order = ["muster run tidy", "muster decide tidy/approve yes", "muster land tidy"]
+    at = [first.find(f"    {typed}") for typed in order]
+    assert -1 not in at
+    assert at == sorted(at)
+    template = _text(ROOT / "src" / "muster" / "templates" / "change.yaml")
+    assert "  approve:" in template, "the phase that it names"
+    assert "muster diff <name> --phase change" in template, "what a person is to look at"

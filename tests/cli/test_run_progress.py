@@ -82,7 +82,8 @@ def test_a_task_that_had_ended_before_anybody_looked_took_what_its_rows_say(cour
 def test_each_instance_has_a_row_of_its_own_and_a_person_is_told_what_to_type(course):
     hear(course, instance="a", state="leased", machine="studio", changed_ms=NOW)
     hear(course, instance="b", state="waiting")
-    assert [each.split("  ")[0] for each in lines(course)[1:]] == ["build", "", ""]
+    assert [each.split("  ")[0] for each in lines(course)[1:-1]] == ["build", "", ""]
+    assert lines(course)[-1] == "answer: `muster decide abababababab yes|no`"
     assert "muster decide abababababab" in row(course, "  b")
 
 
@@ -133,3 +134,21 @@ def test_reasons_have_ids_as_people_type_them_in_lists_and_in_the_live_view(cour
     ):
         assert shown in value
         assert "ab" * 32 not in value
+
+
+@proves("cli.people-read-waiting-for-you")
+def test_what_waits_for_a_person_is_called_so_wherever_a_person_reads():
+    task = {**TASK, "run": "cd" * 16, "state": "waiting", "phase": "ok", "reason": ""}
+    run = {
+        "run": "cd" * 16, "name": "tidy", "state": "open", "summary": "", "opened_ms": NOW,
+        "changed_ms": NOW, "owner": "hub", "repo": "", "tasks": [task],
+        "phases": {"ok": {"after": []}, "then": {"after": ["ok"]}},
+        "progress": {"ok": {"state": "running", "reason": ""},
+                     "then": {"state": "waiting", "reason": ""}},
+    }  # fmt: skip
+    why = {"task": task, "decisions": [], "question": "is it good?"}
+    lines = show.text("runs", run).splitlines()
+    assert "waiting for you" in next(line for line in lines if line.startswith("ok"))
+    assert "waiting for you" not in next(line for line in lines if line.startswith("then"))
+    assert "waiting for you" in show.text("tasks", [task]).splitlines()[1]
+    assert "waiting for you" in show.text("why", why).splitlines()[0]

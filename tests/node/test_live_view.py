@@ -210,7 +210,10 @@ def test_a_phase_that_waits_for_a_person_says_what_to_type(hub):
     end(hub)
     row = view.row("review")
     assert row[1] == "waiting for you"
-    assert "muster decide" in row[2]
+    typed = f"answer: `muster decide {view.progress.head['run'][:12]}/review yes|no`"
+    for width in (len(typed), 80, 140):
+        assert typed in view.lines(width), "whole, however narrow it is"
+    hub.call("why", {"task": f"{view.progress.head['run'][:12]}/review"})
     hub.order("decide", "chain/review", {"task": "chain/review", "answer": "yes"})
     assert view.row("review")[1] == "done"
 

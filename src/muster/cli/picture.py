@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from muster.cli.run_progress import RunProgress, said
-from muster.cli.show.task import Slot
+from muster.cli.run_progress import RunProgress, answer, said
+from muster.cli.show.task import WAITS_FOR_YOU, Slot
 from muster.cli.text import clean, cut, paint, seconds, short, span, state, width_of
 
 LABEL_COLUMNS_MAX: Final = 28
@@ -21,7 +21,7 @@ _OVER: Final = frozenset({"done", "skipped", "cancelled"})
 _IDLE: Final = frozenset({"waiting", "queued"})
 # Of several tasks the first of these words that is true of one is true of the phase.
 _ORDER: Final = (
-    "waiting for you", "running", "checking", "fetching", "delivering", "retrying", "taken over",
+    WAITS_FOR_YOU, "running", "checking", "fetching", "delivering", "retrying", "taken over",
     "queued", "failed", "lost", "cancelled", "done", "rejected",
 )  # fmt: skip
 
@@ -77,7 +77,8 @@ def picture(progress: RunProgress, width: int, height: int) -> list[str]:
     """The lines of this moment."""
     seen = Seen(progress)
     found = [line for name in seen.phases for line in _lines(seen, name)]
-    chosen, hidden = _fitting(found, max(1, height - 3 - bool(progress.note)))
+    asks = _asks(seen, width)
+    chosen, hidden = _fitting(found, max(1, height - 3 - bool(progress.note) - bool(asks)))
     rows = [line.row() for line in chosen]
     lines = [cut(_head(seen), width), *_table(rows, width)]
     if hidden:
@@ -85,10 +86,24 @@ def picture(progress: RunProgress, width: int, height: int) -> list[str]:
         lines.append(cut(f"  and {len(hidden)} more: {counts}", width))
     if progress.note:
         lines.append(cut(clean(progress.note), width))
+    if asks:
+        # Nobody can type what is cut off: it has a line of its own.
+        lines.append(paint(cut(asks, width), "bold"))
     hint = (
         f"Ctrl-C leaves it running; `muster cancel {short(progress.head.get('run', ''))}` ends it"
     )
     return [*lines, paint(cut(hint, width), "dim")] if progress.head else lines
+
+
+def _asks(seen: Seen, width: int) -> str:
+    """What is to be typed where a phase waits for a person, "" where none does."""
+    slots = [slot for slot, word in seen.words.items() if word == WAITS_FOR_YOU]
+    if not slots:
+        return ""
+    change, run = seen.progress.tasks[slots[0]], str(seen.progress.head.get("run", ""))
+    more = f"  (and {len(slots) - 1} more: `muster tasks`)" if len(slots) > 1 else ""
+    named, by_id = (f"answer: {answer(change, of)}" for of in (run, ""))
+    return next((text for text in (f"{named}{more}", named) if width_of(text) <= width), by_id)
 
 
 def _head(seen: Seen) -> str:

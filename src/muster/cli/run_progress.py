@@ -10,7 +10,7 @@ never jumps, from how far apart the two were when the owner first spoke.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from muster.cli.show.task import Slot, outcome, phase, round_rejected
+from muster.cli.show.task import WAITS_FOR_YOU, Slot, outcome, phase, round_rejected
 from muster.cli.text import abbreviated, clean, now_ms, short, span, state
 from muster.node.host.clock import boot_ms
 from muster.task.state import LIVE
@@ -109,7 +109,7 @@ class RunProgress:
             stage = self._signs.get(slot, ("", 0))[0]
             return stage if stage in _STAGES else "running"
         if found == "waiting" and change.get("task"):
-            return "waiting for you"
+            return WAITS_FOR_YOU
         if found == "queued" and change.get("task") and slot in self.left:
             return "taken over" if self.left[slot].startswith("taken over") else "retrying"
         return "rejected" if self.follows(slot) else clean(found)
@@ -150,12 +150,19 @@ def said(change: Change) -> str:
     """What came of it; of a phase that waits for a person, how to read and to answer it."""
     if change["state"] == "waiting" and change.get("task"):
         task = short(change["task"])
-        return f"read `muster why {task}`, answer `muster decide {task} yes|no`"
+        return f"read `muster why {task}`, answer {answer(change)}"
     text = clean(outcome(change), 80)
     if change.get("kept"):
         return f"kept from run {short(change['kept'])}: {text}"
     past = before(change)
     return f"({past})  {text}".rstrip() if past else text
+
+
+def answer(change: Change, run: str = "") -> str:
+    """What a person types to decide this task: by its place in a run, else by its id."""
+    # Not by the run's name: that is the newest run's, and a yes is for the one that is shown.
+    named = f"{short(run)}/{clean(change['phase'])}" if run and not change.get("instance") else ""
+    return f"`muster decide {named or short(change['task'])} yes|no`"
 
 
 def before(change: Change) -> str:

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from muster.cli.show import listed
-from muster.cli.show.task import claimed, outcome, phase, round_rejected, took
+from muster.cli.show.task import claimed, outcome, phase, round_rejected, took, word
 from muster.cli.table import table
 from muster.cli.text import Files, clean, now_ms, paint, seconds, short, state
 from muster.node.verb import Column
@@ -76,7 +76,7 @@ def graph(run: Any) -> str:
         for each in found or ():
             said = clean(each.get("waits") or kept(run, each) + outcome(each))
             follows = round_rejected((each["phase"], each["instance"]), slots, phases)
-            now, said = ("rejected", f"{follows}; {said}") if follows else (each["state"], said)
+            now, said = ("rejected", f"{follows}; {said}") if follows else (word(each), said)
             commit = clean(each["commit"])[:10]
             where = (phase(each), state(now), each["machine"], took(each))
             rows.append((*where, commit, waits, said))

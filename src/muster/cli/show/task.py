@@ -22,6 +22,8 @@ from muster.node.verb import Column
 from muster.task.review import instance_of, round_of
 
 Slot = tuple[str, str]
+# Of a task that waits for a person; a phase without a task waits for other phases.
+WAITS_FOR_YOU: Final = "waiting for you"
 _TASKS: Final = (
     Column("task", form="id"), Column("run", form="id", rank=5), Column("phase"),
     Column("state", form="state"), Column("machine", rank=1), Column("agent", rank=4),
@@ -36,10 +38,22 @@ _CANDIDATES: Final = (
 
 def tasks(value: Any, _files: Files) -> str:
     rows = (
-        {"run": "", **each, "phase": phase(each), "took": took(each), "summary": outcome(each)}
+        {
+            "run": "",
+            **each,
+            "phase": phase(each),
+            "state": word(each),
+            "took": took(each),
+            "summary": outcome(each),
+        }
         for each in value
     )
     return listed(_TASKS, rows, "No task is open; `muster tasks --all` shows settled ones.")
+
+
+def word(each: Any) -> str:
+    """How a task stands, as people say it; --json keeps the word of the log."""
+    return WAITS_FOR_YOU if each["state"] == "waiting" else str(each["state"])
 
 
 def outcome(each: Any) -> str:
@@ -80,7 +94,7 @@ def phase(each: Any) -> str:
 def why(value: Any, _files: Files) -> str:
     task = value["task"]
     lines = [
-        f"{paint(phase(task) or 'task', 'bold')}  {short(task['task'])}  {state(task['state'])}",
+        f"{paint(phase(task) or 'task', 'bold')}  {short(task['task'])}  {state(word(task))}",
         pairs([("last", abbreviated(value.get("now", {}).get("reason") or task["reason"]))]),
     ]
     if by := value.get("kept_by"):
