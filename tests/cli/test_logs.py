@@ -59,3 +59,18 @@ def test_what_could_be_read_is_shown_and_what_could_not_is_said():
     assert logs(context, Read(task=TASK)) is None
     assert context.shown == [{"kind": "agent.end"}]
     assert "the journal of build" in context.said[0]
+
+
+@proves("cli.people-read-waiting-for-you")
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [("done", "a person decided task abababababab, no machine ran it: yes (reads well)"),
+     ("failed", "a person decided task abababababab, no machine ran it: no (reads well)"),
+     ("waiting", "`muster decide abababababab yes|no`")],
+)  # fmt: skip
+def test_logs_of_what_a_person_decides_say_so_and_what_was_decided(monkeypatch, state, said):
+    context: Any = CommandContext(Unreachable("build is away"), [])
+    where = {"task": TASK, "state": state, "machines": [], "person": True, "note": "reads well"}
+    monkeypatch.setattr(context, "ask", lambda *_, **__: where)
+    assert logs(context, Read(task=TASK, follow=True)) is None
+    assert said in context.said[0]

@@ -214,8 +214,11 @@ def test_a_phase_that_waits_for_a_person_says_what_to_type(hub):
     for width in (len(typed), 80, 140):
         assert typed in view.lines(width), "whole, however narrow it is"
     hub.call("why", {"task": f"{view.progress.head['run'][:12]}/review"})
-    hub.order("decide", "chain/review", {"task": "chain/review", "answer": "yes"})
+    hub.order("decide", "chain/review", {"task": "chain/review", "answer": "yes", "note": "so"})
     assert view.row("review")[1] == "done"
+    where = hub.call("journal.where", {"task": "chain/review"})["value"]
+    assert (where["person"], where["note"], where["state"]) == (True, "so", "done")
+    assert "person" not in hub.call("journal.where", {"task": "chain/build"})["value"]
 
 
 @proves("cli.live-view")

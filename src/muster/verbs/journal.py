@@ -5,6 +5,7 @@ whoever asks from elsewhere needs a grant, and what it shows is in its log as as
 """
 
 import contextlib
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
@@ -19,6 +20,7 @@ from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.worker import WorkerService
 from muster.verbs.declaration import Call, Context, Core, Daemon, Perform, Stream, opt, verb
 from muster.verbs.find import OfTask, called, telling_task
+from muster.verbs.history import question
 
 SHOWN_MAX: Final = 2000
 _LIVE: Final = frozenset({"queued", "waiting", "leased"})
@@ -39,6 +41,9 @@ class Journals(Struct, frozen=True):
     holder: str
     # Of several, the one that was chosen: its place in the run.
     chosen: str | UnsetType = UNSET
+    # Where a person decides it and no machine begins it; what was said with the answer.
+    person: bool | UnsetType = UNSET
+    note: str | UnsetType = UNSET
 
 
 @verb("journal.where", auth="local")
@@ -60,6 +65,7 @@ def _journals(core: Core, task: str) -> Journals:
         [Keeper(each, core.membership.name_of(each), each == core.machine) for each in begun],
         row.machine if row.state == "leased" else "",
         called(row.run[:12], row) if several else UNSET,
+        *((True, row.summary) if question(core, row) else ()),
     )
 
 
@@ -136,6 +142,19 @@ def _is_about(entry: Entry, task: str) -> bool:
     return isinstance(body, dict) and str(body.get("task", "")).startswith(task)
 
 
+def _decided(where: Mapping[str, Any]) -> str:
+    """Of a task that a person decides: how it stands, for there is no journal of it."""
+    task, state = where["task"][:12], where["state"]
+    if state in _LIVE:
+        return (
+            f"a person decides task {task}, and it waits for that: `muster why {task}` shows the "
+            f"question, `muster decide {task} yes|no` answers it"
+        )
+    said = {"done": "yes", "failed": "no"}.get(state, state)
+    note = f" ({where['note']})" if where.get("note") else ""
+    return f"a person decided task {task}, no machine ran it: {said}{note}"
+
+
 @verb("logs", auth="local", runs="client", group="Work", on="one", harmless=True, followed=True)
 def logs(context: Context, ask: Read) -> None:
     """What the agent of a task did, as it happens with --follow.
@@ -151,6 +170,9 @@ def logs(context: Context, ask: Read) -> None:
         run, state = chosen.partition("/")[0], where["state"]
         said = "running" if state == "leased" else state
         context.say(f"of {chosen}, which is {said}; `muster runs {run}` shows the others")
+    if where.get("person") and not where["machines"]:
+        context.say(_decided(where))
+        return
     if ask.follow and not where["machines"] and where["state"] in _LIVE:
         context.say(f"no machine has begun it yet; `muster why {where['task'][:12]}` says why")
         where = context.ask("journal.begun", {"task": where["task"]}, on=context.on)
