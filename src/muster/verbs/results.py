@@ -218,9 +218,15 @@ def choose(context: Context, ask: OfResults) -> Chosen:
         )
     about = context.ask("repo.origin", {"name": run.repo})
     if not about["branch"]:
+        machines = context.ask("machines", {})
+        if any(m["name"] == about["keeper"] and m["state"] == "away" for m in machines):
+            raise Unreachable(
+                f"{about['keeper']}, which keeps repository {run.repo}, is away; try again when "
+                "it is back"
+            )
         raise Unreachable(
             f"{about['keeper']}, which keeps repository {run.repo}, does not say where that is "
-            "from: it is away, or of an older version; try again, or update it"
+            "from: it may be of an older version; try again, or update it"
         )
     origin = str(about["origin"]) if about["follows"] else ""
     return Chosen(run, found, str(about["keeper"]), str(about["branch"]), origin)
