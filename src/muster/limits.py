@@ -130,6 +130,8 @@ FACTS_REFRESH_MS: Final = 10 * 60_000
 PROBE_MS_MAX: Final = 4_000
 # What keeps services answers at once, or a bus is away.
 SERVICE_ANSWER_S: Final = 30.0
+# A unit or a plist of ours has some kilobytes, most of them the PATH.
+UNIT_BYTES_MAX: Final = 64 * 1024
 # A daemon that fails is started again by its system, and never given up: a port that is taken, an
 # address of a VPN or a full disk may take a night. So the pause grows, in so many steps, where the
 # system can (systemd 254); elsewhere it is one that costs a small computer a few percent.

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from muster.cli import context, parse
-from muster.errors import Conflict, Denied
+from muster.errors import Broken, Conflict, Denied
 from muster.node.host import keeper, service, systemd
 from muster.node.host.home import Home
-from muster.verbs import leave
+from muster.verbs import daemon, leave
 from muster.verbs.service import looked_at
 from tests.cli.world import muster
 from tests.e2e import scripted_systemd
@@ -160,3 +160,42 @@ def test_a_file_under_our_name_that_names_another_home_is_not_our_service(
     assert service.installed(other) is None
     assert service.manager_of(other).file != taken
     taken.unlink()
+
+
+@proves("service.one-of-a-home")
+def test_what_is_no_plain_file_of_a_service_is_looked_at_and_waited_for_by_nobody(
+    world: World,
+) -> None:
+    world.user.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(world.user / "a-muster-pipe.service")
+    (world.user / "a-muster-end.service").symlink_to("/dev/zero")
+    (world.user / "a-muster-folder.service").mkdir()
+    assert service.installed(Home(world.home)) is None
+
+
+@proves("service.whose-home")
+def test_a_process_of_which_nothing_tells_whose_it_is_is_not_ended_for_another_person(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(daemon.lock, "holder", lambda _path: 4321)
+    monkeypatch.setattr(daemon.lock, "user_of", lambda _pid: None)
+    monkeypatch.setattr(daemon.os, "kill", lambda pid, _signal: ended.append(pid))
+    with pytest.raises(Broken, match="4321"):
+        daemon._terminate(Home(world.home), 1234)
+    assert ended == []
+
+
+@proves("service.one-of-a-home")
+def test_a_home_that_is_set_aside_leaves_no_mark_of_any_path_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUSTER_STATE", str(tmp_path / "state"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    for path in ("home", "link"):
+        short = hashlib.sha256(os.fsencode(tmp_path / path)).hexdigest()[:16]
+        (tmp_path / "state" / short).mkdir(parents=True)
+    Home(tmp_path / "link").set_aside()
+    assert not Path(Home(tmp_path / "link").mark_folder).exists()
+    assert not Path(Home(tmp_path / "home").mark_folder).exists()

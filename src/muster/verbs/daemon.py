@@ -298,7 +298,7 @@ def _terminate(home: Home, user: int | None) -> int:
             f"a program holds {home.lock} and it cannot be told which one; "
             f"`fuser {home.lock}` names it"
         ) from None
-    if user is not None and lock.user_of(pid) not in (user, None):
+    if user is not None and lock.user_of(pid) != user:
         raise Broken(
             f"{home.lock} names the process {pid}, which is not {owner.called(user)}'s: "
             f"`fuser {home.lock}` tells who holds it"

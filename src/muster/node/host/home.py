@@ -166,12 +166,15 @@ class Home:
     @property
     def mark_folder(self) -> str:
         """Outside the home on purpose; `$MUSTER_STATE` moves it (tests, several homes)."""
-        named = [
-            Path(self.state_folder).absolute() / hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-            for path in (os.path.realpath(self.path), self.path)
-        ]
-        # One home has one mark, whatever path leads to it; before, each path had one of its own.
+        named = self._mark_folders()
         return str(next((each for each in named if each.is_dir()), named[0]))
+
+    def _mark_folders(self) -> list[Path]:
+        """One home has one mark, whatever path leads to it; once each path had one of its own."""
+        return [
+            Path(self.state_folder).absolute() / hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+            for path in dict.fromkeys((os.path.realpath(self.path), str(self.path)))
+        ]
 
     @property
     def state_folder(self) -> str:
@@ -198,14 +201,14 @@ class Home:
     def set_aside(self) -> Path:
         """Give the home of a machine that is none any more another name, and say which.
 
-        Nothing is deleted. The mark goes first: a machine that is made here next must not find it.
+        Nothing is deleted. The marks go first: a machine that is made here next must not find one.
         Raises: Broken where it cannot be; then the home is where it was.
         """
         aside = [f"{self.path.name}.left{n or ''}" for n in range(1_000)]
         where = next(p for p in map(self.path.with_name, aside) if not os.path.lexists(p))
-        mark = Path(self.mark_folder)
+        marks = [each for each in self._mark_folders() if each.is_dir()]
         try:
-            if mark.is_dir():
+            for mark in marks:
                 mark.rename(mark.with_name(f"{mark.name}.{os.urandom(4).hex()}"))
             self.path.rename(where)
         except OSError as error:

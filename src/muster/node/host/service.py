@@ -8,7 +8,6 @@ Rule 3: a service is known by the home that its file names, whatever its own nam
 installed through another path of the home, or by an older Muster, is this home's all the same.
 """
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -19,6 +18,8 @@ from typing import Final
 
 from muster.atomic_file import write_file
 from muster.errors import Broken, NotFound, Refused
+from muster.git import untrusted_files
+from muster.limits import UNIT_BYTES_MAX
 from muster.node.host import owner
 from muster.node.host.home import Home, default_home
 from muster.node.host.keeper import BY_HAND, Manager, State
@@ -84,19 +85,26 @@ def _found(home: Home, *, system: bool) -> Iterator[Manager]:
 
 def _names(file: Path, home: Home) -> bool:
     """Whether a file is a service's, and of this home."""
-    try:
-        named = home_of(file.read_bytes())
-    except (OSError, ValueError):
-        return False
+    named = _named(file)
     return bool(named) and os.path.realpath(named) == os.path.realpath(home.path)
 
 
 def _is_anothers(file: Path, home: Home) -> bool:
     """Whether a file says that it is the service of another home."""
+    return bool(_named(file)) and not _names(file, home)
+
+
+def _named(file: Path) -> str:
+    """The home that a service's file names, "" where it names none."""
     try:
-        return bool(home_of(file.read_bytes())) and not _names(file, home)
-    except (OSError, ValueError):
-        return False
+        return home_of(_text(file))
+    except ValueError:
+        return ""
+
+
+def _text(file: Path) -> bytes:
+    """A service's file. Root looks into folders of others: it may be a pipe, or have no end."""
+    return untrusted_files.read(file, UNIT_BYTES_MAX, follow=True) or b""
 
 
 def _kind() -> type[Systemd] | type[Launchd]:
@@ -110,10 +118,10 @@ def _folders(home: Home, *, system: bool) -> list[Path]:
 
 def faults(manager: Manager, programs: Iterable[str]) -> list[str]:
     """What the file of a service says that is true no more, of these programs as well."""
+    text = _text(manager.file)
     try:
-        text = manager.file.read_bytes()
         written = read(text)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         return [f"{manager.file} cannot be read: {error}"]
     if not os.path.exists(written.program):
         return [f"{written.program} is gone, which it starts"]
@@ -125,9 +133,7 @@ def faults(manager: Manager, programs: Iterable[str]) -> list[str]:
 
 def says(manager: Manager) -> bool:
     """Whether the file of a service says already what is to run."""
-    with contextlib.suppress(OSError):
-        return manager.file.read_bytes() == manager.text()
-    return False
+    return _text(manager.file) == manager.text()
 
 
 def write(manager: Manager) -> bool:
