@@ -110,11 +110,13 @@ say(**said); say(**done)
 
 @proves("agent.headless-ends")
 @pytest.mark.parametrize("how", ["cancel", "abandon"])
-def test_a_cancel_and_the_daemons_death_leave_no_process_of_it(world, start, how):
-    """The daemon's death closes the pipe to the shim, which is what `abandon` does."""
-    body = (
-        "child('trap \"\" TERM; sleep 97'); child('setsid sleep 98'); say(**tool); time.sleep(99)"
-    )
+@pytest.mark.parametrize("said", ["say(**tool)", "pass"])
+def test_a_cancel_and_the_daemons_death_leave_no_process_of_it(world, start, how, said):
+    """The daemon's death closes the pipe to the shim, which is what `abandon` does.
+
+    Whoever is ended before its first word lacked nothing: it had no time to say it.
+    """
+    body = f"child('trap \"\" TERM; sleep 97'); child('setsid sleep 98'); {said}; time.sleep(99)"
 
     async def go():
         attempt = await start(body)

@@ -139,13 +139,14 @@ class Shim:
                     break
         self._send_events(self._driver.closing())
         outcome = self._driver.outcome(self._code)
-        # Whoever was ended from outside shows nothing of what it lacked.
-        ours = {"fault": "", "logged_out": False}
+        if self._why != "done":
+            # Whoever was ended from outside shows nothing of what it lacked.
+            outcome |= {"fault": "", "logged_out": False}
         if self._why == "cancelled":
-            outcome |= {**ours, "status": "cancelled", "summary": self._said or "cancelled"}
+            outcome |= {"status": "cancelled", "summary": self._said or "cancelled"}
         elif self._why == "timeout":
             summary = "the attempt took longer than allowed"
-            outcome |= {**ours, "status": "timeout", "summary": summary}
+            outcome |= {"status": "timeout", "summary": summary}
         if self._survivors:
             outcome["survivors"] = sorted(self._survivors)
         end = {"status": outcome["status"], "exit_code": outcome.get("exit_code")}
