@@ -116,6 +116,8 @@ PROMISES: Final[dict[str, str]] = {
     "store.image": "An image holds exactly what was committed.",
     "store.clock": "Stamps of our entries rise, across restarts and past what other machines stamped.",
     "store.erase": "An erased body is gone from entry and tables, and every proof stays valid.",
+    "store.erase-equals-rebuild": "After an erasure tables, their history and what was skipped are as if every entry had been folded again.",
+    "store.erase-costs-one-entry": "Where a table's rows are each of one entry, erasing a body folds that entry alone, however many there are.",
     "store.freeze": "A forked stream falls back to the common prefix, its tables with it, and both branches stay.",
     "store.new-fold": "A fold that is new or changed is folded from the first entry when the store opens.",
     "store.as-of": "Any table can be asked as of a past admission or time of this machine.",

@@ -45,7 +45,7 @@ class NoteRow(NamedTuple):
 
 
 JOB = Table("job", JobRow, indexes=(("state",),), ids=True)
-NOTE = Table("note", NoteRow)
+NOTE = Table("note", NoteRow, of_entry=True)
 
 
 class Tasks:

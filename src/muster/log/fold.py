@@ -45,6 +45,10 @@ class Table(Generic[R]):
     Its first field is `stream`, whose the row is; so many after it are the `key` that names a row
     within its stream. The annotations say what a column holds: text, a number or bytes.
 
+    Where every row is `of_entry`, the key begins with `seq`, the number of the entry that made it,
+    and no other entry reads, changes or removes it: when the body of one entry is erased, its rows
+    alone are made anew.
+
     Keys that are `ids` come in no order, and are asked for whoever wrote them: such rows lie as
     they came, beside an index over their keys that ends with the stream. Kept by key, each would
     dirty a large page of its own at random.
@@ -55,6 +59,7 @@ class Table(Generic[R]):
     key: int = 1
     indexes: tuple[tuple[str, ...], ...] = ()
     ids: bool = False
+    of_entry: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:

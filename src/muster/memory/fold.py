@@ -73,9 +73,14 @@ class ErasedRow(NamedTuple):
     at_ms: int
 
 
-VERSION: Final = Table("memory_version", VersionRow, indexes=(("key",), ("print",)))
-OVER: Final = Table("memory_over", OverRow, key=2, indexes=(("target",),))
-ERASED: Final = Table("memory_erased", ErasedRow, indexes=(("target",), ("key",), ("print",)))
+VERSION: Final = Table("memory_version", VersionRow, indexes=(("key",), ("print",)), of_entry=True)
+OVER: Final = Table("memory_over", OverRow, key=2, indexes=(("target",),), of_entry=True)
+ERASED: Final = Table(
+    "memory_erased",
+    ErasedRow,
+    indexes=(("target",), ("key",), ("print",), ("order",)),
+    of_entry=True,
+)
 
 
 class MemoryFold:

@@ -50,6 +50,8 @@ class FoldTable(Generic[R]):
         for index in table.indexes:
             if not set(index) <= {*self.names}:
                 raise ValueError(f"an index of the table {table.name} names an unknown column")
+        if table.of_entry and self.names[1] != "seq":
+            raise ValueError(f"a row of the table {table.name} does not say of which entry it is")
         kinds = [kind for _, kind in table.columns]
         self._types = (StreamName, *(_PYTHON_TYPE[kind] for kind in kinds))
         self._ints = [at for at, kind in enumerate(kinds, 1) if kind == "int"]
@@ -98,12 +100,14 @@ class FoldTable(Generic[R]):
         self._stream_as_of = f"{newest} {runs}) {its} < ?2 group by {keys}"
         self.every = f"select {every} from {name}"
 
-    def check(self, row: tuple[Any, ...], stream: StreamName) -> None:
-        """Refuse what SQLite could not store as declared, and a row of another stream.
+    def check(self, row: tuple[Any, ...], stream: StreamName, seq: int) -> None:
+        """Refuse what SQLite could not store as declared, and a row of another stream or entry.
 
         Raises: Skip: the fold handed over such a row.
         """
         if tuple(map(type, row)) != self._types or (row[0] is not stream and row[0] != stream):
+            raise Skip("bad-row")
+        if self.table.of_entry and row[1] != seq:
             raise Skip("bad-row")
         for at in self._ints:
             if not -SQL_INT_MAX <= row[at] <= SQL_INT_MAX:
@@ -201,6 +205,18 @@ class FoldTable(Generic[R]):
             was = before.get(key)
             if was is not None or self.get(key) is not None:
                 self.put(key, was, at, number)
+
+    def take_out(self, stream: int, seq: int, at: int) -> None:
+        """Remove the rows of one entry, which has the admission number `at`, as if it made none."""
+        self.flush()
+        self.trim()
+        self._database.execute(
+            f"delete from {self.name} where stream = ? and seq = ?", (stream, seq)
+        )
+        self._database.execute(
+            f"delete from {self.name}_hist where id_ >= ? and id_ < ?",
+            (at << CHANGE_BITS, (at + 1) << CHANGE_BITS),
+        )
 
     def create(self) -> None:
         """Make the table, its history and its indexes."""

@@ -98,7 +98,7 @@ class Folding:
                         row = change.row if isinstance(change, Gone) else change
                         table = tables[type(row)]
                         # What SQLite could not store as declared is refused.
-                        table.check(row, name)
+                        table.check(row, name, entry.header.seq)
                         key = (stream, *row[1 : table.width])
                         puts.append((table, key, row if row is change else None))
                 except Skip as skip:
@@ -227,6 +227,36 @@ class Folding:
             self.flush()
             self.trim()
         yield done
+
+    def fold_anew(
+        self, order: AdmissionOrder, entries: Entries, stream: int, entry: Entry, *, counts: bool
+    ) -> None:
+        """Fold one entry that lost its body again; all ends as if every entry were folded again.
+
+        Its own rows are made anew where they are its alone, else all of the stream: also where the
+        stream was cut back before it (`counts`), for the cut numbered what all of these had made.
+        """
+        wanting = self._wanted.get(entry.header.kind, ())
+        admitted = order.of(stream, entry.header.seq)
+        alone = [
+            bound
+            for bound in wanting
+            if counts and admitted and all(table.of_entry for table in bound.fold.tables)
+        ]
+        if alone and admitted:
+            for bound in alone:
+                for table in bound.tables.values():
+                    table.take_out(stream, entry.header.seq, admitted[0])
+                self._database.execute(
+                    "delete from skipped where entry = ? and fold = ?",
+                    (pack(stream, entry.header.seq), bound.fold.name),
+                )
+            with self._feeding(alone):
+                self.apply(stream, [entry], admitted[0])
+                self.flush()
+        if others := [bound.fold.name for bound in wanting if bound not in alone]:
+            for _ in self.refold(order, entries, only=others, stream=stream):
+                pass
 
     @contextmanager
     def _feeding(self, only: Sequence[_Bound]) -> Iterator[None]:

@@ -421,7 +421,9 @@ class Store:
         return True
 
     def erase_body(self, stream: StreamName, seq: int) -> None:
-        """Erase one body and its salt, here; tables are refolded without it, proofs stay valid.
+        """Erase one body and its salt, here: tables are as if it had never come, proofs stay valid.
+
+        It costs the rows of that entry where they are its alone, else all of its stream.
 
         Raises: NotFound: there is no such entry here.
         """
@@ -435,8 +437,11 @@ class Store:
         self._database.execute("pragma secure_delete = on")
         self._database.execute("update entry set salt = x'', body = null where id = ?", (row,))
         self._contents.cache.drop(row)
-        for _ in self._folding.refold(self._admission, self._run_entries, stream=head.id):
-            pass
+        self._folding.flush()
+        self._folding.fold_anew(
+            self._admission, self._run_entries, head.id, self.log.entry_at(stream, seq),
+            counts=seq < head.size,
+        )  # fmt: skip
         self._database.execute("pragma secure_delete = off")
         self._done.append(partial(self.erase_body, stream, seq))
 
