@@ -726,6 +726,16 @@ PROMISES: Final[dict[str, str]] = {
     "node.counters-are-declared": "What is counted is declared by the module that counts it, with a sentence that the documents show; nothing else can be counted.",
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
+    # --- door
+    "door.starts-on-a-knock": "Nothing of the door runs before somebody knocks; then it is a process of its own, the daemon grows no larger for it, and it gets none of the daemon's secrets.",
+    "door.goes-on": "A door that is killed is there again at the next knock; one whose daemon ends, however it ends, ends too, and the next daemon holds the same port.",
+    "door.a-failing-one-is-told": "A door that fails again and again is an incident with the reason until one begins well, and the daemon goes on.",
+    "door.says-what-is-missing": "Where the packages of the door are not installed, whoever knocks hears how to install them.",
+    "door.can-be-shut": "A machine whose owner wants no door listens at no port for one.",
+    "door.port-is-ours": "The port of a home stays the same; while another program has it, it is waited for, and a person is told.",
+    "door.ends-when-idle": "A door that nobody uses ends, and who knocks then is served by the next one.",
+    "door.speaks-to-ours-alone": "A request with another Host than the door's, or from a page of another origin, is refused before anything else.",
+    "door.is-bounded": "What is too large, too deeply nested or too slow is refused or cut, and who connects and says nothing keeps nobody out.",
     # --- cli
     "cli.refusals-show-the-way-out": "Whoever cannot order here is told where it can be done, and of a device only where a device may do it.",
     "cli.a-followed-run-tells-its-course": "Whoever follows a run sees each task's machine, how long it has had it, takeovers and failed tries, and of a failure the reason first.",

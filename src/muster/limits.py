@@ -552,3 +552,17 @@ BLOB_CLAIMS_MAX: Final = 256
 PROJECT_FILES_MAX: Final = 20_000
 PROJECT_READ_MAX: Final = 200
 PROJECT_FILE_BYTES_MAX: Final = 256 * 1024
+
+# --- door -------------------------------------------------------------------------------
+# Where a port for the door is looked for: below what systems give to outgoing connections, so that
+# none of those has it when the daemon starts again.
+DOOR_PORTS: Final = range(21_000, 29_000)
+# A door that nobody used for so long ends; the next knock starts another in half a second.
+DOOR_IDLE_S: Final = 10 * 60.0
+# Whoever connects says what it wants within this, headers and body each.
+DOOR_REQUEST_S_MAX: Final = 10.0
+# A call fits into a frame of 256 KiB; escapes and the envelope of a protocol are what is beyond it.
+DOOR_BODY_BYTES_MAX: Final = 1024 * 1024
+DOOR_HEADERS_BYTES_MAX: Final = 32 * 1024
+# A person's agents, each with two or three; beyond it the oldest that asks nothing goes.
+DOOR_VISITORS_MAX: Final = 128

@@ -42,6 +42,7 @@ from muster.node.attempts.effect_runner import EffectRunner
 from muster.node.call.streams import Served, Streams
 from muster.node.core import Core
 from muster.node.counter import DECLARED
+from muster.node.doorway import Doorway
 from muster.node.event_queue import EventQueue
 from muster.node.host import clock, daemon_log, disk
 from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertificates
@@ -162,6 +163,7 @@ class Daemon:
         own = Own(machine.identity.machine, machine.credentials(), self._identify)
         self.relays = Relays(self, RelayChannel(own.credentials, own.identify))
         self.paths = Cascade(self, own, self.relays)
+        self.doorway = Doorway(self.home, self.core, self.post)
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -188,6 +190,8 @@ class Daemon:
             self.supervisor.keep("facts", self._facts)
             self.supervisor.keep("certificates", self._certificates)
             self.supervisor.keep("upkeep", self._upkeep)
+            if self.machine.config.door:
+                self.supervisor.keep("door", self.doorway.keep)
             self.paths.begin()
             # What a start made stays: looking through it again and again costs every busy step.
             gc.collect()

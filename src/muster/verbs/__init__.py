@@ -20,6 +20,6 @@ NOUNS: Final = (
     "results", "checkout", "land", "control", "question", "journal", "fetch", "blob", "submission",
     "beat", "message", "thread", "memory", "audit", "tail", "changes", "incident", "doubt", "repo",
     "git",
-    "completion",
+    "door", "completion",
 )  # fmt: skip
 """The modules that declare verbs, in the order of the help page."""

@@ -58,6 +58,8 @@ class Config(msgspec.Struct, frozen=True):
     path: str = ""
     # Agents that are driven by their headless mode also where an adapter is.
     headless: tuple[str, ...] = ()
+    # Whether agents reach this machine over a port of loopback (node/doorway.py).
+    door: bool = True
     # By name, what `[channel.<name>]` says, each as the `Options` of that channel.
     channel: Mapping[str, LinkOptions] = {}
 
@@ -128,6 +130,8 @@ def _wanted(type_: Any, value: Any) -> str:
     match msgspec.inspect.type_info(type_):
         case msgspec.inspect.IntType(ge=low, le=high) if type(value) is int:
             return f"from {low} to {high}"
+        case msgspec.inspect.BoolType():
+            return "true or false"
         case msgspec.inspect.IntType():
             return "a whole number"
         case msgspec.inspect.VarTupleType():
@@ -146,6 +150,7 @@ _AGENT_NOTES: Final = (
     "# variables that it is known to read: claude gets ANTHROPIC_API_KEY, codex OPENAI_API_KEY and",
     "# CODEX_HOME, and so on. agent_env names more, for EVERY attempt, shell phases among them:",
     '# agent_env = ["AWS_PROFILE"]',
+    "# The door for agents listens on loopback, once somebody knocks; `door = false` opens none.",
     '# Programs are found on the PATH of your login shell; path replaces it: path = "/a:/b"',
 )
 
@@ -186,6 +191,7 @@ def config_text(config: Config) -> bytes:
         *([f"agent_env = [{named}]"] if named else []),
         *([f"path = {json.dumps(config.path)}"] if config.path else []),
         *([f"headless = [{headless}]"] if headless else []),
+        *([] if config.door else ["door = false"]),
         "",
     ]
     return "\n".join(lines).encode()

@@ -46,6 +46,7 @@ def default_home() -> Path:
 
 
 DEFAULT_REPOSITORY: Final = "default-repository"
+DOOR_PORT: Final = "door.port"
 
 
 class Home:
@@ -274,6 +275,18 @@ class Home:
             return (self.path / DEFAULT_REPOSITORY).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             return ""
+
+    @property
+    def door_port(self) -> int:
+        """The port at which this machine's agents know its door; 0 where none was chosen yet."""
+        try:
+            port = int((self.path / DOOR_PORT).read_bytes()[:16])
+        except (OSError, ValueError):
+            return 0
+        return port if 0 < port < 1 << 16 else 0
+
+    def keep_door_port(self, port: int) -> None:
+        self.put(DOOR_PORT, f"{port}\n".encode())
 
     def put(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all."""

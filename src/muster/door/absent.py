@@ -1,0 +1,43 @@
+"""What answers where the packages of the door are not installed: one sentence, for a while.
+
+Rule: the standard library alone. Whoever knocks hears what is missing, and not silence.
+"""
+
+import contextlib
+import select
+import socket
+import time
+from typing import Final
+
+# The exit code that says so to the daemon: EX_UNAVAILABLE of sysexits.h.
+MISSING: Final = 69
+# Whoever is told tries again a few times; then the daemon waits for the next knock.
+ANSWERING_S: Final = 5.0
+_ASKING_S_MAX: Final = 1.0
+_REQUEST_BYTES_MAX: Final = 64 * 1024
+
+
+def refuse(listening: socket.socket, sentence: str, for_s: float = ANSWERING_S) -> None:
+    """Answer every request with the sentence, until nobody came for so many seconds."""
+    body = f"{sentence}\n".encode()
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    while select.select([listening], [], [], for_s)[0]:
+        with contextlib.suppress(OSError):
+            connected, _ = listening.accept()
+            with connected:
+                _heard(connected)
+                connected.sendall(head.encode() + body)
+
+
+def _heard(connected: socket.socket) -> None:
+    """Read the request: an answer over unread bytes may be lost with the connection."""
+    connected.settimeout(_ASKING_S_MAX)
+    end, room, seen = time.perf_counter() + _ASKING_S_MAX, _REQUEST_BYTES_MAX, b""
+    while b"\r\n\r\n" not in seen and room > 0 and time.perf_counter() < end:
+        piece = connected.recv(min(room, 4096))
+        if not piece:
+            return
+        seen, room = (seen + piece)[-4096:], room - len(piece)
