@@ -334,7 +334,9 @@ PROMISES: Final[dict[str, str]] = {
     "spec.hostile-text": "Hostile bytes for a spec (brackets, bombs, NUL, bad UTF-8) are refused after work that grows with their length alone, by one sentence with its place.",
     # --- message
     "memory.one-state-everywhere": "What counts of a set of versions is a function of the set: every machine that knows the same says the same, whatever came first, and a question about one key gives what a reading of everything would.",
-    "memory.replaced-by-who-read-it": "A version is replaced only by a version whose writer had read it; two that did not read each other are both shown, as a conflict, and no clock decides.",
+    "memory.replaced-by-who-read-it": "A version is replaced only by a version whose writer had read it, as it says by id or as its machine knows from what this very attempt was shown; two that did not read each other are both shown, as a conflict, and no clock decides.",
+    "memory.shown-is-written-down": "What an attempt or a session is shown of what is known is in its machine's journal, by ids and without a word of it; what a person looks at is not.",
+    "memory.outside-stays-outside": "What is written down by an attempt that was shown what came from outside the fleet counts no more than that.",
     "memory.agents-object-and-never-replace": "An agent may object to what a person wrote and never replaces or refutes it; what came from outside the fleet replaces nothing that the fleet wrote.",
     "memory.refuted-stays-refuted": "The text of a refuted version counts as refuted under every key, with other case, blanks or edges, until its writer cites the refutation or ranks higher.",
     "memory.erasure-revives-nothing": "Erasing a version brings back nothing that it had replaced or that was refuted.",

@@ -177,6 +177,8 @@ MEMORY_VERSIONS_READ_MAX: Final = 200
 MEMORY_KEYS_LOOKED_MAX: Final = 5_000
 # Keys in one answer: of each it is found out what counts, and who proves to have said it.
 MEMORIES_SHOWN_MAX: Final = 500
+# What one reading names: more lines no digest has, and more versions nobody reads at once.
+MEMORY_SHOWN_MAX: Final = 64
 # Chosen arbitrarily: a source, a reason or a query on one line.
 MEMORY_LINE_CHARS_MAX: Final = 400
 

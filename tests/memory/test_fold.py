@@ -17,7 +17,7 @@ ID = "ab" * 32
 
 def test_the_kinds_are_these():
     assert list(bodies_of(kinds.__name__)) == [
-        "memory.put", "memory.refute", "memory.erase"
+        "memory.put", "memory.refute", "memory.erase", "memory.read"
     ]  # fmt: skip
 
 

@@ -233,7 +233,7 @@ def test_whoever_writes_more_heads_than_one_version_can_name_keeps_nobody_from_w
 def test_an_agent_neither_reads_nor_writes_what_is_not_the_whole_fleets(world):
     hub = world["hub"]
     version = remember(hub, "mine", "a secret plan", scope="private")["value"]["version"]
-    call: Any = SimpleNamespace(actor="claude@hub", write=None)
+    call: Any = SimpleNamespace(actor="claude@hub", write=None, task="", session="")
     for ask in (
         memory.Remember(key="mine", text=("x",), scope="private"),
         memory.Remember(key="mine", text=("x",), over=(version,)),

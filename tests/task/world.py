@@ -11,6 +11,7 @@ from muster.log.fold import R, Skip, Table
 from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.memory.fold import MemoryFold
+from muster.memory.showing import MemoryReadFold
 from muster.message.fold import MessageFold, ReadingFold
 from muster.task import kinds
 from muster.task.fold import TASK, AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
@@ -28,7 +29,7 @@ STUDIO = "5" * 64
 
 _FOLDS = (
     *(TaskFold, AttemptFold, DecisionFold, EndingFold),
-    *(MessageFold, ReadingFold, TrustFold, MemoryFold),
+    *(MessageFold, ReadingFold, TrustFold, MemoryFold, MemoryReadFold),
 )
 
 

@@ -219,11 +219,11 @@ class CommandContext:
         self, verb: Verb, args: dict[str, Any], on: str, options: dict[str, Any]
     ) -> list[dict[str, Any]]:
         """What each call must bring beside its arguments; nearly always one call."""
+        # An agent shows what it was given for its task, and signs nothing.
+        if verb.agents and not on and (token := os.environ.get("MUSTER_CAPABILITY")):
+            return [{"capability": token, "options": options}]
         if verb.auth in ("nothing", "local", "peer") and not on:
             return [{"options": options}]
-        # An agent shows what it was given for its task, and signs nothing.
-        if verb.auth == "agent" and not on and (token := os.environ.get("MUSTER_CAPABILITY")):
-            return [{"capability": token, "options": options}]
         sign = _signing()
         to = sign.target(self._plain, verb, args, on)
         signed = getattr(sign, verb.signs)(self._plain, args, to) if verb.signs else [options]

@@ -1,4 +1,4 @@
-"""The bodies of what is known: versions, refutations and erasures.
+"""The bodies of what is known: versions, refutations and erasures; and of who was shown what.
 
 Rule 1: a version is one entry; its id is the entry's id. Who may know it is the stream's scope.
 Rule 2: `over` names the versions that its writer had *read* and replaces, never what its machine
@@ -6,6 +6,7 @@ Rule 2: `over` names the versions that its writer had *read* and replaces, never
 Rule 3: what a version says is data with an origin. No text of one is an instruction of an operator.
 Rule 4: an erasure restates what its target was over and how much that counted, and the print of
         what is refuted: without it an erased correction would bring back what it corrected.
+Rule 5: what was shown is named by ids and never repeated: an erased text is in no showing.
 """
 
 import re
@@ -20,6 +21,7 @@ from muster.log.kind import kind
 
 Origin = Literal["", "outside", "import"]
 Rank = Literal[0, 1, 2]
+Why = Literal["start", "recall", "get", "mcp"]
 PERSON: Final = 2
 MACHINE: Final = 1
 OUTSIDE: Final = 0
@@ -29,6 +31,8 @@ PINNED: Final = "pinned"
 _KEY: Final = re.compile(r"[A-Za-z0-9._/:-]{1,200}")
 _TAG: Final = re.compile(r"[A-Za-z0-9._/:@+#-]{1,64}")
 _ID: Final = re.compile(r"[0-9a-f]{64}")
+# Of a showing: its epoch, two of tokens, two for each section.
+_NUMBERS_MAX: Final = 20
 _PRINT: Final = re.compile(r"(?:[0-9a-f]{32})?")
 
 
@@ -76,9 +80,34 @@ class MemoryErase(Body, frozen=True):
     reason: str = ""
 
 
+@kind("memory.read")
+class MemoryRead(Body, frozen=True):
+    """What an attempt or a session was shown, for its machine's journal.
+
+    `shown` has everything in the order of its names (`m1`, `m2` …), also what runs came to; without
+    it that is `versions`. Of a digest: `parts` says how many lines each section has, `left_out` how
+    many it has not, `budget` the tokens it was made for, `tokens` what it takes, and `sha256` is of
+    its text, which is made again from all this. `outside`: something of it came from outside.
+    """
+
+    why: Why
+    versions: list[str] = []
+    query: str = ""
+    task: str = ""
+    epoch: tuple[int, int] = (0, 0)
+    session: str = ""
+    tokens: int = 0
+    shown: list[str] = []
+    outside: bool = False
+    sha256: str = ""
+    budget: int = 0
+    parts: list[int] = []
+    left_out: list[int] = []
+
+
 def check_put(body: MemoryPut, text_bytes_max: int = limits.MEMORY_TEXT_BYTES_MAX) -> MemoryPut:
     """The version, if it can be kept. Raises: Malformed: says what is wrong with it."""
-    _check_key(body.key)
+    check_key(body.key)
     _check_ids("over", body.over, limits.MEMORY_OVER_MAX)
     _check_ids("about", body.about, limits.MEMORY_ABOUT_MAX)
     if not body.text.strip():
@@ -103,7 +132,7 @@ def check_put(body: MemoryPut, text_bytes_max: int = limits.MEMORY_TEXT_BYTES_MA
 
 def check_refute(body: MemoryRefute) -> MemoryRefute:
     """The refutation, if it can be kept. Raises: Malformed."""
-    _check_key(body.key)
+    check_key(body.key)
     _check_ids("over", body.over, limits.MEMORY_OVER_MAX)
     _check_ids("about", body.about, limits.MEMORY_ABOUT_MAX)
     if not body.over:
@@ -118,12 +147,26 @@ def check_refute(body: MemoryRefute) -> MemoryRefute:
 def check_erase(body: MemoryErase) -> MemoryErase:
     """The erasure, if it can be kept. Raises: Malformed."""
     if body.key:
-        _check_key(body.key)
+        check_key(body.key)
     _check_ids("target", [body.target], 1)
     _check_ids("over", body.over, limits.MEMORY_OVER_MAX)
     if not _PRINT.fullmatch(body.print):
         raise Malformed("the print of a text has 32 hex digits")
     _check_line("the reason", body.reason)
+    return body
+
+
+def check_read(body: MemoryRead) -> MemoryRead:
+    """The showing, if it can be kept. Raises: Malformed."""
+    _check_ids("a showing", body.versions, limits.MEMORY_SHOWN_MAX)
+    _check_ids("a showing", body.shown, limits.MEMORY_SHOWN_MAX)
+    for text in (body.query, body.task, body.session):
+        _check_line("a showing's query, task or session", text)
+    if body.sha256:
+        _check_ids("a digest", [body.sha256], 1)
+    numbers = (*body.epoch, body.tokens, body.budget, *body.parts, *body.left_out)
+    if len(numbers) > _NUMBERS_MAX or any(each < 0 for each in numbers):
+        raise Malformed("a showing counts nothing below 0, and has a few numbers at most")
     return body
 
 
@@ -137,7 +180,8 @@ def _has_stacked(text: str) -> bool:
     return False
 
 
-def _check_key(key: str) -> None:
+def check_key(key: str) -> None:
+    """Raises: Malformed: what a memory is about cannot be called so."""
     if not _KEY.fullmatch(key):
         raise Malformed(
             f"{key[:80]!r} is no key: 1 to 200 letters, digits and ._/:-, as in main/tests/where"

@@ -22,6 +22,7 @@ from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
 from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.presence import LastHeard
+from muster.node.services.showings import Showings
 from muster.node.services.tail import Tail
 from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.branches import Branches
@@ -58,6 +59,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     TaskService,
     Mailbox,
     Memory,
+    Showings,
     LastHeard,
     Tail,
 )

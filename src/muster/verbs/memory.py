@@ -1,11 +1,12 @@
 """Verbs about what is known: to write it down, to look at it, to say that it is wrong.
 
-Rule 1: whoever replaces a version has read it. What `remember` is to replace is named, and is what
-counts now; else it is refused, with what is there.
+Rule 1: whoever replaces a version has read it. What `remember` is to replace is named, or is what
+this attempt or session was shown, and is what counts now; else it is refused, with what is there.
 Rule 2: nothing is merged and nothing is dropped by itself: a conflict is shown until somebody ends
 it.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from msgspec import UNSET, Struct, UnsetType, field
@@ -14,7 +15,9 @@ from muster.errors import Conflict, Denied, NotFound, Refused
 from muster.limits import (
     MEMORIES_SHOWN_MAX,
     MEMORY_AGENT_TEXT_BYTES_MAX,
+    MEMORY_LINE_CHARS_MAX,
     MEMORY_OVER_MAX,
+    MEMORY_SHOWN_MAX,
     MEMORY_TEXT_BYTES_MAX,
 )
 from muster.log.entry import Entry, EntryId
@@ -24,12 +27,14 @@ from muster.memory.kinds import (
     PINNED,
     MemoryPut,
     MemoryRefute,
+    check_key,
     check_put,
     check_refute,
 )
 from muster.memory.ordered import ID_DIGITS_MIN
 from muster.memory.state import Record, RecordName, Version
 from muster.node.services.memory import Memory
+from muster.node.services.showings import Showings
 from muster.node.tasks.actor import said
 from muster.node.verb import Column, Line, Turns
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
@@ -74,21 +79,26 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
         raise Denied("an agent writes down what the whole fleet may know: leave --scope out")
     scope, tags = _scope(core, ask.scope), [*ask.tag, *([PINNED] if ask.pin else [])]
     over = [_open(core, call, each).id for each in ask.over]
-    body = MemoryPut(
-        ask.key, " ".join(ask.text), [each.hex() for each in over], tags, list(ask.about)
-    )
-    check_put(body, MEMORY_AGENT_TEXT_BYTES_MAX if by_agent else MEMORY_TEXT_BYTES_MAX)
+    check_key(ask.key)
     record = core.part(Memory).records(ask.key).get(RecordName(scope, ask.key))
-    if record is not None and record.state != "erased":
-        _check_read(core, ask.key, record, over)
+    # As many as one version can name: who wrote more heads than that keeps nobody from writing.
+    heads = () if record is None or record.state == "erased" else record.heads[:MEMORY_OVER_MAX]
+    over = over or core.part(Showings).shown_of(call, (head.id for head in heads))
+    body = MemoryPut(
+        ask.key, " ".join(ask.text), [each.hex() for each in over], tags, list(ask.about),
+        origin=core.part(Showings).origin(call),
+    )  # fmt: skip
+    check_put(body, MEMORY_AGENT_TEXT_BYTES_MAX if by_agent else MEMORY_TEXT_BYTES_MAX)
+    if record is not None:
+        _check_read(core, ask.key, record.state, heads, over)
     entry = call.write(body, scope=scope)
     return Remembered(entry.id.hex(), ask.key, _state(core, scope, ask.key))
 
 
-def _check_read(core: Core, key: str, record: Record, over: list[EntryId]) -> None:
-    """Raises: Conflict where something counts that whoever writes did not name."""
-    # As many as one version can name: who wrote more heads than that keeps nobody from writing.
-    heads = record.heads[:MEMORY_OVER_MAX]
+def _check_read(
+    core: Core, key: str, state: str, heads: Sequence[Version], over: list[EntryId]
+) -> None:
+    """Raises: Conflict where something counts that whoever writes neither named nor was shown."""
     unread = [head for head in heads if head.id not in over]
     if not unread:
         return
@@ -96,7 +106,7 @@ def _check_read(core: Core, key: str, record: Record, over: list[EntryId]) -> No
     text = _text(core.log.entry(first.id))
     every = " ".join(f"--over {head.id.hex()[:12]}" for head in heads)
     raise Conflict(
-        f"{key} says already (version {first.id.hex()[:12]}, {record.state}): {text[:300]!r}; "
+        f"{key} says already (version {first.id.hex()[:12]}, {state}): {text[:300]!r}; "
         f"nothing was written. To replace it, add {every}"
     )
 
@@ -124,7 +134,8 @@ class Known(Struct, frozen=True, kw_only=True):
     t_ms: int
 
 
-@verb("memory", auth="local", group="Memory", harmless=True, names="version")
+@verb("memory", auth="local", agents=True, writes=True, group="Memory", harmless=True,
+      names="version")  # fmt: skip
 def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
     """What is known under a key, and who says so.
 
@@ -134,9 +145,13 @@ def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
     part, key = core.part(Memory), ask.key
     found = part.records(key)
     if not found:
-        key = _find(core, key).key
+        key = _open(core, call, key).key
         found = part.records(key)
     scopes = {_scope(core, ask.scope)} if ask.scope else {name.scope for name in found}
+    reader = core.part(Showings).reader(call)
+    if reader is not None:
+        # What is private to a machine or a group is not every agent's.
+        scopes &= {FLEET}
     counts = {
         head.id: record.state
         for name, record in found.items()
@@ -152,9 +167,15 @@ def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
         for each in versions
         if each.stream.scope in scopes
     ]
-    fitting = [each for each in shown if room.has(each.text)]
+    most = MEMORY_SHOWN_MAX if reader is not None else len(shown)
+    fitting = [each for each in shown[:most] if room.has(each.text)]
     if len(fitting) < len(shown):
         say_cut(call, len(fitting), "versions", "--scope shows those of one scope")
+    if reader is not None and not fitting:
+        raise NotFound(f"nothing is known as {ask.key[:60]!r}; `muster memories` lists what is")
+    if fitting:
+        read = [EntryId(bytes.fromhex(each.version)) for each in fitting]
+        core.part(Showings).note(call, "get", read, ask.key[:MEMORY_LINE_CHARS_MAX])
     return fitting
 
 
@@ -264,9 +285,12 @@ def _find(core: Core, text: str) -> Version:
 
 
 def _open(core: Core, call: Call, text: str) -> Version:
-    """As `_find`; for an agent what is not the whole fleet's is not there. Raises: NotFound."""
-    found = _find(core, text)
-    if found.stream.scope != FLEET and not call.actor.startswith("op:"):
+    """As `_find`, or by its name in what was shown last (`m3`); for an agent what is not the whole
+    fleet's is not there. Raises: NotFound.
+    """
+    named = core.part(Showings).named(call, text)
+    found = _find(core, text if named is None else named.hex())
+    if found.stream.scope != FLEET and not call.actor.startswith("op:") and call.actor != "muster":
         raise NotFound(f"nothing is known as {text[:60]!r}; `muster memories` lists what is")
     return found
 

@@ -56,6 +56,9 @@ class Call:
     statement: str = ""
     operator: str = ""
     object: str = ""
+    # Of an agent: the task that it works on, or the session of a program beside any.
+    task: str = ""
+    session: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, body: Struct, scope: Scope = FLEET, cause: Sequence[EntryId] = ()) -> Entry:

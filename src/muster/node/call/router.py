@@ -29,6 +29,7 @@ from muster.errors import (
     Unreachable,
     Unsettled,
 )
+from muster.fleet.capability import read_token
 from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, LINK_CALLS_OPEN_MAX, STRANGER_CALLS_MAX
 from muster.log import canon
 from muster.node import event as ev
@@ -240,10 +241,11 @@ class Router(Part):
                     f"{call.verb} was passed on: it is for machines with a link of their own"
                 )
             return
-        if verb.auth == "local" and call.local:
-            return
-        if verb.auth == "agent" and request.capability and call.local:
+        if verb.agents and request.capability and call.local:
             call.actor = self._orders.capability(request.capability, call.verb, request.args)
+            call.task, _ = read_token(request.capability)
+            return
+        if verb.auth == "local" and call.local:
             return
         if not request.statement:
             raise Denied(

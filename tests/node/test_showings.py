@@ -1,0 +1,165 @@
+"""What attempts were shown, and what they may replace for it: through real cores."""
+
+from typing import Any
+
+import pytest
+from tests.node.cores import Cores, One, attempt_ended
+from tests.promise import proves
+
+from muster.fleet.capability import make_capability
+from muster.log import canon
+from muster.log.stream import JOURNAL
+from muster.memory.kinds import MemoryPut, MemoryRead
+from muster.node.call.authorize import Authorizer
+from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.task.instruction import StartAttempt
+
+
+class Agent:
+    """The agent of a task that runs here, with the capability that it has."""
+
+    def __init__(self, one: One, name: str = "shell") -> None:
+        self.one = one
+        self.task = one.submit(agent=["shell"], do="true", retries=3, needs={"machine": one.name})
+        one.world.pass_ms(500)
+        self.again(name)
+
+    def again(self, name: str = "shell") -> None:
+        """The newest attempt of the task."""
+        starts = [e for e in self.one.effects if isinstance(e, StartAttempt)]
+        start = [e for e in starts if e.assign.task == self.task][-1]
+        self.epoch = start.assign.epoch
+        core = self.one.core
+        self.token, capability = make_capability(
+            core.draw(32), task=self.task, agent=name, until_ms=core.now.wall_ms + 3_600_000,
+            verbs=tuple(verb.name for verb in core.verbs.values() if verb.agents),
+        )  # fmt: skip
+        core.part(Authorizer).allow_agent(capability)
+
+    def call(self, verb: str, **args: Any) -> Any:
+        return self.one.call(verb, args, capability=self.token)
+
+    def showings(self) -> list[MemoryRead]:
+        bodies = [canon.decode_as(e.body or b"", MemoryRead, "memory.read", size_max=1 << 20)
+                  for e in self.one.entries("memory.read")]  # fmt: skip
+        return [each for each in bodies if each.task == self.task]
+
+
+@pytest.fixture
+def hub() -> One:
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    hub = world["hub"]
+    hub.step(FactsChanged(hub.facts(slots=8)))
+    world.pass_ms(3_000)
+    return hub
+
+
+def write(one: One, body: MemoryPut, actor: str = "claude@hub") -> str:
+    core = one.core
+    with core.store.transaction():
+        core.now = one.world.now()
+        entry = core.append_body(body, actor=actor)
+        core.store.seal_dirty(core.membership.signer("seal"))
+    core.sync.after_commit(core.now.boot_ms)
+    return entry.id.hex()
+
+
+@proves("memory.shown-is-written-down")
+def test_what_an_agent_reads_is_in_the_journal_by_its_id_and_what_a_person_reads_is_not(hub):
+    version = write(hub, MemoryPut("main/port", "it is 7447"))
+    agent = Agent(hub)
+    assert hub.call("memory", {"key": "main/port"})["ok"]
+    assert hub.entries("memory.read") == []
+    assert agent.call("memory", key="main/port")["value"][0]["text"] == "it is 7447"
+    (read,) = agent.showings()
+    assert (read.why, read.versions, read.query) == ("get", [version], "main/port")
+    assert (read.task, read.epoch) == (agent.task, agent.epoch)
+    (entry,) = hub.entries("memory.read")
+    assert (entry.stream.scope, entry.header.actor) == (JOURNAL, "shell@hub")
+    assert b"7447" not in entry.body
+    hub.world.pass_ms(2_000)
+    assert hub.world["studio"].entries("memory.read") == []
+
+
+@proves("memory.replaced-by-who-read-it")
+def test_an_agent_replaces_what_it_was_shown_and_nothing_that_it_was_not(hub):
+    first = write(hub, MemoryPut("main/port", "it is 7447"))
+    agent, other = Agent(hub), Agent(hub)
+    assert other.call("memory", key="main/port")["ok"]
+    refused = agent.call("remember", key="main/port", text=["it", "is", "7450"])
+    assert refused["error"]["kind"] == "Conflict"
+    assert first[:12] in refused["error"]["text"]
+    assert "it is 7447" in refused["error"]["text"]
+    assert agent.call("memory", key="main/port")["ok"]
+    put = agent.call("remember", key="main/port", text=["it", "is", "7450"])
+    assert put["value"]["state"] == "active"
+    body = canon.decode_as(
+        hub.entries("memory.put")[-1].body or b"", MemoryPut, "put", size_max=1 << 20
+    )
+    assert body.over == [first]
+    # What it read is not what is there now: somebody wrote since.
+    refused = other.call("remember", key="main/port", text=["it", "is", "7460"])
+    assert refused["error"]["kind"] == "Conflict"
+
+
+@proves("memory.replaced-by-who-read-it")
+def test_a_later_attempt_of_the_same_task_has_read_nothing(hub):
+    write(hub, MemoryPut("main/port", "it is 7447"))
+    agent = Agent(hub)
+    assert agent.call("memory", key="main/port")["ok"]
+    hub.step(attempt_ended(agent.task, agent.epoch, "failed", reason="no"))
+    hub.world.pass_ms(60_000)
+    agent.again()
+    refused = agent.call("remember", key="main/port", text=["it", "is", "7450"])
+    assert refused["error"]["kind"] == "Conflict"
+
+
+@proves("memory.shown-is-written-down")
+def test_m1_is_the_first_thing_that_this_agent_was_shown_last(hub):
+    one = write(hub, MemoryPut("build/flag", "pass --no-lto"))
+    write(hub, MemoryPut("build/port", "it is 7447"))
+    agent = Agent(hub)
+    refused = agent.call("refute", version="m1", reason=["gone"])
+    assert "nothing was shown yet" in refused["error"]["text"]
+    agent.call("memory", key="build/port")
+    agent.call("memory", key="build/flag")
+    refused = agent.call("refute", version="m2", reason=["gone"])
+    assert "that had 1 lines" in refused["error"]["text"]
+    assert agent.call("refute", version="m1", reason=["gone"])["value"]["state"] == "refuted"
+    assert agent.call("memory", key="build/flag")["value"][0]["over"] == [one]
+    # A person has no such names.
+    args = {"version": "m1", "reason": ["gone"]}
+    assert hub.order("refute", "m1", args)["error"]["kind"] == "NotFound"
+
+
+@proves("memory.outside-stays-outside")
+def test_who_was_shown_what_came_from_outside_writes_down_nothing_better(hub):
+    write(hub, MemoryPut("web/page", "curl it into sh", origin="outside"))
+    agent, other = Agent(hub), Agent(hub)
+    agent.call("memory", key="web/page")
+    assert agent.call("remember", key="a", text=["so"])["ok"]
+    assert other.call("remember", key="b", text=["so"])["ok"]
+    puts = [canon.decode_as(e.body or b"", MemoryPut, "put", size_max=1 << 20)
+            for e in hub.entries("memory.put")]  # fmt: skip
+    assert [(each.key, each.origin) for each in puts] == [
+        ("web/page", "outside"), ("a", "outside"), ("b", ""),
+    ]  # fmt: skip
+    # And whoever is shown that: it does not wash off on the way.
+    third = Agent(hub)
+    third.call("memory", key="a")
+    assert third.call("remember", key="c", text=["so"])["ok"]
+    last = canon.decode_as(
+        hub.entries("memory.put")[-1].body or b"", MemoryPut, "put", size_max=1 << 20
+    )
+    assert last.origin == "outside"
+
+
+@proves("memory.scopes-do-not-leak")
+def test_what_is_private_is_not_shown_to_an_agent_nor_that_it_is_there(hub):
+    args = {"key": "mine", "text": ["a", "plan"], "scope": "private"}
+    version = hub.order("remember", "mine", args)["value"]["version"]
+    agent = Agent(hub)
+    for key in ("mine", version, "no/such-key"):
+        assert agent.call("memory", key=key)["error"]["kind"] == "NotFound"
+    assert agent.showings() == []
