@@ -62,7 +62,8 @@ def test_what_an_agent_says_becomes_events_joined_to_paragraphs(world):
         ("agent.end", {"stop": "done", "status": "ok", "exit_code": 0}),
     ]
     assert (outcome.status, outcome.summary) == ("ok", "The end.")
-    assert outcome.usage == {"total_tokens": 15, "input_tokens": 10, "output_tokens": 5}
+    tokens = {"total_tokens": 15, "input_tokens": 10, "output_tokens": 5}
+    assert outcome.usage == {**tokens, "usd_millionths": 300_000}
 
 
 @proves("agent.acp-no-capabilities")

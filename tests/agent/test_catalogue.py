@@ -75,11 +75,12 @@ def test_a_program_in_the_folder_where_one_stands_is_no_agent(tmp_path, monkeypa
 
 
 @proves("agent.headless-rights")
-def test_an_agent_whose_headless_mode_would_do_more_than_the_policy_has_none(tmp_path):
-    """Qwen Code's mode that edits without asking edits anywhere."""
-    qwen = program(tmp_path / "bin", "qwen")
-    start = start_of("qwen", load()["qwen"], str(tmp_path / "bin"), headless=True)
-    assert (start.driver, start.argv) == ("acp", [qwen, "--acp"])
+def test_an_agent_of_which_no_headless_mode_keeps_to_the_policy_is_asked_over_acp(tmp_path):
+    """None that was tried: what nobody looked at is not let edit without asking."""
+    program(tmp_path / "bin", "goose")
+    goose = str(tmp_path / "bin" / "goose")
+    start = start_of("goose", load()["goose"], str(tmp_path / "bin"), headless=True)
+    assert (start.driver, start.argv) == ("acp", [goose, "acp"])
 
 
 @proves("agent.headless-without-adapter")

@@ -1,7 +1,7 @@
 """The headless modes of the vendors' programs: recorded lines, hostile lines, and how they end.
 
 The lines below `headless/` were printed by the real programs (Claude Code 2.1.332, Codex 0.171.0,
-Gemini CLI 0.61, opencode 1.18, Copilot CLI 1.0.102) working with the scripted
+Gemini CLI 0.61, opencode 1.18, Copilot CLI 1.0.102, Qwen Code 0.24.4) working with the scripted
 model; folders, and what differs with each machine, were taken out. They are never recorded again:
 a program that changes what it prints gets lines beside them.
 """
@@ -82,7 +82,7 @@ def test_recorded_lines_become_the_events_of_an_attempt(name, size):
         return
     assert [f for f in ended if f["kind"] == "edit" and f["paths"] == [WRITTEN]], ended
     outside = next(f for f in ended if f["kind"] == "edit" and "/elsewhere/" in f["paths"][0])
-    refused = name in ("claude", "gemini", "opencode")
+    refused = name in ("claude", "gemini", "opencode", "qwen")
     assert (outside["status"] == "failed") == refused, outside
 
 
@@ -94,6 +94,7 @@ def test_recorded_lines_become_the_events_of_an_attempt(name, size):
         ("codex", {"input_tokens": 40, "output_tokens": 20, "cached_read_tokens": 0}),
         ("gemini", {"input_tokens": 40, "output_tokens": 20, "total_tokens": 60}),
         ("opencode", {"input_tokens": 40, "output_tokens": 20, "total_tokens": 60}),
+        ("qwen", {"input_tokens": 40, "output_tokens": 20, "total_tokens": 60}),
         ("copilot", {}),
     ],
 )
@@ -102,10 +103,48 @@ def test_what_it_used_is_counted_where_the_program_says_it(name, usage):
     events = fed(made, recorded(name))
     assert made.outcome(0)["usage"].items() >= usage.items()
     told = [fields for kind, fields in events if kind == "agent.usage"]
-    assert bool(told) == bool(usage)
+    # Copilot says its model and no tokens.
+    assert bool([fields for fields in told if fields.keys() - {"models"}]) == bool(usage)
     assert not [v for fields in told for v in fields.values() if isinstance(v, float)]
     if name == "claude":
         assert {"cost": "0.000560", "currency": "USD"} in told
+
+
+@proves("agent.usage-as-it-happens")
+@pytest.mark.parametrize("name", ["claude", "qwen", "opencode"])
+def test_tokens_are_told_with_each_answer_of_the_model_and_never_twice(name):
+    made, sums = driver(name), []
+    for each in recorded(name).splitlines(keepends=True):
+        events = made.output("stdout", each)
+        sums += [f["input_tokens"] for kind, f in events if "input_tokens" in f]
+    assert sums[:4] == [10, 20, 30, 40]
+    assert made.outcome(0)["usage"]["input_tokens"] == 40
+
+
+@proves("agent.usage-as-it-happens")
+def test_a_message_of_several_parts_is_counted_once():
+    made = driver("claude")
+    for number, text in ((1, "a"), (1, "b"), (2, "c")):
+        usage = {"input_tokens": 10, "output_tokens": 1}
+        content = [{"type": "text", "text": text}]
+        message = {"id": f"m{number}", "model": "opus", "usage": usage, "content": content}
+        made.output("stdout", line(type="assistant", message=message))
+    assert made.outcome(0)["usage"] == {"input_tokens": 20, "output_tokens": 2}
+
+
+@proves("agent.usage-as-it-happens")
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [
+        ("claude", ["claude-opus-5-5"]),
+        ("gemini", ["fake-model"]),
+        ("qwen", ["scripted"]),
+        ("copilot", ["fake-model"]),
+    ],
+)
+def test_the_models_that_answered_are_told_once(name, models):
+    events = fed(driver(name), recorded(name))
+    assert [f["models"] for kind, f in events if "models" in f] == [models]
 
 
 @proves("agent.headless-prompt")

@@ -96,6 +96,31 @@ def test_only_a_number_that_an_entry_can_hold_is_counted(count):
     assert transcript.usage == {"input_tokens": 3}
 
 
+@proves("agent.usage-as-it-happens")
+def test_tokens_that_stand_beside_the_protocol_are_counted():
+    """Gemini's with the answer to a prompt, Qwen Code's with each message."""
+    beside = {"token_count": {"input_tokens": 20, "output_tokens": 10}}
+    quota = {"quota": {**beside, "model_usage": [{"model": "flash", **beside}, {"model": "flash"}]}}
+    transcript = Transcript(Secrets({}))
+    told = {"input_tokens": 20, "output_tokens": 10, "models": ["flash"]}
+    assert transcript.answered({"_meta": quota}) == [("agent.usage", told)]
+    transcript = Transcript(Secrets({}))
+    chunk = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": ""}}
+    for _ in range(2):
+        transcript.update({**chunk, "_meta": {"usage": {"inputTokens": 10, "outputTokens": "x"}}})
+    assert transcript.usage == {"input_tokens": 20}
+
+
+@proves("agent.usage-as-it-happens", "agent.unknown-answers")
+@pytest.mark.parametrize(
+    "quota", [None, [], {"token_count": 7, "model_usage": {}}, {"model_usage": [7]}]
+)
+def test_an_answer_without_a_known_count_counts_nothing(quota):
+    transcript = Transcript(Secrets({}))
+    assert transcript.answered({"_meta": {"quota": quota}}) == []
+    assert transcript.answered({"_meta": 3, "usage": []}) == []
+
+
 @proves("agent.secrets-masked")
 @pytest.mark.parametrize("size", [1, 3, 11, 100])
 def test_a_secret_in_the_pieces_of_a_message_is_hidden(size):

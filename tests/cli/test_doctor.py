@@ -131,13 +131,13 @@ def test_doctor_believes_the_daemon_whose_environment_agents_get(tmp_path):
 
 @proves("agent.headless-rights", "cli.doctor")
 def test_doctor_says_that_a_wish_for_a_mode_that_does_more_is_not_followed(tmp_path, monkeypatch):
-    row = {"agent": "qwen", "machine": "here", "version": "0.24.0", "driver": "acp",
+    row = {"agent": "goose", "machine": "here", "version": "1.9.0", "driver": "acp",
            "login": "yes", "mend": "", "state": "ready"}  # fmt: skip
     answers = {"status": {"name": "here"}, "agents": [row]}
     home = Home(tmp_path / "home")
     home.create()
     home.put_seed("seed", bytes(32))
-    home.put("config.toml", b'headless = ["qwen"]\n')
+    home.put("config.toml", b'headless = ["goose"]\n')
     context: Any = SimpleNamespace(home=home, ask=lambda verb, _args: answers[verb])
     found = {check.name: check for check in _agents(context)}
     assert "keeps to the work folder" in found["headless"].text

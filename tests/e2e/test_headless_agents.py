@@ -1,4 +1,4 @@
-"""Five real agents driven by the headless mode of their own program, through runner and shim.
+"""Six real agents driven by the headless mode of their own program, through runner and shim.
 
 No credentials and no network: the model is tests/e2e/fake_model.py on 127.0.0.1, as for ACP
 (test_real_agents.py). Install them with tests/e2e/install_agents.py.
@@ -14,19 +14,16 @@ from muster.agent.policy import DENY, Policy
 from muster.errors import Broken
 from tests.agent.world import marked, until
 from tests.e2e import install_agents
-from tests.e2e.test_real_agents import Stage, model
+from tests.e2e.stage import ALL, Stage
+from tests.e2e.test_real_agents import model
 from tests.promise import proves
 
 __all__ = ["model"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-AGENTS = ("claude", "codex", "gemini", "opencode", "copilot")
-# Those that are told to start a tool in a session of its own, or do so by themselves.
-SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(97)"
 
-
-@pytest.fixture(params=AGENTS)
+@pytest.fixture(params=ALL)
 def stage(request, model, tmp_path):
     absent = install_agents.missing(install_agents.folder(), request.param)
     if absent:
@@ -38,38 +35,6 @@ def stage(request, model, tmp_path):
 
 def told(stage):
     return json.dumps([[event.kind, event.fields] for event in stage.events], indent=1)
-
-
-@proves("agent.headless-real", "agent.headless-events")
-def test_a_real_agent_without_an_adapter_writes_a_file_runs_a_command_and_says_so(stage, model):
-    target = stage.tree / "hello.txt"
-    outcome = stage.run(
-        stage.order(
-            {"tool": "write", "path": str(target), "content": "hello\n"},
-            {"tool": "shell", "command": "ls -1 && touch ran"},
-            {"text": "The file is written."},
-        )
-    )
-    assert (outcome.status, outcome.summary) == ("ok", "The file is written."), (
-        outcome,
-        told(stage),
-    )
-    assert target.read_text().strip() == "hello"
-    assert (stage.tree / "ran").exists(), told(stage)
-    kinds = [event.kind for event in stage.events]
-    assert (kinds[0], kinds[-1]) == ("agent.prompt", "agent.end")
-    assert {"agent.tool", "agent.output"} <= set(kinds), told(stage)
-    if stage.name != "copilot":
-        assert outcome.usage["input_tokens"] >= 10, outcome
-    if stage.name == "claude":
-        assert outcome.usage["usd_millionths"] > 0, outcome
-    ended = [f for f in stage.fields("agent.tool") if f.get("status") == "completed"]
-    listed = [f for f in ended if f["kind"] == "execute" and "hello.txt" in f["output"]]
-    assert listed, told(stage)
-    assert outcome.tail.endswith("The file is written."), outcome
-    # What the command printed has reached the model, too.
-    requests = [json.loads(line) for line in model[1].read_text().splitlines()]
-    assert any(w == "result" and "hello.txt" in t for r in requests for w, t in r["said"])
 
 
 @proves("agent.headless-prompt")
@@ -89,26 +54,6 @@ def test_the_prompt_of_a_real_agent_is_in_no_argument(stage):
     seen, lines, _ = asyncio.run(go())
     assert seen, told(stage)
     assert not [line for line in lines if "@@script" in line]
-
-
-@proves("agent.headless-real", "agent.cancel-ends-all")
-def test_cancel_in_the_middle_of_a_tool_leaves_no_process_of_a_headless_agent(stage):
-    # Copilot refuses a command that names a program by its path.
-    command = f"setsid python3 -c '{SLEEPER}' & python3 -c '{SLEEPER}'"
-
-    def sleepers():
-        return [c for c in marked(stage.mark).values() if "time.sleep(97)" in c and " -c " in c]
-
-    async def go():
-        attempt = await stage.start(stage.order({"tool": "shell", "command": command}))
-        running = await until(lambda: len(sleepers()) >= 2, 60)
-        assert running, told(stage)
-        attempt.cancel("the person changed their mind")
-        return await attempt.wait()
-
-    outcome = asyncio.run(go())
-    assert (outcome.status, outcome.summary) == ("cancelled", "the person changed their mind")
-    assert marked(stage.mark) == {}
 
 
 @proves("agent.headless-failures")

@@ -6,7 +6,6 @@ has its own HOME and a whole environment of its own. Install them with tests/e2e
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,20 +13,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from muster.agent.base import AttemptOrder
 from muster.agent.catalogue import load
 from muster.agent.discovery import Discovery
 from muster.agent.policy import ASK, DENY, Policy
-from muster.agent.process import Runner
 from tests.agent.world import marked, until, wait_until
-from tests.e2e import install_agents, vendor
+from tests.e2e import install_agents
+from tests.e2e.stage import PATH, Stage, every
 from tests.promise import proves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 HERE = Path(__file__).parent
-AGENTS = ("claude", "codex")
-PATH = install_agents.programs_path(install_agents.folder()) + os.pathsep + os.environ["PATH"]
+AGENTS = every("claude", "codex")
 
 
 @pytest.fixture(scope="module")
@@ -39,71 +36,6 @@ def model(tmp_path_factory):
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
         yield f"http://127.0.0.1:{server.stdout.readline().strip()}", log
         server.kill()
-
-
-class Stage:
-    """One agent in a fresh home with a git worktree to work in."""
-
-    def __init__(self, name, url, folder, *, headless=False):
-        self.name = name
-        # Who never has an adapter on PATH, or is to be driven without it.
-        self.headless = (name,) if headless else ()
-        self.mark = f"MUSTER_TEST_MARK={folder.name}-{os.getpid()}"
-        self.home = folder / "home"
-        self.tree = folder / "tree"
-        self.home.mkdir()
-        self.events = []
-        repository = folder / "repository"
-        git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(repository)]
-        subprocess.run(["git", "init", "-q", "-b", "main", str(repository)], check=True)
-        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "start"], check=True)
-        subprocess.run([*git, "worktree", "add", "-q", "-b", "work", str(self.tree)], check=True)
-        key, _, value = self.mark.partition("=")
-        self.env = {
-            "PATH": PATH,
-            "HOME": str(self.home),
-            "TERM": "dumb",
-            "LANG": "C.UTF-8",
-            "NO_PROXY": "127.0.0.1",
-            "GIT_AUTHOR_NAME": name,
-            "GIT_AUTHOR_EMAIL": "agent@example.invalid",
-            "GIT_COMMITTER_NAME": name,
-            "GIT_COMMITTER_EMAIL": "agent@example.invalid",
-            key: value,
-        }
-        self.env |= vendor.settled(name, url, self.home)
-
-    def order(self, *steps, **changes):
-        script = json.dumps(steps)
-        wanted = {
-            "task": "t1",
-            "epoch": (1, 1),
-            "agent": self.name,
-            "cwd": str(self.tree),
-            "env": self.env,
-            "prompt": f"Do what the script says. @@script {script}",
-            "timeout_s": 90,
-            "grace_s": 3,
-        }
-        return AttemptOrder(**(wanted | changes))
-
-    async def start(self, order):
-        return await Runner(Discovery(load(), self.headless)).start(order, self.events.append)
-
-    def run(self, order):
-        async def go():
-            return await (await self.start(order)).wait()
-
-        return asyncio.run(go())
-
-    def fields(self, kind):
-        return [event.fields for event in self.events if event.kind == kind]
-
-    def shell(self, command):
-        """A shell step; Codex asks the client only for commands beyond its own sandbox."""
-        beyond = {"sandbox_permissions": "require_escalated", "justification": "the test asks"}
-        arguments = {"arguments": beyond} if self.name == "codex" else {}
-        return {"tool": "shell", "command": command, **arguments}
 
 
 @pytest.fixture(params=AGENTS)
@@ -168,19 +100,6 @@ def test_what_the_policy_denies_is_recorded_and_does_not_happen(stage):
     stage.run(order)
     assert [d["answer"] for d in stage.fields("agent.decision")] == ["deny"]
     assert not (stage.tree / "forbidden").exists()
-
-
-@proves("agent.real-agents", "agent.headless-rights")
-def test_the_real_qwen_code_writes_inside_of_its_folder_and_nowhere_else(model, tmp_path):
-    """It speaks the protocol itself, which is why nothing else drives it: there it asks."""
-    if absent := install_agents.missing(install_agents.folder(), "qwen"):
-        pytest.skip(f"{', '.join(absent)} not installed: run tests/e2e/install_agents.py")
-    stage = Stage("qwen", model[0], tmp_path, headless=True)
-    inside, outside = stage.tree / "inside.txt", tmp_path / "outside.txt"
-    writes = [{"tool": "write", "path": str(p), "content": "x\n"} for p in (inside, outside)]
-    stage.run(stage.order(*writes, {"text": "done"}))
-    assert (inside.exists(), outside.exists()) == (True, False)
-    assert [d["answer"] for d in stage.fields("agent.decision")] == ["allow", "deny"]
 
 
 @proves("agent.permission-ask")

@@ -272,7 +272,7 @@ async def _turn(session: Session, peer: Peer, number: str) -> dict[str, Any]:
     finally:
         listening.cancel()
         turn.cancel()
-    line.tell(session.transcript.count(mapping(response.get("usage"))))
+    line.tell(session.transcript.answered(response))
     line.tell(session.transcript.end())
     reason = response.get("stopReason")
     status, why = "failed", "the agent stopped for a reason that is not known here: "

@@ -14,7 +14,7 @@ row in DIALECTS and an entry of the catalogue.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from muster.agent.transcript import COUNT_MAX, mapping, mappings, paths
+from muster.agent.transcript import COUNT_MAX, DOLLARS_MAX, MODELS_MAX, mapping, mappings, paths
 
 Update = Mapping[str, Any]
 Dialect = Callable[["Turn", Update], Iterator[Update]]
@@ -52,8 +52,6 @@ TOKENS: Final = {
     "read": "cachedReadTokens",
     "write": "cachedWriteTokens",
 }
-# More than any turn costs; a number that is none is as little believed.
-DOLLARS_MAX: Final = 1_000_000
 # A name by which a program finds its call again; all known ones are shorter.
 CALL_CHARS_MAX: Final = 200
 
@@ -62,7 +60,7 @@ class Turn:
     """What is known of a turn. `stop` is "ok", or why it ended otherwise; "" while it goes on.
 
     `error` is what the program complained of last, `acted` whether it used a tool, `cost` in US
-    dollars.
+    dollars, `models` those that answered.
     """
 
     def __init__(self) -> None:
@@ -71,6 +69,9 @@ class Turn:
         self.acted = False
         self.tokens: dict[str, int] = {}
         self.cost: float | None = None
+        self.models: list[str] = []
+        # The message whose tokens were counted last, and the tokens before it.
+        self._message, self._before = "", dict[str, int]()
 
     def begin(self, call: Any, name: Any, arguments: Any) -> Update:
         """A tool is used."""
@@ -106,6 +107,19 @@ class Turn:
                 value += self.tokens.get(to, 0) if add else 0
                 self.tokens[to] = min(value, COUNT_MAX)
 
+    def count_message(self, message: Any, counts: Any, names: str) -> None:
+        """Take the tokens of one message of the turn, which may be said with each part of it."""
+        name = str(message)[:CALL_CHARS_MAX]
+        if name != self._message:
+            self._message, self._before = name, dict(self.tokens)
+        self.tokens = dict(self._before)
+        self.count(counts, names, add=True)
+
+    def use(self, model: Any) -> None:
+        """A model answered."""
+        if isinstance(model, str) and model not in self.models and len(self.models) < MODELS_MAX:
+            self.models.append(model)
+
     def spend(self, dollars: Any, *, add: bool = False) -> None:
         """Take what it cost."""
         known = isinstance(dollars, int | float) and not isinstance(dollars, bool)
@@ -120,12 +134,15 @@ class Turn:
 
 
 def claude(turn: Turn, event: Update) -> Iterator[Update]:
-    """Claude Code's `stream-json`."""
-    content = mapping(event.get("message")).get("content")
+    """Claude Code's `stream-json`, and Qwen Code's."""
+    message = mapping(event.get("message"))
+    content = message.get("content")
     match event.get("type"):
         case "assistant" if event.get("is_api_error_message"):
             turn.fail(_flat(content))
         case "assistant":
+            turn.use(message.get("model"))
+            turn.count_message(message.get("id"), message.get("usage"), _ANTHROPIC)
             for block in mappings(content):
                 match block.get("type"):
                     case "text":
@@ -197,7 +214,10 @@ def gemini(turn: Turn, event: Update) -> Iterator[Update]:
         case "error":
             turn.fail(event.get("message"))
         case "result":
-            turn.count(event.get("stats"), "input_tokens output_tokens total_tokens cached")
+            stats = mapping(event.get("stats"))
+            turn.count(stats, "input_tokens output_tokens total_tokens cached")
+            for model in mapping(stats.get("models")):
+                turn.use(model)
             turn.fail(event.get("error"))
             turn.stop = "ok" if event.get("status") == "success" else "error"
 
@@ -235,6 +255,7 @@ def copilot(turn: Turn, event: Update) -> Iterator[Update]:
     data = mapping(event.get("data"))
     match event.get("type"):
         case "assistant.message":
+            turn.use(data.get("model"))
             yield _said(data.get("content"))
             yield END
         case "assistant.reasoning":

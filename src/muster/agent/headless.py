@@ -31,7 +31,7 @@ from muster.agent.lines import (
     last_line,
 )
 from muster.agent.mask import Stream
-from muster.agent.transcript import Transcript
+from muster.agent.transcript import DOLLAR, Transcript
 
 # Chosen arbitrarily: an event repeats what a tool read, and a picture takes megabytes.
 EVENT_LINE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -79,6 +79,7 @@ class HeadlessDriver(Driver):
         self._turn = Turn()
         self._heard = self._answered = False
         self._logged_out = False
+        self._told: tuple[dict[str, int], float | None, int] = ({}, None, 0)
         self._transcript = Transcript(self._secrets)
         self._lines = Splitter(EVENT_LINE_BYTES_MAX)
         self._stderr = Stream(self._secrets)
@@ -108,11 +109,7 @@ class HeadlessDriver(Driver):
             event for line, dropped in self._lines.rest() for event in self._read(line, dropped)
         ]
         self._complaints.feed(self._stderr.rest())
-        turn = self._turn
-        if turn.cost is not None:
-            cost = {"amount": turn.cost, "currency": "USD"}
-            events += self._transcript.update({"sessionUpdate": "usage_update", "cost": cost})
-        return events + self._transcript.count(turn.tokens) + self._transcript.end()
+        return events + self._transcript.end()
 
     def outcome(self, code: int | None) -> dict[str, Any]:
         said, turn = self._transcript, self._turn
@@ -123,9 +120,6 @@ class HeadlessDriver(Driver):
             summary, fault = self._failure(code, summary)
             status = "error" if fault or not turn.stop else "failed"
         tail = said.tail.text() + ("" if well else self._complaints.text())
-        usage = dict(said.usage)
-        if turn.cost:
-            usage["usd_millionths"] = round(turn.cost * 1_000_000)
         return {
             "status": status,
             "exit_code": code,
@@ -134,7 +128,7 @@ class HeadlessDriver(Driver):
             "summary": cut(self._secrets.text(summary), SUMMARY_BYTES_MAX),
             "tail": tail,
             "said_bytes": said.tail.total,
-            "usage": usage,
+            "usage": dict(said.usage),
             "masked": sorted(self._secrets.found),
         }
 
@@ -180,4 +174,15 @@ class HeadlessDriver(Driver):
         for update in self._dialect(self._turn, found):
             self._answered |= update.get("sessionUpdate") == "agent_message_chunk"
             events += self._transcript.update(update) if update else self._transcript.end()
-        return events
+        return events + self._spent()
+
+    def _spent(self) -> list[Event]:
+        """What the turn has used by now, where it is more than was told."""
+        turn, events = self._turn, list[Event]()
+        if (known := (dict(turn.tokens), turn.cost, len(turn.models))) == self._told:
+            return events
+        self._told = known
+        if turn.cost is not None:
+            cost = {"amount": turn.cost, "currency": DOLLAR}
+            events += self._transcript.update({"sessionUpdate": "usage_update", "cost": cost})
+        return events + self._transcript.count(turn.tokens, turn.models)

@@ -10,7 +10,7 @@ was said, because permissions are decided on it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from muster.agent.driver import Event
@@ -40,6 +40,8 @@ PATH_KEYS: Final = (
 SHOWN: Final = ("title", "kind", "status")
 FINAL: Final = frozenset({"completed", "failed"})
 KEPT: Final = (*SHOWN, "toolCallId", "locations", "content", "rawInput", "rawOutput")
+# More than any turn costs; a number that is none is as little believed.
+DOLLARS_MAX: Final = 1_000_000
 TOKENS: Final = {
     "totalTokens": "total_tokens",
     "inputTokens": "input_tokens",
@@ -48,6 +50,13 @@ TOKENS: Final = {
     "cachedReadTokens": "cached_read_tokens",
     "cachedWriteTokens": "cached_write_tokens",
 }
+# The same as Gemini CLI says them.
+TOKENS_BESIDE: Final = {"input_tokens": "inputTokens", "output_tokens": "outputTokens"}
+
+# What is repeated of the models that a session used: their names, and so many of them.
+MODELS_MAX: Final = 20
+# A total is told in millionths, for signed entries hold no floats.
+DOLLAR: Final = "USD"
 
 # What ends a message: text after it is a new one.
 _TURNS: Final = frozenset({"tool_call", "plan"})
@@ -71,12 +80,16 @@ class Transcript:
         self._usage_shown: dict[str, Any] = {}
         self.tail = Tail(VALUE_BYTES_MAX)
         self.usage: dict[str, int] = {}
+        self.models: list[str] = []
+        # What a program counts request by request, before it says a sum.
+        self._counted: dict[str, int] = {}
 
     def update(self, update: Mapping[str, Any]) -> list[Event]:
         """Take one `session/update`; unknown kinds give nothing."""
         what = str(update.get("sessionUpdate"))
         if what in _JOINED:
-            return self._chunk(_JOINED[what], mapping(update.get("content")))
+            events = self._chunk(_JOINED[what], mapping(update.get("content")))
+            return events + self._add_up(mapping(mapping(update.get("_meta")).get("usage")))
         events = self.end() if what in _TURNS else self.flush()
         if what in {"tool_call", "tool_call_update"}:
             events += self._tool(update)
@@ -97,6 +110,9 @@ class Transcript:
                 # A decimal text: signed entries hold no floats.
                 usage["cost"] = f"{float(amount):.6f}"
                 usage["currency"] = _title(cost.get("currency"))
+                if usage["currency"] == DOLLAR and 0 < amount <= DOLLARS_MAX:
+                    self.usage["usd_millionths"] = round(amount * 1_000_000)
+            usage |= self._fresh([mapping(said.get("_meta")).get("_claude/model")])
             if usage != self._usage_shown:
                 self._usage_shown = usage
                 events.append(("agent.usage", usage))
@@ -135,11 +151,39 @@ class Transcript:
                 known.pop(oldest, None)
         return state
 
-    def count(self, usage: Mapping[str, Any]) -> list[Event]:
-        """The tokens of a turn, as its response reports them."""
+    def count(self, usage: Mapping[str, Any], models: Iterable[Any] = ()) -> list[Event]:
+        """The tokens of a turn so far, and the models that it used, as the program reports them."""
         counted = {to: usage[name] for name, to in TOKENS.items() if _is_count(usage.get(name))}
         self.usage.update(counted)
-        return [("agent.usage", dict(counted))] if counted else []
+        told = {**counted, **self._fresh(models)}
+        return [("agent.usage", told)] if told else []
+
+    def answered(self, response: Mapping[str, Any]) -> list[Event]:
+        """What the answer to a prompt says of the turn: in its usage, or beside the protocol."""
+        quota = mapping(mapping(response.get("_meta")).get("quota"))
+        beside = mapping(quota.get("token_count"))
+        renamed = {name: beside.get(theirs) for theirs, name in TOKENS_BESIDE.items()}
+        models = [each.get("model") for each in mappings(quota.get("model_usage"))]
+        return self.count(mapping(response.get("usage")) or renamed, models)
+
+    def _add_up(self, usage: Mapping[str, Any]) -> list[Event]:
+        """The tokens of one request of the turn (Qwen Code says them with a message)."""
+        if not usage:
+            return []
+        for name in TOKENS:
+            if _is_count(usage.get(name)):
+                total = self._counted.get(name, 0) + usage[name]
+                self._counted[name] = min(total, COUNT_MAX)
+        return self.count(self._counted)
+
+    def _fresh(self, models: Iterable[Any]) -> dict[str, Any]:
+        """The models that are known by now, where there is one more."""
+        known = len(self.models)
+        for model in models:
+            name = _title(self._secrets.text(model)) if isinstance(model, str) else ""
+            if name and name not in self.models and len(self.models) < MODELS_MAX:
+                self.models.append(name)
+        return {"models": list(self.models)} if len(self.models) > known else {}
 
     def _chunk(self, kind: str, content: Mapping[str, Any]) -> list[Event]:
         events = self.end() if kind != self._kind else []

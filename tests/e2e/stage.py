@@ -1,0 +1,92 @@
+"""One real agent in a fresh home with a git worktree, driven through runner, shim and program.
+
+    stage = Stage("codex", url, folder, headless=True)
+    outcome = stage.run(stage.order({"tool": "shell", "command": "ls"}, {"text": "done"}))
+
+No credentials and no network: the model is fake_model.py on 127.0.0.1, and each agent has a whole
+environment of its own. Install them with tests/e2e/install_agents.py.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+
+from muster.agent.base import AttemptOrder
+from muster.agent.catalogue import load
+from muster.agent.discovery import Discovery
+from muster.agent.process import Runner
+from tests.e2e import install_agents, vendor
+
+ALL = tuple(install_agents.SETS)
+PATH = install_agents.programs_path(install_agents.folder()) + os.pathsep + os.environ["PATH"]
+
+
+def every(*short):
+    """These agents, or all six where `MUSTER_AGENTS=all` asks for the long form."""
+    return ALL if os.environ.get("MUSTER_AGENTS") == "all" else short
+
+
+class Stage:
+    """One agent in a fresh home with a git worktree to work in."""
+
+    def __init__(self, name, url, folder, *, headless=False):
+        self.name = name
+        # Who never has an adapter on PATH, or is to be driven without it.
+        self.headless = (name,) if headless else ()
+        self.mark = f"MUSTER_TEST_MARK={folder.name}-{os.getpid()}"
+        self.home = folder / "home"
+        self.tree = folder / "tree"
+        self.home.mkdir()
+        self.events = []
+        repository = folder / "repository"
+        git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(repository)]
+        subprocess.run(["git", "init", "-q", "-b", "main", str(repository)], check=True)
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "start"], check=True)
+        subprocess.run([*git, "worktree", "add", "-q", "-b", "work", str(self.tree)], check=True)
+        key, _, value = self.mark.partition("=")
+        self.env = {
+            "PATH": PATH,
+            "HOME": str(self.home),
+            "TERM": "dumb",
+            "LANG": "C.UTF-8",
+            "NO_PROXY": "127.0.0.1",
+            "GIT_AUTHOR_NAME": name,
+            "GIT_AUTHOR_EMAIL": "agent@example.invalid",
+            "GIT_COMMITTER_NAME": name,
+            "GIT_COMMITTER_EMAIL": "agent@example.invalid",
+            key: value,
+        }
+        self.env |= vendor.settled(name, url, self.home)
+
+    def order(self, *steps, **changes):
+        script = json.dumps(steps)
+        wanted = {
+            "task": "t1",
+            "epoch": (1, 1),
+            "agent": self.name,
+            "cwd": str(self.tree),
+            "env": self.env,
+            "prompt": f"Do what the script says. @@script {script}",
+            "timeout_s": 90,
+            "grace_s": 3,
+        }
+        return AttemptOrder(**(wanted | changes))
+
+    async def start(self, order):
+        return await Runner(Discovery(load(), self.headless)).start(order, self.events.append)
+
+    def run(self, order):
+        async def go():
+            return await (await self.start(order)).wait()
+
+        return asyncio.run(go())
+
+    def fields(self, kind):
+        return [event.fields for event in self.events if event.kind == kind]
+
+    def shell(self, command):
+        """A shell step; Codex asks the client only for commands beyond its own sandbox."""
+        beyond = {"sandbox_permissions": "require_escalated", "justification": "the test asks"}
+        arguments = {"arguments": beyond} if self.name == "codex" else {}
+        return {"tool": "shell", "command": command, **arguments}
