@@ -24,6 +24,7 @@ from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.presence import LastHeard
 from muster.node.services.showings import Showings
 from muster.node.services.tail import Tail
+from muster.node.services.undelivered import Undelivered
 from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.branches import Branches
 from muster.node.tasks.followers import Followers
@@ -58,6 +59,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     WorkerService,
     TaskService,
     Mailbox,
+    Undelivered,
     Memory,
     Showings,
     LastHeard,

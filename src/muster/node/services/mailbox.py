@@ -4,10 +4,12 @@ Rule 1: it is made of the changes of two tables since it last looked, a page wit
 a question costs what is new and not what there ever was; all of it can be made again.
 Rule 2: it is asked before the asking call writes: what that call may take back was never in it.
 
+Rule 3: what matters more comes first, then what is older. What has expired is unread no more.
+
 A reader is an agent's name, or "" for whoever sits here, to whom everybody's readings count.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -31,6 +33,8 @@ _PAGE: Final = 2_000
 READERS_MAX: Final = 16
 # A stream's number and a place in it; what is above is a time.
 _PLACE_BITS: Final = 2 * SEQ_BITS
+# Above a place a time, for which a stamp has so much room; above that how much it matters.
+_TIME_BITS: Final = 48
 _PLACE_MASK: Final = (1 << _PLACE_BITS) - 1
 
 # The messages of a page of changes, each with whether it was read: a cut or a reading may have come
@@ -40,6 +44,7 @@ with page as materialized (
   select id_, stream, seq from message_hist where id_ > ?1 order by id_ limit ?2)
 select
   page.id_, page.stream, stream.name, page.seq, message.id, message.recipients, message.at_ms,
+  message.rank, message.until_ms,
   exists(select 1 from reading where reading.message = message.id
   and reading.stream in (select id from stream where name >= ?3 || '/' and name < ?3 || '0')
   and (?4 = '' or reading.actor = ?4 or substr(reading.actor, 1, length(?4) + 1) = ?4 || '@'))
@@ -67,13 +72,14 @@ class _View:
         # in order; and the streams. A tuple for each message would weigh twice as much.
         self._unread: dict[bytes, int] = {}
         self._order: list[int] = []
+        self._until: dict[bytes, int] = {}
         self._streams: dict[int, StreamName] = {}
         self._messages = -1
         # Readings of before are asked for with the message.
         ((last,),) = store.tables.query("select coalesce(max(id_), -1) from reading_hist")
         self._readings = int(last)  # type: ignore[arg-type]
 
-    def look(self) -> tuple[bool, bool]:
+    def look(self, now_ms: int) -> tuple[bool, bool]:
         """Take in a page; whether there is more, and whether all is to be made anew instead."""
         found = self._store.tables.changes(
             READING, ("message", "actor"), after=self._readings, limit=_PAGE
@@ -91,22 +97,31 @@ class _View:
             _MESSAGES, (self._messages, _PAGE, self.me.machine, self._agent)
         )
         cut: set[int] = set()
-        for at, number, name, seq, id, to, at_ms, was_read in rows:
+        for at, number, name, seq, id, to, at_ms, rank, until_ms, was_read in rows:
             self._messages, stream, place = at, StreamName.parse(name), pack(number, seq)
             if id is None:
                 cut.add(place)
-            elif was_read or id in self._unread:
                 continue
-            elif messages.is_for(self._agent, to, stream, self.me):
+            key = ((rank + 1) << _TIME_BITS | at_ms) << _PLACE_BITS | place
+            known = self._unread.get(id)
+            if was_read or known == key or not messages.is_for(self._agent, to, stream, self.me):
+                continue
+            if known is None:
                 self._streams[number] = stream
-                self._unread[id] = key = at_ms << _PLACE_BITS | place
                 self.streams[stream] += 1
-                insort(self._order, key)
+            else:
+                # Its terms came: it stands elsewhere now.
+                del self._order[bisect_left(self._order, known)]
+            self._unread[id] = key
+            insort(self._order, key)
+            if until_ms:
+                self._until[id] = until_ms
+        read |= {id for id, until_ms in self._until.items() if until_ms <= now_ms}
         self._take_out(read, cut)
         return max(len(found), len(rows)) == _PAGE, False
 
     def places(self) -> Iterator[Place]:
-        """What is unread, by the senders' clocks, each sender's in its order."""
+        """What is unread: what matters more first, then by the senders' clocks and places."""
         return map(self._place, self._order)
 
     def _place(self, key: int) -> Place:
@@ -119,6 +134,8 @@ class _View:
             ids |= {id for id, key in self._unread.items() if key & _PLACE_MASK in cut}
         if ids:
             out = {self._unread.pop(id) for id in ids}
+            for id in ids & self._until.keys():
+                del self._until[id]
             self.streams.subtract(self._place(key).stream for key in out)
             self.streams = +self.streams
             self._order = [key for key in self._order if key not in out]
@@ -152,7 +169,7 @@ class Mailbox(Part):
             self._looked = came
 
     def unread(self, agent: str = "") -> Iterator[Place]:
-        """What this reader has not read, the oldest first; who speaks there was not asked."""
+        """What this reader has not read, as it is to be read; who speaks there was not asked."""
         return self._views[agent].places()
 
     def count(self, speakers: Speakers, agent: str = "") -> int:
@@ -184,11 +201,11 @@ class Mailbox(Part):
         """Whether there is more to look at."""
         me, view = messages.me(self._core), self._views.get(agent)
         if view is not None and view.me == me:
-            more, spoiled = view.look()
+            more, spoiled = view.look(self._core.now.wall_ms)
             if not spoiled:
                 return more
         elif view is None and len(self._views) >= READERS_MAX:
             for other in [name for name in self._views if name not in self._asking][:1]:
                 del self._views[other]
         view = self._views[agent] = _View(self._store, me, agent)
-        return view.look()[0]
+        return view.look(self._core.now.wall_ms)[0]
