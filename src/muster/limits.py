@@ -151,20 +151,19 @@ DAEMON_LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 MESSAGE_TEXT_BYTES_MAX: Final = 32 * 1024
 # Messages in one answer: of each it is looked who proves to have said it, and what became of it.
 MESSAGES_SHOWN_MAX: Final = 1_000
-# How long a message may count, or wait before a person hears of it: by then it was forgotten.
-MESSAGE_TERM_MS_MAX: Final = 365 * 86_400_000
-# A message that its machine has not stored after so long is told to a person, where its sender
-# said nothing else: a machine that is off for a night is no alarm, one that is off for a day may
-# be. What has a high priority is for somebody who is expected there; of a low one nobody is told.
-MESSAGE_ALARM_MS: Final = 24 * 3_600_000
-MESSAGE_ALARM_HIGH_MS: Final = 15 * 60_000
-MESSAGE_ALARM_LOOK_MS: Final = 60_000
-# Receipts that are written in one turn: a hundred are some ten ms.
-MESSAGES_MARKED_PER_TURN: Final = 100
 # Who says of one message, on one machine, that it was read or acted on: its agents, and people.
 READINGS_OF_MESSAGE_MAX: Final = 256
 # Chosen arbitrarily; a message to more machines goes to `all` or a group.
 MESSAGE_RECIPIENTS_MAX: Final = 64
+# A folder as the kernel takes one (PATH_MAX is 4096, and nobody works so deep).
+SESSION_PATH_BYTES_MAX: Final = 1024
+# Live sessions that are listed and watched; a person has some ten of them.
+SESSIONS_MAX: Final = 500
+# A session that nobody went on with for so long is gone: what is for it is its agent's then. A
+# laptop that slept over night is not.
+SESSION_GONE_MS: Final = 24 * 3_600_000
+# Tokens of one session: each connection of its program may ask for one of its own.
+SESSION_TOKENS_MAX: Final = 8
 
 # --- memory ----------------------------------------------------------------------------
 # What a person writes down about one thing; more is a file of the repository, and a pointer to it.

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from muster.cli import call
 from muster.verbs.table import VERBS
 from tests.cli.terminal import Terminal
 from tests.cli.world import Said, environment, muster
@@ -386,7 +387,18 @@ def _known_port(world: World) -> dict[str, str]:
     return {"3fa9c1": known[0]["version"]}
 
 
+def _session(world: World) -> dict[str, str]:
+    """A live session on studio, and its name; `shell` is the agent that is there."""
+    asked = {"agent": "shell", "own": "0a1b", "project": str(world.desk)}
+    opened = call.ask(call.socket_path(str(world["studio"])), "session.open", asked)
+    return {"shop-3fa9": opened["session"], "claude": "shell"}
+
+
 PREPARED: Final[dict[str, Row]] = {
+    "muster send 'claude@studio#shop-3fa9' 'the tests pass here'": Row(_session),
+    "muster inbox --agent claude#shop-3fa9": Row(_session),
+    "muster sessions": Row(_session),
+    "muster session shop-3fa9 --mode focus": Row(_session),
     "muster land notes --dry-run": Row(_has_a_name),
     "muster init": Row(at="plain"),
     "muster init --service --next laptop": Row(_on_a_port, at="kept"),
@@ -409,7 +421,6 @@ PREPARED: Final[dict[str, Row]] = {
     "muster decide 7d5e yes --note 'reads well'": Row(_asks_a_person),
     "muster answer 7d5e no": Row(_agent_asks),
     "muster reply 0827 'seen' --on build": Row(_on_build),
-    "muster mark 0827 0828": Row(lambda _: {"0828": ""}),
     "muster send thread:team 'who is up?'": Row(_in_a_thread),
     "muster tail --kind 'task.*'": Row(_short_work, ends=leaves("task."), code=130),
     "muster tail --since 1200 --json": Row(

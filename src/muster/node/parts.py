@@ -22,9 +22,9 @@ from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
 from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.presence import LastHeard
+from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
 from muster.node.services.tail import Tail
-from muster.node.services.undelivered import Undelivered
 from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.branches import Branches
 from muster.node.tasks.followers import Followers
@@ -59,7 +59,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     WorkerService,
     TaskService,
     Mailbox,
-    Undelivered,
+    Sessions,
     Memory,
     Showings,
     LastHeard,

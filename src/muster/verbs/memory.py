@@ -39,7 +39,7 @@ from muster.node.tasks.actor import said
 from muster.node.verb import Column, Line, Turns
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, say_cut
-from muster.verbs.message import group_of
+from muster.verbs.recipient import group_of
 
 _KEY: Final = pos("what it is about: main/tests/where")
 _SCOPE: Final = opt("who may know it: fleet, private (this machine alone), thread:NAME")

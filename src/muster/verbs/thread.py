@@ -19,12 +19,16 @@ LIMIT_HELP: Final = f"show so many at most, up to {MESSAGES_SHOWN_MAX}"
 
 
 class Said(Struct, frozen=True, kw_only=True):
-    """A message as it is shown: who it is from as far as that is proven, and what it claims."""
+    """A message as it is shown: who it is from as far as that is proven, and what it claims; the
+    live session that said it, and the one that it is for.
+    """
 
     message: str
     by: str = field(name="from")
     trust: str
     claims: str | UnsetType = UNSET
+    session: str | UnsetType = UNSET
+    for_session: str | UnsetType = UNSET
     machine: str
     text: str
     t_ms: int
@@ -155,6 +159,8 @@ def shown(core: Core, message: Message) -> dict[str, Any]:
         "by": found.name,
         "trust": found.trust,
         "claims": found.claims or UNSET,
+        "session": message.from_session or UNSET,
+        "for_session": message.to_session or UNSET,
         "machine": core.membership.name_of(message.stream.machine),
         "text": message.text,
         "t_ms": message.at_ms,

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from muster.cli.table import table
-from muster.cli.text import Files, ago, block, clean, now_ms, paint, short, span, state
+from muster.cli.text import Files, ago, block, clean, paint, short, span, state
 from muster.node.verb import Column
 
 _SENT: Final = (
@@ -49,25 +49,18 @@ def said(each: Any) -> str:
         # Its entry claims to be somebody else, and nothing proves it.
         trust += f", claims to be {clean(claims)}"
     thread = each.get("thread")
+    session = f"#{clean(each['session'])}" if each.get("session") else ""
     head = [
-        paint(clean(each["from"]), "bold"),
+        paint(clean(each["from"]) + session, "bold"),
         f"on {clean(each['machine'])}",
         ago(each["t_ms"]),
         short(each["message"]),
         f"in {short(thread)}" if thread not in ("", None, each["message"]) else "",
+        f"for #{clean(each['for_session'])}" if each.get("for_session") else "",
         f"[{trust}]" if trust else "",
         ", ".join(marks),
-        paint("high", "bold") if each.get("priority") == "high" else "",
-        _until(each.get("expires_ms")),
     ]
     return "  ".join(part for part in head if part) + "\n" + block(each["text"])
-
-
-def _until(expires_ms: int | None) -> str:
-    if not expires_ms:
-        return ""
-    left_ms = expires_ms - now_ms()
-    return f"expires in {span(left_ms)}" if left_ms > 0 else f"expired {span(-left_ms)} ago"
 
 
 def sent(value: Any, _files: Files) -> str:

@@ -40,6 +40,14 @@ class OrderTaken(NamedTuple):
     object: str
 
 
+class Bearer(NamedTuple):
+    """Whoever shows a capability: the actor, and its task, or its live session."""
+
+    actor: str
+    task: str
+    session: str
+
+
 class Authorizer(Part):
     """Statements and capabilities of one machine."""
 
@@ -50,6 +58,8 @@ class Authorizer(Part):
         self._doubt = core.part(Doubt)
         self._capabilities: dict[str, Capability] = {}
         self._secrets: dict[str, Secrets] = {}
+        # Which of them are of live sessions, and of no task.
+        self._sessions: set[str] = set()
         self._denied: deque[int] = deque()
 
     def take(
@@ -115,11 +125,26 @@ class Authorizer(Part):
         self._secrets[capability.sha256] = secrets or Secrets({})
 
     def forget_agent(self, task: str) -> None:
-        for key in [k for k, c in self._capabilities.items() if c.task == task]:
+        ended = [k for k, c in self._capabilities.items() if c.task == task]
+        for key in [each for each in ended if each not in self._sessions]:
             del self._capabilities[key], self._secrets[key]
 
-    def capability(self, token: str, verb: str, args: Any) -> str:
-        """The actor that a token stands for. Raises: Denied, Refused for a secret in the words."""
+    def allow_session(self, capability: Capability) -> None:
+        """As `allow_agent`, for a live session of an agent program: it stands for its task."""
+        self.allow_agent(capability)
+        self._sessions.add(capability.sha256)
+
+    def forget_session(self, sha256: str) -> None:
+        """What a live session had counts no more."""
+        if sha256 in self._sessions:
+            self._sessions.remove(sha256)
+            del self._capabilities[sha256], self._secrets[sha256]
+
+    def capability(self, token: str, verb: str, args: Any) -> Bearer:
+        """Whom a token stands for.
+
+        Raises: Denied, Refused for a secret in the words.
+        """
         _, sha256 = read_token(token)
         capability = self._capabilities.get(sha256)
         if capability is None:
@@ -134,4 +159,6 @@ class Authorizer(Part):
         # Refused and not masked: whoever gets a message must get what was said.
         if self._secrets[sha256].fields(args) != args:
             raise Refused("this holds a secret of this machine, and an entry lasts; say it without")
-        return f"{capability.agent}@{self.core.name}"
+        is_session = sha256 in self._sessions
+        names = ("", capability.task) if is_session else (capability.task, "")
+        return Bearer(f"{capability.agent}@{self.core.name}", *names)

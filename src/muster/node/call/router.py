@@ -29,7 +29,6 @@ from muster.errors import (
     Unreachable,
     Unsettled,
 )
-from muster.fleet.capability import read_token
 from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, LINK_CALLS_OPEN_MAX, STRANGER_CALLS_MAX
 from muster.log import canon
 from muster.node import event as ev
@@ -242,8 +241,8 @@ class Router(Part):
                 )
             return
         if verb.agents and request.capability and call.local:
-            call.actor = self._orders.capability(request.capability, call.verb, request.args)
-            call.task, _ = read_token(request.capability)
+            shown = (request.capability, call.verb, request.args)
+            call.actor, call.task, call.session = self._orders.capability(*shown)
             return
         if verb.auth == "local" and call.local:
             return

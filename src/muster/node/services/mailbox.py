@@ -4,14 +4,14 @@ Rule 1: it is made of the changes of two tables since it last looked, a page wit
 a question costs what is new and not what there ever was; all of it can be made again.
 Rule 2: it is asked before the asking call writes: what that call may take back was never in it.
 
-Rule 3: what matters more comes first, then what is older. What has expired is unread no more.
-
-A reader is an agent's name, or "" for whoever sits here, to whom everybody's readings count.
+A reader is an agent's name, or "" for whoever sits here, to whom everybody's readings count. Of an
+agent what is for each of its live sessions lies apart; all of it together is what the agent has.
 """
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from heapq import merge
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.log.stream import FleetId, StreamName
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 # Rows that are looked at between two questions to the database, and with one tick: some ten ms.
 _PAGE: Final = 2_000
+# So many are taken out one by one.
+_FEW: Final = 100
 # Each reader's index is a few words for each unread message; a daemon has few agents.
 READERS_MAX: Final = 16
 # A stream's number and a place in it; what is above is a time.
 _PLACE_BITS: Final = 2 * SEQ_BITS
-# Above a place a time, for which a stamp has so much room; above that how much it matters.
-_TIME_BITS: Final = 48
 _PLACE_MASK: Final = (1 << _PLACE_BITS) - 1
 
 # The messages of a page of changes, each with whether it was read: a cut or a reading may have come
@@ -44,13 +44,18 @@ with page as materialized (
   select id_, stream, seq from message_hist where id_ > ?1 order by id_ limit ?2)
 select
   page.id_, page.stream, stream.name, page.seq, message.id, message.recipients, message.at_ms,
-  message.rank, message.until_ms,
+  message.session,
   exists(select 1 from reading where reading.message = message.id
   and reading.stream in (select id from stream where name >= ?3 || '/' and name < ?3 || '0')
   and (?4 = '' or reading.actor = ?4 or substr(reading.actor, 1, length(?4) + 1) = ?4 || '@'))
 from page join stream on stream.id = page.stream
 left join message on message.stream = page.stream and message.seq = page.seq order by page.id_
 """
+
+
+# Whether what is for a live session of the agent counts; it is asked with "" for what is for none.
+Wanted = Callable[[str], bool]
+EVERY_SESSION: Final[Wanted] = lambda _session: True  # noqa: E731 - it is one of several
 
 
 class Place(NamedTuple):
@@ -69,17 +74,17 @@ class _View:
         self._store = store
         self._agent = agent
         # By id, a number that sorts by the senders' clocks, then by stream and place; all of them
-        # in order; and the streams. A tuple for each message would weigh twice as much.
+        # in order, those for each session apart; and the streams. A tuple for each message would
+        # weigh twice as much.
         self._unread: dict[bytes, int] = {}
-        self._order: list[int] = []
-        self._until: dict[bytes, int] = {}
+        self._orders: dict[str, list[int]] = {"": []}
         self._streams: dict[int, StreamName] = {}
         self._messages = -1
         # Readings of before are asked for with the message.
         ((last,),) = store.tables.query("select coalesce(max(id_), -1) from reading_hist")
         self._readings = int(last)  # type: ignore[arg-type]
 
-    def look(self, now_ms: int) -> tuple[bool, bool]:
+    def look(self) -> tuple[bool, bool]:
         """Take in a page; whether there is more, and whether all is to be made anew instead."""
         found = self._store.tables.changes(
             READING, ("message", "actor"), after=self._readings, limit=_PAGE
@@ -97,32 +102,30 @@ class _View:
             _MESSAGES, (self._messages, _PAGE, self.me.machine, self._agent)
         )
         cut: set[int] = set()
-        for at, number, name, seq, id, to, at_ms, rank, until_ms, was_read in rows:
+        for at, number, name, seq, id, to, at_ms, session, was_read in rows:
             self._messages, stream, place = at, StreamName.parse(name), pack(number, seq)
             if id is None:
                 cut.add(place)
+            elif was_read or id in self._unread:
                 continue
-            key = ((rank + 1) << _TIME_BITS | at_ms) << _PLACE_BITS | place
-            known = self._unread.get(id)
-            if was_read or known == key or not messages.is_for(self._agent, to, stream, self.me):
-                continue
-            if known is None:
+            elif messages.is_for(self._agent, to, stream, self.me):
                 self._streams[number] = stream
+                self._unread[id] = key = at_ms << _PLACE_BITS | place
                 self.streams[stream] += 1
-            else:
-                # Its terms came: it stands elsewhere now.
-                del self._order[bisect_left(self._order, known)]
-            self._unread[id] = key
-            insort(self._order, key)
-            if until_ms:
-                self._until[id] = until_ms
-        read |= {id for id, until_ms in self._until.items() if until_ms <= now_ms}
+                insort(self._orders.setdefault(session, []), key)
         self._take_out(read, cut)
         return max(len(found), len(rows)) == _PAGE, False
 
-    def places(self) -> Iterator[Place]:
-        """What is unread: what matters more first, then by the senders' clocks and places."""
-        return map(self._place, self._order)
+    def places(self, wanted: Wanted = EVERY_SESSION) -> Iterator[Place]:
+        """What is unread and for sessions that are wanted, by the senders' clocks, each sender's in
+        its order.
+        """
+        found = (each for session, each in self._orders.items() if wanted(session))
+        return map(self._place, merge(*found))
+
+    def count(self, wanted: Wanted) -> int:
+        """How many those are."""
+        return sum(len(each) for session, each in self._orders.items() if wanted(session))
 
     def _place(self, key: int) -> Place:
         number, seq = unpack(key & _PLACE_MASK)
@@ -134,11 +137,23 @@ class _View:
             ids |= {id for id, key in self._unread.items() if key & _PLACE_MASK in cut}
         if ids:
             out = {self._unread.pop(id) for id in ids}
-            for id in ids & self._until.keys():
-                del self._until[id]
             self.streams.subtract(self._place(key).stream for key in out)
             self.streams = +self.streams
-            self._order = [key for key in self._order if key not in out]
+            for session, order in list(self._orders.items()):
+                self._orders[session] = _without(order, out)
+                if session and not self._orders[session]:
+                    del self._orders[session]
+
+
+def _without(order: list[int], out: set[int]) -> list[int]:
+    """A list in order without some of it; where that is little, all the rest is not looked at."""
+    if len(out) > _FEW:
+        return [key for key in order if key not in out]
+    for key in out:
+        at = bisect_left(order, key)
+        if at < len(order) and order[at] == key:
+            del order[at]
+    return order
 
 
 class Mailbox(Part):
@@ -168,20 +183,20 @@ class Mailbox(Part):
         if self.needs_tick and not sum([self._look(agent) for agent in {"", *self._views}]):
             self._looked = came
 
-    def unread(self, agent: str = "") -> Iterator[Place]:
-        """What this reader has not read, as it is to be read; who speaks there was not asked."""
-        return self._views[agent].places()
+    def unread(self, agent: str = "", wanted: Wanted = EVERY_SESSION) -> Iterator[Place]:
+        """What this reader has not read, the oldest first; who speaks there was not asked."""
+        return self._views[agent].places(wanted)
 
-    def count(self, speakers: Speakers, agent: str = "") -> int:
+    def count(self, speakers: Speakers, agent: str = "", wanted: Wanted = EVERY_SESSION) -> int:
         """How many messages that were said to this reader it has not read."""
         view = self._views[agent]
         doubted = {stream for stream in view.streams if not speakers.is_heard(stream)}
         unsaid = sum(
             not speakers.speaks(each.stream, each.seq)
-            for each in (view.places() if doubted else ())
+            for each in (view.places(wanted) if doubted else ())
             if each.stream in doubted
         )
-        return view.streams.total() - unsaid
+        return view.count(wanted) - unsaid
 
     def whole(self, agent: str = "") -> Turns[None]:
         """Take in all that came, a page in each turn; what is asked below is asked after this."""
@@ -201,11 +216,11 @@ class Mailbox(Part):
         """Whether there is more to look at."""
         me, view = messages.me(self._core), self._views.get(agent)
         if view is not None and view.me == me:
-            more, spoiled = view.look(self._core.now.wall_ms)
+            more, spoiled = view.look()
             if not spoiled:
                 return more
         elif view is None and len(self._views) >= READERS_MAX:
             for other in [name for name in self._views if name not in self._asking][:1]:
                 del self._views[other]
         view = self._views[agent] = _View(self._store, me, agent)
-        return view.look(self._core.now.wall_ms)[0]
+        return view.look()[0]

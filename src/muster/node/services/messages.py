@@ -41,8 +41,17 @@ def find(core: "Core", text: str) -> Message:
     return found[0]
 
 
-def newest_for(core: "Core", agent: str, before: Message | None, limit: int) -> list[Message]:
-    """The newest messages for a reader, or the newest older than one; oldest first."""
+def newest_for(
+    core: "Core",
+    agent: str,
+    before: Message | None,
+    limit: int,
+    wanted: Callable[[str], bool],
+) -> list[Message]:
+    """The newest messages for a reader, or the newest older than one; oldest first.
+
+    `wanted` says whether what is for one of its live sessions counts, "" for none.
+    """
     reader, found, speaks = me(core), [], Speakers(core).speaks
     below: dict[str, Any] = {}
     if before is not None:
@@ -50,7 +59,7 @@ def newest_for(core: "Core", agent: str, before: Message | None, limit: int) -> 
     rows = core.tables.rows(MESSAGE, order=("-at_ms", "-id"), limit=_LOOKED_MAX, below=below)
     for row in rows:
         for_it = is_for(agent, row.recipients, row.stream, reader)
-        if for_it and speaks(row.stream, row.seq):
+        if for_it and wanted(row.session) and speaks(row.stream, row.seq):
             found.append(message_of(core.log.entry_at(row.stream, row.seq)))
             if len(found) == limit:
                 break
