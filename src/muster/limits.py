@@ -188,6 +188,15 @@ MEMORY_KEYS_LOOKED_MAX: Final = 5_000
 MEMORIES_SHOWN_MAX: Final = 500
 # What one reading names: more lines no digest has, and more versions nobody reads at once.
 MEMORY_SHOWN_MAX: Final = 64
+# Entries that the index of texts takes in with one turn, and what their bodies weigh together: some
+# twenty milliseconds.
+INDEX_PAGE_ENTRIES: Final = 200
+INDEX_PAGE_BYTES: Final = 128 * 1024
+# A question in words: several sentences; a whole text is no question.
+RECALL_BYTES_MAX: Final = 4 * 1024
+# What one question finds, and places that are looked at until so many of them count.
+RECALLED_MAX: Final = 50
+RECALL_LOOKED_MAX: Final = 400
 # Chosen arbitrarily: a source, a reason or a query on one line.
 MEMORY_LINE_CHARS_MAX: Final = 400
 

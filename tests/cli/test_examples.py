@@ -428,6 +428,7 @@ PREPARED: Final[dict[str, Row]] = {
     ),
     "muster remember main/port 'it is 7450' --over 3fa9c1 --tag repo:main": Row(_known_port),
     "muster memory main/port --history": Row(_known_port),
+    "muster recall port --tag repo:main --all": Row(_known_port),
     "muster refute 3fa9c1 'the flag was removed in 2.0'": Row(_known_port),
     "muster acknowledge 3fa1": Row(_incident),
     "muster acknowledge 7d5e 'a backup was started twice'": Row(_incident),

@@ -34,6 +34,7 @@ from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.part import Part, all_folds
 from muster.node.parts import PARTS
 from muster.node.tasks import attempt_body
+from muster.store.sqlite import MEMORY
 from muster.store.store import Store
 from muster.task.evidence import task_args
 from muster.task.fold import TASK, TaskRow
@@ -101,6 +102,7 @@ class One:
             "record": self.record.decode(),
             "operators": [world.operator_record.decode()],
             "machines": [m.record.decode() for m in world.machines.values() if m is not self],
+            "index": self.path.removesuffix(".db") + ".index.db" if self.world.folder else MEMORY,
             "ca": "", "dials": self.dials, "version": "test", "address": "127.0.0.1:1",
         }  # fmt: skip
         self.core = Core(

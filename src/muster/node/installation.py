@@ -107,6 +107,7 @@ class Installation:
                 "address_written": self.config.options(FIRST).address,
                 "lease_ms": self.config.lease_s * 1000,
                 "pid": os.getpid(),
+                "index": self.home.index,
                 "daemon_log": daemon_log.reader(self.home.daemon_log),
                 "up_since_ms": now.wall_ms,
             },

@@ -22,6 +22,7 @@ from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
 from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.presence import LastHeard
+from muster.node.services.search import Search
 from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
 from muster.node.services.tail import Tail
@@ -62,6 +63,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Sessions,
     Memory,
     Showings,
+    Search,
     LastHeard,
     Tail,
 )

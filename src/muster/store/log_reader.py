@@ -7,6 +7,7 @@ Rule 3: only what a seal covers is served.
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from muster.errors import Broken, Forged, NotFound, Refused
@@ -28,7 +29,29 @@ from muster.store.tree import StreamTree
 # Receipts come for the sizes of the last moments, each of them from several machines.
 ROOTS_KEPT: Final = 4_096
 
+# Admission numbers that one page looks through for kinds: a few milliseconds.
+ADMISSIONS_LOOKED: Final = 2_000
+
 _ENTRY: Final = "select header, salt, body, id, hash from entry"
+_ADMITTED: Final = """
+select a.number + (e.id & 0xffffffffff) - a.start, e.header, e.salt, e.body, e.id, e.hash
+from admission a cross join entry e
+on e.id >= (a.stream << 40 | a.start) + max(0, ?1 - a.number)
+and e.id < (a.stream << 40 | a.start) + min(a.entries, ?2 - a.number)
+where a.number < ?2 and a.number >= coalesce(
+  (select max(number) from admission where number <= ?1), 0)
+and ({of_kinds}) order by a.number, e.id limit ?
+"""
+
+
+def _of_kinds(kinds: Collection[str]) -> tuple[str, list[bytes]]:
+    """What headers of these kinds fulfil, in SQL, and its values.
+
+    SQLite looks through the headers: to parse all of them costs twenty times as much. In a
+    canonical header no text but a kind can hold these bytes, for its quotes are escaped.
+    """
+    needles = [b'"kind":"%s"' % kind.encode() for kind in sorted(kinds)]
+    return " or ".join(["instr(header, ?)"] * len(needles)), needles
 
 
 class LogReader:
@@ -179,10 +202,7 @@ class LogReader:
         """Return the entries of these kinds from `start` on, also where the stream was cut back."""
         self._contents.settle()
         head = self._streams.of(stream)
-        # SQLite looks through the headers: to parse all of them costs twenty times as much. In a
-        # canonical header no text but a kind can hold these bytes, for its quotes are escaped.
-        needles = [b'"kind":"%s"' % kind.encode() for kind in sorted(kinds)]
-        of_kinds = " or ".join(["instr(header, ?)"] * len(needles))
+        of_kinds, needles = _of_kinds(kinds)
         found = self._database.query(
             f"{_ENTRY} where id >= ? and id < ? and ({of_kinds}) order by id",
             (pack(head.id, start), pack(head.id, head.held), *needles),
@@ -215,6 +235,48 @@ class LogReader:
             if run.end >= until:
                 break
         return found, until
+
+    def admitted_of(
+        self, kinds: Collection[str], since: int, until: int, most: int
+    ) -> tuple[list[tuple[int, Entry]], list[tuple[StreamName, int]], int]:
+        """Return the entries of these kinds from admission number `since` to before `until`.
+
+        So many at most, each with its number; which streams were cut back meanwhile, and where; and
+        from which number on the next are read. What rotted on the disk is left out.
+        """
+        self._contents.settle()
+        self._admission.flush()
+        end = min(until, since + ADMISSIONS_LOOKED)
+        of_kinds, needles = _of_kinds(kinds)
+        found = self._database.query(
+            _ADMITTED.format(of_kinds=of_kinds), (since, end, *needles, most)
+        )
+        if len(found) == most:
+            end = as_int(found[-1][0]) + 1
+        elif since < end:
+            # Where a stream was cut back, numbers are left out.
+            last = next(self._admission.since(end - 1))
+            end = end if last.entries else min(until, last.end)
+        entries = []
+        for number, *row in found:
+            with suppress(Broken):
+                entries.append((as_int(number), self._parse(tuple(row))))
+        cut = self._database.query(
+            "select stream, start from admission where entries = 0 and number >= ? and number < ?",
+            (since, end),
+        )
+        cuts = [(self._streams.by_id[as_int(s)].name, as_int(start)) for s, start in cut]
+        return entries, cuts, end
+
+    def place(self, stream: StreamName, seq: int) -> int:
+        """Return the row of an entry of a stream that is here: it sorts by stream and place."""
+        return pack(self._streams.of(stream).id, seq)
+
+    def at_place(self, row: int) -> Entry | None:
+        """Return the entry of a row, None where none counts there any more."""
+        stream, seq = unpack(row)
+        head = self._streams.by_id.get(stream)
+        return self.entry_at(head.name, seq) if head is not None and seq < head.size else None
 
     def read(self, stream: int, start: int, count: int) -> Iterator[Entry]:
         """Give entries of a stream by its number, also those that were cut back."""

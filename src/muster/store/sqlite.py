@@ -15,7 +15,7 @@ same moment. Rule 1 keeps us out of that already; refusing the version is the se
 import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -26,6 +26,9 @@ SqlValue = None | int | float | bytes | str
 
 MEMORY: Final = ":memory:"
 SQLITE_VERSION_MIN: Final = (3, 51, 3)
+_TOKENIZER: Final = ("porter", "unicode61", "remove_diacritics", "2")
+# How texts are cut into words, for a table of them.
+TOKENIZE: Final = " ".join(_TOKENIZER)
 # 4000 pages are 16 MB: the checkpoint pause stays near 10 ms and the WAL stays small.
 WAL_PAGES_BEFORE_CHECKPOINT: Final = 4000
 
@@ -77,8 +80,17 @@ class Database:
     """One connection to one database file, or to memory."""
 
     def __init__(
-        self, path: Path | str, *, readonly: bool = False, image: bytes | None = None
+        self,
+        path: Path | str,
+        *,
+        readonly: bool = False,
+        image: bytes | None = None,
+        derived: bool = False,
     ) -> None:
+        """`derived` is what can be made again: a power cut may take its last commits.
+
+        Raises: Broken: it does not open. Exhausted: there is no room to.
+        """
         check_version()
         self.path = str(path)
         self.broken: str | None = None
@@ -86,6 +98,7 @@ class Database:
         self._wal_pages = 0
         # A transaction was begun of which SQLite has not heard yet.
         self._begins = False
+        self._stemmer: Any = None
         # Why the transaction that is open cannot be committed any more.
         self._without_room: Exhausted | None = None
         flags = apsw.SQLITE_OPEN_READONLY if readonly else _WRITE_FLAGS
@@ -96,7 +109,7 @@ class Database:
                 # Memory has no write-ahead log: bytes 18 and 19 of the header say so.
                 plain = image[:18] + b"\x01\x01" + image[20:]
                 self._connection.deserialize("main", plain)
-            self._configure(readonly)
+            self._configure(readonly, derived)
         except apsw.Error as error:
             what = f"The database {self.path} does not open ({error}); "
             if self._has_no_room(error):
@@ -105,7 +118,7 @@ class Database:
                 what + "check the disk, the permissions and that it is a Muster log."
             ) from error
 
-    def _configure(self, readonly: bool) -> None:
+    def _configure(self, readonly: bool, derived: bool) -> None:
         connection = self._connection
         connection.set_busy_timeout(5_000)
         connection.pragma("cache_size", -PAGES_CACHED_KIB)
@@ -126,7 +139,7 @@ class Database:
             connection.pragma("fullfsync", True)
             connection.pragma("checkpoint_fullfsync", True)
             connection.set_wal_hook(self._on_wal_commit)
-        connection.pragma("synchronous", "FULL")
+        connection.pragma("synchronous", "NORMAL" if derived else "FULL")
         connection.pragma("trusted_schema", False)
 
     def _on_wal_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
@@ -161,6 +174,18 @@ class Database:
             # What was committed is safe in the log; it moves when there is room.
             with contextlib.suppress(Exhausted):
                 self.checkpoint("PASSIVE")
+
+    def erase_securely(self) -> None:
+        """From now on what is deleted is overwritten where it lies."""
+        self._connection.pragma("secure_delete", True)
+
+    def stems(self, text: str) -> list[tuple[str, str]]:
+        """Return the words of a text as they stand there, each with what it is found under."""
+        if self._stemmer is None:
+            self._stemmer = self._connection.fts5_tokenizer(_TOKENIZER[0], [*_TOKENIZER[1:]])
+        raw = text.encode("utf-8", "replace")
+        found = self._stemmer(raw, apsw.FTS5_TOKENIZE_QUERY, None)
+        return [(raw[start:end].decode("utf-8", "replace"), stem) for start, end, stem in found]
 
     def changes(self) -> int:
         """Return how many rows this connection has ever changed."""

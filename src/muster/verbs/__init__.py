@@ -18,7 +18,7 @@ NOUNS: Final = (
     "daemon", "service", "status", "machine", "leave", "agent", "link", "doctor", "target",
     "run", "watch", "rerun", "awaited", "plan", "new", "template", "project", "spec", "task",
     "results", "checkout", "land", "control", "question", "journal", "fetch", "blob", "submission",
-    "beat", "message", "thread", "session", "memory", "audit", "tail", "changes", "incident",
-    "doubt", "repo", "git", "door", "completion",
+    "beat", "message", "thread", "session", "memory", "recall", "audit", "tail", "changes",
+    "incident", "doubt", "repo", "git", "door", "completion",
 )  # fmt: skip
 """The modules that declare verbs, in the order of the help page."""

@@ -77,7 +77,7 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
         raise Denied("only a person writes down a rule: leave --pin out")
     if by_agent and ask.scope not in ("", "fleet"):
         raise Denied("an agent writes down what the whole fleet may know: leave --scope out")
-    scope, tags = _scope(core, ask.scope), [*ask.tag, *([PINNED] if ask.pin else [])]
+    scope, tags = scope_of(core, ask.scope), [*ask.tag, *([PINNED] if ask.pin else [])]
     over = [_open(core, call, each).id for each in ask.over]
     check_key(ask.key)
     record = core.part(Memory).records(ask.key).get(RecordName(scope, ask.key))
@@ -147,7 +147,7 @@ def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
     if not found:
         key = _open(core, call, key).key
         found = part.records(key)
-    scopes = {_scope(core, ask.scope)} if ask.scope else {name.scope for name in found}
+    scopes = {scope_of(core, ask.scope)} if ask.scope else {name.scope for name in found}
     reader = core.part(Showings).reader(call)
     if reader is not None:
         # What is private to a machine or a group is not every agent's.
@@ -229,7 +229,7 @@ def memories(core: Core, call: Call, ask: Listed) -> Turns[list[Memories]]:
     muster memories
     muster memories --conflicts
     """
-    wanted = _scope(core, ask.scope) if ask.scope else None
+    wanted = scope_of(core, ask.scope) if ask.scope else None
     most, found = ask.limit or MEMORIES_SHOWN_MAX, list[Memories]()
     for key in core.part(Memory).newest_keys():
         yield
@@ -251,7 +251,7 @@ def _listed(core: Core, name: RecordName, record: Record) -> Memories:
     )  # fmt: skip
 
 
-def _scope(core: Core, text: str) -> Scope:
+def scope_of(core: Core, text: str) -> Scope:
     """The scope that somebody typed. Raises: NotFound, Refused."""
     if text in ("", "fleet"):
         return FLEET
@@ -262,11 +262,13 @@ def _scope(core: Core, text: str) -> Scope:
     raise NotFound(f"{text[:60]!r} is no scope: there are fleet, private and thread:NAME")
 
 
-def _word(core: Core, scope: Scope) -> str:
+def scope_word(core: Core, scope: Scope) -> str:
     """A scope as it is typed."""
     if scope == JOURNAL:
         return "private"
-    return f"thread:{group_name(scope)}" if is_group(scope) else "fleet"
+    if is_group(scope):
+        return f"thread:{group_name(scope)}"
+    return "fleet" if scope == FLEET else "direct"
 
 
 def _find(core: Core, text: str) -> Version:
@@ -313,7 +315,7 @@ def _shown(core: Core, version: Version, state: str) -> Known:
         raise NotFound(f"the version {version.id.hex()[:12]} is not here any more")
     by, put = said(core, entry), body_or_none(entry, MemoryPut)
     return Known(
-        version=version.id.hex(), key=version.key, scope=_word(core, version.stream.scope),
+        version=version.id.hex(), key=version.key, scope=scope_word(core, version.stream.scope),
         state=state, text=_text(entry), by=by.name, trust=by.trust, claims=by.claims or UNSET,
         machine=core.membership.name_of(version.stream.machine),
         tags=list(put.tags) if put is not None else [],

@@ -55,6 +55,7 @@ class Home:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = Path(path or os.environ.get("MUSTER_HOME") or default_home()).absolute()
         self.database, self.blobs = str(self.path / "log.db"), str(self.path / "blobs")
+        self.index = str(self.path / "index.db")
         self.repos, self.work = str(self.path / "repos"), str(self.path / "work")
         self.repos_cache, self.landing = self.path / "repos-cache", self.path / "landing"
         self.daemon_log, self.lock = str(self.path / "daemon.log"), self.path / "lock"
