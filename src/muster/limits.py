@@ -151,6 +151,16 @@ DAEMON_LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 MESSAGE_TEXT_BYTES_MAX: Final = 32 * 1024
 # Messages in one answer: of each it is looked who proves to have said it, and what became of it.
 MESSAGES_SHOWN_MAX: Final = 1_000
+# How long a message may count, or wait before a person hears of it: by then it was forgotten.
+MESSAGE_TERM_MS_MAX: Final = 365 * 86_400_000
+# A message that its machine has not stored after so long is told to a person, where its sender
+# said nothing else: a machine that is off for a night is no alarm, one that is off for a day may
+# be. What has a high priority is for somebody who is expected there; of a low one nobody is told.
+MESSAGE_ALARM_MS: Final = 24 * 3_600_000
+MESSAGE_ALARM_HIGH_MS: Final = 15 * 60_000
+MESSAGE_ALARM_LOOK_MS: Final = 60_000
+# Receipts that are written in one turn: a hundred are some ten ms.
+MESSAGES_MARKED_PER_TURN: Final = 100
 # Who says of one message, on one machine, that it was read or acted on: its agents, and people.
 READINGS_OF_MESSAGE_MAX: Final = 256
 # Chosen arbitrarily; a message to more machines goes to `all` or a group.

@@ -421,6 +421,7 @@ PREPARED: Final[dict[str, Row]] = {
     "muster decide 7d5e yes --note 'reads well'": Row(_asks_a_person),
     "muster answer 7d5e no": Row(_agent_asks),
     "muster reply 0827 'seen' --on build": Row(_on_build),
+    "muster mark 0827 0828": Row(lambda _: {"0828": ""}),
     "muster send thread:team 'who is up?'": Row(_in_a_thread),
     "muster tail --kind 'task.*'": Row(_short_work, ends=leaves("task."), code=130),
     "muster tail --since 1200 --json": Row(

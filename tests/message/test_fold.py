@@ -9,7 +9,13 @@ from muster.errors import Malformed
 from muster.log.kind import bodies_of
 from muster.message import kinds
 from muster.message.fold import MESSAGE, READING, MessageFold, ReadingFold, message_of
-from muster.message.kinds import MessageAct, MessageRead, MessageSend, check_send
+from muster.message.kinds import (
+    MessageAct,
+    MessageRead,
+    MessageSend,
+    MessageTerms,
+    check_send,
+)
 
 KINDS = bodies_of(kinds.__name__)
 
@@ -26,11 +32,31 @@ def test_a_message_is_a_row_at_its_entrys_place_and_begins_a_thread():
     first = stream.append(MessageSend([BOB, f"claude@{BOB}"], "hello"))
     answer = stream.append(MessageSend([BOB], "more", reply_to=first.id.hex()))
     named = stream.append(MessageSend(["all"], "news", thread="release"))
-    assert stream.rows.get(MESSAGE, 0)[2:] == (first.id, f"{BOB}\nclaude@{BOB}", 1000, "")
+    assert stream.rows.get(MESSAGE, 0)[2:6] == (first.id, f"{BOB}\nclaude@{BOB}", 1000, 0)
     said = message_of(first)
     assert (said.to, said.text, said.stream) == ([BOB, f"claude@{BOB}"], "hello", stream.name)
     threads = [message_of(each).thread for each in (first, answer, named)]
     assert threads == [first.id.hex(), first.id.hex(), "release"]
+
+
+@proves("message.terms")
+def test_the_terms_of_a_message_stand_right_behind_it_and_nowhere_else():
+    stream = Stream(ALICE)
+    first = stream.append(MessageSend([BOB], "lunch"), at_ms=1_000).id.hex()
+    stream.append(MessageTerms(first, "high", "1h", "10m"))
+    assert stream.rows.get(MESSAGE, 0)[5:] == (1, "", -1, 3_601_000, 600_000)
+    skips(stream, MessageTerms(first, "low"), "not-its-message")
+    stream.skipped.clear()
+    second = stream.append(MessageSend([BOB], "more")).id.hex()
+    skips(stream, MessageTerms(first, "low"), "not-its-message")
+    stream.skipped.clear()
+    skips(stream, MessageTerms(second, expires="400d"), "bad-terms")
+    stream.skipped.clear()
+    skips(stream, MessageTerms(second, alarm="soon"), "bad-terms")
+    stream.skipped.clear()
+    skips(stream, MessageTerms(second, to_session="Shop"), "bad-terms")
+    stream.skipped.clear()
+    skips(stream, MessageTerms(second, from_session="s" * 64), "bad-terms")
 
 
 @proves("message.key-counts-once")
@@ -72,8 +98,6 @@ def test_the_first_receipt_counts_and_acting_means_having_read():
         MessageSend([BOB], "x" * (limits.MESSAGE_TEXT_BYTES_MAX + 1)),
         MessageSend([BOB], "x", reply_to="abc"),
         MessageSend([BOB], "x", thread="t" * 201),
-        MessageSend([BOB], "x", to_session="Shop"),
-        MessageSend([BOB], "x", from_session="s" * 64),
     ],
 )
 def test_a_message_that_cannot_be_is_refused_before_it_is_sent_and_skipped_when_it_comes(body):

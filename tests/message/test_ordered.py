@@ -6,7 +6,7 @@ from tests.promise import proves
 
 from muster.fleet.statement import Statement, args_hash
 from muster.log.stream import FLEET, scope_group, scope_to
-from muster.message.kinds import MessageSend
+from muster.message.kinds import MessageSend, MessageTerms
 from muster.message.ordered import is_ordered
 
 NAMES = {ALICE: "alice", BOB: "bob"}.__getitem__
@@ -60,3 +60,19 @@ def test_what_was_signed_is_a_persons_word(body, scope, statement):
 )
 def test_what_differs_from_what_was_signed_is_not(body, scope, statement):
     assert not is_ordered(body, scope, statement, NAMES)
+
+
+@proves("message.person-is-proven", "message.terms")
+@pytest.mark.parametrize(
+    ("terms", "proven"),
+    [
+        (MessageTerms("", "high", "2h"), True),
+        (None, False),
+        (MessageTerms("", "high"), False),
+        (MessageTerms("", "high", "3h"), False),
+        (MessageTerms("", "high", "2h", "5m"), False),
+    ],
+)
+def test_the_terms_of_a_message_are_the_persons_only_as_they_were_signed(terms, proven):
+    statement = signed("send", "bob", text="x", priority="high", expires="2h")
+    assert is_ordered(MessageSend([BOB], "x"), DIRECT, statement, NAMES, terms) == proven

@@ -16,7 +16,7 @@ from muster.node import event as ev
 from muster.node.services import mailbox, messages
 from muster.node.services.mailbox import Mailbox
 from muster.store.store import Draft
-from muster.verbs import message, thread
+from muster.verbs import inbox, thread
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def test_a_message_is_found_by_the_beginning_of_its_id_and_never_by_less_than_on
 def test_no_answer_shows_more_messages_than_a_page_and_it_is_said(world, monkeypatch, verb):
     """Of each it is proven who said it: a few thousand held up every link and lease."""
     monkeypatch.setattr(thread, "MESSAGES_SHOWN_MAX", 4)
-    monkeypatch.setattr(message, "MESSAGES_SHOWN_MAX", 4)
+    monkeypatch.setattr(inbox, "MESSAGES_SHOWN_MAX", 4)
     one = world["hub"]
     if verb == "threads":
         assert one.order("thread", "plans", {"name": "plans"})["ok"]
@@ -276,7 +276,7 @@ def test_no_answer_shows_more_messages_than_a_page_and_it_is_said(world, monkeyp
         written(world["studio" if verb == "inbox" else "hub"], [f"m{n}" for n in range(9)])
     looked = list[bytes]()
     said = thread.shown
-    for module in (message, thread):
+    for module in (inbox, thread):
         monkeypatch.setattr(module, "shown", lambda core, at: looked.append(at) or said(core, at))
     answer = one.call(verb, {"limit": 5000, **({"name": "plans"} if verb == "threads" else {})})
     rows = answer["value"][0]["messages"] if verb == "threads" else answer["value"]

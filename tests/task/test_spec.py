@@ -10,11 +10,12 @@ import pytest
 from tests.promise import proves
 from tests.task.specs import shown, text
 
+from muster.duration import duration_ms, duration_of, wait_s
 from muster.errors import Malformed
 from muster.task import schema, yaml
 from muster.task.problem import SpecErrors
 from muster.task.spec import Budget, Needs, On, Phase, Push, Spec, Unless, parse, read
-from muster.task.units import duration_ms, duration_of, path_refusal, size_mib, wait_s
+from muster.task.units import path_refusal, size_mib
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -187,11 +187,18 @@ class CommandContext:
         bound, told, args = VERBS[verb], False, dict(args)
         options = dict(options or {})
         if timeout := str(options.pop("timeout", "")):
-            from muster.task.units import wait_s  # noqa: PLC0415 - rarely needed
+            from muster.duration import wait_s  # noqa: PLC0415 - rarely needed
 
             within_s = wait_s(timeout)
             if not args.get("wait"):
                 raise Malformed("--timeout says how long to --wait: give both, or neither")
+        expires = str(args.get("expires") or "")
+        if expires and args.get("wait"):
+            from muster.duration import duration_of  # noqa: PLC0415 - rarely needed
+
+            # Nobody is shown it after that: there is nothing to wait for.
+            expires_s = (duration_of(expires) or 0) / 1000
+            within_s = min(within_s or expires_s, expires_s)
 
         def still() -> None:
             nonlocal told
@@ -208,8 +215,10 @@ class CommandContext:
                     self.path, verb, args, within_s=within_s, still=still, **fields
                 )
             except Silent as error:
-                if not timeout:
+                if within_s is None:
                     raise
+                if expires and within_s == expires_s:
+                    raise Silent(f"it expired after {expires} and was not stored there") from error
                 raise Silent(
                     f"not stored there within {within_s:g} s: the message stays written "
                     "down and is delivered when it can be; `muster sent` shows how far it came"

@@ -6,17 +6,31 @@ Rule 2: a key is used once per stream: the second message with it is skipped (`s
 Rule 3: the first reading counts. Acting on a message means having read it.
 Rule 4: a row of `message` says where it stands, for whom (also which session) and of when; its
 entry says the rest.
-Rule 5: a reading for a message that is not here yet is kept: arrival order is never an input.
+Rule 5: the terms of a message stand right behind it and change its row; others are skipped
+(`not-its-message`).
+Rule 6: a reading for a message that is not here yet is kept: arrival order is never an input.
 """
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from muster.duration import duration_ms
 from muster.errors import Malformed
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import NO_ENTRY, Rows, Skip, Table, body_as
 from muster.log.stream import StreamName
-from muster.message.kinds import MessageAct, MessageRead, MessageSend, check_send, is_id
+from muster.message.kinds import (
+    MessageAct,
+    MessageRead,
+    MessageSend,
+    MessageTerms,
+    check_send,
+    check_terms,
+    is_id,
+)
+
+# How a priority is kept: what is smaller comes first.
+RANKS: Final = {"high": -1, "": 0, "low": 1}
 
 
 class Message(NamedTuple):
@@ -30,19 +44,13 @@ class Message(NamedTuple):
     subject: str
     text: str
     at_ms: int
-    # The live session that said it, and the one that it is for; "" for none.
-    from_session: str = ""
-    to_session: str = ""
 
 
 def message_of(entry: Entry) -> Message:
     """The message that an entry is. Raises: Skip where it is none."""
     body = body_as(entry, MessageSend)
     thread, at_ms = body.thread or body.reply_to or entry.id.hex(), entry.header.t[0]
-    return Message(
-        entry, entry.id, entry.stream, body.to, thread, body.subject, body.text, at_ms,
-        body.from_session, body.to_session,
-    )  # fmt: skip
+    return Message(entry, entry.id, entry.stream, body.to, thread, body.subject, body.text, at_ms)
 
 
 class MessageRow(NamedTuple):
@@ -52,7 +60,12 @@ class MessageRow(NamedTuple):
     id: EntryId
     recipients: str
     at_ms: int
-    session: str
+    # What the terms say; without any `has_terms` and all of them are 0.
+    has_terms: int = 0
+    session: str = ""
+    rank: int = 0
+    until_ms: int = 0
+    alarm_ms: int = 0
 
 
 class KeyRow(NamedTuple):
@@ -85,23 +98,39 @@ class MessageFold:
 
     name = "message"
     tables = (MESSAGE, MESSAGE_KEY)
-    kinds = frozenset({"message.send"})
+    kinds = frozenset({"message.send", "message.terms"})
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         """See the rules at the top of this file."""
+        if entry.header.kind == "message.terms":
+            return [self._with_terms(entry, rows)]
         try:
             body = check_send(body_as(entry, MessageSend))
         except Malformed as error:
             raise Skip("bad-message") from error
         header = entry.header
-        row = MessageRow(
-            rows.stream, header.seq, entry.id, "\n".join(body.to), header.t[0], body.to_session
-        )
+        row = MessageRow(rows.stream, header.seq, entry.id, "\n".join(body.to), header.t[0])
         if not body.key:
             return [row]
         if rows.get(MESSAGE_KEY, body.key) is not None:
             raise Skip("same-key")
         return [KeyRow(rows.stream, body.key, entry.id), row]
+
+    def _with_terms(self, entry: Entry, rows: Rows) -> MessageRow:
+        try:
+            body = check_terms(body_as(entry, MessageTerms))
+        except Malformed as error:
+            raise Skip("bad-terms") from error
+        row = rows.get(MESSAGE, entry.header.seq - 1)
+        if row is None or row.id.hex() != body.message:
+            raise Skip("not-its-message")
+        return row._replace(
+            has_terms=1,
+            session=body.to_session,
+            rank=RANKS[body.priority],
+            until_ms=row.at_ms + duration_ms(body.expires) if body.expires else 0,
+            alarm_ms=duration_ms(body.alarm),
+        )
 
 
 class ReadingFold:

@@ -5,6 +5,10 @@ Rule 1: a message is one entry in its sender's stream; its id is the entry's id.
 Rule 2: a reading is an entry of the reader. Nobody else can say that something was read.
 Rule 3: text is data with an origin. No text of a message is an instruction of an operator.
 
+Rule 4: how much a message matters, until when, and between which live sessions it is, is an entry
+        of its own, right behind it: a machine that does not know of such terms shows the message
+        as any other, and loses none.
+
 An address is one of
 
     <machine id>            whoever is at that machine
@@ -14,15 +18,17 @@ An address is one of
 """
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from muster import limits
+from muster.duration import duration_of
 from muster.errors import Malformed
 from muster.log.kind import kind
 
 EVERYONE: Final = "all"
+Priority = Literal["", "high", "low"]
 _SESSION: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _ADDRESS: Final = re.compile(
     r"all|[0-9a-f]{64}|[a-z0-9][a-z0-9-]{0,62}@[0-9a-f]{64}|role:[a-z][a-z-]{0,31}"
@@ -37,9 +43,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 class MessageSend(Body, frozen=True):
     """A message. `reply_to` is the id of the message it answers, `about` a task or run.
 
-    `key` makes it one message however often it is sent: the second is no message. `from_session`
-    is the live session of the agent that said it, `to_session` the one of the addressed agent that
-    it is for; a machine that knows no such session gives it to the agent.
+    `key` makes it one message however often it is sent: the second is no message.
     """
 
     to: list[str]
@@ -49,6 +53,21 @@ class MessageSend(Body, frozen=True):
     subject: str = ""
     key: str = ""
     about: str = ""
+
+
+@kind("message.terms")
+class MessageTerms(Body, frozen=True):
+    """How the message right before it is to be taken; times as they were typed: 10m, 2h, 3d.
+
+    After `expires` nobody is shown it as unread; one that waits for longer than `alarm` is told to
+    a person. `from_session` is the live session of the agent that said it, `to_session` the one of
+    the addressed agent that it is for; a machine that knows no such session gives it to the agent.
+    """
+
+    message: str
+    priority: Priority = ""
+    expires: str = ""
+    alarm: str = ""
     from_session: str = ""
     to_session: str = ""
 
@@ -91,11 +110,21 @@ def check_send(body: MessageSend) -> MessageSend:
         raise Malformed(f"the text has more than {most} bytes; send a file instead")
     if body.reply_to and not is_id(body.reply_to):
         raise Malformed(f"{body.reply_to[:80]!r} is not the id of a message")
+    if max(len(body.thread), len(body.subject), len(body.key), len(body.about)) > _SHORT_MAX:
+        raise Malformed(f"thread, subject, key and about have at most {_SHORT_MAX} characters")
+    return body
+
+
+def check_terms(body: MessageTerms) -> MessageTerms:
+    """The terms, if a message can have them. Raises: Malformed."""
     for session in (body.from_session, body.to_session):
         if session and not is_session(session):
             raise Malformed(f"{session[:80]!r} is no name of a session, such as shop-3fa9")
-    if max(len(body.thread), len(body.subject), len(body.key), len(body.about)) > _SHORT_MAX:
-        raise Malformed(f"thread, subject, key and about have at most {_SHORT_MAX} characters")
+    for what, text in (("expires", body.expires), ("alarm", body.alarm)):
+        ms = duration_of(text) if text else 1
+        if not ms or ms > limits.MESSAGE_TERM_MS_MAX:
+            days = limits.MESSAGE_TERM_MS_MAX // 86_400_000
+            raise Malformed(f"{what}: {text[:40]!r} is no time up to {days} days; write 2h or 3d")
     return body
 
 

@@ -26,6 +26,7 @@ from muster.node.services.search import Search
 from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
 from muster.node.services.tail import Tail
+from muster.node.services.undelivered import Undelivered
 from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.branches import Branches
 from muster.node.tasks.followers import Followers
@@ -60,6 +61,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     WorkerService,
     TaskService,
     Mailbox,
+    Undelivered,
     Sessions,
     Memory,
     Showings,

@@ -14,6 +14,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from muster import limits
+from muster.duration import duration_ms
 from muster.task import advice, route
 from muster.task.artefact import Artefact
 from muster.task.collision import collisions
@@ -24,7 +25,6 @@ from muster.task.review import VARIABLES
 from muster.task.review_check import reviews
 from muster.task.spec import Document, Phase, Spec, listed, names, read
 from muster.task.template import EACH_PATH, largest_order, size_refusal, text_size
-from muster.task.units import duration_ms
 from muster.task.values import (
     EACH_VALUES,
     FILE,

@@ -18,15 +18,14 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from muster import limits
+from muster.duration import DURATION, duration_ms
 from muster.errors import Malformed
 from muster.task import decode, yaml
 from muster.task.problem import Problem, SpecErrors
 from muster.task.units import (
-    DURATION,
     SIZE,
     branch_refusal,
     branches_refusal,
-    duration_ms,
     glob_refusal,
     path_refusal,
     size_mib,

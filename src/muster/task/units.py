@@ -1,6 +1,6 @@
-"""What a spec may write for a time, an amount of memory, a range of versions, a path and a branch.
+"""What a spec may write for an amount of memory, a range of versions, a path and a branch.
 
-Rule 1: the text is kept as written; here it becomes milliseconds or MiB.
+Rule 1: the text is kept as written; here it becomes MiB.
 Rule 2: a `…_refusal` returns the sentence that tells what is wrong, or "" when nothing is.
 """
 
@@ -10,9 +10,7 @@ from typing import Final
 from muster.errors import Malformed
 from muster.task.version import check_range
 
-DURATION: Final = "^(?=.)([0-9]{1,3}d)?([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?$"
 SIZE: Final = "^[1-9][0-9]{0,6}(M|G|T)(iB|B)?$"
-_DURATION_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 _SIZE_MIB: Final = {"M": 1, "G": 1024, "T": 1024 * 1024}
 _COMPONENT_REFUSED: Final = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')
 _SYSTEMS: Final = frozenset({"linux", "macos", "darwin", "windows"})
@@ -20,25 +18,6 @@ _GIT_NAMES: Final = frozenset({".git", "git~1"})
 _PATH_CHARS_MAX: Final = 200
 # What a name has room for on the disks of Linux and macOS.
 _PART_BYTES_MAX: Final = 255
-
-
-def duration_ms(text: str) -> int:
-    """`1h30m` -> 5400000. The text has been matched with DURATION."""
-    parts = re.findall(r"([0-9]+)([dhms])", text)
-    return sum(int(number) * _DURATION_MS[unit] for number, unit in parts)
-
-
-def duration_of(text: str) -> int | None:
-    """What a person wrote as a duration, in milliseconds; None where it is none."""
-    return duration_ms(text) if re.fullmatch(DURATION, text) else None
-
-
-def wait_s(text: str) -> float:
-    """How long a person wants to wait. Raises: Malformed."""
-    found = duration_of(text)
-    if not found:
-        raise Malformed(f"{text[:40]!r} is no time to wait: write 30s, 5m or 1h30m")
-    return found / 1000
 
 
 def size_mib(text: str) -> int:

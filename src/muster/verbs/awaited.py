@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Struct
 
+from muster.duration import wait_s
 from muster.errors import Malformed, NotFound
 from muster.limits import ARGUMENT_WORDS_MAX
 from muster.node.services import messages
@@ -19,7 +20,6 @@ from muster.node.tasks.followers import Followers
 from muster.node.tasks.ownership import Ownership
 from muster.node.verb import Column
 from muster.task.fold import RUN, TASK
-from muster.task.units import wait_s
 from muster.verbs.client import Finding
 from muster.verbs.declaration import (
     Context,

@@ -1,45 +1,23 @@
-"""Verbs about messages. Delivered means: the recipient's machine has receipted it.
+"""Verbs that say something to others. Delivered means: the recipient's machine has receipted it."""
 
-Rule: a page is at most `SHOWN_MAX` messages, and whoever asks can tell that there are more: the
-unread come oldest first, since they may be orders of a kind, everything else newest first.
-"""
-
-from collections.abc import Iterable
-from itertools import islice
 from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from muster.errors import Conflict, Malformed, NotFound
-from muster.limits import MESSAGES_SHOWN_MAX
-from muster.log import canon
 from muster.log.fold import body_as
 from muster.log.stream import Scope, StreamName, is_group, scope_to
-from muster.message import kinds, state
-from muster.message.fold import MESSAGE_KEY, Message, message_of
+from muster.message import kinds
+from muster.message.fold import MESSAGE_KEY, Message
 from muster.message.session import split_address
 from muster.node.services import messages
-from muster.node.services.mailbox import EVERY_SESSION, Mailbox
 from muster.node.services.presence import heard_ms_ago
-from muster.node.services.sessions import Sessions
-from muster.node.services.speakers import Speakers
-from muster.node.verb import LATER, Later, Line, Turns
-from muster.store.store import Draft
+from muster.node.terms import terms_of
+from muster.node.verb import LATER, Later, Line
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
-from muster.verbs.listing import Room, Rows, newest_fitting, oldest_fitting, say_cut
 from muster.verbs.recipient import check_session, nobody, place
-from muster.verbs.thread import (
-    LIMIT_HELP,
-    Said,
-    further,
-    newest,
-    rows_max,
-    shown,
-)
 
-# What became of one is looked up at each of its recipients.
-_SENT_PER_TURN: Final = 250
 _MESSAGE: Final = pos("message id (its beginning is enough)", kind="message")
 
 
@@ -54,6 +32,11 @@ class Send(Request, frozen=True):
     wait: Annotated[bool, opt("return only when it is stored at the other end")] = False
     timeout: Annotated[
         str, opt("with --wait, give up waiting after this time: 30s, 5m, 2h", unsigned=True)
+    ] = ""
+    priority: Annotated[kinds.Priority, opt("high: shown before others; low: after them")] = ""
+    expires: Annotated[str, opt("nobody is shown it as unread after this time: 2h, 3d")] = ""
+    alarm: Annotated[
+        str, opt("a person is told where it waits for longer: 10m; else 24h, for high ones 15m")
     ] = ""
 
 
@@ -81,6 +64,7 @@ def send(core: Core, call: Call, ask: Send) -> Sent | Later:
 
     muster send build 'the tests moved to tests/' --wait
     muster send thread:team 'who is up?'
+    muster send build 'lunch is here' --expires 1h --priority low
     muster send 'claude@studio#shop-3fa9' 'the tests pass here'
     """
     text = " ".join(ask.text)
@@ -90,8 +74,9 @@ def send(core: Core, call: Call, ask: Send) -> Sent | Later:
     scope, to = place(core, address)
     if session:
         check_session(core, to[0], session)
-    body = kinds.MessageSend(to, text, key=ask.key, to_session=session)
-    return _send(core, call, scope, body, wait=ask.wait)
+    terms = kinds.MessageTerms("", ask.priority, ask.expires, ask.alarm, to_session=session)
+    body = kinds.MessageSend(to, text, key=ask.key)
+    return _send(core, call, scope, body, terms, wait=ask.wait)
 
 
 class Reply(Request, frozen=True):
@@ -114,10 +99,11 @@ def reply(core: Core, call: Call, ask: Reply) -> Sent | Later:
         " ".join(ask.text),
         thread=message.thread,
         reply_to=message.id.hex(),
-        # In a thread all of its members hear the answer, and no session alone.
-        to_session="" if is_group(scope) or not at else message.from_session,
     )
-    return _send(core, call, scope_to(sender) if scope.startswith("to.") else scope, body)
+    # In a thread all of its members hear the answer, and no session alone.
+    asked = None if is_group(scope) or not at else terms_of(core, message.entry)
+    terms = kinds.MessageTerms("", to_session=asked.from_session if asked is not None else "")
+    return _send(core, call, scope_to(sender) if scope.startswith("to.") else scope, body, terms)
 
 
 class Ack(Request, frozen=True):
@@ -140,17 +126,27 @@ def ack(core: Core, call: Call, ask: Ack) -> Acted:
     message = messages.find(core, ask.message)
     messages.require_for(core, message)
     body = kinds.MessageAct(message.id.hex(), text=ask.note[:2000])
-    call.write(body, scope=_reading_scope(core, message), cause=(message.id,))
+    call.write(body, scope=reading_scope(core, message), cause=(message.id,))
     return Acted(message.id.hex())
 
 
+_NO_TERMS: Final = kinds.MessageTerms("")
+
+
 def _send(
-    core: Core, call: Call, scope: Scope, body: kinds.MessageSend, *, wait: bool = False
+    core: Core,
+    call: Call,
+    scope: Scope,
+    body: kinds.MessageSend,
+    terms: kinds.MessageTerms,
+    *,
+    wait: bool = False,
 ) -> Sent | Later:
-    body = replace(body, from_session=call.session)
+    terms = replace(terms, from_session=call.session)
     kinds.check_send(body)
+    kinds.check_terms(terms)
     stream = core.membership.own(scope)
-    before = _same_key(core, stream, body) if body.key else None
+    before = _same_key(core, stream, body, terms.to_session) if body.key else None
     id, seq = before or (None, core.log.size(stream))
     whom = messages.receivers(core, stream, body.to)
     if not whom:
@@ -158,6 +154,9 @@ def _send(
     if id is None:
         entry = call.write(body, scope=scope)
         id, seq = entry.id, entry.header.seq
+        if terms != _NO_TERMS:
+            # Right behind the message, and in the same step: so it is found, and never half.
+            call.write(replace(terms, message=id.hex()), scope=scope)
     waiting = whom - {core.machine}
     if before is not None:
         held = messages.held_size(core, stream)
@@ -176,7 +175,9 @@ def _send(
     return LATER
 
 
-def _same_key(core: Core, stream: StreamName, body: kinds.MessageSend) -> tuple[bytes, int] | None:
+def _same_key(
+    core: Core, stream: StreamName, body: kinds.MessageSend, to_session: str
+) -> tuple[bytes, int] | None:
     """The message that was sent under this key: its id and place.
 
     Raises: Conflict where it said something else: a key stands for one message.
@@ -185,8 +186,8 @@ def _same_key(core: Core, stream: StreamName, body: kinds.MessageSend) -> tuple[
         entry = core.log.entry(found.id)
         if entry is None:
             continue
-        said = body_as(entry, kinds.MessageSend)
-        if (said.to, said.text, said.to_session) != (body.to, body.text, body.to_session):
+        said, terms = body_as(entry, kinds.MessageSend), terms_of(core, entry) or _NO_TERMS
+        if (said.to, said.text, terms.to_session) != (body.to, body.text, to_session):
             raise Conflict(
                 f"the key {body.key[:60]!r} was used for another message "
                 f"({entry.id.hex()[:12]}); nothing was sent, take a key of its own"
@@ -195,141 +196,7 @@ def _same_key(core: Core, stream: StreamName, body: kinds.MessageSend) -> tuple[
     return None
 
 
-# --- to read what was said ------------------------------------------------------------------
-
-
-class Inbox(Request, frozen=True):
-    agent: Annotated[str, opt("only for this agent, or agent#session", kind="agent")] = ""
-    all: Annotated[bool, opt("read ones, too: the newest 500", short="a")] = False
-    before: Annotated[str, opt("with --all, only what is older than this message")] = ""
-    mark: Annotated[bool, opt("mark what is shown as read")] = False
-    limit: Annotated[Rows, opt(LIMIT_HELP)] = None
-
-
-class Item(Said, frozen=True, kw_only=True):
-    """A message in an inbox."""
-
-    thread: str
-    subject: str
-    read: bool
-    acted: bool
-
-
-@verb(
-    "inbox", watches=("message", "group"), names="message", auth="local", group="Messages",
-    harmless=True, then=(Line("`muster reply {message:id} TEXT` answers it.", "!read"),),
-)  # fmt: skip
-def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
-    """Unread messages for this machine or one of its agents, the oldest first.
-
-    muster inbox
-    muster inbox --mark
-    muster inbox --agent claude#shop-3fa9
-    """
-    limit, room = rows_max(ask.limit), Room(MESSAGES_SHOWN_MAX)
-    agent, session = split_address(ask.agent)
-    wanted = core.part(Sessions).wanted(session) if session else EVERY_SESSION
-    if ask.all:
-        before = messages.find(core, ask.before) if ask.before else None
-        all_of_it = messages.newest_for(core, agent, before, limit, wanted)
-        found = newest_fitting(all_of_it, room)
-        readings = [r for message in found for r in messages.readings(core, message.id)]
-        if len(found) == limit or len(found) < len(all_of_it):
-            first = found[0].id.hex()[:12]
-            say_cut(call, len(found), "messages", f"--before {first} shows older ones")
-    else:
-        yield from core.part(Mailbox).whole(agent)
-        speakers = Speakers(core)
-        unread = core.part(Mailbox).unread(agent, wanted)
-        places = (p for p in unread if speakers.speaks(p.stream, p.seq))
-        oldest = [message_of(core.log.entry_at(*place)) for place in islice(places, limit)]
-        found, readings = oldest_fitting(oldest, room), []
-        there = core.part(Mailbox).count(speakers, agent, wanted)
-        if there > len(found):
-            more = f"--mark marks them as read, then the others come{further(limit, '; ')}"
-            say_cut(call, len(found), f"of {there} unread messages, the oldest,", more)
-    listed = state.inbox(messages.me(core), agent, found, readings)
-    items = {item.message.id: item for item in listed}
-    if ask.mark:
-        _mark(core, agent, [m for m in found if not items[m.id].read])
-    return [
-        Item(
-            **shown(core, message),
-            thread=message.thread,
-            subject=message.subject,
-            read=items[message.id].read,
-            acted=items[message.id].acted,
-        )
-        for message in found
-    ]
-
-
-def _mark(core: Core, agent: str, found: Iterable[Message]) -> None:
-    """Say that these were shown: one batch for each stream that says so."""
-    actor = f"{agent}@{core.name}" if agent else "muster"
-    drafts: dict[Scope, list[Draft]] = {}
-    for message in found:
-        body = canon.encode(kinds.MessageRead(message.id.hex()))
-        draft = Draft("message.read", actor, (message.id,), body)
-        drafts.setdefault(_reading_scope(core, message), []).append(draft)
-    for scope, each in drafts.items():
-        core.append_all(scope, each)
-
-
-def _reading_scope(core: Core, message: Message) -> Scope:
+def reading_scope(core: Core, message: Message) -> Scope:
     """Where the sender can read what we say about its message."""
     scope, sender = message.stream.scope, message.stream.machine
     return scope_to(sender) if scope.startswith("to.") and sender != core.machine else scope
-
-
-class Listing(Request, frozen=True):
-    limit: Annotated[Rows, opt(LIMIT_HELP)] = None
-
-
-class Delivery(Struct, frozen=True):
-    """How far a message came with one recipient; `proof` is a size that it has receipted, or an
-    entry of its own.
-    """
-
-    machine: str
-    agent: str
-    state: str
-    proof: str | int
-
-
-class Outgoing(Struct, frozen=True):
-    message: str
-    text: str
-    t_ms: int
-    to: list[Delivery]
-
-
-@verb("sent", watches=("message",), names="message", auth="local", group="Messages", harmless=True)
-def sent(core: Core, call: Call, ask: Listing) -> Turns[list[Outgoing]]:
-    """Messages sent from here, and how far each came.
-
-    muster sent
-    """
-    limit = rows_max(ask.limit)
-    found = messages.newest_in(core, lambda stream: stream.machine == core.machine, limit + 1)
-    listed = newest(call, found, limit, Room(MESSAGES_SHOWN_MAX), "messages")
-    outgoing = []
-    for number, message in enumerate(listed, 1):
-        if number % _SENT_PER_TURN == 0:
-            yield
-        whom = [
-            Delivery(
-                core.membership.name_of(each.machine),
-                each.agent,
-                each.step,
-                each.proof.hex() if isinstance(each.proof, bytes) else each.proof,
-            )
-            for each in state.deliveries(
-                message,
-                messages.peers(core, message.stream),
-                messages.held_size(core, message.stream),
-                messages.readings(core, message.id),
-            )
-        ]
-        outgoing.append(Outgoing(message.id.hex(), message.text, message.at_ms, whom))
-    return outgoing

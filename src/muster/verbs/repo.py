@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from muster.duration import duration_of
 from muster.errors import Malformed, MusterError
 from muster.git import origin, repository, source
 from muster.git.fence import repository_name
@@ -16,7 +17,6 @@ from muster.node.host import clock
 from muster.node.host.home import DEFAULT_REPOSITORY
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.verb import Line, Loss
-from muster.task.units import duration_of
 from muster.verbs.declaration import (
     Daemon,
     Nothing,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 
+from muster.duration import duration_of
 from muster.errors import Conflict, Malformed, NotFound
 from muster.fleet.roster import Roster
 from muster.log import canon
@@ -22,7 +23,6 @@ from muster.task import kinds
 from muster.task.fold import TASK, TaskRow
 from muster.task.route import Verdict
 from muster.task.state import LIVE
-from muster.task.units import duration_of
 from muster.verbs import history as past
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.find import Claim, OfTask, claims, find_run, find_task

@@ -11,6 +11,7 @@ from muster.log.stream import Scope, group_owner, scope_group
 from muster.message.fold import Message
 from muster.node.services import messages
 from muster.node.tasks.actor import said
+from muster.node.terms import terms_of
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, newest_fitting, say_cut
 
@@ -153,14 +154,14 @@ def keeper_of(core: Core, scope: Scope) -> str:
 
 def shown(core: Core, message: Message) -> dict[str, Any]:
     """A message as a `Said`: by its id, and who it is from as far as it is proven."""
-    found = said(core, message.entry)
+    found, terms = said(core, message.entry), terms_of(core, message.entry)
     return {
         "message": message.id.hex(),
         "by": found.name,
         "trust": found.trust,
         "claims": found.claims or UNSET,
-        "session": message.from_session or UNSET,
-        "for_session": message.to_session or UNSET,
+        "session": (terms.from_session if terms is not None else "") or UNSET,
+        "for_session": (terms.to_session if terms is not None else "") or UNSET,
         "machine": core.membership.name_of(message.stream.machine),
         "text": message.text,
         "t_ms": message.at_ms,

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from muster.cli.table import table
-from muster.cli.text import Files, ago, block, clean, paint, short, span, state
+from muster.cli.text import Files, ago, block, clean, now_ms, paint, short, span, state
 from muster.node.verb import Column
 
 _SENT: Final = (
@@ -59,8 +59,17 @@ def said(each: Any) -> str:
         f"for #{clean(each['for_session'])}" if each.get("for_session") else "",
         f"[{trust}]" if trust else "",
         ", ".join(marks),
+        paint("high", "bold") if each.get("priority") == "high" else "",
+        _until(each.get("expires_ms")),
     ]
     return "  ".join(part for part in head if part) + "\n" + block(each["text"])
+
+
+def _until(expires_ms: int | None) -> str:
+    if not expires_ms:
+        return ""
+    left_ms = expires_ms - now_ms()
+    return f"expires in {span(left_ms)}" if left_ms > 0 else f"expired {span(-left_ms)} ago"
 
 
 def sent(value: Any, _files: Files) -> str:

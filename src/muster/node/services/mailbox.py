@@ -4,6 +4,8 @@ Rule 1: it is made of the changes of two tables since it last looked, a page wit
 a question costs what is new and not what there ever was; all of it can be made again.
 Rule 2: it is asked before the asking call writes: what that call may take back was never in it.
 
+Rule 3: what matters more comes first, then what is older. What has expired is unread no more.
+
 A reader is an agent's name, or "" for whoever sits here, to whom everybody's readings count. Of an
 agent what is for each of its live sessions lies apart; all of it together is what the agent has.
 """
@@ -35,6 +37,8 @@ _FEW: Final = 100
 READERS_MAX: Final = 16
 # A stream's number and a place in it; what is above is a time.
 _PLACE_BITS: Final = 2 * SEQ_BITS
+# Above a place a time, for which a stamp has so much room; above that how much it matters.
+_TIME_BITS: Final = 48
 _PLACE_MASK: Final = (1 << _PLACE_BITS) - 1
 
 # The messages of a page of changes, each with whether it was read: a cut or a reading may have come
@@ -44,7 +48,7 @@ with page as materialized (
   select id_, stream, seq from message_hist where id_ > ?1 order by id_ limit ?2)
 select
   page.id_, page.stream, stream.name, page.seq, message.id, message.recipients, message.at_ms,
-  message.session,
+  message.rank, message.until_ms, message.session,
   exists(select 1 from reading where reading.message = message.id
   and reading.stream in (select id from stream where name >= ?3 || '/' and name < ?3 || '0')
   and (?4 = '' or reading.actor = ?4 or substr(reading.actor, 1, length(?4) + 1) = ?4 || '@'))
@@ -78,13 +82,14 @@ class _View:
         # weigh twice as much.
         self._unread: dict[bytes, int] = {}
         self._orders: dict[str, list[int]] = {"": []}
+        self._until: dict[bytes, int] = {}
         self._streams: dict[int, StreamName] = {}
         self._messages = -1
         # Readings of before are asked for with the message.
         ((last,),) = store.tables.query("select coalesce(max(id_), -1) from reading_hist")
         self._readings = int(last)  # type: ignore[arg-type]
 
-    def look(self) -> tuple[bool, bool]:
+    def look(self, now_ms: int) -> tuple[bool, bool]:
         """Take in a page; whether there is more, and whether all is to be made anew instead."""
         found = self._store.tables.changes(
             READING, ("message", "actor"), after=self._readings, limit=_PAGE
@@ -102,23 +107,32 @@ class _View:
             _MESSAGES, (self._messages, _PAGE, self.me.machine, self._agent)
         )
         cut: set[int] = set()
-        for at, number, name, seq, id, to, at_ms, session, was_read in rows:
+        for at, number, name, seq, id, to, at_ms, rank, until_ms, session, was_read in rows:
             self._messages, stream, place = at, StreamName.parse(name), pack(number, seq)
             if id is None:
                 cut.add(place)
-            elif was_read or id in self._unread:
                 continue
-            elif messages.is_for(self._agent, to, stream, self.me):
+            key = ((rank + 1) << _TIME_BITS | at_ms) << _PLACE_BITS | place
+            known = self._unread.get(id)
+            if was_read or known == key or not messages.is_for(self._agent, to, stream, self.me):
+                continue
+            if known is None:
                 self._streams[number] = stream
-                self._unread[id] = key = at_ms << _PLACE_BITS | place
                 self.streams[stream] += 1
-                insort(self._orders.setdefault(session, []), key)
+            else:
+                # Its terms came: it stands elsewhere now.
+                self._orders[session] = _without(self._orders[session], {known})
+            self._unread[id] = key
+            insort(self._orders.setdefault(session, []), key)
+            if until_ms:
+                self._until[id] = until_ms
+        read |= {id for id, until_ms in self._until.items() if until_ms <= now_ms}
         self._take_out(read, cut)
         return max(len(found), len(rows)) == _PAGE, False
 
     def places(self, wanted: Wanted = EVERY_SESSION) -> Iterator[Place]:
-        """What is unread and for sessions that are wanted, by the senders' clocks, each sender's in
-        its order.
+        """What is unread and for sessions that are wanted: what matters more first, then by the
+        senders' clocks, each sender's in its order.
         """
         found = (each for session, each in self._orders.items() if wanted(session))
         return map(self._place, merge(*found))
@@ -137,6 +151,8 @@ class _View:
             ids |= {id for id, key in self._unread.items() if key & _PLACE_MASK in cut}
         if ids:
             out = {self._unread.pop(id) for id in ids}
+            for id in ids & self._until.keys():
+                del self._until[id]
             self.streams.subtract(self._place(key).stream for key in out)
             self.streams = +self.streams
             for session, order in list(self._orders.items()):
@@ -184,7 +200,7 @@ class Mailbox(Part):
             self._looked = came
 
     def unread(self, agent: str = "", wanted: Wanted = EVERY_SESSION) -> Iterator[Place]:
-        """What this reader has not read, the oldest first; who speaks there was not asked."""
+        """What this reader has not read, as it is to be read; who speaks there was not asked."""
         return self._views[agent].places(wanted)
 
     def count(self, speakers: Speakers, agent: str = "", wanted: Wanted = EVERY_SESSION) -> int:
@@ -216,11 +232,11 @@ class Mailbox(Part):
         """Whether there is more to look at."""
         me, view = messages.me(self._core), self._views.get(agent)
         if view is not None and view.me == me:
-            more, spoiled = view.look()
+            more, spoiled = view.look(self._core.now.wall_ms)
             if not spoiled:
                 return more
         elif view is None and len(self._views) >= READERS_MAX:
             for other in [name for name in self._views if name not in self._asking][:1]:
                 del self._views[other]
         view = self._views[agent] = _View(self._store, me, agent)
-        return view.look()[0]
+        return view.look(self._core.now.wall_ms)[0]

@@ -25,6 +25,7 @@ from muster.message.kinds import MessageSend
 from muster.message.ordered import is_ordered
 from muster.node.call.shut_out import is_after
 from muster.node.tasks.ended_work import orderer
+from muster.node.terms import terms_of
 from muster.task import kinds
 from muster.task.evidence import Unproven, check_ordered
 
@@ -86,11 +87,11 @@ def _statements(core: "Core", entry: Entry) -> list[Statement]:
     if kind == ORDER_TAKE:
         return [_taken(core, entry)]
     if kind == "message.send":
-        body = body_as(entry, MessageSend)
+        body, terms = body_as(entry, MessageSend), terms_of(core, entry)
         return [
             each
             for each in _orders(core, entry)
-            if is_ordered(body, entry.stream.scope, each, core.membership.name_of)
+            if is_ordered(body, entry.stream.scope, each, core.membership.name_of, terms)
         ]
     if kind in MEMORY:
         known = body_as(entry, MEMORY[kind])
