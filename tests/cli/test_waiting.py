@@ -20,7 +20,7 @@ class Slow:
 
     def __init__(self, folder: Path) -> None:
         self.path = str(folder / "s")
-        self.lives, self.asked = True, 0
+        self.lives, self.asked, self.hangs = True, 0, False
         self.released = threading.Event()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(self.path)
@@ -46,6 +46,8 @@ class Slow:
         frame = decode(link.recv(size, socket.MSG_WAITALL))
         if b'"facts"' in frame.payload:
             self.asked += 1
+            if self.hangs:
+                self.released.wait(10)
             if not self.lives:
                 return
         else:
@@ -66,6 +68,7 @@ class Slow:
 def slow(tmp_path, monkeypatch):
     monkeypatch.setattr(call, "SILENCE_S", 0.05)
     monkeypatch.setattr(call, "ALIVE_S", 0.2)
+    monkeypatch.setattr(call, "PROMPT_S", 0.05)
     found = Slow(tmp_path)
     yield found
     found.close()
@@ -89,6 +92,37 @@ def test_a_daemon_that_answers_nothing_any_more_is_given_up(slow):
     slow.lives = False
     with pytest.raises(Unreachable):
         list(call.stream(slow.path, "repo"))
+
+
+@proves("cli.hung-daemon")
+def test_a_read_gives_up_a_hung_daemon_soon_and_first_says_that_it_is_mute(slow, monkeypatch):
+    monkeypatch.setattr(call, "QUICK_SILENCE_S", 0.05)
+    monkeypatch.setattr(call, "QUICK_ALIVE_S", 0.3)
+    monkeypatch.setattr(call, "SILENCE_S", 30.0)
+    monkeypatch.setattr(call, "ALIVE_S", 30.0)
+    monkeypatch.setenv("MUSTER_SOCK", slow.path)
+    monkeypatch.delenv("MUSTER_HOME", raising=False)
+    slow.hangs = True
+    found, told = context.CommandContext(parse.parse(["status"])), []
+    monkeypatch.setattr(found, "note", told.append)
+    with pytest.raises(Silent, match="muster doctor"):
+        found.run()
+    assert told == ["the daemon does not answer yet"]
+
+
+@proves("cli.waits-for-work")
+def test_a_read_that_takes_long_is_waited_for_while_the_daemon_lives(slow, monkeypatch):
+    monkeypatch.setattr(call, "QUICK_SILENCE_S", 0.05)
+    monkeypatch.setattr(call, "SILENCE_S", 0.15)
+    told, mute = [], []
+
+    def still() -> None:
+        told.append(1)
+        slow.released.set()
+
+    read = call.stream(slow.path, "find", still=still, mute=lambda: mute.append(1))
+    assert list(read) == [1]
+    assert (told, mute, slow.asked >= 3) == ([1], [], True)
 
 
 @proves("cli.waits-for-work")

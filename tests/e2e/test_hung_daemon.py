@@ -68,7 +68,9 @@ def test_a_daemon_that_was_stopped_is_named_by_doctor_and_ended_by_down(home: Pa
     assert checks["daemon"]["mend"].startswith("`muster down` ends it")
     assert f"`kill -9 {pid}`" in checks["daemon"]["mend"]
     assert checks["configuration"]["state"] == "ok"
-    assert muster(home, "up", "--detach").code == 6
+    again = hastily(home, "up", "--detach")
+    assert (again.code, "`muster doctor`" in again.err) == (6, True), again.err
+    assert "`muster status`" not in again.err
     said = hastily(home, "down")
     assert said.code == 0, said.err
     assert f"the daemon (process {pid}) does not answer" in said.err

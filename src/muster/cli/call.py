@@ -25,6 +25,11 @@ Args = Mapping[str, Any]
 # After so much silence the daemon is asked whether it lives: while it does, it works on the answer.
 SILENCE_S: Final = 20.0
 ALIVE_S: Final = 20.0
+# For a quick read: a person looks on, and nothing of it is lost where it is asked for again.
+QUICK_SILENCE_S: Final = 2.0
+QUICK_ALIVE_S: Final = 8.0
+# A daemon that lives says so in this time, or whoever looks on is told.
+PROMPT_S: Final = 0.5
 CHANNEL: Final = 1
 
 
@@ -73,16 +78,18 @@ def stream(
     *,
     within_s: float | None = None,
     still: Callable[[], None] = lambda: None,
+    mute: Callable[[], None] | None = None,
     **fields: Any,
 ) -> Iterator[Any]:
     """The answers of a verb as they come, the last one last.
 
     However long it takes while the daemon lives: `still` is called each time that nothing came for
-    a while. Raises Silent after `within_s`, and where the daemon does not answer at all any more.
+    a while. Raises Silent after `within_s`, and where the daemon does not answer at all any more:
+    soon for a quick read, which is one that gives `mute`, called when no sign of life comes.
     `fields` are those of a call beside its arguments: on, options, statement, capability.
     """
     with begin(path, verb, args, **fields) as client:
-        yield from answers(client, path, verb, within_s=within_s, still=still)
+        yield from answers(client, path, verb, within_s=within_s, still=still, mute=mute)
 
 
 def begin(path: str, verb: str, args: Args | None = None, **fields: Any) -> Client:
@@ -106,9 +113,13 @@ def answers(
     *,
     within_s: float | None = None,
     still: Callable[[], None] = lambda: None,
+    mute: Callable[[], None] | None = None,
 ) -> Iterator[Any]:
     """The answers that come over a link on which `verb` was called; as `stream`."""
     end_ms, parts = 0.0, b""
+    silence_s, alive_s = SILENCE_S, ALIVE_S
+    if mute is not None:
+        silence_s, alive_s = QUICK_SILENCE_S, QUICK_ALIVE_S
     if within_s is not None:
         from muster.node.host.clock import boot_ms  # noqa: PLC0415 - a quick command needs none
 
@@ -116,18 +127,17 @@ def answers(
 
     def following() -> bytes:
         """The next frame, as long as the daemon lives. Raises: Silent, Unreachable."""
-        left_s = SILENCE_S
+        left_s, silent_s = silence_s, 0.0
         while within_s is None or (left_s := (end_ms - boot_ms()) / 1000) > 0:
-            arrives, _, _ = select.select([client], [], [], min(SILENCE_S, left_s))
+            arrives, _, _ = select.select([client], [], [], min(silence_s, left_s))
             if arrives:
                 return client.receive()
-            if left_s >= SILENCE_S:
-                # Does it answer anything at all?
-                with _connect(path, ALIVE_S) as other:
-                    facts = canonical({"args": {}, "verb": "facts"})
-                    other.send(encode(Type.CALL, CHANNEL, facts))
-                    other.receive()
-                still()
+            if left_s >= silence_s:
+                _require_life(path, alive_s, mute)
+                silent_s += silence_s
+                if silent_s >= SILENCE_S:
+                    silent_s = 0.0
+                    still()
         raise Silent("no answer in the time that was given")
 
     while True:
@@ -143,6 +153,16 @@ def answers(
         if mark == b".":
             return
         parts = b""
+
+
+def _require_life(path: str, alive_s: float, mute: Callable[[], None] | None) -> None:
+    """Raises: Silent, Unreachable where the daemon answers nothing at all."""
+    with _connect(path, alive_s) as other:
+        facts = canonical({"args": {}, "verb": "facts"})
+        other.send(encode(Type.CALL, CHANNEL, facts))
+        if mute is not None and not select.select([other], [], [], PROMPT_S)[0]:
+            mute()
+        other.receive()
 
 
 def _connect(path: str, timeout_s: float) -> Client:

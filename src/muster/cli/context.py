@@ -37,6 +37,7 @@ class CommandContext:
         self.command = command
         self.json = command.json
         self.on = command.on
+        self._told_mute = False
         table.Shape.wide = command.output == "wide"
         # Whether several machines are to do it.
         named = self.on == "all" or self.on.startswith("label=")
@@ -48,7 +49,12 @@ class CommandContext:
         return calls.socket_path(self.command.home)
 
     def _plain(self, verb: str, args: Mapping[str, Any]) -> Any:
-        return calls.ask(self.path, verb, args)
+        return calls.ask(self.path, verb, args, mute=self._mute)
+
+    def _mute(self) -> None:
+        if not self._told_mute:
+            self._told_mute = True
+            self.note("the daemon does not answer yet")
 
     def run(self) -> int:
         """Do what the command asks for; its exit code."""
@@ -209,10 +215,12 @@ class CommandContext:
                     "what goes on)"
                 )
 
+        quick = bound.auth in ("nothing", "local") and bound.harmless and not on
+        mute = self._mute if quick and not bound.followed else None
         for fields in self._authority(bound, args, on, options):
             try:
                 yield from calls.stream(
-                    self.path, verb, args, within_s=within_s, still=still, **fields
+                    self.path, verb, args, within_s=within_s, still=still, mute=mute, **fields
                 )
             except Silent as error:
                 if within_s is None:

@@ -77,8 +77,15 @@ def up(context: Context, ask: Up) -> Running | None:
     home = context.home
     home.require()
     owner.require_own(home.path, "up")
-    # The lock first: a daemon that hangs holds it, and is asked nothing.
+    # The lock first: a daemon that hangs holds it, and is not waited for.
     if lock.holder(home.lock) is not None or context.running():
+        from muster.verbs.daemon_checks import hung  # noqa: PLC0415 - it looks at this module
+
+        if hung(context) is not None:
+            raise Conflict(
+                f"the daemon of {home.path} is there and does not answer; `muster doctor` says "
+                "what ends it"
+            )
         raise Conflict(f"the daemon of {home.path} runs already; `muster status` shows it")
     for sentence in home.open_seeds():
         context.say(sentence)
