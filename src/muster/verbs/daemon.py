@@ -79,13 +79,12 @@ def up(context: Context, ask: Up) -> Running | None:
     owner.require_own(home.path, "up")
     # The lock first: a daemon that hangs holds it, and is not waited for.
     if lock.holder(home.lock) is not None or context.running():
-        from muster.verbs.daemon_checks import hung  # noqa: PLC0415 - it looks at this module
-
-        if hung(context) is not None:
-            raise Conflict(
-                f"the daemon of {home.path} is there and does not answer; `muster doctor` says "
-                "what ends it"
-            )
+        with contextlib.suppress(Unreachable):
+            if not _answers(context):
+                raise Conflict(
+                    f"the daemon of {home.path} is there and does not answer; `muster doctor` "
+                    "says what ends it"
+                )
         raise Conflict(f"the daemon of {home.path} runs already; `muster status` shows it")
     for sentence in home.open_seeds():
         context.say(sentence)
@@ -263,6 +262,15 @@ def down(context: Context, ask: Nothing) -> Stopped:
     if not pid:
         return Stopped("", was="not running", service=stays)
     return Stopped(str(home.path), pid, service=stays)
+
+
+def _answers(context: Context) -> bool:
+    """Whether a daemon that is there says anything. Raises: Unreachable where none listens."""
+    try:
+        context.ask("status", {}, within_s=ANSWER_S)
+    except Silent:
+        return False
+    return True
 
 
 def end(context: Context) -> int:
