@@ -875,6 +875,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.completion": "bash, zsh and fish complete verbs, their options and what these may be, and machines, tasks, runs, repositories, agents, operators, branches and specs that there are, by asking the command itself; quickly, and without a word where no daemon runs.",
     "cli.pipe": "A reader that leaves early ends a command quietly.",
     "cli.interrupt": "Ctrl-C ends a command with exit code 130 and without noise.",
+    "cli.interrupt-says-what-may-be": "Ctrl-C between an order and its answer says that it was perhaps handed in, and what tells; once a run is known, how to come back to it.",
     "cli.no-traceback": "No command ever shows a traceback, unless it is asked for.",
     "cli.common-flags": "--json, --on and --home may stand before or after any verb.",
     "cli.absent": "A command without a machine or a daemon says which of the two is missing and how to get it.",

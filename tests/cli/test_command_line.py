@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.cli import git_remote, parse, show
+from muster.cli import context, git_remote, parse, show
 from muster.errors import Unreachable
 from muster.fleet.invite import write_invite
 from muster.node.host.home import Home
@@ -189,6 +189,30 @@ def test_ctrl_c_ends_a_waiting_command_with_130_and_no_traceback(tmp_path):
         out, err = command.communicate(timeout=20)
         link.close()
     assert (command.returncode, out, err.strip()) == (130, "", "")
+
+
+@proves("cli.interrupt-says-what-may-be")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_before_the_answer_to_an_order_says_where_to_look(monkeypatch, capsys, as_json):
+    """The order may have been obeyed by then; what only asked leaves nothing behind."""
+
+    def cut(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(context.calls, "stream", cut)
+    monkeypatch.setattr(context.CommandContext, "_authority", lambda *_: [{}])
+    here = context.CommandContext(parse.parse(["status", *(["--json"] if as_json else [])]))
+    for verb, tells in (("run", "runs"), ("send", "sent"), ("renew", ""), ("runs", "")):
+        with pytest.raises(KeyboardInterrupt):
+            here.ask(verb, {})
+        said = capsys.readouterr().err
+        if as_json and said:
+            said = json.loads(said)["note"]
+        assert said.strip() == (f"perhaps handed in; `muster {tells}` tells" if tells else "")
+    orders = {name for name, verb in VERBS.items() if verb.auth in ("order", "agent")}
+    shown = {name: words.split()[0] for name, words in context._TELLS.items()}
+    assert set(shown) <= orders
+    assert set(shown.values()) <= set(VERBS)
 
 
 @proves("cli.full-output")

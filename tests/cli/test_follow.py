@@ -51,6 +51,18 @@ def test_who_follows_one_task_hears_how_it_is_heard_and_nothing_of_others():
     assert found[-1]["settled"] == "done"
 
 
+@proves("cli.interrupt-says-what-may-be")
+def test_who_leaves_before_anything_was_told_hears_how_to_come_back():
+    class Left(CommandContext):
+        def ask(self, *_: Any, **__: Any) -> Any:
+            raise KeyboardInterrupt
+
+    context: Any = Left()
+    with pytest.raises(KeyboardInterrupt):
+        follow.follow(context, {"run": "ab" * 16, "owner": "studio", "fresh": True})
+    assert "`muster watch abababababab` comes back to it" in context.said[0]
+
+
 class Known:
     """A daemon that knows one run, by all its names."""
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from muster.cli import call as calls
 from muster.cli import pager, show, table
@@ -25,9 +25,47 @@ if TYPE_CHECKING:
     from muster.node.host.home import Home
 
 
+# What shows whether an order was obeyed, where it is more than what goes on.
+_TELLS: Final = {
+    "run": "runs", "cancel": "runs", "retry": "tasks", "decide": "tasks",
+    "send": "sent", "reply": "sent", "ack": "inbox", "thread": "threads",
+    "remember": "memories", "refute": "memories", "question.answer": "questions",
+    "invite": "machines", "role": "machines", "revoke": "machines", "machine.bind": "machines",
+    "machine.rename": "machines", "machine.labels": "machines", "machine.drain": "machines",
+    "machine.left": "machines", "grant": "grants", "operator.add": "operators",
+    "device.add": "devices", "device.revoke": "devices", "acknowledge": "incidents",
+    "doubt.end": "incidents", "repo": "repo list", "repo.sync": "repo list",
+    "repo.remove": "repo list", "repo.prune": "repo list",
+}  # fmt: skip
+
+
 def at_terminal() -> bool:
     """Whether a person is here who reads a question and can answer it."""
     return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _patience(
+    args: Mapping[str, Any], options: dict[str, Any], within_s: float | None
+) -> tuple[float | None, str]:
+    """How long an answer is waited for, and what is said when that is over. Raises: Malformed."""
+    timeout, expires = str(options.pop("timeout", "")), str(args.get("expires") or "")
+    waits, too_late = bool(args.get("wait")), ""
+    if timeout and not waits:
+        raise Malformed("--timeout says how long to --wait: give both, or neither")
+    if timeout or (expires and waits):
+        from muster.duration import duration_of, wait_s  # noqa: PLC0415 - rarely needed
+
+        if timeout:
+            within_s = wait_s(timeout)
+            too_late = (
+                f"not stored there within {within_s:g} s: the message stays written "
+                "down and is delivered when it can be; `muster sent` shows how far it came"
+            )
+        # Nobody is shown it after that: there is nothing to wait for.
+        expires_s = (duration_of(expires) or 0) / 1000
+        if expires_s and (within_s is None or expires_s <= within_s):
+            within_s, too_late = expires_s, f"it expired after {expires}, not stored there"
+    return within_s, too_late
 
 
 class CommandContext:
@@ -192,19 +230,7 @@ class CommandContext:
         # What is signed may say more exactly than what was typed what it is about.
         bound, told, args = VERBS[verb], False, dict(args)
         options = dict(options or {})
-        if timeout := str(options.pop("timeout", "")):
-            from muster.duration import wait_s  # noqa: PLC0415 - rarely needed
-
-            within_s = wait_s(timeout)
-            if not args.get("wait"):
-                raise Malformed("--timeout says how long to --wait: give both, or neither")
-        expires = str(args.get("expires") or "")
-        if expires and args.get("wait"):
-            from muster.duration import duration_of  # noqa: PLC0415 - rarely needed
-
-            # Nobody is shown it after that: there is nothing to wait for.
-            expires_s = (duration_of(expires) or 0) / 1000
-            within_s = min(within_s or expires_s, expires_s)
+        within_s, too_late = _patience(args, options, within_s)
 
         def still() -> None:
             nonlocal told
@@ -218,19 +244,26 @@ class CommandContext:
         quick = bound.auth in ("nothing", "local") and bound.harmless and not on
         mute = self._mute if quick and not bound.followed else None
         for fields in self._authority(bound, args, on, options):
+            answered = False
             try:
-                yield from calls.stream(
+                for answer in calls.stream(
                     self.path, verb, args, within_s=within_s, still=still, mute=mute, **fields
-                )
+                ):
+                    answered = True
+                    yield answer
+            except KeyboardInterrupt:
+                if not answered and bound.auth in ("order", "agent"):
+                    self._perhaps(verb)
+                raise
             except Silent as error:
-                if within_s is None:
+                if not too_late:
                     raise
-                if expires and within_s == expires_s:
-                    raise Silent(f"it expired after {expires} and was not stored there") from error
-                raise Silent(
-                    f"not stored there within {within_s:g} s: the message stays written "
-                    "down and is delivered when it can be; `muster sent` shows how far it came"
-                ) from error
+                raise Silent(too_late) from error
+
+    def _perhaps(self, verb: str) -> None:
+        """Say where to look whether an order counts whose answer nobody waited for."""
+        text = f"perhaps handed in; `muster {_TELLS.get(verb, 'status')}` tells"
+        self._tell(json.dumps({"note": text}) if self.json else f"\n{text}")
 
     def _authority(
         self, verb: Verb, args: dict[str, Any], on: str, options: dict[str, Any]

@@ -36,10 +36,10 @@ def follow(context: CommandContext, begun: Mapping[str, Any], task: str = "") ->
     name, owner = str(begun["run"]), str(begun["owner"])
     if not begun["fresh"]:
         context.say(f"this is run {short(name)}: {handed_in(begun)}")
-    # With this machine's own runs nothing needs to be signed.
-    on = "" if owner == context.ask("status", {})["name"] else owner
-    changes = _changes(context, name, on)
     try:
+        # With this machine's own runs nothing needs to be signed.
+        on = "" if owner == context.ask("status", {})["name"] else owner
+        changes = _changes(context, name, on)
         settled = _watch(context, _until_over(changes, task) if task else changes)
     except KeyboardInterrupt:
         context.say(f"\nrun {short(name)} goes on; `muster watch {short(name)}` comes back to it, "
