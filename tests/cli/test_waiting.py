@@ -160,3 +160,20 @@ def test_a_time_without_waiting_is_refused(monkeypatch):
     monkeypatch.setenv("MUSTER_SOCK", "/nowhere")
     with pytest.raises(Malformed, match="give both"):
         context.CommandContext(parse.parse(["send", "hub", "hi", "--timeout", "1s"])).run()
+
+
+@proves("message.terms")
+@pytest.mark.parametrize(
+    ("options", "args", "within_s", "says"),
+    [
+        ({}, {"expires": "2h"}, None, ""),
+        ({}, {"expires": "2h", "wait": True}, 7200, "it expired after 2h"),
+        ({"timeout": "5m"}, {"expires": "2h", "wait": True}, 300, "not stored there within 300 s"),
+        ({"timeout": "3h"}, {"expires": "2h", "wait": True}, 7200, "it expired after 2h"),
+        ({"timeout": "5m"}, {"wait": True}, 300, "not stored there within 300 s"),
+    ],
+)
+def test_nobody_waits_longer_for_a_message_than_it_counts(options, args, within_s, says):
+    found_s, too_late = context._patience(args, options, None)
+    assert found_s == within_s
+    assert too_late.startswith(says)
