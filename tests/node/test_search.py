@@ -16,6 +16,7 @@ from muster.log import canon
 from muster.memory.kinds import MemoryErase, MemoryPut, MemoryRefute
 from muster.message.kinds import MessageSend
 from muster.node import event as ev
+from muster.node.services import documents
 from muster.node.services.search import Search
 from muster.task.kinds import RunSettle, TaskDecide, TaskSettle
 
@@ -317,3 +318,32 @@ def test_what_an_agent_finds_is_the_whole_fleets_and_stands_in_the_journal(world
     assert (read.why, read.versions, read.query) == ("recall", [version], "what is alpha")
     assert len(asked(hub, "alpha")) == 2
     assert len(agent.showings()) == 1
+
+
+@proves("memory.index-is-derived")
+def test_an_entry_that_nobody_can_read_is_passed_over_and_told(world, monkeypatch):
+    hub = world["hub"]
+    for target in ("", "no hex at all", "f" * 64, "é" * 64):
+        core = hub.core
+        with core.store.transaction():
+            core.append("memory.erase", canon.encode({"target": target}))
+            core.append("memory.put", b'{"key":"x","text":7}')
+            core.append("message.send", b'{"text":"alpha"}')
+            core.store.seal_dirty(core.membership.signer("seal"))
+    write(world, "hub", MemoryPut("bad", "alpha one"))
+    world.pass_ms(500)
+    assert hub.core.counters["failed-index"] == 0
+    assert names(hub, "alpha") == [("bad", "active")]
+    kind, reader = documents._READERS["memory.put"]
+
+    def mistaken(core, entry):
+        if b"two" in entry.body:
+            raise KeyError("a mistake of ours")
+        return reader(core, entry)
+
+    monkeypatch.setitem(documents._READERS, "memory.put", (kind, mistaken))
+    for text in ("alpha two", "alpha three"):
+        write(world, "hub", MemoryPut(text.split()[1], text))
+    world.pass_ms(500)
+    assert hub.core.counters["failed-index"] == 1
+    assert {name for name, _ in names(hub, "alpha")} == {"bad", "three"}

@@ -12,6 +12,9 @@ from typing import Final
 # Records that the rarest words may have together. Measured over 100,000: at 2,000 a known record is
 # among the first ten 98 times of 100, and to ask all words takes five times as long.
 RARE_RECORDS_MAX: Final = 2_000
+# Records that all words which rank may have together: FTS5 counts each of them anew for `bm25`, and
+# what many have tells next to nothing.
+RANKED_RECORDS_MAX: Final = 20_000
 # Different words of a question that are looked up, and those of them that are asked.
 WORDS_LOOKED_MAX: Final = 64
 WORDS_ASKED_MAX: Final = 24
@@ -42,16 +45,21 @@ def match(words: Iterable[Word], records: Callable[[str], int]) -> str:
     `records` says how many have a stem.
     """
     counted = sorted((count, word) for word, stem in words if (count := records(stem)))
-    asked = [word for _, word in counted[:WORDS_ASKED_MAX]]
-    rare, room = list[str](), RARE_RECORDS_MAX
-    for count, word in counted[:WORDS_ASKED_MAX]:
-        room -= count
-        if rare and room < 0:
-            break
-        rare.append(word)
+    rare, asked = _within(counted, RARE_RECORDS_MAX), _within(counted, RANKED_RECORDS_MAX)
     if len(rare) == len(asked):
         return _any(asked)
     return f"({_any(rare)}) AND ({_any(asked)})"
+
+
+def _within(counted: list[tuple[int, str]], records: int) -> list[str]:
+    """The rarest words, which so many records have together; one at least, if there is one."""
+    found = list[str]()
+    for count, word in counted[:WORDS_ASKED_MAX]:
+        records -= count
+        if found and records < 0:
+            break
+        found.append(word)
+    return found
 
 
 def phrase(text: str) -> str:

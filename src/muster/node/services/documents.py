@@ -5,13 +5,14 @@ Rule 2: a document holds words of its own entry and names of what that is about,
 that may be erased alone.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from muster.log.entry import Entry
-from muster.log.fold import Skip, body_as, body_or_none
-from muster.memory.fold import OVER, VERSION
-from muster.memory.kinds import MemoryErase, MemoryPut, MemoryRefute
+from muster.log.fold import Skip, body_as
+from muster.memory.fold import ERASED, OVER, VERSION
+from muster.memory.kinds import MemoryPut, MemoryRefute
 from muster.message.fold import MESSAGE, message_of
 from muster.store.index import Document
 from muster.task.fold import DECISION, RUN, TASK
@@ -32,6 +33,15 @@ _Said = tuple[str, str, str] | None
 ERASURE: Final = "memory.erase"
 
 
+# Kinds that are versions, and what the body of one that is over others has in it.
+_VERSIONS: Final = ("memory.put", "memory.refute")
+_OVER: Final = b'"over":['
+_OVERTAKEN: Final = """
+select value from json_each(?)
+where exists(select 1 from memory_over where target = unhex(value))
+"""
+
+
 def document(core: "Core", number: int, entry: Entry) -> Document | None:
     """What an entry is found by, None where it is not."""
     if entry.body is None or entry.header.kind not in _READERS:
@@ -44,14 +54,21 @@ def document(core: "Core", number: int, entry: Entry) -> Document | None:
         return None
     if said is None or not said[1].strip():
         return None
-    live = sort != MEMORY or not core.tables.rows(OVER, limit=1, target=entry.id)
     row, scope = core.log.place(entry.stream, entry.header.seq), entry.stream.scope
-    return Document(row, sort, scope, number, live, *said)
+    return Document(row, sort, scope, number, True, *said)
+
+
+def overtaken(core: "Core", entries: Iterable[Entry]) -> set[int]:
+    """The rows of those versions that something which came before them is over."""
+    rows = {each.id.hex(): core.log.place(each.stream, each.header.seq) for each in entries}
+    found = core.tables.query(_OVERTAKEN, (json.dumps(list(rows)),))
+    return {rows[str(id)] for (id,) in found}
 
 
 def replaced(core: "Core", entry: Entry) -> list[int]:
     """The rows of the versions that an entry is over, as far as they are here."""
-    if entry.header.kind not in ("memory.put", "memory.refute"):
+    # Most versions replace nothing: to look into the bytes costs less than to ask for rows.
+    if entry.header.kind not in _VERSIONS or _OVER not in (entry.body or b""):
         return []
     rows = core.tables.rows(OVER, stream=entry.stream, seq=entry.header.seq)
     targets = [core.log.entry(row.target) for row in rows]
@@ -60,8 +77,8 @@ def replaced(core: "Core", entry: Entry) -> list[int]:
 
 def erased(core: "Core", entry: Entry) -> Entry | None:
     """The entry that this one says is erased, where it is here."""
-    body = body_or_none(entry, MemoryErase)
-    return None if body is None else core.log.entry(bytes.fromhex(body.target))
+    row = core.tables.row(ERASED, entry.stream, entry.header.seq)
+    return None if row is None else core.log.entry(row.target)
 
 
 def _memory(core: "Core", entry: Entry) -> _Said:

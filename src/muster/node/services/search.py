@@ -14,14 +14,24 @@ from muster.errors import Broken, Exhausted
 from muster.limits import INDEX_PAGE_BYTES, INDEX_PAGE_ENTRIES
 from muster.node import event as ev
 from muster.node.counter import DECLARED, labelled
+from muster.node.guard import OURS
 from muster.node.part import Part
-from muster.node.services.documents import ERASURE, KINDS, document, erased, replaced
+from muster.node.services.documents import (
+    ERASURE,
+    KINDS,
+    MEMORY,
+    document,
+    erased,
+    overtaken,
+    replaced,
+)
 from muster.node.verb import Turns
 from muster.store.index import ABSENT, Document, Page, TextIndex
 from muster.store.schema import SEQ_MASK
-from muster.store.sqlite import MEMORY
+from muster.store.sqlite import MEMORY as IN_MEMORY
 
 if TYPE_CHECKING:
+    from muster.log.entry import Entry
     from muster.node.core import Core
 
 DECLARED[__name__] = {
@@ -51,7 +61,7 @@ class Search(Part):
 
     def __init__(self, core: "Core") -> None:
         self._core = core
-        self.index = TextIndex(str(core.settings.get("index", MEMORY)))
+        self.index = TextIndex(str(core.settings.get("index", IN_MEMORY)))
         # Up to which admission number the log is committed.
         self._committed = 0
         self._again_ms = 0
@@ -160,28 +170,20 @@ class Search(Part):
         """A page of what the log says from one number to before another."""
         log, core = self._core.log, self._core
         entries, cuts, end = log.admitted_of(KINDS, since, until, INDEX_PAGE_ENTRIES)
-        documents: list[Document] = []
-        over: list[int] = []
-        # Rows that are said to be erased, and whether their words are there yet.
-        tombs: list[tuple[int, bool]] = []
+        page = _Page(core)
         size = 0
         for number, entry in entries:
             size += len(entry.body or b"")
             if size > INDEX_PAGE_BYTES and number > since:
                 end = number
                 break
-            if entry.header.kind == ERASURE:
-                target = erased(core, entry)
-                if target is not None:
-                    place = log.place(target.stream, target.header.seq)
-                    tombs.append((place, target.body is not None))
-                continue
-            made = document(core, number, entry)
-            documents += [made] if made is not None else []
-            over += replaced(core, entry)
+            try:
+                page.add(number, entry)
+            except OURS as error:
+                # One entry that we cannot read must not end the finding of all others.
+                core.guard.failed("index", entry.id.hex()[:12], error)
         cut = [(log.place(stream, at), log.place(stream, SEQ_MASK)) for stream, at in cuts]
-        gone, doubted = ([place for place, has in tombs if has is there] for there in (False, True))
-        return Page(end, self._before(end - 1), documents, over, gone, doubted, cut)
+        return page.whole(end, self._before(end - 1), cut)
 
     def _gone(self) -> list[int]:
         """Of the rows that are said to be erased some whose words are gone by now."""
@@ -189,3 +191,38 @@ class Search(Part):
         self._doubted = rows[-1] if len(rows) == _DOUBTED_PER_TICK else -1
         found = [(row, self._core.log.at_place(row)) for row in rows]
         return [row for row, entry in found if entry is None or entry.body is None]
+
+
+class _Page:
+    """A page that is being read."""
+
+    def __init__(self, core: "Core") -> None:
+        self._core = core
+        self._documents: dict[int, Document] = {}
+        self._versions: list[Entry] = []
+        self._replaced: list[int] = []
+        # Rows that are said to be erased, and whether their words are there yet.
+        self._tombs: list[tuple[int, bool]] = []
+
+    def add(self, number: int, entry: "Entry") -> None:
+        core = self._core
+        if entry.header.kind == ERASURE:
+            target = erased(core, entry)
+            if target is not None:
+                place = core.log.place(target.stream, target.header.seq)
+                self._tombs.append((place, target.body is not None))
+        elif (made := document(core, number, entry)) is not None:
+            self._documents[made.row] = made
+            if made.kind == MEMORY:
+                self._versions.append(entry)
+                self._replaced += replaced(core, entry)
+
+    def whole(self, end: int, before: bytes, cut: list[tuple[int, int]]) -> Page:
+        for row in overtaken(self._core, self._versions):
+            self._documents[row] = self._documents[row]._replace(live=False)
+        documents = [*self._documents.values()]
+        gone, doubted = (
+            [place for place, has_words in self._tombs if has_words is wanted]
+            for wanted in (False, True)
+        )
+        return Page(end, before, documents, self._replaced, gone, doubted, cut)
