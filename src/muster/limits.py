@@ -548,6 +548,18 @@ TASK_PRIORITY_MAX: Final = 1_000_000
 INVITE_HOURS_MAX: Final = 366 * 24
 # Chosen arbitrarily; what is to last longer is better looked at again.
 GRANT_DAYS_MAX: Final = 3_650
+# What agents hand on: more than a person looks at in a day, and deeper than anybody follows.
+DELEGATIONS_MAX: Final = 1_000
+DELEGATION_DEPTH_MAX: Final = 3
+# Of one attempt; chosen arbitrarily. Work that falls into more pieces is a spec with `each`.
+DELEGATIONS_OF_ATTEMPT_MAX: Final = 20
+# What one run that is handed on may consist of: a chain with a few reviews.
+DELEGATED_PHASES_MAX: Final = 8
+DELEGATED_TASKS_MAX: Final = 16
+# It stands in the asker's entry and in the owner's, each beside statement and names.
+DELEGATED_SPEC_BYTES_MAX: Final = 48 * 1024
+# A day: a machine that sleeps over a night takes it in the morning, and what is older is no help.
+DELEGATION_LIFE_MS: Final = 24 * 3_600_000
 DEVICE_DAYS_MAX: Final = 3_650
 # The command signs orders that live five minutes; a day is a schedule, not a person's order.
 DEVICE_MINUTES_MIN: Final = 5

@@ -379,6 +379,18 @@ def _has_a_name(world: World) -> None:
     (world.user / ".gitconfig").write_text("[user]\n\tname = Alice\n\temail = alice@example.com\n")
 
 
+def _may_hand_on(world: World) -> dict[str, str]:
+    """Agents of studio may ask the shell of build, which is the one that there is."""
+    world.ok("studio", "grant", "machine:studio", "delegate", "--agent", "shell")
+    asked = "'why do the tests fail on macos?'"
+    return {"claude": "shell", "mac2": "build", "fix/tests": "main", asked: "'sleep 5'"}
+
+
+def _handed_on(world: World) -> dict[str, str]:
+    _may_hand_on(world)
+    return {"1ae7": world.ok("studio", "delegate", "sleep 60", "--agent", "shell")["run"]}
+
+
 def _known_port(world: World) -> dict[str, str]:
     """What counts under the key of the examples, whether one of them wrote it or nobody yet."""
     known = [m for m in world.ok("studio", "memories") if m["key"] == "main/port"]
@@ -431,6 +443,16 @@ PREPARED: Final[dict[str, Row]] = {
     "muster memory main/port --history": Row(_known_port),
     "muster recall port --tag repo:main --all": Row(_known_port),
     "muster refute 3fa9c1 'the flag was removed in 2.0'": Row(_known_port),
+    "muster grant machine:mac1 delegate --object mac2 --per-day 20    # its agents ask others": Row(
+        lambda _: {"mac1": "build", "mac2": "studio"}
+    ),
+    "muster delegate 'why do the tests fail on macos?' --agent claude --machine mac2": Row(
+        _may_hand_on
+    ),
+    "muster delegate 'fix them' --agent claude --repo main --base fix/tests --timeout 20m": Row(
+        _may_hand_on
+    ),
+    "muster withdraw 1ae7 --reason 'the tests pass again'": Row(_handed_on),
     "muster acknowledge 3fa1": Row(_incident),
     "muster acknowledge 7d5e 'a backup was started twice'": Row(_incident),
 }

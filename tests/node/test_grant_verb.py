@@ -9,7 +9,7 @@ from tests.node.cores import WALL_MS, Cores
 from tests.promise import proves
 
 from muster.errors import Denied, Malformed
-from muster.fleet.grant import Grant, agent_key, sign_give, sign_take
+from muster.fleet.grant import DELEGATE, Grant, agent_key, sign_give, sign_take
 from muster.fleet.machine import Operator
 from muster.verbs.grant import MACHINE_VERBS, OPERATORS_ONLY, check_right, key_verbs
 from muster.verbs.table import VERBS
@@ -107,7 +107,8 @@ def test_every_grant_that_is_taken_lets_its_holder_do_what_it_says(world):
         if not verb.startswith("grant"):
             assert kind(given(world, BOB.key, verb)) == "ok", verb
             assert hub.roster.decide(BOB.key, verb, "anything", WALL_MS)
-    for verb in MACHINE_VERBS:
+    # What a machine hands on is within bounds, and looked at by itself (test_delegations.py).
+    for verb in MACHINE_VERBS.keys() - {DELEGATE}:
         assert kind(given(world, laptop, verb)) == "ok"
         assert hub.roster.decide(laptop, verb, "*", WALL_MS)
         with pytest.raises(Denied):

@@ -14,7 +14,19 @@ from muster.duration import duration_ms, duration_of, wait_s
 from muster.errors import Malformed
 from muster.task import schema, yaml
 from muster.task.problem import SpecErrors
-from muster.task.spec import Budget, Needs, On, Phase, Push, Spec, Unless, parse, read
+from muster.task.spec import (
+    Budget,
+    Delegate,
+    May,
+    Needs,
+    On,
+    Phase,
+    Push,
+    Spec,
+    Unless,
+    parse,
+    read,
+)
 from muster.task.units import path_refusal, size_mib
 
 ROOT = Path(__file__).parents[2]
@@ -251,7 +263,7 @@ def test_every_key_has_a_sentence_in_the_schema_and_in_the_docs():
 
 
 def _types() -> dict[str, type]:
-    types = (Spec, On, Push, Phase, Needs, Unless, Budget)
+    types = (Spec, On, Push, Phase, May, Delegate, Needs, Unless, Budget)
     return {each.__name__: each for each in types}
 
 

@@ -104,26 +104,31 @@ def object_of(verb: Verb, args: Mapping[str, Any]) -> str:
 
 def grant_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str, Any]]:
     """The options of each `grant` call: one to give, as many to take as grants are meant."""
-    from muster.fleet.grant import Grant, sign_give  # noqa: PLC0415 - see rule 3
+    import msgspec  # noqa: PLC0415 - see rule 3
+
+    from muster.fleet.grant import Bounds, Grant, sign_give  # noqa: PLC0415 - as above
 
     # The daemon says who is meant, and refuses what would have no effect, before it is signed.
-    asked = {name: args[name] for name in ("to", "verb", "object", "take") if name in args}
-    found = ask("grant.check", asked)
-    verb, object = str(args["verb"]), str(args.get("object", "*"))
+    found = ask("grant.check", {n: each for n, each in args.items() if n != "days"})
+    verb, object = str(args["verb"]), str(found.get("object", args.get("object", "*")))
     if args.get("take"):
         if not found["held"]:
-            raise NotFound(f"{args['to']} holds no grant of {verb} on {object}")
+            named = args.get("object", "*")
+            raise NotFound(f"{args['to']} holds no grant of {verb} on {named}")
         return _take_all(found["held"], to)
     days = int(args.get("days", 1))
     if not 1 <= days <= GRANT_DAYS_MAX:
         raise Malformed(f"a grant lasts 1 to {GRANT_DAYS_MAX} days, not {days}")
     until_ms = to.now_ms + days * _DAY_MS
-    grant = Grant(object, found["grantee"], until_ms, verb)
+    bounds = found.get("bounds")
+    given = msgspec.convert(bounds, Bounds) if bounds else None
+    grant = Grant(object, found["grantee"], until_ms, verb, given)
     raw = sign_give(
         signer("grant"), to.fleet, grant, nonce=os.urandom(_NONCE_BYTES),
         issued_ms=to.now_ms,
     )  # fmt: skip
     shown = {"object": grant.object, "to": grant.to, "until_ms": until_ms, "verb": verb}
+    shown |= {"bounds": bounds} if bounds else {}
     return [{"grant": shown, "statement": raw.decode()}]
 
 

@@ -18,7 +18,7 @@ from muster.fleet import folds
 from muster.fleet.device import Device, Terms
 from muster.fleet.device_fold import DEVICE
 from muster.fleet.facts import Facts, Logins, Way
-from muster.fleet.grant import GRANT, Given, Grant, effective, root_grant
+from muster.fleet.grant import GRANT, Bounds, Given, Grant, effective, root_grant
 from muster.fleet.operator_end import ended, took
 from muster.fleet.record import MachineRecord, open_operator, open_record, open_revocation
 from muster.fleet.roster import Roster
@@ -152,15 +152,21 @@ def _giving(distinct: Distinct, operators: frozenset[str]) -> list[Given]:
     """The grants of everybody who may give: the operators, and whom they gave the right to."""
 
     def given_by(givers: Iterable[str]) -> list[Given]:
-        columns = ("id", "grantee", "verb", "object", "until_ms")
+        columns = ("id", "grantee", "verb", "object", "until_ms", "bounds")
         return [
-            Given(id_, giver, Grant(object=object_, to=to, until_ms=until_ms, verb=verb))
+            Given(id_, giver, grant_of(*columns_of))
             for giver in sorted(givers)
-            for id_, to, verb, object_, until_ms in distinct(folds.GRANT, columns, giver=giver)
+            for id_, *columns_of in distinct(folds.GRANT, columns, giver=giver)
         ]
 
     direct = given_by(operators)
     return direct + given_by({g.grant.to for g in direct if g.grant.verb == GRANT} - operators)
+
+
+def grant_of(to: str, verb: str, object: str, until_ms: int, bounds: str) -> Grant:
+    """The grant that stands in a row."""
+    known = msgspec.json.decode(bounds, type=Bounds) if bounds else None
+    return Grant(object=object, to=to, until_ms=until_ms, verb=verb, bounds=known)
 
 
 def _facts(rows: RowsOf) -> dict[MachineId, Facts]:

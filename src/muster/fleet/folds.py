@@ -95,6 +95,8 @@ class GrantRow(NamedTuple):
     verb: str
     object: str
     until_ms: int
+    # As JSON, "" without any.
+    bounds: str
 
 
 class TakenRow(NamedTuple):
@@ -302,7 +304,8 @@ def _give(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
         raise Skip("other-grant")
     id_, giver = document_id(body.statement.encode()), statement.operator
     to, verb, until_ms = grant.to, grant.verb, grant.until_ms
-    return [GrantRow(rows.stream, id_, giver, to, verb, grant.object, until_ms)]
+    bounds = canon.encode(grant.bounds).decode() if grant.bounds is not None else ""
+    return [GrantRow(rows.stream, id_, giver, to, verb, grant.object, until_ms, bounds)]
 
 
 def _take(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:

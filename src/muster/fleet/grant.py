@@ -10,6 +10,9 @@ hand on the right to give: authority is never more than one step away from an op
 Rule 4: a grant that was taken stays taken, whoever shows the old statement again.
 Rule 5: an agent is named with its machine's id, not its name: a name can be reused.
 
+Rule 6: `delegate` lets a machine hand on work for its agents. Such a grant names the verb, never
+`*`, has bounds, and comes from an operator: nobody got more by an order of before.
+
 There are no patterns: a verb or object is named exactly, or is `*`.
 """
 
@@ -33,18 +36,39 @@ GRANT: Final = "grant"
 # The verbs of the two statements about grants.
 GIVE: Final = "grant.give"
 TAKE: Final = "grant.take"
+# What a machine does for its agents; its object is the machine that may be asked.
+DELEGATE: Final = "delegate"
 
 _TO: Final = r"^([0-9a-f]{64}|[a-z0-9-]{1,63}@[0-9a-f]{64}|[a-z][a-z-]{0,31})\Z"
 _TO_RE: Final = re.compile(_TO)
 
 
-class Grant(Struct, frozen=True, forbid_unknown_fields=True):
-    """`to` a key, an agent (`name@<machine id>`) or a role; until `until_ms`."""
+class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How much a machine may hand on by one grant: runs in a day and open at once.
+
+    `depth` says how often what was handed on is handed on again, 1 for never. Without `agents` any
+    but the shell, without `repos` any repository, without `timeout_ms` as long as a phase may take.
+    """
+
+    at_once: Annotated[int, Meta(ge=1, le=limits.DELEGATIONS_MAX)]
+    per_day: Annotated[int, Meta(ge=1, le=limits.DELEGATIONS_MAX)]
+    agents: Annotated[tuple[Word, ...], Meta(max_length=limits.FLEET_LIST_MAX)] = ()
+    depth: Annotated[int, Meta(ge=1, le=limits.DELEGATION_DEPTH_MAX)] = 1
+    repos: Annotated[tuple[Word, ...], Meta(max_length=limits.FLEET_LIST_MAX)] = ()
+    timeout_ms: Milliseconds = 0
+
+
+class Grant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`to` a key, an agent (`name@<machine id>`) or a role; until `until_ms`.
+
+    `bounds` are of `delegate`. Whoever does not know them refuses the whole grant.
+    """
 
     object: Word
     to: Annotated[str, Meta(pattern=_TO)]
     until_ms: Milliseconds
     verb: Word
+    bounds: Bounds | None = None
 
 
 class Given(NamedTuple):
@@ -183,7 +207,7 @@ def _covers(grant: Grant, verb: str, object: str) -> bool:
 
 def _may_give(giver: str, grant: Grant, direct: Iterable[Given]) -> bool:
     # `*` would include `grant` itself, and so a second step of delegation.
-    if grant.verb in (ANYTHING, GRANT, GIVE, TAKE):
+    if grant.verb in (ANYTHING, GRANT, GIVE, TAKE, DELEGATE):
         return False
     held = [g.grant for g in direct if g.grant.to == giver and g.grant.until_ms >= grant.until_ms]
     may_give = any(g.verb == GRANT and g.object in (grant.verb, ANYTHING) for g in held)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from muster.errors import Conflict, Denied, Forged, NotFound
 from muster.fleet.device import Device
 from muster.fleet.facts import Facts
-from muster.fleet.grant import Given, Grant, decide, effective, gives
+from muster.fleet.grant import DELEGATE, Given, Grant, decide, effective, gives
 from muster.fleet.name import short
 from muster.fleet.operator_end import Ended, acknowledged, took
 from muster.fleet.record import Binding, MachineRecord, OperatorRecord, Revocation
@@ -224,6 +224,23 @@ class Roster:
         if device is None:
             return name
         return f"{name}.{self._name_of(device.terms.machine)}"
+
+    def speaking_for(self, key: str) -> MachineId | None:
+        """The machine, in the fleet now or once, that signs for its agents with this key."""
+        found = (m for m, record in self.known.items() if record.keys["statement"] == key)
+        return next(found, None)
+
+    def delegating(self, machine: str) -> tuple[Given, ...]:
+        """The grants by which a live machine may hand on work for its agents, ended ones too."""
+        record = self.machines.get(MachineId(machine))
+        if record is None:
+            return ()
+        whom = {machine, *record.roles}
+        return tuple(
+            each
+            for each in self.grants
+            if each.grant.verb == DELEGATE and each.grant.bounds and each.grant.to in whom
+        )
 
     def check_give(self, statement: Statement, grant: Grant) -> None:
         """Raises Denied unless the signer of this opened statement may give this grant.

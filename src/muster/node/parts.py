@@ -29,6 +29,7 @@ from muster.node.services.tail import Tail
 from muster.node.services.undelivered import Undelivered
 from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.branches import Branches
+from muster.node.tasks.delegations import Delegations
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
@@ -59,6 +60,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Branches,
     Approvals,
     WorkerService,
+    Delegations,
     TaskService,
     Mailbox,
     Undelivered,

@@ -18,6 +18,13 @@ the chain is then followed to where it was first written.
 
 A task without a run carries the statement in its own `task.open`.
 
+A run that an agent handed on has a statement by the key that its machine keeps for that. What lets
+it stands in the `delegation.open` that the run cites: the assignment of the agent's own attempt,
+whose chain is followed in the same way, or an operator's grant to the machine.
+
+    run.open ──cause──▶ delegation.open ──cause──▶ task.assign ──▶ … ──▶ the operator's statement
+                         the asker's own           to the asker          `may`, in the signed spec
+
 Entries that `lookup` returns were admitted: their stream's seal covers them.
 """
 
@@ -29,9 +36,12 @@ from muster.errors import Denied, Malformed, MusterError
 from muster.fleet.statement import Statement, check_order, open_statement
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FleetId, MachineId
-from muster.task import kinds
+from muster.task import delegation, kinds
+from muster.task.delegation import Asking
+from muster.task.delegation_kinds import DelegationOpen
 from muster.task.identity import run_id, task_id
 from muster.task.kinds import RunOpen, TaskAssign, TaskOpen
+from muster.task.spec import parse
 
 Lookup = Callable[[EntryId], Entry | None]
 # (statement, moment) -> raises MusterError when that operator may not order that, then.
@@ -45,7 +55,13 @@ Known = dict[EntryId, tuple[RunOpen, Statement]]
 # Chosen arbitrarily; few machines work on more runs at a time.
 _RUNS_KNOWN_MAX: Final = 256
 # What does not hold for this machine today will hold for no machine tomorrow.
-HOPELESS: Final = frozenset({"order-too-old", "operator-not-allowed"})
+HOPELESS: Final = frozenset(
+    {
+        "order-too-old", "operator-not-allowed", "delegation-not-allowed", "delegation-too-wide",
+        "delegation-too-many",
+    }
+)  # fmt: skip
+_DAY_MS: Final = 24 * 3_600_000
 # Every new incarnation of an owner may repeat an opening once.
 _REPETITIONS_MAX: Final = 64
 
@@ -91,10 +107,13 @@ def check_evidence(
     recompute: Recompute,
     now_ms: int,
     known: Known | None = None,
+    asking: Asking | None = None,
+    depth: int = 0,
 ) -> Evidence:
     """The chain of causes of an assignment, checked link by link.
 
-    `known` remembers the runs whose signature held: a run's many tasks share one.
+    `known` remembers the runs whose signature held: a run's many tasks share one. Without `asking`
+    no agent hands on anything; `depth` is how often this was handed on already.
 
     Raises:
         Unproven: with the reason of the first link that does not hold.
@@ -116,7 +135,8 @@ def check_evidence(
     run, statement = _ordered_run(starter, fleet, {} if known is None else known)
     if run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
-    _allowed(statement, starter, authority, now_ms)
+    chain = _Chain(fleet, lookup, authority, now_ms, known, asking, depth)
+    _allowed_run(run, statement, starter, chain)
     if opened.repo != run.repo:
         raise Unproven("task-other-repo", "the task names another repository than the run")
     try:
@@ -140,6 +160,7 @@ def check_ordered(
     now_ms: int,
     known: Known | None = None,
     came: Came = lambda _statement, _entry: None,
+    asking: Asking | None = None,
 ) -> bool:
     """An operator ordered, of the machine that wrote this opening, what it begins.
 
@@ -165,11 +186,106 @@ def check_ordered(
     run, statement = _ordered_run(starter, fleet, {} if known is None else known)
     if opened is not None and run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
-    _allowed(statement, starter, authority, now_ms)
+    chain = _Chain(fleet, lookup, authority, now_ms, known, asking, 0)
+    _allowed_run(run, statement, starter, chain)
     came(statement, starter)
     if opened is not None and opened.task != task_id(run.run, opened.phase, opened.instance):
         return False
     return run.run == run_id(author, run.statement)
+
+
+class _Chain(NamedTuple):
+    """What the links behind a run are checked with."""
+
+    fleet: FleetId
+    lookup: Lookup
+    authority: Authority
+    now_ms: int
+    known: Known | None
+    asking: Asking | None
+    depth: int
+
+
+def check_handed_on(
+    asked: Entry,
+    run: RunOpen,
+    *,
+    fleet: FleetId,
+    lookup: Lookup,
+    authority: Authority,
+    asking: Asking,
+    now_ms: int,
+    depth: int = 0,
+) -> None:
+    """The agent behind a `delegation.open` may hand on this run, by what a person signed.
+
+    Raises:
+        Unproven: with the reason of the first link that does not hold.
+
+    """
+    body = _read(asked, "delegation.open", DelegationOpen, "delegation")
+    machine = MachineId(asked.header.author)
+    statement = _ordered(run.statement, asked, fleet, ("run", run.name, run_args(run)), body.owner)
+    speaks_for = asking.machine_of(statement.operator)
+    if speaks_for is None:
+        text = "the key that asks for it is no machine's, or its machine was revoked"
+        raise Unproven("delegation-not-allowed", text)
+    # An order for every machine would be a run on each of them.
+    own = statement.target == body.owner and speaks_for == machine
+    if body.statement != run.statement or not own:
+        text = "what an agent asked for is another order, or another machine's"
+        raise Unproven("delegation-other-order", text)
+    if run.kept or run.values:
+        text = "what is handed on keeps nothing of another run, and is given no inputs"
+        raise Unproven("delegation-too-wide", text)
+    if depth >= limits.DELEGATION_DEPTH_MAX:
+        raise Unproven("delegation-too-wide", "it was handed on too often already")
+    at_ms, since_ms, source = asked.header.t[0], 0, body.grant
+    if body.grant:
+        grant = asking.grant(body.grant, machine)
+        if grant is None or at_ms > grant.until_ms:
+            text = "no operator's grant lets its machine hand on work: it ended, or was taken back"
+            raise Unproven("delegation-not-allowed", text)
+        bounds, since_ms = delegation.of_grant(grant), at_ms - _DAY_MS
+    else:
+        # What is counted is counted by the first cause; see delegation_fold.py.
+        source = asked.header.cause[0] if asked.header.cause else ""
+        assign = lookup(asked.causes[0]) if source else None
+        if assign is None:
+            text = "this machine has no assignment of the attempt whose agent hands it on"
+            raise Unproven("delegation-missing", text)
+        attempt = check_evidence(
+            assign, me=machine, fleet=fleet, lookup=lookup, authority=authority,
+            recompute=asking.recompute, now_ms=now_ms, asking=asking, depth=depth + 1,
+        )  # fmt: skip
+        bounds = delegation.of_phase(attempt.opened.template, attempt.opened.repo)
+    if bounds is None:
+        text = "nothing that a person signed lets this agent hand on work"
+        raise Unproven("delegation-not-allowed", text)
+    try:
+        wider = delegation.refusal(bounds, parse(run.spec.encode()), run.repo, asking.ids)
+    except MusterError as error:
+        raise Unproven("spec-yields-nothing", f"its spec cannot be read: {error}") from error
+    if wider:
+        raise Unproven("delegation-too-wide", f"more is handed on than is allowed: {wider}")
+    if asking.before(asked, source, since_ms) >= bounds.runs:
+        per = "in a day" if body.grant else "by one attempt"
+        text = f"more runs are handed on than the {bounds.runs} that are allowed {per}"
+        raise Unproven("delegation-too-many", text)
+
+
+def _allowed_run(run: RunOpen, statement: Statement, starter: Entry, chain: _Chain) -> None:
+    """Whoever ordered the run may: a person, or an agent within what a person signed."""
+    cited = (chain.lookup(cause) for cause in starter.causes)
+    asked = next((c for c in cited if c and c.header.kind == "delegation.open"), None)
+    if asked is None or chain.asking is None:
+        _allowed(statement, starter, chain.authority, chain.now_ms)
+        return
+    _in_time(statement, starter, chain.now_ms)
+    check_handed_on(
+        asked, run, fleet=chain.fleet, lookup=chain.lookup, authority=chain.authority,
+        asking=chain.asking, now_ms=chain.now_ms, depth=chain.depth,
+    )  # fmt: skip
 
 
 def _ordered_run(starter: Entry, fleet: FleetId, known: Known) -> tuple[RunOpen, Statement]:
@@ -228,9 +344,13 @@ def _cause(entry: Entry, kind: str, lookup: Lookup) -> Entry:
 
 
 def _ordered(
-    raw: str, entry: Entry, fleet: FleetId, order: tuple[str, str, dict[str, Any]]
+    raw: str,
+    entry: Entry,
+    fleet: FleetId,
+    order: tuple[str, str, dict[str, Any]],
+    owner: str = "",
 ) -> Statement:
-    """The operator's statement in an entry: this verb, object and arguments, of this owner."""
+    """The statement in an entry: this verb, object and arguments, of an owner or of its author."""
     verb, object, args = order
     if not raw:
         raise Unproven("statement-missing", f"no operator's order stands in {entry.header.kind}")
@@ -240,7 +360,7 @@ def _ordered(
         text = f"the operator's order does not hold: {error}"
         raise Unproven("statement-forged", text) from error
 
-    machine, at_ms = MachineId(entry.header.author), _moment(statement, entry)
+    machine, at_ms = MachineId(owner or entry.header.author), _moment(statement, entry)
     try:
         check_order(statement, verb=verb, object=object, machine=machine, args=args, now_ms=at_ms)
     except MusterError as error:
@@ -255,12 +375,18 @@ def _moment(statement: Statement, entry: Entry) -> int:
 
 
 def _allowed(statement: Statement, entry: Entry, authority: Authority, now_ms: int) -> None:
+    at_ms = _in_time(statement, entry, now_ms)
+    try:
+        authority(statement, at_ms)
+    except MusterError as error:
+        raise Unproven("operator-not-allowed", str(error)) from error
+
+
+def _in_time(statement: Statement, entry: Entry, now_ms: int) -> int:
+    """When the order was taken, in ms. Raises: Unproven where that is no time to obey it."""
     at_ms = _moment(statement, entry)
     if at_ms > now_ms + limits.CLOCK_AHEAD_MS_MAX:
         raise Unproven("order-in-the-future", "the order was taken in this machine's future")
     if now_ms - at_ms > limits.EVIDENCE_AGE_MS_MAX:
         raise Unproven("order-too-old", "the order is older than any run may be: give it again")
-    try:
-        authority(statement, at_ms)
-    except MusterError as error:
-        raise Unproven("operator-not-allowed", str(error)) from error
+    return at_ms

@@ -54,6 +54,17 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "unless": "Of a phase by human: when nobody is asked.",
         "env": "Environment variables of the attempt.",
         "budget": "What one attempt may use up.",
+        "may": "What its agent may do beside the work; nothing, if nothing is said.",
+    },
+    "May": {"delegate": "Hand on work to other agents, within bounds."},
+    "Delegate": {
+        "runs": "How many runs an attempt may hand on; 1 if nothing is said.",
+        "agent": "Whom it may ask, any of them; without it the agents of this phase.",
+        "machine": "Where, any of them; without it anywhere.",
+        "label": "Labels that the machine must have, all of them.",
+        "repo": "In which repositories, any of them; without it the one of this run.",
+        "depth": "How often it is handed on, 1 to 3: 1 (if nothing is said) is never again.",
+        "timeout": "How long an attempt of it may take; without it as long as one of this phase.",
     },
     "Needs": {
         "label": "Labels, all of them.",

@@ -146,6 +146,29 @@ class Unless(Struct, frozen=True, forbid_unknown_fields=True):
     passed: Annotated[int, Meta(ge=1, le=1_000)]
 
 
+class Delegate(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Within which bounds the agent of a phase may hand on work (delegation.py)."""
+
+    runs: Annotated[int, Meta(ge=1, le=limits.DELEGATIONS_OF_ATTEMPT_MAX)] | None = None
+    agent: Names | None = None
+    machine: Names | None = None
+    label: Names | None = None
+    repo: Names | None = None
+    depth: Annotated[int, Meta(ge=1, le=limits.DELEGATION_DEPTH_MAX)] | None = None
+    timeout: Duration | None = None
+
+    @property
+    def timeout_ms(self) -> int:
+        """0 where nothing is said."""
+        return duration_ms(self.timeout) if self.timeout else 0
+
+
+class May(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the agent of a phase may do beside its work."""
+
+    delegate: Delegate
+
+
 class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One node of the graph."""
 
@@ -169,6 +192,7 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     unless: Unless | None = None
     env: Annotated[dict[Variable, Value], Meta(max_length=32)] | None = None
     budget: Budget | None = None
+    may: May | None = None
 
     @property
     def prerequisites(self) -> tuple[str, ...]:

@@ -78,6 +78,7 @@ def phase_order(
         "env": dict(part.env or {}),
         "unless": msgspec.to_builtins(part.unless) if part.unless else None,
         "budget": {key: value for key, value in budget.items() if value},
+        "may": msgspec.to_builtins(part.may) if part.may else None,
         "repo": spec.repo,
         "base": spec.base,
         "inputs": _inputs_used(spec, part, inputs or {}),

@@ -306,6 +306,12 @@ class Worker:
             return None
         return attempt.given.assign.epoch
 
+    def assignment(self, task: str) -> EntryId | None:
+        """The entry that gave us the task which we work on."""
+        attempt = self._attempts.get(task)
+        running = attempt is not None and attempt.state == "running"
+        return attempt.given.entry if attempt is not None and running else None
+
     def owner_of(self, task: str) -> str:
         """The machine that gave us the task, "" where we do not have it."""
         attempt = self._attempts.get(task)

@@ -40,6 +40,7 @@ NOUNS: Final = (
     "project",
     "spec",
     "task",
+    "delegate",
     "results",
     "checkout",
     "land",

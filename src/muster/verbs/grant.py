@@ -3,7 +3,8 @@
 Rule 1: a grant that cannot have an effect is refused with the reason: who believes to have allowed
 something, and has not, learns it too late.
 Rule 2: two askers are decided by grants. A *key* signs orders: what it may is a verb of the table.
-A *machine* (alone, or by its role) acts over its link, without a statement: `push` and `repo`.
+A *machine* (alone, or by its role) acts over its link, without a statement: `push` and `repo`; and
+it hands on work for its agents, within bounds: `delegate`.
 Rule 3: nothing is guessed about who is meant: see `_candidates`.
 """
 
@@ -13,20 +14,45 @@ from typing import Annotated, Final, NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType
 
+from muster.duration import duration_ms
 from muster.errors import Conflict, Denied, MusterError, NotFound, Refused
 from muster.fleet import kinds
-from muster.fleet.grant import ANYTHING, GIVE, GRANT, TAKE, Given, Grant, agent_key, gives, takes
+from muster.fleet.grant import (
+    ANYTHING,
+    DELEGATE,
+    GIVE,
+    GRANT,
+    TAKE,
+    Bounds,
+    Given,
+    Grant,
+    agent_key,
+    gives,
+    takes,
+)
 from muster.fleet.name import Hex32, check_word
 from muster.fleet.named import SORTS, meant
 from muster.fleet.record import ROLES
 from muster.fleet.statement import open_statement
-from muster.limits import GRANT_DAYS_MAX
+from muster.limits import (
+    DELEGATION_DEPTH_MAX,
+    DELEGATIONS_MAX,
+    GRANT_DAYS_MAX,
+    PHASE_TIMEOUT_MS_MAX,
+)
 from muster.node.verb import Line
-from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Request, Words, data, opt, pos, verb
 from muster.verbs.table import VERBS
 
 # What a machine may over its own link, and what the object of such a grant is.
-MACHINE_VERBS: Final[Mapping[str, str]] = {"push": "repo", "repo": "repository"}
+MACHINE_VERBS: Final[Mapping[str, str]] = {
+    "push": "repo", "repo": "repository", DELEGATE: "machine",
+}  # fmt: skip
+# What an agent asks for on its own machine, and nobody orders.
+_OF_AGENTS: Final = frozenset({DELEGATE, "withdraw"})
+# What a machine may hand on where nobody says otherwise; chosen arbitrarily.
+PER_DAY: Final = 20
+AT_ONCE: Final = 4
 # Only an operator does these, whatever was granted: a grant of them would mean nothing.
 OPERATORS_ONLY: Final = frozenset(
     {GIVE, TAKE, *(v.name for v in VERBS.values() if v.operators_only)}
@@ -54,7 +80,7 @@ def key_verbs() -> dict[str, str]:
     found = {"task": "task", GRANT: "verb"}
     for each in VERBS.values():
         asked = each.auth in {"order", "agent", "local"} and each.runs != "client"
-        if asked and each.name not in OPERATORS_ONLY:
+        if asked and each.name not in OPERATORS_ONLY | _OF_AGENTS:
             found.setdefault(each.name, "spec" if each.object == "statement" else each.object)
     return found
 
@@ -87,12 +113,14 @@ def _refuse_verb(verb: str, sort: str) -> None:
     if sort in ("machine", "role") and verb in key_verbs():
         raise Refused(
             f"{verb} is ordered with a person's key, and a machine has none: it may be granted "
-            f"{' and '.join(MACHINE_VERBS)}; `muster device add` makes a machine order"
+            f"{', '.join(MACHINE_VERBS)}; `muster device add` makes a machine order"
         )
     if verb in MACHINE_VERBS:
         raise Refused(f"{verb} is for machines and roles, which act over their own link")
     if verb in VERBS:
         why = "machines ask it of each other"
+        if verb in _OF_AGENTS:
+            why = "agents ask it, each on its own machine"
         if VERBS[verb].runs == "client":
             why = "it is done inside the command, by other verbs"
         raise Refused(f"{verb} cannot be granted: {why}; `muster grants --verbs` lists what can")
@@ -176,29 +204,59 @@ class Which(Request, frozen=True):
     verb: Annotated[str, pos("the verb, or *; `muster grants --verbs` lists them")]
     object: Annotated[str, opt("what it may be used on")] = ANYTHING
     take: Annotated[bool, opt("take the grant back instead")] = False
+    per_day: Annotated[int, opt("of delegate: so many runs", ge=0, le=DELEGATIONS_MAX)] = 0
+    at_once: Annotated[int, opt("of delegate: so many open runs", ge=0, le=DELEGATIONS_MAX)] = 0
+    depth: Annotated[
+        int, opt("of delegate: how often it is handed on", ge=0, le=DELEGATION_DEPTH_MAX)
+    ] = 0
+    agent: Annotated[Words, opt("of delegate: whom; without it any but the shell")] = ()
+    repo: Annotated[Words, opt("of delegate: in which repository; without it any")] = ()
+    timeout: Annotated[str, opt("of delegate: how long an attempt may take: 30m")] = ""
 
 
 class Meant(Struct, frozen=True):
-    """How grants name whom a person means, and the ids of those that stand."""
+    """How grants name whom and what a person means, the bounds, and the ids of those that stand."""
 
     grantee: str
     sort: str
     held: list[str]
+    object: str = ANYTHING
+    bounds: Bounds | UnsetType = UNSET
 
 
 @verb("grant.check", auth="local")
 def check(core: Core, call: Call, ask: Which) -> Meant:
     """Whom and what a grant means, and whether it has an effect."""
     who = grantee(core, ask.to, ask.verb, taking=ask.take)
+    object = ask.object
+    if ask.verb == DELEGATE and object != ANYTHING:
+        # A name can be reused, its id cannot.
+        object = core.roster.find(object).machine
     if not ask.take:
-        check_right(ask.verb, ask.object, who.sort)
-    meant_here = (ask.verb, ask.object, who.to)
+        check_right(ask.verb, object, who.sort)
+    bounds = _bounds(ask)
+    meant_here = (ask.verb, object, who.to)
     held = [
         g.id
         for g in core.roster.grants
         if (g.grant.verb, g.grant.object, g.grant.to) == meant_here and g.giver
     ]
-    return Meant(who.to, who.sort, held)
+    return Meant(who.to, who.sort, held, object, bounds)
+
+
+def _bounds(ask: Which) -> Bounds | UnsetType:
+    """The bounds of what agents hand on; of no other verb. Raises: Refused."""
+    if ask.verb != DELEGATE:
+        given = (ask.per_day, ask.at_once, ask.depth, ask.agent, ask.repo, ask.timeout)
+        if any(given):
+            raise Refused(f"bounds are those of {DELEGATE}: {ask.verb} has none, leave them out")
+        return UNSET
+    timeout_ms = duration_ms(ask.timeout) if ask.timeout else 0
+    if timeout_ms > PHASE_TIMEOUT_MS_MAX:
+        raise Refused(f"an attempt takes at most {PHASE_TIMEOUT_MS_MAX // 3_600_000} h")
+    per_day = ask.per_day or PER_DAY
+    at_once = ask.at_once or min(AT_ONCE, per_day)
+    return Bounds(at_once, per_day, ask.agent, ask.depth or 1, ask.repo, timeout_ms)
 
 
 class Give(Which, frozen=True):
@@ -222,6 +280,7 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
 
     muster grant machine:build push --object main
     muster grant machine:build push --object main --take
+    muster grant machine:mac1 delegate --object mac2 --per-day 20    # its agents ask others
     """
     body: kinds.GrantGive | kinds.GrantTake
     # All that the fold will ask, before anything is written.
@@ -233,6 +292,7 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
         signed = open_statement(ask.statement.encode(), core.membership.fleet)
         core.roster.check_give(signed, ask.grant)
         check_right(ask.grant.verb, ask.grant.object, _sort_of(core, ask.grant.to))
+        _check_bounds(core, ask.grant)
         if ask.grant.until_ms <= core.now.wall_ms:
             raise Refused("the grant would have ended before it began: give it some days")
         fits = gives(signed, ask.grant)
@@ -241,6 +301,14 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
     if not fits:
         raise Refused("the statement is about another grant; use `muster grant` as the operator")
     return Written(call.write(body).id.hex())
+
+
+def _check_bounds(core: Core, grant: Grant) -> None:
+    """Raises: Refused where a grant has bounds and none of its verb, or the other way round."""
+    if (grant.verb == DELEGATE) != (grant.bounds is not None):
+        raise Refused(f"{DELEGATE} is granted within bounds, and no other verb is")
+    if grant.verb == DELEGATE and grant.object not in (ANYTHING, *core.roster.machines):
+        raise Refused(f"the object of {DELEGATE} is a machine that may be asked, or *")
 
 
 def _sort_of(core: Core, to: str) -> str:
@@ -276,6 +344,7 @@ class Held(Struct, frozen=True):
     until_ms: int
     by: str
     no_effect: str
+    bounds: Bounds | UnsetType = UNSET
 
 
 class Listed(Struct, frozen=True):
@@ -312,13 +381,17 @@ def _shown(core: Core, given: Given) -> Held:
         "agent": lambda: f"{agent}@{core.membership.name_of(machine)}",
         "operator": lambda: core.roster.speaker(to),
     }
+    object = given.grant.object
+    if given.grant.verb == DELEGATE and object in core.roster.known:
+        object = core.membership.name_of(object)
     return Held(
         id=given.id,
         to=names.get(sort, lambda: to)(),
         sort=sort,
         verb=given.grant.verb,
-        object=given.grant.object,
+        object=object,
         until_ms=given.grant.until_ms,
         by=core.roster.speaker(given.giver),
         no_effect=effect,
+        bounds=given.grant.bounds or UNSET,
     )

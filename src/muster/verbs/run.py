@@ -11,7 +11,7 @@ from muster.errors import Conflict, Malformed, MusterError, Refused
 from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX, RUN_TASKS_MAX
 from muster.log.fold import Skip, body_as, body_or_none
 from muster.node.services.presence import presence
-from muster.node.tasks.actor import said
+from muster.node.tasks.actor import HandedOn, handed_on, said
 from muster.node.tasks.kept import check_kept, is_done, kept_of
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
@@ -212,7 +212,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     """A run; with its graph where one is asked for, as far as its spec can be read here.
 
     `waits_for` is its owner where that is away: only its owner can go on with a run. `by` is who
-    ordered it; `done` of its `total` phases are done.
+    ordered it, `handed_on` which agent it was and what let it; `done` phases of `total` are done.
     """
 
     run: str
@@ -225,6 +225,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     owner: str
     waits_for: str | UnsetType = UNSET
     by: str | UnsetType = UNSET
+    handed_on: HandedOn | UnsetType = UNSET
     done: int | UnsetType = UNSET
     total: int | UnsetType = UNSET
     claims: list[Claim] | UnsetType = UNSET
@@ -262,6 +263,7 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
         say_cut(call, LIMIT_MAX, "tasks of this run", "an answer has no room for more")
     view = replace(
         run_view(core, held.row),
+        handed_on=handed_on(core, held.row),
         claims=claims(core, RUN, held.row.run),
         tasks=tasks[:LIMIT_MAX],
     )

@@ -15,12 +15,12 @@ from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.node.services.presence import presence
-from muster.node.tasks.actor import said
+from muster.node.tasks.actor import HandedOn, handed_on, said
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Held, Listing, Ownership, newest
 from muster.node.verb import Turns
 from muster.task import kinds
-from muster.task.fold import TASK, TaskRow
+from muster.task.fold import RUN, TASK, TaskRow
 from muster.task.route import Verdict
 from muster.task.state import LIVE
 from muster.verbs import history as past
@@ -198,6 +198,7 @@ class Why(Struct, frozen=True, kw_only=True):
     question: str | UnsetType = UNSET
     now: Now | UnsetType = UNSET
     kept_by: str | UnsetType = UNSET
+    handed_on: HandedOn | UnsetType = UNSET
 
 
 @verb("why", auth="local", group="Work", harmless=True)
@@ -220,7 +221,13 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
         question=past.question(core, row) if row.state == "waiting" else UNSET,
         now=Now(now.state, now.stage, now.reason, _everybody(core, now.verdicts)) if now else UNSET,
         kept_by=of if of != row.run else UNSET,
+        handed_on=_handed_on(core, row.run),
     )
+
+
+def _handed_on(core: Core, run: str) -> HandedOn | UnsetType:
+    held = core.part(Ownership).held(RUN, run) if run else None
+    return UNSET if held is None else handed_on(core, held.row)
 
 
 def waits_for(core: Core, task: str) -> tuple[str, bool]:

@@ -30,8 +30,21 @@ def grants(value: Any, _files: Files) -> str:
                 clean(g["by"]),
                 ago(g["until_ms"]),
                 short(g["id"]),
-                clean(f"without effect: {g['no_effect']}") if g["no_effect"] else "",
+                clean(f"without effect: {g['no_effect']}") if g["no_effect"] else _within(g),
             )
             for g in value["grants"]
         ),
     )
+
+
+def _within(grant: Any) -> str:
+    """The bounds of a grant that has some."""
+    bounds = grant.get("bounds")
+    if not bounds:
+        return ""
+    said = [f"{bounds['per_day']} a day", f"{bounds['at_once']} at once"]
+    said += [f"depth {bounds['depth']}"] if bounds.get("depth", 1) > 1 else []
+    said += [f"agents {', '.join(bounds['agents'])}"] if bounds.get("agents") else []
+    said += [f"in {', '.join(bounds['repos'])}"] if bounds.get("repos") else []
+    said += [f"{bounds['timeout_ms'] // 60_000} min each"] if bounds.get("timeout_ms") else []
+    return clean("; ".join(said))

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from muster.cli.show import listed
-from muster.cli.show.task import claimed, outcome, phase, round_rejected, took, word
+from muster.cli.show.task import asked, claimed, outcome, phase, round_rejected, took, word
 from muster.cli.table import table
 from muster.cli.text import Files, clean, now_ms, paint, seconds, short, state
 from muster.node.verb import Column
@@ -57,6 +57,7 @@ def graph(run: Any) -> str:
     """A run: its phases in their order, what came of each, and of what each waits."""
     head = f"{paint(clean(run['name']), 'bold')}  {short(run['run'])}  {state(run['state'])}"
     lines = [head + (f"  {clean(run['summary'], 100)}" if run["summary"] else "")]
+    lines += asked(run)
     if away := stands(run):
         mend = f"`muster cancel {short(run['run'])}` ends it, and nobody takes it over"
         lines += [f"It {away}; if that machine is lost, {mend}."]

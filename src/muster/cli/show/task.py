@@ -99,7 +99,7 @@ def why(value: Any, _files: Files) -> str:
     ]
     if by := value.get("kept_by"):
         lines.append(f"run {short(by)} kept it from run {short(task['run'])}: it was not run again")
-    lines += claimed(value)
+    lines += claimed(value) + asked(value)
     for each in value["decisions"]:
         machine, epoch = clean(each["machine"]), ".".join(map(str, each["epoch"]))
         given = f"given to {machine} ({clean(each['agent'])}), epoch {epoch}"
@@ -121,6 +121,17 @@ def claimed(value: Any) -> list[str]:
         f"{clean(each['machine'])} claims that it is {clean(each['state'])}, and does not own it"
         for each in value.get("claims") or ()
     ]
+
+
+def asked(value: Any) -> list[str]:
+    """Which agent handed on a run, and the person who let it."""
+    found = value.get("handed_on")
+    if not found:
+        return []
+    who = clean(found["by"]) + (f"#{clean(found['session'])}" if found.get("session") else "")
+    task, person = short(found.get("task") or "?"), clean(found["person"])
+    let = f"a grant of {person}" if found.get("grant") else f"its task {task}, by {person},"
+    return [f"handed on by {who}, as {let} lets it"]
 
 
 def _candidates(found: Any) -> str:

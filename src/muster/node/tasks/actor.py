@@ -12,22 +12,28 @@ its person's and stays so; what comes later proves nothing.
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from msgspec import UNSET, Struct, UnsetType
+
 from muster.errors import MusterError
-from muster.fleet.folds import ORDER
+from muster.fleet.folds import GRANT, ORDER
 from muster.fleet.kinds import ORDER_TAKE, OrderTake
 from muster.fleet.statement import Statement, args_hash, is_target, open_statement
+from muster.limits import DELEGATION_DEPTH_MAX
 from muster.log.clock import Stamp
 from muster.log.entry import Entry
-from muster.log.fold import Skip, body_as
+from muster.log.fold import Skip, body_as, body_or_none
 from muster.memory import ordered as memory
 from muster.memory.fold import BODIES as MEMORY
 from muster.message.kinds import MessageSend
 from muster.message.ordered import is_ordered
 from muster.node.call.shut_out import is_after
 from muster.node.tasks.ended_work import orderer
+from muster.node.tasks.ownership import Ownership
 from muster.node.terms import terms_of
 from muster.task import kinds
+from muster.task.delegation_kinds import DelegationOpen
 from muster.task.evidence import Unproven, check_ordered
+from muster.task.fold import RUN, TASK, RunRow
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -45,7 +51,9 @@ class Said(NamedTuple):
 
 
 def said(core: "Core", entry: Entry) -> Said:
-    """Who is behind an entry."""
+    """Who is behind an entry; behind a run that an agent handed on, that agent."""
+    if entry.header.kind == "run.open" and (asked := asked_of(core, entry)) is not None:
+        entry = asked
     actor, machine = entry.header.actor, core.membership.name_of(entry.header.author)
     if actor.startswith(_PERSON):
         proven = False
@@ -65,6 +73,66 @@ def said(core: "Core", entry: Entry) -> Said:
     # A machine may have had another name then; that of another machine is not its to use.
     others = where != machine and where in {r.name for r in core.roster.machines.values()}
     return Said(own, "agent", actor if others else "")
+
+
+def asked_of(core: "Core", opening: Entry) -> Entry | None:
+    """The `delegation.open` that the opening of a run answers, None where a person ordered it."""
+    found = (core.log.entry(cause) for cause in opening.causes)
+    return next((e for e in found if e is not None and e.header.kind == "delegation.open"), None)
+
+
+class HandedOn(Struct, frozen=True):
+    """Which agent handed on a run, and what a person signed that let it: the grant, or the spec of
+    the task that it worked on.
+    """
+
+    by: str
+    person: str
+    session: str | UnsetType = UNSET
+    grant: str | UnsetType = UNSET
+    task: str | UnsetType = UNSET
+
+
+def handed_on(core: "Core", row: RunRow) -> HandedOn | UnsetType:
+    """By whom a run was handed on; nothing of one that a person ordered."""
+    opening = core.log.entry(row.opened)
+    asked = asked_of(core, opening) if opening is not None else None
+    body = body_or_none(asked, DelegationOpen)
+    if asked is None or body is None:
+        return UNSET
+    who, session = said(core, asked), body.session or UNSET
+    # Whoever shows no capability is a program of the machine's own user, and no daemon.
+    by = who.name if who.trust == "agent" else core.membership.name_of(asked.header.author)
+    person = _behind(core, asked, body)
+    if body.grant:
+        return HandedOn(by, person, session, grant=body.grant)
+    assign = _assignment(core, asked)
+    return HandedOn(by, person, session, task=UNSET if assign is None else assign.task)
+
+
+def _assignment(core: "Core", asked: Entry) -> kinds.TaskAssign | None:
+    """What the agent that asked was working on."""
+    return body_or_none(core.log.entry(asked.causes[0]) if asked.causes else None, kinds.TaskAssign)
+
+
+def _behind(core: "Core", asked: Entry, body: DelegationOpen) -> str:
+    """The person who let an agent hand on work, through all agents before it; "" for nobody."""
+    for _ in range(DELEGATION_DEPTH_MAX):
+        if body.grant:
+            givers = (row.giver for row in core.tables.rows(GRANT, id=body.grant, limit=1))
+            return next(map(core.roster.speaker, givers), "")
+        assign = _assignment(core, asked)
+        held = core.part(Ownership).held(TASK, assign.task) if assign else None
+        run = core.part(Ownership).held(RUN, held.row.run) if held else None
+        opening = core.log.entry(run.row.opened) if run else None
+        if opening is None:
+            return ""
+        before = asked_of(core, opening)
+        further = body_or_none(before, DelegationOpen)
+        if before is None or further is None:
+            return said(core, opening).name.removeprefix(_PERSON)
+        asked, body = before, further
+    return ""
 
 
 def _names(core: "Core", statement: Statement) -> tuple[str, ...]:

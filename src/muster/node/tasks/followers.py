@@ -169,6 +169,10 @@ class Followers(Part):
             if self.watchers.get(run) and (sign := self.sign(task)):
                 self._say(run, sign)
 
+    def answered(self, run: str) -> None:
+        """The owner that an agent asked for a run said that it ended, or that it never begins."""
+        self._say(run, {})
+
     def phases(self, run: str, phases: Mapping[str, PhaseProgress]) -> None:
         """These phases without tasks stand otherwise than before."""
         for name, found in phases.items():

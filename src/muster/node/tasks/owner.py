@@ -22,6 +22,7 @@ from muster.node.call.router import Router
 from muster.node.counter import DECLARED
 from muster.node.guard import SURVIVED
 from muster.node.part import Part
+from muster.node.tasks.asking import Asking
 from muster.node.tasks.drafts import write_each
 from muster.node.tasks.ownership import attempts_of, is_given
 from muster.node.tasks.results import settled_of
@@ -294,6 +295,7 @@ class OwnerService(Part):
                 lookup=core.log.entry,
                 authority=core.roster.permit,
                 now_ms=core.now.wall_ms,
+                asking=Asking(core),
             )
         except evidence.Unproven as unproven:
             if unproven.reason in evidence.HOPELESS:

@@ -25,6 +25,7 @@ from muster.log.stream import FLEET
 from muster.node.call.shut_out import is_after, was_told
 from muster.node.counter import DECLARED, labelled
 from muster.node.part import Part
+from muster.node.tasks.asking import Asking
 from muster.node.tasks.ended_work import shown
 from muster.node.verb import Turns
 from muster.task.evidence import Known, Unproven, check_ordered
@@ -241,6 +242,7 @@ class Ownership(Part):
                 now_ms=entry.header.t[0],
                 known=self._known,
                 came=self._came,
+                asking=Asking(self.core, ever=True),
             )
         except Unproven as unproven:
             if entry.header.author == self.core.machine:

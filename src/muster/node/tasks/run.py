@@ -52,6 +52,8 @@ class Run:
     waivers: dict[str, waiver.Decision] = field(default_factory=dict)
     # Whether any of the ends has a commit.
     has_commits: bool = False
+    # Whether an agent handed it on.
+    handed_on: bool = False
 
     @property
     def base_name(self) -> str:
@@ -129,7 +131,8 @@ class Run:
         """Whether a Muster before 0.3 cannot read what was ordered: not the spec, or not the entry
         that opens the run.
         """
-        return bool(self.is_held or self.spec.on or self.body.kept)
+        may = any(phase.may for phase in self.spec.phases.values())
+        return bool(self.is_held or self.spec.on or self.body.kept or may or self.handed_on)
 
     def owners_word(self, slot: Slot, ends: Ends) -> dict[str, str]:
         """What a task is told of its run beside its order: which Muster reads it, and of a review
@@ -175,8 +178,9 @@ class Run:
         return found | given
 
 
-def opened_run(body: kinds.RunOpen, opened: EntryId) -> Run:
+def opened_run(body: kinds.RunOpen, opened: EntryId, *, handed_on: bool) -> Run:
     """A run from its opening. Raises: SpecErrors."""
     spec = parse(body.spec.encode())
     base = None if body.repo else ""
-    return Run(body.run, body, spec, graph.Progress(spec), opened, base=base)
+    progress = graph.Progress(spec)
+    return Run(body.run, body, spec, progress, opened, base=base, handed_on=handed_on)

@@ -17,6 +17,7 @@ from muster.log.fold import R, Table, body_as
 from muster.log.stream import FLEET, StreamName
 from muster.node.part import Part
 from muster.node.tasks import results as yields
+from muster.node.tasks.asking import is_handed_on
 from muster.node.tasks.bases import BaseFound, Bases, FindBase, Matched, MatchGlob, beginnings
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.kept import tasks_of
@@ -152,8 +153,8 @@ class RunService(Part):
         return self.core.tables.rows(table, writer=self.core.machine, **equals)
 
     def _opened(self, body: kinds.RunOpen, opened: EntryId) -> Run:
-        run = opened_run(body, opened)
         store, me = self.core.store, self.core.machine
+        run = opened_run(body, opened, handed_on=is_handed_on(store, me, body.run))
         self._take_in(run, [r for p, of in body.kept.items() for r in tasks_of(store, me, of, p)])
         return run
 
@@ -303,8 +304,7 @@ class RunService(Part):
                 found[n] = [each for each in every if each is not None]
             given = asked[known, used, strict] = self._given(found, used, strict=strict)
         orders = [self._order(run, slot, ends, given.inline) for slot in slots]
-        # The digest is added later.
-        most = BODY_BYTES_MAX - 128
+        most = BODY_BYTES_MAX - 128  # The digest is added later.
         if given.whole and all(len(kinds.body_bytes(each.body)) <= most for each in orders):
             return orders
         # A worker reads them from our log, as we do here; the hash tells it that it has them all.

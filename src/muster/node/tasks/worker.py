@@ -31,6 +31,7 @@ from muster.node.part import Part
 from muster.node.replica.forks import RolledBack
 from muster.node.tasks import attempt_body
 from muster.node.tasks.approvals import Approvals
+from muster.node.tasks.asking import Asking
 from muster.node.tasks.attempt_body import AttemptEnded, AttemptEvent, AttemptStage
 from muster.node.tasks.drafts import write_each
 from muster.node.tasks.owner import OwnerService
@@ -183,6 +184,7 @@ class WorkerService(Part):
                 authority=core.roster.permit,
                 recompute=self._recompute,
                 now_ms=core.now.wall_ms,
+                asking=Asking(core),
                 known=self._known,
             )
         except evidence.Unproven as unproven:

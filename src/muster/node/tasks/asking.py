@@ -1,0 +1,78 @@
+"""What this machine knows of who may hand on work, for the chain of causes (task/evidence.py).
+
+Rule 1: what lets an agent ask is looked at as it is now: what was revoked or taken back, or has
+ended, begins nothing more. Whose a run is that was begun does not change by that.
+Rule 2: what is counted is counted in the asker's own streams, which everybody has alike.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from muster.errors import MusterError
+from muster.fleet import folds
+from muster.fleet.assembly import grant_of
+from muster.fleet.grant import DELEGATE, Grant
+from muster.limits import DELEGATIONS_MAX
+from muster.log.entry import Entry
+from muster.log.stream import MachineId
+from muster.store.store import Store
+from muster.task import kinds, template
+from muster.task.delegation_fold import DELEGATION, DelegationRow
+from muster.task.spec import parse
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+
+class Asking:
+    """See the rules at the top of this file. `ever`: as it was when it was begun."""
+
+    def __init__(self, core: "Core", *, ever: bool = False) -> None:
+        self._core, self._ever = core, ever
+
+    def machine_of(self, key: str) -> MachineId | None:
+        found = self._core.roster.speaking_for(key)
+        return found if self._ever or found in self._core.roster.machines else None
+
+    def grant(self, id: str, machine: MachineId) -> Grant | None:
+        roster = self._core.roster
+        for each in roster.delegating(machine):
+            if each.id == id:
+                return each.grant
+        if not self._ever or machine not in roster.known:
+            return None
+        whom = {machine, *roster.known[machine].roles}
+        for row in self._core.tables.rows(folds.GRANT, id=id, limit=1):
+            given = row.giver in roster.operators_ever and row.verb == DELEGATE
+            if given and row.grantee in whom:
+                return grant_of(row.grantee, row.verb, row.object, row.until_ms, row.bounds)
+        return None
+
+    def before(self, entry: Entry, source: str, since_ms: int) -> int:
+        place = {"at_ms": entry.header.t[0], "seq": entry.header.seq}
+        return len(asked_since(self._core, entry.header.author, source, since_ms, place))
+
+    def ids(self, name: str) -> str:
+        try:
+            return self._core.roster.find(name).machine
+        except MusterError:
+            return name
+
+    @staticmethod
+    def recompute(run: kinds.RunOpen, phase: str, instance: str) -> dict[str, Any]:
+        return template.phase_order(parse(run.spec.encode()), phase, instance, run.values)
+
+
+def asked_since(
+    core: "Core", machine: str, source: str, since_ms: int, place: dict[str, Any] | None = None
+) -> list[DelegationRow]:
+    """What a machine handed on by one source since then (before a place), the newest first."""
+    rows = core.tables.rows(
+        DELEGATION, writer=machine, source=source, order=("-at_ms", "-seq"), below=place,
+        limit=DELEGATIONS_MAX,
+    )  # fmt: skip
+    return [row for row in rows if row.at_ms > since_ms]
+
+
+def is_handed_on(store: Store, owner: str, run: str) -> bool:
+    """Whether an agent asked this owner for the run."""
+    return bool(store.tables.rows(DELEGATION, run=run, owner=owner, limit=1))

@@ -1,0 +1,190 @@
+"""Within which bounds an agent may hand on work, and whether a run keeps to them.
+
+Rule 1: an agent has no authority of its own. It hands on work within what a person signed: its
+phase says `may: {delegate: …}`, or an operator granted `delegate` to the machine it speaks from.
+Rule 2: what was handed on may be handed on again only within the same bounds and one step less, so
+that no chain of agents ever gets further, or wider, than the person at its beginning said.
+Rule 3: whoever asks, whoever owns the run and whoever works on it come to the same answer: it
+follows from the signed texts and from names of machines.
+Rule 4: the shell is named or not there. Without it a run has nothing in it that a machine would
+carry out without an agent of its own that is asked: no source, no command to check, no variables.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+
+from muster.errors import Malformed
+from muster.fleet.grant import ANYTHING, Grant
+from muster.limits import DELEGATED_PHASES_MAX, DELEGATED_TASKS_MAX, PHASE_TIMEOUT_MS
+from muster.log.entry import Entry
+from muster.log.stream import MachineId
+from muster.task.kinds import RunOpen
+from muster.task.precedence import rounds_of
+from muster.task.spec import Delegate, May, Phase, Spec, listed
+
+SHELL: Final = "shell"
+# What always succeeds: who says nothing else is believed, as its agent's word.
+UNCHECKED: Final = "true"
+# A machine's id for a name, the name itself where there is none.
+Ids = Callable[[str], str]
+
+
+class Bounds(NamedTuple):
+    """How far work may be handed on. `()` means any; of `agents` any but the shell.
+
+    `runs` are of one attempt, or of a day.
+    """
+
+    runs: int
+    depth: int
+    agents: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    # None: any, also none at all.
+    repos: tuple[str, ...] | None = None
+    timeout_ms: int = 0
+
+
+class Asking(Protocol):
+    """What a machine knows of those that hand on work for their agents."""
+
+    def machine_of(self, key: str) -> MachineId | None:
+        """Return the machine whose agents this key speaks for, None where it is nobody's."""
+
+    def grant(self, id: str, machine: MachineId) -> Grant | None:
+        """Return the operator's grant of this id to the machine or one of its roles."""
+
+    def before(self, entry: Entry, source: str, since_ms: int) -> int:
+        """Return how often its writer handed on work by the same source since then, before it."""
+
+    def ids(self, name: str) -> str:
+        """Return the id of the machine of this name, the name itself where there is none."""
+
+    def recompute(self, run: RunOpen, phase: str, instance: str) -> dict[str, Any]:
+        """Return the template that the signed spec yields."""
+
+
+def of_phase(template: Mapping[str, Any], repo: str) -> Bounds | None:
+    """What the order of a phase lets its agent hand on; None for nothing."""
+    if not template.get("may"):
+        return None
+    try:
+        found = msgspec.convert(template["may"], May).delegate
+        agents = msgspec.convert(template.get("agent") or SHELL, str | list[str])
+        timeout_ms = msgspec.convert(template.get("timeout_ms") or PHASE_TIMEOUT_MS, int)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"what this task may hand on cannot be read: {error}") from error
+    return _bounds(found, listed(agents), repo, timeout_ms)
+
+
+def _bounds(found: Delegate, agents: tuple[str, ...], repo: str, timeout_ms: int) -> Bounds:
+    return Bounds(
+        runs=found.runs or 1,
+        depth=found.depth or 1,
+        agents=listed(found.agent) or agents,
+        machines=listed(found.machine),
+        labels=listed(found.label),
+        repos=listed(found.repo) or (repo,),
+        timeout_ms=found.timeout_ms or timeout_ms,
+    )
+
+
+def of_grant(grant: Grant) -> Bounds | None:
+    """What an operator's grant lets a machine hand on for its agents; None for nothing."""
+    most = grant.bounds
+    if most is None:
+        return None
+    machines = () if grant.object == ANYTHING else (grant.object,)
+    return Bounds(
+        runs=most.per_day, depth=most.depth, agents=most.agents, machines=machines,
+        repos=most.repos or None, timeout_ms=most.timeout_ms,
+    )  # fmt: skip
+
+
+def refusal(bounds: Bounds, spec: Spec, repo: str, ids: Ids) -> str:
+    """Why a run of this spec in this repository is not within the bounds, or ""."""
+    if bounds.repos is not None and repo not in bounds.repos:
+        named = " or ".join(each or "none" for each in bounds.repos)
+        return f"it works in {f'repository {repo}' if repo else 'no repository'}, not in {named}"
+    if spec.on or spec.inputs:
+        return "it has inputs or is for a push; hand on a run that says all of it itself"
+    if len(spec.phases) > DELEGATED_PHASES_MAX or _tasks(spec) > DELEGATED_TASKS_MAX:
+        return (
+            f"it has more than {DELEGATED_PHASES_MAX} phases, or more than {DELEGATED_TASKS_MAX} "
+            "tasks with its racers, rounds and retries"
+        )
+    for name, phase in spec.phases.items():
+        for why in _refusals(bounds, phase, repo, ids):
+            return f"phase {name} {why}"
+    return ""
+
+
+def _tasks(spec: Spec) -> int:
+    """How many attempts that fail by themselves it can come to at most."""
+    rounds = rounds_of(spec)
+    return sum(
+        (phase.race or 1) * (1 + phase.repeats) * rounds.get(name, 1)
+        for name, phase in spec.phases.items()
+    )
+
+
+def _refusals(bounds: Bounds, phase: Phase, repo: str, ids: Ids) -> Iterator[str]:
+    if phase.by_human:
+        return
+    if phase.each is not None:
+        yield "has each, and nobody knows how many tasks that are"
+    if phase.priority > 0:
+        yield "has a priority, and handed on work takes no turn from other work"
+    wrong = [a for a in phase.agents if not _may_ask(bounds, a)]
+    if wrong:
+        yield f"asks {wrong[0]}, and it may ask {_said(bounds.agents, 'any agent but the shell')}"
+    if SHELL not in bounds.agents:
+        if phase.check not in (None, UNCHECKED):
+            yield "has a check, which a shell would carry out, and no shell may be asked"
+        if phase.env:
+            yield "sets variables, and only who may ask a shell does"
+    where = listed(phase.needs.machine) if phase.needs else ()
+    if bounds.machines and not _within(where, bounds.machines, ids):
+        yield f"is not bound to {_said(bounds.machines)}: say so in needs"
+    labels = listed(phase.needs.label) if phase.needs else ()
+    if lacks := [label for label in bounds.labels if label not in labels]:
+        yield f"does not need the label {lacks[0]}: say so in needs"
+    if bounds.timeout_ms and phase.timeout_ms > bounds.timeout_ms:
+        yield f"may take longer than {bounds.timeout_ms // 1000} s: give it a shorter timeout"
+    if phase.may is not None:
+        yield from _wider(bounds, phase, phase.may.delegate, repo, ids)
+
+
+def _wider(bounds: Bounds, phase: Phase, further: Delegate, repo: str, ids: Ids) -> Iterator[str]:
+    """Why its agent could hand on more than may be handed on now: never further, never wider."""
+    asked = _bounds(further, phase.agents, repo, phase.timeout_ms)
+    if asked.depth >= bounds.depth:
+        left = bounds.depth - 1
+        yield f"may hand on work {asked.depth} times more, and {left or 'none'} is allowed"
+    if asked.runs > bounds.runs:
+        yield f"may hand on {asked.runs} runs, and {bounds.runs} are allowed"
+    if wrong := [a for a in asked.agents if not _may_ask(bounds, a)]:
+        yield f"may ask {wrong[0]}, which it may not be asked for itself"
+    if bounds.machines and not _within(asked.machines, bounds.machines, ids):
+        yield "may hand on work to machines that it may not be given to itself"
+    if not set(bounds.labels) <= set(asked.labels):
+        yield "may hand on work to machines without the labels that it needs itself"
+    if bounds.repos is not None and not set(asked.repos or ("",)) <= set(bounds.repos):
+        yield "may hand on work in repositories that it may not work in itself"
+    if bounds.timeout_ms and asked.timeout_ms > bounds.timeout_ms:
+        yield "may hand on work that takes longer than it may itself"
+
+
+def _may_ask(bounds: Bounds, agent: str) -> bool:
+    return agent in bounds.agents if bounds.agents else agent != SHELL
+
+
+def _within(named: tuple[str, ...], allowed: tuple[str, ...], ids: Ids) -> bool:
+    """Whether machines are named, and none but these."""
+    return bool(named) and {ids(name) for name in named} <= {ids(name) for name in allowed}
+
+
+def _said(names: tuple[str, ...], none: str = "") -> str:
+    return " or ".join(each[:12] if len(each) == 64 else each for each in names) or none
