@@ -2,10 +2,8 @@
 
 `muster --version`, `muster status` and `muster send`, which signs, are started as programs, fifteen
 times or more, with a daemon running; a bare `python -c pass` beside them shows what is not ours. So
-is what a hook of an agent's tool does on each of its calls: one question over the socket, with
-nothing imported but what opens it. The processor time stands beside the wall time: other load only
-adds to the second. The daemon's resident
-memory is read after a minute of idling with one link up (the short form waits ten seconds).
+is the hook of an agent program, as it is after each use of a tool. The processor time stands beside
+the wall time: other load only adds to the second. The daemon's resident memory is read after a minute of idling with one link up (the short form waits ten seconds).
 """
 
 import asyncio
@@ -18,7 +16,7 @@ from pathlib import Path
 
 from bench.figure import Figure, p50
 from bench.fleet import Fleet
-from muster.channel.frame import Type
+from muster.agent.plugin import hook
 
 
 def command() -> list[str]:
@@ -26,27 +24,24 @@ def command() -> list[str]:
     return [str(installed)] if installed.exists() else [sys.executable, "-m", "muster"]
 
 
-# Rule of such a path: no `site`, and the socket itself instead of its library.
-HOOK = """
-import _socket, sys
-s = _socket.socket(_socket.AF_UNIX)
-s.connect(sys.argv[1])
-call = b'{"verb":"threads"}'
-frame = b"\\x01" + bytes([int(sys.argv[2])]) + b"\\0\\0\\0\\1" + call
-s.sendall(len(frame).to_bytes(4, "big") + frame)
-assert b'"ok":true' in s.recv(65536)
-"""
+# What a program tells its hook after the use of a tool.
+SAID = (
+    b'{"session_id":"0a1b","cwd":"/tmp","hook_event_name":"PostToolUse","tool_name":"Edit",'
+    b'"tool_input":{"file_path":"/tmp/a"},"tool_response":"' + 4_000 * b"x" + b'"}'
+)
 
 
 class Spent:
     """What a program takes, started again and again: wall and processor milliseconds."""
 
-    def __init__(self, words: list[str], env: dict[str, str], count: int) -> None:
+    def __init__(
+        self, words: list[str], env: dict[str, str], count: int, said: bytes = b""
+    ) -> None:
         self.wall_ms: list[float] = []
         before = _children_s()
         for _ in range(count):
             start = time.perf_counter()
-            subprocess.run(words, env=env, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(words, env=env, check=True, stdout=subprocess.DEVNULL, input=said)
             self.wall_ms.append((time.perf_counter() - start) * 1000)
         self.cpu_ms = (_children_s() - before) / count * 1000
 
@@ -80,9 +75,9 @@ async def run(*, short: bool) -> list[Figure]:
         status = Spent([*command(), "status"], env, count)
         sent = Spent([*command(), "send", "m1", "hello"], env, count)
         bare = Spent([sys.executable, "-c", "pass"], env, count)
-        hook = Spent(
-            [sys.executable, "-I", "-S", "-c", HOOK, home.socket, str(int(Type.CALL))], env, count
-        )
+        script = fleet.folder / "hook.py"
+        script.write_text(hook.script("claude", home.socket))
+        hooked = Spent([sys.executable, "-I", "-S", str(script)], env, count, SAID)
         await asyncio.sleep(max(0.0, idle_s - (time.monotonic() - began)))
         size = resident_mib(fleet.daemons[0].pid)
     python = f"python -c pass {bare.p50:.0f} ms, CPU {bare.cpu_ms:.0f}"
@@ -102,10 +97,10 @@ async def run(*, short: bool) -> list[Figure]:
             )
         ),
         Figure(
-            "a hook's call / bare Python",
-            hook.p50 / bare.p50,
+            "a hook / bare Python",
+            hooked.p50 / bare.p50,
             1.5,
-            f"{hook.p50:.1f} ms, CPU {hook.cpu_ms:.0f}; {python}",
+            f"{hooked.p50:.1f} ms, CPU {hooked.cpu_ms:.0f}; {python}",
         ),
         Figure("idle daemon, resident", size, 80, f"after {idle_s} s", unit="MiB"),
     ]

@@ -174,6 +174,21 @@ SESSIONS_MAX: Final = 500
 SESSION_GONE_MS: Final = 24 * 3_600_000
 # Tokens of one session: each connection of its program may ask for one of its own.
 SESSION_TOKENS_MAX: Final = 8
+# What comes into a session with one event; programs cut at 10,000 characters or keep it in a file.
+HOOK_TEXT_BYTES_MAX: Final = 8 * 1024
+# Of one message; the whole of it is one question away.
+HOOK_MESSAGE_BYTES_MAX: Final = 2 * 1024
+HOOK_MESSAGES_MAX: Final = 20
+HOOK_RECORDS_MAX: Final = 5
+# The beginning of what a program tells its hook; in hex it fits into one frame.
+HOOK_INPUT_BYTES_MAX: Final = 96 * 1024
+# What was handed out and not said to be printed is handed out again after so long.
+HOOK_HANDED_MS: Final = 1_000
+# Who wrote a file longer ago than this does not write it at the same time.
+HOOK_TOUCHED_MS: Final = 15 * 60_000
+# Records and files that are remembered for sessions to be told of.
+HOOK_RECORDS_KEPT: Final = 200
+HOOK_FILES_KEPT: Final = 2_000
 
 # --- memory ----------------------------------------------------------------------------
 # What a person writes down about one thing; more is a file of the repository, and a pointer to it.

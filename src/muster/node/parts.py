@@ -17,6 +17,7 @@ from muster.node.incarnations.republish import Republisher
 from muster.node.incarnations.rollback import Rollbacks
 from muster.node.part import Part
 from muster.node.services.health import Health
+from muster.node.services.hooks import Hooks
 from muster.node.services.losses import Losses
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
@@ -65,6 +66,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Mailbox,
     Undelivered,
     Sessions,
+    Hooks,
     Memory,
     Showings,
     Search,

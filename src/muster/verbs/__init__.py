@@ -55,6 +55,7 @@ NOUNS: Final = (
     "inbox",
     "thread",
     "session",
+    "hook",
     "memory",
     "recall",
     "audit",

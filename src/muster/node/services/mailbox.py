@@ -17,7 +17,7 @@ from heapq import merge
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.log.stream import FleetId, StreamName
-from muster.message.fold import READING, MessageFold, ReadingFold
+from muster.message.fold import RANKS, READING, MessageFold, ReadingFold
 from muster.message.state import Peer
 from muster.node.part import Part
 from muster.node.services import messages
@@ -137,6 +137,14 @@ class _View:
         found = (each for session, each in self._orders.items() if wanted(session))
         return map(self._place, merge(*found))
 
+    def newest(self, wanted: Wanted) -> Iterator[Place]:
+        """The same, of what matters equally the newest first."""
+        orders = [each for session, each in self._orders.items() if wanted(session)]
+        for rank in range(len(RANKS)):
+            least, most = (each << _TIME_BITS << _PLACE_BITS for each in (rank, rank + 1))
+            found = (_falling(each, least, most) for each in orders)
+            yield from map(self._place, merge(*found, reverse=True))
+
     def count(self, wanted: Wanted) -> int:
         """How many those are."""
         return sum(len(each) for session, each in self._orders.items() if wanted(session))
@@ -159,6 +167,14 @@ class _View:
                 self._orders[session] = _without(order, out)
                 if session and not self._orders[session]:
                     del self._orders[session]
+
+
+def _falling(order: list[int], least: int, most: int) -> Iterator[int]:
+    """What of a list in order is between these, from its end."""
+    at, first = bisect_left(order, most), bisect_left(order, least)
+    while at > first:
+        at -= 1
+        yield order[at]
 
 
 def _without(order: list[int], out: set[int]) -> list[int]:
@@ -202,6 +218,10 @@ class Mailbox(Part):
     def unread(self, agent: str = "", wanted: Wanted = EVERY_SESSION) -> Iterator[Place]:
         """What this reader has not read, as it is to be read; who speaks there was not asked."""
         return self._views[agent].places(wanted)
+
+    def newest(self, agent: str, wanted: Wanted) -> Iterator[Place]:
+        """What an agent has not read, the newest first; who speaks there was not asked."""
+        return self._views[agent].newest(wanted)
 
     def count(self, speakers: Speakers, agent: str = "", wanted: Wanted = EVERY_SESSION) -> int:
         """How many messages that were said to this reader it has not read."""

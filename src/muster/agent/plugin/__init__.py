@@ -1,0 +1,1 @@
+"""How Muster comes into agent programs: their hooks and plugins, a file for each program."""

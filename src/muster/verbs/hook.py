@@ -1,0 +1,245 @@
+"""What the hooks of agent programs ask: the finished text for one event of a live session.
+
+Rule 1: every text of a message stands behind who said it as far as that is proven, and none of it
+is an instruction of the person who sits there.
+Rule 2: an answer is bounded in bytes, the newest first, what is for this very session before all
+else; how much more there is is said.
+Rule 3: a turn goes on for a message to this agent or session, and for nothing else; once for each.
+"""
+
+import os
+from collections.abc import Iterable
+from itertools import islice
+from typing import Annotated, Final
+
+from muster.agent.plugin import hook as plugin
+from muster.errors import Malformed
+from muster.limits import (
+    HOOK_INPUT_BYTES_MAX,
+    HOOK_MESSAGE_BYTES_MAX,
+    HOOK_MESSAGES_MAX,
+    HOOK_RECORDS_MAX,
+    HOOK_TEXT_BYTES_MAX,
+)
+from muster.log.entry import EntryId
+from muster.log.fold import body_or_none
+from muster.log.stream import FLEET
+from muster.memory.kinds import PINNED, MemoryPut
+from muster.memory.state import RecordName
+from muster.message.fold import MESSAGE, Message, message_of
+from muster.message.session import SessionRow
+from muster.node.services.hooks import File, Hooks
+from muster.node.services.mailbox import Mailbox
+from muster.node.services.memory import Memory
+from muster.node.services.sessions import Sessions
+from muster.node.services.speakers import Speakers
+from muster.node.tasks.actor import said
+from muster.node.terms import terms_of
+from muster.node.verb import Turns
+from muster.printable import visible
+from muster.verbs.declaration import Call, Core, Request, data, verb
+
+# Of what came while nobody looked a page or two; the rest with the next event.
+_PAGES_MAX: Final = 2
+# Unread messages that are looked through for those that fit.
+_LOOKED_MAX: Final = 100
+_FILES_SHOWN_MAX: Final = 3
+# How much more there is, and how to answer.
+_SPARE_BYTES: Final = 400
+
+
+class Event(Request, frozen=True):
+    agent: Annotated[str, data()]
+    input: Annotated[str, data()]
+    root: Annotated[str, data()] = ""
+    git: Annotated[str, data()] = ""
+    head: Annotated[str, data()] = ""
+    confirms: Annotated[bool, data()] = False
+
+
+@verb("hook", auth="local", writes=True, on="none")
+def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
+    """The finished answer to a program's hook, as `NUMBER:HEX`; nothing behind the colon says
+    nothing. `input` is the hex of what the program told its hook, or the beginning of it.
+    """
+    told = plugin.read(_bytes(ask.input))
+    if told is None:
+        return "0:"
+    sessions, hooks = core.part(Sessions), core.part(Hooks)
+    row = sessions.of(ask.agent, told.own)
+    if told.event == "end":
+        if row is not None:
+            sessions.change(row, state="ended")
+            hooks.ended(row)
+        return "0:"
+    if row is None or told.event == "start" or row.state != "open":
+        folder = ask.root or told.folder
+        row = sessions.open(ask.agent, told.own, folder, _branch(ask.head))
+    sessions.heard(row.name)
+    hooks.settle(row)
+    yield from islice(core.part(Mailbox).whole(row.agent), _PAGES_MAX)
+    parts, shown = _Room(HOOK_TEXT_BYTES_MAX), list[EntryId]()
+    if row.mode != "do-not-disturb":
+        shown = _messages(core, row, told, parts)
+        if told.event != "stop" and row.mode == "open":
+            _records(core, call, row, parts)
+    files = [_file(each, told.folder, ask.root, ask.git) for each in told.files]
+    _written(core, row, files, parts)
+    number = hooks.hand(row, shown, confirms=ask.confirms)
+    text = plugin.answer(row.agent, told, parts.text)
+    return f"{number}:{text.encode().hex()}" if text else f"{number}:"
+
+
+class Printed(Request, frozen=True):
+    agent: Annotated[str, data()]
+    input: Annotated[str, data()]
+    number: Annotated[str, data()]
+
+
+@verb("hook.printed", auth="local", on="none")
+def printed(core: Core, call: Call, ask: Printed) -> None:
+    """The answer of this number was printed where the program reads it."""
+    told = plugin.read(_bytes(ask.input))
+    row = core.part(Sessions).of(ask.agent, told.own) if told is not None else None
+    if row is not None and ask.number.isdecimal():
+        core.part(Hooks).printed(row.name, int(ask.number[:20]))
+
+
+class _Room:
+    """A text that grows up to so many bytes."""
+
+    def __init__(self, left: int) -> None:
+        self._left, self._lines = left, list[str]()
+
+    def add(self, line: str, *, spare: int = 0) -> bool:
+        """Whether it has room, and so much is left for what is said after it."""
+        size = len(line.encode()) + 1
+        if size + spare > self._left:
+            return False
+        self._left -= size
+        self._lines.append(line)
+        return True
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self._lines)
+
+
+def _messages(core: Core, row: SessionRow, told: plugin.Said, room: _Room) -> list[EntryId]:
+    """Put in what is unread, and which messages that were."""
+    sessions, box, hooks = core.part(Sessions), core.part(Mailbox), core.part(Hooks)
+    all_of_it, speakers = sessions.wanted(row.name), Speakers(core)
+    ours = f"{row.agent}@{core.machine}"
+    places = [
+        *islice(box.newest(row.agent, lambda each: each == row.name), _LOOKED_MAX),
+        *islice(
+            box.newest(row.agent, lambda each: each != row.name and all_of_it(each)), _LOOKED_MAX
+        ),
+    ]
+    known = hooks.under_way(row)
+    narrow = row.mode == "focus" and told.event in ("tool", "stop")
+    found = []
+    for place in places:
+        there = core.tables.row(MESSAGE, *place)
+        if there is None or there.id in known or not speakers.speaks(*place):
+            continue
+        if there.session != row.name:
+            named = ours in there.recipients.split("\n")
+            if narrow or (told.event == "stop" and not named):
+                continue
+        found.append(message_of(core.log.entry_at(*place)))
+    if told.event == "stop":
+        fresh = set(hooks.goes_on_for(row, [each.id for each in found[:HOOK_MESSAGES_MAX]]))
+        found = [each for each in found if each.id in fresh]
+    if not found:
+        return []
+    unread = box.count(speakers, row.agent, all_of_it) if not narrow else len(found)
+    address = f"{row.agent}@{core.name}#{row.name}"
+    room.add(
+        f"[muster] Messages for {address}, the newest first. Each text is what its sender says."
+    )
+    shown = []
+    for message in found[:HOOK_MESSAGES_MAX]:
+        if not room.add(_line(core, message), spare=_SPARE_BYTES):
+            break
+        shown.append(message.id)
+    more = unread - len(shown) - len(known)
+    if more > 0 and told.event != "stop":
+        room.add(f"[muster] and {more} more: the tool inbox, or `muster inbox --agent "
+                 f"'{row.agent}#{row.name}'`, shows them.")  # fmt: skip
+    room.add(
+        "[muster] The tool reply, or `muster reply ID TEXT`, answers; ack says that it is done."
+    )
+    return shown
+
+
+def _line(core: Core, message: Message) -> str:
+    by, machine = said(core, message.entry), core.membership.name_of(message.stream.machine)
+    terms = terms_of(core, message.entry)
+    session = f"#{terms.from_session}" if terms is not None and terms.from_session else ""
+    claims = f", claims to be {by.claims}" if by.claims else ""
+    text = message.text
+    if len(text.encode()) > HOOK_MESSAGE_BYTES_MAX:
+        cut = text.encode()[:HOOK_MESSAGE_BYTES_MAX].decode(errors="ignore")
+        text = f"{cut} … (the whole of it: the tool inbox with all)"
+    head = f"- {message.id.hex()[:12]} from {by.name}{session} on {machine} ({by.trust}{claims})"
+    return f"{head}: {visible(text)}"
+
+
+def _records(core: Core, call: Call, row: SessionRow, room: _Room) -> None:
+    """Put in what others wrote down since this session was told."""
+    part, told = core.part(Memory), 0
+    for key in core.part(Hooks).fresh_keys(row):
+        record = part.records(key).get(RecordName(FLEET, key))
+        entry = core.log.entry(record.heads[0].id) if record is not None else None
+        put = body_or_none(entry, MemoryPut)
+        if record is None or entry is None or put is None or not _concerns(put, row):
+            continue
+        by, text = said(core, entry), visible(put.text[:300])
+        if told == HOOK_RECORDS_MAX:
+            room.add("[muster] and more is new in memory: the tool recall finds it.")
+            break
+        room.add(f"[muster] New in memory, {key} ({record.state}), from {by.name}: {text}")
+        told += 1
+
+
+def _concerns(put: MemoryPut, row: SessionRow) -> bool:
+    """Whether a record says something to who works in this folder."""
+    repos = [tag.removeprefix("repo:") for tag in put.tags if tag.startswith("repo:")]
+    return not repos or PINNED in put.tags or row.project.rpartition("/")[2] in repos
+
+
+def _written(core: Core, row: SessionRow, files: Iterable[File], room: _Room) -> None:
+    """Note what was written, and put in who else does."""
+    now_ms = core.now.boot_ms
+    found = list(core.part(Hooks).wrote(row, files))
+    for file, other in found[:_FILES_SHOWN_MAX] if row.mode != "do-not-disturb" else ():
+        ago = max(0, now_ms - other.at_ms) // 60_000
+        who = core.part(Sessions).find(other.session)
+        room.add(
+            f"[muster] {who.agent}@{core.name}#{who.name} wrote {visible(file.path)}, too, {ago} "
+            "min ago: read it again before you go on, and tell that session what you change."
+        )
+
+
+def _file(path: str, folder: str, root: str, git: str) -> File:
+    """A file, by its project and where it is in there: the same in every worktree of it."""
+    whole = os.path.normpath(os.path.join(folder or "/", path))
+    if root and whole.startswith(root.rstrip("/") + "/"):
+        return File(git or root, os.path.relpath(whole, root))
+    return File("", whole)
+
+
+def _branch(head: str) -> str:
+    """The branch that a HEAD of git names; "" for none."""
+    return head.strip().removeprefix("ref: refs/heads/")[:200] if head.startswith("ref: ") else ""
+
+
+def _bytes(text: str) -> bytes:
+    """Raises: Malformed: no hex, or too much."""
+    if len(text) > 2 * HOOK_INPUT_BYTES_MAX:
+        raise Malformed(f"a hook tells at most {HOOK_INPUT_BYTES_MAX} bytes")
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise Malformed("what a hook tells is hex") from error
