@@ -3,7 +3,8 @@
 `muster --version`, `muster status` and `muster send`, which signs, are started as programs, fifteen
 times or more, with a daemon running; a bare `python -c pass` beside them shows what is not ours. So
 is the hook of an agent program, as it is after each use of a tool. The processor time stands beside
-the wall time: other load only adds to the second. The daemon's resident memory is read after a minute of idling with one link up (the short form waits ten seconds).
+the wall time: other load only adds to the second. The daemon's resident memory is read after a
+minute of idling with one link up (the short form waits ten seconds).
 """
 
 import asyncio
