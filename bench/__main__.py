@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from bench import append, audit, crowd, depth, erase, history, message, start, tasks
+from bench import append, audit, crowd, depth, erase, history, message, recall, start, tasks
 from bench.figure import Figure
 from bench.quiet import quiet
 
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
     "tasks": tasks.run,
     "depth": depth.run,
     "history": history.run,
+    "recall": recall.run,
     "audit": audit.run,
     "erase": erase.run,
     "start": start.run,

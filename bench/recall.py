@@ -6,8 +6,8 @@ language are: the n-th is 1/n as frequent as the first, of which the commonest t
 for those are stop words. The index is deleted, and what makes it
 anew, turn by turn, is a question. Then questions of eight words are asked, of which some are in
 half of the records, through the whole step of the core: words are cut and counted, places are
-found, what counts under each key is found out, who said it is looked up. Processor time counts, so
-that what else the machine does hides nothing.
+found, what counts under each key is found out, who said it is looked up. Processor
+time counts, so that what else the machine does hides nothing, without what reading it costs.
 
 Theirs: a table of FTS5 over the same texts, with the same tokenizer, which is asked for any of the
 words. It knows nothing of what counts.
@@ -111,15 +111,12 @@ class World:
                 core._sign()
             core._released()
         self.longest_s = 0.0
-        self._hub.step = self._timed(self._hub.step)  # type: ignore[method-assign]
+        self._step = self._hub.step
 
-    def _timed(self, step: Callable[..., None]) -> Callable[..., None]:
-        def timed(*events: Any) -> None:
-            start = time.process_time()
-            step(*events)
-            self.longest_s = max(self.longest_s, time.process_time() - start)
-
-        return timed
+    def _timed(self, *events: Any) -> None:
+        start = time.process_time()
+        self._step(*events)
+        self.longest_s = max(self.longest_s, time.process_time() - start)
 
     def ask(self, words: list[str]) -> list[dict[str, Any]]:
         answer = self._hub.call("recall", {"words": words})
@@ -132,7 +129,9 @@ class World:
         self._index.unlink(missing_ok=True)
         self.longest_s = 0.0
         start = time.process_time()
+        self._hub.step = self._timed  # type: ignore[method-assign]
         self.ask(["anything"])
+        self._hub.step = self._step  # type: ignore[method-assign]
         return time.process_time() - start
 
     def close(self) -> None:
@@ -145,7 +144,9 @@ def asked(ask: _Call, questions: list[list[str]]) -> list[float]:
     for each in questions:
         start = time.process_time()
         ask(each)
-        times.append((time.process_time() - start) * 1000)
+        now = time.process_time()
+        # Here and there reading this clock takes more than a millisecond.
+        times.append((now - start - (time.process_time() - now)) * 1000)
     return times
 
 

@@ -360,6 +360,7 @@ PROMISES: Final[dict[str, str]] = {
     "memory.index-forgets": "What is erased or cut back leaves the index, with its words off the disk.",
     "memory.index-in-turns": "The index takes in only what is committed, and a bounded piece of it in any step.",
     "memory.questions-are-words": "A question is words and no language: no sign in it, no size and no number of words makes it fail otherwise than by a sentence, or cost more than its rarest words.",
+    "memory.similar-is-told": "Whoever writes something down is told of a few records like it, also of those that are refuted, of what it may read itself.",
     "memory.bad-ones-are-skipped": "A version, a refutation or an erasure that cannot be used is skipped with a reason and changes nothing.",
     "message.inbox": "An inbox holds what is for this machine or agent, in the senders' order, whatever arrived first.",
     "message.steps-have-proofs": "Stored is proven by the recipient machine's cosign, read and acted by its entries; nothing else counts.",

@@ -11,6 +11,7 @@ from tests.node.test_showings import Agent
 from tests.promise import proves
 
 from muster.channel.frame import Type
+from muster.errors import Broken
 from muster.limits import INDEX_PAGE_ENTRIES, RECALL_BYTES_MAX
 from muster.log import canon
 from muster.memory.kinds import MemoryErase, MemoryPut, MemoryRefute
@@ -347,3 +348,44 @@ def test_an_entry_that_nobody_can_read_is_passed_over_and_told(world, monkeypatc
     world.pass_ms(500)
     assert hub.core.counters["failed-index"] == 1
     assert {name for name, _ in names(hub, "alpha")} == {"bad", "three"}
+
+
+@proves("memory.similar-is-told")
+def test_who_writes_something_down_is_told_what_else_is_known_like_it(world):
+    hub = world["hub"]
+    first = remember(hub, "main/linker", "the linker needs the flag --no-lto")["value"]
+    assert first["similar"] == []
+    remember(hub, "main/colour", "the walls are green")
+    wrong = remember(hub, "old/linker", "the linker flag is --fat-lto")["value"]["version"]
+    assert hub.order("refute", wrong[:8], {"version": wrong[:8], "reason": ["no"]})["ok"]
+    world.pass_ms(200)
+    told = remember(hub, "build/linker", "pass --no-lto as a flag to the linker")["value"][
+        "similar"
+    ]
+    assert [(each["key"], each["state"]) for each in told] == [
+        ("main/linker", "active"), ("old/linker", "refuted")]  # fmt: skip
+    assert "no-lto" in told[0]["text"]
+    for number in range(6):
+        remember(hub, f"k{number}", f"the linker flag number {number}")
+    world.pass_ms(200)
+    many = remember(hub, "last", "what the linker flag is")["value"]["similar"]
+    assert [each["state"] for each in many] == ["active"] * 3 + ["refuted"]
+
+
+@proves("memory.similar-is-told")
+def test_an_agent_is_told_nothing_that_is_private_and_an_index_that_fails_keeps_nobody_from_writing(
+    world, monkeypatch
+):
+    hub = world["hub"]
+    remember(hub, "mine", "the canary sings in the linker flag", scope="private")
+    world.pass_ms(200)
+    agent = Agent(hub)
+    assert agent.call("remember", key="a", text=["the", "linker", "flag"])["value"]["similar"] == []
+    assert remember(hub, "b", "the linker flag sings")["value"]["similar"][0]["key"] == "mine"
+    index = hub.core.part(Search).index
+
+    def broken(*_args, **_more):
+        raise Broken("the index is gone")
+
+    monkeypatch.setattr(index, "find", broken)
+    assert remember(hub, "c", "the linker flag again")["value"]["similar"] == []

@@ -2,7 +2,6 @@
 
 import os
 import random
-import string
 from pathlib import Path
 
 import pytest
@@ -235,20 +234,18 @@ def test_a_question_costs_what_its_rarest_words_are_in():
     assert every.count(" OR ") + 1 == query.WORDS_ASKED_MAX
     # One word alone is asked, however many have it.
     assert query.match([("a", "a")], lambda _stem: 90_000) == '"a"'
-    common = {"a": 90_000, "b": 5}
-    two = query.match([("a", "a"), ("b", "b")], common.__getitem__)
-    assert two == '("b") AND ("b" OR "a")'
+    common = {"a": 90_000, "b": 5, "c": 15_000}
+    three = query.match([(each, each) for each in common], common.__getitem__)
+    assert three == '("b") AND ("b" OR "c")', "what nearly all have is not counted anew"
     assert query.match([("a", "a")], lambda _stem: 0) == ""
 
 
 @proves("memory.questions-are-words")
-def test_only_so_many_words_of_a_question_are_looked_up(path):
-    many = " ".join(
-        "".join(random.Random(n).choices(string.ascii_lowercase, k=9)) for n in range(10_000)
-    )
-    index = filled(path, "alpha beta")
+def test_only_so_many_words_of_a_question_are_looked_up():
     looked = []
-    query.match(query.telling(index._there().stems(many)), lambda stem: looked.append(stem) or 0)
+    query.match(
+        query.telling((f"w{n}", f"w{n}") for n in range(10_000)), lambda s: looked.append(s) or 0
+    )
     assert len(looked) == query.WORDS_LOOKED_MAX
 
 
@@ -284,9 +281,15 @@ def test_a_key_counts_more_than_a_text_and_what_is_replaced_comes_last(path):
 
 
 def test_what_stands_around_the_words_is_a_line_and_no_longer_than_that(path):
-    index = filled(path, "one\n\n\ttwo alpha three", "beta " + "x" * 5_000)
-    found = index.find("alpha", (FLEET,), 1)
-    assert index.snippet(found, 0) == "one two alpha three"
-    found = index.find("beta", (FLEET,), 1)
-    assert len(index.snippet(found, 1)) == 300
-    assert index.snippet(found, 99) == ""
+    index = filled(path, "alpha beta gamma")
+    found = index.find("beta alpha", (FLEET,), 1)
+    assert index.excerpt(found, "one\n\n\ttwo alpha three") == "one two alpha three"
+    assert index.excerpt(found, "nothing of it") == "nothing of it"
+    assert index.excerpt(found, "") == ""
+    many = " ".join(f"w{n}" for n in range(100))
+    assert index.excerpt(found, f"{many} alpha w w w w beta {many}") == (
+        "…w96 w97 w98 w99 alpha w w w w beta " + " ".join(f"w{n}" for n in range(20)) + "…"
+    )
+    assert len(index.excerpt(found, "alpha " + "x" * 5_000)) == 300
+    assert len(index.excerpt(found, "\u0301" * 50_000)) <= 300
+    assert index.excerpt(found, "é" * 20_000 + " alpha").startswith("é")

@@ -48,9 +48,13 @@ and doc.place in (select id from place where name in (select value from json_eac
 and (?3 = '' or doc.kind = ?3) and doc.number < ?4
 order by (doc.live or ?5) desc, score, doc.id desc limit ?6
 """
-# What of the text stands around the words that were found.
-_SNIPPET: Final = "select snippet(fts, 1, '', '', '…', 24) from fts where fts match ? and rowid = ?"
-SNIPPET_CHARS_MAX: Final = 300
+# A line around the words that were found: so many words, some of them before the first.
+EXCERPT_WORDS: Final = 30
+EXCERPT_WORDS_BEFORE: Final = 4
+EXCERPT_CHARS_MAX: Final = 300
+# Of a long text its beginning is looked through, and so many places where one may begin.
+EXCERPT_LOOKED_BYTES: Final = 8 * 1024
+EXCERPTS_TRIED: Final = 32
 # Counts of words that are dear to find out and hardly change; as many as a question may have.
 COUNTS_KEPT_MAX: Final = 4_096
 EVERY_NUMBER: Final = 1 << 62
@@ -102,9 +106,9 @@ class Hit(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a question found, the best first, and how FTS5 was asked."""
+    """What a question found, the best first, and the stems of its words."""
 
-    asked: str
+    stems: frozenset[str]
     hits: list[Hit]
 
 
@@ -223,27 +227,48 @@ class TextIndex:
         before `until`. What something replaces comes last, or in its turn where it is asked for.
         Raises: Broken: the index is damaged.
         """
-        database = self._there()
-        asked = query.match(query.telling(database.stems(text)), self._records)
+        database, raw = self._there(), text.encode("utf-8", "replace")
+        words = query.telling(
+            (raw[start:end].decode("utf-8", "replace"), stem)
+            for start, end, stem in database.stems(raw)
+        )
+        asked = query.match(words, self._records)
         if not asked:
-            return Found("", [])
+            return Found(frozenset(), [])
         for tag in tags:
             asked = f"({asked}) AND (tags : {query.phrase(tag)})"
         names = "[" + ",".join(f'"{scope}"' for scope in scopes) + "]"
         bound: tuple[SqlValue, ...] = (asked, names, kind, until, int(replaced), most)
         return Found(
-            asked,
+            frozenset(stem for _, stem in words),
             [
                 Hit(as_int(row), as_text(of_kind), as_int(number))
                 for row, of_kind, number, _ in database.query(_FIND, bound)
             ],
         )
 
-    def snippet(self, found: Found, row: int) -> str:
-        """Return what stands around the words that were found at one of the places."""
-        rows = self._there().query(_SNIPPET, (found.asked, row))
-        text = " ".join(as_text(rows[0][0]).split()) if rows else ""
-        return text if len(text) <= SNIPPET_CHARS_MAX else text[: SNIPPET_CHARS_MAX - 1] + "…"
+    def excerpt(self, found: Found, text: str) -> str:
+        """Return a line of a text with as many of the words that were found as it can have."""
+        raw = text.encode("utf-8", "replace")[:EXCERPT_LOOKED_BYTES]
+        stems = self._there().stems(raw)
+        at = [n for n, (_, _, stem) in enumerate(stems) if stem in found.stems][:EXCERPTS_TRIED]
+        if not at:
+            return _line(text)
+
+        def different(first: int) -> int:
+            return len({stems[n][2] for n in at if first <= n < first + EXCERPT_WORDS})
+
+        best = max(0, max(at, key=different) - EXCERPT_WORDS_BEFORE)
+        last = min(best + EXCERPT_WORDS, len(stems)) - 1
+        start = stems[best][0] if best else 0
+        end = stems[last][1] if last < len(stems) - 1 else len(raw)
+        shown = _line(raw[start:end].decode("utf-8", "ignore"))
+        return f"{'…' * bool(best)}{shown}{'…' * (end < len(raw))}"
+
+    def shared(self, found: Found, text: str) -> int:
+        """Return how many of the words that were asked for a text has, each once."""
+        raw = text.encode("utf-8", "replace")[:EXCERPT_LOOKED_BYTES]
+        return len({stem for _, _, stem in self._there().stems(raw)} & found.stems)
 
     def scopes(self) -> list[str]:
         """Return every scope that something here was written in."""
@@ -357,3 +382,9 @@ class TextIndex:
         database, self._database = self._database, None
         if database is not None:
             database.close()
+
+
+def _line(text: str) -> str:
+    """A text as one line, which fits on some."""
+    line = " ".join(text[: 8 * EXCERPT_CHARS_MAX].split())
+    return line if len(line) <= EXCERPT_CHARS_MAX else line[: EXCERPT_CHARS_MAX - 1] + "…"

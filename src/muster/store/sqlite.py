@@ -179,13 +179,12 @@ class Database:
         """From now on what is deleted is overwritten where it lies."""
         self._connection.pragma("secure_delete", True)
 
-    def stems(self, text: str) -> list[tuple[str, str]]:
-        """Return the words of a text as they stand there, each with what it is found under."""
+    def stems(self, raw: bytes) -> list[tuple[int, int, str]]:
+        """Return the words of a text in UTF-8: where each stands, and under what it is found."""
         if self._stemmer is None:
             self._stemmer = self._connection.fts5_tokenizer(_TOKENIZER[0], [*_TOKENIZER[1:]])
-        raw = text.encode("utf-8", "replace")
-        found = self._stemmer(raw, apsw.FTS5_TOKENIZE_QUERY, None)
-        return [(raw[start:end].decode("utf-8", "replace"), stem) for start, end, stem in found]
+        found: list[tuple[int, int, str]] = self._stemmer(raw, apsw.FTS5_TOKENIZE_QUERY, None)
+        return found
 
     def changes(self) -> int:
         """Return how many rows this connection has ever changed."""

@@ -34,6 +34,8 @@ from muster.memory.kinds import (
 from muster.memory.ordered import ID_DIGITS_MIN
 from muster.memory.state import Record, RecordName, Version
 from muster.node.services.memory import Memory
+from muster.node.services.recalled import readable, similar
+from muster.node.services.search import Search
 from muster.node.services.showings import Showings
 from muster.node.tasks.actor import said
 from muster.node.verb import Column, Line, Turns
@@ -56,16 +58,29 @@ class Remember(Request, frozen=True):
     pin: Annotated[bool, opt("a rule: told to every agent first (only a person's is)")] = False
 
 
-class Remembered(Struct, frozen=True):
-    """A version that is written down, and what counts under its key from now on."""
+class Like(Struct, frozen=True):
+    """A record that says something like what was written down."""
 
     version: str
     key: str
     state: str
+    text: str
+
+
+class Remembered(Struct, frozen=True):
+    """A version that is written down, and what counts under its key from now on.
+
+    `similar` are other records with some of its words: to be joined with it, or known as refuted.
+    """
+
+    version: str
+    key: str
+    state: str
+    similar: list[Like] | UnsetType = UNSET
 
 
 @verb("remember", auth="agent", agents=True, daily=True, group="Memory", object="key", naming=True,
-      harmless=True, says=(Line("{version:id}  {key}: {state}"),))  # fmt: skip
+      harmless=True)  # fmt: skip
 def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     """Write down what is so, for everybody's agents.
 
@@ -92,7 +107,22 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     if record is not None:
         _check_read(core, ask.key, record.state, heads, over)
     entry = call.write(body, scope=scope)
-    return Remembered(entry.id.hex(), ask.key, _state(core, scope, ask.key))
+    like = _similar(core, RecordName(scope, ask.key), body.text, by_agent=by_agent)
+    return Remembered(entry.id.hex(), ask.key, _state(core, scope, ask.key), like)
+
+
+def _similar(core: Core, name: RecordName, text: str, *, by_agent: bool) -> list[Like]:
+    """What else is known like it; nothing where the index fails, for it was written down."""
+    search = core.part(Search)
+
+    def found() -> list[Like]:
+        scopes = [each for each in readable(core) if each == FLEET or not by_agent]
+        return [
+            Like(each.about, each.name, each.state, each.excerpt)
+            for each in similar(core, name, text, scopes)
+        ]
+
+    return search.now(found, [])
 
 
 def _check_read(

@@ -92,6 +92,6 @@ def _shown(core: Core, found: Recalled) -> Result:
         sort=found.sort, name=found.name, id=found.about,
         scope=scope_word(core, found.entry.stream.scope), state=found.state,
         rank=UNSET if found.version is None else found.version.rank, by=by.name, trust=by.trust,
-        machine=core.membership.name_of(found.entry.stream.machine), text=found.snippet,
+        machine=core.membership.name_of(found.entry.stream.machine), text=found.excerpt,
         t_ms=found.entry.header.t[0],
     )  # fmt: skip

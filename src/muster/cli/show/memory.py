@@ -9,6 +9,17 @@ def memory(value: Any, _files: Files) -> str:
     return "\n\n".join(_version(each) for each in value) or "Nothing is known under that key there."
 
 
+def remember(value: Any, _files: Files) -> str:
+    """What was written down, and what else is known like it."""
+    head = f"{short(value['version'])}  {clean(value['key'])}: {state(value['state'])}"
+    like = [
+        f"  like {paint(clean(each['key']), 'bold')} ({state(each['state'])}, "
+        f"{short(each['version'])}): {clean(each['text'])}"
+        for each in value.get("similar") or ()
+    ]
+    return "\n".join([head, *like])
+
+
 def _version(each: Any) -> str:
     """A version whole, and what is known of who wrote it."""
     trust, claims = clean(each["trust"]), each.get("claims")

@@ -6,16 +6,22 @@ Rule 2: so many places are looked at and no more, the best first; what was repla
 Rule 3: whoever asks sees what this machine may read at this moment, whatever it once held.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import islice
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from muster.limits import RECALL_LOOKED_MAX
+from muster.limits import (
+    RECALL_LOOKED_MAX,
+    SIMILAR_CHARS_MAX,
+    SIMILAR_LOOKED_MAX,
+    SIMILAR_MAX,
+)
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.log.stream import Scope, is_group
-from muster.memory.fold import VERSION
-from muster.memory.state import Record, RecordName, Version
+from muster.memory.fold import VERSION, ErasedRow, VersionRow
+from muster.memory.kinds import MemoryPut, MemoryRefute
+from muster.memory.state import Record, RecordName, Version, versions
 from muster.message.fold import message_of
 from muster.node.services import messages
 from muster.node.services.documents import DECIDED, MEMORY, MESSAGE_SENT, RUN_END, TASK_END
@@ -25,6 +31,7 @@ from muster.node.services.speakers import Speakers
 from muster.node.tasks.actor import said
 from muster.node.tasks.ownership import Ownership
 from muster.store.index import EVERY_NUMBER, Hit
+from muster.store.schema import SEQ_BITS, SEQ_MASK
 from muster.task.fold import RUN, TASK
 from muster.task.kinds import RunSettle, TaskDecide, TaskSettle
 
@@ -34,6 +41,24 @@ if TYPE_CHECKING:
 # What the state of a record is while it counts.
 COUNTS: Final = frozenset({"active", "conflict", "disputed"})
 REPLACED: Final = "replaced"
+# More than what is wanted is found at once, for some of it does not count.
+_SPARE: Final = 20
+
+# Of these rows of the log those that are versions which nothing is over, whose key no other version
+# has, and whose text nobody else wrote, refuted or erased.
+_LONE: Final = """
+select wanted.value from json_each(?1) wanted join memory_version v
+on v.stream = wanted.value >> ?2 and v.seq = wanted.value & ?3
+where v.state = 'active' and v.key != ''
+and not exists(select 1 from memory_over where target = v.id)
+and not exists(select 1 from memory_erased where target = v.id)
+and not exists(select 1 from memory_erased where key = v.key)
+and not exists(select 1 from memory_erased where print = v.print)
+and not exists(select 1 from memory_version w
+  where w.key = v.key and (w.stream, w.seq) != (v.stream, v.seq))
+and not exists(select 1 from memory_version w
+  where w.print = v.print and (w.stream, w.seq) != (v.stream, v.seq))
+"""
 
 
 class Question(NamedTuple):
@@ -55,6 +80,7 @@ class Recalled(NamedTuple):
     """Something that was found: its entry, what it is called, what it is about, and its state.
 
     `about` is the id of a version, run, task or message; `version` is there where it is one.
+    `excerpt` is what was said, or the line of it with the words that were asked for.
     """
 
     entry: Entry
@@ -62,7 +88,7 @@ class Recalled(NamedTuple):
     name: str
     about: str
     state: str
-    snippet: str = ""
+    excerpt: str
     version: Version | None = None
 
 
@@ -85,13 +111,47 @@ def recall(core: "Core", question: Question) -> Iterator[Recalled]:
     Raises: Broken: the index is damaged.
     """
     index, look = core.part(Search).index, _Look(core, question)
-    found = index.find(
-        question.text, question.scopes, RECALL_LOOKED_MAX, kind=question.sort, tags=question.tags,
-        until=question.until, replaced=question.every,
-    )  # fmt: skip
-    seen = ((hit.row, each) for hit in found.hits if (each := look.judge(hit)) is not None)
-    for row, each in islice(seen, question.most):
-        yield each._replace(snippet=index.snippet(found, row))
+    given, looked = 0, 0
+    # Most of what is found counts: the others are asked for only where it does not.
+    for most in (question.most + _SPARE, RECALL_LOOKED_MAX):
+        found = index.find(
+            question.text, question.scopes, most, kind=question.sort, tags=question.tags,
+            until=question.until, replaced=question.every,
+        )  # fmt: skip
+        hits, looked = found.hits[looked:], len(found.hits)
+        look.prepare(hits)
+        for hit in hits:
+            if given < question.most and (each := look.judge(hit)) is not None:
+                given += 1
+                yield each._replace(excerpt=index.excerpt(found, each.excerpt))
+        if given == question.most or looked < most:
+            return
+
+
+def similar(core: "Core", name: RecordName, text: str, scopes: Collection[Scope]) -> list[Recalled]:
+    """Records that say something like it: a few that count, and a few that are refuted.
+
+    Words of what was taken in so far; a record has two of the words at least, where there are two.
+    What stands under the same name is none of them. Raises: Broken: the index is damaged.
+    """
+    search = core.part(Search)
+    asked = Question(
+        f"{name.key} {text[:SIMILAR_CHARS_MAX]}", scopes, SIMILAR_LOOKED_MAX, MEMORY, every=True
+    )
+    look = _Look(core, asked)
+    found = search.index.find(asked.text, scopes, SIMILAR_LOOKED_MAX, kind=MEMORY)
+    look.prepare(found.hits)
+    kinds: dict[bool, dict[tuple[Scope, str], Recalled]] = {True: {}, False: {}}
+    for hit in found.hits:
+        each = look.judge(hit)
+        if each is None or each.state not in COUNTS | {"refuted"}:
+            continue
+        scope, key, some = each.entry.stream.scope, each.name, kinds[each.state in COUNTS]
+        alike = search.index.shared(found, f"{key} {each.excerpt}") >= min(2, len(found.stems))
+        if alike and RecordName(scope, key) != name and len(some) < SIMILAR_MAX:
+            each = each._replace(excerpt=search.index.excerpt(found, each.excerpt))
+            some.setdefault((scope, key), each)
+    return [*kinds[True].values(), *kinds[False].values()]
 
 
 class _Look:
@@ -102,10 +162,18 @@ class _Look:
         self._speakers = Speakers(core)
         # By key: a key has many versions, and all of them may have the words.
         self._known: dict[str, Mapping[RecordName, Record]] = {}
+        # Versions that nothing else has to do with.
+        self._lone: set[int] = set()
         self._judges: Mapping[str, Callable[[Entry], Recalled | None]] = {
             MEMORY: self._memory, RUN_END: self._run, TASK_END: self._task, DECIDED: self._decision,
             MESSAGE_SENT: self._message,
         }  # fmt: skip
+
+    def prepare(self, hits: Iterable[Hit]) -> None:
+        """Find out of all of these at once which versions are alone: of most keys there is one."""
+        rows = json.dumps([hit.row for hit in hits if hit.kind == MEMORY])
+        found = self._core.tables.query(_LONE, (rows, SEQ_BITS, SEQ_MASK))
+        self._lone.update(row for (row,) in found if isinstance(row, int))
 
     def judge(self, hit: Hit) -> Recalled | None:
         """What stands there, None where it does not count, or not for this question."""
@@ -119,30 +187,47 @@ class _Look:
         return self._judges[hit.kind](entry)
 
     def _memory(self, entry: Entry) -> Recalled | None:
-        stream, memory = entry.stream, self._core.part(Memory)
-        row = self._core.tables.row(VERSION, stream, entry.header.seq)
+        row = self._core.tables.row(VERSION, entry.stream, entry.header.seq)
         if row is None or not set(self._question.tags) <= set(row.tags.split(" ")):
             return None
-        if row.key not in self._known:
-            self._known[row.key] = memory.records(row.key)
-        record = self._known[row.key].get(RecordName(stream.scope, row.key))
-        heads = record.heads if record is not None else ()
-        version = next((head for head in heads if head.id == entry.id), None)
-        state = record.state if record is not None and version is not None else REPLACED
-        if state not in COUNTS and not self._question.every:
-            return None
-        if version is None:
-            version = next((v for v in memory.history(row.key) if v.id == entry.id), None)
+        version, state = self._version(row)
         if version is None or version.state == "erased":
             return None
-        return Recalled(entry, MEMORY, row.key, entry.id.hex(), state, version=version)
+        if state not in COUNTS and not self._question.every:
+            return None
+        put, refuted = body_or_none(entry, MemoryPut), body_or_none(entry, MemoryRefute)
+        text = put.text if put is not None else refuted.reason if refuted is not None else ""
+        return Recalled(entry, MEMORY, row.key, entry.id.hex(), state, text, version=version)
+
+    def _version(self, row: VersionRow) -> tuple[Version | None, str]:
+        """A version and its state. What has to do with nothing else counts as it is."""
+        memory = self._core.part(Memory)
+        if self._core.log.place(row.stream, row.seq) in self._lone:
+            return versions([row], [], [], self._is_ordered)[0], "active"
+        if row.key not in self._known:
+            self._known[row.key] = memory.records(row.key)
+        record = self._known[row.key].get(RecordName(row.stream.scope, row.key))
+        heads = record.heads if record is not None else ()
+        for head in heads:
+            if record is not None and head.id == row.id:
+                return head, record.state
+        if not self._question.every:
+            return None, REPLACED
+        # A refutation is over what it says is wrong.
+        wrong = any(head.state == "refuted" and row.id in head.over for head in heads)
+        version = next((v for v in memory.history(row.key) if v.id == row.id), None)
+        return version, "refuted" if wrong else REPLACED
+
+    def _is_ordered(self, row: VersionRow | ErasedRow) -> bool:
+        entry = self._core.log.entry_at(row.stream, row.seq)
+        return said(self._core, entry).trust == "person"
 
     def _run(self, entry: Entry) -> Recalled | None:
         body = body_or_none(entry, RunSettle)
         row = None if body is None else self._core.tables.row(RUN, entry.stream, body.run)
         if row is None or self._core.part(Ownership).owner(RUN, row.run) != entry.stream.machine:
             return None
-        return Recalled(entry, RUN_END, row.name, row.run, row.state)
+        return Recalled(entry, RUN_END, row.name, row.run, row.state, row.summary)
 
     def _task(self, entry: Entry) -> Recalled | None:
         body = body_or_none(entry, TaskSettle)
@@ -151,13 +236,14 @@ class _Look:
             return None
         run = self._core.tables.row(RUN, entry.stream, row.run) if row.run else None
         name = row.phase if run is None else f"{run.name}/{row.phase}"
-        return Recalled(entry, TASK_END, name, row.task, row.state)
+        said_of_it = "\n".join(filter(None, (row.summary, row.reason)))
+        return Recalled(entry, TASK_END, name, row.task, row.state, said_of_it)
 
     def _decision(self, entry: Entry) -> Recalled | None:
         body = body_or_none(entry, TaskDecide)
         if body is None or said(self._core, entry).trust != "person":
             return None
-        return Recalled(entry, DECIDED, body.task[:12], body.task, body.verdict)
+        return Recalled(entry, DECIDED, body.task[:12], body.task, body.verdict, body.text)
 
     def _message(self, entry: Entry) -> Recalled | None:
         core, message = self._core, message_of(entry)
@@ -167,4 +253,4 @@ class _Look:
             return None
         if not self._speakers.speaks(entry.stream, entry.header.seq):
             return None
-        return Recalled(entry, MESSAGE_SENT, message.subject, entry.id.hex(), "said")
+        return Recalled(entry, MESSAGE_SENT, message.subject, entry.id.hex(), "said", message.text)
