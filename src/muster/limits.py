@@ -227,6 +227,15 @@ SIMILAR_CHARS_MAX: Final = 2_000
 # What one question finds, and places that are looked at until so many of them count.
 RECALLED_MAX: Final = 50
 RECALL_LOOKED_MAX: Final = 400
+# Tokens of what an agent is told when it begins, where its spec says nothing else. With fewer, what
+# people pinned and one line of each section would not fit; with more, it would crowd out a prompt.
+DIGEST_TOKENS: Final = 2_000
+DIGEST_TOKENS_MIN: Final = 2_000
+DIGEST_TOKENS_MAX: Final = 6_000
+# What people's rules take together, in a digest of any budget: they are always told, whole.
+MEMORY_PINNED_BYTES_MAX: Final = 1_800
+# Of a text in a line that is no rule: whoever wants more asks for the record.
+MEMORY_LINE_BYTES_MAX: Final = 400
 # Chosen arbitrarily: a source, a reason or a query on one line.
 MEMORY_LINE_CHARS_MAX: Final = 400
 

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +24,11 @@ from muster.node import event as ev
 from muster.node.attempts import attempt, deliverables
 from muster.node.attempts.attempt import Attempt
 from muster.node.attempts.effect_runner import EffectRunner as NodeHands
+from muster.node.call.authorize import Authorizer
 from muster.node.host import disk
 from muster.node.host.home import Home
+from muster.node.services import digests
+from muster.node.services.showings import DigestTold
 from muster.node.tasks.attempt_body import AttemptEvent
 from muster.store.blobs import Blobs
 from muster.task.instruction import StartAttempt
@@ -74,6 +78,7 @@ class EffectRunner:
         self.ordered.append(order)
         self.log.append("run")
         self.ran.set()
+        self.on_event = on_event
         on_event(AgentEvent("agent.output", self.says))
         self.does()
         return Running(self.outcomes.pop(0))
@@ -120,8 +125,10 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
-def trial(home: Home, effects: EffectRunner, *, repo: str = "main", **template: Any) -> Attempt:
-    core = Cores("hub")["hub"].core
+def trial(
+    home: Home, effects: EffectRunner, *, repo: str = "main", core: Any = None, **template: Any
+) -> Attempt:
+    core = core or Cores("hub")["hub"].core
     posted: list[ev.Event] = []
     daemon: Any = SimpleNamespace(
         core=core, effects=effects, home=home, posted=posted, post=posted.append,
@@ -129,7 +136,7 @@ def trial(home: Home, effects: EffectRunner, *, repo: str = "main", **template: 
     )  # fmt: skip
     shape = {"v": 1, "agent": ["shell"], "do": "true", **template}
     opened = TaskOpen(task=TASK, template=shape, repo=repo)
-    assign = TaskAssign(TASK, (1, 1), core.machine, "shell", 30_000)
+    assign = TaskAssign(TASK, (1, 1), core.machine, shape["agent"][0], 30_000)
     return Attempt(daemon, StartAttempt(opened, assign, {}, core.machine))
 
 
@@ -603,3 +610,89 @@ def test_only_the_reviewer_itself_is_told_where_its_verdict_goes(home, agent):
         assert (told, given.shell_only) == (set(), ())
         assert place in given.prompt
     assert given.env["MUSTER_REVIEW_HEAD"] == COMMIT
+
+
+# --- what it is told of what is known ----------------------------------------------------------
+
+
+def knowing(text: str = "pass --no-lto") -> Any:
+    """The core of a machine of whose repository something is known."""
+    hub = Cores("hub")["hub"]
+    args = {"key": "main/flag", "text": text.split(" "), "pin": True}
+    assert hub.order("remember", "main/flag", args)["ok"]
+    return hub.core
+
+
+def events_of(made: Attempt, kind: type[Any]) -> list[Any]:
+    return [each for each in made.daemon.posted if isinstance(each, kind)]
+
+
+@proves("memory.prompt-by-reference")
+def test_an_agent_is_told_what_is_known_first_and_the_journal_has_the_ids_of_it_alone(home):
+    effects = EffectRunner(home.path, OK)
+    made = trial(home, effects, core=knowing(), agent=["claude"], do="Build it.")
+    effects.does = lambda: effects.on_event(
+        AgentEvent("agent.prompt", {"agent": "claude", "text": effects.ordered[0].prompt})
+    )
+    asyncio.run(made.run())
+    asked = effects.ordered[0].prompt
+    head, _, own = asked.partition("\n\n")
+    assert '[m1] op:alice, just now: main/flag: "pass --no-lto"' in head
+    assert own == "Build it."
+    (told,) = events_of(made, DigestTold)
+    assert (told.actor, told.body.task, told.body.epoch) == ("claude@hub", TASK, (1, 1))
+    assert told.body.sha256 == sha256(head.encode()).hexdigest()
+    (said,) = [e.fields for e in events_of(made, AttemptEvent) if e.kind == "agent.prompt"]
+    assert said == {
+        "agent": "claude", "text": "Build it.", "memory": told.body.shown,
+        "sha256": told.body.sha256,
+    }  # fmt: skip
+    # And the text that reached it is made again from that.
+    assert digests.again(made.daemon.core, told.body) == head
+
+
+@proves("memory.prompt-by-reference")
+def test_a_prompt_of_which_the_remembered_part_cannot_be_told_apart_is_not_kept(home):
+    effects = EffectRunner(home.path, OK)
+    made = trial(home, effects, core=knowing(), agent=["claude"], do="Build it.")
+    fields = {"agent": "claude", "text": "So: pass --no-lto. Build it."}
+    effects.does = lambda: effects.on_event(AgentEvent("agent.prompt", fields))
+    asyncio.run(made.run())
+    (said,) = [e.fields for e in events_of(made, AttemptEvent) if e.kind == "agent.prompt"]
+    assert "no-lto" not in str(said)
+
+
+@proves("memory.helps-the-next-run")
+def test_a_shell_finds_what_is_known_in_a_file_of_its_own_that_is_gone_afterwards(home):
+    (home.path / "tree").mkdir()
+    effects = EffectRunner(home.path / "tree", OK, OK)
+    found = list[tuple[str, int, bool]]()
+
+    def look() -> None:
+        path = Path(effects.ordered[0].env["MUSTER_MEMORY"])
+        inside = Path(effects.ordered[0].cwd) in path.parents
+        found.append((path.read_text(), path.stat().st_mode & 0o777, inside))
+
+    effects.does = look
+    made = trial(home, effects, core=knowing(), check="true")
+    asyncio.run(made.run())
+    text, mode, inside = found[0]
+    assert "pass --no-lto" in text
+    assert (mode, inside) == (0o600, False)
+    assert not Path(effects.ordered[0].env["MUSTER_MEMORY"]).exists()
+    assert "MUSTER_MEMORY" not in effects.ordered[1].env, "a check is told nothing"
+
+
+@proves("memory.helps-the-next-run")
+@pytest.mark.parametrize("memory", ["none", {"read": []}])
+def test_whoever_is_to_know_nothing_is_told_nothing_and_may_ask_for_nothing(home, memory):
+    effects = EffectRunner(home.path, OK)
+    core = knowing()
+    made = trial(home, effects, core=core, agent=["claude"], do="Build it.", memory=memory)
+    asyncio.run(made.run())
+    assert effects.ordered[0].prompt == "Build it."
+    assert events_of(made, DigestTold) == []
+    (capability,) = core.part(Authorizer)._capabilities.values()
+    assert "send" in capability.verbs
+    assert not {"memory", "digest"} & set(capability.verbs)
+    assert ("remember" in capability.verbs) == (memory != "none")

@@ -58,6 +58,15 @@ class OverRow(NamedTuple):
     target: EntryId
 
 
+class TagRow(NamedTuple):
+    """What a version belongs to."""
+
+    stream: StreamName
+    seq: int
+    n: int
+    tag: str
+
+
 class ErasedRow(NamedTuple):
     """What stays of an erased version."""
 
@@ -75,6 +84,7 @@ class ErasedRow(NamedTuple):
 
 VERSION: Final = Table("memory_version", VersionRow, indexes=(("key",), ("print",)), of_entry=True)
 OVER: Final = Table("memory_over", OverRow, key=2, indexes=(("target",),), of_entry=True)
+TAG: Final = Table("memory_tag", TagRow, key=2, indexes=(("tag",),), of_entry=True)
 ERASED: Final = Table(
     "memory_erased",
     ErasedRow,
@@ -87,7 +97,8 @@ class MemoryFold:
     """See the rules at the top of this file."""
 
     name = "memory"
-    tables = (VERSION, OVER, ERASED)
+    version = 2
+    tables = (VERSION, OVER, TAG, ERASED)
     kinds = frozenset(BODIES)
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
@@ -107,7 +118,7 @@ class MemoryFold:
                 row = _version(entry, rows.stream, put.key, "active")._replace(
                     tags=tags, origin=put.origin, print=text_print(text), bytes=len(text.encode())
                 )
-                return [row, *_over(row, put.over)]
+                return [row, *_over(row, put.over), *_tags(row, put.tags)]
             refute = check_refute(body_as(entry, MemoryRefute))
             row = _version(entry, rows.stream, refute.key, "refuted")
             return [row, *_over(row, refute.over)]
@@ -132,6 +143,11 @@ def _over(row: VersionRow | ErasedRow, over: list[str]) -> Iterable[OverRow]:
     # Each once, and in the order of the ids: what a list says twice is said once.
     for n, target in enumerate(sorted(set(over))):
         yield OverRow(row.stream, row.seq, n, EntryId(bytes.fromhex(target)))
+
+
+def _tags(row: VersionRow, tags: list[str]) -> Iterable[TagRow]:
+    for n, tag in enumerate(dict.fromkeys(tags)):
+        yield TagRow(row.stream, row.seq, n, tag)
 
 
 def _erased(entry: Entry, stream: StreamName, body: MemoryErase) -> ErasedRow:

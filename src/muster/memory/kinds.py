@@ -31,7 +31,7 @@ PINNED: Final = "pinned"
 _KEY: Final = re.compile(r"[A-Za-z0-9._/:-]{1,200}")
 _TAG: Final = re.compile(r"[A-Za-z0-9._/:@+#-]{1,64}")
 _ID: Final = re.compile(r"[0-9a-f]{64}")
-# Of a showing: its epoch, two of tokens, two for each section.
+# Of a showing: its epoch, tokens, budget and time, and two for each section.
 _NUMBERS_MAX: Final = 20
 _PRINT: Final = re.compile(r"(?:[0-9a-f]{32})?")
 
@@ -87,7 +87,8 @@ class MemoryRead(Body, frozen=True):
     `shown` has everything in the order of its names (`m1`, `m2` …), also what runs came to; without
     it that is `versions`. Of a digest: `parts` says how many lines each section has, `left_out` how
     many it has not, `budget` the tokens it was made for, `tokens` what it takes, and `sha256` is of
-    its text, which is made again from all this. `outside`: something of it came from outside.
+    its text, which is made again from all this as of `told_ms`. `outside`: something of it came
+    from outside the fleet.
     """
 
     why: Why
@@ -103,6 +104,7 @@ class MemoryRead(Body, frozen=True):
     budget: int = 0
     parts: list[int] = []
     left_out: list[int] = []
+    told_ms: int = 0
 
 
 def check_put(body: MemoryPut, text_bytes_max: int = limits.MEMORY_TEXT_BYTES_MAX) -> MemoryPut:
@@ -164,7 +166,9 @@ def check_read(body: MemoryRead) -> MemoryRead:
         _check_line("a showing's query, task or session", text)
     if body.sha256:
         _check_ids("a digest", [body.sha256], 1)
-    numbers = (*body.epoch, body.tokens, body.budget, *body.parts, *body.left_out)
+    numbers = (
+        *body.epoch, body.tokens, body.budget, body.told_ms, *body.parts, *body.left_out
+    )  # fmt: skip
     if len(numbers) > _NUMBERS_MAX or any(each < 0 for each in numbers):
         raise Malformed("a showing counts nothing below 0, and has a few numbers at most")
     return body

@@ -395,6 +395,6 @@ class _Check:
 
 _NOT_BY_HUMAN = (
     *("agent", "needs", "deliver", "check", "timeout"),
-    *("retries", "race", "each", "env", "budget", "may"),
+    *("retries", "race", "each", "env", "budget", "may", "memory"),
 )
 _TIME_MS_MAX = {"timeout": limits.PHASE_TIMEOUT_MS_MAX, "deadline": limits.PHASE_DEADLINE_MS_MAX}

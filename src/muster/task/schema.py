@@ -22,6 +22,7 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "inputs": "What may be given when the run starts, with the default of each: "
         "${inputs.NAME}.",
         "on": "push: a run is for a push to the repository; nothing starts it by itself yet.",
+        "memory": "What agents are told and may write down, where a phase says nothing else.",
         "phases": "The phases by name.",
     },
     "On": {"push": "A push to the repository."},
@@ -55,6 +56,8 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "env": "Environment variables of the attempt.",
         "budget": "What one attempt may use up.",
         "may": "What its agent may do beside the work; nothing, if nothing is said.",
+        "memory": "What its agent is told of what the fleet knows, and may write down: none, or as "
+        "below.",
     },
     "May": {"delegate": "Hand on work to other agents, within bounds."},
     "Delegate": {
@@ -83,6 +86,12 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "lines": "The change of all phases before has at most so many lines.",
         "passed": "Of each of its authors (an agent on a machine) so many checked results passed "
         "in a row.",
+    },
+    "Remembering": {
+        "read": "fleet: what the whole fleet may know, as without a word; [] is nothing.",
+        "write": "fleet, as without a word; with [] its agent writes nothing down.",
+        "budget": "Tokens of what it is told when it begins, 2000 to 6000; 2000 if nothing is "
+        "said.",
     },
     "Budget": {"tokens": "Tokens in and out.", "usd": "Dollars, as 2.50."},
 }

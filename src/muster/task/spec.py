@@ -169,6 +169,21 @@ class May(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     delegate: Delegate
 
 
+class Remembering(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an attempt's agent is told of what is known, and what it may write down: without a word
+    what the whole fleet may know; an empty list is nothing.
+    """
+
+    read: Annotated[list[Literal["fleet"]], Meta(max_length=1)] | None = None
+    write: Annotated[list[Literal["fleet"]], Meta(max_length=1)] | None = None
+    budget: (
+        Annotated[int, Meta(ge=limits.DIGEST_TOKENS_MIN, le=limits.DIGEST_TOKENS_MAX)] | None
+    ) = None
+
+
+Memory = Literal["none"] | Remembering
+
+
 class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One node of the graph."""
 
@@ -193,6 +208,7 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     env: Annotated[dict[Variable, Value], Meta(max_length=32)] | None = None
     budget: Budget | None = None
     may: May | None = None
+    memory: Memory | None = None
 
     @property
     def prerequisites(self) -> tuple[str, ...]:
@@ -270,6 +286,7 @@ class Spec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     base: Branch | None = None
     inputs: Annotated[dict[Name, Value], Meta(max_length=32)] | None = None
     on: Literal["push"] | On | None = None
+    memory: Memory | None = None
 
     @property
     def pushes(self) -> tuple[str, ...]:

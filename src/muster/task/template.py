@@ -10,7 +10,7 @@ Rule 3: keys without a value are left out; numbers are integers. A new meaning g
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -19,7 +19,7 @@ from muster.errors import Malformed, NotFound
 from muster.task import review
 from muster.task.precedence import rounds_of
 from muster.task.problem import did_you_mean, shown
-from muster.task.spec import PUSH_BRANCH, PUSH_COMMIT, Budget, Phase, Spec
+from muster.task.spec import PUSH_BRANCH, PUSH_COMMIT, Budget, Memory, Phase, Spec
 from muster.task.units import path_refusal
 from muster.task.values import references
 
@@ -79,12 +79,37 @@ def phase_order(
         "unless": msgspec.to_builtins(part.unless) if part.unless else None,
         "budget": {key: value for key, value in budget.items() if value},
         "may": msgspec.to_builtins(part.may) if part.may else None,
+        "memory": _memory(part.memory or spec.memory),
         "repo": spec.repo,
         "base": spec.base,
         "inputs": _inputs_used(spec, part, inputs or {}),
         **_review(spec, phase),
     }
     return {key: value for key, value in order.items() if value not in (None, "", 0, [], {})}
+
+
+class Told(NamedTuple):
+    """What an attempt of an order may read and write of what is known, and in how many tokens."""
+
+    reads: bool
+    writes: bool
+    budget: int
+
+
+def told_of(order: Mapping[str, Any]) -> Told:
+    """As `memory` of an order says it: all that the fleet may know, where it says nothing."""
+    memory = order.get("memory", {})
+    if not isinstance(memory, dict):
+        return Told(False, False, 0)
+    budget = memory.get("budget", limits.DIGEST_TOKENS)
+    return Told(
+        memory.get("read") != [], memory.get("write") != [], min(budget, limits.DIGEST_TOKENS_MAX)
+    )
+
+
+def _memory(memory: Memory | None) -> Any:
+    """As it was written; an empty list is an answer, and stays."""
+    return msgspec.to_builtins(memory) if memory is not None else None
 
 
 def _review(spec: Spec, phase: str) -> dict[str, Any]:

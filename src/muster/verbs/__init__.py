@@ -58,6 +58,7 @@ NOUNS: Final = (
     "hook",
     "memory",
     "recall",
+    "digest",
     "audit",
     "tail",
     "changes",

@@ -33,6 +33,7 @@ from muster.memory.kinds import (
 )
 from muster.memory.ordered import ID_DIGITS_MIN
 from muster.memory.state import Record, RecordName, Version
+from muster.node.services import digests
 from muster.node.services.memory import Memory
 from muster.node.services.recalled import readable, similar
 from muster.node.services.search import Search
@@ -106,6 +107,8 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     check_put(body, MEMORY_AGENT_TEXT_BYTES_MAX if by_agent else MEMORY_TEXT_BYTES_MAX)
     if record is not None:
         _check_read(core, ask.key, record.state, heads, over)
+    if ask.pin and scope == FLEET:
+        digests.check_rule(core, ask.key, body.text)
     entry = call.write(body, scope=scope)
     like = _similar(core, RecordName(scope, ask.key), body.text, by_agent=by_agent)
     return Remembered(entry.id.hex(), ask.key, _state(core, scope, ask.key), like)

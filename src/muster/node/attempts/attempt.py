@@ -143,6 +143,7 @@ class Attempt:
             self._setup.start = self.start
             look = partial(self._setup.look_at_work, self._tree, folder, self._signature())
             await self._patiently(look)
+            await self._setup.remember()
             self._given = await asyncio.to_thread(disk.given_bytes, folder)
             self._at("working")
             return await self._work(folder)
@@ -354,7 +355,7 @@ class Attempt:
     # --- ends ----------------------------------------------------------------------------------
 
     def _happened(self, event: AgentEvent) -> None:
-        fields = self._secrets.fields(event.fields)
+        fields = self._setup.kept(event, self._secrets)
         if event.kind == "agent.decision" and fields.get("by") == "person":
             fields["by"] = self._answered_by.get(str(fields.get("ask")), "person")
         self.daemon.post(AttemptEvent(self.task, self.epoch, event.kind, fields, self.actor))
@@ -380,15 +381,10 @@ class Attempt:
         if outcome is not None:
             summary = self._secrets.text(self._summary(outcome) + self._noted)
         return attempt_body.finish(
-            self.task,
-            self.epoch,
-            status,
-            summary=summary,
-            reason=reason[:2000],
+            self.task, self.epoch, status, summary=summary, reason=reason[:2000],
             artefacts=[self._secrets.text(each) for each in artefacts],
-            usage=outcome.usage if outcome is not None else {},
-            **made,
-        )
+            usage=outcome.usage if outcome is not None else {}, **made,
+        )  # fmt: skip
 
 
 def _identity(folder: Path) -> tuple[int, int]:

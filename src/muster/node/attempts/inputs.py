@@ -30,6 +30,7 @@ from muster.task.values import Uses, Values
 Patiently = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
 
 _PRIVATE: Final = 0o700
+_PRIVATE_FILE: Final = 0o600
 
 
 async def taken(daemon: Runtime, start: StartAttempt, patiently: Patiently) -> StartAttempt:
@@ -101,6 +102,7 @@ def put(folder: Path, name: str, text: str) -> str:
     """A file beside an attempt's folder with a text that it is given; its path."""
     folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
     path = folder / name
+    path.touch(mode=_PRIVATE_FILE)
     path.write_text(text, encoding="utf-8", newline="")
     return str(path)
 

@@ -3,16 +3,18 @@
 Rule 1: the environment is complete and minimal: the task's values, what this machine gives to its
 agent (host/environment.py), and a capability for this task alone. A check speaks for nobody and
 has none.
-Rule 2: the machine wins over the spec: a key must not be sent to an address that the spec names.
+Rule 2: what it is told of what the fleet remembers is made here, when it begins; the journal has
+its ids, and never its words.
+Rule 3: the machine wins over the spec: a key must not be sent to an address that the spec names.
 """
 
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from muster.agent import policy as policies
-from muster.agent.base import AttemptOrder, environment
+from muster.agent.base import AgentEvent, AttemptOrder, environment
 from muster.agent.catalogue import AgentEntry
 from muster.agent.mask import Secrets
 from muster.errors import Refused
@@ -21,17 +23,28 @@ from muster.git import untrusted_files
 from muster.git.cache import Worktree
 from muster.git.commit import Signature
 from muster.limits import REVIEW_BYTES_MAX
+from muster.memory.digest import NOTHING
+from muster.memory.kinds import MemoryRead
+from muster.memory.showing import Reader
 from muster.node.attempts import inputs
 from muster.node.call.authorize import Authorizer
 from muster.node.host import environment as environ
 from muster.node.runtime import Runtime
+from muster.node.services import digests
+from muster.node.services.showings import DigestTold
 from muster.node.tasks import attempt_body
 from muster.node.tasks.kept import kept_of
+from muster.node.verb import Verb
 from muster.task import review
 from muster.task import values as values_of
 from muster.task.duration import check_ms, work_ms
 from muster.task.fold import TASK, TaskRow
 from muster.task.instruction import StartAttempt
+from muster.task.template import told_of
+
+# Where a shell finds what the fleet remembers.
+MEMORY_FILE: Final = "MUSTER_MEMORY"
+_NOT_KEPT: Final = "…[a prompt of which the remembered part was not found]"
 
 
 class AttemptSetup:
@@ -50,6 +63,24 @@ class AttemptSetup:
         self.judged = ("", "")
         self.touched: frozenset[str] = frozenset()
         self._file: dict[str, str] = {}
+        # What the fleet remembers for this work, as of then.
+        self.remembered = NOTHING
+        self._showing: MemoryRead | None = None
+
+    async def remember(self) -> None:
+        """Find out what its agent is told; others have their turn meanwhile."""
+        core, told = self.daemon.core, told_of(self.template)
+        if not told.reads:
+            return
+        actor, now_ms = f"{self.agent}@{core.name}", core.now.wall_ms
+        work = digests.work_of(self.start.open, self.start.owner, actor)
+        made = await digests.in_turns(digests.made(core, work, told.budget, now_ms))
+        if made.text:
+            reader = Reader(self.task, self.epoch)
+            self.remembered = made
+            self._showing = digests.showing(made, reader, told.budget, now_ms)
+            # Before anything that its agent asks: what it may replace follows from it.
+            self.daemon.post(DigestTold(self._showing, actor))
 
     def look(self) -> None:
         """Read what this machine gives and hides. Raises: Broken for an agents.env of no use."""
@@ -65,21 +96,26 @@ class AttemptSetup:
         text = str(self.template.get("do", ""))
         # What cannot be looked at afterwards is not begun: an agent's work costs money.
         values_of.command(str(self.template.get("check", "")), found)
-        entry = self.daemon.effects.agents.get(self.agent)
-        plain = entry is not None and entry.is_plain
+        entry, plain = self.daemon.effects.agents.get(self.agent), self._is_plain()
         extra = self._environment(found, entry)
         # An agent knows the place from its prompt alone, and a shell hands it on to nobody: what
         # is judged, such as its tests, must not find where its own verdict goes.
         own = {review.VERDICT_FILE: str(self.verdict)} if plain and self.verdict else {}
         extra |= own
+        if plain:
+            # A variable would be handed on to every child, and there is a bound to how long one is.
+            values_folder = inputs.folder_of(self.daemon, self.start)
+            extra[MEMORY_FILE] = inputs.put(values_folder, "memory", self.remembered.text)
         until_ms = self.daemon.core.now.wall_ms + work_ms(self.template)
         seed, words = secrets.token_bytes(32), {"task": self.task, "agent": self.agent}
-        may = tuple(verb.name for verb in self.daemon.core.verbs.values() if verb.agents)
+        may = tuple(verb.name for verb in self.daemon.core.verbs.values() if self._may(verb))
         token, capability = make_capability(seed, **words, verbs=may, until_ms=until_ms)
         extra["MUSTER_CAPABILITY"] = self.hidden["MUSTER_CAPABILITY"] = token
         self.daemon.core.part(Authorizer).allow_agent(capability, Secrets(self.hidden))
         # What the agent is asked: the order, and what will be looked at when it is done.
         lines = self._prompt(text, found) if not plain else []
+        if not plain and self.remembered.text:
+            lines.insert(0, self.remembered.text)
         if not plain and (deliver := self.template.get("deliver")):
             lines.append("Write these files in the current folder: " + ", ".join(deliver))
         if not plain and (check := self.template.get("check")):
@@ -98,6 +134,30 @@ class AttemptSetup:
             timeout_s=work_ms(self.template) / 1000,
             policy=policies.Policy(),
         )
+
+    def kept(self, event: AgentEvent, hidden: Secrets) -> dict[str, Any]:
+        """What the journal keeps of an event: no secret, and no word of what was remembered."""
+        fields: dict[str, Any] = hidden.fields(event.fields)
+        body = self._showing
+        if event.kind != "agent.prompt" or body is None:
+            return fields
+        fields |= {"memory": body.shown, "sha256": body.sha256}
+        if self._is_plain():
+            return fields
+        text, told = str(fields.get("text", "")), hidden.text(self.remembered.text)
+        # Where it cannot be told from the rest, nothing is kept: it may have to be erased one day.
+        own = text.removeprefix(told).lstrip() if text.startswith(told) else _NOT_KEPT
+        return {**fields, "text": own}
+
+    def _is_plain(self) -> bool:
+        entry = self.daemon.effects.agents.get(self.agent)
+        return entry is not None and entry.is_plain
+
+    def _may(self, verb: Verb) -> bool:
+        """Whether its capability names a verb: of what is known, what its order leaves it."""
+        told = told_of(self.template)
+        left = told.reads if verb.auth == "local" else told.writes
+        return verb.agents and (verb.group != "Memory" or left)
 
     def settled_before(self) -> list[TaskRow]:
         """The tasks that made what we start from, and maybe others: of our run, and of earlier ones

@@ -15,6 +15,7 @@ from muster.log.stream import JOURNAL, FleetId
 from muster.memory.fold import VERSION
 from muster.memory.kinds import MemoryRead, Origin, Why
 from muster.memory.showing import READ, SHOWN, MemoryReadFold, Reader, ReadRow
+from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.tasks.worker import WorkerService
 from muster.task.kinds import NO_EPOCH
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile("m([1-9][0-9]{0,2})")
 
 
+class DigestTold(ev.Event, frozen=True):
+    """An attempt of ours begins, and this is what its agent is told."""
+
+    body: MemoryRead
+    actor: str
+
+
 class Showings(Part):
     """Who was shown what, here."""
 
@@ -33,6 +41,11 @@ class Showings(Part):
 
     def __init__(self, core: "Core") -> None:
         self._core = core
+        core.on(DigestTold, lambda told: self.write(told.body, told.actor))
+
+    def write(self, body: MemoryRead, actor: str) -> None:
+        """Write down what was shown to somebody."""
+        self._core.append_body(body, scope=JOURNAL, actor=actor)
 
     @staticmethod
     def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
@@ -51,7 +64,7 @@ class Showings(Part):
         if reader is not None:
             outside, shown = self.has_outside(versions), [each.hex() for each in versions]
             body = MemoryRead(why, shown, query, *reader, outside=outside)
-            self._core.append_body(body, scope=JOURNAL, actor=call.actor)
+            self.write(body, call.actor)
 
     def shown_of(self, call: "Call", versions: Iterable[EntryId]) -> list[EntryId]:
         """Those of these that whoever asks was shown."""

@@ -1,0 +1,403 @@
+"""What an agent is told when it begins, out of the rows of this machine.
+
+Rule 1: it is made where the agent runs, of what that machine knows: whoever owns the task has no
+word in it.
+Rule 2: an agent is told what the whole fleet may know, and of earlier work what its owners say.
+Rule 3: what it costs is bounded, and others have their turn meanwhile: whoever makes one goes on
+when it yields.
+Rule 4: a line is made of its entry alone, so that the same text is made again of its ids.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from itertools import islice, zip_longest
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from muster.errors import Broken, Exhausted, Refused
+from muster.limits import (
+    ATTEMPTS_OF_TASK_MAX,
+    MEMORY_PINNED_BYTES_MAX,
+    RECALL_BYTES_MAX,
+    RECALLED_MAX,
+)
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import NO_ENTRY, body_or_none
+from muster.log.stream import FLEET
+from muster.memory import earlier
+from muster.memory.digest import SECTIONS, Digest, Line, digest, render, size
+from muster.memory.fold import TAG, VERSION
+from muster.memory.kinds import PERSON, PINNED, MemoryPut, MemoryRead, MemoryRefute
+from muster.memory.showing import READ, Reader
+from muster.memory.state import RecordName, Version
+from muster.node.services.documents import MEMORY
+from muster.node.services.memory import Memory
+from muster.node.services.recalled import Question, recall
+from muster.node.services.showings import Showings
+from muster.node.tasks.actor import said
+from muster.node.tasks.ownership import Ownership, newest
+from muster.node.verb import Turns
+from muster.task.fold import ATTEMPT, DECISION, RUN, TASK, AttemptRow, RunRow, TaskRow
+from muster.task.kinds import AttemptFinish, TaskCancel, TaskDecide, TaskOpen, TaskSettle
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+# Runs of the same name and repository that are told of: of each owner, and of all.
+_RUNS_MAX: Final = 5
+_RUNS_OF_ALL_MAX: Final = 10
+# Runs looked at for that: some are open yet.
+_RUNS_LOOKED_MAX: Final = 15
+_TASKS_OF_RUN_MAX: Final = 64
+# Versions with a tag, of each machine, and keys that are looked at.
+_TAGGED_MAX: Final = 100
+_KEYS_MAX: Final = 150
+_NEWEST_MAX: Final = 50
+# Texts of one key: its conflicts are shown, not its flood.
+_HEADS_MAX: Final = 4
+# Showings of one agent that are looked at for what changed since.
+_SHOWINGS_MAX: Final = 20
+_LATER_MS: Final = 100 * 86_400_000
+_COUNTS: Final = frozenset({"active", "conflict", "disputed"})
+_FAILED: Final = frozenset({"failed", "killed"})
+
+
+class Work(NamedTuple):
+    """What somebody is to be told for; all of it may be unknown. `actor` is who is told, `text` the
+    words of the order.
+    """
+
+    task: str = ""
+    owner: str = ""
+    run: str = ""
+    spec: str = ""
+    phase: str = ""
+    instance: str = ""
+    repo: str = ""
+    actor: str = ""
+    text: str = ""
+
+
+def work_of(opened: TaskOpen, owner: str, actor: str) -> Work:
+    """What there is to be told of for a task."""
+    order = opened.template
+    words = (order.get("do", ""), order.get("asked", ""), *order.get("deliver", ()), opened.phase)
+    return Work(
+        opened.task, owner, opened.run, str(order.get("spec", "")), opened.phase, opened.instance,
+        opened.repo, actor, " ".join(map(str, words)),
+    )  # fmt: skip
+
+
+def made(core: "Core", work: Work, budget: int, told_ms: int) -> Turns[Digest]:
+    """What is told for this work at this moment, in so many tokens."""
+    looked = _Looked(core, work)
+    found = dict[str, Sequence[Line]]()
+    for name, gather in (
+        ("rules", looked.rules), ("tried", looked.tried), ("earlier", looked.runs),
+        ("found", looked.found), ("changed", looked.changed),
+    ):  # fmt: skip
+        lines = list[Line]()
+        for line in gather():
+            if line is None:
+                yield
+            else:
+                lines.append(line)
+        found[name] = lines
+        yield
+    return digest(found, budget, told_ms)
+
+
+async def in_turns(turns: Turns[Digest]) -> Digest:
+    """A digest, with all else having its turn in between."""
+    while True:
+        try:
+            next(turns)
+        except StopIteration as done:
+            found: Digest = done.value
+            return found
+        await asyncio.sleep(0)
+
+
+def showing(told: Digest, reader: Reader, budget: int, told_ms: int, query: str = "") -> MemoryRead:
+    """The body that says what was told."""
+    lines = [line for section in told.lines for line in section]
+    rules, _, _, found, changed = told.lines
+    return MemoryRead(
+        "start", [line.id.hex() for line in (*rules, *found, *changed)], query, *reader,
+        tokens=told.tokens, shown=[line.id.hex() for line in lines],
+        outside=any(line.outside for line in lines),
+        sha256=sha256(told.text.encode()).hexdigest(), budget=budget,
+        parts=[len(section) for section in told.lines], left_out=list(told.left_out),
+        told_ms=told_ms,
+    )  # fmt: skip
+
+
+def again(core: "Core", read: MemoryRead) -> str:
+    """The text of a digest, made again; "" where something of it is not here any more."""
+    ids = iter(read.shown or read.versions)
+    told = list[list[Line]]()
+    for name, count in zip(SECTIONS, read.parts, strict=False):
+        section = [_line(core, EntryId(bytes.fromhex(id)), name) for id in islice(ids, count)]
+        told.append([line for line in section if line is not None])
+        if len(told[-1]) < count:
+            return ""
+    return render(told, read.left_out, read.told_ms) if len(told) == len(SECTIONS) else ""
+
+
+def rules(core: "Core") -> Iterator[Line | None]:
+    """What people pinned for every agent; None where others may have their turn."""
+    tagged = core.tables.rows_of_each(TAG, _TAGGED_MAX, ("-seq",), tag=PINNED)
+    rows = (core.tables.row(VERSION, tag.stream, tag.seq) for tag in tagged)
+    # Who is no person cites no order: that is seen before anything is proven.
+    keys = dict.fromkeys(row.key for row in rows if row is not None and row.order)
+    for key in keys:
+        record = core.part(Memory).records(key).get(RecordName(FLEET, key))
+        yield None
+        for head in record.heads if record is not None and record.state in _COUNTS else ():
+            if head.rank == PERSON and _is_pinned(core, head):
+                yield _line(core, head.id, "rules")
+
+
+def check_rule(core: "Core", key: str, text: str) -> None:
+    """Raises: Refused where not all that people pinned would fit into a digest with this."""
+    known = [line for line in rules(core) if line is not None]
+    others = [line for line in known if not line.says.startswith(f"{key}:")]
+    made = Line(NO_ENTRY, core.machine, "op:" + "x" * 20, 0, f"{key}:", text)
+    # As they are told in a hundred days.
+    took = sum(size("rules", each, each.at_ms + _LATER_MS) + 6 for each in (*others, made))
+    if took > MEMORY_PINNED_BYTES_MAX or len(json.dumps(text)) > MEMORY_PINNED_BYTES_MAX:
+        raise Refused(
+            f"all rules together have {MEMORY_PINNED_BYTES_MAX} bytes at most, for every agent is "
+            f"told all of them first, and with this it would be {max(took, len(text))}: leave "
+            "--pin out, or make it shorter (`muster digest` shows the rules)"
+        )
+
+
+def _is_pinned(core: "Core", version: Version) -> bool:
+    put = body_or_none(core.log.entry(version.id), MemoryPut)
+    return put is not None and PINNED in put.tags
+
+
+class _Looked:
+    """The lines for one piece of work; None where others may have their turn."""
+
+    def __init__(self, core: "Core", work: Work) -> None:
+        self._core, self._work = core, work
+        self._owners = core.part(Ownership)
+
+    def rules(self) -> Iterator[Line | None]:
+        return rules(self._core)
+
+    def tried(self) -> Iterator[Line | None]:
+        """Earlier tries of this very task."""
+        tries = self._tries(self._work.task) if self._work.task else ()
+        return iter(earlier.of_this_task(tries))
+
+    def runs(self) -> Iterator[Line | None]:
+        """What earlier runs of this phase came to."""
+        for run in self._runs():
+            yield None
+            outcomes, decisions = self._of_run(run)
+            yield from earlier.of_runs([(outcomes, decisions)])
+
+    def found(self) -> Iterator[Line | None]:
+        """What is known about the repository, the spec and the phase, and what is new."""
+        for key in islice(self._keys(), _KEYS_MAX):
+            record = self._core.part(Memory).records(key).get(RecordName(FLEET, key))
+            yield None
+            if record is None or record.state not in _COUNTS:
+                continue
+            for head in record.heads[:_HEADS_MAX]:
+                yield _line(self._core, head.id, "found")
+            if record.state == "disputed":
+                yield from self._objections(key)
+
+    def changed(self) -> Iterator[Line | None]:
+        """What this agent was told here before, and what is otherwise now."""
+        core, actor = self._core, self._work.actor
+        rows = core.tables.rows(
+            READ, writer=core.machine, actor=actor, order=("-at_ms",), limit=_SHOWINGS_MAX
+        )
+        told = dict.fromkeys(id for row in rows for id in core.part(Showings).shown_in(row))
+        keys = dict[str, None]()
+        for id in told if actor else ():
+            entry = core.log.entry(id)
+            if entry is not None and entry.header.kind == "memory.put":
+                row = core.tables.row(VERSION, entry.stream, entry.header.seq)
+                keys |= {row.key: None} if row is not None else {}
+        for key in islice(keys, _KEYS_MAX):
+            record = core.part(Memory).records(key).get(RecordName(FLEET, key))
+            yield None
+            for head in record.heads[:_HEADS_MAX] if record is not None else ():
+                if head.id not in told:
+                    yield _line(core, head.id, "changed")
+            if record is not None and record.state in ("refuted", "disputed"):
+                yield from (line for line in self._objections(key) if line.id not in told)
+
+    def _objections(self, key: str) -> Iterator[Line]:
+        """The refutations of a key that nobody took back."""
+        every = self._core.part(Memory).history(key)
+        over = {target for each in every for target in each.over}
+        for each in every:
+            if each.state == "refuted" and each.id not in over and each.stream.scope == FLEET:
+                line = _line(self._core, each.id, "changed")
+                if line is not None:
+                    yield line
+
+    def _keys(self) -> Iterator[str]:
+        """The keys that may be about it, what names it first."""
+        work, tables = self._work, self._core.tables
+        named = {"repo": work.repo, "spec": work.spec, "phase": work.phase}
+        seen = dict[str, None]()
+        for tag in (f"{what}:{name}" for what, name in named.items() if name):
+            for each in tables.rows_of_each(TAG, _TAGGED_MAX, ("-seq",), tag=tag):
+                row = tables.row(VERSION, each.stream, each.seq)
+                if row is not None and row.key not in seen:
+                    seen[row.key] = None
+                    yield row.key
+        begins = [f"{name}/" for name in dict.fromkeys(named.values()) if name]
+        own = [
+            row.key
+            for text in begins
+            for row in tables.rows(
+                VERSION, begins={"key": text}, order=("-at_ms",), limit=_TAGGED_MAX
+            )
+        ]
+        for key in (*own, *self._of_words()):
+            if key not in seen:
+                seen[key] = None
+                yield key
+
+    def _of_words(self) -> Iterator[str]:
+        """The keys of what the index finds for the words of the order, the best first."""
+        text = self._work.text.encode()[:RECALL_BYTES_MAX].decode("utf-8", "ignore")
+        if not text.strip():
+            # Nothing is asked: what is newest may be of use.
+            yield from self._core.part(Memory).newest_keys()[:_NEWEST_MAX]
+            return
+        question = Question(text, [FLEET], RECALLED_MAX, MEMORY)
+        # Without an index all else is told.
+        with suppress(Broken, Exhausted):
+            yield from (each.name for each in recall(self._core, question))
+
+    # --- earlier work --------------------------------------------------------------------------
+
+    def _runs(self) -> Iterator[RunRow]:
+        """Earlier runs of the same name and repository, the newest of each owner in turn."""
+        work, tables = self._work, self._core.tables
+        own = tables.rows(RUN, writer=work.owner, run=work.run) if work.run else []
+        if not own:
+            return
+        rows = tables.rows_of_each(
+            RUN, _RUNS_LOOKED_MAX, ("-opened_ms",), name=own[0].name, repo=own[0].repo
+        )
+        of_owner = dict[str, list[RunRow]]()
+        for row in sorted(newest(rows), key=lambda row: -row.opened_ms):
+            machine, is_it = row.stream.machine, row.run == work.run
+            if not is_it and row.state != "open" and self._owners.owner(RUN, row.run) == machine:
+                of_owner.setdefault(machine, []).append(row)
+        mixed = zip_longest(*(rows[:_RUNS_MAX] for rows in of_owner.values()))
+        every = [row for rows in mixed for row in rows if row is not None][:_RUNS_OF_ALL_MAX]
+        yield from sorted(every, key=lambda row: -row.opened_ms)
+
+    def _of_run(self, run: RunRow) -> tuple[Sequence[earlier.Outcome], Sequence[earlier.Decision]]:
+        work, tables = self._work, self._core.tables
+        rows = newest(
+            tables.rows(TASK, writer=run.stream.machine, run=run.run, limit=_TASKS_OF_RUN_MAX)
+        )
+        same = [row for row in rows if (row.phase, row.instance) == (work.phase, work.instance)]
+        outcomes = [each for row in same if (each := self._outcome(row)) is not None]
+        # A task that was given to no machine is a person's to decide.
+        asked = [row for row in rows if row.settled and not row.machine]
+        entries = (each.entry for row in asked for each in tables.rows(DECISION, task=row.task))
+        decisions = [_decision(self._core, self._core.log.entry(id)) for id in entries]
+        return outcomes, [each for each in decisions if each is not None]
+
+    def _outcome(self, row: TaskRow) -> earlier.Outcome | None:
+        found = _outcome(self._core, self._core.log.entry(row.settled)) if row.settled else None
+        if found is None:
+            return None
+        tries = [each for each in self._tries(row.task) if each.reason not in found.said]
+        return found._replace(tries=tuple(tries[:ATTEMPTS_OF_TASK_MAX]))
+
+    def _tries(self, task: str) -> list[earlier.Try]:
+        rows: Iterable[AttemptRow] = self._owners.attempts(task)
+        ended = (row for row in rows if row.state in _FAILED and row.ended and row.reason)
+        found = [_try(self._core, self._core.log.entry(row.ended)) for row in ended]
+        return [each for each in found if each is not None]
+
+
+# --- a line of an entry ------------------------------------------------------------------------
+
+
+def _line(core: "Core", id: EntryId, section: str) -> Line | None:
+    """What an entry says, as a line of a section; None where its words are not here any more."""
+    entry = core.log.entry(id)
+    if entry is None or entry.body is None:
+        return None
+    made: Mapping[str, Any] = {
+        "memory.put": _record, "memory.refute": _record, "attempt.finish": _try,
+        "task.settle": _outcome, "task.cancel": _outcome, "task.decide": _decision,
+    }  # fmt: skip
+    found = made[entry.header.kind](core, entry) if entry.header.kind in made else None
+    if isinstance(found, earlier.Try):
+        return earlier.tried(found._replace(run="") if section == "tried" else found)
+    if isinstance(found, earlier.Outcome):
+        return earlier.came_to(found)
+    return earlier.decided(found) if isinstance(found, earlier.Decision) else found
+
+
+def _record(core: "Core", entry: Entry) -> Line | None:
+    by, header = said(core, entry).name, entry.header
+    put, refuted = body_or_none(entry, MemoryPut), body_or_none(entry, MemoryRefute)
+    about = (entry.id, header.author, by, header.t[0])
+    if put is not None:
+        return Line(*about, f"{put.key}:", put.text, outside=bool(put.origin))
+    if refuted is not None:
+        return Line(*about, f"{refuted.key} is wrong:", refuted.reason)
+    return None
+
+
+def _try(core: "Core", entry: Entry | None) -> earlier.Try | None:
+    body = body_or_none(entry, AttemptFinish)
+    if entry is None or body is None:
+        return None
+    header, name = entry.header, core.membership.name_of(entry.header.author)
+    attempt = core.tables.row(ATTEMPT, entry.stream, body.task, *body.epoch)
+    by = f"{attempt.agent}@{name}" if attempt is not None and attempt.agent else name
+    owner = core.part(Ownership).owner(TASK, body.task)
+    rows = core.tables.rows(TASK, writer=owner, task=body.task, limit=1) if owner else []
+    run = rows[0].run if rows else ""
+    return earlier.Try(entry.id, header.author, by, header.t[0], body.reason, run)
+
+
+def _outcome(core: "Core", entry: Entry | None) -> earlier.Outcome | None:
+    settled, cancelled = body_or_none(entry, TaskSettle), body_or_none(entry, TaskCancel)
+    body = settled or cancelled
+    row = core.tables.row(TASK, entry.stream, body.task) if entry is not None and body else None
+    if entry is None or body is None or row is None:
+        return None
+    texts = [settled.summary if settled is not None else "", body.reason]
+    if texts[0] and texts[0] in texts[1]:
+        texts = texts[1:]
+    by = f"{row.agent}@{core.membership.name_of(row.machine)}" if row.machine else "somebody"
+    return earlier.Outcome(
+        entry.id, entry.header.author, by, entry.header.t[0], row.run, row.state, row.tries,
+        "; ".join(filter(None, texts)),
+    )  # fmt: skip
+
+
+def _decision(core: "Core", entry: Entry | None) -> earlier.Decision | None:
+    body = body_or_none(entry, TaskDecide)
+    if entry is None or body is None:
+        return None
+    who, owner = said(core, entry), core.part(Ownership).owner(TASK, body.task)
+    rows = core.tables.rows(TASK, writer=owner, task=body.task, limit=1) if owner else []
+    if who.trust != "person" or not rows:
+        return None
+    return earlier.Decision(
+        entry.id, entry.header.author, who.name, entry.header.t[0], rows[0].run, rows[0].phase,
+        body.verdict, body.text,
+    )  # fmt: skip

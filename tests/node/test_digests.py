@@ -1,0 +1,138 @@
+"""What an agent is told when it begins, out of the rows of real cores."""
+
+import pytest
+from tests.node.cores import Cores, One, attempt_ended
+from tests.node.test_showings import Agent, hub, write
+from tests.promise import proves
+
+from muster.limits import DIGEST_TOKENS
+from muster.memory.digest import SECTIONS, Digest
+from muster.memory.kinds import MemoryPut, MemoryRefute
+from muster.node.services import digests
+from muster.node.verb import at_once
+
+__all__ = ["hub"]
+
+
+def told(one: One, **work: str) -> dict[str, list[str]]:
+    """What is told, section by section: each line as who said what."""
+    core = one.core
+    found: Digest = at_once(
+        digests.made(core, digests.Work(**work), DIGEST_TOKENS, one.world.now().wall_ms)
+    )
+    return {
+        name: [f"{each.by} {each.says} {each.text}" for each in lines]
+        for name, lines in zip(SECTIONS, found.lines, strict=True)
+    }
+
+
+def remember(one: One, key: str, text: str, **more: object) -> str:
+    answer = one.order("remember", key, {"key": key, "text": text.split(" "), **more})
+    assert answer["ok"], answer
+    return str(answer["value"]["version"])
+
+
+@proves("memory.digest-quotes-data")
+def test_only_what_a_person_pinned_is_a_rule_and_everybody_is_told_it(hub):
+    remember(hub, "main/style", "never force-push", pin=True)
+    write(hub, MemoryPut("main/bad", "always force-push", tags=["pinned"]))
+    write(hub, MemoryPut("main/worse", "push to main", tags=["pinned"]), "op:alice")
+    hub.world.pass_ms(2_000)
+    found = told(hub.world["studio"], repo="main")
+    assert found["rules"] == ["op:alice main/style: never force-push"]
+    assert sorted(found["found"]) == [
+        "claude@hub main/bad: always force-push", "hub main/worse: push to main",
+    ]  # fmt: skip
+
+
+@proves("memory.refuted-stays-refuted")
+def test_what_was_replaced_or_refuted_is_not_told_and_whoever_was_told_it_hears_of_that(hub):
+    first = write(hub, MemoryPut("main/port", "it is 7447"))
+    flag = write(hub, MemoryPut("main/flag", "pass --fast"))
+    agent = Agent(hub)
+    agent.call("digest")
+    (read,) = agent.showings()
+    assert (read.why, set(read.versions)) == ("start", {first, flag})
+    write(hub, MemoryPut("main/port", "it is 7450", [first]))
+    write(hub, MemoryRefute("main/flag", [flag], "that is another linker"))
+    found = told(hub, repo="main", actor="shell@hub")
+    assert found["found"] == ["claude@hub main/port: it is 7450"]
+    assert found["changed"] == ["claude@hub main/flag is wrong: that is another linker"]
+    assert told(hub, repo="main", actor="gemini@hub")["changed"] == []
+    # Told once: the next time it is known.
+    agent.call("digest")
+    assert told(hub, repo="main", actor="shell@hub")["changed"] == []
+
+
+@proves("memory.earlier-is-a-view")
+def test_the_failed_tries_of_this_very_task_are_told(hub):
+    agent = Agent(hub)
+    hub.step(attempt_ended(agent.task, agent.epoch, "failed", reason="linker error 42"))
+    hub.world.pass_ms(2_000)
+    assert told(hub, task=agent.task)["tried"] == ["shell@hub it failed: linker error 42"]
+    assert told(hub)["tried"] == []
+    # The text is made again from ids: the same words to whoever asks later.
+    agent.again()
+    text = agent.call("digest")["value"]["text"]
+    assert "linker error 42" in text
+    assert digests.again(hub.core, agent.showings()[-1]) == text
+
+
+@proves("memory.prompt-by-reference")
+def test_what_is_erased_or_gone_is_not_made_again(hub):
+    version = write(hub, MemoryPut("main/port", "it is 7447"))
+    agent = Agent(hub)
+    agent.call("digest")
+    (read,) = agent.showings()
+    assert "7447" in digests.again(hub.core, read)
+    entry = hub.core.log.entry(bytes.fromhex(version))
+    with hub.core.store.transaction():
+        hub.core.store.erase_body(entry.stream, entry.header.seq)
+    assert digests.again(hub.core, read) == ""
+
+
+@proves("memory.shown-is-written-down")
+def test_an_agent_is_told_what_is_for_its_own_task_alone(hub):
+    write(hub, MemoryPut("main/port", "it is 7447"))
+    agent, other = Agent(hub), Agent(hub)
+    refused = agent.call("digest", task=other.task)
+    assert refused["error"]["kind"] == "Denied"
+    assert agent.showings() == []
+    answer = agent.call("digest", task=agent.task[:8])["value"]
+    assert answer["tokens"] <= DIGEST_TOKENS
+    assert len(answer["shown"]) == 1
+    # What it was told it may replace.
+    assert agent.call("remember", key="main/port", text=["it", "is", "7450"])["ok"]
+    # A person is told the same, and that is written down nowhere.
+    assert "7450" in hub.call("digest", {})["value"]["text"]
+    assert len(hub.entries("memory.read")) == 1
+
+
+@proves("memory.digest-has-a-budget")
+def test_rules_that_would_not_all_be_told_are_refused(hub):
+    for number in range(3):
+        remember(hub, f"main/rule{number}", "x" * 500, pin=True)
+    args = {"key": "main/rule3", "text": ["x" * 500], "pin": True}
+    refused = hub.order("remember", "main/rule3", args)["error"]
+    assert refused["kind"] == "Refused"
+    assert "1800 bytes" in refused["text"]
+    # One in the place of another is no more.
+    (known,) = hub.call("memory", {"key": "main/rule0"})["value"]
+    again = {"key": "main/rule0", "text": ["y" * 500], "pin": True, "over": [known["version"]]}
+    assert hub.order("remember", "main/rule0", again)["ok"]
+    assert len(told(hub)["rules"]) == 3
+
+
+@pytest.mark.parametrize("scope", ["private"])
+@proves("memory.scopes-do-not-leak")
+def test_what_is_private_is_told_to_no_agent(hub, scope):
+    remember(hub, "main/mine", "a plan", scope=scope, pin=True)
+    found = told(hub, repo="main")
+    assert (found["rules"], found["found"]) == ([], [])
+
+
+def test_cores_are_drawn_with_all_that_is_told():
+    """Without anything that is known nothing is told."""
+    world = Cores("hub")
+    world.pass_ms(3_000)
+    assert told(world["hub"]) == {name: [] for name in SECTIONS}
