@@ -22,6 +22,7 @@ from muster.task.spec import (
     On,
     Phase,
     Push,
+    Remembering,
     Spec,
     Unless,
     parse,
@@ -263,7 +264,7 @@ def test_every_key_has_a_sentence_in_the_schema_and_in_the_docs():
 
 
 def _types() -> dict[str, type]:
-    types = (Spec, On, Push, Phase, May, Delegate, Needs, Unless, Budget)
+    types = (Spec, On, Push, Phase, May, Delegate, Needs, Unless, Remembering, Budget)
     return {each.__name__: each for each in types}
 
 

@@ -35,6 +35,7 @@ from muster.memory.state import RecordName, Version
 from muster.node.services.documents import MEMORY
 from muster.node.services.memory import Memory
 from muster.node.services.recalled import Question, recall
+from muster.node.services.search import Search
 from muster.node.services.showings import Showings
 from muster.node.tasks.actor import said
 from muster.node.tasks.ownership import Ownership, newest
@@ -204,6 +205,10 @@ class _Looked:
 
     def found(self) -> Iterator[Line | None]:
         """What is known about the repository, the spec and the phase, and what is new."""
+        with suppress(Broken, Exhausted):
+            # Whoever wrote something down a moment ago is told, too.
+            for _ in self._core.part(Search).whole():
+                yield None
         for key in islice(self._keys(), _KEYS_MAX):
             record = self._core.part(Memory).records(key).get(RecordName(FLEET, key))
             yield None
@@ -247,40 +252,40 @@ class _Looked:
                     yield line
 
     def _keys(self) -> Iterator[str]:
-        """The keys that may be about it, what names it first."""
-        work, tables = self._work, self._core.tables
+        """The keys that may be about it: what names it, what has its words, what is new."""
+        seen = set[str]()
+        for each in (self._tagged, self._of_words, self._newest):
+            for key in each():
+                if key and key not in seen:
+                    seen.add(key)
+                    yield key
+
+    @property
+    def _names(self) -> dict[str, str]:
+        work = self._work
         named = {"repo": work.repo, "spec": work.spec, "phase": work.phase}
-        seen = dict[str, None]()
-        for tag in (f"{what}:{name}" for what, name in named.items() if name):
+        return {what: name for what, name in named.items() if name}
+
+    def _tagged(self) -> Iterator[str]:
+        tables = self._core.tables
+        for tag in (f"{what}:{name}" for what, name in self._names.items()):
             for each in tables.rows_of_each(TAG, _TAGGED_MAX, ("-seq",), tag=tag):
                 row = tables.row(VERSION, each.stream, each.seq)
-                if row is not None and row.key not in seen:
-                    seen[row.key] = None
+                if row is not None:
                     yield row.key
-        begins = [f"{name}/" for name in dict.fromkeys(named.values()) if name]
-        own = [
-            row.key
-            for text in begins
-            for row in tables.rows(
-                VERSION, begins={"key": text}, order=("-at_ms",), limit=_TAGGED_MAX
-            )
-        ]
-        for key in (*own, *self._of_words()):
-            if key not in seen:
-                seen[key] = None
-                yield key
 
     def _of_words(self) -> Iterator[str]:
-        """The keys of what the index finds for the words of the order, the best first."""
-        text = self._work.text.encode()[:RECALL_BYTES_MAX].decode("utf-8", "ignore")
-        if not text.strip():
-            # Nothing is asked: what is newest may be of use.
-            yield from self._core.part(Memory).newest_keys()[:_NEWEST_MAX]
-            return
-        question = Question(text, [FLEET], RECALLED_MAX, MEMORY)
+        text = " ".join((*self._names.values(), self._work.text))
+        text = text.encode("utf-8", "replace")[:RECALL_BYTES_MAX].decode("utf-8", "ignore")
         # Without an index all else is told.
         with suppress(Broken, Exhausted):
+            question = Question(text, [FLEET], RECALLED_MAX, MEMORY)
             yield from (each.name for each in recall(self._core, question))
+
+    def _newest(self) -> Iterator[str]:
+        order = ("-at_ms", "-id")
+        for row in self._core.tables.rows(VERSION, order=order, limit=_NEWEST_MAX):
+            yield row.key
 
     # --- earlier work --------------------------------------------------------------------------
 
