@@ -136,3 +136,45 @@ def test_cores_are_drawn_with_all_that_is_told():
     world = Cores("hub")
     world.pass_ms(3_000)
     assert told(world["hub"]) == {name: [] for name in SECTIONS}
+
+
+@proves("memory.knew-when-it-decided")
+def test_whoever_asks_later_hears_what_an_agent_knew_and_what_became_of_it(hub):
+    kept = write(hub, MemoryPut("main/port", "it is 7447"))
+    wrong = write(hub, MemoryPut("main/flag", "pass --fast"))
+    old = write(hub, MemoryPut("main/tests", "they are in test/"))
+    agent = Agent(hub)
+    agent.call("digest")
+    agent.call("memory", key="main/port")
+    write(hub, MemoryRefute("main/flag", [wrong], "that is another linker"))
+    new = write(hub, MemoryPut("main/tests", "they are in tests/", [old]))
+    told, read = hub.call("explain", {"task": agent.task})["value"]["knew"]
+    assert (told["why"], told["actor"], told["proven"]) == ("start", "shell@hub", True)
+    assert {line["id"]: (line["text"], line["now"]) for line in told["lines"]} == {
+        kept: ("claude@hub: main/port: it is 7447", ""),
+        wrong: (
+            "claude@hub: main/flag: pass --fast",
+            "refuted since, by claude@hub: that is another linker",
+        ),
+        old: (
+            "claude@hub: main/tests: they are in test/",
+            f"replaced since, by claude@hub ({new[:12]})",
+        ),
+    }
+    assert (read["why"], read["query"]) == ("get", "main/port")
+    assert [line["name"] for line in read["lines"]] == ["m1"]
+    # And a person who looks at a version hears who was shown it.
+    (known,) = hub.call("memory", {"key": "main/port"})["value"]
+    assert [(each["actor"], each["task"]) for each in known["shown_to"]] == [
+        ("shell@hub", agent.task), ("shell@hub", agent.task),
+    ]  # fmt: skip
+    assert "shown_to" not in agent.call("memory", key="main/port")["value"][0]
+    # What is not there any more is said to be, and nothing is made up in its place.
+    entry = hub.core.log.entry(bytes.fromhex(kept))
+    with hub.core.store.transaction():
+        hub.core.store.erase_body(entry.stream, entry.header.seq)
+    told = hub.call("explain", {"task": agent.task})["value"]["knew"][0]
+    assert not told["proven"]
+    assert {line["id"]: line["now"] for line in told["lines"]}[kept] == (
+        "its words are not here any more"
+    )

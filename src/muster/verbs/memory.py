@@ -9,7 +9,7 @@ it.
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Struct, UnsetType, field, structs
 
 from muster.errors import Conflict, Denied, NotFound, Refused
 from muster.limits import (
@@ -34,6 +34,7 @@ from muster.memory.kinds import (
 from muster.memory.ordered import ID_DIGITS_MIN
 from muster.memory.state import Record, RecordName, Version
 from muster.node.services import digests
+from muster.node.services.knowing import ReaderOf, readers
 from muster.node.services.memory import Memory
 from muster.node.services.recalled import readable, similar
 from muster.node.services.search import Search
@@ -165,6 +166,8 @@ class Known(Struct, frozen=True, kw_only=True):
     tags: list[str]
     over: list[str]
     t_ms: int
+    # Who was shown it on this machine, the newest first; for people alone.
+    shown_to: list[ReaderOf] | UnsetType = UNSET
 
 
 @verb("memory", auth="local", agents=True, writes=True, group="Memory", harmless=True,
@@ -209,7 +212,13 @@ def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
     if fitting:
         read = [EntryId(bytes.fromhex(each.version)) for each in fitting]
         core.part(Showings).note(call, "get", read, ask.key[:MEMORY_LINE_CHARS_MAX])
-    return fitting
+    return fitting if reader is not None else [_with_readers(core, each) for each in fitting]
+
+
+def _with_readers(core: Core, known: Known) -> Known:
+    """For a person: also who was shown it here."""
+    found = readers(core, EntryId(bytes.fromhex(known.version)))
+    return structs.replace(known, shown_to=found) if found else known
 
 
 class Refute(Request, frozen=True):

@@ -14,6 +14,7 @@ from muster.fleet.roster import Roster
 from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
+from muster.node.services.knowing import Shown, knew
 from muster.node.services.presence import presence
 from muster.node.tasks.actor import HandedOn, handed_on, said
 from muster.node.tasks.owner import OwnerService
@@ -312,12 +313,15 @@ class Cited(Struct, frozen=True, kw_only=True):
 
 
 class Explained(Struct, frozen=True):
-    """Every entry behind a task, and what people call the keys and grants in them."""
+    """Every entry behind a task, what people call the keys and grants in them, and what its
+    attempts on this machine knew.
+    """
 
     task: Task
     entries: list[Cited]
     claims: list[Claim]
     names: dict[str, str]
+    knew: list[Shown]
 
 
 @verb("explain", auth="local")
@@ -342,6 +346,7 @@ def explain(core: Core, call: Call, ask: OfTask) -> Explained:
         [_entry_view(core, e, room) for e in ordered],
         claims(core, TASK, held.row.task),
         dict(islice(_names(core.roster), NAMES_MAX)),
+        [each for each in knew(core, held.row.task) if room.has(each)],
     )
 
 

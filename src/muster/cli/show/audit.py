@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from muster.cli.show.task import claimed
@@ -86,7 +86,23 @@ def _explain(value: Any) -> str:
             f"       entry {short(each['id'])}… seq {each['seq']}"
             + (f", receipt of {receipts}" if receipts else ", no receipt yet")
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_knew(value.get("knew") or ())])
+
+
+def _knew(shown: Sequence[Any]) -> Iterator[str]:
+    """What its agents were told on this machine, and what became of that since."""
+    if shown:
+        yield f"\n{paint('What was known when it was done', 'bold')}, as this machine told it:"
+    for each in shown:
+        what = {"start": "was told", "recall": "found", "get": "looked up"}.get(each["why"], "read")
+        words = f" for {clean(each['query'], 60)!r}" if each["query"] else ""
+        exact = "" if each["why"] != "start" or each["proven"] else "  (in other words, by now)"
+        yield f"     {clock(each['t_ms'])}  {clean(each['actor'])} {what}{words}{exact}"
+        for line in each["lines"]:
+            now = f"  {paint(clean(line['now'], 160), 'yellow')}" if line["now"] else ""
+            yield f"       [{line['name']}] {clean(line['text'], 160)}{now}"
+        if each["left_out"]:
+            yield f"       {each['left_out']} more were left out for room"
 
 
 # A key, the id of an entry, a hash: sixty-four digits that nobody reads.

@@ -37,4 +37,11 @@ def _version(each: Any) -> str:
         scope if scope != "fleet" else "",
         tags,
     ]
-    return "  ".join(part for part in head if part) + "\n" + block(each["text"])
+    lines = ["  ".join(part for part in head if part), block(each["text"])]
+    shown = [
+        f"{clean(who['actor'])} {ago(who['t_ms'])}"
+        + (f" (task {short(who['task'])})" if who["task"] else "")
+        for who in each.get("shown_to") or ()
+    ]
+    lines += [paint(f"    shown here to {', '.join(shown)}", "dim")] if shown else []
+    return "\n".join(lines)

@@ -10,11 +10,11 @@ Rule 4: a line is made of its entry alone, so that the same text is made again o
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from itertools import islice, zip_longest
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.errors import Broken, Exhausted, Refused
 from muster.limits import (
@@ -23,25 +23,25 @@ from muster.limits import (
     RECALL_BYTES_MAX,
     RECALLED_MAX,
 )
-from muster.log.entry import Entry, EntryId
+from muster.log.entry import EntryId
 from muster.log.fold import NO_ENTRY, body_or_none
 from muster.log.stream import FLEET
 from muster.memory import earlier
 from muster.memory.digest import SECTIONS, Digest, Line, digest, render, size
 from muster.memory.fold import TAG, VERSION
-from muster.memory.kinds import PERSON, PINNED, MemoryPut, MemoryRead, MemoryRefute
+from muster.memory.kinds import PERSON, PINNED, MemoryPut, MemoryRead
 from muster.memory.showing import READ, Reader
 from muster.memory.state import RecordName, Version
 from muster.node.services.documents import MEMORY
+from muster.node.services.lines import decision_of, line_of, outcome_of, try_of
 from muster.node.services.memory import Memory
 from muster.node.services.recalled import Question, recall
 from muster.node.services.search import Search
 from muster.node.services.showings import Showings
-from muster.node.tasks.actor import said
 from muster.node.tasks.ownership import Ownership, newest
 from muster.node.verb import Turns
-from muster.task.fold import ATTEMPT, DECISION, RUN, TASK, AttemptRow, RunRow, TaskRow
-from muster.task.kinds import AttemptFinish, TaskCancel, TaskDecide, TaskOpen, TaskSettle
+from muster.task.fold import DECISION, RUN, TASK, AttemptRow, RunRow, TaskRow
+from muster.task.kinds import TaskOpen
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -140,7 +140,7 @@ def again(core: "Core", read: MemoryRead) -> str:
     ids = iter(read.shown or read.versions)
     told = list[list[Line]]()
     for name, count in zip(SECTIONS, read.parts, strict=False):
-        section = [_line(core, EntryId(bytes.fromhex(id)), name) for id in islice(ids, count)]
+        section = [line_of(core, EntryId(bytes.fromhex(id)), name) for id in islice(ids, count)]
         told.append([line for line in section if line is not None])
         if len(told[-1]) < count:
             return ""
@@ -158,7 +158,7 @@ def rules(core: "Core") -> Iterator[Line | None]:
         yield None
         for head in record.heads if record is not None and record.state in _COUNTS else ():
             if head.rank == PERSON and _is_pinned(core, head):
-                yield _line(core, head.id, "rules")
+                yield line_of(core, head.id, "rules")
 
 
 def check_rule(core: "Core", key: str, text: str) -> None:
@@ -215,7 +215,7 @@ class _Looked:
             if record is None or record.state not in _COUNTS:
                 continue
             for head in record.heads[:_HEADS_MAX]:
-                yield _line(self._core, head.id, "found")
+                yield line_of(self._core, head.id, "found")
             if record.state == "disputed":
                 yield from self._objections(key)
 
@@ -237,7 +237,7 @@ class _Looked:
             yield None
             for head in record.heads[:_HEADS_MAX] if record is not None else ():
                 if head.id not in told:
-                    yield _line(core, head.id, "changed")
+                    yield line_of(core, head.id, "changed")
             if record is not None and record.state in ("refuted", "disputed"):
                 yield from (line for line in self._objections(key) if line.id not in told)
 
@@ -247,7 +247,7 @@ class _Looked:
         over = {target for each in every for target in each.over}
         for each in every:
             if each.state == "refuted" and each.id not in over and each.stream.scope == FLEET:
-                line = _line(self._core, each.id, "changed")
+                line = line_of(self._core, each.id, "changed")
                 if line is not None:
                     yield line
 
@@ -317,11 +317,11 @@ class _Looked:
         # A task that was given to no machine is a person's to decide.
         asked = [row for row in rows if row.settled and not row.machine]
         entries = (each.entry for row in asked for each in tables.rows(DECISION, task=row.task))
-        decisions = [_decision(self._core, self._core.log.entry(id)) for id in entries]
+        decisions = [decision_of(self._core, self._core.log.entry(id)) for id in entries]
         return outcomes, [each for each in decisions if each is not None]
 
     def _outcome(self, row: TaskRow) -> earlier.Outcome | None:
-        found = _outcome(self._core, self._core.log.entry(row.settled)) if row.settled else None
+        found = outcome_of(self._core, self._core.log.entry(row.settled)) if row.settled else None
         if found is None:
             return None
         tries = [each for each in self._tries(row.task) if each.reason not in found.said]
@@ -330,79 +330,5 @@ class _Looked:
     def _tries(self, task: str) -> list[earlier.Try]:
         rows: Iterable[AttemptRow] = self._owners.attempts(task)
         ended = (row for row in rows if row.state in _FAILED and row.ended and row.reason)
-        found = [_try(self._core, self._core.log.entry(row.ended)) for row in ended]
+        found = [try_of(self._core, self._core.log.entry(row.ended)) for row in ended]
         return [each for each in found if each is not None]
-
-
-# --- a line of an entry ------------------------------------------------------------------------
-
-
-def _line(core: "Core", id: EntryId, section: str) -> Line | None:
-    """What an entry says, as a line of a section; None where its words are not here any more."""
-    entry = core.log.entry(id)
-    if entry is None or entry.body is None:
-        return None
-    made: Mapping[str, Any] = {
-        "memory.put": _record, "memory.refute": _record, "attempt.finish": _try,
-        "task.settle": _outcome, "task.cancel": _outcome, "task.decide": _decision,
-    }  # fmt: skip
-    found = made[entry.header.kind](core, entry) if entry.header.kind in made else None
-    if isinstance(found, earlier.Try):
-        return earlier.tried(found._replace(run="") if section == "tried" else found)
-    if isinstance(found, earlier.Outcome):
-        return earlier.came_to(found)
-    return earlier.decided(found) if isinstance(found, earlier.Decision) else found
-
-
-def _record(core: "Core", entry: Entry) -> Line | None:
-    by, header = said(core, entry).name, entry.header
-    put, refuted = body_or_none(entry, MemoryPut), body_or_none(entry, MemoryRefute)
-    about = (entry.id, header.author, by, header.t[0])
-    if put is not None:
-        return Line(*about, f"{put.key}:", put.text, outside=bool(put.origin))
-    if refuted is not None:
-        return Line(*about, f"{refuted.key} is wrong:", refuted.reason)
-    return None
-
-
-def _try(core: "Core", entry: Entry | None) -> earlier.Try | None:
-    body = body_or_none(entry, AttemptFinish)
-    if entry is None or body is None:
-        return None
-    header, name = entry.header, core.membership.name_of(entry.header.author)
-    attempt = core.tables.row(ATTEMPT, entry.stream, body.task, *body.epoch)
-    by = f"{attempt.agent}@{name}" if attempt is not None and attempt.agent else name
-    owner = core.part(Ownership).owner(TASK, body.task)
-    rows = core.tables.rows(TASK, writer=owner, task=body.task, limit=1) if owner else []
-    run = rows[0].run if rows else ""
-    return earlier.Try(entry.id, header.author, by, header.t[0], body.reason, run)
-
-
-def _outcome(core: "Core", entry: Entry | None) -> earlier.Outcome | None:
-    settled, cancelled = body_or_none(entry, TaskSettle), body_or_none(entry, TaskCancel)
-    body = settled or cancelled
-    row = core.tables.row(TASK, entry.stream, body.task) if entry is not None and body else None
-    if entry is None or body is None or row is None:
-        return None
-    texts = [settled.summary if settled is not None else "", body.reason]
-    if texts[0] and texts[0] in texts[1]:
-        texts = texts[1:]
-    by = f"{row.agent}@{core.membership.name_of(row.machine)}" if row.machine else "somebody"
-    return earlier.Outcome(
-        entry.id, entry.header.author, by, entry.header.t[0], row.run, row.state, row.tries,
-        "; ".join(filter(None, texts)),
-    )  # fmt: skip
-
-
-def _decision(core: "Core", entry: Entry | None) -> earlier.Decision | None:
-    body = body_or_none(entry, TaskDecide)
-    if entry is None or body is None:
-        return None
-    who, owner = said(core, entry), core.part(Ownership).owner(TASK, body.task)
-    rows = core.tables.rows(TASK, writer=owner, task=body.task, limit=1) if owner else []
-    if who.trust != "person" or not rows:
-        return None
-    return earlier.Decision(
-        entry.id, entry.header.author, who.name, entry.header.t[0], rows[0].run, rows[0].phase,
-        body.verdict, body.text,
-    )  # fmt: skip
