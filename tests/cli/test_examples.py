@@ -444,7 +444,7 @@ PREPARED: Final[dict[str, Row]] = {
     "muster recall port --tag repo:main --all": Row(_known_port),
     "muster digest --task 7d5e": Row(_short_work),
     "muster refute 3fa9c1 'the flag was removed in 2.0'": Row(_known_port),
-    "muster grant machine:mac1 delegate --object mac2 --per-day 20    # its agents ask others": Row(
+    "muster grant machine:mac1 delegate --object mac2 --runs 20    # its agents ask others": Row(
         lambda _: {"mac1": "build", "mac2": "studio"}
     ),
     "muster delegate 'why do the tests fail on macos?' --agent claude --machine mac2": Row(

@@ -209,6 +209,7 @@ def whole(**phase: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("most", "phase", "why"),
     [
+        ({"depth": 2, "repos": ("main",)}, {"may": "{delegate: {repo: other}}"}, "in repositories"),
         ({}, {"env": "{PATH: /tmp}"}, "sets variables"),
         ({}, {"race": "8", "retries": "2"}, "16 tasks"),
         ({}, {"priority": "5"}, "takes no turn"),

@@ -105,9 +105,9 @@ def of_grant(grant: Grant) -> Bounds | None:
 
 def refusal(bounds: Bounds, spec: Spec, repo: str, ids: Ids) -> str:
     """Why a run of this spec in this repository is not within the bounds, or ""."""
-    if bounds.repos is not None and repo not in bounds.repos:
+    if bounds.repos is not None and repo not in ("", *bounds.repos):
         named = " or ".join(each or "none" for each in bounds.repos)
-        return f"it works in {f'repository {repo}' if repo else 'no repository'}, not in {named}"
+        return f"it works in repository {repo}, and may work in {named}"
     if spec.on or spec.inputs:
         return "it has inputs or is for a push; hand on a run that says all of it itself"
     if len(spec.phases) > DELEGATED_PHASES_MAX or _tasks(spec) > DELEGATED_TASKS_MAX:
@@ -171,7 +171,7 @@ def _wider(bounds: Bounds, phase: Phase, further: Delegate, repo: str, ids: Ids)
         yield "may hand on work to machines that it may not be given to itself"
     if not set(bounds.labels) <= set(asked.labels):
         yield "may hand on work to machines without the labels that it needs itself"
-    if bounds.repos is not None and not set(asked.repos or ("",)) <= set(bounds.repos):
+    if bounds.repos is not None and not set(asked.repos or ()) <= {"", *bounds.repos}:
         yield "may hand on work in repositories that it may not work in itself"
     if bounds.timeout_ms and asked.timeout_ms > bounds.timeout_ms:
         yield "may hand on work that takes longer than it may itself"

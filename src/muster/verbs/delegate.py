@@ -39,10 +39,8 @@ _LOOKED_MAX: Final = 50
 
 class Delegate(Request, frozen=True):
     text: Annotated[Words, pos("what is to be done, as a prompt")] = ()
-    agent: Annotated[
-        Words, opt("whom to ask; of several, the first that is there", kind="agent")
-    ] = ()
-    machine: Annotated[Words, opt("where; of several, any", kind="machine")] = ()
+    agent: Annotated[Words, opt("whom to ask; of several, the first that is there")] = ()
+    machine: Annotated[Words, opt("where; of several, any")] = ()
     label: Annotated[Words, opt("a label that the machine has; several times")] = ()
     repo: Annotated[str, opt("the repository to work in", kind="repository")] = ""
     base: Annotated[str, opt("the branch or commit to start from", kind="branch")] = ""
@@ -61,7 +59,7 @@ class Delegated(Struct, frozen=True):
     owner: str
 
 
-@verb("delegate", auth="local", agents=True, writes=True, group="Work", on="none",
+@verb("delegate", auth="local", agents=True, writes=True, group="Work", on="none", names="run",
       says=(Line("{run:id}  asked of {owner}"),),
       then=(Line("`muster await {run:id}` waits for its result."),))  # fmt: skip
 def delegate(core: Core, call: Call, ask: Delegate) -> Delegated:

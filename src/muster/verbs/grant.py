@@ -204,8 +204,8 @@ class Which(Request, frozen=True):
     verb: Annotated[str, pos("the verb, or *; `muster grants --verbs` lists them")]
     object: Annotated[str, opt("what it may be used on")] = ANYTHING
     take: Annotated[bool, opt("take the grant back instead")] = False
-    per_day: Annotated[int, opt("of delegate: so many runs", ge=0, le=DELEGATIONS_MAX)] = 0
-    at_once: Annotated[int, opt("of delegate: so many open runs", ge=0, le=DELEGATIONS_MAX)] = 0
+    runs: Annotated[int, opt("of delegate: so many in a day", ge=0, le=DELEGATIONS_MAX)] = 0
+    open: Annotated[int, opt("of delegate: so many at once", ge=0, le=DELEGATIONS_MAX)] = 0
     depth: Annotated[
         int, opt("of delegate: how often it is handed on", ge=0, le=DELEGATION_DEPTH_MAX)
     ] = 0
@@ -247,15 +247,15 @@ def check(core: Core, call: Call, ask: Which) -> Meant:
 def _bounds(ask: Which) -> Bounds | UnsetType:
     """The bounds of what agents hand on; of no other verb. Raises: Refused."""
     if ask.verb != DELEGATE:
-        given = (ask.per_day, ask.at_once, ask.depth, ask.agent, ask.repo, ask.timeout)
+        given = (ask.runs, ask.open, ask.depth, ask.agent, ask.repo, ask.timeout)
         if any(given):
             raise Refused(f"bounds are those of {DELEGATE}: {ask.verb} has none, leave them out")
         return UNSET
     timeout_ms = duration_ms(ask.timeout) if ask.timeout else 0
     if timeout_ms > PHASE_TIMEOUT_MS_MAX:
         raise Refused(f"an attempt takes at most {PHASE_TIMEOUT_MS_MAX // 3_600_000} h")
-    per_day = ask.per_day or PER_DAY
-    at_once = ask.at_once or min(AT_ONCE, per_day)
+    per_day = ask.runs or PER_DAY
+    at_once = ask.open or min(AT_ONCE, per_day)
     return Bounds(at_once, per_day, ask.agent, ask.depth or 1, ask.repo, timeout_ms)
 
 
@@ -280,7 +280,7 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
 
     muster grant machine:build push --object main
     muster grant machine:build push --object main --take
-    muster grant machine:mac1 delegate --object mac2 --per-day 20    # its agents ask others
+    muster grant machine:mac1 delegate --object mac2 --runs 20    # its agents ask others
     """
     body: kinds.GrantGive | kinds.GrantTake
     # All that the fold will ask, before anything is written.

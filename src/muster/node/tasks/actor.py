@@ -21,7 +21,7 @@ from muster.fleet.statement import Statement, args_hash, is_target, open_stateme
 from muster.limits import DELEGATION_DEPTH_MAX
 from muster.log.clock import Stamp
 from muster.log.entry import Entry
-from muster.log.fold import Skip, body_as, body_or_none
+from muster.log.fold import NO_ENTRY, Skip, body_as, body_or_none
 from muster.memory import ordered as memory
 from muster.memory.fold import BODIES as MEMORY
 from muster.message.kinds import MessageSend
@@ -123,8 +123,10 @@ def _behind(core: "Core", asked: Entry, body: DelegationOpen) -> str:
             return next(map(core.roster.speaker, givers), "")
         assign = _assignment(core, asked)
         held = core.part(Ownership).held(TASK, assign.task) if assign else None
-        run = core.part(Ownership).held(RUN, held.row.run) if held else None
-        opening = core.log.entry(run.row.opened) if run else None
+        run = core.part(Ownership).held(RUN, held.row.run) if held and held.row.run else None
+        # A task without a run was ordered by itself.
+        begun = run.row.opened if run else held.row.opened if held else NO_ENTRY
+        opening = core.log.entry(begun)
         if opening is None:
             return ""
         before = asked_of(core, opening)

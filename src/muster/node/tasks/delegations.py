@@ -118,11 +118,12 @@ class Delegations(Part):
             assign = self._worker.worker.assignment(task)
             if assign is None:
                 raise Denied("the attempt of this agent is about to end: it hands on nothing more")
-            cause = next((c for c in core.log.entry(assign).causes), None)  # type: ignore[union-attr]
-            opened = body_or_none(core.log.entry(cause) if cause else None, kinds.TaskOpen)
+            entry = core.log.entry(assign)
+            cited = (core.log.entry(cause) for cause in entry.causes) if entry else ()
+            opened = next((b for b in (body_or_none(c, kinds.TaskOpen) for c in cited) if b), None)
             bounds = delegation.of_phase(opened.template, opened.repo) if opened else None
             if bounds is None:
-                phase = opened.phase if opened else "it"
+                phase = (opened.phase if opened else "") or "it"
                 raise Denied(
                     f"the agent of this task may not hand on work: in its spec, phase {phase} "
                     "needs `may: {delegate: {}}`, and whoever ordered the run signs that"
@@ -136,7 +137,7 @@ class Delegations(Part):
         if not found:
             raise Denied(
                 f"agents on {core.name} may not hand on work: an operator allows it by "
-                f"`muster grant machine:{core.name} delegate --per-day 20`"
+                f"`muster grant machine:{core.name} delegate --runs 20`"
             )
         return found
 
