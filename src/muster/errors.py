@@ -38,9 +38,16 @@ USED_UP: Final = NO_ROOM | {
 
 
 class MusterError(Exception):
-    """Base of all; never raised itself."""
+    """Base of all; never raised itself.
+
+    `recorded` is what a log may keep of the sentence, where that quotes what is to stay erasable.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, text: object = "", *, recorded: str = "") -> None:
+        super().__init__(text)
+        self.recorded = recorded or str(text)
 
 
 class Refused(MusterError):

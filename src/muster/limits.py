@@ -236,6 +236,13 @@ DIGEST_TOKENS_MAX: Final = 6_000
 MEMORY_PINNED_BYTES_MAX: Final = 1_800
 # Of a text in a line that is no rule: whoever wants more asks for the record.
 MEMORY_LINE_BYTES_MAX: Final = 400
+# Bodies that one step erases: each costs half a millisecond, more where it is long.
+MEMORY_ERASED_IN_STEP_MAX: Final = 16
+# Erasures that one turn looks at, after a start: some ten milliseconds.
+MEMORY_ERASURES_LOOKED_MAX: Final = 100
+# Erasures without a proof that are remembered by the order that they cite; of anybody, so a
+# member that writes nothing else costs a megabyte.
+MEMORY_UNPROVEN_MAX: Final = 10_000
 # Chosen arbitrarily: a source, a reason or a query on one line.
 MEMORY_LINE_CHARS_MAX: Final = 400
 

@@ -454,6 +454,7 @@ PREPARED: Final[dict[str, Row]] = {
         _may_hand_on
     ),
     "muster withdraw 1ae7 --reason 'the tests pass again'": Row(_handed_on),
+    "muster forget 3fa9c1 --reason 'it held a password'": Row(_known_port, ends=says_yes),
     "muster acknowledge 3fa1": Row(_incident),
     "muster acknowledge 7d5e 'a backup was started twice'": Row(_incident),
 }

@@ -123,6 +123,9 @@ def test_what_counts_is_replaced_only_by_whoever_names_it(world):
     assert refused["error"]["kind"] == "Conflict"
     assert "it is 7447" in refused["error"]["text"]
     assert f"--over {first[:12]}" in refused["error"]["text"]
+    (denial,) = world["hub"].entries("order.deny")
+    assert first[:12].encode() in (denial.body or b"")
+    assert b"7447" not in (denial.body or b""), "it could never be erased"
     assert world["hub"].entries("memory.put")[-1].id.hex() == first
     assert remember(world["hub"], "main/port", "it is 7450", over=[first[:12]])["ok"]
     assert world["hub"].own_size > before

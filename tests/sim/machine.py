@@ -29,6 +29,7 @@ from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertific
 from muster.node.installation import resume_incarnation
 from muster.node.part import all_folds
 from muster.node.parts import PARTS
+from muster.node.services.erasure import BodyErased
 from muster.node.services.full_disk import put_off
 from muster.node.tasks.approvals import AnswerAttempt
 from muster.store.mark import Mark
@@ -429,7 +430,14 @@ class Machine:
         self.world.checker.noted(self, effect.text)
 
     @ev.effect(
-        ev.Perform, ev.Stray, ev.Told, ev.Join, FreshCertificates, ev.ReachedAt, AnswerAttempt
+        ev.Perform,
+        ev.Stray,
+        ev.Told,
+        ev.Join,
+        FreshCertificates,
+        ev.ReachedAt,
+        AnswerAttempt,
+        BodyErased,
     )
     def _beyond(self, effect: ev.Effect) -> None:
         """What waits for input and output belongs to the daemon, which is not here."""

@@ -77,11 +77,10 @@ def versions(
             (tomb, PERSON if tomb.order and is_ordered(tomb) else MACHINE)
             for tomb in gone.get(row.id, ())
         ]
-        # Only its own machine and a person take it away.
         tombs = [
             (tomb, rank)
             for tomb, rank in tombs
-            if rank == PERSON or tomb.stream.machine == row.stream.machine
+            if may_erase(tomb, row.stream, ordered=rank == PERSON)
         ]
         if tombs:
             over_all = [targets.get((tomb.stream, tomb.seq), ()) for tomb, _ in tombs]
@@ -96,6 +95,13 @@ def versions(
         stamp = (row.at_ms, row.at_n)
         found.append(Version(row.id, row.stream, row.key, row.state, rank, stamp, row.print, names))
     return found
+
+
+def may_erase(tomb: ErasedRow, target: StreamName, *, ordered: bool) -> bool:
+    """Whether an erasure counts: it is of its target's own machine or ordered by a person, and all
+    who may know the target may know of it.
+    """
+    return reaches(tomb.stream, target) and (ordered or tomb.stream.machine == target.machine)
 
 
 def _erased(

@@ -187,7 +187,7 @@ class Core:
         """The best live link whose peer proved to be `machine`; see `link.best`."""
         return best(self.links, machine, direct=direct)
 
-    # --- writing ---------------------------------------------------------------------------
+    # --- writing, sending, taking back ------------------------------------------------------
 
     def append(
         self,
@@ -235,15 +235,11 @@ class Core:
             self.append(kind, body)
         self.tell(ev.HeadConfirmed())
 
-    # --- sending ---------------------------------------------------------------------------
-
     def send(self, link: int, type: Type, channel: int, payload: bytes) -> None:
         self.effects.append(ev.Send(link, frames.encode(type, channel, payload)))
 
     def do(self, effect: ev.Effect) -> None:
         self.effects.append(effect)
-
-    # --- taking back -----------------------------------------------------------------------
 
     def mark(self) -> Mark:
         """This moment of the step, for `undo`; it costs next to nothing."""

@@ -52,6 +52,8 @@ from muster.node.link import failure
 from muster.node.links.paths import Cascade
 from muster.node.links.relay import Relays
 from muster.node.services.full_disk import FullDisk
+from muster.node.services.scrubbing import Scrubbing
+from muster.node.services.search import Search
 from muster.node.supervisor import Supervisor, say
 from muster.node.verb import Verb
 
@@ -156,7 +158,8 @@ class Daemon:
             self.core, self.put, self.drained, self.answer, lambda link: link in self._outboxes
         )
         self.effects = EffectRunner(self)
-        self._handlers = ev.handlers(self.core.wants, self, self.effects, self.streams)
+        scrubbing = Scrubbing(self.core.store, self.core.part(Search).index, self.supervisor)
+        self._handlers = ev.handlers(self.core.wants, self, self.effects, self.streams, scrubbing)
         self.room = FullDisk(
             self.core, self.supervisor, self._perform, self.post, self.effects.relieve
         )

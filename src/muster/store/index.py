@@ -5,8 +5,9 @@ another log at any moment: whoever opens it hears why it was made anew, and noth
 Rule 2: its cursor is an admission number, and moves in the transaction that holds what it covers.
 It is given only what the log has committed, and remembers the entry before the cursor: a log that
 fell back or is another one has another entry there.
-Rule 3: what leaves it leaves with its words: rows and terms are overwritten where they lie, and the
-write-ahead log is folded in at once.
+Rule 3: what leaves it leaves with its words: rows and terms are overwritten where they lie, the
+write-ahead log is folded in at once, and copies are scrubbed (slack.py). The number that SQLite
+keeps for applications is 1 as long as there may be some.
 Rule 4: it keeps texts and gives places. Whether what stands there counts, its reader finds out.
 """
 
@@ -123,6 +124,8 @@ class TextIndex:
         self._size = 0
         self._cursor = 0
         self._counts: dict[str, int] = {}
+        # Whether its file may hold copies of what left it.
+        self.has_copies = False
 
     @property
     def cursor(self) -> int:
@@ -173,6 +176,7 @@ class TextIndex:
                 database.rollback()
         self._cursor = page.next
         if page.gone or page.cut:
+            self.has_copies = True
             database.checkpoint("TRUNCATE")
             self._counts.clear()
         self._note_size()
@@ -192,6 +196,8 @@ class TextIndex:
         )
         self._retire(database, page)
         database.execute("update cursor set next = ?, before = ?", (page.next, page.before))
+        if page.gone or page.cut:
+            database.execute("pragma application_id = 1")
 
     @staticmethod
     def _retire(database: Database, page: Page) -> None:
@@ -294,6 +300,23 @@ class TextIndex:
             self._counts[stem] = count
         return count
 
+    def scrub(self, start: int, pages: int) -> int:
+        """Overwrite copies of what left it, in so many pages of the file from `start` (1) on.
+
+        Returns where to go on, `start` while a reader keeps them, 0 at the end: what had left when
+        it began has no copy then. Raises: Broken, Exhausted.
+        """
+        database = self._database
+        if database is None:
+            return 0
+        if start == 1:
+            # What leaves from now on asks for another round.
+            self.has_copies = False
+        following = database.scrub(start, pages)
+        if not following and not self.has_copies:
+            database.execute("pragma application_id = 0")
+        return following
+
     # --- the file ----------------------------------------------------------------------------
 
     def _there(self) -> Database:
@@ -330,6 +353,7 @@ class TextIndex:
         if len(found) != 1:
             return DAMAGED
         self._cursor = as_int(found[0][0])
+        self.has_copies = database.query("pragma application_id") == [(1,)]
         known = before(self._cursor - 1) if self._cursor else b""
         return "" if known == as_bytes(found[0][1]) else OTHER_LOG
 
@@ -353,7 +377,7 @@ class TextIndex:
 
     def _make(self, why: str) -> None:
         self.close()
-        self._cursor = 0
+        self._cursor, self.has_copies = 0, False
         self._counts.clear()
         if self._path != MEMORY:
             try:

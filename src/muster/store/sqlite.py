@@ -21,6 +21,7 @@ import apsw
 
 from muster.errors import NO_ROOM, USED_UP, Broken, Exhausted, MusterError
 from muster.limits import PAGES_CACHED_KIB
+from muster.store.slack import Slack
 
 SqlValue = None | int | float | bytes | str
 
@@ -235,23 +236,58 @@ class Database:
         except apsw.Error as error:
             raise AssertionError(f"The query does not run ({error}): {sql}") from error
 
-    def checkpoint(self, mode: str) -> None:
-        """Move the write-ahead log into the database; TRUNCATE when idle, PASSIVE under load."""
+    def checkpoint(self, mode: str) -> bool:
+        """Move the write-ahead log into the database; TRUNCATE when idle, PASSIVE under load.
+
+        False where a reader holds old pages: the next checkpoint moves them.
+        """
         if self.in_memory:
-            return
+            return True
         self._refuse_when_broken()
         number = {"PASSIVE": 0, "TRUNCATE": 3}[mode]
         try:
             self._connection.wal_checkpoint("main", mode=number)
         except apsw.BusyError:
-            # A reader holds the old pages; the next checkpoint moves them.
-            return
+            return False
         except apsw.Error as error:
             failed = self._failed(error)
             # No transaction is open that this could have spoiled.
             self._without_room = None
             raise failed from error
         self._wal_pages = 0
+        return True
+
+    def scrub(self, start: int, pages: int) -> int:
+        """Overwrite what holds no data (slack.py) in so many pages from number `start` on.
+
+        Call it between transactions. Returns where to go on, 0 where all is done: `start` where a
+        reader holds old pages. It writes unused bytes only, so a crash in the middle harms nothing.
+        """
+        if self.in_memory:
+            return 0
+        if not self.checkpoint("TRUNCATE"):
+            return start
+        try:
+            # A page that is kept in memory would be written again as it was.
+            self._connection.pragma("shrink_memory")
+            # Through SQLite's own files: to close another one would end the locks on this one.
+            file = apsw.VFSFile("", self.path, [_PAGES_FLAGS, 0])
+            try:
+                slack, wrote = Slack(file.xRead), False
+                end = min(start + pages, slack.pages + 1)
+                for number in range(start, end):
+                    for span in slack.of(number):
+                        length = span.end - span.start
+                        if file.xRead(length, span.start).count(0) < length:
+                            file.xWrite(bytes(length), span.start)
+                            wrote = True
+                if wrote:
+                    file.xSync(apsw.SQLITE_SYNC_FULL)
+            finally:
+                file.xClose()
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        return end if end <= slack.pages else 0
 
     def image(self) -> bytes:
         """Return the whole committed database as bytes, to be given back as `image`."""
@@ -300,3 +336,4 @@ class Database:
 
 
 _WRITE_FLAGS: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+_PAGES_FLAGS: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_MAIN_DB

@@ -48,6 +48,9 @@ from muster.store.tree import StreamTree
 # A refold at opening reads this many entries of a run at a time.
 REFOLD_ENTRIES = 1000
 
+# The setting that counts what was erased since the last scrubbing.
+_COPIES = "erased"
+
 _NO_ROOM = (
     "the disk of this machine is full, so nothing can be written now; free some space, "
     "and Muster goes on by itself"
@@ -98,6 +101,8 @@ class Store:
         self.waits = False
         # There is little room: nothing new is to be begun. Whoever can see the disk says so.
         self.low = False
+        # What `_COPIES` was when the scrubbing began.
+        self._erased_before: SqlValue = None
         self._stamp = clock.ZERO
         self._unsealed: dict[int, Head] = {}
         self._load_own()
@@ -443,7 +448,28 @@ class Store:
             counts=seq < head.size,
         )  # fmt: skip
         self._database.execute("pragma secure_delete = off")
+        # Copies of it may lie in the write-ahead log, and in unused bytes of the file.
+        self._keep(_COPIES, as_int(self.recall(_COPIES) or 0) + 1)
         self._done.append(partial(self.erase_body, stream, seq))
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether the disk may hold copies of what was erased, beside what it holds."""
+        return bool(self.recall(_COPIES))
+
+    def scrub(self, start: int, pages: int) -> int:
+        """Overwrite copies of what was erased, in so many pages of the file from `start` (1) on.
+
+        Call it between transactions. Returns where to go on, 0 where the last was reached: what was
+        erased when page 1 was done has no copy then. `start` again: a reader keeps them for now.
+        """
+        if start == 1:
+            self._erased_before = self.recall(_COPIES)
+        following = self._database.scrub(start, pages)
+        if not following and self.recall(_COPIES) == self._erased_before:
+            with self.transaction():
+                self.remember(_COPIES, 0)
+        return following
 
     def rebuild(self) -> Iterator[tuple[int, int]]:
         """Fold every entry again, in admission order; gives (entries done, entries to do).
@@ -473,10 +499,13 @@ class Store:
     def remember(self, name: str, value: SqlValue) -> None:
         """Keep a setting of this machine."""
         self._check_open("remembering")
+        self._keep(name, value)
+        self._done.append(partial(self.remember, name, value))
+
+    def _keep(self, name: str, value: SqlValue) -> None:
         self._database.execute(
             "insert or replace into setting(name, value) values(?, ?)", (name, value)
         )
-        self._done.append(partial(self.remember, name, value))
 
     def idle(self) -> None:
         """Fold the write-ahead log into the database; call it when nothing happens."""

@@ -59,6 +59,7 @@ NOUNS: Final = (
     "memory",
     "recall",
     "digest",
+    "forget",
     "audit",
     "tail",
     "changes",

@@ -95,7 +95,7 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     if by_agent and ask.scope not in ("", "fleet"):
         raise Denied("an agent writes down what the whole fleet may know: leave --scope out")
     scope, tags = scope_of(core, ask.scope), [*ask.tag, *([PINNED] if ask.pin else [])]
-    over = [_open(core, call, each).id for each in ask.over]
+    over = [open_version(core, call, each).id for each in ask.over]
     check_key(ask.key)
     record = core.part(Memory).records(ask.key).get(RecordName(scope, ask.key))
     # As many as one version can name: who wrote more heads than that keeps nobody from writing.
@@ -112,7 +112,7 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
         digests.check_rule(core, ask.key, body.text)
     entry = call.write(body, scope=scope)
     like = _similar(core, RecordName(scope, ask.key), body.text, by_agent=by_agent)
-    return Remembered(entry.id.hex(), ask.key, _state(core, scope, ask.key), like)
+    return Remembered(entry.id.hex(), ask.key, state_of(core, scope, ask.key), like)
 
 
 def _similar(core: Core, name: RecordName, text: str, *, by_agent: bool) -> list[Like]:
@@ -137,12 +137,12 @@ def _check_read(
     if not unread:
         return
     first = unread[0]
-    text = _text(core.log.entry(first.id))
+    text = text_of(core.log.entry(first.id))
     every = " ".join(f"--over {head.id.hex()[:12]}" for head in heads)
-    raise Conflict(
-        f"{key} says already (version {first.id.hex()[:12]}, {state}): {text[:300]!r}; "
-        f"nothing was written. To replace it, add {every}"
-    )
+    known = f"{key} says already (version {first.id.hex()[:12]}, {state})"
+    end = f"nothing was written. To replace it, add {every}"
+    # The refusal is an entry: what it quoted could never be erased.
+    raise Conflict(f"{known}: {text[:300]!r}; {end}", recorded=f"{known}; {end}")
 
 
 class Recall(Request, frozen=True):
@@ -181,7 +181,7 @@ def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
     part, key = core.part(Memory), ask.key
     found = part.records(key)
     if not found:
-        key = _open(core, call, key).key
+        key = open_version(core, call, key).key
         found = part.records(key)
     scopes = {scope_of(core, ask.scope)} if ask.scope else {name.scope for name in found}
     reader = core.part(Showings).reader(call)
@@ -199,7 +199,7 @@ def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
         versions = part.history(key)
     room = Room(MEMORIES_SHOWN_MAX)
     shown = [
-        _shown(core, each, counts.get(each.id, "replaced"))
+        shown_version(core, each, counts.get(each.id, "replaced"))
         for each in versions
         if each.stream.scope in scopes
     ]
@@ -233,12 +233,12 @@ def refute(core: Core, call: Call, ask: Refute) -> Remembered:
 
     muster refute 3fa9c1 'the flag was removed in 2.0'
     """
-    known = _open(core, call, ask.version)
+    known = open_version(core, call, ask.version)
     if not known.key:
         raise NotFound(f"the version {ask.version[:12]} is erased: there is nothing to refute")
     body = MemoryRefute(known.key, [known.id.hex()], " ".join(ask.reason))
     entry = call.write(check_refute(body), scope=known.stream.scope)
-    return Remembered(entry.id.hex(), known.key, _state(core, known.stream.scope, known.key))
+    return Remembered(entry.id.hex(), known.key, state_of(core, known.stream.scope, known.key))
 
 
 class Listed(Request, frozen=True):
@@ -286,7 +286,7 @@ def memories(core: Core, call: Call, ask: Listed) -> Turns[list[Memories]]:
 
 
 def _listed(core: Core, name: RecordName, record: Record) -> Memories:
-    shown = _shown(core, record.heads[0], record.state)
+    shown = shown_version(core, record.heads[0], record.state)
     return Memories(
         key=name.key, scope=shown.scope, state=record.state, text=shown.text, by=shown.by,
         version=shown.version, t_ms=shown.t_ms,
@@ -313,7 +313,7 @@ def scope_word(core: Core, scope: Scope) -> str:
     return "fleet" if scope == FLEET else "direct"
 
 
-def _find(core: Core, text: str) -> Version:
+def find_version(core: Core, text: str) -> Version:
     """The one version whose id begins like this. Raises: NotFound, Refused."""
     if len(text) < ID_DIGITS_MIN:
         raise NotFound(
@@ -328,37 +328,37 @@ def _find(core: Core, text: str) -> Version:
     return found[0]
 
 
-def _open(core: Core, call: Call, text: str) -> Version:
-    """As `_find`, or by its name in what was shown last (`m3`); for an agent what is not the whole
-    fleet's is not there. Raises: NotFound.
+def open_version(core: Core, call: Call, text: str) -> Version:
+    """As `find_version`, or by its name in what was shown last (`m3`); for an agent what is not the
+    whole fleet's is not there. Raises: NotFound.
     """
     named = core.part(Showings).named(call, text)
-    found = _find(core, text if named is None else named.hex())
+    found = find_version(core, text if named is None else named.hex())
     if found.stream.scope != FLEET and not call.actor.startswith("op:") and call.actor != "muster":
         raise NotFound(f"nothing is known as {text[:60]!r}; `muster memories` lists what is")
     return found
 
 
-def _state(core: Core, scope: Scope, key: str) -> str:
+def state_of(core: Core, scope: Scope, key: str) -> str:
     record = core.part(Memory).records(key).get(RecordName(scope, key))
     return record.state if record is not None else "erased"
 
 
-def _text(entry: Entry | None) -> str:
+def text_of(entry: Entry | None) -> str:
     put, refuted = body_or_none(entry, MemoryPut), body_or_none(entry, MemoryRefute)
     if put is not None:
         return put.text
     return refuted.reason if refuted is not None else ""
 
 
-def _shown(core: Core, version: Version, state: str) -> Known:
+def shown_version(core: Core, version: Version, state: str) -> Known:
     entry = core.log.entry(version.id)
     if entry is None:
         raise NotFound(f"the version {version.id.hex()[:12]} is not here any more")
     by, put = said(core, entry), body_or_none(entry, MemoryPut)
     return Known(
         version=version.id.hex(), key=version.key, scope=scope_word(core, version.stream.scope),
-        state=state, text=_text(entry), by=by.name, trust=by.trust, claims=by.claims or UNSET,
+        state=state, text=text_of(entry), by=by.name, trust=by.trust, claims=by.claims or UNSET,
         machine=core.membership.name_of(version.stream.machine),
         tags=list(put.tags) if put is not None else [],
         over=sorted(each.hex() for each in version.over), t_ms=version.stamp[0],

@@ -112,7 +112,7 @@ class Authorizer(Part):
         if not spend(self._denied, DENIALS_PER_MINUTE_MAX, 60_000, core.now.boot_ms):
             core.counters["denied-unrecorded"] += 1
             return
-        denial = kinds.OrderDeny(by, object[:64] or "*", str(error)[:500], verb[:64], raw)
+        denial = kinds.OrderDeny(by, object[:64] or "*", error.recorded[:500], verb[:64], raw)
         core.append_body(denial)
         core.surviving.append(denial)
 

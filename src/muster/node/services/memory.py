@@ -17,9 +17,9 @@ from muster.limits import (
 )
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Table
-from muster.log.stream import FleetId
+from muster.log.stream import FleetId, StreamName
 from muster.memory.fold import ERASED, OVER, VERSION, ErasedRow, MemoryFold, OverRow, VersionRow
-from muster.memory.state import Record, RecordName, Version, records, versions
+from muster.memory.state import Record, RecordName, Version, may_erase, records, versions
 from muster.node.part import Part
 from muster.node.tasks.actor import said
 
@@ -53,6 +53,24 @@ class Memory(Part):
         every = (v for v in _Known(self._core).about(key) if v.key == key)
         return sorted(every, key=lambda each: (each.stamp, each.id))
 
+    def erased_by(self, version: EntryId) -> Entry | None:
+        """The entry that erased a version and counts, None where it is not erased."""
+        target = self._core.log.entry(version)
+        for tomb in self._core.tables.rows(ERASED, target=version) if target is not None else ():
+            if target is not None and is_erasure(self._core, tomb, target.stream):
+                return self._core.log.entry_at(tomb.stream, tomb.seq)
+        return None
+
+    def is_refuted(self, version: EntryId) -> bool:
+        """Whether somebody said, rightly or not, that a version is wrong."""
+        tables = self._core.tables
+        for over in tables.rows_of_each(OVER, MEMORY_ALIKE_MAX, ("-seq",), target=version):
+            row = tables.row(VERSION, over.stream, over.seq)
+            tomb = tables.row(ERASED, over.stream, over.seq)
+            if "refuted" in (row and row.state, tomb and tomb.state):
+                return True
+        return False
+
     def newest_keys(self) -> list[str]:
         """Keys, by what was written of them last, the newest first."""
         order, most = ("-at_ms", "-id"), MEMORY_KEYS_LOOKED_MAX
@@ -70,6 +88,16 @@ class Memory(Part):
             if len(found) > 1 or looked > _ALIKE_MAX:
                 break
         return found
+
+
+def is_ordered(core: "Core", row: VersionRow | ErasedRow) -> bool:
+    """Whether a person's order proves what a row says."""
+    return said(core, core.log.entry_at(row.stream, row.seq)).trust == "person"
+
+
+def is_erasure(core: "Core", tomb: ErasedRow, target: StreamName) -> bool:
+    """Whether an erasure counts for what stands in that stream."""
+    return may_erase(tomb, target, ordered=bool(tomb.order) and is_ordered(core, tomb))
 
 
 class _Known:
@@ -109,11 +137,9 @@ class _Known:
         places = [(row.stream, row.seq) for row in self._rows.values()]
         for stream, seq in [*places, *((tomb.stream, tomb.seq) for tomb in tombs)]:
             self._over += self._core.tables.rows(OVER, stream=stream, seq=seq)
-        return versions(self._rows.values(), self._over, tombs, self._is_ordered)
-
-    def _is_ordered(self, row: VersionRow | ErasedRow) -> bool:
-        entry = self._core.log.entry_at(row.stream, row.seq)
-        return said(self._core, entry).trust == "person"
+        return versions(
+            self._rows.values(), self._over, tombs, lambda row: is_ordered(self._core, row)
+        )
 
     def _of(
         self, table: Table[Any], most: int = MEMORY_VERSIONS_READ_MAX, **equals: Any

@@ -25,6 +25,7 @@ from muster.node.services.documents import (
     overtaken,
     replaced,
 )
+from muster.node.services.erasure import BodyErased
 from muster.node.verb import Turns
 from muster.store.index import ABSENT, Document, Page, TextIndex
 from muster.store.schema import SEQ_MASK
@@ -58,6 +59,7 @@ class Search(Part):
     """The index of this machine."""
 
     name = "search"
+    effects = (BodyErased,)
 
     def __init__(self, core: "Core") -> None:
         self._core = core
@@ -82,6 +84,8 @@ class Search(Part):
             return
         try:
             self.advance()
+            if self.index.has_copies:
+                self._core.do(BodyErased())
             if self._core.store.recall(_HAD) is None:
                 self._core.store.remember(_HAD, 1)
         except (Broken, Exhausted):
