@@ -3,7 +3,8 @@
 `make demo` runs this. Three daemons with separate homes run on this computer and talk over mutual
 TLS on loopback, as they would on three computers. Every command is shown as you would type it, with
 what it says. The lid is closed by stopping every process of the laptop with SIGSTOP: it keeps its
-memory, its open connections and its half-done work, and hears nothing, as in sleep.
+memory, its open connections and its half-done work, and hears nothing, as in sleep. A second release
+follows, and says what the fleet remembers of the first.
 """
 
 import argparse
@@ -54,13 +55,19 @@ phases:
     agent: shell
     do: |
       { cat DRAFT.md; echo; echo "Tests: $MUSTER_TESTS_SUMMARY"; } > NOTES.md
+      muster remember project/last-release \\
+        "written on $MUSTER_NOTES_MACHINE, tests $MUSTER_TESTS_SUMMARY"
     deliver: NOTES.md
     check: grep -q Tests NOTES.md
 """
 BY_SHELL: Final = """|
-      { echo '# What is new'; git log --no-merges --format='- %s (%an)' -n 9; } > DRAFT.md
-      sleep 4                           # stands for the agent's thinking"""
-BY_AGENT: Final = '"Write DRAFT.md: a heading, and in at most five lines what is new for users."'
+      { echo '# What is new'; git log --no-merges --format='- %s (%an)' -n 9
+        sed -n 's/.*project.last-release: /Last time: /p' "$MUSTER_MEMORY"; } > DRAFT.md
+      sleep THINKS                      # stands for the agent's thinking"""
+BY_AGENT: Final = (
+    '"Write DRAFT.md: a heading, and in at most five lines what is new for users. If something is '
+    'remembered of the last release, end with one line that begins with Last time: and says it."'
+)
 
 PROJECT: Final = {
     ".gitignore": ("ignore what Python makes", "__pycache__/\n"),
@@ -93,6 +100,8 @@ class Demo:
         self.ports = dict(zip(MACHINES, free_ports(len(MACHINES)), strict=True))
         self.env = {**os.environ, "MUSTER_STATE": str(out / "state")}
         self.env.pop("MUSTER_HOME", None)
+        # Where agents find `muster`, also when nobody put it there.
+        self.env["PATH"] = f"{self.env['PATH']}{os.pathsep}{Path(sys.executable).parent}"
         # What lands is committed by somebody, also where git knows nobody yet.
         self.env |= {
             f"GIT_{who}_{what}": value
@@ -243,12 +252,30 @@ class Demo:
             done = subprocess.run(["git", *words], cwd=self.repo, capture_output=True, text=True,
                                   check=True)  # fmt: skip
             say(done.stdout.rstrip())
-        head("The proof: every entry, seal and receipt; then a copy with one byte changed")
-        self.muster("studio", "audit", "verify", lines=12)
-        self.forge()
+
+    def again(self, spec: Path) -> None:
+        """The next release: its agent is told what the first one learned, and says so."""
+        head("The next release knows what the last one learned")
+        if self.repo == self.out / "project":
+            # A person's own repository gets nothing but what lands.
+            with (self.repo / "words.py").open("a") as file:
+                file.write("\n\ndef lines(text):\n    return len(text.splitlines())\n")
+            git(self.repo, "add", "words.py")
+            commit(self.repo, "you", "words: count lines, too")
+        self.muster("studio", "run", str(spec))
+        self.muster("studio", "memory", "project/last-release", "--history")
+        self.muster("studio", "land", "release")
+        typed("you", "git", "show", "main:NOTES.md")
+        done = subprocess.run(["git", "show", "main:NOTES.md"], cwd=self.repo, capture_output=True,
+                              text=True, check=True)  # fmt: skip
+        say(done.stdout.rstrip())
+        if "Last time: " not in done.stdout:
+            fail("the second release does not mention what the first one learned")
 
     def forge(self) -> None:
         """One byte of a copy is changed; verification must name the entry it belongs to."""
+        head("The proof: every entry, seal and receipt; then a copy with one byte changed")
+        self.muster("studio", "audit", "verify", lines=12)
         copy = self.out / "forged.db"
         source = sqlite3.connect(f"file:{self.home('studio') / 'log.db'}?mode=ro", uri=True)
         with contextlib.closing(source), contextlib.closing(sqlite3.connect(copy)) as target:
@@ -278,10 +305,11 @@ def write_project(path: Path) -> Path:
     return path
 
 
-def write_spec(out: Path, test: str, agent: str) -> Path:
+def write_spec(out: Path, test: str, agent: str, thinks_s: int = 4) -> Path:
     text = SPEC.replace("TEST_COMMAND", test).replace("AGENT", agent)
     path = out / "release.yaml"
-    path.write_text(text.replace("do: DO", f"do: {BY_SHELL if agent == 'shell' else BY_AGENT}"))
+    do = BY_SHELL.replace("THINKS", str(thinks_s)) if agent == "shell" else BY_AGENT
+    path.write_text(text.replace("do: DO", f"do: {do}"))
     return path
 
 
@@ -395,6 +423,8 @@ def main() -> None:
         task, epoch = demo.play(write_spec(out, test, agent))
         demo.wake(task, epoch)
         demo.prove(task)
+        demo.again(write_spec(out, test, agent, thinks_s=0))
+        demo.forge()
     finally:
         demo.end()
     say(f"\nDone in {time.monotonic() - began:.0f} s. The three homes are in {out}.")
