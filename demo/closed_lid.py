@@ -3,7 +3,7 @@
 `make demo` runs this. Three daemons with separate homes run on this computer and talk over mutual
 TLS on loopback, as they would on three computers. Every command is shown as you would type it, with
 what it says. The lid is closed by stopping every process of the laptop with SIGSTOP: it keeps its
-memory, its open connections and its half-done work, and hears nothing, as in sleep. A second release
+memory, its open connections and its half-done work, and hears nothing, as in sleep. A next release
 follows, and says what the fleet remembers of the first.
 """
 
