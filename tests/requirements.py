@@ -783,6 +783,13 @@ PROMISES: Final[dict[str, str]] = {
     "door.port-is-ours": "The port of a home stays the same; while another program has it, it is waited for, and a person is told.",
     "door.ends-when-idle": "A door that nobody uses ends, and who knocks then is served by the next one.",
     "door.speaks-to-ours-alone": "A request with another Host than the door's, or from a page of another origin, is refused before anything else.",
+    "door.bears-a-session": "Nothing of an agent's request is read without the token of a live session, one whose session ended is refused at once, and a connection that one session began is no other one's.",
+    "door.no-more-authority": "Through the door an agent asks as its session, for what an agent may; what needs an order is no tool, and a token is none.",
+    "door.tools-are-verbs": "Each tool is a verb: its arguments are those of the verb and no others, a good answer is as its schema says, a bad one is one sentence with its exit code, in both eras of the protocol.",
+    "door.tools-are-frozen": "The names of tools, their arguments and what they need and give stay as they are; new ones may come.",
+    "door.resources": "What the machine knows is read by address, and an address of nothing is said to be one.",
+    "door.tells-of-changes": "Who follows a resource hears that it may have changed, and of no other one.",
+    "door.long-calls": "A call that waits tells how far it is where its client wants to know, and what it began in the daemon ends with its client.",
     "door.is-bounded": "What is too large, too deeply nested or too slow is refused or cut, and who connects and says nothing keeps nobody out.",
     # --- cli
     "cli.refusals-show-the-way-out": "Whoever cannot order here is told where it can be done, and of a device only where a device may do it.",

@@ -1,6 +1,6 @@
 """`make table`: the table of verbs, out of what the modules of verbs declare.
 
-python -m tools.table            # writes src/muster/verbs/table.json
+python -m tools.table            # writes src/muster/verbs/table.json, src/muster/door/tools.json
 """
 
 import re
@@ -115,4 +115,8 @@ if __name__ == "__main__":
     if "<<<<<<<" in PATH.read_text(encoding="utf-8"):
         # What a merge left in it must not keep the modules of verbs from being imported.
         PATH.write_text("[]", encoding="utf-8")
-    PATH.write_text(text(rows()), encoding="utf-8")
+    from tools import agent_tools  # it reads what this module knows
+
+    verbs_found = rows()
+    PATH.write_text(text(verbs_found), encoding="utf-8")
+    agent_tools.PATH.write_text(agent_tools.text(verbs_found), encoding="utf-8")

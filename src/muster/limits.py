@@ -644,3 +644,9 @@ DOOR_BODY_BYTES_MAX: Final = 1024 * 1024
 DOOR_HEADERS_BYTES_MAX: Final = 32 * 1024
 # A person's agents, each with two or three; beyond it the oldest that asks nothing goes.
 DOOR_VISITORS_MAX: Final = 128
+# Each is a connection to the daemon, which takes 256 of all programs together.
+DOOR_CALLS_MAX: Final = 96
+# Connections of agents that speak the older protocol, and streams of news in the newer one.
+DOOR_SESSIONS_MAX: Final = 256
+# Resources that one of them follows.
+DOOR_FOLLOWED_MAX: Final = 256

@@ -149,7 +149,7 @@ def answers(
             if len(parts) > CALL_BYTES_MAX:
                 raise Malformed(f"the answer to {verb} is longer than any answer can be")
             continue
-        yield _value(verb, parts)
+        yield value(verb, parts)
         if mark == b".":
             return
         parts = b""
@@ -186,7 +186,8 @@ def _connect(path: str, timeout_s: float) -> Client:
         ) from error
 
 
-def _value(verb: str, raw: bytes) -> Any:
+def value(verb: str, raw: bytes) -> Any:
+    """What an answer says. Raises: what the daemon raised, Malformed for what is none."""
     try:
         answer = json.loads(raw)
         if answer["ok"] is True:

@@ -3,7 +3,8 @@
 Rule 1: the Host is one of ours, exactly. A page whose name was bound to loopback brings another one
 (and may bring no Origin): 421, before anything else.
 Rule 2: a page of another origin is refused, 403; no header of ours lets one read an answer.
-Rule 3: a body has a bound, a depth and a time, before anything parses it: 413, 400, 408.
+Rule 3: who asks is known before a byte of the body is read.
+Rule 4: a body has a bound, a depth and a time, before anything parses it: 413, 400, 408.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Admit = Callable[[Scope, Send], Awaitable[Application | None]]
+"""What answers a request; None where it was refused, by an answer of its own."""
 
 # On every answer: nothing of it is kept, framed, sniffed or followed.
 HEADERS: Final = (
@@ -55,10 +58,10 @@ class Use:
 
 
 class Guard:
-    """Lets through to `app` what may be asked, with its body already whole."""
+    """Lets through what may be asked to what `admit` finds for it, with its body already whole."""
 
-    def __init__(self, app: Application, port: int, use: Use) -> None:
-        self._app, self._use = app, use
+    def __init__(self, admit: Admit, port: int, use: Use) -> None:
+        self._admit, self._use = admit, use
         names = (f"localhost:{port}", f"127.0.0.1:{port}")
         self._hosts = frozenset(name.encode() for name in names)
         self._origins = frozenset(f"http://{name}".encode() for name in names)
@@ -77,9 +80,12 @@ class Guard:
         if any(origin not in self._origins for origin in origins):
             await refuse(send, 403, "pages of other origins are not answered here")
             return
+        answer = await self._admit(scope, send)
+        if answer is None:
+            return
         body = await _body(scope, receive, send)
         if body is not None:
-            await self._app(scope, _given(body, receive), send)
+            await answer(scope, _given(body, receive), send)
 
 
 def _header(scope: Scope, name: bytes) -> list[bytes]:

@@ -40,7 +40,7 @@ async def _serve(listening: socket.socket, daemon: str, port: int, idle_s: float
     async with App(daemon) as app:
         server = _Server(
             uvicorn.Config(
-                Guard(app, port, use),
+                Guard(app.admit, port, use),
                 http=_Connection,
                 ws="none",
                 lifespan="off",
