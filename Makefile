@@ -49,7 +49,7 @@ changelog: $(VENV)/.ready ## what the next release would say, out of changes/
 	$(BIN)/towncrier build --draft --version next
 
 coverage: $(VENV)/.ready ## how much of the pure layers their own tests reach; the floor stands in pyproject.toml
-	$(BIN)/coverage run -m pytest -q tests/log tests/fleet tests/task tests/message tests/memory
+	$(BIN)/coverage run -m pytest -q tests/log tests/fleet tests/task tests/message tests/memory tests/context
 	$(BIN)/coverage report
 
 hooks: $(VENV)/.ready ## check before each commit (needs pre-commit)

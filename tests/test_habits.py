@@ -93,7 +93,7 @@ def test_the_package_says_what_it_is_and_for_which_pythons():
 @proves("tidy.coverage-rises")
 def test_what_the_pure_layers_own_tests_reach_is_checked_and_its_floor_may_only_rise():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]
-    layers = {"log", "fleet", "task", "message", "memory"}
+    layers = {"log", "fleet", "task", "message", "memory", "context"}
     assert set(settings["run"]["source"]) == {f"muster.{name}" for name in layers}
     assert settings["run"]["branch"]
     assert settings["report"]["fail_under"] >= COVERAGE_MIN

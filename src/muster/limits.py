@@ -246,6 +246,26 @@ MEMORY_UNPROVEN_MAX: Final = 10_000
 # Chosen arbitrarily: a source, a reason or a query on one line.
 MEMORY_LINE_CHARS_MAX: Final = 400
 
+# --- context files ---------------------------------------------------------------------
+# What stands in an entry itself; more is a blob. As base64, with its names, it fits into a body.
+CONTEXT_INLINE_BYTES_MAX: Final = 44 * 1024
+# Versions that one version replaces: the heads of a conflict, one for each of so many machines.
+CONTEXT_OVER_MAX: Final = 16
+# Of a path. Names nest no deeper by hand, and every disk takes as much.
+CONTEXT_PATH_BYTES_MAX: Final = 1024
+CONTEXT_PATH_DEPTH_MAX: Final = 32
+# What every disk has room for in one name.
+CONTEXT_NAME_BYTES_MAX: Final = 255
+# Versions of one path that are read of each machine, the newest; as of one key of memory.
+CONTEXT_VERSIONS_READ_MAX: Final = 200
+# The list of what a folder leaves out: some hundred lines, each tried on each name.
+CONTEXT_IGNORE_LINES_MAX: Final = 200
+CONTEXT_IGNORE_CHARS_MAX: Final = 200
+# What is larger is synced where somebody said so: few texts are, and each edit costs all of it.
+CONTEXT_ASK_BYTES: Final = 1024 * 1024
+# What a folder should not have more of, all its files together; more is told, and synced.
+CONTEXT_FOLDER_BYTES: Final = 100 * 1024 * 1024
+
 # --- git -------------------------------------------------------------------------------
 # A first clone of a large repository over a thin link takes minutes; nothing useful takes an hour.
 GIT_TIMEOUT_MS: Final = 15 * 60_000

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from muster.cli import call
+from muster.errors import NotFound
 from muster.verbs.table import VERBS
 from tests.cli.terminal import Terminal
 from tests.cli.world import Said, environment, muster
@@ -391,6 +392,22 @@ def _handed_on(world: World) -> dict[str, str]:
     return {"1ae7": world.ok("studio", "delegate", "sleep 60", "--agent", "shell")["run"]}
 
 
+def _folder_of_notes(world: World) -> Mapping[str, str]:
+    folder = world.user / "notes"
+    folder.mkdir(exist_ok=True)
+    (folder / "plan.md").write_text("what we do\n")
+    return {}
+
+
+def _plan_is_known(world: World) -> Mapping[str, str]:
+    def known() -> bool:
+        words = ("context", "log", "notes/plan.md", "--json")
+        return muster(world["studio"], *words, HOME=str(world.user)).code == 0
+
+    until(known, "the plan is a version")
+    return {}
+
+
 def _known_port(world: World) -> dict[str, str]:
     """What counts under the key of the examples, whether one of them wrote it or nobody yet."""
     known = [m for m in world.ok("studio", "memories") if m["key"] == "main/port"]
@@ -441,6 +458,11 @@ PREPARED: Final[dict[str, Row]] = {
     ),
     "muster remember main/port 'it is 7450' --over 3fa9c1 --tag repo:main": Row(_known_port),
     "muster memory main/port --history": Row(_known_port),
+    "muster context add ~/notes --name notes --writers all": Row(_folder_of_notes),
+    "muster context map notes ~/notes --on studio": Row(_folder_of_notes),
+    "muster context log notes/plan.md": Row(_plan_is_known),
+    # An hour ago nobody had it.
+    "muster context get notes/plan.md --at 1h": Row(_plan_is_known, code=NotFound.exit_code),
     "muster recall port --tag repo:main --all": Row(_known_port),
     "muster digest --task 7d5e": Row(_short_work),
     "muster refute 3fa9c1 'the flag was removed in 2.0'": Row(_known_port),

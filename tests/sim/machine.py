@@ -29,6 +29,7 @@ from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertific
 from muster.node.installation import resume_incarnation
 from muster.node.part import all_folds
 from muster.node.parts import PARTS
+from muster.node.services.context import FilesAnswered, FilesChanged
 from muster.node.services.erasure import BodyErased
 from muster.node.services.full_disk import put_off
 from muster.node.tasks.approvals import AnswerAttempt
@@ -438,6 +439,8 @@ class Machine:
         ev.ReachedAt,
         AnswerAttempt,
         BodyErased,
+        FilesAnswered,
+        FilesChanged,
     )
     def _beyond(self, effect: ev.Effect) -> None:
         """What waits for input and output belongs to the daemon, which is not here."""

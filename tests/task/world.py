@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from muster.context.fold import ContextFold
 from muster.fleet.facts import Facts
 from muster.log.clock import Stamp
 from muster.log.entry import Entry, EntryId, compose
@@ -29,7 +30,7 @@ STUDIO = "5" * 64
 
 _FOLDS = (
     *(TaskFold, AttemptFold, DecisionFold, EndingFold),
-    *(MessageFold, ReadingFold, TrustFold, MemoryFold, MemoryReadFold),
+    *(MessageFold, ReadingFold, TrustFold, MemoryFold, MemoryReadFold, ContextFold),
 )
 
 

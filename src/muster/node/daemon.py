@@ -44,6 +44,7 @@ from muster.node.core import Core
 from muster.node.counter import DECLARED
 from muster.node.doorway import Doorway
 from muster.node.event_queue import EventQueue
+from muster.node.folders.folders import Folders
 from muster.node.host import clock, daemon_log, disk
 from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertificates
 from muster.node.incidents import Noticed
@@ -159,7 +160,9 @@ class Daemon:
         )
         self.effects = EffectRunner(self)
         scrubbing = Scrubbing(self.core.store, self.core.part(Search).index, self.supervisor)
-        self._handlers = ev.handlers(self.core.wants, self, self.effects, self.streams, scrubbing)
+        self.folders = Folders(self)
+        hands = (self.effects, self.streams, scrubbing, self.folders)
+        self._handlers = ev.handlers(self.core.wants, self, *hands)
         self.room = FullDisk(
             self.core, self.supervisor, self._perform, self.post, self.effects.relieve
         )
@@ -196,6 +199,7 @@ class Daemon:
             if self.machine.config.door:
                 self.supervisor.keep("door", self.doorway.keep)
             self.paths.begin()
+            self._begin_folders()
             # What a start made stays: looking through it again and again costs every busy step.
             gc.collect()
             gc.freeze()
@@ -205,9 +209,21 @@ class Daemon:
         finally:
             for listener in self._listeners:
                 await listener.close()
+            self.folders.close()
             await self.effects.close()
             await self.supervisor.stop()
             self.machine.close()
+
+    def _begin_folders(self) -> None:
+        # What is wrong with them keeps nothing else of this machine from its work.
+        try:
+            self.folders.begin()
+        except MusterError as error:
+            say(f"context folders: {error}")
+            self.post(Noticed(_FOLDERS, str(error)))
+        else:
+            if self.core.incidents.is_open(_FOLDERS):
+                self.post(Noticed(_FOLDERS))
 
     def stop(self, why: str = "") -> None:
         """End soon; `why` is what went wrong, "" for an ordinary end."""
@@ -538,6 +554,8 @@ class Daemon:
 
 # The incident about a name that is ours and stands not in `config.toml`.
 _MISNAMED: Final = "name-in-config"
+# And about the list of context folders, where it cannot be read.
+_FOLDERS: Final = "context-folders"
 
 # The end of a stream must not overtake its bytes.
 _ORDERED: Final = frozenset({Type.DATA, Type.CLOSE})

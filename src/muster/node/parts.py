@@ -16,6 +16,7 @@ from muster.node.incarnations.own_incarnation import OwnIncarnation
 from muster.node.incarnations.republish import Republisher
 from muster.node.incarnations.rollback import Rollbacks
 from muster.node.part import Part
+from muster.node.services.context import Contexts
 from muster.node.services.erasure import Erasures
 from muster.node.services.health import Health
 from muster.node.services.hooks import Hooks
@@ -72,6 +73,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Showings,
     Search,
     Erasures,
+    Contexts,
     LastHeard,
     Tail,
 )

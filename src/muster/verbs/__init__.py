@@ -57,6 +57,8 @@ NOUNS: Final = (
     "session",
     "hook",
     "memory",
+    "context",
+    "context_file",
     "recall",
     "digest",
     "forget",

@@ -4,7 +4,8 @@ Rule 1: a grant that cannot have an effect is refused with the reason: who belie
 something, and has not, learns it too late.
 Rule 2: two askers are decided by grants. A *key* signs orders: what it may is a verb of the table.
 A *machine* (alone, or by its role) acts over its link, without a statement: `push` and `repo`; and
-it hands on work for its agents, within bounds: `delegate`.
+it hands on work for its agents, within bounds: `delegate`; or writes files that others put on
+their disks: `context.write`, `context.exec`.
 Rule 3: nothing is guessed about who is meant: see `_candidates`.
 """
 
@@ -47,6 +48,7 @@ from muster.verbs.table import VERBS
 # What a machine may over its own link, and what the object of such a grant is.
 MACHINE_VERBS: Final[Mapping[str, str]] = {
     "push": "repo", "repo": "repository", DELEGATE: "machine",
+    "context.write": "folder", "context.exec": "folder",
 }  # fmt: skip
 # What an agent asks for on its own machine, and nobody orders.
 _OF_AGENTS: Final = frozenset({DELEGATE, "withdraw"})

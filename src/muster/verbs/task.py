@@ -79,7 +79,7 @@ def tasks(core: Core, call: Call, ask: Tasks) -> Turns[list[Task]]:
     where = {"run": find_run(core, run).row.run} if run else {}
     every = bool(ask.all or run)
     if ask.at:
-        found = _then(core, _moment(ask.at, core.now.wall_ms), every, where, limit)
+        found = _then(core, moment(ask.at, core.now.wall_ms), every, where, limit)
     else:
         found = yield from core.part(Ownership).listing(TASK, limit, LIVE, **where)
         if every:
@@ -109,7 +109,7 @@ def _then(
     return Listing(found, False)
 
 
-def _moment(text: str, now_ms: int) -> int:
+def moment(text: str, now_ms: int) -> int:
     """`10m` (ago), or a date and time such as `2026-11-20T23:00` (UTC without a zone)."""
     ago_ms = duration_of(text)
     if ago_ms is not None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from muster.context.kinds import ContextPut
 from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
 from muster.limits import BLOB_SILENCE_MS_MAX
 from muster.log.entry import Entry, EntryId
@@ -134,6 +135,9 @@ def _after(opened: kinds.TaskOpen | None) -> list[str]:
 
 
 def _names(entry: Entry, sha256: str) -> bool:
+    version = body_or_none(entry, ContextPut)
+    if version is not None:
+        return version.blob == sha256
     body = body_or_none(entry, kinds.AttemptFinish)
     if body is None:
         return False

@@ -61,6 +61,7 @@ class Home:
         self.daemon_log, self.lock = str(self.path / "daemon.log"), self.path / "lock"
         self.run = self.path / "run"
         self.pid_file = str(self.run / "pid")
+        self.context_map, self.context_basis = self.path / "context.json", self.path / "context.db"
 
     @property
     def exists(self) -> bool:
@@ -328,6 +329,10 @@ class Home:
         except OSError as error:
             raise unable(f"{path} cannot be read ({error.strerror}): {_ANEW}", error) from error
         return read_facts(raw, path, _ANEW)
+
+    def put_context_map(self, content: bytes) -> None:
+        """Durable on return. Raises: Broken, Exhausted."""
+        self.put(self.context_map.name, content)
 
     def put_facts(self, facts: dict[str, Any]) -> None:
         self.put("fleet.json", json.dumps(facts, indent=1, sort_keys=True).encode())

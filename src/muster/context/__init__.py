@@ -1,0 +1,1 @@
+"""Folders that are the same on several machines: versions of files, and what counts (pure)."""

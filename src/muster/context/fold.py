@@ -1,0 +1,109 @@
+"""Versions of files, what they are over, and what machines have on their disks become rows.
+
+Rule 1: no row holds bytes of a file: they stay in the entry's body or in a blob.
+Rule 2: a version whose body is gone has no row here: without its path it is of no file.
+Rule 3: ids that nobody knows yet are kept: arrival order is never an input.
+"""
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+
+from muster.context.kinds import ContextAt, ContextPut, check_at, check_put, held
+from muster.context.path import folded
+from muster.errors import Malformed
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import NO_ENTRY, Rows, Skip, Table, body_as
+from muster.log.stream import FLEET, StreamName, is_group
+
+# What the fold reads, by kind.
+BODIES: Final[Mapping[str, type[Struct]]] = {"context.put": ContextPut, "context.at": ContextAt}
+# Instead of the hash of bytes: of a file that is gone, and of one whose bytes another version has.
+NO_BYTES: Final = b""
+
+
+class VersionRow(NamedTuple):
+    """One version. `folded` is its path as a disk without case has it; `same` has its bytes.
+
+    What it is over stands in the row itself: a file that many change has hundreds of versions, and
+    whoever asks what counts of it reads them all at once.
+    """
+
+    stream: StreamName
+    seq: int
+    id: EntryId
+    folder: str
+    path: str
+    folded: str
+    sha256: bytes
+    size: int
+    blob: int
+    absent: int
+    x: int
+    same: EntryId
+    over: str
+    actor: str
+    at_ms: int
+    at_n: int
+
+    @property
+    def targets(self) -> frozenset[EntryId]:
+        """The versions that it is over."""
+        return frozenset(EntryId(bytes.fromhex(each)) for each in self.over.split())
+
+
+class AtRow(NamedTuple):
+    """What a machine said last of its disk."""
+
+    stream: StreamName
+    folder: str
+    root: bytes
+    at_ms: int
+
+
+VERSION: Final = Table(
+    "context_version", VersionRow, indexes=(("folder", "folded"), ("same",))
+)  # fmt: skip
+AT: Final = Table("context_at", AtRow, indexes=(("folder",),))
+
+
+class ContextFold:
+    """See the rules at the top of this file."""
+
+    name = "context"
+    tables = (VERSION, AT)
+    kinds = frozenset(BODIES)
+
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
+        """See the rules at the top of this file."""
+        if rows.stream.scope != FLEET and not is_group(rows.stream.scope):
+            raise Skip("wrong-scope")
+        header, stream = entry.header, rows.stream
+        try:
+            if header.kind == "context.at":
+                at = check_at(body_as(entry, ContextAt))
+                return [AtRow(stream, at.folder, bytes.fromhex(at.root), header.t[0])]
+            put = check_put(body_as(entry, ContextPut))
+            digest, size = _bytes_of(put)
+        except Malformed as error:
+            raise Skip("bad-context") from error
+        same = EntryId(bytes.fromhex(put.same)) if put.same else NO_ENTRY
+        # Each once, and in the order of the ids: what a list says twice is said once.
+        over = " ".join(sorted(set(put.over)))
+        row = VersionRow(
+            stream, header.seq, entry.id, put.folder, put.path, folded(put.path), digest, size,
+            int(bool(put.blob)), put.gone, put.x, same, over, header.actor, *header.t,
+        )  # fmt: skip
+        return [row]
+
+
+def _bytes_of(put: ContextPut) -> tuple[bytes, int]:
+    """The hash and the size of what a version has itself."""
+    if put.gone or put.same:
+        return NO_BYTES, 0
+    if put.blob:
+        return bytes.fromhex(put.blob), put.size
+    data = held(put)
+    return sha256(data).digest(), len(data)

@@ -1,0 +1,112 @@
+"""What of a context folder is left out: by default, and as a file in it says.
+
+Rule 1: the file is synced like any other, so it says nothing about what makes a machine obey:
+        `LOCKED` is left out whatever it says.
+Rule 2: what is left out is neither read nor written: here, and on whoever hears of it.
+Rule 3: case does not matter: some disks do not know it.
+
+A line is one pattern: a name (`*.pyc`, anywhere), or a path from the folder's top (`docs/build`).
+`!` before it takes an earlier one back, `#` begins a remark.
+"""
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from muster import limits
+from muster.context.path import TEMPORARY
+from muster.errors import Malformed
+
+# The file in a folder that says what else is left out.
+IGNORE_FILE: Final = ".musterignore"
+# What tells programs what to do on this machine, what lets somebody in, and what is our own.
+LOCKED: Final = (
+    ".git", f"{TEMPORARY}*", "settings*.json", ".mcp.json", "mcp.json", "hooks", "hooks.json",
+    ".env*", "*.pem", "*.key", "*.seed", ".ssh", ".gnupg", ".aws", ".netrc", ".npmrc", ".pypirc",
+    ".credentials*", "credentials*", "auth.json",
+)  # fmt: skip
+DEFAULT: Final = (
+    "node_modules", "__pycache__", ".venv", "target", "build", "dist", "*.pyc", ".DS_Store",
+    "Thumbs.db", "desktop.ini", "*~", "*.swp", "*.swo", "*.swx", "4913", ".#*", "#*#", "*.tmp",
+    "___jb_*___", "id_*", "*.sqlite*", "*.db-wal", "*.db-shm", "*.sock", "sessions", ".docker",
+)  # fmt: skip
+
+
+class Pattern(NamedTuple):
+    """One line: what it matches, part by part; whether it is a path, and takes back."""
+
+    parts: tuple[re.Pattern[str], ...]
+    anchored: bool
+    back: bool
+
+
+class Ignore:
+    """What a folder leaves out. Made of the lines of its file; bad lines are left out.
+
+    With `only` nothing else at its top is synced, as of a folder in which programs keep more.
+    """
+
+    def __init__(self, lines: Iterable[str] = (), only: Iterable[str] = ()) -> None:
+        self._only = frozenset(name.casefold() for name in only)
+        self._others = [Pattern((_ANY_DEFAULT,), anchored=False, back=False), *_readable(lines)]
+
+    def leaves_out(self, path: str) -> bool:
+        """Whether a path, or a folder above it, is left out."""
+        # What is below a folder that is left out is never looked at: no line takes it back.
+        parts = path.casefold().split("/")
+        if any(_ANY_LOCKED.match(part) for part in parts):
+            return True
+        if self._only and parts[0] not in self._only and path != IGNORE_FILE:
+            return True
+        return any(self._last_word(parts[: n + 1]) for n in range(len(parts)))
+
+    def _last_word(self, parts: list[str]) -> bool:
+        found = False
+        for each in self._others:
+            if found == each.back and _matches(each, parts):
+                found = not each.back
+        return found
+
+
+def read_pattern(line: str) -> Pattern:
+    """What one line says. Raises: Malformed."""
+    text = line.strip().removeprefix("!").removesuffix("/**").rstrip("/")
+    if not text or len(line) > limits.CONTEXT_IGNORE_CHARS_MAX or not text.isprintable():
+        raise Malformed(f"{line[:60]!r} is no pattern: write a name, as in *.log, or a path")
+    parts = text.removeprefix("/").split("/")
+    if "**" in text or any(part in ("", ".", "..") for part in parts):
+        raise Malformed(
+            f"{line[:60]!r} is no pattern: `*` stays within a name, and no path goes up"
+        )
+    compiled = tuple(re.compile(fnmatch.translate(part.casefold())) for part in parts)
+    return Pattern(compiled, "/" in text, line.strip().startswith("!"))
+
+
+def _readable(lines: Iterable[str]) -> list[Pattern]:
+    """The patterns of a file that anybody may have written: the first of so many lines."""
+    found: list[Pattern] = []
+    for line in lines:
+        if len(found) >= limits.CONTEXT_IGNORE_LINES_MAX:
+            break
+        if line.strip() and not line.startswith("#"):
+            try:
+                found.append(read_pattern(line))
+            except Malformed:
+                continue
+    return found
+
+
+def _matches(pattern: Pattern, parts: list[str]) -> bool:
+    if not pattern.anchored:
+        return bool(pattern.parts[0].match(parts[-1]))
+    pairs = zip(pattern.parts, parts, strict=False)
+    return len(parts) == len(pattern.parts) and all(each.match(part) for each, part in pairs)
+
+
+def _any_of(names: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(name.casefold()) for name in names))
+
+
+_ANY_LOCKED: Final = _any_of(LOCKED)
+_ANY_DEFAULT: Final = _any_of(DEFAULT)

@@ -1,0 +1,133 @@
+"""What counts of the versions of one file: a view, never stored.
+
+Rule 1: it is a function of the set. Current are the versions that nobody is over; the first of them
+is on every disk, and the others stay: nothing is lost, and no clock decides what is replaced.
+Rule 2: first is what is not gone, then the later stamp, then the greater id. So an edit beats a
+deletion, and every machine has the same bytes.
+Rule 3: two texts that come from a common one are merged, in the order of their ids, so that every
+machine makes the same bytes. Where the merge is not clean both stay, until somebody ends it.
+Rule 4: only what its writer may write there counts: whoever asks judges, and gives no other.
+Rule 5: of two paths that some disk takes for one the earlier has the name, on every machine.
+"""
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import NamedTuple
+
+from muster.log.entry import EntryId
+
+
+class Version(NamedTuple):
+    """One version of a file, as far as it matters for what counts.
+
+    `digest` is the SHA-256 of its bytes; empty where it is gone, or where nobody has them.
+    """
+
+    id: EntryId
+    path: str
+    digest: bytes
+    size: int
+    gone: bool
+    x: bool
+    stamp: tuple[int, int]
+    over: frozenset[EntryId]
+
+    @property
+    def content(self) -> tuple[bytes, bool, bool]:
+        """Equal for versions that make the same file."""
+        return self.digest, self.gone, self.x
+
+
+class Merge(NamedTuple):
+    """Two heads to be made one, `first` with the lesser id, and what both come from."""
+
+    first: Version
+    base: Version
+    second: Version
+
+
+class File(NamedTuple):
+    """What counts of a path: the first of its heads is on the disks."""
+
+    path: str
+    heads: tuple[Version, ...]
+    since: tuple[tuple[int, int], EntryId]
+
+    @property
+    def winner(self) -> Version:
+        return self.heads[0]
+
+    @property
+    def made_of(self) -> frozenset[EntryId]:
+        """The heads that a disk has which has the winner: all of the same bytes."""
+        return frozenset(h.id for h in self.heads if h.content == self.winner.content)
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether several contents are left; a deletion beside an edit is none."""
+        return len({head.content for head in self.heads if not head.gone}) > 1
+
+
+def files(known: Iterable[Version]) -> dict[str, File]:
+    """What counts, by path. Only versions of the same path replace each other."""
+    paths: dict[str, dict[EntryId, Version]] = {}
+    for each in known:
+        paths.setdefault(each.path, {})[each.id] = each
+    found = (_file(path, versions) for path, versions in paths.items())
+    return {each.path: each for each in found if each is not None}
+
+
+def _file(path: str, versions: Mapping[EntryId, Version]) -> File | None:
+    replaced = {target for each in versions.values() for target in each.over}
+    heads = [each for id, each in versions.items() if id not in replaced]
+    if not heads:
+        # Ids are hashes, so nobody can write such a circle; and nobody has to rely on it.
+        return None
+    heads.sort(key=lambda v: (not v.gone, v.stamp, v.id), reverse=True)
+    return File(path, tuple(heads), min((v.stamp, v.id) for v in versions.values()))
+
+
+def named(found: Iterable[File]) -> File | None:
+    """Of files whose paths some disk takes for one: the one that has the name, if any is there."""
+    live = [each for each in found if not each.winner.gone]
+    return min(live, key=lambda each: each.since, default=None)
+
+
+def merge_of(file: File, known: Iterable[Version]) -> Merge | None:
+    """The next two heads to merge, where they have an ancestor in common; None for none.
+
+    More than two contents become one pair by pair, in the order of their ids.
+    """
+    by_id = {each.id: each for each in known if each.path == file.path}
+    alive = [each for each in sorted(file.heads, key=lambda v: v.id) if not each.gone]
+    contents: dict[tuple[bytes, bool, bool], Version] = {}
+    for each in alive:
+        contents.setdefault(each.content, each)
+    heads = list(contents.values())
+    for n, first in enumerate(heads):
+        for second in heads[n + 1 :]:
+            common = _ancestors(first.id, by_id) & _ancestors(second.id, by_id)
+            near = [by_id[id] for id in common if not by_id[id].gone and by_id[id].digest]
+            if near and first.digest and second.digest:
+                base = max(near, key=lambda v: (v.stamp, v.id))
+                return Merge(first, base, second)
+    return None
+
+
+def _ancestors(id: EntryId, by_id: Mapping[EntryId, Version]) -> set[EntryId]:
+    """A version and all that it comes from, as far as that is known."""
+    found, todo = set[EntryId](), [id]
+    while todo:
+        at = todo.pop()
+        if at in by_id and at not in found:
+            found.add(at)
+            todo.extend(by_id[at].over)
+    return found
+
+
+def root_of(disk: Mapping[str, tuple[bytes, bool]]) -> bytes:
+    """The SHA-256 of a folder: its paths in order, each with its digest and whether it is `x`."""
+    total = sha256()
+    for path, (digest, x) in sorted(disk.items()):
+        total.update(path.encode() + b"\0" + digest + (b"x" if x else b"-"))
+    return total.digest()

@@ -1,0 +1,327 @@
+"""One context folder as it lies on this disk: looked at, read and written without leaving it.
+
+Rule 1: every name is opened inside the folder that was opened before it, and no link is followed:
+whoever puts a link in the place of a folder leads nobody out of it.
+Rule 2: a file is written beside its place, whole, and then both change their names in one step. So
+what was there is never gone before somebody has looked at it.
+Rule 3: only plain files are read and written. What else is there stays as it is.
+Rule 4: a folder that is not the one that was mapped is no folder: a disk that is not mounted must
+not look like one whose files were all deleted.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from muster.context.path import TEMPORARY
+from muster.errors import Conflict, Refused
+from muster.limits import CONTEXT_PATH_DEPTH_MAX
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Of renameat2 (Linux 3.15).
+_NOREPLACE: Final = 1
+_EXCHANGE: Final = 2
+# What a file system says that knows no such thing.
+_UNKNOWN: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+_X: Final = 0o111
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class Signature(NamedTuple):
+    """What tells without reading that a file is as it was; `x` are its executable bits."""
+
+    mtime_ns: int
+    size: int
+    inode: int
+    x: int
+
+
+class InTheWay(Refused):
+    """Something stands at a path, or above it, that is no plain file or folder."""
+
+
+class NotThisFolder(Conflict):
+    """The folder is gone, or another one lies where it was."""
+
+
+class Swapped(NamedTuple):
+    """What a change of names left: the name under which the old file lies, "" without one.
+
+    `new` is None where a file was taken away. `met` says that something unexpected has the place,
+    and nothing was changed.
+    """
+
+    new: Signature | None
+    old: str = ""
+    old_signature: Signature | None = None
+    met: bool = False
+
+
+class Disk:
+    """See the rules at the top of this file; `inode` is of the folder that was mapped."""
+
+    def __init__(self, top: Path, inode: int) -> None:
+        self.top = top
+        self._inode = inode
+
+    # --- looking ------------------------------------------------------------------------------
+
+    def signature(self, path: str) -> Signature | None:
+        """Of the file there; None without one. Raises: InTheWay, NotThisFolder, OSError."""
+        try:
+            with self._parent(path) as (folder, name):
+                return _signature(name, folder)
+        except FileNotFoundError:
+            return None
+
+    def read(self, path: str, most: int) -> bytes | None:
+        """The bytes of a file; None where it is gone or has more. Raises: InTheWay, OSError."""
+        try:
+            with self.open(path) as file, os.fdopen(os.dup(file), "rb") as reader:
+                found = reader.read(most + 1)
+        except FileNotFoundError:
+            return None
+        return None if len(found) > most else found
+
+    @contextlib.contextmanager
+    def open(self, path: str) -> Iterator[int]:
+        """A plain file, for reading. Raises: FileNotFoundError, InTheWay, OSError."""
+        with self._parent(path) as (folder, name):
+            try:
+                file = os.open(name, _FILE, dir_fd=folder)
+            except OSError as error:
+                raise _told(path, error) from error
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise InTheWay(f"{path} is no plain file")
+            yield file
+        finally:
+            os.close(file)
+
+    def walk(
+        self, below: str, leaves_out: Callable[[str], bool]
+    ) -> Iterator[tuple[str, Signature | None]]:
+        """Every file at or below a path; with no signature what is neither one nor a folder.
+
+        Raises: NotThisFolder, OSError.
+        """
+        try:
+            with self._folder(below.split("/") if below else []) as folder:
+                yield from self._walk(folder, f"{below}/" if below else "", leaves_out)
+        except (FileNotFoundError, InTheWay):
+            return
+
+    def _walk(
+        self, folder: int, prefix: str, leaves_out: Callable[[str], bool]
+    ) -> Iterator[tuple[str, Signature | None]]:
+        for name in sorted(os.listdir(folder)):
+            path = prefix + name
+            if leaves_out(path):
+                continue
+            try:
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                inner = os.open(name, _FOLDER, dir_fd=folder) if stat.S_ISDIR(found.st_mode) else -1
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if inner < 0:
+                yield path, _of(found)
+                continue
+            try:
+                if path.count("/") < CONTEXT_PATH_DEPTH_MAX:
+                    yield from self._walk(inner, path + "/", leaves_out)
+            finally:
+                os.close(inner)
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def prepare(
+        self, path: str, name: str, chunks: Iterable[bytes], *, x: bool, sync: bool
+    ) -> None:
+        """Write a file whole, under another name beside its place. Raises: InTheWay, OSError."""
+        with self._parent(path, make=True) as (folder, _):
+            file, whole = os.open(name, _NEW, 0o755 if x else 0o644, dir_fd=folder), False
+            try:
+                with os.fdopen(file, "wb") as writer:
+                    for chunk in chunks:
+                        writer.write(chunk)
+                    writer.flush()
+                    if sync:
+                        os.fdatasync(writer.fileno())
+                whole = True
+            finally:
+                if not whole:
+                    with contextlib.suppress(OSError):
+                        os.unlink(name, dir_fd=folder)
+
+    def sync(self) -> None:
+        """What was prepared outlasts the power. Raises: OSError."""
+        with self._folder([]) as folder:
+            if _libc is None or _libc.syncfs(folder):
+                os.sync()
+
+    def swap(self, path: str, name: str, *, expected: bool) -> Swapped:
+        """Give a prepared file its place, where a file is expected, or nothing is.
+
+        What has the place then lies under `name`. Raises: InTheWay, OSError.
+        """
+        with self._parent(path) as (folder, own):
+            new = _signature(name, folder)
+            if not expected or not _exchange(name, own, folder):
+                if not _move(name, own, folder):
+                    return Swapped(None, met=True)
+                return Swapped(new)
+            old = _of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+            if old is None:
+                # A folder, or a link, has the place now: it gets it back.
+                _exchange(name, own, folder)
+                return Swapped(None, met=True)
+            return Swapped(new, name, old)
+
+    def take_away(self, path: str, name: str) -> Swapped:
+        """Give the file at a path another name. Raises: InTheWay, OSError."""
+        try:
+            with self._parent(path) as (folder, own):
+                if not _move(own, name, folder):
+                    return Swapped(None, met=True)
+                old = _of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+                if old is None:
+                    _move(name, own, folder)
+                    return Swapped(None, met=True)
+                return Swapped(None, name, old)
+        except FileNotFoundError:
+            return Swapped(None)
+
+    def drop(self, path: str, name: str) -> None:
+        """Remove what lies beside a path under this name. Raises: InTheWay, OSError."""
+        with contextlib.suppress(FileNotFoundError), self._parent(path) as (folder, _):
+            os.unlink(name, dir_fd=folder)
+
+    def tidy(self, path: str) -> None:
+        """Remove the folders above a path that are empty."""
+        parts = path.split("/")[:-1]
+        with contextlib.suppress(OSError, InTheWay):
+            while parts:
+                with self._folder(parts[:-1]) as folder:
+                    os.rmdir(parts.pop(), dir_fd=folder)
+
+    # --- the way there ------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+        *above, name = path.split("/")
+        with self._folder(above, make=make) as folder:
+            yield folder, name
+
+    @contextlib.contextmanager
+    def _folder(self, parts: Iterable[str], *, make: bool = False) -> Iterator[int]:
+        try:
+            at = os.open(self.top, _FOLDER)
+        except OSError as error:
+            raise NotThisFolder(f"{self.top} is gone ({error.strerror})") from error
+        try:
+            if os.fstat(at).st_ino != self._inode:
+                raise NotThisFolder(f"another folder lies at {self.top} than was mapped")
+            for part in parts:
+                inner = self._enter(at, part, make=make)
+                os.close(at)
+                at = inner
+            yield at
+        finally:
+            os.close(at)
+
+    @staticmethod
+    def _enter(at: int, part: str, *, make: bool) -> int:
+        for _ in range(2):
+            try:
+                return os.open(part, _FOLDER, dir_fd=at)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=at)
+            except NotADirectoryError as error:
+                there = os.stat(part, dir_fd=at, follow_symlinks=False)
+                if not make and stat.S_ISREG(there.st_mode):
+                    # Below a plain file there is nothing.
+                    raise FileNotFoundError(part) from error
+                raise InTheWay(f"{part} is a link, or no folder") from error
+            except OSError as error:
+                raise _told(part, error) from error
+        raise InTheWay(f"{part} is taken away and put back by somebody")
+
+
+def temporary_name() -> str:
+    """A name that nobody else has, for a file that is not whole yet, or not needed any more."""
+    return TEMPORARY + secrets.token_hex(8)
+
+
+def _signature(name: str, folder: int) -> Signature | None:
+    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if stat.S_ISDIR(found.st_mode):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise InTheWay(f"{name} is a link, or no plain file")
+    return _of(found)
+
+
+def _of(found: os.stat_result) -> Signature | None:
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return Signature(found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode & _X)
+
+
+def _told(path: str, error: OSError) -> OSError | InTheWay:
+    if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO):
+        return InTheWay(f"{path} is a link, or no plain file or folder")
+    return error
+
+
+def _exchange(name: str, own: str, folder: int) -> bool:
+    """Let two files change their names in one step; False where one is not there.
+
+    Where the file system cannot, the place is emptied first: for a moment the file is not there.
+    """
+    if _libc is not None:
+        if not _libc.renameat2(folder, os.fsencode(name), folder, os.fsencode(own), _EXCHANGE):
+            return True
+        number = ctypes.get_errno()
+        if number == errno.ENOENT:
+            return False
+        if number not in _UNKNOWN:
+            raise OSError(number, os.strerror(number), own)
+    aside = temporary_name()
+    try:
+        os.rename(own, aside, src_dir_fd=folder, dst_dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    os.rename(name, own, src_dir_fd=folder, dst_dir_fd=folder)
+    os.rename(aside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    return True
+
+
+def _move(name: str, to: str, folder: int) -> bool:
+    """Give a file a name that is free; False where it is not. Raises: OSError."""
+    if _libc is not None:
+        if not _libc.renameat2(folder, os.fsencode(name), folder, os.fsencode(to), _NOREPLACE):
+            return True
+        number = ctypes.get_errno()
+        if number == errno.EEXIST:
+            return False
+        if number not in _UNKNOWN:
+            raise OSError(number, os.strerror(number), to)
+    # A link is made only where nothing is.
+    try:
+        os.link(name, to, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    os.unlink(name, dir_fd=folder)
+    return True

@@ -1,0 +1,381 @@
+"""One context folder, kept the same as what counts: the work of the one write thread.
+
+Rule 1: before a file is written here, it is looked at: what changed and nobody saw becomes a
+version first, over what the file was made of.
+Rule 2: one version of a path at a time: the next one needs its id to be over.
+Rule 3: a path that goes to and fro between two contents has two masters: it is left alone.
+Rule 4: where this machine may not write, what is changed here is a version all the same, and the
+file stays as it is until something else comes.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from muster.context.ignore import IGNORE_FILE, Ignore
+from muster.context.kinds import ContextPut
+from muster.context.path import TEMPORARY, folded
+from muster.context.state import root_of
+from muster.limits import CONTEXT_INLINE_BYTES_MAX
+from muster.log.entry import EntryId
+from muster.node.folders.basis import Base, Basis
+from muster.node.folders.disk import InTheWay
+from muster.node.folders.known import as_known, is_there, known_base, stays
+from muster.node.folders.merger import Merger
+from muster.node.folders.outside import Outside
+from muster.node.folders.reader import Change, Reader, Soon, Unfit
+from muster.node.folders.writer import Plan, Writer, plan
+from muster.node.host import clock
+from muster.node.services.context import Place, Wanted
+
+# Files in one question to the core, and versions in one step: neither may take longer than 50 ms.
+ASKED_MAX: Final = 100
+WRITTEN_MAX: Final = 200
+# So often within a minute a file may get back what was just replaced.
+FLIPS_MAX: Final = 4
+FLIPS_MS: Final = 60_000
+# Shorter ones are said again rather than named.
+_SAME_BYTES_MIN: Final = 200
+_NOBODY: Final = frozenset[EntryId]()
+
+
+class Folder:
+    """See the rules at the top of this file. Each public method raises: MusterError, OSError."""
+
+    def __init__(
+        self,
+        place: Place,
+        reader: Reader,
+        basis: Basis,
+        outside: Outside,
+        only: tuple[str, ...] = (),
+    ) -> None:
+        self.place, self._disk, self._reader = place, reader.disk, reader
+        self._basis, self._outside = basis, outside
+        self.bases = basis.bases(place.folder)
+        self.writer = Writer(place.folder, reader, basis, self.bases, self._put_late)
+        # What is not as others have it, and why; by path.
+        self.left: dict[str, str] = {}
+        self.conflicts: set[str] = set()
+        self.stopped: set[str] = set()
+        self._ignore = Ignore(only=only)
+        self._only = only
+        self._may_write = True
+        self._holders = {b.digest: b.holder for b in self.bases.values() if b.holder}
+        self._names = {folded(path): path for path, b in self.bases.items() if b.signature}
+        self._merger = Merger(place, outside)
+        # What was replaced last, and when it came back.
+        self._replaced: dict[str, bytes] = {}
+        self._flips: dict[str, deque[int]] = {}
+
+    def begin(self) -> None:
+        """Take up what a crash left half done, then look at everything."""
+        self._read_ignore()
+        self.writer.take_up()
+        self._remove_unfinished()
+        self.rescan(everything=True)
+
+    def look(self, hints: Iterable[str]) -> None:
+        """Something may have happened at these paths; "" is the folder itself."""
+        paths = set[str]()
+        for hint in hints:
+            if hint == IGNORE_FILE:
+                self._read_ignore()
+                self.rescan(everything=True)
+                return
+            if hint and self._ignore.leaves_out(hint):
+                continue
+            if hint:
+                paths.add(hint)
+            if not hint or not self._is_file(hint):
+                paths |= self._below(hint)
+        self._record(self._changes(paths, settle=False)[0])
+
+    def settle(self, paths: Iterable[str], *, adopt: bool = False) -> None:
+        """Bring these files to what counts now; changes of theirs that nobody saw come first.
+
+        With `adopt` a file that is what counts, or what was written before a crash, is no change.
+        """
+        every = sorted({path for path in paths if not self._ignore.leaves_out(path)})
+        for at in range(0, len(every), ASKED_MAX):
+            part = every[at : at + ASKED_MAX]
+            # What was merged, or met, counts a moment later.
+            for _ in range(3):
+                changes, quiet = self._changes(part, settle=True)
+                # Others may have brought the same file by another way.
+                fresh = [each for each in changes if adopt or each.path not in self.bases]
+                known = [each for each in changes if each not in fresh]
+                self._record(known + self._not_known(fresh))
+                part = self._bring(self._ask(quiet))
+                if not part:
+                    break
+            else:
+                self._outside.again(self.place, frozenset(part), settle=True)
+
+    def rescan(self, *, everything: bool) -> None:
+        """Look at every file; with `everything` also at what counts of each."""
+        paths = self._below("") | {path for path, base in self.bases.items() if base.signature}
+        if everything:
+            self.left.clear()
+            paths |= set(self._outside.paths(self.place)) | self.bases.keys()
+            self.settle(paths, adopt=True)
+        else:
+            self._record(self._not_known(self._changes(paths, settle=False)[0]))
+
+    def look_at_old(self, name: str) -> bool:
+        """The second look at what was replaced; whether there is to be another one."""
+        if name not in self.writer.old:
+            return False
+        path = self.writer.old[name].path
+        if self.writer.look_at_old(name):
+            self.settle([path])
+            return True
+        self.writer.forget_old(name)
+        return False
+
+    @property
+    def doubtful(self) -> Mapping[str, str]:
+        """Files that look as if they gave a password; by path, where."""
+        return self._reader.doubtful
+
+    @property
+    def root(self) -> bytes:
+        """What lies on this disk."""
+        return root_of(
+            {path: (b.digest, bool(b.signature.x)) for path, b in self.bases.items() if b.signature}
+        )
+
+    # --- from the disk --------------------------------------------------------------------------
+
+    def _read_ignore(self) -> None:
+        data = self._disk.read(IGNORE_FILE, CONTEXT_INLINE_BYTES_MAX) or b""
+        self._ignore = Ignore(data.decode("utf-8", "replace").splitlines(), self._only)
+
+    def _remove_unfinished(self) -> None:
+        """Remove files that were not whole yet when this machine ended: nobody ever saw them."""
+
+        def leaves_out(path: str) -> bool:
+            return self._ignore.leaves_out(path) and TEMPORARY not in path
+
+        for path, _ in list(self._disk.walk("", leaves_out)):
+            name = path.rpartition("/")[2]
+            if name.startswith(TEMPORARY):
+                self._disk.drop(path, name)
+
+    def _below(self, path: str) -> set[str]:
+        """The files at or below a path, on the disk and as they were."""
+        found = set[str]()
+        if not path:
+            # What it leaves out holds for all that is found beside it.
+            self._read_ignore()
+        for each, signature in self._disk.walk(path, self._ignore.leaves_out):
+            if signature is None:
+                self.left[each] = "it is a link, or no plain file"
+            else:
+                found.add(each)
+        prefix = f"{path}/" if path else ""
+        return found | {
+            each for each, b in self.bases.items() if b.signature and each.startswith(prefix)
+        }
+
+    def _is_file(self, path: str) -> bool:
+        try:
+            return self._disk.signature(path) is not None
+        except InTheWay:
+            # Nobody looks below it.
+            return True
+
+    def _changes(self, paths: Iterable[str], *, settle: bool) -> tuple[list[Change], list[str]]:
+        """What became of files, and of which of them nobody is writing."""
+        changes, quiet, soon = list[Change](), list[str](), list[str]()
+        for path in paths:
+            if path in self.stopped:
+                continue
+            found = self._reader.look(path, self.bases.get(path))
+            if isinstance(found, Soon):
+                soon.append(path)
+                continue
+            if isinstance(found, Unfit):
+                self.left[path] = found.why
+                continue
+            quiet.append(path)
+            if found is not None and not self._is_twin(found):
+                self.left.pop(path, None)
+                changes.append(found)
+        if soon:
+            self._outside.again(self.place, frozenset(soon), settle=settle)
+        return changes, quiet
+
+    def _is_twin(self, change: Change) -> bool:
+        other = self._names.get(folded(change.path), change.path)
+        base = self.bases.get(other)
+        if other == change.path or base is None or base.signature is None:
+            return False
+        self.left[change.path] = f"{other} has this name on disks without case: rename one of them"
+        return True
+
+    def _not_known(self, changes: list[Change]) -> list[Change]:
+        """Those of which nothing is known: the others are what they are found to be."""
+        asked = {each.path: self._counting(each.path) for each in changes}
+        by_path = {each.path: each for each in changes}
+        fresh, saved = [], dict[str, Base | None]()
+        for at in range(0, len(changes), ASKED_MAX):
+            part = dict(list(asked.items())[at : at + ASKED_MAX])
+            for wanted in self._outside.wanted(self.place, part)[0]:
+                change = by_path[wanted.path]
+                base = as_known(change, wanted)
+                if base is None:
+                    fresh.append(change)
+                else:
+                    saved[change.path] = base
+        self._save(saved)
+        return fresh
+
+    def _record(self, changes: list[Change]) -> None:
+        """Write a version of each file that changed, and keep what it is made of now."""
+        todo = []
+        saved = dict[str, Base | None]()
+        for each in changes:
+            base = self.bases.get(each.path)
+            if base and (base.digest, base.said_x) == (each.digest, each.said_x) and base.over:
+                # It was touched, and is what it was.
+                saved[each.path] = base._replace(signature=each.signature)
+            elif not self._flipped(each):
+                todo.append(each)
+        self._save(saved)
+        for at in range(0, len(todo), WRITTEN_MAX):
+            part = todo[at : at + WRITTEN_MAX]
+            bodies = [self._body(each, self._over(each.path)) for each in part]
+            ids, self._may_write = self._outside.write(self.place, bodies)
+            saved = {}
+            for each, id, body in zip(part, ids, bodies, strict=True):
+                behind = None if self._may_write else self._counting(each.path)
+                holder = EntryId(bytes.fromhex(body.same)) if body.same else id
+                saved[each.path] = Base(
+                    each.signature, each.digest, each.said_x, frozenset({id}), behind, holder
+                )
+            self._save(saved)
+
+    def _flipped(self, change: Change) -> bool:
+        """Whether a file got back what was replaced there, once too often (rule 3)."""
+        if not change.digest or self._replaced.get(change.path) != change.digest:
+            return False
+        now_ms = clock.read().boot_ms
+        times = self._flips.setdefault(change.path, deque(maxlen=FLIPS_MAX))
+        times.append(now_ms)
+        if len(times) < FLIPS_MAX or now_ms - times[0] > FLIPS_MS:
+            return False
+        self.stopped.add(change.path)
+        self.left[change.path] = (
+            "something else writes it, to and fro: another program syncs this folder; end that, "
+            "then `muster context map` it again"
+        )
+        return True
+
+    def _body(self, change: Change, over: frozenset[EntryId]) -> ContextPut:
+        fields: dict[str, Any] = dict(change.fields)
+        holder = self._holders.get(change.digest)
+        if holder and change.signature is not None and change.size >= _SAME_BYTES_MIN:
+            fields = {"same": holder.hex(), **({"x": 1} if change.said_x else {})}
+        return ContextPut(
+            self.place.folder, change.path, sorted(each.hex() for each in over), **fields
+        )
+
+    def _put_late(self, path: str, change: Change, over: frozenset[EntryId]) -> EntryId:
+        """A version of what was found where nobody expected it; the file itself is another."""
+        (id,), _ = self._outside.write(self.place, [self._body(change._replace(path=path), over)])
+        return id
+
+    # --- to the disk ----------------------------------------------------------------------------
+
+    def _ask(self, paths: Iterable[str]) -> tuple[Wanted, ...]:
+        asked = {path: self._counting(path) for path in paths}
+        if not asked:
+            return ()
+        found, self._may_write = self._outside.wanted(self.place, asked)
+        return found
+
+    def _bring(self, found: tuple[Wanted, ...]) -> list[str]:
+        """Do what is wanted; the paths to look at once more."""
+        plans, again = list[Plan](), list[str]()
+        saved = dict[str, Base | None]()
+        for wanted in found:
+            path = wanted.path
+            if wanted.why or path not in self.stopped:
+                self._tell(wanted)
+            if wanted.conflict:
+                if self._merge(wanted):
+                    again.append(path)
+                    continue
+                self.conflicts.add(path)
+            else:
+                self.conflicts.discard(path)
+            base = self.bases.get(path)
+            if wanted.as_is or path in self.stopped or stays(base, wanted):
+                continue
+            if is_there(base, wanted):
+                saved[path] = known_base(base, wanted)
+                continue
+            chunks = None
+            if wanted.content is not None:
+                chunks = self._outside.bytes_at(self.place, path, wanted.content)
+                if chunks is None:
+                    self.left[path] = "its bytes are not here yet"
+                    continue
+            if base is not None and base.signature is not None:
+                self._replaced[path] = base.digest
+            plans.append(plan(wanted, chunks))
+        self._save(saved)
+        for path, why in self.writer.carry_out(plans).items():
+            if why:
+                self.left[path] = why
+            else:
+                again.append(path)
+        for each in plans:
+            self._index(each.wanted.path)
+        if any(each.wanted.path == IGNORE_FILE for each in plans):
+            self._outside.again(self.place, frozenset({IGNORE_FILE}), settle=False)
+        return again
+
+    def _tell(self, wanted: Wanted) -> None:
+        if wanted.why:
+            self.left[wanted.path] = wanted.why
+        else:
+            self.left.pop(wanted.path, None)
+
+    def _merge(self, wanted: Wanted) -> bool:
+        """Whether two versions were made one: it counts from now on."""
+        made = self._merger.merged(wanted) if self._may_write else None
+        if made is not None:
+            self._put_late(wanted.path, made, wanted.merge_over)
+        return made is not None
+
+    # --- what files are made of -----------------------------------------------------------------
+
+    def _over(self, path: str) -> frozenset[EntryId]:
+        base = self.bases.get(path)
+        return base.over if base is not None else _NOBODY
+
+    def _counting(self, path: str) -> frozenset[EntryId]:
+        base = self.bases.get(path)
+        return base.counting if base is not None else _NOBODY
+
+    def _save(self, bases: Mapping[str, Base | None]) -> None:
+        changed = {path: b for path, b in bases.items() if self.bases.get(path) != b}
+        for path, base in changed.items():
+            if base is None:
+                self.bases.pop(path, None)
+            else:
+                self.bases[path] = base
+            self._index(path)
+        if changed:
+            self._basis.save(self.place.folder, changed)
+
+    def _index(self, path: str) -> None:
+        base, name = self.bases.get(path), folded(path)
+        if base is not None and base.signature is not None:
+            self._names[name] = path
+            if base.holder:
+                self._holders[base.digest] = base.holder
+        elif self._names.get(name) == path:
+            del self._names[name]

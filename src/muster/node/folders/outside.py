@@ -1,0 +1,32 @@
+"""What a context folder needs of the machine around it; each may raise: MusterError."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from muster.context.kinds import ContextPut
+from muster.log.entry import EntryId
+from muster.node.services.context import Bytes, Place, Wanted
+
+
+class Outside(Protocol):
+    """What a folder needs of the machine around it. Each may raise: MusterError."""
+
+    def wanted(
+        self, place: Place, made_of: Mapping[str, frozenset[EntryId]]
+    ) -> tuple[tuple[Wanted, ...], bool]:
+        """What is to lie at these paths, and whether this machine may write there."""
+
+    def paths(self, place: Place) -> tuple[str, ...]:
+        """All paths that a folder has, or had."""
+
+    def write(self, place: Place, bodies: list[ContextPut]) -> tuple[tuple[EntryId, ...], bool]:
+        """Write versions: their ids, and whether this machine may."""
+
+    def bytes_at(self, place: Place, path: str, where: Bytes) -> Iterable[bytes] | None:
+        """The bytes of a version; None where they are still to come: the path is told then."""
+
+    def merge(self, first: bytes, base: bytes, second: bytes, *, union: bool) -> bytes | None:
+        """Two texts as one; None where that is not clean."""
+
+    def again(self, place: Place, paths: frozenset[str], *, settle: bool) -> None:
+        """Bring these paths once more, in a moment: to be looked at, or settled as well."""

@@ -1,0 +1,133 @@
+"""What became of a file on the disk since it was last seen, and whether it can be a version.
+
+Rule 1: an event is a hint, and the signature decides: unchanged, nothing is read.
+Rule 2: a file is read when nobody wrote it for `FRESH_MS`, and counts when nobody wrote it
+meanwhile: what is half written is no version.
+Rule 3: what has a key in it, or is too large, is not read into an entry: nobody takes that back.
+"""
+
+import hashlib
+import os
+from enum import Enum
+from typing import Final, NamedTuple
+
+from muster.context.kinds import holding
+from muster.context.path import path_refusal
+from muster.context.secret import find_doubtful, find_secret
+from muster.limits import BLOB_BYTES_MAX, CONTEXT_ASK_BYTES, CONTEXT_INLINE_BYTES_MAX
+from muster.node.folders.basis import Base
+from muster.node.folders.disk import Disk, InTheWay, Signature
+from muster.node.host import clock
+from muster.store.blobs import Blobs
+
+# An editor and a copy write a file within this; measured, a shorter pause showed halves of files.
+FRESH_MS: Final = 30
+_CHUNK: Final = 256 * 1024
+
+
+class Change(NamedTuple):
+    """What a file is now, as fields of a version: no signature where it is gone."""
+
+    path: str
+    signature: Signature | None
+    digest: bytes
+    said_x: bool
+    size: int
+    fields: dict[str, object]
+
+
+class Unfit(NamedTuple):
+    """It cannot be a version."""
+
+    why: str
+
+
+class Soon(Enum):
+    """It is being written: look again in `FRESH_MS`."""
+
+    SOON = 0
+
+
+class Reader:
+    """See the rules at the top of this file; `large`: also what is larger than is usual."""
+
+    def __init__(self, disk: Disk, blobs: Blobs, *, large: bool) -> None:
+        self.disk, self._blobs, self._large = disk, blobs, large
+        # Files that look as if they gave a password; by path, where.
+        self.doubtful: dict[str, str] = {}
+
+    def look(self, path: str, base: Base | None) -> Change | Unfit | Soon | None:
+        """What became of a file; None where it is as it was. Raises: NotThisFolder, OSError."""
+        if why := path_refusal(path):
+            return Unfit(f"its name {why}")
+        return self.look_at(path, base)
+
+    def look_at(self, path: str, base: Base | None) -> Change | Unfit | Soon | None:
+        """As `look`, also of a file that nobody would call so."""
+        try:
+            now = self.disk.signature(path)
+            was = base.signature if base is not None else None
+            if now is None:
+                gone: dict[str, object] = {"gone": 1}
+                return Change(path, None, b"", False, 0, gone) if was is not None else None
+            if now == was:
+                return None
+            return self._read(path, now, base)
+        except InTheWay as error:
+            return Unfit(str(error))
+
+    def _read(self, path: str, now: Signature, base: Base | None) -> Change | Unfit | Soon:
+        age_ms = clock.read().wall_ms - now.mtime_ns // 1_000_000
+        if abs(age_ms) < FRESH_MS:
+            return Soon.SOON
+        if now.size > BLOB_BYTES_MAX:
+            return Unfit(f"it has more than {BLOB_BYTES_MAX >> 20} MiB")
+        if now.size > CONTEXT_ASK_BYTES and not self._large:
+            return Unfit("it has more than 1 MiB: `muster context add` with --large syncs it")
+        found = self._content(path, now.size)
+        if found is None or self.disk.signature(path) != now:
+            return Soon.SOON
+        if isinstance(found, Unfit):
+            return found
+        x = bool(now.x)
+        if base is not None and base.signature is not None and bool(base.signature.x) == x:
+            # Nobody touched the bit, which may be another here than was said.
+            x = base.said_x
+        digest, fields = found
+        return Change(path, now, digest, x, now.size, {**fields, "x": 1} if x else fields)
+
+    def _content(self, path: str, size: int) -> tuple[bytes, dict[str, object]] | Unfit | None:
+        """The digest of a file and its bytes as fields; None where it is gone or has more now."""
+        if size > CONTEXT_ASK_BYTES:
+            return self._large_content(path, size)
+        data = self.disk.read(path, size)
+        if data is None:
+            return None
+        if why := self._secret(path, data):
+            return Unfit(why)
+        if size > CONTEXT_INLINE_BYTES_MAX:
+            name = self._blobs.put(data)
+            return bytes.fromhex(name), {"blob": name, "size": size}
+        return hashlib.sha256(data).digest(), {**holding(data)}
+
+    def _large_content(self, path: str, size: int) -> tuple[bytes, dict[str, object]] | None:
+        with (
+            self.disk.open(path) as file,
+            os.fdopen(os.dup(file), "rb") as reader,
+            self._blobs.incoming(size) as blob,
+        ):
+            while blob.size < size and (chunk := reader.read(min(_CHUNK, size - blob.size))):
+                blob.write(chunk)
+            if blob.size != size:
+                return None
+            name = blob.keep()
+        return bytes.fromhex(name), {"blob": name, "size": size}
+
+    def _secret(self, path: str, data: bytes) -> str:
+        self.doubtful.pop(path, None)
+        text = data.decode("utf-8", "replace")
+        if (found := find_secret(text)) is not None:
+            return f"line {found.line} has {found.sort}: take it out, or name the file in --ignore"
+        if (found := find_doubtful(text)) is not None:
+            self.doubtful[path] = f"line {found.line} looks like {found.sort}"
+        return ""

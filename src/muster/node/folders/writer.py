@@ -1,0 +1,239 @@
+"""Files of one context folder, brought to what is wanted: nothing that was there is lost.
+
+Rule 1: what replaces a file, and what is replaced, is written down before it is done: whoever
+starts after a crash knows both (basis.py).
+Rule 2: what was replaced is looked at, twice: at once, and when whoever had it open has had a
+second. What was not expected there becomes a version, over what the file was made of.
+Rule 3: where something is that nobody expects, nothing is written: it is looked at first.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from muster.errors import Broken, NotFound
+from muster.log.entry import EntryId
+from muster.node.folders.basis import Aim, Base, Basis
+from muster.node.folders.disk import InTheWay, Signature, Swapped, temporary_name
+from muster.node.folders.reader import Change, Reader, Soon
+from muster.node.services.context import Wanted
+
+# So many files are made to outlast the power one by one; of more the whole disk is, once.
+SYNCED_MAX: Final = 8
+# How long a program that had a file open may go on writing into what was replaced.
+OLD_S: Final = 1.0
+
+_UNREAD: Final = Signature(0, 0, 0, 0)
+# Writes a version of a path, over these: its id.
+Late = Callable[[str, Change, frozenset[EntryId]], EntryId]
+
+
+class Old(NamedTuple):
+    """A replaced file that lies beside its place for a moment yet."""
+
+    path: str
+    signature: Signature
+    digest: bytes
+    over: frozenset[EntryId]
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it is not what was expected, and nobody could read it yet."""
+        return self.signature == _UNREAD
+
+
+class Plan(NamedTuple):
+    """What is to be done to one file: written, or without chunks taken away."""
+
+    wanted: Wanted
+    name: str
+    chunks: Iterable[bytes] | None
+
+
+class Writer:
+    """See the rules at the top of this file. It changes `bases`, what the files are made of."""
+
+    def __init__(
+        self, folder: str, reader: Reader, basis: Basis, bases: dict[str, Base], late: Late
+    ) -> None:
+        self._folder, self._disk, self._reader = folder, reader.disk, reader
+        self._basis, self._bases, self._late = basis, bases, late
+        # What lies beside its place, by its name there; whoever drives this looks at it in `OLD_S`.
+        self.old: dict[str, Old] = {}
+        self.fresh_old: list[str] = []
+
+    def carry_out(self, plans: list[Plan]) -> dict[str, str]:
+        """Do all of these; the paths that are not done, and why: "" where to look first.
+
+        Raises: MusterError, OSError: some are done.
+        """
+        left: dict[str, str] = {}
+        # A file may take the place of a folder whose files go, or lie in one where a file goes.
+        gone = [plan for plan in plans if plan.chunks is None]
+        if gone and len(gone) < len(plans):
+            left = self.carry_out(gone)
+            plans = [plan for plan in plans if plan.chunks is not None]
+        plans = [plan for plan in plans if self._prepare(plan, len(plans) <= SYNCED_MAX, left)]
+        if len(plans) > SYNCED_MAX:
+            self._disk.sync()
+        self._basis.aim(self._folder, [self._aim(plan) for plan in plans])
+        changed: dict[str, Base | None] = {}
+        done = []
+        try:
+            for plan in plans:
+                path = plan.wanted.path
+                try:
+                    swapped = self._swap(plan)
+                except InTheWay as error:
+                    swapped, left[path] = Swapped(None, met=True), str(error)
+                if swapped.met:
+                    left.setdefault(path, "")
+                    self._disk.drop(path, plan.name)
+                    done.append(plan.name)
+                    continue
+                before = self._bases.get(path)
+                changed[path] = self._bases_of(plan, swapped)
+                if self._replaced(plan, swapped, before):
+                    left[path] = ""
+                elif not swapped.old:
+                    done.append(plan.name)
+        finally:
+            self._basis.save(self._folder, changed)
+            self._basis.done(self._folder, done)
+        for path, base in changed.items():
+            if base is None or base.signature is None:
+                self._disk.tidy(path)
+        return left
+
+    def _prepare(self, plan: Plan, sync: bool, left: dict[str, str]) -> bool:
+        """Whether the new file lies beside its place, whole."""
+        if plan.chunks is None:
+            return True
+        path = plan.wanted.path
+        try:
+            self._disk.prepare(path, plan.name, plan.chunks, x=plan.wanted.x, sync=sync)
+        except InTheWay as error:
+            left[path] = str(error)
+        except (Broken, NotFound) as error:
+            left[path] = f"its bytes cannot be read: {error}"
+        else:
+            return True
+        return False
+
+    def _aim(self, plan: Plan) -> Aim:
+        wanted, base = plan.wanted, self._bases.get(plan.wanted.path)
+        digest = b"" if wanted.content is None else wanted.content.digest
+        over = base.over if base is not None else frozenset[EntryId]()
+        return Aim(plan.name, wanted.path, digest, wanted.said_x, wanted.made_of, over)
+
+    def _swap(self, plan: Plan) -> Swapped:
+        path, base = plan.wanted.path, self._bases.get(plan.wanted.path)
+        if plan.chunks is None:
+            return self._disk.take_away(path, plan.name)
+        expected = base is not None and base.signature is not None
+        return self._disk.swap(path, plan.name, expected=expected)
+
+    def _bases_of(self, plan: Plan, swapped: Swapped) -> Base | None:
+        """What the path is made of now, kept here already."""
+        wanted = plan.wanted
+        if wanted.content is not None:
+            where = wanted.content
+            base = Base(swapped.new, where.digest, wanted.said_x, wanted.made_of, None, where.entry)
+            self._bases[wanted.path] = base
+            return base
+        if not wanted.made_of:
+            # It has no right to its name: nothing is known of it here any more.
+            self._bases.pop(wanted.path, None)
+            return None
+        base = Base(None, b"", said_x=False, over=wanted.made_of)
+        self._bases[wanted.path] = base
+        return base
+
+    def _replaced(self, plan: Plan, swapped: Swapped, before: Base | None) -> bool:
+        """Look at what was replaced; whether it was something else than was expected."""
+        if not swapped.old or swapped.old_signature is None:
+            return False
+        path = plan.wanted.path
+        over = before.over if before is not None else frozenset[EntryId]()
+        digest = before.digest if before is not None else b""
+        old = Old(path, swapped.old_signature, digest, over)
+        self.old[plan.name] = old
+        self.fresh_old.append(plan.name)
+        if before is not None and before.signature == swapped.old_signature:
+            return False
+        # Whoever wrote it may be at it: it is read when nobody is.
+        self.old[plan.name] = old._replace(signature=_UNREAD)
+        return self.look_at_old(plan.name)
+
+    def look_at_old(self, name: str) -> bool:
+        """Look at what was replaced once more; whether it became a version, or will.
+
+        Raises: MusterError, OSError.
+        """
+        old = self.old[name]
+        beside = _beside(old.path, name)
+        found = self._reader.look_at(
+            beside, Base(old.signature, old.digest, said_x=False, over=old.over)
+        )
+        if isinstance(found, Soon):
+            return True
+        if isinstance(found, Change) and found.signature is not None:
+            self.old[name] = old._replace(signature=found.signature, digest=found.digest)
+            if found.digest == old.digest:
+                return False
+            id = self._late(old.path, found, old.over)
+            self.old[name] = self.old[name]._replace(over=frozenset({id}))
+            return True
+        return False
+
+    def forget_old(self, name: str) -> None:
+        """What was replaced is as it was when it was looked at: remove it."""
+        old = self.old.pop(name)
+        self._disk.drop(old.path, name)
+        self._basis.done(self._folder, [name])
+        self._disk.tidy(old.path)
+
+    # --- after a crash ------------------------------------------------------------------------
+
+    def take_up(self) -> None:
+        """Find out what was being done when this machine ended. Raises: MusterError, OSError."""
+        for aim in self._basis.aims(self._folder):
+            with contextlib.suppress(InTheWay):
+                self._take_up(aim)
+            self._basis.done(self._folder, [aim.name])
+
+    def _take_up(self, aim: Aim) -> None:
+        before, beside = self._bases.get(aim.path), _beside(aim.path, aim.name)
+        there = self._disk.signature(aim.path)
+        if there is not None and self._digest(aim.path) == aim.digest:
+            base = Base(there, aim.digest, aim.said_x, aim.made_of)
+            self._keep(aim.path, base)
+        elif there is None and not aim.digest and self._disk.signature(beside) is not None:
+            self._keep(aim.path, Base(None, b"", said_x=False, over=aim.made_of))
+        found = self._reader.look_at(beside, None)
+        known = {aim.digest, before.digest if before is not None else b""}
+        if isinstance(found, Change) and found.signature is not None and found.digest not in known:
+            self._late(aim.path, found, aim.over)
+        self._disk.drop(aim.path, aim.name)
+
+    def _keep(self, path: str, base: Base) -> None:
+        self._bases[path] = base
+        self._basis.save(self._folder, {path: base})
+
+    def _digest(self, path: str) -> bytes:
+        found = hashlib.sha256()
+        with self._disk.open(path) as file, open(file, "rb", closefd=False) as reader:
+            while chunk := reader.read(1 << 18):
+                found.update(chunk)
+        return found.digest()
+
+
+def plan(wanted: Wanted, chunks: Iterable[bytes] | None) -> Plan:
+    """What is to be done for this; without chunks its file is taken away."""
+    return Plan(wanted, temporary_name(), chunks)
+
+
+def _beside(path: str, name: str) -> str:
+    folder, slash, _ = path.rpartition("/")
+    return f"{folder}{slash}{name}"

@@ -1,0 +1,118 @@
+"""Versions of files become rows, and what cannot be used is skipped with a reason."""
+
+import base64
+from hashlib import sha256
+
+import pytest
+from tests.context.world import ALICE, Stream
+from tests.promise import proves
+
+from muster.context.fold import AT, VERSION
+from muster.context.kinds import ContextAt, ContextPut, check_put, held, holding
+from muster.errors import Malformed
+from muster.limits import CONTEXT_INLINE_BYTES_MAX
+from muster.log.kind import KINDS
+from muster.log.stream import JOURNAL, Scope
+
+
+def test_a_version_becomes_a_row_with_the_hash_of_its_bytes_and_none_of_them():
+    a = Stream(ALICE)
+    first = a.put("n.md", "one secret word")
+    a.put("n.md", "", [first, first], b64=base64.b64encode(b"\xff\x00").decode(), x=1)
+    one, two = a.rows.every(VERSION)
+    assert one.sha256 == sha256(b"one secret word").digest()
+    assert (one.size, two.size, two.x) == (15, 2, 1)
+    assert (one.targets, two.targets) == (frozenset(), {first})
+    assert "secret" not in repr([one, two])
+
+
+def test_what_is_gone_and_what_another_version_has_have_no_hash_of_their_own():
+    a = Stream(ALICE)
+    first = a.put("n.md", "one")
+    a.put("m.md", same=first.hex())
+    a.put("n.md", over=[first], gone=1)
+    _, same, gone = a.rows.every(VERSION)
+    assert (same.sha256, same.same) == (b"", first)
+    assert (gone.sha256, gone.absent) == (b"", 1)
+
+
+def test_a_blob_is_named_by_its_hash_and_size():
+    a = Stream(ALICE)
+    a.put("big.bin", blob="ab" * 32, size=50_000)
+    (row,) = a.rows.every(VERSION)
+    assert (row.sha256, row.size, row.blob) == (b"\xab" * 32, 50_000, 1)
+
+
+def test_what_a_machine_says_of_its_disk_is_one_row_the_last():
+    a = Stream(ALICE)
+    a.append(ContextAt("notes", "1" * 64))
+    a.append(ContextAt("notes", "2" * 64), at_ms=2000)
+    (row,) = a.rows.every(AT)
+    assert (row.folder, row.root, row.at_ms) == ("notes", b"\x22" * 32, 2000)
+
+
+ID = "1" * 64
+BAD = {
+    "path": ContextPut("notes", "../x"),
+    "folder": ContextPut("No Folder", "x"),
+    "folder above": ContextPut("a..b", "x"),
+    "two ways": ContextPut("notes", "x", text="a", b64="YQ=="),
+    "gone with bytes": ContextPut("notes", "x", text="a", gone=1),
+    "gone and run": ContextPut("notes", "x", gone=1, x=1),
+    "no base64": ContextPut("notes", "x", b64="?"),
+    "no id": ContextPut("notes", "x", ["zz"]),
+    "no same": ContextPut("notes", "x", same="zz"),
+    "no blob": ContextPut("notes", "x", blob="zz", size=1),
+    "blob without a size": ContextPut("notes", "x", blob=ID),
+    "size without a blob": ContextPut("notes", "x", size=9),
+    "huge blob": ContextPut("notes", "x", blob=ID, size=2**40),
+    "over too many": ContextPut("notes", "x", [f"{n:064x}" for n in range(17)]),
+    "too long": ContextPut("notes", "x", text="x" * (CONTEXT_INLINE_BYTES_MAX + 1)),
+    "root": ContextAt("notes", "zz"),
+}
+
+
+@proves("context.bad-ones-are-skipped")
+@pytest.mark.parametrize("name", BAD)
+def test_a_version_that_cannot_be_used_is_skipped_with_a_reason(name):
+    a = Stream(ALICE)
+    a.append(BAD[name])
+    assert a.skipped == ["bad-context"]
+    assert a.rows.every(VERSION) == a.rows.every(AT) == []
+
+
+@proves("context.bad-ones-are-skipped")
+@pytest.mark.parametrize("scope", [JOURNAL, Scope(f"to.{ALICE}")])
+def test_what_is_neither_the_fleets_nor_a_groups_is_no_version(scope):
+    a = Stream(ALICE, scope)
+    a.put("n.md", "one")
+    assert a.skipped == ["wrong-scope"]
+    group = Stream(ALICE, Scope(f"g.{ALICE}.plans"))
+    group.put("n.md", "one")
+    assert not group.skipped
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"text\r\n", b"\xff\xfe", b"\0" * CONTEXT_INLINE_BYTES_MAX, "é\u2028\n".encode() * 5000,
+        b"\x01" * 40_000, b'"\\' * 20_000, b"\xff" * CONTEXT_INLINE_BYTES_MAX,
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_any_bytes_stand_in_an_entry_and_come_out_as_they_were(data):
+    a = Stream(ALICE)
+    body = check_put(ContextPut("notes", "n", **holding(data)))
+    assert held(body) == data
+    a.append(body)
+    (row,) = a.rows.every(VERSION)
+    assert row.sha256 == sha256(data).digest()
+
+
+def test_more_than_stands_in_an_entry_is_refused():
+    with pytest.raises(Malformed, match="do not stand in an entry"):
+        check_put(ContextPut("notes", "n", **holding(b"\xff" * (CONTEXT_INLINE_BYTES_MAX + 1))))
+
+
+def test_a_field_that_is_not_known_refuses_the_whole_version():
+    assert KINDS["context.put"].unknown == KINDS["context.at"].unknown == "refuse"
