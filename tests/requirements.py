@@ -355,6 +355,7 @@ PROMISES: Final[dict[str, str]] = {
     "memory.prompt-by-reference": "The journal has of a prompt the ids of what was remembered in it and the hash of that text, and never its words; the text is made again from the ids.",
     "memory.earlier-is-a-view": "What earlier tries and runs of the same work came to, and what people decided there, is read from what they left: each line names its entry.",
     "memory.knew-when-it-decided": "Whoever asks later hears what the agent of a task was shown here, to the letter where its hash says so, and of each line what became of it since; of a version, who was shown it here.",
+    "memory.counts-whether-it-helps": "What was told is counted with what followed: first tries, failures for a reason that was told, records that are followed by failure or shown to nobody; nothing is dropped by itself.",
     "memory.agents-object-and-never-replace": "An agent may object to what a person wrote and never replaces or refutes it; what came from outside the fleet replaces nothing that the fleet wrote.",
     "memory.refuted-stays-refuted": "The text of a refuted version counts as refuted under every key, with other case, blanks or edges, until its writer cites the refutation or ranks higher.",
     "memory.erasure-revives-nothing": "Erasing a version brings back nothing that it had replaced or that was refuted.",

@@ -72,7 +72,7 @@ def test_the_failed_tries_of_this_very_task_are_told(hub):
     assert told(hub, task=agent.task)["tried"] == ["shell@hub it failed: linker error 42"]
     assert told(hub)["tried"] == []
     # The text is made again from ids: the same words to whoever asks later.
-    agent.again()
+    agent.later()
     text = agent.call("digest")["value"]["text"]
     assert "linker error 42" in text
     assert digests.again(hub.core, agent.showings()[-1]) == text
@@ -178,3 +178,59 @@ def test_whoever_asks_later_hears_what_an_agent_knew_and_what_became_of_it(hub):
     assert {line["id"]: line["now"] for line in told["lines"]}[kept] == (
         "its words are not here any more"
     )
+
+
+@proves("memory.counts-whether-it-helps")
+def test_what_was_told_is_counted_with_what_followed_and_nothing_is_dropped_by_itself(hub):
+    good = write(hub, MemoryPut("main/good", "run make test"))
+    bad = write(hub, MemoryPut("main/bad", "pass --fast"))
+    for _ in range(2):
+        agent = Agent(hub)
+        agent.call("digest")
+        hub.step(attempt_ended(agent.task, agent.epoch, "done", summary="built"))
+        hub.world.pass_ms(500)
+    # Five that are told only what is bad, and fail; the last one for what it had been told.
+    write(hub, MemoryRefute("main/good", [good], "no such target"))
+    for _ in range(5):
+        agent = Agent(hub)
+        agent.call("digest")
+        hub.step(attempt_ended(agent.task, agent.epoch, "failed", reason="linker error 42"))
+        hub.world.pass_ms(500)
+    agent.later()
+    agent.call("digest")
+    hub.step(attempt_ended(agent.task, agent.epoch, "failed", reason="Linker error 42."))
+    hub.world.pass_ms(2_000)
+    found = hub.call("memories", {"stats": True})["value"]
+    assert (found["showings"], found["done"], found["failed"]) == (8, 2, 6)
+    assert (found["repeated"], found["refuted"], found["unused"]) == (1, 1, 0)
+    counts = {each["version"]: (each["shown"], each["done"], each["failed"], each["state"])
+              for each in found["records"]}  # fmt: skip
+    assert counts == {bad: (8, 2, 6, "active"), good: (2, 2, 0, "refuted")}
+    assert found["doubtful"] == [], "all were told it: nothing to compare with"
+    for _ in range(3):
+        agent = Agent(hub)
+        agent.call("digest")
+    # It is as it was: a person decides.
+    assert hub.call("memory", {"key": "main/bad"})["value"][0]["state"] == "active"
+
+
+@proves("memory.counts-whether-it-helps")
+def test_what_is_shown_often_and_followed_by_failure_more_often_than_without_is_listed(hub):
+    write(hub, MemoryPut("main/fine", "run make test"))
+    for _ in range(3):
+        agent = Agent(hub)
+        agent.call("digest")
+        hub.step(attempt_ended(agent.task, agent.epoch, "done", summary="built"))
+        hub.world.pass_ms(500)
+    bad = write(hub, MemoryPut("main/bad", "pass --fast"))
+    for _ in range(5):
+        agent = Agent(hub)
+        agent.call("digest")
+        hub.step(attempt_ended(agent.task, agent.epoch, "failed", reason="no"))
+        hub.world.pass_ms(500)
+    found = hub.call("memories", {"stats": True})["value"]
+    assert [each["version"] for each in found["doubtful"]] == [bad]
+    # And what nobody was shown for long is counted.
+    hub.world.ms += 100 * 86_400_000
+    hub.world.pass_ms(3_000)
+    assert hub.call("memories", {"stats": True})["value"]["unused"] == 2

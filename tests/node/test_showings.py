@@ -12,7 +12,9 @@ from muster.log.stream import JOURNAL
 from muster.memory.kinds import MemoryPut, MemoryRead
 from muster.node.call.authorize import Authorizer
 from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.task.evidence import task_args
 from muster.task.instruction import StartAttempt
+from muster.task.kinds import TaskOpen
 
 
 class Agent:
@@ -20,9 +22,22 @@ class Agent:
 
     def __init__(self, one: One, name: str = "shell") -> None:
         self.one = one
-        self.task = one.submit(agent=["shell"], do="true", retries=3, needs={"machine": one.name})
+        self.task = one.core.draw(16).hex()
+        shape = {"v": 1, "agent": ["shell"], "do": "true", "needs": {"machine": one.name}}
+        args = task_args(TaskOpen(task=self.task, template=shape, retries=2))
+        statement = one.world.sign("task", self.task, one, args)
+        item = {"task": self.task, "template": shape, "statement": statement, "retries": 2}
+        assert one.call("submit", {"tasks": [item]})["ok"]
         one.world.pass_ms(500)
         self.again(name)
+
+    def later(self) -> None:
+        """The next attempt of the task, which failed."""
+        first, began = self.epoch, self.one.world.ms
+        while self.epoch == first:
+            assert self.one.world.ms - began < 120_000, "it is not tried again"
+            self.one.world.pass_ms(500)
+            self.again()
 
     def again(self, name: str = "shell") -> None:
         """The newest attempt of the task."""
@@ -109,8 +124,7 @@ def test_a_later_attempt_of_the_same_task_has_read_nothing(hub):
     agent = Agent(hub)
     assert agent.call("memory", key="main/port")["ok"]
     hub.step(attempt_ended(agent.task, agent.epoch, "failed", reason="no"))
-    hub.world.pass_ms(60_000)
-    agent.again()
+    agent.later()
     refused = agent.call("remember", key="main/port", text=["it", "is", "7450"])
     assert refused["error"]["kind"] == "Conflict"
 

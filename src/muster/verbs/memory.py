@@ -35,6 +35,7 @@ from muster.memory.ordered import ID_DIGITS_MIN
 from muster.memory.state import Record, RecordName, Version
 from muster.node.services import digests
 from muster.node.services.knowing import ReaderOf, readers
+from muster.node.services.learned import Learned, learned
 from muster.node.services.memory import Memory
 from muster.node.services.recalled import readable, similar
 from muster.node.services.search import Search
@@ -243,6 +244,7 @@ def refute(core: Core, call: Call, ask: Refute) -> Remembered:
 
 class Listed(Request, frozen=True):
     conflicts: Annotated[bool, opt("only what several say differently, or object to")] = False
+    stats: Annotated[bool, opt("count whether it helps: what was told, and what followed")] = False
     scope: Annotated[str, _SCOPE] = ""
     limit: Annotated[Rows, opt("show so many at most")] = None
 
@@ -265,12 +267,15 @@ class Memories(Struct, frozen=True, kw_only=True):
                Column("text", rank=1, least=16, width=60), Column("from", rank=2),
                Column("t_ms", "when", "ago", rank=2), Column("scope", rank=3),
                Column("version", form="id", rank=3)))  # fmt: skip
-def memories(core: Core, call: Call, ask: Listed) -> Turns[list[Memories]]:
+def memories(core: Core, call: Call, ask: Listed) -> Turns[list[Memories] | Learned]:
     """List what is known, the newest first.
 
     muster memories
     muster memories --conflicts
+    muster memories --stats
     """
+    if ask.stats:
+        return (yield from learned(core))
     wanted = scope_of(core, ask.scope) if ask.scope else None
     most, found = ask.limit or MEMORIES_SHOWN_MAX, list[Memories]()
     for key in core.part(Memory).newest_keys():

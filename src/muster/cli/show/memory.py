@@ -1,8 +1,11 @@
 """What people read about what is known."""
 
-from typing import Any
+from typing import Any, Final
 
+from muster.cli.show import declared, listed
 from muster.cli.text import Files, ago, block, clean, paint, short, state
+from muster.node.verb import Column
+from muster.verbs.table import VERBS
 
 
 def memory(value: Any, _files: Files) -> str:
@@ -18,6 +21,36 @@ def remember(value: Any, _files: Files) -> str:
         for each in value.get("similar") or ()
     ]
     return "\n".join([head, *like])
+
+
+_PHASES: Final = (
+    Column("spec"), Column("phase"), Column("tasks"), Column("first_try", "at the first try"),
+    Column("failed_tries", "failed tries"),
+)  # fmt: skip
+_RECORDS: Final = (
+    Column("key", form="bold"), Column("state", form="state"), Column("shown"), Column("done"),
+    Column("failed"), Column("version", form="id", rank=1),
+)  # fmt: skip
+
+
+def memories(value: Any, _files: Files) -> str:
+    """The list; or, of --stats, the counts."""
+    if isinstance(value, list):
+        return declared(VERBS["memories"], value)
+    told, done, failed = value["showings"], value["done"], value["failed"]
+    again, refuted, unused = value["repeated"], value["refuted"], value["unused"]
+    first = f"{told} attempts here were told something: {done} succeeded, {failed} failed"
+    first += f", {again} of these for a reason that they had been told" if failed else ""
+    second = f"{refuted} of the versions that were shown are refuted by now; {unused} records "
+    second += "were shown to nobody here for 90 days."
+    phases = listed(_PHASES, value["phases"], "No run has ended yet.")
+    lines = [f"{first}.", second, "", phases]
+    if value["records"]:
+        lines += ["", listed(_RECORDS, value["records"], "")]
+    if value["doubtful"]:
+        lines += ["", "Shown often, and followed by failure more often than without; look at:"]
+        lines.append(listed(_RECORDS, value["doubtful"], ""))
+    return "\n".join(lines)
 
 
 def _version(each: Any) -> str:
