@@ -61,6 +61,13 @@ def words():
     say("The end.")
 
 
+def loads():
+    say("".join(part["text"] for part in REQUEST["params"]["prompt"]))
+
+
+resumes = forgets = loads
+
+
 def stops_new():
     say("half of it")
     return "budget_reached"
@@ -228,7 +235,17 @@ def main(behaviour):
             offered = request["params"].get("clientCapabilities", {})
             with open("offered", "w", encoding="utf-8") as file:
                 json.dump(offered, file)
-            reply(request, {"protocolVersion": 1, "agentCapabilities": {}})
+            able = {"loads": {"loadSession": True}, "forgets": {"loadSession": True}}
+            able["resumes"] = {"sessionCapabilities": {"resume": {}}}
+            reply(request, {"protocolVersion": 1, "agentCapabilities": able.get(behaviour, {})})
+        elif method in ("session/load", "session/resume") and behaviour == "forgets":
+            error = {"code": -32002, "message": "no such session"}
+            send({"id": request["id"], "error": error})
+        elif method in ("session/load", "session/resume"):
+            if method == "session/load":
+                say("what was said long ago")
+            modes = [{"id": "careful", "name": "c"}, {"id": "wild", "name": "w"}]
+            reply(request, {"modes": {"currentModeId": "wild", "availableModes": modes}})
         elif method == "session/new" and behaviour == "needs_a_licence":
             error = {"code": -32000, "message": "the licence has expired"}
             send({"id": request["id"], "error": error})

@@ -336,3 +336,24 @@ def test_the_shim_imports_nothing_but_the_standard_library():
 async def _exit_code(*arguments):
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments)
     return await process.wait()
+
+
+@proves("agent.goes-on")
+@pytest.mark.parametrize("behaviour", ["loads", "resumes"])
+def test_a_session_that_was_cut_off_is_gone_on_with_and_its_past_is_not_told_again(
+    world, behaviour
+):
+    outcome = run(world, behaviour, "careful", resume="s7", go_on="Go on.")
+    assert (outcome.status, outcome.summary) == ("ok", "Go on.")
+    assert "long ago" not in json.dumps([event.fields for event in world.events])
+    (asked,) = [e.fields for e in world.events if e.kind == "agent.prompt"]
+    assert asked == {"agent": "bad", "text": "Go on.", "session": "s7", "resumes": "s7"}
+    assert (world.cwd / "mode").read_text() == "careful", "also there it asks before it acts"
+
+
+@proves("agent.goes-on")
+@pytest.mark.parametrize("behaviour", ["forgets", "words"])
+def test_an_agent_that_knows_the_session_no_more_begins_anew(world, behaviour):
+    run(world, behaviour, resume="s7", go_on="Go on.")
+    (asked,) = [e.fields for e in world.events if e.kind == "agent.prompt"]
+    assert asked == {"agent": "bad", "text": "go", "session": "s1"}

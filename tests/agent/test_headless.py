@@ -110,6 +110,25 @@ def test_what_it_used_is_counted_where_the_program_says_it(name, usage):
         assert {"cost": "0.000560", "currency": "USD"} in told
 
 
+@proves("agent.goes-on")
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "copilot"])
+def test_the_name_of_a_session_is_told_once_as_soon_as_the_program_says_it(name):
+    events = fed(driver(name), recorded(name))
+    (told,) = [(n, f) for n, (kind, f) in enumerate(events) if kind == "agent.session"]
+    assert told[0] == 1, "before anything that it did"
+    assert told[1]["session"] in recorded(name).decode()
+
+
+@proves("agent.goes-on")
+def test_what_goes_on_is_asked_to_go_on_and_nothing_else():
+    made = driver("claude", resume="s7", session="s7", go_on="Go on.")
+    assert made.stdin == b"Go on."
+    assert made.opening() == [
+        ("agent.prompt", {"agent": "claude", "text": "Go on.", "resumes": "s7"}),
+        ("agent.session", {"session": "s7"}),
+    ]
+
+
 @proves("agent.usage-as-it-happens")
 @pytest.mark.parametrize("name", ["claude", "qwen", "opencode"])
 def test_tokens_are_told_with_each_answer_of_the_model_and_never_twice(name):
@@ -137,7 +156,7 @@ def test_a_message_of_several_parts_is_counted_once():
     ("name", "models"),
     [
         ("claude", ["claude-opus-5-5"]),
-        ("gemini", ["fake-model"]),
+        ("gemini", ["fake"]),
         ("qwen", ["scripted"]),
         ("copilot", ["fake-model"]),
     ],

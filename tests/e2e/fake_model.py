@@ -13,12 +13,16 @@ One step answers one request: a tool call by the logical name (`shell`, `write`)
 the agent offers, or a text that ends the turn. A request without tools (agents ask for titles)
 gets a text. Every request is appended to LOG, a JSON object a line, so that a test can look at
 what the model was really sent. `{"fail": 500}` answers with that HTTP status. A step with `when`
-or `unless` counts only if the prompt before the script has, or has not, these words.
+or `unless` counts only if the prompt before the script has, or has not, these words. `{"hold":
+FILE}` makes the file and leaves the agent without an answer; once the file is there it counts no
+more.
 """
 
 import json
+import os
 import sys
 import threading
+import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -127,7 +131,8 @@ def read_script(prompt: str) -> list[dict[str, Any]]:
     before, _, script = prompt.rpartition(MARK)
     steps, _ = json.JSONDecoder().raw_decode(script.lstrip())
     counting = [s for s in steps if s.get("when", "") in before]
-    return [s for s in counting if s.get("unless") is None or s["unless"] not in before]
+    counting = [s for s in counting if s.get("unless") is None or s["unless"] not in before]
+    return [s for s in counting if "hold" not in s or not os.path.exists(s["hold"])]
 
 
 def tool_call(step: dict[str, Any], tools: dict[str, dict[str, Any]]) -> Call:
@@ -305,6 +310,10 @@ class Handler(BaseHTTPRequestHandler):
         turn = read(body)
         step = next_step(turn)
         self._log({"path": path, "said": turn.said, "tools": sorted(turn.tools), "step": step})
+        if "hold" in step:
+            with open(step["hold"], "x", encoding="utf-8"):
+                time.sleep(300)
+            return
         if "fail" in step:
             kind = {401: "authentication_error", 429: "rate_limit_error"}.get(
                 step["fail"], "api_error"

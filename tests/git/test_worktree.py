@@ -490,6 +490,35 @@ def test_a_crash_leaves_nothing_after_the_next_start(place):
     place.open()
 
 
+@proves("git.no-debris", "agent.goes-on")
+def test_the_next_attempt_goes_on_in_a_folder_that_a_crash_left_and_delivers_its_work(place):
+    tree, other = place.open(), place.open(task="t2")
+    (tree.path / "half.txt").write_text("half")
+    again = worktree.Worktrees(place.cache, place.work)
+    assert wait(again.clear({tree.path.name: "t1-1-1"})) == 1
+    assert not other.path.exists()
+    adopted = wait(again.adopt(tree, Epoch(1, 2)))
+    assert adopted is not None
+    assert adopted.path == tree.path
+    found = wait(collection.collect(adopted, ["half.txt"], "Do the work", SIGNATURE))
+    assert (found.changed, found.missing) == (("half.txt",), ())
+    assert wait(again.push(adopted, found.commit)).endswith("t1/1-2")
+    wait(again.close(adopted))
+    wait(again.empty())
+    assert place.left() == []
+
+
+@proves("git.no-debris", "agent.goes-on")
+def test_a_folder_whose_start_nobody_knows_any_more_is_not_gone_on_in(place):
+    tree = place.open()
+    again = worktree.Worktrees(place.cache, place.work)
+    wait(again.clear({tree.path.name: "t1-1-1"}))
+    tree.notes.unlink()
+    assert wait(again.adopt(tree, Epoch(1, 2))) is None
+    wait(again.empty())
+    assert place.left() == []
+
+
 @proves("git.no-debris")
 def test_a_full_disk_is_said_clearly_and_leaves_nothing(place, monkeypatch):
     place.open()

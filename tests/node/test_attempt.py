@@ -90,7 +90,7 @@ class EffectRunner:
         self.log.append("open")
         if self.opens and (error := self.opens.pop(0)):
             raise error
-        return SimpleNamespace(path=self.work, collect=self.collect)
+        return SimpleNamespace(path=self.work, base="b" * 40, collect=self.collect)
 
     async def collect(self, *_: object) -> Collected:
         self.log.append("collect")

@@ -24,10 +24,10 @@ from typing import Any, Final
 
 import msgspec
 
-import muster
 from muster.agent.driver import Event
 from muster.agent.lines import ORDER_BYTES_MAX, PROMPT_BYTES_MAX, Tail, cut, ended_by, last_line
 from muster.agent.mask import Secrets, Stream
+from muster.agent.opening import AUTH_REQUIRED, Unusable, open_session, until_it_loads
 from muster.agent.policy import Decision, Policy, decide
 from muster.agent.rpc import Peer, RpcError
 from muster.agent.transcript import (
@@ -39,7 +39,6 @@ from muster.agent.transcript import (
     shown_paths,
 )
 
-PROTOCOL_VERSION: Final = 1
 # Cold Node programs on a small busy machine took up to 10 s.
 HANDSHAKE_S_MAX: Final = 90.0
 # A paragraph that pauses is shown unfinished.
@@ -52,7 +51,6 @@ DRAIN_S: Final = 0.2
 LOOK_S: Final = 0.5
 SUMMARY_BYTES_MAX: Final = 2000
 
-AUTH_REQUIRED: Final = -32000
 STATUS: Final = {
     "end_turn": "ok",
     "cancelled": "cancelled",
@@ -97,12 +95,16 @@ class Session:
         self.asks: dict[str, asyncio.Future[str]] = {}
         self._ask_ids = itertools.count(1)
         self._flush: asyncio.TimerHandle | None = None
+        # The session is opened with its whole past, which was told when it happened.
+        self.replays = False
+        # What is asked, and whether the session is that of an attempt that was cut off.
+        self.prompt, self.resumes = "", False
         self.secrets = Secrets(order.get("secrets") or {})
         self.transcript = Transcript(self.secrets)
 
     def notice(self, method: str, params: Mapping[str, Any]) -> None:
         """Something that the agent tells; what is not an update is not ours to answer."""
-        if method != "session/update":
+        if method != "session/update" or self.replays:
             return
         self.line.tell(self.transcript.update(mapping(params.get("update"))))
         if self._flush is None:
@@ -168,6 +170,7 @@ class Session:
 
 async def attempt(order: dict[str, Any], line: DriverPipe) -> dict[str, Any]:
     """Run the whole attempt; what the agent does wrong is in the outcome, never raised."""
+    await until_it_loads(order)
     try:
         agent = await asyncio.create_subprocess_exec(
             *order["argv"],
@@ -217,14 +220,18 @@ async def _conversation(session: Session, peer: Peer) -> dict[str, Any]:
     number = ""
     try:
         async with asyncio.timeout(HANDSHAKE_S_MAX):
-            number = await _open(session.order, peer)
+            opened = await open_session(session.order, peer, session)
+            number = opened.number
+        session.prompt = str(session.order["go_on" if opened.resumes else "prompt"])
+        session.resumes = opened.resumes
+        session.line.tell(session.transcript.count({}, [opened.model]))
         return await _turn(session, peer, number)
     except RpcError as error:
         fault = "agent" if not number or error.code == AUTH_REQUIRED else ""
         summary = _explain(error, str(session.order.get("login") or ""))
         out = error.code == AUTH_REQUIRED
         return {"status": "error", "fault": fault, "summary": summary, "logged_out": out}
-    except _Unusable as error:
+    except Unusable as error:
         return {"status": "error", "fault": "agent", "summary": str(error)}
     except TimeoutError:
         summary = "the agent did not answer the ACP handshake"
@@ -235,36 +242,15 @@ async def _conversation(session: Session, peer: Peer) -> dict[str, Any]:
         return {"status": "error", "fault": fault, "summary": summary, "left": True}
 
 
-class _Unusable(Exception):
-    """The agent cannot be asked; the sentence says why."""
-
-
-async def _open(order: dict[str, Any], peer: Peer) -> str:
-    """A session in the mode in which the agent asks us before it acts."""
-    offered = {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False}
-    client = {"name": "muster", "version": muster.__version__}
-    hello = {"protocolVersion": PROTOCOL_VERSION, "clientCapabilities": offered}
-    await peer.ask("initialize", {**hello, "clientInfo": client})
-    opened = mapping(await peer.ask("session/new", {"cwd": order["cwd"], "mcpServers": []}))
-    number = opened.get("sessionId")
-    if not isinstance(number, str) or not number:
-        raise _Unusable("the agent opened no session")
-    known, wanted = mapping(opened.get("modes")), order.get("mode")
-    if wanted and known and wanted != known.get("currentModeId"):
-        modes = [str(mode.get("id")) for mode in mappings(known.get("availableModes"))]
-        if wanted not in modes:
-            raise _Unusable(f"the agent has no mode {wanted!r}; it has {', '.join(modes)}")
-        await peer.ask("session/set_mode", {"sessionId": number, "modeId": wanted})
-    return number
-
-
 async def _turn(session: Session, peer: Peer, number: str) -> dict[str, Any]:
     order, line = session.order, session.line
-    asked = cut(session.secrets.text(order["prompt"]), PROMPT_BYTES_MAX)
+    asked = cut(session.secrets.text(session.prompt), PROMPT_BYTES_MAX)
     shown = cut(session.secrets.text(number), TITLE_BYTES_MAX)
     prompt = {"agent": order["agent"], "text": asked, "session": shown}
+    if session.resumes:
+        prompt["resumes"] = shown
     line.tell([("agent.prompt", prompt)])
-    words = [{"type": "text", "text": order["prompt"]}]
+    words = [{"type": "text", "text": session.prompt}]
     turn = asyncio.create_task(peer.ask("session/prompt", {"sessionId": number, "prompt": words}))
     listening = asyncio.create_task(_listen(session, peer, number))
     try:

@@ -48,6 +48,12 @@ class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """After this an unanswered permission question is a no."""
     mode: str = ""
     """The agent's own session mode, by its own name; empty takes the catalogue's."""
+    resume: str = ""
+    """The session of an attempt that was cut off, by the agent's own name, to be gone on with."""
+    resume_opened_ms: int = 0
+    """When that session was opened, by the wall clock."""
+    go_on: str = ""
+    """What the agent is asked in a session that it goes on with; it knows the rest."""
 
 
 class AgentEvent(msgspec.Struct, frozen=True):

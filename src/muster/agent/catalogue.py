@@ -38,6 +38,10 @@ class Headless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What it prints, by its name in `DIALECTS`."""
     env: dict[str, str] = {}
     """Defaults in this mode, above those of the agent."""
+    resume: tuple[str, ...] = ()
+    """What is added to go on with a session: its name stands for `{session}`."""
+    session: tuple[str, ...] = ()
+    """What is added to name a new session, where the program tells its own name too late."""
 
     def __post_init__(self) -> None:
         if self.dialect not in DIALECTS or not self.command:
@@ -75,6 +79,8 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What a person does when the agent has no account, as words after "agent not logged in: "."""
     mode: str = ""
     """The session mode in which the agent asks us before it acts."""
+    loads_next_minute: bool = False
+    """Whether a session can be loaded only in a later minute (UTC) than it was opened in."""
     node_major_min: int = 0
     """The oldest Node that the adapter runs under."""
     npm: tuple[str, ...] = ()

@@ -60,7 +60,7 @@ class Turn:
     """What is known of a turn. `stop` is "ok", or why it ended otherwise; "" while it goes on.
 
     `error` is what the program complained of last, `acted` whether it used a tool, `cost` in US
-    dollars, `models` those that answered.
+    dollars, `models` those that answered, `session` the name that the program gave its session.
     """
 
     def __init__(self) -> None:
@@ -70,6 +70,7 @@ class Turn:
         self.tokens: dict[str, int] = {}
         self.cost: float | None = None
         self.models: list[str] = []
+        self.session = ""
         # The message whose tokens were counted last, and the tokens before it.
         self._message, self._before = "", dict[str, int]()
 
@@ -115,6 +116,11 @@ class Turn:
         self.tokens = dict(self._before)
         self.count(counts, names, add=True)
 
+    def open(self, session: Any) -> None:
+        """The program names its session; the first name counts."""
+        if not self.session and isinstance(session, str):
+            self.session = session[:CALL_CHARS_MAX]
+
     def use(self, model: Any) -> None:
         """A model answered."""
         if isinstance(model, str) and model not in self.models and len(self.models) < MODELS_MAX:
@@ -136,6 +142,7 @@ class Turn:
 def claude(turn: Turn, event: Update) -> Iterator[Update]:
     """Claude Code's `stream-json`, and Qwen Code's."""
     message = mapping(event.get("message"))
+    turn.open(event.get("session_id"))
     content = message.get("content")
     match event.get("type"):
         case "assistant" if event.get("is_api_error_message"):
@@ -171,6 +178,7 @@ def claude(turn: Turn, event: Update) -> Iterator[Update]:
 def codex(turn: Turn, event: Update) -> Iterator[Update]:
     """`codex exec --json`: items that are begun, changed and completed."""
     what, item = event.get("type"), mapping(event.get("item"))
+    turn.open(event.get("thread_id"))
     match what:
         case "turn.completed":
             turn.count(event.get("usage"), _OPENAI)
@@ -199,6 +207,7 @@ def codex(turn: Turn, event: Update) -> Iterator[Update]:
 
 def gemini(turn: Turn, event: Update) -> Iterator[Update]:
     """Gemini CLI's `stream-json`: its own names, text in pieces."""
+    turn.open(event.get("session_id"))
     match event.get("type"):
         case "message" if event.get("role") == "assistant":
             yield _said(event.get("content"))
@@ -225,6 +234,7 @@ def gemini(turn: Turn, event: Update) -> Iterator[Update]:
 def opencode(turn: Turn, event: Update) -> Iterator[Update]:
     """`opencode run --format json`: parts of messages, a tool call when it has ended."""
     part = mapping(event.get("part"))
+    turn.open(event.get("sessionID"))
     match event.get("type"):
         case "text":
             yield _said(part.get("text"))

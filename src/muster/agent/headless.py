@@ -31,7 +31,7 @@ from muster.agent.lines import (
     last_line,
 )
 from muster.agent.mask import Stream
-from muster.agent.transcript import DOLLAR, Transcript
+from muster.agent.transcript import DOLLAR, TITLE_BYTES_MAX, Transcript
 
 # Chosen arbitrarily: an event repeats what a tool read, and a picture takes megabytes.
 EVENT_LINE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -74,10 +74,13 @@ class HeadlessDriver(Driver):
         super().__init__(order)
         self._order = order
         self.argv = [str(word) for word in order["argv"]]
-        self.stdin = str(order["prompt"]).encode("utf-8", "replace")
+        self._goes_on = str(order.get("resume") or "")
+        self._asked = str(order["go_on"] if self._goes_on else order["prompt"])
+        self.stdin = self._asked.encode("utf-8", "replace")
         self._dialect = DIALECTS[str(order["dialect"])]
         self._turn = Turn()
         self._heard = self._answered = False
+        self._session = ""
         self._logged_out = False
         self._told: tuple[dict[str, int], float | None, int] = ({}, None, 0)
         self._transcript = Transcript(self._secrets)
@@ -90,8 +93,11 @@ class HeadlessDriver(Driver):
         return bool(self._turn.stop)
 
     def opening(self) -> list[Event]:
-        text = cut(self._secrets.text(str(self._order["prompt"])), PROMPT_BYTES_MAX)
-        return [("agent.prompt", {"agent": self._order["agent"], "text": text})]
+        text = cut(self._secrets.text(self._asked), PROMPT_BYTES_MAX)
+        asked: dict[str, Any] = {"agent": self._order["agent"], "text": text}
+        if self._goes_on:
+            asked["resumes"] = cut(self._secrets.text(self._goes_on), TITLE_BYTES_MAX)
+        return [("agent.prompt", asked), *self._opened(str(self._order.get("session") or ""))]
 
     def output(self, stream: str, data: bytes) -> list[Event]:
         if stream == "stderr":
@@ -174,7 +180,14 @@ class HeadlessDriver(Driver):
         for update in self._dialect(self._turn, found):
             self._answered |= update.get("sessionUpdate") == "agent_message_chunk"
             events += self._transcript.update(update) if update else self._transcript.end()
-        return events + self._spent()
+        return self._opened(self._turn.session) + events + self._spent()
+
+    def _opened(self, session: str) -> list[Event]:
+        """The name by which a later attempt goes on with the session, once it is known."""
+        if not session or self._session:
+            return []
+        self._session = session
+        return [("agent.session", {"session": cut(self._secrets.text(session), TITLE_BYTES_MAX)})]
 
     def _spent(self) -> list[Event]:
         """What the turn has used by now, where it is more than was told."""

@@ -20,6 +20,7 @@ from muster.agent import process_tree
 from muster.agent.base import AgentEvent, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import HEADLESS
 from muster.agent.discovery import Discovery
+from muster.agent.invocation import invocation
 from muster.agent.lines import ORDER_BYTES_MAX, OUTCOME_BYTES_MAX, cut, ended_by
 from muster.agent.mask import Secrets, Stream
 from muster.agent.policy import Policy
@@ -255,11 +256,7 @@ class Runner:
         own = {"MUSTER_TASK": order.task, "MUSTER_EPOCH": counter, process_tree.MARKER: marker}
         # The order as the shim reads it.
         message: dict[str, Any] = msgspec.to_builtins(order) | {
-            "driver": start.driver,
-            "argv": start.argv,
-            "dialect": entry.headless.dialect if entry.headless else "",
-            "mode": order.mode or entry.mode,
-            "login": entry.login,
+            **invocation(order, entry, start),
             "env": {**start.env, **order.env, **own},
         }
         raw = msgspec.json.encode(message) + b"\n"

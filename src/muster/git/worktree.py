@@ -3,7 +3,8 @@
 Rule 1: every attempt has its own folder with its own `.git`; attempts share objects, nothing else.
 Rule 2: what an agent can write is never believed: the cache looks at it from outside
         (collection.py), and pushes what it made of it as the attempt's ref.
-Rule 3: nothing of an attempt outlives it: `close` removes all of it, `clear` what a crash left.
+Rule 3: nothing of an attempt outlives it: `close` removes all of it, `clear` what a crash left,
+        but for the folder that the next attempt at the same task goes on in (`adopt`).
         What cannot be removed is set aside and told (removal.py); nothing fails for it.
 Rule 4: a damaged cache is made anew, once, wherever an attempt meets it; attempts that are open
         go on with what they borrowed.
@@ -19,7 +20,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -139,19 +140,41 @@ class Worktrees:
         if aside is not None:
             await self._remove(aside)
 
-    async def clear(self) -> int:
+    async def adopt(self, left: Worktree, epoch: Epoch) -> Worktree | None:
+        """The folder that an attempt was cut off in, as that of the next attempt at its task.
+
+        None where what it borrowed or was known of it is gone; then nothing of it is left.
+        """
+        tree = left._replace(epoch=epoch)
+        try:
+            there = ["cat-file", "-e", f"{left.base}^{{commit}}"]
+            await git.run_async(there, tree.cache)
+            await git.run_async(["update-ref", tree.held, tree.base], tree.cache)
+            left.notes.rename(tree.notes)
+            await git.run_async(["update-ref", "-d", left.held], tree.cache)
+        except (MusterError, OSError):
+            for each in (tree, left):
+                await self.close(each)
+            return None
+        self._lent[tree.path] = tree.cache
+        return tree
+
+    async def clear(self, left: Mapping[str, str] = {}) -> int:
         """Set aside what a crash left, before work begins: folders, holding refs, lock files.
 
-        The number of folders.
+        `left` names the folders of attempts that are gone on with, and what the cache calls each
+        of them (`<task>-<epoch>`). The number of folders.
         """
         count = 0
         for path in sorted(self._work.glob("*")) if self._work.is_dir() else []:
+            if path.name.removesuffix(".session") in left:
+                continue
             if not path.name.startswith(removal.ASIDE_PREFIX):
                 removal.set_aside(path)
                 count += 1
         for store in sorted(self._cache.glob("*.git")) if self._cache.is_dir() else []:
             try:
-                await _tidy(store)
+                await _tidy(store, set(left.values()))
             except (MusterError, OSError):
                 # It is only a copy; the next attempt makes another one.
                 removal.set_aside(store)
@@ -251,16 +274,24 @@ async def _known_refs(store: Path) -> bytes:
     return b"".join([b"# pack-refs with: sorted \n", *lines])
 
 
-async def _tidy(store: Path) -> None:
-    """Take out of a cache what attempts left in it; raises where it cannot be read."""
+async def _tidy(store: Path, left: Collection[str]) -> None:
+    """Take out of a cache what attempts left in it, but for those that are gone on with.
+
+    Raises where it cannot be read.
+    """
     if not (store / "HEAD").is_file():
         raise Damaged(f"{store} is no repository.")
     # No git of ours runs when the daemon starts, so any lock is a dead one's.
     cache.unlock(store)
-    if (old := cache.forget_before(store)) is not None:
+    notes = list((store / cache.ATTEMPTS).glob("*"))
+    used = any(each.name in left for each in notes)
+    if not used and (old := cache.forget_before(store)) is not None:
         removal.set_aside(old, store.parent)
-    for notes in (store / cache.ATTEMPTS).glob("*"):
-        notes.unlink()
+    for each in notes:
+        if each.name not in left:
+            each.unlink()
     listed = await git.run_async(["for-each-ref", "--format=%(refname)", cache.HELD_PREFIX], store)
     for held in listed.text.splitlines():
+        if held.removeprefix(cache.HELD_PREFIX).replace("/", "-") in left:
+            continue
         await git.run_async(["update-ref", "-d", held], store)

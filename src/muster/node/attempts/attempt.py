@@ -21,7 +21,6 @@ Rule 6: no secret of this machine leaves an attempt, in whatever text (agent/mas
 import asyncio
 import contextlib
 import os
-import stat
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -41,15 +40,15 @@ from muster.errors import (
     Refused,
     Unreachable,
 )
-from muster.git.cache import Origin, Worktree
+from muster.git.cache import Base
 from muster.git.collection import collect
 from muster.git.commit import Signature
-from muster.git.fence import Epoch
 from muster.node.attempts import blob_transfer as holder
 from muster.node.attempts import deliverables
 from muster.node.attempts import inputs as handing
 from muster.node.attempts.retry import AWAY, NO_SPACE, OWN_PLACE, SCARCE, patiently
 from muster.node.attempts.setup import AttemptSetup
+from muster.node.attempts.workplace import Workplace, identity
 from muster.node.host import disk
 from muster.node.runtime import Runtime
 from muster.node.tasks import attempt_body
@@ -63,6 +62,8 @@ from muster.task.open_task import Ended
 _SCARCE: Final = tuple(os.strerror(each) for each in sorted(SCARCE))
 # Chosen arbitrarily: a signal to all processes of a service comes to all of them at once.
 _TOLD_S: Final = 5.0
+ENDS: Final = "the daemon is stopping"
+"""Why an attempt is stopped that the next daemon may go on with."""
 _NO_FOLDER: Final = "the agent removed its own work folder, or put another one in its place"
 
 T = TypeVar("T")
@@ -72,6 +73,8 @@ class _Stuck(MusterError):
     """Processes that the kernel does not let go."""
 
 
+# What tells the session of an agent.
+_SESSIONS: Final = frozenset({"agent.prompt", "agent.session"})
 # What is this machine's, or nobody's, whatever the agent did before.
 _OURS: Final = (Unreachable, Exhausted, Damaged, Conflict, _Stuck)
 
@@ -92,8 +95,7 @@ class Attempt:
         self.fills = False
         self._stop = asyncio.Event()
         self._running: Any = None
-        self._tree: Worktree | None = None
-        self._folder: Path | None = None
+        self.workplace = Workplace(daemon, start)
         # What is in the folder before the agent begins; None until then.
         self._given: int | None = None
         # What is said beside the agent's own words.
@@ -102,6 +104,7 @@ class Attempt:
         self._secrets = Secrets({})
         # The names of secrets that stand in what the agent said.
         self._masked: set[str] = set()
+        self._finished = False
         self.logged_in: bool | None = None
         # What of this machine an attempt needs before its agent begins; then the agent is asked.
         self._part, self._place = "machine", (0, 0)
@@ -116,7 +119,7 @@ class Attempt:
 
     async def written_bytes(self) -> int:
         """How much more its folder holds than before its agent began."""
-        folder = self._tree.path if self._tree is not None else self._folder
+        folder = self.workplace.path
         if self._given is None or folder is None:
             return 0
         return await asyncio.to_thread(disk.written_bytes, folder, self._given)
@@ -137,11 +140,12 @@ class Attempt:
             self._setup.look()
             self._secrets = Secrets(self._setup.hidden)
             self._part = "repo" if self.start.open.repo else "machine"
-            folder = await self._open()
-            self._place = _identity(folder)
+            place = self.workplace
+            folder = await place.open(self._patiently, self._bases, self._signature())
+            self._place = identity(folder)
             self.start = await handing.taken(self.daemon, self.start, self._patiently)
             self._setup.start = self.start
-            look = partial(self._setup.look_at_work, self._tree, folder, self._signature())
+            look = partial(self._setup.look_at_work, place.tree, folder, self._signature())
             await self._patiently(look)
             await self._setup.remember()
             self._given = await asyncio.to_thread(disk.given_bytes, folder)
@@ -156,11 +160,7 @@ class Attempt:
             return self._broke_off(f"this machine could not go on: {no}", mine=no.errno in SCARCE)
         finally:
             self._at("clearing up")
-            if self._tree is not None:
-                await self.daemon.effects.worktrees.close(self._tree)
-            handing.discard(self.daemon, self.start)
-            if self._folder is not None:
-                await self.daemon.effects.worktrees.discard(self._folder)
+            await self.workplace.close(cut_off=self._stopped == ENDS and not self._finished)
 
     def _at(self, stage: Stage) -> None:
         self.daemon.post(AttemptStage(self.task, self.epoch, stage))
@@ -180,33 +180,8 @@ class Attempt:
 
     # --- steps ---------------------------------------------------------------------------------
 
-    async def _open(self) -> Path:
-        repo = self.start.open.repo
-        if not repo:
-            name = f"{self.task}-{self.epoch[0]}-{self.epoch[1]}"
-            self._folder = Path(self.daemon.home.work) / name
-            await self.daemon.effects.worktrees.discard(self._folder)
-            self._folder.mkdir(parents=True)
-            # What the phases before delivered, where no repository carries it. A later phase's file
-            # replaces the one in an earlier one's folder.
-            target = deliverables.Target(self._folder, force=True)
-            for source in holder.handed_on(self.daemon.core, self.start.owner, self.start.open):
-                if self._stopped:
-                    break
-                await self._patiently(partial(holder.bring, self.daemon, source))
-                blobs = self.daemon.machine.blobs
-                await asyncio.to_thread(target.place, source.artefact, blobs)
-            return self._folder
-        path, url = self.daemon.effects.place_of(repo)
-        if path is not None:
-            # Our own repository, reached through our own fence like anybody else's.
-            url = f"muster::{self.daemon.core.name}/{path.name.removesuffix('.git')}"
-        bases = attempt_body.bases(self.start.open.base, self._setup.settled_before())
-        origin, worktrees = Origin(repo, url), self.daemon.effects.worktrees
-        self._tree = await self._patiently(
-            lambda: worktrees.open(origin, self.task, Epoch(*self.epoch), bases, self._signature())
-        )
-        return self._tree.path
+    def _bases(self) -> list[Base]:
+        return attempt_body.bases(self.start.open.base, self._setup.settled_before())
 
     async def _patiently(
         self, work: Callable[[], Awaitable[T]], passing: tuple[type[MusterError], ...] = AWAY
@@ -222,7 +197,7 @@ class Attempt:
     async def _work(self, folder: Path) -> Ended:
         if self._stopped:
             return self._halted()
-        order = self._setup.order(folder)
+        order = self._setup.order(folder, self.workplace.went_on)
         self._secrets = Secrets(order.secrets)
         self._part = "agent"
         outcome = await self._run(order)
@@ -243,7 +218,7 @@ class Attempt:
             if full and await self.written_bytes() < disk.MUCH_BYTES:
                 return self._ended("killed", outcome, reason=f"{reason}; the disk here is full")
             return self._ended("failed", outcome, reason=reason)
-        if _identity(folder) != self._place:
+        if identity(folder) != self._place:
             return self._ended("failed", outcome, reason=_NO_FOLDER)
         if self._setup.verdict is not None:
             try:
@@ -262,7 +237,7 @@ class Attempt:
             if checked.status != "ok":
                 reason = f"the check failed: {checked.tail[-400:] or checked.summary}"
                 return self._ended("failed", outcome, reason=reason)
-            if _identity(folder) != self._place:
+            if identity(folder) != self._place:
                 return self._ended("failed", outcome, reason=_NO_FOLDER)
         return await self._deliver(folder, outcome)
 
@@ -285,10 +260,11 @@ class Attempt:
     async def _deliver(self, folder: Path, outcome: Outcome) -> Ended:
         self._at("delivering")
         deliver = [str(path) for path in self.template.get("deliver") or []]
-        if self._tree is None:
+        tree = self.workplace.tree
+        if tree is None:
             return await self._keep(folder, deliver, outcome)
         message = f"{self.template.get('phase', 'task')}: {self._summary(outcome)}"
-        tree, worktrees, signature = self._tree, self.daemon.effects.worktrees, self._signature()
+        worktrees, signature = self.daemon.effects.worktrees, self._signature()
         collected = await self._patiently(
             lambda: collect(tree, deliver, message, signature), NO_SPACE
         )
@@ -332,6 +308,7 @@ class Attempt:
         commit: str = "",
         said: Mapping[str, str] = {},
     ) -> Ended:
+        self._finished = True
         output = outcome.tail.replace("\0", "\N{REPLACEMENT CHARACTER}")
         found = {"agent": self.agent, "machine": self.daemon.core.name, "output": output, **said}
         # A text with the name of a secret in its place is not what was said: nobody gets it.
@@ -358,6 +335,8 @@ class Attempt:
         fields = self._setup.kept(event, self._secrets)
         if event.kind == "agent.decision" and fields.get("by") == "person":
             fields["by"] = self._answered_by.get(str(fields.get("ask")), "person")
+        if event.kind in _SESSIONS and (session := str(event.fields.get("session", ""))):
+            self.workplace.note(session)
         self.daemon.post(AttemptEvent(self.task, self.epoch, event.kind, fields, self.actor))
 
     def given_up(self) -> Ended:
@@ -385,12 +364,3 @@ class Attempt:
             artefacts=[self._secrets.text(each) for each in artefacts],
             usage=outcome.usage if outcome is not None else {}, **made,
         )  # fmt: skip
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    """Which folder this is; (0, 0) where there is none, or a link."""
-    try:
-        found = os.lstat(folder)
-    except OSError:
-        return 0, 0
-    return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else (0, 0)

@@ -30,10 +30,11 @@ from muster.limits import EACH_MATCHES_MAX
 from muster.node import event as ev
 from muster.node.attempts import blob_transfer as holder
 from muster.node.attempts import question
-from muster.node.attempts.attempt import Attempt
+from muster.node.attempts.attempt import ENDS, Attempt
 from muster.node.attempts.following import Following
 from muster.node.attempts.line_count import counted
 from muster.node.attempts.promotion import Promotions
+from muster.node.attempts.workplace import sweep, waiting_names
 from muster.node.counter import DECLARED
 from muster.node.host import clock, disk
 from muster.node.host.facts import logins_of, probe
@@ -128,13 +129,11 @@ class EffectRunner:
         self._told: dict[Path, str] | None = None
 
     async def prepare(self) -> None:
-        """Clear away what a crash left: work folders, half-made repositories.
-
-        What takes long is left to the first round of `upkeep`.
-        """
+        """Clear away what a crash left; what takes long is left to the first round of `upkeep`."""
         self.repos.mkdir(parents=True, exist_ok=True)
         path, _ = await asyncio.gather(
-            person_path(self.daemon.machine.config.path, os.environ), self.worktrees.clear()
+            person_path(self.daemon.machine.config.path, os.environ),
+            self.worktrees.clear(waiting_names(Path(self.daemon.home.work))),
         )
         self.environ = {**os.environ, "PATH": path}
         # Remove what no entry names. A database in doubt may have lost the entries that do.
@@ -152,6 +151,7 @@ class EffectRunner:
 
         What a failing disk or a stranger's files do to it is told, and the next round tries again.
         """
+        await sweep(self.daemon, [each.workplace.path for each in self._attempts.values()])
         await self.worktrees.empty()
         self._tell_remains()
         now_s = clock.read().wall_ms / 1000
@@ -186,7 +186,7 @@ class EffectRunner:
         """End every attempt and wait until nothing of it is left."""
         attempts = list(self._attempts.values())
         for attempt in attempts:
-            attempt.stop("the daemon is stopping")
+            attempt.stop(ENDS)
         if attempts:
             await asyncio.wait([asyncio.ensure_future(t.over.wait()) for t in attempts], timeout=15)
 

@@ -27,6 +27,7 @@ from muster.memory.digest import NOTHING
 from muster.memory.kinds import MemoryRead
 from muster.memory.showing import Reader
 from muster.node.attempts import inputs
+from muster.node.attempts.workplace import CutOff
 from muster.node.call.authorize import Authorizer
 from muster.node.host import environment as environ
 from muster.node.runtime import Runtime
@@ -45,6 +46,16 @@ from muster.task.template import told_of
 # Where a shell finds what the fleet remembers.
 MEMORY_FILE: Final = "MUSTER_MEMORY"
 _NOT_KEPT: Final = "…[a prompt of which the remembered part was not found]"
+
+GO_ON: Final = (
+    "You were interrupted: this machine's daemon ended while you worked on this task, and all that "
+    "you had started ended with it. Your folder is as you left it. Go on where you stopped, and "
+    "finish the task that you were given."
+)
+BEGUN: Final = (
+    "An earlier attempt at this task was interrupted. What it had done by then is in the current "
+    "folder: look at it first, and go on from there."
+)
 
 
 class AttemptSetup:
@@ -90,8 +101,11 @@ class AttemptSetup:
         named = machine.agent_variables
         self.hidden = environ.secrets(self.daemon.effects.environ, self._file, entries, named)
 
-    def order(self, folder: Path) -> AttemptOrder:
-        """What the agent is ordered to do. Raises: Malformed where a value cannot be handed on."""
+    def order(self, folder: Path, cut_off: CutOff | None = None) -> AttemptOrder:
+        """What the agent is ordered to do, or to go on with where it was cut off.
+
+        Raises: Malformed where a value cannot be handed on.
+        """
         found = self.start.values
         text = str(self.template.get("do", ""))
         # What cannot be looked at afterwards is not begun: an agent's work costs money.
@@ -114,12 +128,15 @@ class AttemptSetup:
         self.daemon.core.part(Authorizer).allow_agent(capability, Secrets(self.hidden))
         # What the agent is asked: the order, and what will be looked at when it is done.
         lines = self._prompt(text, found) if not plain else []
-        if not plain and self.remembered.text:
-            lines.insert(0, self.remembered.text)
+        expected = []
         if not plain and (deliver := self.template.get("deliver")):
-            lines.append("Write these files in the current folder: " + ", ".join(deliver))
+            expected.append("Write these files in the current folder: " + ", ".join(deliver))
         if not plain and (check := self.template.get("check")):
-            lines.append(f"When you are done this command must succeed: {check}")
+            expected.append(f"When you are done this command must succeed: {check}")
+        if cut_off is not None:
+            lines.insert(0, BEGUN)
+        # First in both: what the journal keeps of a prompt is what comes after it.
+        known = [self.remembered.text] if not plain and self.remembered.text else []
         return AttemptOrder(
             task=self.task,
             epoch=self.epoch,
@@ -127,7 +144,10 @@ class AttemptSetup:
             cwd=str(folder),
             env=environment(self.daemon.effects.environ, extra),
             secrets=self.hidden,
-            prompt="\n\n".join(lines),
+            prompt="\n\n".join([*known, *lines, *expected]),
+            go_on="\n\n".join([*known, GO_ON, *expected]),
+            resume=cut_off.session if cut_off is not None else "",
+            resume_opened_ms=cut_off.opened_ms if cut_off is not None else 0,
             command=values_of.command(text, found) if plain else "",
             shell=self._shell(),
             shell_only=tuple(own),
