@@ -371,6 +371,9 @@ PROMISES: Final[dict[str, str]] = {
     "memory.index-in-turns": "The index takes in only what is committed, and a bounded piece of it in any step.",
     "memory.questions-are-words": "A question is words and no language: no sign in it, no size and no number of words makes it fail otherwise than by a sentence, or cost more than its rarest words.",
     "memory.similar-is-told": "Whoever writes something down is told of a few records like it, also of those that are refuted, of what it may read itself.",
+    "memory.files-come-back": "What is exported, in each layout, comes back as the versions that it was: out, in and out again writes nothing and gives equal bytes, whatever keys and texts there are.",
+    "memory.imports-compare": "An import writes down only what is new, over the version that its file was made of; what was refuted, changed meanwhile or cannot be kept is listed, absence says nothing, and what is not a person's own order counts least.",
+    "memory.files-are-left-alone": "An export writes over nothing that somebody else wrote or changed, and follows no link.",
     "memory.bad-ones-are-skipped": "A version, a refutation or an erasure that cannot be used is skipped with a reason and changes nothing.",
     # --- context
     "context.one-state-everywhere": "What counts of the versions of a file is a function of the set: every machine that knows the same has the same first version, whatever came first.",

@@ -214,9 +214,9 @@ MEMORIES_SHOWN_MAX: Final = 500
 # What one reading names: more lines no digest has, and more versions nobody reads at once.
 MEMORY_SHOWN_MAX: Final = 64
 # Entries that the index of texts takes in with one turn, and what their bodies weigh together: some
-# twenty milliseconds.
-INDEX_PAGE_ENTRIES: Final = 200
-INDEX_PAGE_BYTES: Final = 128 * 1024
+# ten milliseconds.
+INDEX_PAGE_ENTRIES: Final = 100
+INDEX_PAGE_BYTES: Final = 64 * 1024
 # A question in words: several sentences; a whole text is no question.
 RECALL_BYTES_MAX: Final = 4 * 1024
 # Records like one that is written down: told to its writer, of those that count and of those that
@@ -243,6 +243,13 @@ MEMORY_ERASURES_LOOKED_MAX: Final = 100
 # Erasures without a proof that are remembered by the order that they cite; of anybody, so a
 # member that writes nothing else costs a megabyte.
 MEMORY_UNPROVEN_MAX: Final = 10_000
+# A folder that is imported: more files, or larger ones, are no notes of what is known.
+IMPORT_FILES_MAX: Final = 5_000
+IMPORT_FILE_BYTES_MAX: Final = 64 * 1024
+IMPORT_DEPTH_MAX: Final = 32
+# What one call takes in or gives of it: an answer stays small, and a step short.
+IMPORT_CALL_NOTES: Final = 100
+IMPORT_CALL_BYTES: Final = 1024 * 1024
 # Chosen arbitrarily: a source, a reason or a query on one line.
 MEMORY_LINE_CHARS_MAX: Final = 400
 

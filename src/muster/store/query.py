@@ -14,7 +14,7 @@ from typing import Final
 RARE_RECORDS_MAX: Final = 2_000
 # Records that all words which rank may have together: FTS5 counts each of them anew for `bm25`, and
 # what many have tells next to nothing.
-RANKED_RECORDS_MAX: Final = 20_000
+RANKED_RECORDS_MAX: Final = 10_000
 # Different words of a question that are looked up, and those of them that are asked.
 WORDS_LOOKED_MAX: Final = 64
 WORDS_ASKED_MAX: Final = 24

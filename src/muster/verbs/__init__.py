@@ -60,6 +60,8 @@ NOUNS: Final = (
     "context",
     "context_file",
     "recall",
+    "markdown",
+    "imports",
     "digest",
     "forget",
     "audit",
