@@ -11,7 +11,19 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from bench import append, audit, crowd, depth, erase, history, message, recall, start, tasks
+from bench import (
+    append,
+    audit,
+    context,
+    crowd,
+    depth,
+    erase,
+    history,
+    message,
+    recall,
+    start,
+    tasks,
+)
 from bench.figure import Figure
 from bench.quiet import quiet
 
@@ -22,6 +34,7 @@ BENCHES: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
     "depth": depth.run,
     "history": history.run,
     "recall": recall.run,
+    "context": context.run,
     "audit": audit.run,
     "erase": erase.run,
     "start": start.run,

@@ -6,69 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.world import Said, muster
 from tests.e2e.fleet import until
-from tests.ports import free_port
+from tests.e2e.folders import FolderFleet, has, read
 from tests.promise import proves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 
-class Two:
-    """A hub, and studio, each with a folder `notes` beside its home."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("hub", "studio"):
-            (folder / name / "notes").mkdir(parents=True)
-
-    def begin(self) -> None:
-        port = free_port()
-        self.hub("init", "--name", "hub", "--listen", f"127.0.0.1:{port}")
-        self.hub("up", "--detach")
-        invite = self.hub("invite", "studio", "--json").value["invitation"]
-        self.at("studio", "join", invite)
-        self.at("studio", "up", "--detach")
-
-    def at(self, name: str, *words: str, code: int = 0) -> Said:
-        said = muster(self.folder / name / "home", *words, HOME=str(self.folder / name))
-        assert said.code == code, said
-        return said
-
-    def hub(self, *words: str, code: int = 0) -> Said:
-        return self.at("hub", *words, code=code)
-
-    def notes(self, name: str) -> Path:
-        return self.folder / name / "notes"
-
-    def end(self) -> None:
-        for name in ("hub", "studio"):
-            muster(self.folder / name / "home", "down")
-
-
 @pytest.fixture
-def two(tmp_path: Path) -> Iterator[Two]:
-    world = Two(tmp_path)
-    try:
-        world.begin()
-        yield world
-    finally:
-        world.end()
-
-
-def read(path: Path) -> str | None:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return None
-
-
-def has(path: Path, text: str | None) -> None:
-    until(lambda: read(path) == text, lambda: f"{path} has {read(path)!r}")
+def two(tmp_path: Path) -> Iterator[FolderFleet]:
+    with FolderFleet(tmp_path, "hub", "studio") as fleet:
+        yield fleet
 
 
 @proves("context.same-on-every-disk")
-def test_two_machines_have_one_folder_from_the_first_command_on(two: Two) -> None:
+def test_two_machines_have_one_folder_from_the_first_command_on(two: FolderFleet) -> None:
     hub, studio = two.notes("hub"), two.notes("studio")
     (hub / "plan.md").write_text("one\n")
     added = two.hub("context", "add", str(hub), "--writers", "all")
@@ -98,17 +50,16 @@ def test_two_machines_have_one_folder_from_the_first_command_on(two: Two) -> Non
 
 
 @proves("context.conflicts-are-kept-and-shown")
-def test_a_conflict_is_shown_and_ended_and_what_was_can_be_had(two: Two) -> None:
+def test_a_conflict_is_shown_and_ended_and_what_was_can_be_had(two: FolderFleet) -> None:
     hub, studio = two.notes("hub"), two.notes("studio")
     (hub / "plan.md").write_text("one\n")
-    two.hub("context", "add", str(hub), "--writers", "all")
-    two.hub("context", "map", "notes", str(studio), "--on", "studio")
+    two.share("hub", "studio")
     has(studio / "plan.md", "one\n")
     two.at("studio", "down")
     (hub / "plan.md").write_text("hub's\n")
     (studio / "plan.md").write_text("studio's\n")
     until(lambda: len(two.hub("context", "log", "notes/plan.md", "--json").value) == 2, "two")
-    two.at("studio", "up", "--detach")
+    two.up("studio")
     found = until(lambda: two.hub("context", "conflicts", "--json").value, "the conflict is shown")
     assert found[0]["path"] == "plan.md"
     beside = next(v for v in found[0]["versions"] if v["state"] == "beside")
@@ -126,7 +77,7 @@ def test_a_conflict_is_shown_and_ended_and_what_was_can_be_had(two: Two) -> None
     assert [each["state"] for each in log].count("replaced") == 3
 
 
-def test_what_cannot_be_shared_is_refused_with_the_way_out(two: Two) -> None:
+def test_what_cannot_be_shared_is_refused_with_the_way_out(two: FolderFleet) -> None:
     hub = two.notes("hub")
     os.system(f"cd {hub} && git init -q && echo x > a && git add a")
     said = two.hub("context", "add", str(hub), code=3)
@@ -135,7 +86,7 @@ def test_what_cannot_be_shared_is_refused_with_the_way_out(two: Two) -> None:
     (hub / ".stfolder").mkdir()
     assert "Syncthing syncs" in two.hub("context", "add", str(hub), code=6).err
     (hub / ".stfolder").rmdir()
-    assert "this machine's home" in two.hub("context", "add", str(two.folder / "hub"), code=6).err
+    assert "this machine's home" in two.hub("context", "add", str(two.home("hub")), code=6).err
     two.hub("context", "add", str(hub))
     assert "cannot be in two" in two.hub("context", "add", str(hub), "--name", "b", code=6).err
     other = two.notes("studio")

@@ -2,7 +2,9 @@
 
 Rule 1: `over` of a version is what stands here, never what the machine holds: a file that was
 edited during an outage must not replace what came meanwhile.
-Rule 2: what is about to be done to a file is written down before it is done, so that whoever
+Rule 2: it holds for one folder on the disk. Where another one gets the name, nothing is known: its
+files were not deleted there.
+Rule 3: what is about to be done to a file is written down before it is done, so that whoever
 starts after a crash knows what that file is.
 
 One thread reads and writes it.
@@ -25,6 +27,10 @@ _BASE: Final = (
 _AIM: Final = (
     "create table if not exists aim(folder text, name text, path text, digest blob, said_x int,"
     " made_of blob, over blob, primary key(folder, name)) without rowid, strict"
+)
+_LIES: Final = (
+    "create table if not exists lies(folder text primary key, top text, inode int)"
+    " without rowid, strict"
 )
 _ID_BYTES: Final = 32
 
@@ -67,8 +73,18 @@ class Basis:
     def __init__(self, path: Path) -> None:
         self._database = Database(path)
         self._database.begin()
-        for each in (_BASE, _AIM):
+        for each in (_BASE, _AIM, _LIES):
             self._database.execute(each)
+        self._database.commit()
+
+    def lies_at(self, folder: str, top: str, inode: int) -> None:
+        """The folder lies there from now on; what is known of another place is forgotten."""
+        where = (top, inode)
+        found = self._database.query("select top, inode from lies where folder = ?", (folder,))
+        if found and tuple(found[0]) != where:
+            self.forget(folder)
+        self._database.begin()
+        self._database.execute("insert or replace into lies values(?, ?, ?)", (folder, *where))
         self._database.commit()
 
     def bases(self, folder: str) -> dict[str, Base]:
@@ -127,6 +143,7 @@ class Basis:
         self._database.begin()
         self._database.execute("delete from base where folder = ?", (folder,))
         self._database.execute("delete from aim where folder = ?", (folder,))
+        self._database.execute("delete from lies where folder = ?", (folder,))
         self._database.commit()
 
     def close(self) -> None:

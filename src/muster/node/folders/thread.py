@@ -90,6 +90,7 @@ class FolderThread:
         # Replaced whole by the thread, read by the loop.
         self.states: dict[str, State] = {}
         self._folders: dict[str, Folder] = {}
+        self._opened_as: dict[str, Mapped] = {}
         self._later: list[tuple[int, int, Task]] = []
         self._fetching: set[EntryId] = set()
         self._told: dict[str, bytes] = {}
@@ -167,9 +168,14 @@ class FolderThread:
 
     def _round(self, basis: Basis, task: Task) -> None:
         mapped = self.mapped.get(task.folder)
-        if mapped is None:
+        if self._opened_as.get(task.folder) is not mapped:
+            # It was taken away, or is another one, or is to begin anew.
             self._folders.pop(task.folder, None)
             self.states.pop(task.folder, None)
+        if mapped is None:
+            # Its files stay; what becomes of them from here on is nobody's deletion.
+            if self._opened_as.pop(task.folder, None) is not None:
+                basis.forget(task.folder)
             return
         folder = self._folders.get(task.folder)
         failed = ""
@@ -194,6 +200,8 @@ class FolderThread:
         self._notice(task.folder, "failed", failed and f"context folder {task.folder}: {failed}")
 
     def _opened(self, basis: Basis, mapped: Mapped) -> Folder:
+        self._opened_as[mapped.name] = mapped
+        basis.lies_at(mapped.name, mapped.path, mapped.inode)
         disk = Disk(Path(mapped.path), mapped.inode)
         reader = Reader(disk, self._blobs, large=mapped.large)
         return Folder(mapped.place, reader, basis, self, mapped.only)
