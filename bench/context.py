@@ -46,9 +46,7 @@ def _measured(*, short: bool) -> list[Figure]:
             time.sleep(5)
             busy = _share(fleet, idle_s)
             for name in fleet.names:
-                fleet.at(
-                    name, "context", "remove", "notes", *(["--on", name] if name != "hub" else [])
-                )
+                fleet.hub("context", "remove", "notes", "--on", name)
             time.sleep(2)
             own = _share(fleet, idle_s)
         theirs = missing()

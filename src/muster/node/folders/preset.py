@@ -32,7 +32,7 @@ def chosen(preset: Preset, path: str, name: str, home: Path) -> Chosen:
             raise Malformed(
                 "--preset claude-memory needs the folder of a checkout: its memory is meant"
             )
-        checkout = Path(path).resolve()
+        checkout = _root_of(Path(path).resolve())
         folder = _claude_project(checkout, home / ".claude" / "projects") / "memory"
         folder.mkdir(exist_ok=True)
         return Chosen(name or f"claude-memory.{_word(checkout.name)}", folder)
@@ -46,8 +46,16 @@ def chosen(preset: Preset, path: str, name: str, home: Path) -> Chosen:
     return Chosen(name or _word(Path(path).name), Path(path))
 
 
+def _root_of(path: Path) -> Path:
+    """The checkout that a folder is in: its memory is one, wherever in it a session began."""
+    return next((each for each in (path, *path.parents) if (each / ".git").exists()), path)
+
+
 def _claude_project(checkout: Path, projects: Path) -> Path:
-    """Where Claude Code keeps what belongs to a checkout: the folder of its sessions there."""
+    """Where Claude Code keeps what belongs to a checkout: the folder of its sessions at its root.
+
+    Tried with 2.1: a session below the root has a folder of its own, and no memory in it.
+    """
     folders = sorted(projects.iterdir()) if projects.is_dir() else []
     for folder in folders:
         newest = sorted(folder.glob("*.jsonl"), key=lambda p: p.stat().st_mtime, reverse=True)
