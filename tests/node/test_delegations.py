@@ -324,6 +324,31 @@ def test_a_grant_that_is_taken_back_or_has_ended_lets_nothing_more():
 
 
 @proves("delegation.ends")
+def test_what_waits_for_its_owner_when_the_grant_ends_is_not_begun():
+    world = Fleet()
+    world.grant("mac1", days=1)
+    world.cut("mac2")
+    world.ms += DAY_MS // 2
+    run = asked(world["mac1"])
+    world.ms += DAY_MS // 2 + 10_000
+    world.link("hub", "mac2")
+    world.pass_ms(10_000)
+    assert world.state(run) == "refused"
+    assert "has ended" in whys(world, run)
+
+
+@proves("delegation.ends")
+def test_the_agent_of_an_attempt_that_ends_has_nothing_of_what_its_machine_may():
+    world = Fleet()
+    world.grant("mac1")
+    token, capability = make_capability(
+        bytes(32), task="t9", agent="claude", verbs=("delegate",), until_ms=WALL_MS + DAY_MS
+    )
+    world["mac1"].core.part(Authorizer).allow_agent(capability)
+    assert "about to end" in refusal(ask(world["mac1"], token))
+
+
+@proves("delegation.ends")
 def test_what_waits_for_its_owner_when_the_grant_is_taken_back_is_not_begun():
     world = Fleet()
     id = world.grant("mac1")
@@ -445,12 +470,19 @@ class Forger:
         self.world, self.one = world, world[name]
 
     def asks(
-        self, owner: str, *, cause: Any = (), text: str = "", signer: Any = None, **body: Any
+        self,
+        owner: str,
+        *,
+        cause: Any = (),
+        text: str = "",
+        signer: Any = None,
+        kept: Any = None,
+        **body: Any,
     ) -> str:
         """An entry that asks `owner` for a run; the run's id."""
         core, to = self.one.core, self.world[owner].id
         spec = text or whole(needs="{machine: mac2}")["spec"]
-        run = kinds.RunOpen("-", "whole", spec, "")
+        run = kinds.RunOpen("-", "whole", spec, "", kept=kept or {})
         raw = self.world.sign(
             "run", "whole", self.world[owner], run_args(run),
             signer=signer or core.membership.signer("statement"),
@@ -462,12 +494,12 @@ class Forger:
         self.world.pass_ms(5_000)
         return made.run
 
-    def opens(self, asked: str, owner: str) -> None:
+    def opens(self, asked: str, owner: str, kept: Any = None) -> None:
         """As the hostile owner of what was asked for it begins it, whatever it is."""
         core = self.one.core
         (row,) = core.tables.rows(DELEGATION, run=asked)
         body = core.part(Delegations).body(row)
-        run = kinds.RunOpen(body.run, "whole", body.spec, body.statement)
+        run = kinds.RunOpen(body.run, "whole", body.spec, body.statement, kept=kept or {})
         runs = core.part(RunService)
         forge(self.one, lambda: runs.open(run, (row.entry,), "claude@mac1"))
         self.world.pass_ms(5_000)
@@ -544,6 +576,69 @@ def test_a_worker_refuses_what_a_hostile_owner_begins_all_the_same():
         assert reason in refused
     good = forger.asks("mac1", grant=world.grant("mac1"))
     assert begun(world) == [good]
+
+
+@proves("delegation.evidence")
+def test_a_worker_refuses_a_run_that_was_handed_on_and_keeps_what_another_did():
+    world = Fleet()
+    world.link("mac1", "mac2")
+    world.pass_ms(8_000)
+    forger, kept = Forger(world, "mac1"), {"other": "1" * 32}
+    two = (
+        whole(needs="{machine: mac2}")["spec"] + "  other: {agent: claude, do: x, check: 'true'}\n"
+    )
+    run = forger.asks("mac1", text=two, kept=kept, grant=world.grant("mac1"))
+    forger.opens(run, "mac1", kept)
+    assert begun(world) == []
+    refused = [json.loads(e.body)["reason"] for e in world["mac2"].entries("attempt.refuse")]
+    assert set(refused) == {"delegation-too-wide"}
+
+
+@proves("delegation.budget")
+def test_the_owner_refuses_more_at_once_than_the_grant_says_whatever_the_asker_thinks():
+    world = Fleet()
+    forger, id = Forger(world, "mac1"), world.grant("mac1", at_once=1)
+    first, second = forger.asks("mac2", grant=id), forger.asks("mac2", grant=id)
+    assert "1 at once" in whys(world, second)
+    assert begun(world) == [first]
+
+
+@proves("delegation.once")
+def test_an_owner_that_starts_anew_begins_nothing_twice_and_nobody_is_told_twice():
+    world = Fleet()
+    world.grant("mac1")
+    run = asked(world["mac1"])
+    world.pass_ms(2_000)
+    world.done("mac2")
+    world.cut("hub")
+    refused = asked(world["mac1"], text=["too late"])
+    assert world["mac1"].call("withdraw", {"run": refused})["ok"]
+    world.link("hub", "mac1")
+    world.link("hub", "mac2")
+    world.pass_ms(8_000)
+    names = ("run.open", "delegation.refuse", "message.send")
+    before = {name: len(world["mac1"].entries(name)) for name in names}
+    assert before == {"run.open": 1, "delegation.refuse": 1, "message.send": 2}
+    for name in ("mac1", "mac2"):
+        forge(world[name], world[name].core.part(Delegations).start)
+        world.pass_ms(5_000)
+    assert {name: len(world["mac1"].entries(name)) for name in names} == before
+    assert world.state(run) == "done"
+
+
+@proves("delegation.evidence")
+def test_a_worker_refuses_what_was_asked_for_after_the_grant_had_ended():
+    world = Fleet()
+    world.link("mac1", "mac2")
+    id = world.grant("mac1", days=1)
+    world.pass_ms(8_000)
+    world.ms += DAY_MS
+    world.pass_ms(8_000)
+    forger = Forger(world, "mac1")
+    forger.opens(forger.asks("mac1", grant=id), "mac1")
+    assert begun(world) == []
+    refused = [json.loads(e.body)["reason"] for e in world["mac2"].entries("attempt.refuse")]
+    assert set(refused) == {"delegation-not-allowed"}
 
 
 @proves("delegation.once")
