@@ -55,6 +55,8 @@ TOOLS: Final = {
     "why": _LOOK,
     # A client gives up on a call that says nothing for minutes; who is told asks again.
     "await": Use(reads=True, calls="await.end", defaults={"timeout": "55s"}),
+    "delegate": Use(),
+    "withdraw": Use(again=True),
     "questions": _LOOK,
     "memory": _LOOK,
     "memories": _LOOK,

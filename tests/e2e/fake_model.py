@@ -15,11 +15,13 @@ gets a text. Every request is appended to LOG, a JSON object a line, so that a t
 what the model was really sent. `{"fail": 500}` answers with that HTTP status. A step with `when`
 or `unless` counts only if the prompt before the script has, or has not, these words. `{"hold":
 FILE}` makes the file and leaves the agent without an answer; once the file is there it counts no
-more.
+more. A step with the tool `mcp` calls the tool of that `name` of whichever server offers it;
+`@@last:NAME` in it is what the newest result says under that name.
 """
 
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -28,6 +30,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 MARK = "@@script"
+LAST = re.compile(r"@@last:(\w+)")
 SHELLS = ("Bash", "exec_command", "shell_command", "shell", "run_shell_command", "bash")
 # Tools that write a file: what they call its path and its text.
 WRITERS = {
@@ -122,8 +125,13 @@ def next_step(turn: Turn) -> dict[str, Any]:
         return {"text": "There is no script in the prompt."}
     text = turn.said[starts[-1]][1]
     steps = read_script(text)
-    results = sum(who == "result" for who, _ in turn.said[starts[-1] :])
-    return steps[min(results, len(steps) - 1)]
+    results = [said for who, said in turn.said[starts[-1] :] if who == "result"]
+    step = json.dumps(steps[min(len(results), len(steps) - 1)])
+    for name in LAST.findall(step):
+        there = re.search(rf'"{name}"\s*:\s*"([^"\\]*)"', results[-1] if results else "")
+        step = step.replace(f"@@last:{name}", there[1] if there else "nothing")
+    found: dict[str, Any] = json.loads(step)
+    return found
 
 
 def read_script(prompt: str) -> list[dict[str, Any]]:
@@ -136,6 +144,10 @@ def read_script(prompt: str) -> list[dict[str, Any]]:
 
 
 def tool_call(step: dict[str, Any], tools: dict[str, dict[str, Any]]) -> Call:
+    if step["tool"] == "mcp":
+        # A client may know more tools than it tells its model of at first.
+        offered = (name for name in tools if name.endswith(f"__{step['name']}"))
+        return Call(next(offered, f"mcp__muster__{step['name']}"), step["arguments"])
     writer = next((name for name in WRITERS if name in tools), "")
     if step["tool"] == "write" and writer:
         path, content = WRITERS[writer]

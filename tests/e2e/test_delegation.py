@@ -2,6 +2,7 @@
 
 import base64
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,56 @@ def test_a_real_agent_asks_a_real_agent_of_another_machine_and_its_model_reads_t
         sent = [json.loads(line) for line in (tmp_path / "requests").read_text().splitlines()]
         heard = [each for each in sent if "The laptop says 4711." in json.dumps(each)]
         assert any("muster delegate" in json.dumps(each) for each in heard), "in the same turn"
+
+
+@proves("delegation.by-grant", "agent.real-agents")
+def test_a_real_session_calls_the_tools_of_its_machine_and_has_the_result_in_the_same_turn(
+    tmp_path,
+):
+    """mac1 sends a task to mac2: Claude Code at home on studio asks the one on laptop."""
+    if why := agents.absent("claude"):
+        pytest.skip(why)
+    with agents.scripted_model(tmp_path) as url, agents.agent_fleet(url) as fleet:
+        studio = fleet["studio"]
+        said(fleet, fleet.hub, "grant", "machine:studio", "delegate", "--object", "laptop")
+        until(lambda: studio.ask("grants")["grants"], "studio knows its grant")
+        until(lambda: studio.ask("door")["port"], "its door is there")
+        live = studio.ask("session.open", {"agent": "claude", "own": "at-home"})
+        asked = {"text": "Tell me what you are.", "agent": ["claude"], "machine": ["laptop"]}
+        script = [
+            {"tool": "mcp", "name": "delegate", "arguments": asked},
+            {"tool": "mcp", "name": "await", "arguments": {"what": ["@@last:run"]}},
+            {"text": "Now I know."},
+        ]
+        done = at_home(studio, url, live["token"], script)
+        assert "Now I know." in done.stdout, done
+        sent = [json.loads(line) for line in (tmp_path / "requests").read_text().splitlines()]
+        results = [text for each in sent for who, text in each["said"] if who == "result"]
+        (end,) = json.loads(next(r for r in results if "in_time" in r))["ends"]
+        assert end["state"] == "done", end
+        (came,) = end["result"]
+        assert (came["agent"], came["machine"]) == ("claude", "laptop")
+        # What the model of laptop says where it finds no script in what it is asked.
+        assert came["summary"] == "There is no script in the prompt."
+        seen = handed_on(studio, end["id"])
+        assert (seen["by"], seen["session"]) == ("claude@studio", live["session"])
+
+
+def at_home(machine: Machine, url: str, token: str, script: list[dict[str, object]]):
+    """Claude Code as a person starts it, with the tools of the machine; its words."""
+    server = {
+        "type": "http",
+        "url": f"http://localhost:{machine.home.door_port}/mcp",
+        "headers": {"Authorization": f"Bearer {token}"},
+    }
+    prompt = f"Do what the script says. @@script {json.dumps(script)}"
+    words = (
+        "claude", "-p", prompt, "--strict-mcp-config",
+        "--mcp-config", json.dumps({"mcpServers": {"muster": server}}),
+        "--allowedTools", "mcp__muster__delegate,mcp__muster__await",
+    )  # fmt: skip
+    env = machine.fleet.environment(machine) | machine.env
+    return subprocess.run(
+        words, env=env, cwd=machine.env["HOME"], capture_output=True, text=True, timeout=180,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip

@@ -387,6 +387,46 @@ def test_what_waits_for_a_slot_when_its_machine_is_revoked_or_its_grant_taken_ne
 
 
 @proves("delegation.ends")
+def test_what_the_agent_of_an_attempt_asked_for_is_not_begun_once_its_machine_is_revoked():
+    world = Fleet()
+    token = world.begin("{machine: hub, runs: 3}")
+    world.cut("mac1")
+    world.link("mac1", "mac2")
+    world.pass_ms(8_000)
+    for number in range(3):
+        # Two run, and the third waits for a slot.
+        last = asked(world["mac1"], token, text=[str(number)], machine=["hub"])
+    world.cut("mac1")
+    world.link("mac1", "hub")
+    world.pass_ms(5_000)
+    assert len(begun(world, "hub")) == 2
+    assert world["hub"].order("revoke", "mac1", {"name": "mac1"})["ok"]
+    world.done("hub")
+    world.pass_ms(10_000)
+    assert last not in begun(world, "hub")
+    assert world.state(last, "hub") == "failed"
+
+
+@proves("delegation.default-deny")
+def test_only_who_handed_it_on_takes_it_back_and_nobody_asks_from_elsewhere():
+    world = Fleet()
+    world.grant("mac1")
+    token = world.begin("{runs: 2}")
+    mine, other = asked(world["mac1"], token), asked(world["mac1"], text=["another"])
+    world.pass_ms(2_000)
+    answer = world["mac1"].call("withdraw", {"run": other}, capability=token)
+    assert "handed on by somebody else" in refusal(answer)
+    assert world.state(other) == "open"
+    assert world["mac1"].call("withdraw", {"run": mine}, capability=token)["ok"]
+    world.pass_ms(2_000)
+    assert world.state(mine) == "cancelled"
+    for verb, args in (("delegate", ASK), ("withdraw", {"run": other})):
+        statement = world.sign(verb, "*", world["mac1"], args)
+        answer = world["hub"].call(verb, args, on="mac1", statement=statement)
+        assert "each on its own machine" in refusal(answer)
+
+
+@proves("delegation.ends")
 def test_what_was_withdrawn_before_its_owner_heard_of_it_is_not_begun():
     world = Fleet()
     world.grant("mac1")
