@@ -859,6 +859,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.terminal-is-safe": "Whatever machines and agents wrote, nothing of it moves the cursor, changes the title or hides text on a person's terminal.",
     "cli.ask-without-agent": "Without an agent `muster ask` names the missing ones, gives a skeleton that passes the check, and ends with 5.",
     "cli.ask-asks": "Nothing that an agent planned runs before a person said yes or typed --yes; without anybody there the plan is the answer.",
+    "cli.ask-edit": "The agent of `muster ask` plans in a checkout of the repository, and a person may change the plan in their editor before it runs; what they leave is checked as any spec.",
     "cli.ask-mends": "A plan that cannot run goes back to the agent with what is wrong, three times at most; nothing runs before it is right.",
     "cli.ask": "`muster ask` turns words into a plan by an agent, and the plan into a run that is followed to its end.",
     "cli.logs": "`muster logs` shows what an agent did, read by an order from the machine that did it, live with --follow.",

@@ -122,7 +122,7 @@ def test_a_person_at_a_terminal_sees_the_plan_and_decides(fleet, word, code):
     )  # fmt: skip
     os.close(theirs)
     shown = ""
-    while "Run this? [y/N] " not in shown:
+    while "Run this? [y/N/e(dit)] " not in shown:
         piece = os.read(command.stderr.fileno(), 65536).decode()
         assert piece, shown
         shown += piece
@@ -134,6 +134,49 @@ def test_a_person_at_a_terminal_sees_the_plan_and_decides(fleet, word, code):
     assert command.returncode == code, out
     assert len(runs(fleet)) == before + (code == 0)
     assert ("Nothing was run." in out) == (code == 1)
+
+
+def editor(fleet, tmp_path, text):
+    """A program that leaves this plan, as a person at their editor would."""
+    made = tmp_path / "editor"
+    made.write_text(f"#!{sys.executable}\nimport sys\nopen(sys.argv[2], 'w').write({text!r})\n")
+    made.chmod(0o755)
+    return {**agents.typing_environment(fleet, fleet.hub), "EDITOR": f"{made} --wait", "VISUAL": ""}
+
+
+@proves("cli.ask-edit")
+def test_a_plan_is_changed_in_the_persons_editor_before_it_runs(fleet, tmp_path):
+    changed = PLAN.replace("as $MUSTER_RUN_NAME said", "as the person said")
+    answer = subprocess.run(
+        [sys.executable, "-m", "muster", "ask", intention(said(PLAN)), "--edit", "--yes", "--json"],
+        env=editor(fleet, tmp_path, changed), cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer
+    first, *_, last = map(json.loads, answer.stdout.splitlines())
+    assert (first["spec"], last["state"]) == (changed, "done")
+
+
+@proves("cli.ask-edit", "cli.ask-asks")
+@pytest.mark.parametrize("text", [BROKEN, "x" * 300_000, ""])
+def test_a_plan_that_cannot_run_as_the_person_left_it_does_not_run(fleet, tmp_path, text):
+    before = len(runs(fleet))
+    answer = subprocess.run(
+        [sys.executable, "-m", "muster", "ask", intention(said(PLAN)), "--edit", "--yes"],
+        env=editor(fleet, tmp_path, text), cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert answer.returncode not in (0, 1), answer
+    assert len(runs(fleet)) == before
+
+
+@proves("cli.ask-edit")
+def test_an_agent_plans_in_a_checkout_of_the_repository(fleet):
+    look = {"ask": "read", "title": "look"}
+    answer = muster(fleet, fleet.hub, "ask", intention(look, said(PLAN)), "--repo", "main", "--yes")
+    assert answer.code == 0, answer
+    planned = max(runs(fleet, "plan"), key=lambda run: run["opened_ms"])
+    (task,) = fleet.hub.ask("runs", {"run": planned["run"]})["tasks"]
+    assert task["commit"], "its folder was one of the repository"
 
 
 @proves("cli.ask")

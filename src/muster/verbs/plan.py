@@ -4,7 +4,10 @@ Rule 1: no keyword pretends to plan. Without an agent the person hears which one
 gets a skeleton to fill in.
 Rule 2: planning is a run like any other: signed, routed, recorded. Its answer is text, and counts
 only when `check` finds nothing wrong with it; what is wrong goes back to the agent, a few times.
-Rule 3: nothing the agent wrote runs before the person said yes (or typed `--yes`).
+Rule 3: nothing the agent wrote runs before the person said yes (or typed `--yes`), who may change
+it before (`--edit`, or `e` where it is asked); what they change is checked like any spec.
+Rule 4: it plans in a checkout of the repository, where there is one, with what the fleet remembers
+of it and of earlier runs, as every attempt has it.
 """
 
 import contextlib
@@ -17,6 +20,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from muster.agent import catalogue
 from muster.errors import Malformed, MusterError, NotFound, Refused
 from muster.task.route import NOOP
+from muster.verbs import plan_edit
 from muster.verbs.client import Finding
 from muster.verbs.declaration import Context, Request, Words, opt, pos, verb
 
@@ -34,7 +38,7 @@ _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u
 
 _TASK: Final = """\
 Turn an intention into a plan for a fleet of machines. Answer with ONE YAML document in a ```yaml
-fence and nothing else. Do not do the work itself, do not write files, do not run commands.
+fence and nothing else. Do not do the work itself, do not write files. Read what you need to know.
 
 The format, by example:
 
@@ -83,6 +87,7 @@ class Ask(Request, frozen=True):
         str, opt("the planning agent (default: the first that is up)", kind="agent")
     ] = ""
     yes: Annotated[bool, opt("run the plan without asking", short="y")] = False
+    edit: Annotated[bool, opt("change the plan in your editor first", short="e")] = False
     detach: Annotated[bool, opt("begin the run and return", unsigned=True, short="d")] = False
 
 
@@ -92,7 +97,10 @@ def ask(context: Context, wish: Ask) -> dict[str, Any] | Finding:
 
     The answer is the plan and the run that began, or what is missing.
 
+    The agent plans in a checkout of the repository. VISUAL or EDITOR names the editor of --edit.
+
         muster ask 'say in NOTES.md what changed this week' --repo main
+        muster ask 'mend the flaky test' --edit
     """
     intention, repo = " ".join(wish.intention).strip(), wish.repo
     repo = repo or context.home.default_repository()
@@ -108,24 +116,54 @@ def ask(context: Context, wish: Ask) -> dict[str, Any] | Finding:
         return Finding(_skeleton(machines, intention, repo), NotFound.exit_code)
     context.say(f"{agent} is planning …")
     plan = _planned(context, agent, intention, repo, machines)
+    if wish.edit:
+        plan = _edited(context, plan)
     answer = {"spec": plan.spec, "name": plan.name, "run": None}
-    if not wish.yes:
-        if not sys.stdin.isatty():
-            context.say(
-                "nobody is here to say yes: hand the plan to `muster run`, or ask with --yes"
-            )
-            return Finding(answer, NOT_RUN_EXIT)
-        context.say(f"\n{plan.spec}")
-        sys.stderr.write("Run this? [y/N] ")
-        sys.stderr.flush()
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if not wish.yes and not sys.stdin.isatty():
+        context.say("nobody is here to say yes: hand the plan to `muster run`, or ask with --yes")
+        return Finding(answer, NOT_RUN_EXIT)
+    context.say(f"\n{plan.spec}")
+    while not wish.yes and (said := _said("Run this? [y/N/e(dit)] ")) not in ("y", "yes"):
+        if said not in ("e", "edit"):
             return Finding({**answer, "declined": True}, NOT_RUN_EXIT)
-    else:
+        plan = _edited(context, plan)
+        answer |= {"spec": plan.spec, "name": plan.name}
         context.say(f"\n{plan.spec}")
     # Exactly what `muster run` would sign for this spec: the workers compute it again.
     wanted = {"base": "", "repo": repo or plan.repo, "spec": plan.spec, "values": {}}
     begun = context.ask("run", wanted, on=context.on, options={"object": plan.name})
     return {**answer, **begun}
+
+
+def _said(question: str) -> str:
+    """What a person at a terminal types."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower()
+
+
+def _edited(context: Context, plan: Plan) -> Plan:
+    """The plan as the person changes it, again while it cannot run and they go on.
+
+    Raises: Refused where it cannot run as it was left; Broken, Malformed as `plan_edit.edited`.
+    """
+    spec = plan.spec
+    while True:
+        spec = plan_edit.edited(spec)
+        checked, problems = _checked(context, spec)
+        if not problems:
+            return Plan(spec, str(checked["name"]), str(checked["repo"]))
+        context.say(f"the plan cannot run as you left it:\n{problems}")
+        if not sys.stdin.isatty() or _said("Change it again? [Y/n] ") not in ("", "y", "yes"):
+            raise Refused(f"the plan cannot run as you left it: {problems}")
+
+
+def _checked(context: Context, spec: str) -> tuple[Mapping[str, Any], str]:
+    """What the check says of a spec, and its problems a line each; "" where it can run."""
+    checked = context.ask("check", {"spec": spec})
+    found = [p for p in checked["problems"] if not p["warning"]]
+    lines = "\n".join(f"line {p['line']}, column {p['column']}: {p['text']}" for p in found)
+    return checked, lines
 
 
 def _planned(
@@ -134,17 +172,16 @@ def _planned(
     """A plan that the check has nothing against. Raises: Refused when the agent gives none."""
     problems = ""
     for attempt in range(1, TRIES_MAX + 1):
-        answer = _answer_of(context, agent, _prompt(intention, repo, machines, problems))
+        asked = _prompt(intention, repo, machines, problems)
+        answer = _answer_of(context, agent, asked, repo)
         spec = _spec_in(answer)
         if not spec:
             problems = "Your last answer held no YAML document in a ```yaml fence."
             context.say(f"answer {attempt} of {TRIES_MAX} holds no plan")
             continue
-        checked = context.ask("check", {"spec": spec})
-        found = [p for p in checked["problems"] if not p["warning"]]
-        if not found:
+        checked, lines = _checked(context, spec)
+        if not lines:
             return Plan(spec, str(checked["name"]), str(checked["repo"]))
-        lines = "\n".join(f"line {p['line']}, column {p['column']}: {p['text']}" for p in found)
         problems = f"Your last plan was:\n\n{spec}\n\nIt has these problems; mend them:\n{lines}"
         context.say(f"plan {attempt} of {TRIES_MAX} cannot run yet:\n{lines}")
     raise Refused(
@@ -152,7 +189,7 @@ def _planned(
     )
 
 
-def _answer_of(context: Context, agent: str, prompt: str) -> str:
+def _answer_of(context: Context, agent: str, prompt: str, repo: str) -> str:
     """What the agent says to the prompt: a run of one phase, and what its task yielded."""
     # What the prompt says of values is text in it, never one.
     quoted = json.dumps(_REFERENCE.sub(r"$\g<0>", prompt), ensure_ascii=False)
@@ -160,7 +197,7 @@ def _answer_of(context: Context, agent: str, prompt: str) -> str:
         f"muster: 1\nname: plan\nphases:\n  plan:\n    agent: [{json.dumps(agent)}]\n"
         f"    do: {quoted}\n    check: 'true'\n    timeout: {TIMEOUT}\n    retries: 1\n"
     )
-    wanted = {"base": "", "repo": "", "spec": spec, "values": {}}
+    wanted = {"base": "", "repo": repo, "spec": spec, "values": {}}
     begun = context.ask("run", wanted, options={"object": "plan", "again": True})
     here = context.ask("status", {})["name"]
     on = "" if begun["owner"] == here else str(begun["owner"])
@@ -188,7 +225,10 @@ def _prompt(intention: str, repo: str, machines: list[dict[str, Any]], problems:
     shown = [*here, *(m for m in known if m not in here)][:MACHINES_SHOWN_MAX]
     parts = [_TASK, "The fleet:\n" + "\n".join(_machine(m) for m in shown)]
     if repo:
-        parts.append(f"The repository to work in is named {repo}.")
+        parts.append(
+            f"The repository to work in is named {repo}. The current folder is a checkout of it: "
+            "look at what is there before you plan."
+        )
     if problems:
         parts.append(problems)
     parts.append(f"The intention:\n{intention}")
