@@ -232,10 +232,10 @@ RECALL_LOOKED_MAX: Final = 400
 DIGEST_TOKENS: Final = 2_000
 DIGEST_TOKENS_MIN: Final = 2_000
 DIGEST_TOKENS_MAX: Final = 6_000
-# What people's rules take together, in a digest of any budget: they are always told, whole.
-MEMORY_PINNED_BYTES_MAX: Final = 1_800
+# Tokens of what people's rules take together, in a digest of any budget: always told, and whole.
+MEMORY_PINNED_TOKENS_MAX: Final = 700
 # Of a text in a line that is no rule: whoever wants more asks for the record.
-MEMORY_LINE_BYTES_MAX: Final = 400
+MEMORY_LINE_TOKENS_MAX: Final = 160
 # Bodies that one step erases: each costs half a millisecond, more where it is long.
 MEMORY_ERASED_IN_STEP_MAX: Final = 16
 # Erasures that one turn looks at, after a start: some ten milliseconds.

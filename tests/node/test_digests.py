@@ -111,14 +111,14 @@ def test_an_agent_is_told_what_is_for_its_own_task_alone(hub):
 @proves("memory.digest-has-a-budget")
 def test_rules_that_would_not_all_be_told_are_refused(hub):
     for number in range(3):
-        remember(hub, f"main/rule{number}", "x" * 500, pin=True)
-    args = {"key": "main/rule3", "text": ["x" * 500], "pin": True}
+        remember(hub, f"main/rule{number}", "x " * 150, pin=True)
+    args = {"key": "main/rule3", "text": ["x " * 150], "pin": True}
     refused = hub.order("remember", "main/rule3", args)["error"]
     assert refused["kind"] == "Refused"
-    assert "1800 bytes" in refused["text"]
+    assert "700 tokens" in refused["text"]
     # One in the place of another is no more.
     (known,) = hub.call("memory", {"key": "main/rule0"})["value"]
-    again = {"key": "main/rule0", "text": ["y" * 500], "pin": True, "over": [known["version"]]}
+    again = {"key": "main/rule0", "text": ["y " * 150], "pin": True, "over": [known["version"]]}
     assert hub.order("remember", "main/rule0", again)["ok"]
     assert len(told(hub)["rules"]) == 3
 

@@ -21,12 +21,11 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from muster.limits import MEMORY_LINE_BYTES_MAX, MEMORY_PINNED_BYTES_MAX, MEMORY_SHOWN_MAX
+from muster.limits import MEMORY_LINE_TOKENS_MAX, MEMORY_PINNED_TOKENS_MAX, MEMORY_SHOWN_MAX
 from muster.log.entry import EntryId
+from muster.memory.tokens import tokens_of
 
 SECTIONS: Final = ("rules", "tried", "earlier", "found", "changed")
-# Two bytes and a half in a token: prose has more, lines with ids and JSON have as many (measured).
-_BYTES_OF_TWO_TOKENS: Final = 5
 # Of a hundred parts of what the rules leave: the floors.
 _FLOORS: Final[Mapping[str, int]] = {"tried": 25, "earlier": 35, "found": 25, "changed": 15}
 _TOP: Final = (
@@ -50,15 +49,20 @@ _LEFT_OUT: Final[Mapping[str, str]] = {
 }  # fmt: skip
 _END: Final = "This is all; `muster memories` lists what is known."
 # What the last line takes at most, with numbers of so many digits as nobody has records.
-_END_BYTES: Final = 140
-_NAME_BYTES: Final = len("[m64] ")
+_END_TOKENS: Final = 70
+# Of a name and the end of its line.
+_NAME_TOKENS: Final = tokens_of("[m64] ") + 1
 _NAME: Final = re.compile(r"\[\s*(m\d+)\s*\]", re.IGNORECASE)
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 # Who says something: what a program calls itself is not all shown.
 _BY_CHARS_MAX: Final = 60
 _NOT_BY: Final = re.compile(r"[^\w.:@+-]", re.ASCII)
 _SAYS_CHARS_MAX: Final = 60
-# No text is cut to less.
-_LEAST_BYTES: Final = 16
+# No text is cut to less, and no token has more.
+_LEAST_CHARS: Final = 16
+_CHARS_OF_TOKEN_MAX: Final = 4
+# No line takes less.
+_LINE_TOKENS_MIN: Final = 12
 # Of what is too long the beginning says what it is, and the end how it went.
 _BEGINNING: Final = 3
 _SPANS_MS: Final = (
@@ -98,7 +102,7 @@ class Digest(NamedTuple):
     @property
     def tokens(self) -> int:
         """How many tokens it takes, by the estimate that errs on the safe side."""
-        return -(-2 * len(self.text.encode()) // _BYTES_OF_TWO_TOKENS)
+        return tokens_of(self.text)
 
 
 NOTHING: Final = Digest("", ((),) * len(SECTIONS), (0,) * len(SECTIONS))
@@ -111,17 +115,16 @@ def digest(found: Mapping[str, Sequence[Line]], budget: int, told_ms: int) -> Di
         lines[name] = list(_once(found.get(name, ()), seen))
     if not any(lines.values()):
         return NOTHING
-    sizes = {line.id: _NAME_BYTES + size(name, line, told_ms)
-             for name, section in lines.items() for line in section}  # fmt: skip
-    frame = len(_TOP) + len(_DATA) + sum(len(_HEADS[n]) + 1 for n in SECTIONS if lines[n]) + 4
-    room = _Room(budget * _BYTES_OF_TWO_TOKENS // 2 - frame - _END_BYTES, sizes)
-    room.take(lines["rules"], room.left)
+    sizes = _Sizes(told_ms)
+    frame = [_TOP, _DATA, *(_HEADS[name] for name in SECTIONS if lines[name])]
+    room = _Room(budget - sum(tokens_of(each) + 1 for each in frame) - _END_TOKENS, sizes)
+    room.take("rules", lines["rules"], room.left)
     rest, after_rules = [name for name in SECTIONS if name != "rules"], room.left
     for name in rest:
-        first = sizes[lines[name][0].id] if lines[name] else 0
-        room.take(lines[name], max(after_rules * _FLOORS[name] // 100, first))
+        first = sizes.of(name, lines[name][0]) if lines[name] else 0
+        room.take(name, lines[name], max(after_rules * _FLOORS[name] // 100, first))
     for name in rest:
-        room.take(lines[name], room.left)
+        room.take(name, lines[name], room.left)
     told = tuple(tuple(each for each in lines[n] if each.id in room.taken) for n in SECTIONS)
     left_out = tuple(len(lines[n]) - len(t) for n, t in zip(SECTIONS, told, strict=True))
     return Digest(render(told, left_out, told_ms), told, left_out)
@@ -148,28 +151,44 @@ def render(told: Sequence[Sequence[Line]], left_out: Sequence[int], told_ms: int
 
 
 def size(section: str, line: Line, told_ms: int) -> int:
-    """The bytes that a line takes without its name, with the end of it."""
-    return len(_words(section, line, told_ms).encode()) + 1
+    """The tokens that a line takes, with its name and its end."""
+    return tokens_of(_words(section, line, told_ms)) + _NAME_TOKENS
+
+
+class _Sizes:
+    """What lines take; each is looked at once, and only where there may be room for it."""
+
+    def __init__(self, told_ms: int) -> None:
+        self._told_ms = told_ms
+        self._known: dict[EntryId, int] = {}
+
+    def of(self, section: str, line: Line) -> int:
+        if line.id not in self._known:
+            self._known[line.id] = size(section, line, self._told_ms)
+        return self._known[line.id]
 
 
 class _Room:
-    """The bytes that are left, and the lines that were taken."""
+    """The tokens that are left, and the lines that were taken."""
 
-    def __init__(self, left: int, sizes: Mapping[EntryId, int]) -> None:
+    def __init__(self, left: int, sizes: _Sizes) -> None:
         self.left, self._sizes = left, sizes
         self.taken: set[EntryId] = set()
 
-    def take(self, lines: Sequence[Line], room: int) -> None:
+    def take(self, section: str, lines: Sequence[Line], room: int) -> None:
         """Take what fits into `room`: of one machine half of it, and more where no other waits."""
         room, used = min(room, self.left), dict[str, int]()
         for most in (room // 2, room):
             for line in lines:
-                cost = self._sizes[line.id]
-                if line.id in self.taken or len(self.taken) >= MEMORY_SHOWN_MAX:
+                mine = used.get(line.machine, 0)
+                if room < _LINE_TOKENS_MIN or len(self.taken) >= MEMORY_SHOWN_MAX:
+                    return
+                if line.id in self.taken or mine + _LINE_TOKENS_MIN > most:
                     continue
-                if cost <= room and used.get(line.machine, 0) + cost <= most:
+                cost = self._sizes.of(section, line)
+                if cost <= room and mine + cost <= most:
                     self.taken.add(line.id)
-                    used[line.machine] = used.get(line.machine, 0) + cost
+                    used[line.machine] = mine + cost
                     room, self.left = room - cost, self.left - cost
 
 
@@ -184,46 +203,46 @@ def _once(lines: Iterable[Line], seen: set[EntryId]) -> Iterable[Line]:
 def _words(section: str, line: Line, told_ms: int) -> str:
     by = _NOT_BY.sub("_", line.by)[:_BY_CHARS_MAX] or "somebody"
     outside = ", from outside the fleet" if line.outside else ""
-    most = MEMORY_PINNED_BYTES_MAX if section == "rules" else MEMORY_LINE_BYTES_MAX
+    most = MEMORY_PINNED_TOKENS_MAX if section == "rules" else MEMORY_LINE_TOKENS_MAX
     said = f" {quoted(line.text, most)}" if line.text else ""
     says = line.says if len(line.says) <= _SAYS_CHARS_MAX else f"{line.says[:_SAYS_CHARS_MAX]}…:"
     return f"{by}, {_age(told_ms - line.at_ms)}{outside}: {says}{said}"
 
 
-def quoted(text: str, bytes_max: int) -> str:
-    """A text as one quoted word of JSON, of so many bytes at most, without what nobody sees."""
-    if len(text) > 4 * bytes_max:
+def quoted(text: str, tokens_max: int) -> str:
+    """A text as one quoted word of JSON, of so many tokens at most, without what nobody sees."""
+    most = tokens_max * _CHARS_OF_TOKEN_MAX
+    if len(text) > 3 * most:
         # Its middle is not told anyway, and need not be looked through.
-        text = text[: 2 * bytes_max] + text[-2 * bytes_max :]
-    seen = text if text.isprintable() else "".join(map(_seen, text))
-    seen, most = seen.strip(), bytes_max
+        text = text[: 2 * most] + text[-most:]
+    if text.isascii():
+        seen = _CONTROLS.sub("", text).strip()
+    else:
+        seen = (text if text.isprintable() else "".join(map(_seen, text))).strip()
     while True:
         word = json.dumps(_NAME.sub(r"(\1)", _cut(seen, most)), ensure_ascii=False)
-        # What JSON marks takes more than it says.
-        over = len(word.encode()) - bytes_max
-        if over <= 0 or most <= _LEAST_BYTES:
+        takes = tokens_of(word)
+        if takes <= tokens_max or most <= _LEAST_CHARS:
             return word
-        most = max(_LEAST_BYTES, most * bytes_max // (bytes_max + over) - 1)
+        most = max(_LEAST_CHARS, min(most, len(word)) * tokens_max // takes - 1)
 
 
 def _seen(char: str) -> str:
     """A character as it is told: other ends of lines are blanks, and what is unseen is gone."""
-    if char in "\n\t":
+    if char in "\n\t" or char.isprintable():
         return char
     category = unicodedata.category(char)
     if category in ("Zl", "Zp"):
         return " "
-    return "" if category in ("Cc", "Cf", "Cs", "Co", "Cn") else char
+    return char if category == "Zs" else ""
 
 
-def _cut(text: str, bytes_max: int) -> str:
+def _cut(text: str, chars_max: int) -> str:
     """A text that is too long, without its middle."""
-    raw = text.encode()
-    if len(raw) <= bytes_max:
+    if len(text) <= chars_max:
         return text
-    first = bytes_max // _BEGINNING
-    beginning = raw[:first].decode("utf-8", "ignore")
-    return f"{beginning} … {raw[len(raw) - (bytes_max - first) :].decode('utf-8', 'ignore')}"
+    first = chars_max // _BEGINNING
+    return f"{text[:first]} … {text[len(text) - (chars_max - first) :]}"
 
 
 def _age(ms: int) -> str:

@@ -9,7 +9,6 @@ Rule 4: a line is made of its entry alone, so that the same text is made again o
 """
 
 import asyncio
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from muster.errors import Broken, Exhausted, Refused
 from muster.limits import (
     ATTEMPTS_OF_TASK_MAX,
-    MEMORY_PINNED_BYTES_MAX,
+    MEMORY_PINNED_TOKENS_MAX,
     RECALL_BYTES_MAX,
     RECALLED_MAX,
 )
@@ -32,6 +31,7 @@ from muster.memory.fold import TAG, VERSION
 from muster.memory.kinds import PERSON, PINNED, MemoryPut, MemoryRead
 from muster.memory.showing import READ, Reader
 from muster.memory.state import RecordName, Version
+from muster.memory.tokens import tokens_of
 from muster.node.services.documents import MEMORY
 from muster.node.services.lines import decision_of, line_of, outcome_of, try_of
 from muster.node.services.memory import Memory
@@ -167,12 +167,13 @@ def check_rule(core: "Core", key: str, text: str) -> None:
     others = [line for line in known if not line.says.startswith(f"{key}:")]
     made = Line(NO_ENTRY, core.machine, "op:" + "x" * 20, 0, f"{key}:", text)
     # As they are told in a hundred days.
-    took = sum(size("rules", each, each.at_ms + _LATER_MS) + 6 for each in (*others, made))
-    if took > MEMORY_PINNED_BYTES_MAX or len(json.dumps(text)) > MEMORY_PINNED_BYTES_MAX:
+    took = sum(size("rules", each, each.at_ms + _LATER_MS) for each in (*others, made))
+    took = max(took, tokens_of(text))
+    if took > MEMORY_PINNED_TOKENS_MAX:
         raise Refused(
-            f"all rules together have {MEMORY_PINNED_BYTES_MAX} bytes at most, for every agent is "
-            f"told all of them first, and with this it would be {max(took, len(text))}: leave "
-            "--pin out, or make it shorter (`muster digest` shows the rules)"
+            f"all rules together take {MEMORY_PINNED_TOKENS_MAX} tokens at most, for every agent "
+            f"is told all of them first, and with this it would be {took}: leave --pin out, or "
+            "make it shorter (`muster digest` shows the rules)"
         )
 
 
