@@ -374,6 +374,7 @@ PROMISES: Final[dict[str, str]] = {
     "memory.files-come-back": "What is exported, in each layout, comes back as the versions that it was: out, in and out again writes nothing and gives equal bytes, whatever keys and texts there are.",
     "memory.imports-compare": "An import writes down only what is new, over the version that its file was made of; what was refuted, changed meanwhile or cannot be kept is listed, absence says nothing, and what is not a person's own order counts least.",
     "memory.files-are-left-alone": "An export writes over nothing that somebody else wrote or changed, and follows no link.",
+    "memory.as-it-was": "What counted at a past moment is told as it was told then, after a rebuild too; what was erased since is erased.",
     "memory.bad-ones-are-skipped": "A version, a refutation or an erasure that cannot be used is skipped with a reason and changes nothing.",
     # --- context
     "context.one-state-everywhere": "What counts of the versions of a file is a function of the set: every machine that knows the same has the same first version, whatever came first.",

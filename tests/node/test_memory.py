@@ -31,7 +31,7 @@ def write(world: Cores, name: str, body: object) -> None:
     core.sync.after_commit(core.now.boot_ms)
 
 
-def act(world: Cores, draw: random.Random) -> None:
+def act(world: Cores, draw: random.Random, *, erases: bool = True) -> None:
     """One machine writes down, refutes or erases something that it knows."""
     name, key = draw.choice(NAMES), draw.choice(KEYS)
     found = list(world[name].core.part(Memory).records(key).values())
@@ -40,7 +40,7 @@ def act(world: Cores, draw: random.Random) -> None:
     chance = draw.random()
     if chance < 0.6 or not heads:
         write(world, name, MemoryPut(key, draw.choice(TEXTS), over))
-    elif chance < 0.8:
+    elif chance < 0.8 or not erases:
         write(world, name, MemoryRefute(key, [heads[0].id.hex()], "wrong"))
     else:
         one = draw.choice(heads)

@@ -1,11 +1,12 @@
 """What is known is found by its words, through real cores."""
 
 import os
+import random
 from typing import Any
 
 import pytest
 from tests.node.cores import Cores, One, attempt_ended
-from tests.node.test_memory import remember
+from tests.node.test_memory import KEYS, act, remember
 from tests.node.test_memory import write as written
 from tests.node.test_showings import Agent
 from tests.promise import proves
@@ -18,6 +19,7 @@ from muster.memory.kinds import MemoryErase, MemoryPut, MemoryRefute
 from muster.message.kinds import MessageSend
 from muster.node import event as ev
 from muster.node.services import documents
+from muster.node.services.memory import Memory
 from muster.node.services.search import Search
 from muster.task.kinds import RunSettle, TaskDecide, TaskSettle
 
@@ -392,3 +394,65 @@ def test_an_agent_is_told_nothing_that_is_private_and_an_index_that_fails_keeps_
 
     monkeypatch.setattr(index, "find", broken)
     assert remember(hub, "c", "the linker flag again")["value"]["similar"] == []
+
+
+@proves("memory.index-forgets")
+def test_what_a_person_forgets_leaves_the_index_of_every_machine_and_its_disk(tmp_path):
+    world = Cores("hub", "studio", folder=tmp_path)
+    world.link("hub", "studio")
+    world.pass_ms(3_000)
+    hub, studio = world["hub"], world["studio"]
+    version = remember(hub, "k", "qqzzsecretword is the password")["value"]["version"]
+    remember(hub, "other", "alpha")
+    world.pass_ms(1_000)
+    for one in (hub, studio):
+        assert len(asked(one, "qqzzsecretword")) == 1
+    args = {"version": version[:12], "reason": "a slip"}
+    answer = hub.order("forget", version[:12], args)
+    assert answer["ok"], answer
+    world.pass_ms(2_000)
+    for one in (hub, studio):
+        assert asked(one, "qqzzsecretword", all=True) == []
+        assert names(one, "alpha") == [("other", "active")]
+    for path in tmp_path.glob("*.index.db*"):
+        assert b"qqzzsecret" not in path.read_bytes(), path
+
+
+@proves("memory.as-it-was")
+def test_what_counted_at_a_moment_is_told_as_it_was_told_then():
+    for seed in range(3):
+        draw, world = random.Random(seed), Cores("hub", "studio", "build")
+        for one, other in (("hub", "studio"), ("hub", "build"), ("studio", "build")):
+            world.link(one, other)
+        world.pass_ms(3_000)
+        hub, memory = world["hub"], world["hub"].core.part(Memory)
+        moments = []
+        for _ in range(50):
+            act(world, draw, erases=False)
+            world.pass_ms(draw.choice((0, 100, 300)))
+            told = {key: memory.records(key) for key in KEYS}
+            moments.append((hub.core.log.admissions, told))
+        for _ in hub.core.store.rebuild():
+            pass
+        for until, told in moments:
+            assert {key: memory.records(key, until) for key in KEYS} == told
+
+
+@proves("memory.as-it-was")
+def test_a_question_about_a_moment_finds_what_counted_then(world):
+    hub = world["hub"]
+    world.pass_ms(60_000)
+    first = remember(hub, "port", "the port is 7447")["value"]["version"]
+    world.pass_ms(60_000)
+    remember(hub, "port", "the port is 7450", over=[first])
+    secret = remember(hub, "other", "a port that is forgotten")["value"]["version"]
+    world.pass_ms(60_000)
+    assert [each["text"] for each in asked(hub, "port 7447", at="90s")] == ["the port is 7447"]
+    texts = {each["text"] for each in asked(hub, "port 7450", at="30s")}
+    assert texts == {"the port is 7450", "a port that is forgotten"}
+    assert asked(hub, "port", at="170s") == []
+    assert hub.order("forget", secret[:12], {"version": secret[:12]})["ok"]
+    world.pass_ms(1_000)
+    assert [each["name"] for each in asked(hub, "port", at="30s")] == ["port"]
+    answer = hub.call("recall", {"words": ["port"], "at": "once"})
+    assert answer["error"]["kind"] == "Malformed"

@@ -219,6 +219,11 @@ class LogReader:
         """The admission number that the next entry gets; between transactions, of what is there."""
         return self._admission.next
 
+    def admissions_at(self, ms: int) -> int:
+        """The admission number that the next entry had got at a time."""
+        self._contents.settle()
+        return self._admission.at(ms) + 1
+
     def admitted_since(self, since: int, until: int, most: int) -> tuple[list[Entry], int]:
         """Return the entries whose admission numbers are from `since` to before `until`.
 

@@ -17,8 +17,10 @@ from muster.node.services.search import Search
 from muster.node.services.showings import Showings
 from muster.node.tasks.actor import said
 from muster.node.verb import Column, Turns
+from muster.store.index import EVERY_NUMBER
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.memory import scope_of, scope_word
+from muster.verbs.task import moment
 
 SHOWN: Final = 10
 Sort = Literal["", "memory", "run", "task", "decision", "message"]
@@ -31,6 +33,7 @@ class Asked(Request, frozen=True):
     tag: Annotated[Words, opt("only what has this tag: repo:main; give it several times")] = ()
     of: Annotated[Sort, opt("only this sort of thing")] = ""
     all: Annotated[bool, opt("also what was replaced or refuted", short="a")] = False
+    at: Annotated[str, opt("as this machine knew it then: 10m (ago), or 2026-11-20T23:00")] = ""
     limit: Annotated[Most, opt("show so many at most", short="k")] = SHOWN
 
 
@@ -61,6 +64,7 @@ def recall(core: Core, call: Call, ask: Asked) -> Turns[list[Result]]:
 
     muster recall where do the tests live
     muster recall port --tag repo:main --all
+    muster recall port --at 10m
     """
     text = " ".join(ask.words)
     if not text.strip():
@@ -74,10 +78,16 @@ def recall(core: Core, call: Call, ask: Asked) -> Turns[list[Result]]:
     # What is private to a machine or a group is not every agent's.
     agents = showings.reader(call) is not None
 
+    until = EVERY_NUMBER
+    if ask.at:
+        until = core.log.admissions_at(moment(ask.at, core.now.wall_ms))
+
     def ask_index() -> list[Recalled]:
         scopes = [each for each in readable(core) if wanted in (None, each)]
         scopes = [each for each in scopes if each == FLEET or not agents]
-        return list(found_by(core, Question(text, scopes, ask.limit, ask.of, ask.tag, ask.all)))
+        return list(
+            found_by(core, Question(text, scopes, ask.limit, ask.of, ask.tag, ask.all, until))
+        )
 
     found = yield from search.answered(ask_index)
     versions = [each.entry.id for each in found if each.version is not None]

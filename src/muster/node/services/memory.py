@@ -22,6 +22,7 @@ from muster.memory.fold import ERASED, OVER, VERSION, ErasedRow, MemoryFold, Ove
 from muster.memory.state import Record, RecordName, Version, may_erase, records, versions
 from muster.node.part import Part
 from muster.node.tasks.actor import said
+from muster.store.index import EVERY_NUMBER
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -43,14 +44,18 @@ class Memory(Part):
     def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
         return (MemoryFold(),)
 
-    def records(self, key: str) -> dict[RecordName, Record]:
-        """What counts under a key, in each scope that this machine reads."""
-        found = records(_Known(self._core).about(key))
+    def records(self, key: str, until: int = EVERY_NUMBER) -> dict[RecordName, Record]:
+        """What counts under a key, in each scope that this machine reads.
+
+        `until` is an admission number: what counted before it was given. What was erased since is
+        erased.
+        """
+        found = records(_Known(self._core, until).about(key))
         return {name: record for name, record in found.items() if name.key == key}
 
-    def history(self, key: str) -> list[Version]:
+    def history(self, key: str, until: int = EVERY_NUMBER) -> list[Version]:
         """Every version of a key, also those that were replaced; the oldest first."""
-        every = (v for v in _Known(self._core).about(key) if v.key == key)
+        every = (v for v in _Known(self._core, until).about(key) if v.key == key)
         return sorted(every, key=lambda each: (each.stamp, each.id))
 
     def erased_by(self, version: EntryId) -> Entry | None:
@@ -103,8 +108,8 @@ def is_erasure(core: "Core", tomb: ErasedRow, target: StreamName) -> bool:
 class _Known:
     """The rows that a question is about, gathered from its key outwards."""
 
-    def __init__(self, core: "Core") -> None:
-        self._core = core
+    def __init__(self, core: "Core", until: int = EVERY_NUMBER) -> None:
+        self._core, self._until = core, until
         self._rows: dict[EntryId, VersionRow] = {}
         self._erased: dict[EntryId, list[ErasedRow]] = {}
         self._over: list[OverRow] = []
@@ -150,11 +155,17 @@ class _Known:
         """Take rows in, with their erasures; the ids of those that are new."""
         fresh = []
         for row in rows:
-            if row.id not in self._rows:
+            if row.id not in self._rows and self._was_here(row):
                 self._rows[row.id] = row
                 self._erased[row.id] = self._of(ERASED, target=row.id)
                 fresh.append(row.id)
         return fresh
+
+    def _was_here(self, row: VersionRow) -> bool:
+        if self._until == EVERY_NUMBER:
+            return True
+        found = self._core.log.admitted(row.stream, row.seq)
+        return found is not None and found[0] < self._until
 
     def _add_targets(self, tombs: Iterable[ErasedRow]) -> list[EntryId]:
         found = []

@@ -19,13 +19,13 @@ from muster.limits import (
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.log.stream import Scope, is_group
-from muster.memory.fold import VERSION, ErasedRow, VersionRow
+from muster.memory.fold import VERSION, VersionRow
 from muster.memory.kinds import MemoryPut, MemoryRefute
 from muster.memory.state import Record, RecordName, Version, versions
 from muster.message.fold import message_of
 from muster.node.services import messages
 from muster.node.services.documents import DECIDED, MEMORY, MESSAGE_SENT, RUN_END, TASK_END
-from muster.node.services.memory import Memory
+from muster.node.services.memory import Memory, is_ordered
 from muster.node.services.search import Search
 from muster.node.services.speakers import Speakers
 from muster.node.tasks.actor import said
@@ -171,6 +171,9 @@ class _Look:
 
     def prepare(self, hits: Iterable[Hit]) -> None:
         """Find out of all of these at once which versions are alone: of most keys there is one."""
+        if self._question.until != EVERY_NUMBER:
+            # What is alone now was not, or is not what it was.
+            return
         rows = json.dumps([hit.row for hit in hits if hit.kind == MEMORY])
         found = self._core.tables.query(_LONE, (rows, SEQ_BITS, SEQ_MASK))
         self._lone.update(row for (row,) in found if isinstance(row, int))
@@ -203,9 +206,9 @@ class _Look:
         """A version and its state. What has to do with nothing else counts as it is."""
         memory = self._core.part(Memory)
         if self._core.log.place(row.stream, row.seq) in self._lone:
-            return versions([row], [], [], self._is_ordered)[0], "active"
+            return versions([row], [], [], lambda row: is_ordered(self._core, row))[0], "active"
         if row.key not in self._known:
-            self._known[row.key] = memory.records(row.key)
+            self._known[row.key] = memory.records(row.key, self._question.until)
         record = self._known[row.key].get(RecordName(row.stream.scope, row.key))
         heads = record.heads if record is not None else ()
         for head in heads:
@@ -215,12 +218,10 @@ class _Look:
             return None, REPLACED
         # A refutation is over what it says is wrong.
         wrong = any(head.state == "refuted" and row.id in head.over for head in heads)
-        version = next((v for v in memory.history(row.key) if v.id == row.id), None)
+        version = next(
+            (v for v in memory.history(row.key, self._question.until) if v.id == row.id), None
+        )
         return version, "refuted" if wrong else REPLACED
-
-    def _is_ordered(self, row: VersionRow | ErasedRow) -> bool:
-        entry = self._core.log.entry_at(row.stream, row.seq)
-        return said(self._core, entry).trust == "person"
 
     def _run(self, entry: Entry) -> Recalled | None:
         body = body_or_none(entry, RunSettle)
