@@ -11,6 +11,7 @@ from tests.promise import proves
 
 from muster.fleet.capability import make_capability
 from muster.fleet.grant import Bounds, Grant, sign_give, sign_take
+from muster.limits import UNPROVEN_PER_MINUTE_MAX
 from muster.node import event as ev
 from muster.node.call.authorize import Authorizer
 from muster.node.incarnations.own_incarnation import FactsChanged
@@ -517,6 +518,7 @@ class Forger:
         text: str = "",
         signer: Any = None,
         kept: Any = None,
+        wait_ms: int = 5_000,
         **body: Any,
     ) -> str:
         """An entry that asks `owner` for a run; the run's id."""
@@ -531,7 +533,7 @@ class Forger:
         made = msgspec.structs.replace(made, **body)
         forge(self.one, lambda: core.append_body(made, cause=cause, actor="claude@mac1"))
         # Whatever it wrote leaves with its next step.
-        self.world.pass_ms(5_000)
+        self.world.pass_ms(wait_ms)
         return made.run
 
     def opens(self, asked: str, owner: str, kept: Any = None) -> None:
@@ -632,6 +634,19 @@ def test_a_worker_refuses_a_run_that_was_handed_on_and_keeps_what_another_did():
     assert begun(world) == []
     refused = [json.loads(e.body)["reason"] for e in world["mac2"].entries("attempt.refuse")]
     assert set(refused) == {"delegation-too-wide"}
+
+
+@proves("delegation.budget")
+def test_nobody_makes_an_owner_write_as_many_refusals_as_it_asks():
+    world = Fleet()
+    forger, most = Forger(world, "mac1"), UNPROVEN_PER_MINUTE_MAX
+    for _ in range(most + 20):
+        forger.asks("mac2", wait_ms=100)
+    world.pass_ms(2_000)
+    assert len(world["mac2"].entries("delegation.refuse")) == most
+    assert world["mac2"].core.counters["delegations-unanswered"] == 20
+    world.pass_ms(60_000)
+    assert "no assignment" in whys(world, forger.asks("mac2"))
 
 
 @proves("delegation.budget")

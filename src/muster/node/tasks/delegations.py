@@ -9,21 +9,23 @@ withdrew, and what a revoked machine or a grant that was taken back let, is not 
 Rule 4: how it ended becomes a message to whoever asked: a session that slept finds it there.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.errors import Denied, Malformed, MusterError
 from muster.fleet.statement import check_order, open_statement, sign_statement
-from muster.limits import DELEGATION_LIFE_MS, REASON_CHARS_MAX
+from muster.limits import DELEGATION_LIFE_MS, REASON_CHARS_MAX, UNPROVEN_PER_MINUTE_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_as, body_or_none
 from muster.log.stream import FleetId, MachineId, StreamName, scope_to
 from muster.message.fold import MESSAGE_KEY
 from muster.message.kinds import MessageSend, MessageTerms
 from muster.node import event as ev
-from muster.node.counter import DECLARED
+from muster.node.counter import DECLARED, spend
 from muster.node.incarnations.doubt import Doubt
+from muster.node.incarnations.lives import MINUTE_MS
 from muster.node.part import Part
 from muster.node.tasks.asking import Asking, asked_since
 from muster.node.tasks.followers import Followers
@@ -49,7 +51,8 @@ if TYPE_CHECKING:
     from muster.node.core import Core
 
 DECLARED[__name__] = {
-    "delegations-refused": "An agent asked this machine for a run that nothing let it hand on."
+    "delegations-refused": "An agent asked this machine for a run that nothing let it hand on.",
+    "delegations-unanswered": "Agents of a machine asked too fast for runs that nothing let them.",
 }
 
 _DAY_MS: Final = 24 * 3_600_000
@@ -83,6 +86,8 @@ class Delegations(Part):
         # What came for us and was not looked at yet; runs of ours that ended and were not told.
         self._asked: dict[EntryId, None] = {}
         self._ended: dict[str, None] = {}
+        # When we refused something that a machine asked for, in the last minute.
+        self._refused: dict[str, deque[int]] = {}
         core.on("delegation.open", self._on_open)
         core.on("delegation.withdraw", self._on_withdraw)
         core.on("delegation.refuse", self._on_end)
@@ -254,7 +259,7 @@ class Delegations(Part):
             return
         failure = core.guard.run("run", body.run[:12], self._open, entry, body)
         if failure is not None:
-            self._refuse(body.run, failure, entry.id)
+            self._refuse(body.run, failure, entry)
 
     def _is_known(self, run: str) -> bool:
         """Whether we began it, or said that we never do."""
@@ -270,7 +275,7 @@ class Delegations(Part):
             self._check(entry, body, run)
         except (MusterError, ValueError) as error:
             core.counters["delegations-refused"] += 1
-            self._refuse(body.run, str(error), entry.id)
+            self._refuse(body.run, str(error), entry)
             return
         self._runs.open(run, (entry.id,), entry.header.actor)
 
@@ -311,9 +316,14 @@ class Delegations(Part):
             if now_held != ("leased", assign.epoch, author):
                 raise Denied("the attempt whose agent handed it on is over")
 
-    def _refuse(self, run: str, reason: str, cause: EntryId) -> None:
-        body = DelegationRefuse(run, reason[:REASON_CHARS_MAX])
-        self.core.append_body(body, cause=(cause,))
+    def _refuse(self, run: str, reason: str, asked: Entry) -> None:
+        core = self.core
+        told = self._refused.setdefault(asked.header.author, deque())
+        if not spend(told, UNPROVEN_PER_MINUTE_MAX, MINUTE_MS, core.now.boot_ms):
+            # Nobody makes us write as much as it writes itself.
+            core.counters["delegations-unanswered"] += 1
+            return
+        core.append_body(DelegationRefuse(run, reason[:REASON_CHARS_MAX]), cause=(asked.id,))
 
     # --- what came of it -------------------------------------------------------------------
 
