@@ -165,7 +165,7 @@ def test_a_real_agent_asks_a_real_agent_of_another_machine_and_its_model_reads_t
         assert any("muster delegate" in json.dumps(each) for each in heard), "in the same turn"
 
 
-@proves("delegation.by-grant", "agent.real-agents")
+@proves("delegation.by-grant", "delegation.reaches-sleepers", "agent.real-agents")
 def test_a_real_session_calls_the_tools_of_its_machine_and_has_the_result_in_the_same_turn(
     tmp_path,
 ):
@@ -174,7 +174,8 @@ def test_a_real_session_calls_the_tools_of_its_machine_and_has_the_result_in_the
         pytest.skip(why)
     with agents.scripted_model(tmp_path) as url, agents.agent_fleet(url) as fleet:
         studio = fleet["studio"]
-        said(fleet, fleet.hub, "grant", "machine:studio", "delegate", "--object", "laptop")
+        may = ("delegate", "--object", "laptop", "--agent", "claude", "--agent", "shell")
+        said(fleet, fleet.hub, "grant", "machine:studio", *may)
         until(lambda: studio.ask("grants")["grants"], "studio knows its grant")
         until(lambda: studio.ask("door")["port"], "its door is there")
         live = studio.ask("session.open", {"agent": "claude", "own": "at-home"})
@@ -196,6 +197,24 @@ def test_a_real_session_calls_the_tools_of_its_machine_and_has_the_result_in_the
         assert came["summary"] == "There is no script in the prompt."
         seen = handed_on(studio, end["id"])
         assert (seen["by"], seen["session"]) == ("claude@studio", live["session"])
+        # What it asks for next is done while its machine sleeps, and is in the resumed session.
+        gate = 'while [ ! -e "$E2E_NOTES.gate" ]; do sleep 0.2; done; echo "the gate is open"'
+        asked = {"text": gate, "agent": ["shell"], "machine": ["laptop"]}
+        script = [{"tool": "mcp", "name": "delegate", "arguments": asked}, {"text": "Good night."}]
+        assert "Good night." in at_home(studio, url, live["token"], script).stdout
+        laptop = fleet["laptop"]
+        until(lambda: any(t["state"] == "leased" for t in laptop.ask("tasks")), "its shell runs")
+        studio.stop()
+        Path(f"{fleet.notes}.gate").touch()
+        until(lambda: all(r["state"] == "done" for r in laptop.ask("runs")), "laptop did it alone")
+        studio.start()
+        live = studio.ask("session.open", {"agent": "claude", "own": "at-home"})
+        until(lambda: studio.ask("inbox", {"agent": f"claude#{live['session']}"}), "it came")
+        script = [{"tool": "mcp", "name": "inbox", "arguments": {}}, {"text": "Good morning."}]
+        assert "Good morning." in at_home(studio, url, live["token"], script).stdout
+        sent = [json.loads(line) for line in (tmp_path / "requests").read_text().splitlines()]
+        results = [text for each in sent for who, text in each["said"] if who == "result"]
+        assert any("the gate is open" in text for text in results), "in the request to its model"
 
 
 def at_home(machine: Machine, url: str, token: str, script: list[dict[str, object]]):
@@ -209,7 +228,7 @@ def at_home(machine: Machine, url: str, token: str, script: list[dict[str, objec
     words = (
         "claude", "-p", prompt, "--strict-mcp-config",
         "--mcp-config", json.dumps({"mcpServers": {"muster": server}}),
-        "--allowedTools", "mcp__muster__delegate,mcp__muster__await",
+        "--allowedTools", "mcp__muster__delegate,mcp__muster__await,mcp__muster__inbox",
     )  # fmt: skip
     env = machine.fleet.environment(machine) | machine.env
     return subprocess.run(
