@@ -25,13 +25,15 @@ NAME_CHARS_MAX: Final = 30
 class Use(NamedTuple):
     """How agents use a verb.
 
-    `reads`: it changes nothing; else `again` says that twice is once. `calls` is the verb of the
+    `reads`: it changes nothing that others see; else `again` says that twice is once, `destroys`
+    that it ends something. `calls` is the verb of the
     daemon behind one that runs in the command. `own` is the argument that the door fills with who
     asks. `first`: it is always before the model's eyes. `defaults` are for agents alone.
     """
 
     reads: bool = False
     again: bool = False
+    destroys: bool = False
     calls: str = ""
     own: str = ""
     first: bool = False
@@ -51,21 +53,21 @@ TOOLS: Final = {
     "runs": Use(reads=True, hides=("follow",)),
     "run.results": _LOOK,
     "tasks": _LOOK,
-    "result": _LOOK,
     "why": _LOOK,
     # A client gives up on a call that says nothing for minutes; who is told asks again.
     "await": Use(reads=True, calls="await.end", defaults={"timeout": "55s"}),
-    "delegate": Use(),
-    "withdraw": Use(again=True),
     "questions": _LOOK,
+    "delegate": Use(),
+    "withdraw": Use(destroys=True),
+    "recall": _LOOK,
     "memory": _LOOK,
-    "memories": _LOOK,
+    "digest": _LOOK,
     "remember": Use(),
     "refute": Use(again=True),
 }
 _TYPES: Final = {"int": "integer", "flag": "boolean"}
 # Several words that are one text, which a model writes as one.
-_TEXTS: Final = ("text", "reason")
+_TEXTS: Final = ("text", "reason", "words")
 
 
 def rows(verbs: list[Verb]) -> list[dict[str, Any]]:
@@ -83,7 +85,7 @@ def _row(verb: Verb, use: Use) -> dict[str, Any]:
     args = [arg for arg in verb.args if arg.name not in hidden]
     hints = {"title": _sentence(verb.summary), "readOnlyHint": use.reads, "openWorldHint": False}
     if not use.reads:
-        hints |= {"destructiveHint": False, "idempotentHint": use.again}
+        hints |= {"destructiveHint": use.destroys, "idempotentHint": use.again}
     return {
         "verb": use.calls or verb.name,
         "own": use.own,
@@ -125,7 +127,8 @@ def _argument(arg: Arg, default: Any) -> dict[str, Any]:
         found: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
     else:
         found = {"type": _TYPES.get(arg.kind, "string")}
-    found["description"] = arg.help
+    # A program gives what the command would read.
+    found["description"] = f"{'as text: ' if arg.kind == 'file' else ''}{arg.help}"
     if arg.choices:
         found["enum"] = list(arg.choices)
     bounds = {"minimum": arg.low, "maximum": arg.high}
@@ -150,7 +153,20 @@ def _answer(name: str, called: str) -> tuple[dict[str, Any], str]:
         root = {"type": "object", "properties": {called: inner}, "required": [called]}
         wraps = called
     used = _used(root, parts)
-    return {**root, **({"$defs": used} if used else {})}, wraps
+    return _portable({**root, **({"$defs": used} if used else {})}), wraps
+
+
+def _portable(shape: Any) -> Any:
+    """A schema without the bare `false` that some readers refuse: of so many, and no more."""
+    match shape:
+        case {"items": False, "maxItems": int(), **rest}:
+            return _portable(rest | {"maxItems": shape["maxItems"]})
+        case dict():
+            return {name: _portable(each) for name, each in shape.items()}
+        case list():
+            return [_portable(each) for each in shape]
+        case _:
+            return shape
 
 
 def _used(shape: Any, parts: dict[str, Any]) -> dict[str, Any]:

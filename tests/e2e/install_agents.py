@@ -28,6 +28,11 @@ SETS: Final[dict[str, tuple[str, ...]]] = {
     "opencode": ("opencode-ai@latest",),
     "qwen": ("@qwen-code/qwen-code@latest",),
     "copilot": ("@github/copilot@latest",),
+    # What others say of our MCP server; the suite for 2026-07-28 is an alpha, and pinned.
+    "mcp": (
+        "@modelcontextprotocol/inspector@2.12.0",
+        "@modelcontextprotocol/conformance@0.2.0-alpha.12",
+    ),
 }
 PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
     "claude": ("claude-agent-acp", "claude"),
@@ -36,6 +41,7 @@ PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
     "opencode": ("opencode",),
     "qwen": ("qwen",),
     "copilot": ("copilot",),
+    "mcp": ("mcp-inspector", "conformance"),
 }
 
 

@@ -18,7 +18,7 @@ from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
 from tests.e2e import install_agents, vendor
 
-ALL = tuple(install_agents.SETS)
+ALL = tuple(name for name in install_agents.SETS if name != "mcp")
 PATH = install_agents.programs_path(install_agents.folder()) + os.pathsep + os.environ["PATH"]
 
 

@@ -133,7 +133,8 @@ def test_every_tool_that_looks_gives_what_its_schema_says(fleet, era):
         assert not kept.is_error, kept
         for name, args in (
             ("machines", {}), ("agents", {}), ("threads", {}), ("runs", {}), ("tasks", {}),
-            ("questions", {}), ("memories", {}), ("memory", {"key": f"door/{era}"}),
+            ("questions", {}), ("digest", {}),
+            ("recall", {"words": "tests pass"}), ("memory", {"key": f"door/{era}"}),
         ):  # fmt: skip
             # The client holds every answer against the schema.
             found = await agent.call_tool(name, args)
