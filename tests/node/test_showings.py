@@ -70,11 +70,11 @@ def hub() -> One:
     return hub
 
 
-def write(one: One, body: MemoryPut, actor: str = "claude@hub") -> str:
+def write(one: One, body: MemoryPut, actor: str = "claude@hub", *cause: bytes) -> str:
     core = one.core
     with core.store.transaction():
         core.now = one.world.now()
-        entry = core.append_body(body, actor=actor)
+        entry = core.append_body(body, actor=actor, cause=cause)
         core.store.seal_dirty(core.membership.signer("seal"))
     core.sync.after_commit(core.now.boot_ms)
     return entry.id.hex()
