@@ -78,7 +78,7 @@ class Chain:
     def grant(self, id: str, machine: MachineId) -> None:
         return None
 
-    def before(self, entry: Entry, source: str, since_ms: int) -> int:
+    def before(self, entry: Entry, source: str, since_ms: int, most: int) -> int:
         return 0
 
     def ids(self, name: str) -> str:

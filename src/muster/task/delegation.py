@@ -56,8 +56,10 @@ class Asking(Protocol):
     def grant(self, id: str, machine: MachineId) -> Grant | None:
         """Return the operator's grant of this id to the machine or one of its roles."""
 
-    def before(self, entry: Entry, source: str, since_ms: int) -> int:
-        """Return how often its writer handed on work by the same source since then, before it."""
+    def before(self, entry: Entry, source: str, since_ms: int, most: int) -> int:
+        """Return how often its writer handed on work by the same source since then, before it; so
+        many are counted at most.
+        """
 
     def ids(self, name: str) -> str:
         """Return the id of the machine of this name, the name itself where there is none."""

@@ -268,7 +268,7 @@ def check_handed_on(
         raise Unproven("spec-yields-nothing", f"its spec cannot be read: {error}") from error
     if wider:
         raise Unproven("delegation-too-wide", f"more is handed on than is allowed: {wider}")
-    if asking.before(asked, source, since_ms) >= bounds.runs:
+    if asking.before(asked, source, since_ms, bounds.runs) >= bounds.runs:
         per = "in a day" if body.grant else "by one attempt"
         text = f"more runs are handed on than the {bounds.runs} that are allowed {per}"
         raise Unproven("delegation-too-many", text)

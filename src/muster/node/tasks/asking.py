@@ -47,9 +47,9 @@ class Asking:
                 return grant_of(row.grantee, row.verb, row.object, row.until_ms, row.bounds)
         return None
 
-    def before(self, entry: Entry, source: str, since_ms: int) -> int:
+    def before(self, entry: Entry, source: str, since_ms: int, most: int) -> int:
         place = {"at_ms": entry.header.t[0], "seq": entry.header.seq}
-        return len(asked_since(self._core, entry.header.author, source, since_ms, place))
+        return len(asked_since(self._core, entry.header.author, source, since_ms, most, place))
 
     def ids(self, name: str) -> str:
         try:
@@ -62,13 +62,14 @@ class Asking:
         return template.phase_order(parse(run.spec.encode()), phase, instance, run.values)
 
 
-def asked_since(
-    core: "Core", machine: str, source: str, since_ms: int, place: dict[str, Any] | None = None
-) -> list[DelegationRow]:
+def asked_since(  # noqa: PLR0917 - whose, by what, and which of them
+    core: "Core", machine: str, source: str, since_ms: int, most: int = DELEGATIONS_MAX,
+    place: dict[str, Any] | None = None,
+) -> list[DelegationRow]:  # fmt: skip
     """What a machine handed on by one source since then (before a place), the newest first."""
     rows = core.tables.rows(
         DELEGATION, writer=machine, source=source, order=("-at_ms", "-seq"), below=place,
-        limit=DELEGATIONS_MAX,
+        limit=most,
     )  # fmt: skip
     return [row for row in rows if row.at_ms > since_ms]
 

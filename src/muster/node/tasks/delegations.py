@@ -9,6 +9,7 @@ withdrew, and what a revoked machine or a grant that was taken back let, is not 
 Rule 4: how it ended becomes a message to whoever asked: a session that slept finds it there.
 """
 
+import json
 from collections import deque
 from collections.abc import Sequence
 from hashlib import sha256
@@ -59,6 +60,10 @@ _DAY_MS: Final = 24 * 3_600_000
 # What is looked at after a start: all else came while we were there, or comes yet.
 _RECALLED_MAX: Final = 100
 _SUMMARY_CHARS_MAX: Final = 2_000
+_STATES: Final = """
+select run.run, stream.name, run.state from json_each(?) cross join run on run.run = value
+join stream on stream.id = run.stream order by run.changed_ms
+"""
 _OPEN: Final = frozenset({"open", "asked"})
 
 
@@ -187,7 +192,7 @@ class Delegations(Part):
         if wider := delegation.refusal(bounds, spec, repo, Asking(core).ids):
             return wider
         since_ms = core.now.wall_ms - _DAY_MS if source.grant else 0
-        if len(asked_since(core, core.machine, source.id, since_ms)) >= bounds.runs:
+        if len(asked_since(core, core.machine, source.id, since_ms, bounds.runs)) >= bounds.runs:
             per = "in a day" if source.grant else "by one attempt"
             return f"{bounds.runs} runs {per} are allowed, and so many were handed on"
         return self._too_many(source, core.machine)
@@ -195,10 +200,25 @@ class Delegations(Part):
     def _too_many(self, source: Source, machine: str, run: str = "") -> str:
         """Why no more of it may be open at once, beside this run."""
         rows = asked_since(self.core, machine, source.id, 0)
-        there = sum(row.run != run and self.state(row) in _OPEN for row in rows)
+        there = self._open_ones([row for row in rows if row.run != run])
         if there < source.at_once:
             return ""
         return f"{source.at_once} at once are allowed, and so many are open: await or withdraw one"
+
+    def _open_ones(self, rows: list[DelegationRow]) -> int:
+        """How many of these are open, or may be begun yet; one question for all that were begun."""
+        names = json.dumps([row.run for row in rows])
+        begun = dict[tuple[str, str], str]()
+        for run, stream, state in self.core.tables.query(_STATES, (names,)):
+            # Of an owner that began anew the newest row counts, which comes last.
+            begun[str(run), str(stream).partition("/")[0]] = str(state)
+        since_ms, there = self.core.now.wall_ms - DELEGATION_LIFE_MS, 0
+        for row in rows:
+            state = begun.get((row.run, row.owner))
+            if state is None and row.at_ms >= since_ms:
+                state = self.state(row)
+            there += state in _OPEN
+        return there
 
     def state(self, row: DelegationRow) -> str:
         """How it stands: `asked`, `refused`, `withdrawn` or late, else as its run."""
