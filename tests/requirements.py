@@ -460,6 +460,7 @@ PROMISES: Final[dict[str, str]] = {
     "agent.headless-ends": "A headless agent that says it is done and goes on is ended with its result, one that ends or hangs without a result has failed, and neither leaves a process.",
     "agent.headless-hostile": "Whatever a headless program prints, unknown, malformed, deep, huge, endless or secret, the attempt has a bounded result, and nothing is made up.",
     "agent.headless-real": "Six real agents write a file, run a command and are cancelled through their headless modes, without a credential and without a process left.",
+    "agent.model-of-the-task": "A phase names the model and the mode of its one agent; the agent works with them or the attempt says why not, and no task puts an agent into a mode that asks nobody.",
     "agent.goes-on": "An agent whose daemon ended in the middle of its work goes on with its session in its folder when the daemon is back, over ACP and headless; one that knows the session no more begins anew.",
     "agent.six-programs": "Claude Code, Codex, Gemini CLI, opencode, Qwen Code and Copilot CLI write, are asked and obey a yes and a no where their mode can ask, and are cancelled without a process left, over ACP and headless.",
     "agent.usage-as-it-happens": "Tokens, cost and the models that answered stand in the journal when a program says them, over ACP and headless, and in the outcome at the end.",

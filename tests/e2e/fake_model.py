@@ -321,7 +321,16 @@ class Handler(BaseHTTPRequestHandler):
         read, write = protocol
         turn = read(body)
         step = next_step(turn)
-        self._log({"path": path, "said": turn.said, "tools": sorted(turn.tools), "step": step})
+        model = body.get("model") or path
+        self._log(
+            {
+                "path": path,
+                "model": model,
+                "said": turn.said,
+                "tools": sorted(turn.tools),
+                "step": step,
+            }
+        )
         if "hold" in step:
             with open(step["hold"], "x", encoding="utf-8"):
                 time.sleep(300)

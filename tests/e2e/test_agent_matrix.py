@@ -5,6 +5,7 @@ The cells one by one, and everything else that is tried with the real programs, 
 """
 
 import asyncio
+import json
 
 import pytest
 
@@ -59,6 +60,28 @@ def test_a_program_writes_and_does_what_it_may_and_nothing_else(stage):
 @proves("agent.six-programs", "agent.cancel-ends-all", "agent.headless-real")
 def test_a_program_that_is_cancelled_in_the_middle_of_a_tool_leaves_no_process(stage):
     matrix.cancel(stage)
+
+
+MODELS = {
+    "claude": "claude-haiku-4-5",
+    "codex": "second",
+    "gemini": "gemini-2.5-pro",
+    "opencode": "scripted/second",
+    "qwen": "second",
+    "copilot": "second",
+}
+
+
+@proves("agent.model-of-the-task")
+def test_a_program_asks_the_model_that_the_task_names(stage, model):
+    wanted, before = MODELS[stage.name], len(model[1].read_text().splitlines())
+    outcome = stage.run(stage.order({"text": "Asked."}, model=wanted))
+    assert outcome.status == "ok", (outcome, matrix.told(stage))
+    requests = map(json.loads, model[1].read_text().splitlines()[before:])
+    asked = {
+        r["model"] for r in requests if stage.mark and any("@@script" in t for _, t in r["said"])
+    }
+    assert [each for each in asked if wanted.rpartition("/")[2] in each], asked
 
 
 @proves("agent.six-programs", "agent.headless-rights")

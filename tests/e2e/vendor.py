@@ -63,7 +63,7 @@ def _opencode(url: str, home: Path) -> dict[str, str]:
         "npm": "@ai-sdk/openai-compatible",
         "name": "Scripted",
         "options": {"baseURL": f"{url}/v1", "apiKey": KEY},
-        "models": {"scripted": model},
+        "models": {"scripted": model, "second": model},
     }
     config = {
         "model": "scripted/scripted",

@@ -17,6 +17,7 @@ from muster.task.check import admit, check
 from muster.task.graph import Fact, Slot, plan
 from muster.task.problem import SpecErrors
 from muster.task.route import Advice, Fleet, Machine
+from muster.task.spec import parse
 from muster.task.template import phase_order
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
@@ -202,6 +203,29 @@ def test_a_phase_needs_a_deliverable_a_check_or_a_person():
 def test_keys_that_make_no_sense_together_are_refused(body, sentence):
     found = [p for p in told(text({"a": body, "b": ""})) if sentence in p]
     assert len(found) == 1, told(text({"a": body, "b": ""}))
+
+
+@proves("agent.model-of-the-task")
+@pytest.mark.parametrize("key", ["model", "mode"])
+@pytest.mark.parametrize("agent", ["shell", "[claude, codex]", "[claude, shell]"])
+def test_a_model_and_a_mode_are_names_of_one_agent(key, agent):
+    found = told(text({"a": f"agent: {agent}\ndo: x\ncheck: y\n{key}: opus"}))
+    assert [p for p in found if f"phases.a.{key} is a name that one agent knows" in p], found
+    assert told(text({"a": f"agent: claude\ndo: x\ncheck: y\n{key}: opus"})) == []
+
+
+@proves("agent.model-of-the-task")
+@pytest.mark.parametrize("name", ["--help", "-m", "a b", "a;b", "x" * 121])
+def test_a_model_that_would_be_an_option_or_more_is_no_name(name):
+    (found,) = told(text({"a": f"agent: claude\ndo: x\ncheck: y\nmodel: '{name}'"}))
+    assert "is not a name of an agent's own" in found
+
+
+@proves("agent.model-of-the-task")
+def test_an_order_has_the_model_and_the_mode_of_its_phase():
+    spec = parse(text({"a": "agent: claude\ndo: x\ncheck: y\nmodel: opus\nmode: plan"}))
+    order = phase_order(spec, "a", "", {})
+    assert (order["model"], order["mode"]) == ("opus", "plan")
 
 
 @proves("spec.sensible")

@@ -48,6 +48,8 @@ class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """After this an unanswered permission question is a no."""
     mode: str = ""
     """The agent's own session mode, by its own name; empty takes the catalogue's."""
+    model: str = ""
+    """The model, by the agent's own name for it; empty leaves it to the agent."""
     resume: str = ""
     """The session of an attempt that was cut off, by the agent's own name, to be gone on with."""
     resume_opened_ms: int = 0

@@ -27,6 +27,16 @@ from muster.task.route import NOOP
 HEADLESS: Final = "headless"
 
 
+class Added(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What gives a program its model: words after its command, variables over all others.
+
+    The name of the model stands for `{model}` in both.
+    """
+
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+
+
 class Headless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an agent's own program is driven without an adapter: its prompt goes to standard input.
 
@@ -38,6 +48,8 @@ class Headless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What it prints, by its name in `DIALECTS`."""
     env: dict[str, str] = {}
     """Defaults in this mode, above those of the agent."""
+    model: Added | None = None
+    """What chooses a model."""
     resume: tuple[str, ...] = ()
     """What is added to go on with a session: its name stands for `{session}`."""
     session: tuple[str, ...] = ()
@@ -79,6 +91,10 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What a person does when the agent has no account, as words after "agent not logged in: "."""
     mode: str = ""
     """The session mode in which the agent asks us before it acts."""
+    unasked: tuple[str, ...] = ()
+    """The modes in which it asks nobody, or a model instead of us: no task is put into them."""
+    model: Added | None = None
+    """What chooses a model over ACP, where the session is not asked to."""
     loads_next_minute: bool = False
     """Whether a session can be loaded only in a later minute (UTC) than it was opened in."""
     node_major_min: int = 0

@@ -1,24 +1,46 @@
-"""What is added to an agent's command for one attempt: the session that it goes on with.
+"""What is added to an agent's command for one attempt: its model, and the session that it goes on
+with.
 
 Rule 1: what stands in an argument every user of the machine can read: no prompt, no secret.
-Rule 2: the words come from the catalogue, with one value in the place of a name; a value never
+Rule 2: the words come from the catalogue, with one value in the place of a name. A value never
 begins with a dash, for then it would be an option of the program.
+Rule 3: no task puts an agent into a mode in which nobody is asked: what it may do is the policy's.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muster.agent.base import AttemptOrder
 from muster.agent.catalogue import HEADLESS, AgentEntry, Start
-from muster.errors import Malformed
+from muster.errors import Broken, Malformed
 
 
 def invocation(order: AttemptOrder, entry: AgentEntry, start: Start) -> dict[str, Any]:
-    """What the driver is told beside the order. Raises: Malformed for a session of no use."""
-    own = entry.headless
-    argv, session = list(start.argv), ""
-    if start.driver == HEADLESS and own is not None:
+    """What the driver is told beside the order.
+
+    Raises: Malformed for a session or model that is no name, Broken where the agent is not run so.
+    """
+    own, headless = entry.headless, start.driver == HEADLESS
+    if order.mode in entry.unasked and order.mode:
+        raise Broken(
+            f"in its mode {order.mode!r} {order.agent} asks nobody, and no task is put into it"
+        )
+    if headless and order.mode:
+        raise Broken(
+            f"{order.agent} is driven by its headless mode here, which knows no other mode; the "
+            f"task wants {order.mode!r}, and needs the adapter {' or '.join(entry.command[:1])}"
+        )
+    argv, env, session, asks = list(start.argv), dict[str, str](), "", ""
+    added = own.model if headless and own is not None else entry.model
+    if order.model and added is not None:
+        argv += _filled(added.args, model=order.model)
+        env = dict(
+            zip(added.env, _filled(tuple(added.env.values()), model=order.model), strict=True)
+        )
+    elif order.model:
+        asks = order.model
+    if headless and own is not None:
         if order.resume and own.resume:
             session = order.resume
             argv += _filled(own.resume, session=session)
@@ -28,8 +50,10 @@ def invocation(order: AttemptOrder, entry: AgentEntry, start: Start) -> dict[str
     return {
         "driver": start.driver,
         "argv": argv,
+        "env": {**start.env, **order.env, **env},
         "dialect": own.dialect if own else "",
         "session": session,
+        "set_model": asks,
         "loads_next_minute": entry.loads_next_minute,
         "mode": order.mode or entry.mode,
         "login": entry.login,
@@ -37,7 +61,14 @@ def invocation(order: AttemptOrder, entry: AgentEntry, start: Start) -> dict[str
 
 
 def _filled(words: Sequence[str], **values: str) -> list[str]:
+    """The words with the values in the place of their names."""
     for name, value in values.items():
-        if not value or value.startswith("-"):
+        if not value or value.startswith("-") or not value.isprintable():
             raise Malformed(f"{value[:40]!r} cannot be a {name}")
-    return [word.format(**values) for word in words]
+    return [_with(word, values) for word in words]
+
+
+def _with(word: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        word = word.replace(f"{{{name}}}", value)
+    return word

@@ -255,10 +255,8 @@ class Runner:
         marker, counter = uuid.uuid4().hex, f"{order.epoch[0]}.{order.epoch[1]}"
         own = {"MUSTER_TASK": order.task, "MUSTER_EPOCH": counter, process_tree.MARKER: marker}
         # The order as the shim reads it.
-        message: dict[str, Any] = msgspec.to_builtins(order) | {
-            **invocation(order, entry, start),
-            "env": {**start.env, **order.env, **own},
-        }
+        message: dict[str, Any] = msgspec.to_builtins(order) | invocation(order, entry, start)
+        message["env"] |= own
         raw = msgspec.json.encode(message) + b"\n"
         if len(raw) > ORDER_BYTES_MAX:
             raise Malformed(

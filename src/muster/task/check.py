@@ -229,6 +229,10 @@ class _Check:
             yield self._at(name, "", what)
         if phase.interpreter and not phase.shell and not phase.check:
             yield self._at(name, "shell", "has nothing to read here; leave it out, or add a check")
+        for key in ("model", "mode"):
+            if getattr(phase, key) and (phase.shell or len(set(phase.agents)) != 1):
+                what = "is a name that one agent knows; name that one agent beside it"
+                yield self._at(name, key, what)
         if phase.shell and len(set(phase.agents)) > 1:
             what = "may go to the shell or to another agent, and the same `do` is source to one "
             what += "and a prompt to the other; make sure that it fits both"
@@ -394,6 +398,7 @@ class _Check:
 
 
 _NOT_BY_HUMAN = (
+    *("model", "mode"),
     *("agent", "needs", "deliver", "check", "timeout"),
     *("retries", "race", "each", "env", "budget", "may", "memory"),
 )

@@ -40,6 +40,9 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "deliver": "The paths that must exist in the repository when it is done.",
         "check": "A shell command that must succeed when it is done.",
         "shell": "Who reads `do` (of agent: shell) and `check`: sh, or bash with pipefail.",
+        "model": "The model of its agent, by the agent's own name for it; the agent's choice, if "
+        "nothing is said.",
+        "mode": "The session mode of its agent (plan …), by the agent's own name for it.",
         "timeout": "How long one attempt may take; 30m if nothing is said.",
         "deadline": "How long the phase may take from when it could start, attempts and waits "
         "included.",

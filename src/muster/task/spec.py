@@ -55,6 +55,14 @@ Word = Annotated[
         "is not a plain word: 1 to 40 of letters, digits and . _ + -",
     ),
 ]
+# A model or a mode by its agent's own name for it. It becomes an argument: none is an option.
+Setting = Annotated[
+    str,
+    _matching(
+        r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]#-]{0,119}$",
+        "is not a name of an agent's own: 1 to 120 of letters, digits and . _ : / @ [ ] # -",
+    ),
+]
 Duration = Annotated[
     str,
     _matching(DURATION, "is not a duration; write a number and a unit, as 45s, 10m, 2h or 1h30m"),
@@ -195,6 +203,8 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     deliver: Path | Annotated[list[Path], Meta(min_length=1, max_length=64)] | None = None
     check: Command | None = None
     interpreter: Literal["sh", "bash"] | None = field(name="shell", default=None)
+    model: Setting | None = None
+    mode: Setting | None = None
     timeout: Duration | None = None
     deadline: Duration | None = None
     retries: Annotated[int, Meta(ge=0, le=limits.RETRIES_MAX)] | None = None

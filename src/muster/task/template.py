@@ -69,6 +69,8 @@ def phase_order(
         "deliver": [path.replace(EACH_PATH, instance) for path in part.deliverables],
         "check": part.check,
         "shell": part.interpreter,
+        "model": part.model,
+        "mode": part.mode,
         "timeout_ms": 0 if part.by_human else part.timeout_ms,
         "deadline_ms": part.deadline_ms,
         "retries": part.retries,

@@ -146,6 +146,8 @@ class AttemptSetup:
             secrets=self.hidden,
             prompt="\n\n".join([*known, *lines, *expected]),
             go_on="\n\n".join([*known, GO_ON, *expected]),
+            model=str(self.template.get("model", "")),
+            mode=str(self.template.get("mode", "")),
             resume=cut_off.session if cut_off is not None else "",
             resume_opened_ms=cut_off.opened_ms if cut_off is not None else 0,
             command=values_of.command(text, found) if plain else "",
