@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from muster import limits
 from muster.duration import duration_ms
-from muster.task import advice, route
+from muster.task import advice, agent_check, route
 from muster.task.artefact import Artefact
 from muster.task.collision import collisions
 from muster.task.local_paths import local_files
@@ -213,9 +213,8 @@ class _Check:
         if phase.do is None and phase.review is None:
             yield self._at(name, "", "has no do; add do: …")
         if phase.by_human:
-            for key in _NOT_BY_HUMAN:
-                if getattr(phase, key) not in (None, 0):
-                    yield self._at(name, key, "does not go with by: human; leave it out")
+            for key in (each for each in _NOT_BY_HUMAN if getattr(phase, each) not in (None, 0)):
+                yield self._at(name, key, "does not go with by: human; leave it out")
             return
         if not phase.agents:
             yield self._at(name, "", "says nobody to do it; add agent: shell, or by: human")
@@ -227,16 +226,8 @@ class _Check:
         if phase.check is None and not phase.deliverables and phase.review is None:
             what = "cannot be checked; say what it delivers (deliver: [FILE]) or a check: COMMAND"
             yield self._at(name, "", what)
-        if phase.interpreter and not phase.shell and not phase.check:
-            yield self._at(name, "shell", "has nothing to read here; leave it out, or add a check")
-        for key in ("model", "mode"):
-            if getattr(phase, key) and (phase.shell or len(set(phase.agents)) != 1):
-                what = "is a name that one agent knows; name that one agent beside it"
-                yield self._at(name, key, what)
-        if phase.shell and len(set(phase.agents)) > 1:
-            what = "may go to the shell or to another agent, and the same `do` is source to one "
-            what += "and a prompt to the other; make sure that it fits both"
-            yield self._at(name, "agent", what, warning=True)
+        for key, what, warning in agent_check.misplaced(phase):
+            yield self._at(name, key, what, warning=warning)
 
     def _combination(self, name: str, phase: Phase) -> Iterator[Problem]:
         if phase.race is not None and phase.each is not None:
@@ -398,8 +389,7 @@ class _Check:
 
 
 _NOT_BY_HUMAN = (
-    *("model", "mode"),
     *("agent", "needs", "deliver", "check", "timeout"),
-    *("retries", "race", "each", "env", "budget", "may", "memory"),
+    *("retries", "race", "each", "env", "budget", "may", "memory", "model", "mode"),
 )
 _TIME_MS_MAX = {"timeout": limits.PHASE_TIMEOUT_MS_MAX, "deadline": limits.PHASE_DEADLINE_MS_MAX}

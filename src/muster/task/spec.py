@@ -57,11 +57,7 @@ Word = Annotated[
 ]
 # A model or a mode by its agent's own name for it. It becomes an argument: none is an option.
 Setting = Annotated[
-    str,
-    _matching(
-        r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]#-]{0,119}$",
-        "is not a name of an agent's own: 1 to 120 of letters, digits and . _ : / @ [ ] # -",
-    ),
+    str, _matching(r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]#-]{0,119}$", "is not a name of an agent's own")
 ]
 Duration = Annotated[
     str,
