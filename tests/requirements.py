@@ -812,6 +812,7 @@ PROMISES: Final[dict[str, str]] = {
     "door.tools-are-verbs": "Each tool is a verb: its arguments are those of the verb and no others, a good answer is as its schema says, a bad one is one sentence with its exit code, in both eras of the protocol.",
     "door.tools-are-frozen": "The names of tools, their arguments and what they need and give stay as they are; new ones may come.",
     "door.others-agree": "The protocol's own suite holds for both eras but for what is listed with its reason, and the Inspector, strictly, finds nothing to say of the tools.",
+    "door.over-stdio": "A program that speaks over its standard input and output alone has the same tools as any agent, and hears in an answer that no daemon runs.",
     "door.resources": "What the machine knows is read by address, and an address of nothing is said to be one.",
     "door.tells-of-changes": "Who follows a resource hears that it may have changed, and of no other one.",
     "door.long-calls": "A call that waits tells how far it is where its client wants to know, and what it began in the daemon ends with its client.",

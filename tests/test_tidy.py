@@ -31,7 +31,7 @@ FILE_LINES_MAX = 1000
 FILES_OVER_400_MAX = 8
 FUNCTION_LINES_MAX = 70
 # What a person or another program starts; nobody imports it.
-DOORS = {"__main__", "main", "shim", "git_hook", "git_remote"}
+DOORS = {"__main__", "main", "shim", "git_hook", "git_remote", "mcp_stdio"}
 
 
 def _python(folder: Path) -> list[Path]:
