@@ -222,7 +222,7 @@ RECALL_BYTES_MAX: Final = 4 * 1024
 # Records like one that is written down: told to its writer, of those that count and of those that
 # are refuted; places that are looked at for them, and what of the text is asked for.
 SIMILAR_MAX: Final = 3
-SIMILAR_LOOKED_MAX: Final = 40
+SIMILAR_LOOKED_MAX: Final = 24
 SIMILAR_CHARS_MAX: Final = 2_000
 # What one question finds, and places that are looked at until so many of them count.
 RECALLED_MAX: Final = 50

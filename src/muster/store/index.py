@@ -271,9 +271,10 @@ class TextIndex:
         shown = _line(raw[start:end].decode("utf-8", "ignore"))
         return f"{'…' * bool(best)}{shown}{'…' * (end < len(raw))}"
 
-    def shared(self, found: Found, text: str) -> int:
-        """Return how many of the words that were asked for a text has, each once."""
-        raw = text.encode("utf-8", "replace")[:EXCERPT_LOOKED_BYTES]
+    def shared(self, found: Found, row: int) -> int:
+        """Return how many of the words that were asked for stand at a place, each once."""
+        rows = self._there().query("select key || ' ' || text from fts where rowid = ?", (row,))
+        raw = as_text(rows[0][0]).encode()[:EXCERPT_LOOKED_BYTES] if rows else b""
         return len({stem for _, _, stem in self._there().stems(raw)} & found.stems)
 
     def scopes(self) -> list[str]:

@@ -142,15 +142,18 @@ def similar(core: "Core", name: RecordName, text: str, scopes: Collection[Scope]
     found = search.index.find(asked.text, scopes, SIMILAR_LOOKED_MAX, kind=MEMORY)
     look.prepare(found.hits)
     kinds: dict[bool, dict[tuple[Scope, str], Recalled]] = {True: {}, False: {}}
+    wanted = min(2, len(found.stems))
     for hit in found.hits:
-        each = look.judge(hit)
-        if each is None or each.state not in COUNTS | {"refuted"}:
+        # Whether it counts is dear to find out: of what is alone it is known, and others follow.
+        if look.is_lone(hit) and len(kinds[True]) == SIMILAR_MAX:
             continue
-        scope, key, some = each.entry.stream.scope, each.name, kinds[each.state in COUNTS]
-        alike = search.index.shared(found, f"{key} {each.excerpt}") >= min(2, len(found.stems))
-        if alike and RecordName(scope, key) != name and len(some) < SIMILAR_MAX:
+        if search.index.shared(found, hit.row) < wanted or (each := look.judge(hit)) is None:
+            continue
+        scope, some = each.entry.stream.scope, kinds[each.state in COUNTS]
+        named = RecordName(scope, each.name) != name and each.state in COUNTS | {"refuted"}
+        if named and len(some) < SIMILAR_MAX:
             each = each._replace(excerpt=search.index.excerpt(found, each.excerpt))
-            some.setdefault((scope, key), each)
+            some.setdefault((scope, each.name), each)
     return [*kinds[True].values(), *kinds[False].values()]
 
 
@@ -177,6 +180,9 @@ class _Look:
         rows = json.dumps([hit.row for hit in hits if hit.kind == MEMORY])
         found = self._core.tables.query(_LONE, (rows, SEQ_BITS, SEQ_MASK))
         self._lone.update(row for (row,) in found if isinstance(row, int))
+
+    def is_lone(self, hit: Hit) -> bool:
+        return hit.row in self._lone
 
     def judge(self, hit: Hit) -> Recalled | None:
         """What stands there, None where it does not count, or not for this question."""
