@@ -14,7 +14,6 @@ from tests.test_tidy import DOORS, SOURCE, _python
 
 # What no code of ours names, and why it is there all the same.
 UNNAMED = {
-    "agent.plugin.hook.script": "`muster install`, which comes next, writes it out",
     "channel.base.Post": "the contract of mailboxes, whose channels come (ADR 27)",
     "channel.base.Post.ack": "as above",
     "channel.http.open_channel": "each file that `CHANNELS` lists is opened by it",

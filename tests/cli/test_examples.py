@@ -423,7 +423,14 @@ def _session(world: World) -> dict[str, str]:
     return {"shop-3fa9": opened["session"], "claude": "shell"}
 
 
+def _claude_has_it(world: World) -> dict[str, str]:
+    world.ok("studio", "install", "claude", "--yes")
+    return {}
+
+
 PREPARED: Final[dict[str, Row]] = {
+    "muster install claude": Row(ends=says_yes),
+    "muster uninstall claude": Row(_claude_has_it, ends=says_yes),
     "muster send 'claude@studio#shop-3fa9' 'the tests pass here'": Row(_session),
     "muster inbox --agent claude#shop-3fa9": Row(_session),
     "muster sessions": Row(_session),

@@ -56,6 +56,7 @@ NOUNS: Final = (
     "thread",
     "session",
     "hook",
+    "install",
     "memory",
     "context",
     "context_file",

@@ -1,0 +1,46 @@
+"""Claude Code: a plugin in a folder of ours, and its name in the person's settings.
+
+RAN with 2.1.332: a marketplace that is a folder is loaded at the next start, without a question.
+"""
+
+from typing import Any, Final
+
+from muster.agent.plugin.edit import Edit, Members, Names, Whole
+from muster.agent.plugin.place import Place, Program, as_json, hooks
+
+EVENTS: Final = {
+    "SessionStart": "", "UserPromptSubmit": "", "PostToolUse": "*", "Stop": "", "SessionEnd": "",
+}  # fmt: skip
+ABOUT: Final = "Messages, memory and notices of your fleet in this session"
+_S: Final = 10
+
+
+def edits(place: Place) -> list[Edit]:
+    """What is written. Raises: Malformed."""
+    folder = place.folder("CLAUDE_CONFIG_DIR", ".claude")
+    settings = folder / "settings.json"
+    if place.project is not None:
+        settings = place.project / ".claude" / "settings.local.json"
+    market = {"source": {"source": "directory", "path": str(place.own)}}
+    known: dict[Names, Any] = {("extraKnownMarketplaces", "muster"): market,
+                               ("enabledPlugins", "muster@muster"): True}  # fmt: skip
+    return [*plugin(place, "claude", EVENTS), Members(settings, str(place.own), sets=known)]
+
+
+def plugin(place: Place, agent: str, events: dict[str, str]) -> list[Edit]:
+    """A plugin in Claude's format, which other programs read as well, and a market for it."""
+    about = {"name": "muster", "version": "1.0.0", "description": ABOUT}
+    market = {"name": "muster", "owner": {"name": "Muster"},
+              "plugins": [{**about, "source": "./muster"}]}  # fmt: skip
+    top, author = place.own / "muster", {"name": "Muster"}
+    return [
+        Whole(place.own / ".claude-plugin" / "marketplace.json", as_json(market)),
+        Whole(top / ".claude-plugin" / "plugin.json", as_json({**about, "author": author})),
+        Whole(top / "hooks" / "hooks.json", as_json({"hooks": hooks(place.command, events, _S)})),
+        Whole(place.hook, place.hook_text(agent)),
+    ]  # fmt: skip
+
+
+CLAUDE: Final = Program(
+    "Claude Code", "sessions that run already keep what they began with: start `claude` anew", edits
+)

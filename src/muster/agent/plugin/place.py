@@ -1,0 +1,79 @@
+"""Where a program is told of Muster, and what every program's file is made of (pure)."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from muster.agent.plugin.edit import Edit
+from muster.agent.plugin.hook import script
+from muster.errors import Malformed
+
+
+class Place(NamedTuple):
+    """One person's programs, and our own files for them.
+
+    `person` is their home folder, `env` their variables, `own` our folder for this program,
+    `project` the folder that alone is meant, or none; `python` starts hooks, `socket` is where the
+    daemon listens, and `read` says what stands in a file.
+    """
+
+    person: Path
+    env: Mapping[str, str]
+    own: Path
+    python: str
+    socket: str
+    read: Callable[[Path], bytes | None]
+    project: Path | None = None
+
+    def folder(self, variable: str, usual: str) -> Path:
+        """The program's own folder: where its variable says, or the usual one."""
+        return Path(self.env.get(variable) or self.person / usual)
+
+    def check_person(self, title: str) -> None:
+        """Raises: Malformed where one project alone is meant, which this program cannot do."""
+        if self.project is not None:
+            raise Malformed(f"{title} is told of Muster for all folders: leave --project out")
+
+    @property
+    def hook(self) -> Path:
+        """Where the hook of the program lies."""
+        return self.own / "hook.py"
+
+    def hook_text(self, agent: str) -> str:
+        """The hook. Raises: Malformed."""
+        return script(agent, self.socket)
+
+    @property
+    def command(self) -> str:
+        """A shell line that runs the hook."""
+        return f"{shlex.quote(self.python)} -I -S {shlex.quote(str(self.hook))}"
+
+
+def as_json(value: Any) -> str:
+    """A file of ours."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def hooks(command: str, names: Mapping[str, str], timeout: int) -> dict[str, Any]:
+    """Hooks by the program's names of its events, each with the matcher that it needs, or ""."""
+    return {
+        name: [{**({"matcher": matcher} if matcher else {}),
+                "hooks": [{"type": "command", "command": command, "timeout": timeout}]}]
+        for name, matcher in names.items()
+    }  # fmt: skip
+
+
+def toml_text(text: str) -> str:
+    """A text as TOML takes it between quotes."""
+    return json.dumps(text, ensure_ascii=False) if not re.search(r"[\x7f-\x9f]", text) else "''"
+
+
+class Program(NamedTuple):
+    """A program: what it is called, what its person does next, and what is written for a place."""
+
+    title: str
+    next: str
+    edits: Callable[[Place], list[Edit]]

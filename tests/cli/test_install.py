@@ -1,0 +1,107 @@
+"""`muster install` and `uninstall` in a real home, on files as persons have them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muster.agent.plugin.programs import PROGRAMS
+from tests.cli.world import Said, everything_in, muster
+from tests.promise import proves
+
+SETTINGS = '{\n    "model": "opus",\n    "hooks": {"Stop": [{"hooks": []}]}\n}\n'
+
+
+class Person:
+    def __init__(self, folder: Path) -> None:
+        self.machine, self.home = folder / "machine", folder / "ann"
+        (self.home / ".claude").mkdir(parents=True)
+        (self.home / ".codex").mkdir()
+        self.settings = self.home / ".claude" / "settings.json"
+        self.settings.write_text(SETTINGS)
+        self.settings.chmod(0o640)
+        (self.home / ".codex" / "config.toml").write_text("model = 'x'\n")
+        said = muster(self.machine, "init", "--name", "studio", "--operator", "ann", "--listen", "")
+        assert said.code == 0, said
+
+    def muster(self, *words: str, stdin: str | None = None, **more: str) -> Said:
+        return muster(self.machine, *words, stdin=stdin, HOME=str(self.home), **more)
+
+    def ok(self, *words: str) -> Any:
+        said = self.muster(*words, "--json")
+        assert said.code == 0, said
+        return json.loads(said.out.strip().splitlines()[-1])
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return everything_in(self.home)
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Person:
+    return Person(tmp_path)
+
+
+@proves("install.restores", "install.twice-is-once")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_put_in_is_taken_out_byte_for_byte(person, name):
+    before, ours = person.files, everything_in(person.machine / "plugins")
+    first = person.ok("install", name, "--yes")
+    there = person.files
+    assert first["done"]
+    assert there != before or everything_in(person.machine / "plugins") != ours
+    again = person.ok("install", name, "--yes")
+    assert {each["state"] for each in again["files"]} == {"as it was"}
+    assert person.files == there
+    person.ok("uninstall", name, "--yes")
+    assert person.files == before
+    assert everything_in(person.machine / "plugins") == ours
+
+
+@proves("install.twice-is-once")
+def test_nothing_is_written_before_the_person_saw_it_and_agreed(person):
+    before = person.files
+    said = person.muster("install", "claude")
+    assert (said.code, person.files) == (1, before)
+    assert "+++ " + str(person.settings) in said.out + said.err
+    assert "enabledPlugins" in said.out + said.err
+    assert not (person.machine / "plugins").exists()
+
+
+@proves("install.restores")
+def test_what_somebody_changed_since_stays(person):
+    person.ok("install", "claude", "--yes")
+    assert person.settings.stat().st_mode & 0o777 == 0o640
+    now = json.loads(person.settings.read_text())
+    person.settings.write_text(json.dumps({**now, "model": "haiku"}))
+    person.ok("install", "claude", "--yes")
+    taken = person.ok("uninstall", "claude", "--yes")
+    states = {each["file"]: each["state"] for each in taken["files"]}
+    assert states[str(person.settings)] == "kept what was changed since"
+    assert json.loads(person.settings.read_text()) == {**json.loads(SETTINGS), "model": "haiku"}
+
+
+@proves("install.restores")
+def test_settings_that_lie_elsewhere_behind_a_link_stay_there(person):
+    elsewhere = person.home / "dotfiles.json"
+    elsewhere.write_text(SETTINGS)
+    person.settings.unlink()
+    person.settings.symlink_to(elsewhere)
+    person.ok("install", "claude", "--yes")
+    assert person.settings.is_symlink()
+    assert "muster" in elsewhere.read_text()
+    person.ok("uninstall", "claude", "--yes")
+    assert elsewhere.read_text() == SETTINGS
+
+
+@proves("install.refuses-odd-files")
+def test_what_cannot_be_is_refused_in_a_sentence_and_nothing_is_written(person):
+    person.settings.write_text("{ // with a comment\n}")
+    before = person.files
+    said = person.muster("install", "claude", "--yes")
+    assert (said.code, person.files) == (3, before)
+    assert "no plain JSON" in said.err
+    assert person.muster("install", "emacs", "--yes").code == 5
+    assert "was put there" in person.muster("uninstall", "codex", "--yes").err
+    assert person.muster("install", "codex", "--yes", "--project").code == 3
