@@ -35,7 +35,7 @@ def test_a_session_in_a_stream_that_others_read_counts_for_nothing():
         folded(FINE, FLEET)
 
 
-@proves("session.bad-ones-are-refused")
+@proves("hook.odd-input")
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

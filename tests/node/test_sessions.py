@@ -80,7 +80,7 @@ def test_two_sessions_whose_digits_are_alike_have_two_names():
     assert session_name("noop", "a", "/w/名前", lambda _: False).startswith("noop-")
 
 
-@proves("session.bad-ones-are-refused")
+@proves("hook.odd-input")
 @pytest.mark.parametrize(
     "wrong",
     [{"agent": "No"}, {"own": ""}, {"own": "a\n"}, {"own": "x" * 201}, {"project": "x" * 2_000}],

@@ -18,7 +18,7 @@ OURS = Members(
 BLOCK = Block(Path("/p/config.toml"), "[a]\nb = 1\n")
 
 
-@proves("install.restores", "install.twice-is-once")
+@proves("install.restores")
 @pytest.mark.parametrize(
     "before",
     [None, b"{}", b'{"a": 1}', b'{\n    "hooks": {"Stop": [{"command": "mine"}]}\n}\n',
@@ -43,13 +43,13 @@ def test_of_a_file_that_was_changed_since_all_that_is_not_ours_stays():
     assert rest == {"a": 1, "plugins": {"other": True}, "hooks": {"Stop": [{"command": "hers"}]}}
 
 
-@proves("install.twice-is-once")
+@proves("install.restores")
 def test_what_an_older_version_put_in_goes_first():
     older = OURS._replace(adds={("hooks", "Stop"): {"command": "old /own/hook.py"}})
     assert json.loads(put(OURS, put(older, None))) == json.loads(put(OURS, None))
 
 
-@proves("install.refuses-odd-files")
+@proves("install.restores")
 @pytest.mark.parametrize(
     "now", [b"// a comment\n{}", b"[]", b"\xff", b'{"hooks": []}', b'{"hooks": {"Stop": 1}}',
             b"[" * 100_000]
@@ -59,13 +59,13 @@ def test_a_file_that_is_no_such_object_is_refused(now):
         put(OURS, now)
 
 
-@proves("install.refuses-odd-files")
+@proves("install.restores")
 def test_a_name_of_ours_that_is_somebody_elses_is_refused():
     with pytest.raises(Conflict, match=r"markets\.muster"):
         put(OURS, b'{"markets": {"muster": {"path": "/theirs"}}}')
 
 
-@proves("install.restores", "install.twice-is-once")
+@proves("install.restores")
 @pytest.mark.parametrize("before", [None, b"", b"x = 1\n", b"x = 1", b"# only\n\n"])
 def test_a_block_stands_at_the_end_once_and_goes_without_a_trace(before):
     once = put(BLOCK, before)

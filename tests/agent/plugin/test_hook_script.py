@@ -64,7 +64,7 @@ def frame(there: socket.socket) -> bytes:
     return exactly(int.from_bytes(exactly(4), "big"))
 
 
-@proves("hook.moves-bytes", "hook.shown-is-proven")
+@proves("hook.delays-nothing", "hook.shown-is-proven")
 def test_it_tells_what_it_was_told_prints_the_answer_and_says_that_it_did(path):
     calls: list[Request] = []
     (path.parent / ".git").mkdir()
@@ -137,7 +137,7 @@ def test_a_daemon_that_hangs_costs_fifty_milliseconds(path):
     assert stayed[0] < START_S / 2
 
 
-@proves("hook.moves-bytes")
+@proves("hook.delays-nothing")
 def test_in_an_attempt_it_asks_nothing(path):
     asked: list[bytes] = []
     serve(path, lambda there: asked.append(there.recv(1)))
@@ -145,7 +145,7 @@ def test_in_an_attempt_it_asks_nothing(path):
     assert asked == []
 
 
-@proves("hook.moves-bytes")
+@proves("hook.delays-nothing")
 def test_it_loads_nothing_but_the_interpreter_and_a_socket(path):
     script = path.parent / "hook.py"
     script.write_text(
