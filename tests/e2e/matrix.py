@@ -91,7 +91,7 @@ def tokens_unsaid(stage: Stage) -> str:
 
 
 def names_no_model(stage: Stage) -> bool:
-    unnamed = {"codex", "opencode"} if stage.headless else {"opencode", "qwen", "copilot"}
+    unnamed = {"codex", "opencode"} if stage.headless else {"copilot"}
     return stage.name in unnamed
 
 

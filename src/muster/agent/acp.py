@@ -98,7 +98,7 @@ class Session:
         # The session is opened with its whole past, which was told when it happened.
         self.replays = False
         # What is asked, and whether the session is that of an attempt that was cut off.
-        self.prompt, self.resumes = "", False
+        self.prompt, self.resumes, self.model = "", False, ""
         self.secrets = Secrets(order.get("secrets") or {})
         self.transcript = Transcript(self.secrets)
 
@@ -224,7 +224,7 @@ async def _conversation(session: Session, peer: Peer) -> dict[str, Any]:
             number = opened.number
         session.prompt = str(session.order["go_on" if opened.resumes else "prompt"])
         session.resumes = opened.resumes
-        session.line.tell(session.transcript.count({}, [opened.model]))
+        session.model = opened.model
         return await _turn(session, peer, number)
     except RpcError as error:
         fault = "agent" if not number or error.code == AUTH_REQUIRED else ""
@@ -250,6 +250,7 @@ async def _turn(session: Session, peer: Peer, number: str) -> dict[str, Any]:
     if session.resumes:
         prompt["resumes"] = shown
     line.tell([("agent.prompt", prompt)])
+    line.tell(session.transcript.count({}, [session.model]))
     words = [{"type": "text", "text": session.prompt}]
     turn = asyncio.create_task(peer.ask("session/prompt", {"sessionId": number, "prompt": words}))
     listening = asyncio.create_task(_listen(session, peer, number))
