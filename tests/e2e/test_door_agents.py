@@ -153,7 +153,7 @@ def test_every_tool_that_looks_gives_what_its_schema_says(fleet, era):
 def test_a_bad_call_is_one_sentence_with_its_exit_code(fleet, era):
     async def work(agent: Client) -> None:
         for name, args, code, says in (
-            ("result", {"task": "abcdef"}, 5, "task"),
+            ("why", {"task": "abcdef"}, 5, "task"),
             ("send", {"to": "nowhere", "text": "x"}, 5, "nowhere"),
             ("send", {"to": "hub", "text": "x", "on": "hub"}, 3, "takes no 'on'"),
             ("inbox", {"agent": "claude"}, 3, "takes no 'agent'"),
