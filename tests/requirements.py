@@ -388,6 +388,7 @@ PROMISES: Final[dict[str, str]] = {
     "context.written-by-whom": "Only what a machine with the right to write a folder wrote gets onto another disk; the rest is kept and shown, and what a revoked machine wrote beyond its end is taken back.",
     "context.executed-by-whom": "A file can be executed only where its writer has the right to say so, and whoever edits it elsewhere does not take the bit away.",
     "context.no-way-out": "No link, device or folder in the place of another leads a write out of a context folder, and a folder that is gone is not taken for one whose files were deleted.",
+    "context.watched-or-looked-through": "Where the system does not watch a folder it is looked through every 30 s and that is told once; after a sleep, and now and then, everything is looked through.",
     "context.one-master": "A folder that git or another program keeps is refused, and a file that something else writes to and fro is left alone and told.",
     "context.paths-stay-inside": "A path that leads out of its folder, or that is another on some system, is refused.",
     "context.machine-configuration-stays-here": "What makes a machine obey, its keys and git's own are never synced, whatever a synced file says.",

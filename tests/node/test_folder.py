@@ -1,6 +1,7 @@
 """A context folder on several machines: what one writes the others have, and nothing is lost."""
 
 import os
+import random
 from collections import Counter
 
 import pytest
@@ -197,6 +198,39 @@ def test_the_same_files_on_both_before_they_met_are_one_version_and_no_conflict(
     two.folder.rescan(everything=True)
     assert [r.path for r in two.one.core.part(service.Contexts).versions(PLACE, "m.md")] == ["m.md"]
     assert two.folder.conflicts == set()
+
+
+@proves("context.merged-alike-everywhere")
+@proves("context.conflicts-are-kept-and-shown")
+def test_a_day_apart_with_two_hundred_edits_each_is_merged_or_shown_and_nothing_else(two):
+    draw, names = random.Random(11), [f"{n}.md" for n in range(50)]
+    for name in names:
+        two["hub"].put(name, "".join(f"{n}: {name}\n" for n in range(30)))
+    two["hub"].look("")
+    two.settle()
+    two.cut()
+    for who in ("hub", "studio"):
+        for edit in range(200):
+            name, line = draw.choice(names), draw.randrange(30)
+            lines = (two[who].text(name) or "").splitlines()
+            lines[line] = f"{line}: {who} {edit}"
+            two[who].put(name, "\n".join(lines) + "\n")
+            two[who].look(name)
+    theirs = {who: two[who].files() for who in ("hub", "studio")}
+    two.connect()
+    assert two["hub"].files() == two["studio"].files()
+    assert sorted(two["hub"].files()) == sorted(names)
+    assert two["hub"].folder.conflicts == two["studio"].folder.conflicts
+    assert 0 < len(two["hub"].folder.conflicts) < len(names)
+    for name, text in two["hub"].files().items():
+        assert "<<<<<<<" not in text
+        if name not in two["hub"].folder.conflicts:
+            # Each line that one of them changed is as he had it.
+            lines = zip(*(each[name].splitlines() for each in theirs.values()), strict=True)
+            for now, (one, other) in zip(text.splitlines(), lines, strict=True):
+                assert now == (other if one.endswith(name) else one)
+        else:
+            assert {theirs["hub"][name], theirs["studio"][name]} <= two.histories(name)
 
 
 # --- nothing is lost: each of these is caught without its safeguard ------------------------------

@@ -72,6 +72,9 @@ class Basis:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path)
+        # What the last moment before a power cut loses is found again: a file that is a version is
+        # known by its bytes. To wait for the platter would cost each file thrice the time.
+        self._database.execute("pragma synchronous = normal")
         self._database.begin()
         for each in (_BASE, _AIM, _LIES):
             self._database.execute(each)

@@ -1,0 +1,219 @@
+"""What tells of events, and the one thread: what fails is told once, and tried again."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.node.shared_folders import PLACE, SharedFolders, aged
+from tests.promise import proves
+
+from muster.git.text_merge import merge_texts
+from muster.node import event as ev
+from muster.node.folders import thread as threads
+from muster.node.folders import watch
+from muster.node.folders.mapping import Mapped
+from muster.node.folders.thread import FolderThread, Task
+from muster.node.incidents import Noticed
+from muster.node.services.context import Bytes, FilesAnswered, FilesChanged
+from muster.store.blobs import Blobs
+
+
+async def true(holds: Callable[[], Any]) -> None:
+    """Wait until it holds."""
+    for _ in range(4_000):
+        if holds():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never holds")
+
+
+class Heard:
+    """What a watch told."""
+
+    def __init__(self) -> None:
+        self.paths: list[frozenset[str]] = []
+        self.rescans = 0
+        self.told: list[str] = []
+
+    def rescan(self) -> None:
+        self.rescans += 1
+
+
+async def watched(top: Path, heard: Heard, until: Callable[[], bool]) -> None:
+    work = watch.watch(top, heard.paths.append, heard.rescan, heard.told.append, deep=True)
+    task = asyncio.create_task(work)
+    await true(until)
+    task.cancel()
+
+
+def test_what_happens_in_a_folder_is_told_by_its_paths(tmp_path):
+    heard = Heard()
+
+    def until() -> bool:
+        if heard.told == [""]:
+            (tmp_path / "n.md").write_text("x")
+            (tmp_path / ".~muster-1").write_text("ours")
+        return any("n.md" in paths for paths in heard.paths)
+
+    asyncio.run(watched(tmp_path, heard, until))
+    assert heard.rescans == 1
+    assert not any(".~muster" in path for paths in heard.paths for path in paths)
+
+
+@proves("context.watched-or-looked-through")
+@pytest.mark.parametrize("error", [OSError("OS file watch limit reached"), RuntimeError("inotify")])
+def test_where_the_system_does_not_watch_the_folder_is_looked_through(tmp_path, monkeypatch, error):
+    async def events(_top: Path, *, deep: bool) -> AsyncIterator[Any]:
+        assert deep
+        await asyncio.sleep(0)
+        raise error
+        yield
+
+    monkeypatch.setattr(watch, "_events", events)
+    monkeypatch.setattr(watch, "RESCAN_S", 0.01)
+    heard = Heard()
+    asyncio.run(watched(tmp_path, heard, lambda: heard.rescans > 4))
+    assert any("every 30 s" in each and str(error) in each for each in heard.told)
+
+
+@proves("context.watched-or-looked-through")
+def test_without_watchfiles_it_is_looked_through_and_said_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    monkeypatch.setattr(watch, "RESCAN_S", 0.01)
+    heard = Heard()
+    asyncio.run(watched(tmp_path, heard, lambda: heard.rescans > 3))
+    assert any("muster[context]" in each for each in heard.told)
+
+
+@proves("context.watched-or-looked-through")
+def test_after_the_machine_slept_and_now_and_then_everything_is_looked_through(monkeypatch):
+    boot_ms = [0]
+    monkeypatch.setattr(watch.clock, "boot_ms", lambda: boot_ms[0])
+    monkeypatch.setattr(watch, "_SLEEP_LOOK_S", 0.001)
+    found = []
+
+    async def play() -> None:
+        task = asyncio.create_task(watch.rescans(lambda: found.append(1)))
+        for _ in range(20):
+            await asyncio.sleep(0.002)
+        assert found == []
+        boot_ms[0] += 60_000
+        await true(lambda: found)
+        task.cancel()
+
+    asyncio.run(play())
+
+
+class Desk:
+    """A daemon as the thread sees it: a real core, and what it is told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = SharedFolders(folder, "hub", "studio")
+        self.one = self.world["hub"].one
+        self.core, self.home = self.one.core, SimpleNamespace(context_basis=folder / "b.db")
+        self.machine = SimpleNamespace(blobs=Blobs(folder / "more-blobs"))
+        self.noticed: list[Noticed] = []
+        self.top = folder / "top"
+        self.top.mkdir()
+        self.thread: FolderThread
+
+    def post(self, event: ev.Event) -> None:
+        if isinstance(event, Noticed):
+            self.noticed.append(event)
+            return
+        self.one.step(event)
+        effects, self.one.effects = self.one.effects, []
+        for each in effects:
+            if isinstance(each, FilesAnswered):
+                self.thread.answered(each)
+            elif isinstance(each, FilesChanged) and each.place == PLACE:
+                self.thread.tell(Task("notes", settles=frozenset(each.paths)))
+
+    async def fetch(self, _path: str, _where: Bytes) -> None:
+        raise AssertionError
+
+    def play(self, work: Callable[["Desk"], Any]) -> None:
+        """Let the thread run while this goes on."""
+
+        async def playing() -> None:
+            self.thread = FolderThread(self, self.fetch, merge_texts)  # type: ignore[arg-type]
+            self.map(self.top)
+            task = asyncio.create_task(self.thread.run())
+            try:
+                await work(self)
+            finally:
+                self.thread.end()
+                await task
+
+        asyncio.run(playing())
+
+    def map(self, top: Path, **more: Any) -> None:
+        self.thread.mapped["notes"] = Mapped("notes", str(top), top.stat().st_ino, **more)
+        self.thread.tell(Task("notes", rescan=True))
+
+    def put(self, path: str, text: str) -> None:
+        (self.top / path).write_text(text)
+        aged(self.top / path)
+        self.thread.tell(Task("notes", looks=frozenset({path})))
+
+    @property
+    def texts(self) -> list[str]:
+        return self.world["hub"].history("n.md")
+
+
+def test_the_thread_keeps_a_folder_and_says_how_it_is(tmp_path):
+    async def work(desk: Desk) -> None:
+        desk.put("n.md", "one")
+        await true(lambda: desk.texts == ["one"])
+        await true(lambda: desk.one.entries("context.at"))
+        await true(lambda: desk.thread.states["notes"].files == 1)
+        desk.put("n.md", "two")
+        await true(lambda: desk.texts == ["one", "two"])
+
+    Desk(tmp_path).play(work)
+
+
+@proves("context.no-way-out")
+def test_a_folder_that_is_gone_is_told_once_and_taken_up_when_it_is_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(threads, "AGAIN_S", 0.05)
+
+    async def work(desk: Desk) -> None:
+        desk.put("n.md", "one")
+        await true(lambda: desk.texts == ["one"])
+        desk.top.rename(tmp_path / "away")
+        desk.thread.tell(Task("notes", rescan=True))
+        await true(lambda: desk.noticed)
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        (tmp_path / "away").rename(desk.top)
+        await true(lambda: desk.noticed[-1].title == "")
+        assert [bool(each.title) for each in desk.noticed] == [True, False]
+        assert "is gone" in desk.noticed[0].title
+        assert desk.texts == ["one"]
+
+    Desk(tmp_path).play(work)
+
+
+@proves("context.no-way-out")
+def test_a_folder_that_is_taken_away_and_one_that_gets_its_name_delete_nothing(tmp_path):
+    async def work(desk: Desk) -> None:
+        desk.put("n.md", "one")
+        await true(lambda: desk.texts == ["one"])
+        other = tmp_path / "other"
+        other.mkdir()
+        desk.map(other)
+        await true((other / "n.md").exists)
+        assert desk.texts == ["one"]
+        del desk.thread.mapped["notes"]
+        desk.thread.tell(Task("notes"))
+        await true(lambda: "notes" not in desk.thread.states)
+        (other / "n.md").unlink()
+        desk.map(other)
+        await true((other / "n.md").exists)
+        assert desk.texts == ["one"]
+
+    Desk(tmp_path).play(work)
