@@ -466,7 +466,7 @@ PREPARED: Final[dict[str, Row]] = {
     "muster remember main/port 'it is 7450' --over 3fa9c1 --tag repo:main": Row(_known_port),
     "muster memory main/port --history": Row(_known_port),
     "muster context add ~/notes --name notes --writers all": Row(_folder_of_notes),
-    "muster context map notes ~/notes --on studio": Row(_folder_of_notes),
+    "muster context map notes '~/notes' --on studio": Row(_folder_of_notes),
     "muster context log notes/plan.md": Row(_plan_is_known),
     # An hour ago nobody had it.
     "muster context get notes/plan.md --at 1h": Row(_plan_is_known, code=NotFound.exit_code),

@@ -118,6 +118,7 @@ def test_other_presets_have_their_places_and_the_only_names_that_are_synced(tmp_
     assert agents.path == tmp_path / ".claude"
     assert set(agents.only) == {"AGENTS.md", "CLAUDE.md"}
     assert chosen("", "/x/Team Notes", "", tmp_path).name == "team-notes"
+    assert chosen("", "~/notes", "", tmp_path).path == tmp_path / "notes"
     with pytest.raises(Malformed):
         chosen("", "", "", tmp_path)
 

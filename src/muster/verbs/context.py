@@ -76,7 +76,7 @@ def context(context: Context, ask: Action) -> Any:
     """Keep folders the same on several machines: what agents read beside a repository.
 
     muster context add ~/notes --name notes --writers all
-    muster context map notes ~/notes --on studio
+    muster context map notes '~/notes' --on studio
     muster context status
     muster context log notes/plan.md
     muster context get notes/plan.md --at 1h
@@ -90,7 +90,9 @@ def context(context: Context, ask: Action) -> Any:
     if ask.action in ("status", "conflicts"):
         return context.ask(f"context.{ask.action}", {"name": what} if what else {}, on=on)
     if ask.action == "map":
-        asked: dict[str, Any] = {"name": what, "path": str(_place(ask.more))}
+        # In the other one's own home, where it is quoted and the shell has left it as it is.
+        there = on and ask.more.startswith("~")
+        asked: dict[str, Any] = {"name": what, "path": ask.more if there else str(_place(ask.more))}
         asked |= {"preset": ask.preset, "scope": ask.scope, "large": ask.large, "both": ask.both}
         return context.ask("context.map", {k: v for k, v in asked.items() if v}, on=on)
     if ask.action == "ignore":

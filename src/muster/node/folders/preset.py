@@ -27,6 +27,8 @@ class Chosen(NamedTuple):
 
 def chosen(preset: Preset, path: str, name: str, home: Path) -> Chosen:
     """What a person means. Raises: NotFound, Malformed."""
+    if path.startswith("~/"):
+        path = str(home / path[2:])
     if preset == "claude-memory":
         if not path:
             raise Malformed(
