@@ -7,6 +7,7 @@ import pytest
 from tests.context.world import ALICE, BOB, Stream, known
 from tests.promise import proves
 
+from muster.context import state
 from muster.context.state import File, Version, files, merge_of, named, root_of
 from muster.log.entry import EntryId
 from muster.log.stream import MachineId
@@ -93,6 +94,17 @@ def test_three_contents_become_one_pair_by_pair():
     merge = merge_of(files(every)["n.md"], every)
     assert merge is not None
     assert [merge.first.id, merge.second.id] == heads[:2]
+
+
+def test_who_writes_many_heads_makes_no_question_dear(monkeypatch):
+    a = Stream(ALICE)
+    for n in range(300):
+        a.put("n.md", f"{n}")
+    every, looked = known(a), []
+    found = state._ancestors
+    monkeypatch.setattr(state, "_ancestors", lambda *given: looked.append(1) or found(*given))
+    assert merge_of(files(every)["n.md"], every) is None
+    assert len(looked) <= 16
 
 
 @proves("context.one-name-on-every-disk")

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
+from muster.limits import CONTEXT_OVER_MAX
 from muster.log.entry import EntryId
 
 
@@ -103,10 +104,12 @@ def merge_of(file: File, known: Iterable[Version]) -> Merge | None:
     contents: dict[tuple[bytes, bool, bool], Version] = {}
     for each in alive:
         contents.setdefault(each.content, each)
-    heads = list(contents.values())
+    # So many at a time: one version names no more, and who writes more heads makes nobody slow.
+    heads = list(contents.values())[:CONTEXT_OVER_MAX]
+    above = {each.id: _ancestors(each.id, by_id) for each in heads}
     for n, first in enumerate(heads):
         for second in heads[n + 1 :]:
-            common = _ancestors(first.id, by_id) & _ancestors(second.id, by_id)
+            common = above[first.id] & above[second.id]
             near = [by_id[id] for id in common if not by_id[id].gone and by_id[id].digest]
             if near and first.digest and second.digest:
                 base = max(near, key=lambda v: (v.stamp, v.id))

@@ -30,7 +30,7 @@ from muster.node.services.context import Place, Wanted
 
 # Files in one question to the core, and versions in one step: neither may take longer than 50 ms.
 ASKED_MAX: Final = 100
-WRITTEN_MAX: Final = 200
+WRITTEN_MAX: Final = 100
 # So often within a minute a file may get back what was just replaced.
 FLIPS_MAX: Final = 4
 FLIPS_MS: Final = 60_000
