@@ -376,7 +376,6 @@ PROMISES: Final[dict[str, str]] = {
     "memory.files-are-left-alone": "An export writes over nothing that somebody else wrote or changed, and follows no link.",
     "memory.as-it-was": "What counted at a past moment is told as it was told then, after a rebuild too; what was erased since is erased.",
     "memory.bad-ones-are-skipped": "A version, a refutation or an erasure that cannot be used is skipped with a reason and changes nothing.",
-    # --- context
     "context.one-state-everywhere": "What counts of the versions of a file is a function of the set: every machine that knows the same has the same first version, whatever came first.",
     "context.replaced-by-who-had-it": "A version of a file is replaced only by a version of a file that was made of it; what nobody had on the disk stays, an edit beats a deletion, and no clock decides what is lost: nothing is.",
     "context.merged-alike-everywhere": "Two texts that come from a common one are merged, in the order of their ids, so that every machine makes the same bytes.",
