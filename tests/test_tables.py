@@ -116,5 +116,5 @@ def test_a_device_may_unasked_what_it_could_be_given_and_an_agent_what_a_capabil
     ordered = dict.fromkeys(("send", "reply", "ack", "remember", "refute"), "agent")
     # What a person of this machine may read, an agent reads too, and that is written down.
     # What it hands on, it does within what a person signed, and that is looked at there.
-    local = ("memory", "recall", "digest", "delegate", "withdraw")
+    local = ("memory", "memory.standing", "recall", "digest", "delegate", "withdraw")
     assert given == ordered | dict.fromkeys(local, "local")

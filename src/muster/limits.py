@@ -236,6 +236,10 @@ DIGEST_TOKENS_MAX: Final = 6_000
 MEMORY_PINNED_TOKENS_MAX: Final = 700
 # Of a text in a line that is no rule: whoever wants more asks for the record.
 MEMORY_LINE_TOKENS_MAX: Final = 160
+# What one attempt writes down: a lesson each is what is wanted, and no diary.
+MEMORY_WRITES_PER_ATTEMPT_MAX: Final = 20
+# Keys of one scope: who has more than that finds nothing by a look at them. Warned of at half.
+MEMORY_RECORDS_MAX: Final = 20_000
 # Bodies that one step erases: each costs half a millisecond, more where it is long.
 MEMORY_ERASED_IN_STEP_MAX: Final = 16
 # Erasures that one turn looks at, after a start: some ten milliseconds.

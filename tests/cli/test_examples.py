@@ -416,6 +416,34 @@ def _known_port(world: World) -> dict[str, str]:
     return {"3fa9c1": known[0]["version"]}
 
 
+def _said_twice(world: World, key: str = "main/port", text: str = "it is 7447") -> dict[str, str]:
+    """What an agent says otherwise than a person, under the key of the examples."""
+    known = [m for m in world.ok("studio", "memories") if m["key"] == key]
+    over = [word for m in known for word in ("--over", m["version"])]
+    if known and known[0]["state"] == "conflict":
+        world.ok("studio", "resolve", key, "--text", text)
+    elif not known or known[0]["text"] != text:
+        world.ok("studio", "remember", key, text, *over)
+    (first,) = world.ok("studio", "memory", key)
+    socket = call.socket_path(str(world["studio"]))
+    asked = {"agent": "shell", "own": "0b2c", "project": str(world.desk)}
+    token = call.ask(socket, "session.open", asked)["token"]
+    said = {"key": key, "text": [f"{text}\nand no other"], "over": [first["version"]]}
+    call.ask(socket, "remember", said, capability=token)
+    return {"3fa9c1": first["version"]}
+
+
+def _notes_said_twice(world: World) -> dict[str, str]:
+    return _said_twice(world, "main/notes", "what we know")
+
+
+def _replaced(world: World) -> dict[str, str]:
+    """A key whose text was replaced, and the version that was there before."""
+    before = _said_twice(world)
+    world.ok("studio", "resolve", "main/port", "--text", "it is 9000")
+    return before
+
+
 def _session(world: World) -> dict[str, str]:
     """A live session on studio, and its name; `shell` is the agent that is there."""
     asked = {"agent": "shell", "own": "0a1b", "project": str(world.desk)}
@@ -483,6 +511,11 @@ PREPARED: Final[dict[str, Row]] = {
         _may_hand_on
     ),
     "muster withdraw 1ae7 --reason 'the tests pass again'": Row(_handed_on),
+    "muster resolve main/port --take 3fa9c1": Row(_said_twice),
+    "muster resolve main/port --text 'it is 8443'": Row(_said_twice),
+    "muster resolve main/notes --merge": Row(_notes_said_twice),
+    "muster undo main/port": Row(_replaced),
+    "muster undo main/port --to 3fa9c1": Row(_replaced),
     "muster forget 3fa9c1 --reason 'it held a password'": Row(_known_port, ends=says_yes),
     "muster acknowledge 3fa1": Row(_incident),
     "muster acknowledge 7d5e 'a backup was started twice'": Row(_incident),

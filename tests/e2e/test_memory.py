@@ -56,7 +56,7 @@ def meet(*machines: Machine) -> None:
         until(machine.linked, f"{machine.name} has a link")
 
 
-@proves("memory.erased-from-every-disk")
+@proves("memory.erased-everywhere")
 def test_what_is_forgotten_is_on_no_disk_of_the_fleet_and_never_reaches_who_joins_later(fleet):
     hub, studio, late = fleet["hub"], fleet["studio"], fleet["late"]
     hub.start()
@@ -109,7 +109,7 @@ def test_what_is_forgotten_is_on_no_disk_of_the_fleet_and_never_reaches_who_join
     assert on_disk([hub, studio, late]) == []
 
 
-@proves("memory.erased-from-every-disk")
+@proves("memory.erased-everywhere")
 def test_a_daemon_that_was_killed_while_it_erased_goes_on_when_it_is_back(fleet):
     hub, studio = fleet["hub"], fleet["studio"]
     hub.start()

@@ -94,7 +94,7 @@ def test_after_an_erasure_all_is_as_if_every_entry_were_folded_again(batches, er
     assert (everything(a.store), a.store.tables.query("select * from last_hist")) == found
 
 
-@proves("store.erase-costs-one-entry")
+@proves("store.erase-equals-rebuild")
 def test_an_erasure_folds_one_entry_where_its_rows_are_its_alone():
     notes, last = Counted(), Last()
     a = Noting(notes)

@@ -52,7 +52,7 @@ def found(path: Path, words: list[bytes]) -> list[bytes]:
     return [each for each in words if any(each in data for data in files)]
 
 
-@proves("store.erased-from-the-disk")
+@proves("store.erase")
 @pytest.mark.parametrize("pages", [1 << 30, 64])
 def test_what_was_erased_stands_in_no_file_once_it_was_scrubbed(tmp_path, pages):
     path = tmp_path / "log.db"
@@ -137,7 +137,7 @@ def spans(data: bytes) -> list[tuple[int, int]]:
     return [span for number in range(1, its.pages + 1) for span in its.of(number)]
 
 
-@proves("store.erased-from-the-disk")
+@proves("store.erase")
 def test_of_any_file_only_bytes_are_unused_whose_loss_changes_nothing(tmp_path):
     for seed in range(12):
         draw, path = random.Random(seed), tmp_path / f"{seed}.db"
@@ -181,7 +181,7 @@ def test_a_page_that_is_not_as_the_format_says_is_left_alone():
             assert left > 0
 
 
-@proves("store.erased-from-the-disk")
+@proves("store.erase")
 def test_what_left_the_index_of_texts_stands_in_none_of_its_files(tmp_path):
     draw, path = random.Random(3), tmp_path / "index.db"
     index = TextIndex(str(path))

@@ -118,7 +118,31 @@ def _erased(
 def records(known: Iterable[Version]) -> Mapping[RecordName, Record]:
     """What counts, by scope and key. An erased version without a key is under none."""
     by_id = {each.id: each for each in known}
-    gone = {
+    gone = _gone(by_id)
+    bans = _bans(by_id, gone)
+    heads: dict[RecordName, list[Version]] = {}
+    for each in by_id.values():
+        if each.id not in gone and each.key:
+            heads.setdefault(RecordName(each.stream.scope, each.key), []).append(each)
+    return {name: _record(those, bans) for name, those in heads.items()}
+
+
+def standing(known: Iterable[Version], name: RecordName) -> list[Version]:
+    """The versions of a record that nobody replaced, also what is refuted and what refutes it: who
+    is over all of them ends whatever was disputed. The first is shown first.
+    """
+    by_id = {each.id: each for each in known}
+    gone = _gone(by_id)
+    left = [
+        each
+        for each in by_id.values()
+        if each.id not in gone and (each.stream.scope, each.key) == name
+    ]
+    return _ordered(left)
+
+
+def _gone(by_id: Mapping[EntryId, Version]) -> set[EntryId]:
+    return {
         target
         for each in by_id.values()
         for target in each.over
@@ -126,12 +150,10 @@ def records(known: Iterable[Version]) -> Mapping[RecordName, Record]:
         and each.rank >= old.rank
         and reaches(each.stream, old.stream)
     }
-    bans = _bans(by_id, gone)
-    heads: dict[RecordName, list[Version]] = {}
-    for each in by_id.values():
-        if each.id not in gone and each.key:
-            heads.setdefault(RecordName(each.stream.scope, each.key), []).append(each)
-    return {name: _record(those, bans) for name, those in heads.items()}
+
+
+def _ordered(heads: Iterable[Version]) -> list[Version]:
+    return sorted(heads, key=lambda each: (each.rank, each.stamp, each.id), reverse=True)
 
 
 def reaches(writer: StreamName, reader: StreamName) -> bool:
@@ -165,7 +187,7 @@ def _is_banned(version: Version, bans: Mapping[bytes, list[Version]]) -> bool:
 
 
 def _record(heads: list[Version], bans: Mapping[bytes, list[Version]]) -> Record:
-    heads = sorted(heads, key=lambda each: (each.rank, each.stamp, each.id), reverse=True)
+    heads = _ordered(heads)
     active = [v for v in heads if v.state == "active" and not _is_banned(v, bans)]
     if not active:
         wrong = [v for v in heads if v.state != "erased"]

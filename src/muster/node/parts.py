@@ -25,6 +25,7 @@ from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
 from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.presence import LastHeard
+from muster.node.services.quotas import Quotas
 from muster.node.services.search import Search
 from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
@@ -71,6 +72,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Hooks,
     Memory,
     Showings,
+    Quotas,
     Search,
     Erasures,
     Contexts,

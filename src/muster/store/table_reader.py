@@ -4,7 +4,7 @@ Rule: what a transaction has added is visible to its own reads, before the commi
 """
 # ruff: noqa: S608 - table and column names are checked by `FoldTable`, values are bound.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -184,6 +184,14 @@ class TableReader:
         where = " and ".join(f"{quoted(column)} is ?" for column in equals) or "true"
         sql = f"select distinct {wanted} from {table.name} where {where}"
         return self._database.query(sql, (*equals.values(),))
+
+    def count(self, table: Table[Any], column: str, streams: Sequence[StreamName]) -> int:
+        """Return how many different values a column of these streams' rows has, "" left out."""
+        self._flushed(table)
+        numbers = ", ".join(str(self._streams.of(stream).id) for stream in streams)
+        name = quoted(column)
+        sql = f"select count(distinct {name}) from {table.name} where {name} <> '' "
+        return as_int(self._database.query(f"{sql} and stream in ({numbers})")[0][0])
 
     def writers(self, table: Table[Any], **equals: Value) -> set[MachineId]:
         """Return the machines with such rows; far cheaper than the rows themselves."""

@@ -65,6 +65,7 @@ NOUNS: Final = (
     "imports",
     "digest",
     "forget",
+    "resolve",
     "audit",
     "tail",
     "changes",

@@ -37,6 +37,7 @@ from muster.node.services import digests
 from muster.node.services.knowing import ReaderOf, readers
 from muster.node.services.learned import Learned, learned
 from muster.node.services.memory import Memory
+from muster.node.services.quotas import Quotas
 from muster.node.services.recalled import readable, similar
 from muster.node.services.search import Search
 from muster.node.services.showings import Showings
@@ -109,6 +110,7 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     check_put(body, MEMORY_AGENT_TEXT_BYTES_MAX if by_agent else MEMORY_TEXT_BYTES_MAX)
     if record is not None:
         _check_read(core, ask.key, record.state, heads, over)
+    core.part(Quotas).take(call, scope, ask.key)
     if ask.pin and scope == FLEET:
         digests.check_rule(core, ask.key, body.text)
     entry = call.write(body, scope=scope)
@@ -237,6 +239,7 @@ def refute(core: Core, call: Call, ask: Refute) -> Remembered:
     known = open_version(core, call, ask.version)
     if not known.key:
         raise NotFound(f"the version {ask.version[:12]} is erased: there is nothing to refute")
+    core.part(Quotas).take(call, known.stream.scope, known.key)
     body = MemoryRefute(known.key, [known.id.hex()], " ".join(ask.reason))
     entry = call.write(check_refute(body), scope=known.stream.scope)
     return Remembered(entry.id.hex(), known.key, state_of(core, known.stream.scope, known.key))

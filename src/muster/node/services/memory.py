@@ -19,7 +19,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Table
 from muster.log.stream import FleetId, StreamName
 from muster.memory.fold import ERASED, OVER, VERSION, ErasedRow, MemoryFold, OverRow, VersionRow
-from muster.memory.state import Record, RecordName, Version, may_erase, records, versions
+from muster.memory.state import Record, RecordName, Version, may_erase, records, standing, versions
 from muster.node.part import Part
 from muster.node.tasks.actor import said
 from muster.store.index import EVERY_NUMBER
@@ -57,6 +57,10 @@ class Memory(Part):
         """Every version of a key, also those that were replaced; the oldest first."""
         every = (v for v in _Known(self._core, until).about(key) if v.key == key)
         return sorted(every, key=lambda each: (each.stamp, each.id))
+
+    def standing(self, name: RecordName) -> list[Version]:
+        """What stands under a key in a scope: see `state.standing`."""
+        return standing(_Known(self._core).about(name.key), name)
 
     def erased_by(self, version: EntryId) -> Entry | None:
         """The entry that erased a version and counts, None where it is not erased."""
