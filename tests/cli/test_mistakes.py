@@ -33,12 +33,14 @@ def _needed(verb):
 @proves("cli.said-once")
 @pytest.mark.parametrize(("verb", "arg"), WITH_VALUES, ids=lambda each: each.name)
 def test_no_option_counts_by_its_last_value_and_none_is_empty_by_mistake(verb, arg):
-    words = [verb.name, *_needed(verb)]
+    words, value = [verb.name, *_needed(verb)], next(filter(None, arg.choices or ("1",)))
     assert f"--{arg.name} is given twice" in refused(
-        *words, f"--{arg.name}", "1", f"--{arg.name}=2"
+        *words, f"--{arg.name}", value, f"--{arg.name}={value}"
     )
     if arg.kind == "int":
         assert "'' is no whole number" in refused(*words, f"--{arg.name}", "")
+    elif arg.choices:
+        assert "invalid choice: ''" in refused(*words, f"--{arg.name}", "")
     elif arg.name not in ("listen", "reason", "note"):
         assert f"--{arg.name} is empty" in refused(*words, f"--{arg.name}", "")
 

@@ -54,7 +54,8 @@ def test_what_an_operator_says_is_a_persons_wherever_it_is_read(world, args):
 def test_every_argument_that_is_signed_with_a_message_is_known_to_the_proof():
     """Another one would make each message of a person a machine's."""
     signed = {a.name for v in ("send", "reply") for a in VERBS[v].args if not a.unsigned}
-    assert signed == {"to", "message", "text", "key", "wait"}
+    terms = {"priority", "expires", "alarm"}
+    assert signed == {"to", "message", "text", "key", "wait"} | terms
 
 
 @proves("message.person-is-proven")

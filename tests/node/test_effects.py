@@ -14,7 +14,9 @@ from muster.node import event as ev
 from muster.node.attempts.effect_runner import EffectRunner
 from muster.node.call.streams import Streams
 from muster.node.daemon import Daemon
+from muster.node.folders.folders import Folders
 from muster.node.incarnations.own_incarnation import OwnIncarnation
+from muster.node.services.scrubbing import Scrubbing
 from muster.task.instruction import Effect
 
 
@@ -35,7 +37,8 @@ def _declared() -> set[str]:
 
 def _hands() -> tuple[object, ...]:
     """What the daemon carries out with, none of it begun."""
-    return tuple(each.__new__(each) for each in (Daemon, EffectRunner, Streams))
+    every = (Daemon, EffectRunner, Streams, Scrubbing, Folders)
+    return tuple(each.__new__(each) for each in every)
 
 
 @proves("node.effects-have-hands")

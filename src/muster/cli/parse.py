@@ -314,7 +314,8 @@ def _argument(arg: Arg, required: bool) -> tuple[list[str], dict[str, Any]]:
     """How argparse is told of an argument."""
     more: dict[str, Any] = {"help": arg.help.replace("%", "%%")}
     if arg.choices:
-        more["choices"] = arg.choices
+        # What need not be given is not offered as an empty word.
+        more["choices"] = [each for each in arg.choices if each]
     if arg.kind == "int":
         more["type"] = _number
     if arg.kind != "flag":

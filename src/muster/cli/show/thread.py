@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from muster.cli.show.message import said
+from muster.cli.show.inbox import said
 from muster.cli.text import Files, pairs
 
 

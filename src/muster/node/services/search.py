@@ -36,10 +36,7 @@ if TYPE_CHECKING:
     from muster.node.core import Core
 
 DECLARED[__name__] = {
-    "index-made-anew-<why>": (
-        "The index of texts was not there, cut short, damaged, of another Muster or of another "
-        "log, and was made anew from the log."
-    ),
+    "index-made-anew-<why>": "The index of texts was gone, damaged or another's, and was made anew.",
     "index-failed": "The index of texts could not be written; the next look tries again.",
 }
 
