@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from muster.node.core import Core
 
 DECLARED[__name__] = {
-    "index-made-anew-<why>": "The index of texts was gone, damaged or another's, and was made anew.",
+    "index-made-anew-<why>": "The index of texts was gone, damaged or another's; it was made anew.",
     "index-failed": "The index of texts could not be written; the next look tries again.",
 }
 
