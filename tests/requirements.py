@@ -390,7 +390,7 @@ PROMISES: Final[dict[str, str]] = {
     "context.one-master": "A folder that git or another program keeps is refused, and a file that something else writes to and fro is left alone and told.",
     "context.paths-stay-inside": "A path that leads out of its folder, or that is another on some system, is refused.",
     "context.machine-configuration-stays-here": "What makes a machine obey, its keys and git's own are never synced, whatever a synced file says.",
-    "context.keys-stay-here": "A file with a key in it is refused, and told by the sort of the key and its line alone.",
+    "context.keys-stay-here": "A file with a key in it is refused, and so is what is to be remembered, and told by the sort of the key and its line alone.",
     "context.bad-ones-are-skipped": "A version of a file that cannot be used is skipped with a reason and changes nothing.",
     "message.inbox": "An inbox holds what is for this machine or agent, in the senders' order, whatever arrived first.",
     "message.steps-have-proofs": "Stored is proven by the recipient machine's cosign, read and acted by its entries; nothing else counts.",

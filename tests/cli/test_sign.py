@@ -163,7 +163,7 @@ def test_whatever_changes_something_for_others_needs_an_order():
         "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "repo", "question.answer", "send", "acknowledge",
         "reply", "ack", "thread", "push", "operator.add", "device.add", "device.revoke", "role", "doubt.end",
         "repo.sync", "repo.prune", "repo.remove", "machine.rename", "machine.bind", "machine.labels",
-        "machine.drain", "machine.left", "remember", "refute", "forget",
+        "machine.drain", "machine.left", "remember", "refute", "forget", "memory.import",
         "context.map", "context.remove", "context.ignore", "context.resolve",
     }  # fmt: skip
 

@@ -209,6 +209,20 @@ def test_what_cannot_be_written_down_is_refused_and_nothing_is_written(world, ar
     assert hub.entries("memory.put") == []
 
 
+@proves("context.keys-stay-here")
+def test_a_key_is_neither_remembered_nor_given_as_a_reason_nor_repeated(world):
+    hub, token = world["hub"], "ghp_" + "a1B2" * 9
+    for more in ({"key": "k", "text": [f"use {token}"]}, {"key": token, "text": ["use it"]}):
+        answer = hub.order("remember", more["key"], more)
+        assert "a GitHub token" in answer["error"]["text"], answer
+        assert token not in answer["error"]["text"]
+    version = remember(hub, "k", "it is at the bank")["value"]["version"]
+    answer = hub.order("refute", version, {"version": version, "reason": [f"no: {token}"]})
+    assert "a GitHub token" in answer["error"]["text"]
+    assert len(hub.entries("memory.put")) == 1
+    assert hub.entries("memory.refute") == []
+
+
 @proves("memory.scopes-do-not-leak")
 def test_what_is_private_is_known_on_its_machine_alone(world):
     assert remember(world["hub"], "mine", "a secret plan", scope="private")["ok"]

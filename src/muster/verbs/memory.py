@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 from msgspec import UNSET, Struct, UnsetType, field, structs
 
+from muster.context.secret import find_secret
 from muster.errors import Conflict, Denied, NotFound, Refused
 from muster.limits import (
     MEMORIES_SHOWN_MAX,
@@ -108,6 +109,7 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
         origin=core.part(Showings).origin(call),
     )  # fmt: skip
     check_put(body, MEMORY_AGENT_TEXT_BYTES_MAX if by_agent else MEMORY_TEXT_BYTES_MAX)
+    _check_secret(ask.key, body.text, *tags)
     if record is not None:
         _check_read(core, ask.key, record.state, heads, over)
     core.part(Quotas).take(call, scope, ask.key)
@@ -116,6 +118,15 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     entry = call.write(body, scope=scope)
     like = _similar(core, RecordName(scope, ask.key), body.text, by_agent=by_agent)
     return Remembered(entry.id.hex(), ask.key, state_of(core, scope, ask.key), like)
+
+
+def _check_secret(*texts: str) -> None:
+    """Raises: Refused where a key stands in them: no machine could take it back in time."""
+    if found := find_secret("\n".join(texts)):
+        raise Refused(
+            f"it holds {found.sort}, and every agent would read it: write down where it is kept "
+            "instead; nothing was written"
+        )
 
 
 def _similar(core: Core, name: RecordName, text: str, *, by_agent: bool) -> list[Like]:
@@ -239,6 +250,7 @@ def refute(core: Core, call: Call, ask: Refute) -> Remembered:
     known = open_version(core, call, ask.version)
     if not known.key:
         raise NotFound(f"the version {ask.version[:12]} is erased: there is nothing to refute")
+    _check_secret(*ask.reason)
     core.part(Quotas).take(call, known.stream.scope, known.key)
     body = MemoryRefute(known.key, [known.id.hex()], " ".join(ask.reason))
     entry = call.write(check_refute(body), scope=known.stream.scope)
