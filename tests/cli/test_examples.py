@@ -37,6 +37,7 @@ SHOWN: Final = [verb for verb in VERBS.values() if not verb.hidden]
 EXAMPLES: Final = [line for verb in SHOWN for line in verb.examples]
 # What cannot be typed here, and why.
 NOT_RUN: Final[dict[str, str]] = {
+    "muster ask 'mend the flaky test' --edit": "it opens the person's editor; a test of the plan does",
     "muster land 1ae7 --pr": "it needs a forge, and the forge's own program logged in there",
 }
 NOT_RUN_MAX: Final = 6
@@ -163,7 +164,15 @@ class Row(NamedTuple):
 
 
 def says_yes(terminal: Terminal) -> str:
-    shown = terminal.see("[y/N]")
+    return _answers(terminal, "[y/N")
+
+
+def agrees(terminal: Terminal) -> str:
+    return _answers(terminal, "(y/N)")
+
+
+def _answers(terminal: Terminal, question: str) -> str:
+    shown = terminal.see(question)
     terminal.type("y\n")
     return shown
 
@@ -457,8 +466,8 @@ def _claude_has_it(world: World) -> dict[str, str]:
 
 
 PREPARED: Final[dict[str, Row]] = {
-    "muster install claude": Row(ends=says_yes),
-    "muster uninstall claude": Row(_claude_has_it, ends=says_yes),
+    "muster install claude": Row(ends=agrees),
+    "muster uninstall claude": Row(_claude_has_it, ends=agrees),
     "muster send 'claude@studio#shop-3fa9' 'the tests pass here'": Row(_session),
     "muster inbox --agent claude#shop-3fa9": Row(_session),
     "muster sessions": Row(_session),

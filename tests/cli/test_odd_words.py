@@ -149,6 +149,7 @@ _DESTROYS = {
 # Nothing is lost by these, though they are called so.
 _HARMLESS_ALL_THE_SAME = {
     "service remove": "the home stays as it is, and `service install` brings the service back",
+    "uninstall": "what stood there before comes back, byte for byte",
     "context remove": "the files stay where they are, and `context map` has them followed again",
 }
 

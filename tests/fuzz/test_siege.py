@@ -60,7 +60,7 @@ def test_a_mistake_in_any_part_is_seen(monkeypatch: Any, place: str, name: str) 
     fails.__annotations__ = getattr(resolve_name(place), name).__annotations__
     monkeypatch.setattr(f"{place}.{name}", fails)
     with pytest.raises(Found):
-        play(4, 1_500)
+        play(4, 3_000)
 
 
 @pytest.mark.parametrize("kind", sorted(BODIES))

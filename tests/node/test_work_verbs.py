@@ -15,7 +15,7 @@ from muster.node.tasks.worker import WorkerService
 from muster.store.sqlite import Database
 from muster.task.instruction import StartAttempt
 from muster.task.kinds import AttemptFinish
-from muster.verbs.task import _moment
+from muster.verbs.task import moment
 
 NOW_MS = 1_795_000_000_000
 
@@ -31,14 +31,14 @@ NOW_MS = 1_795_000_000_000
     ],
 )
 def test_a_past_moment_is_so_long_ago_or_a_date(text, at_ms):
-    assert _moment(text, NOW_MS) == at_ms
+    assert moment(text, NOW_MS) == at_ms
 
 
 @proves("cli.a-moment-is-ago-or-a-date")
 @pytest.mark.parametrize("text", ["", "soon", "10", "m10", "2026-13-01"])
 def test_what_is_no_moment_is_refused(text):
     with pytest.raises(Malformed, match="is no time"):
-        _moment(text, NOW_MS)
+        moment(text, NOW_MS)
 
 
 @proves("cli.what-is-settled-is-a-conflict")

@@ -14,6 +14,7 @@ from muster.log.kind import bodies_of
 from muster.log.stream import FLEET, JOURNAL, scope_to
 from muster.message import kinds as message_kinds
 from muster.node import event as ev
+from muster.node.services.context import FilesChanged
 from muster.task import kinds as task_kinds
 from tests.fleet.world import BUILD, LAPTOP, STUDIO
 from tests.promise import proves
@@ -126,7 +127,8 @@ def test_no_body_of_a_member_makes_a_fold_a_reader_or_the_machine_stumble(
             )
     target.step(ev.Tick())
     read_everything(target)
-    begun = [e for e in target.deeds() if not isinstance(e, ev.Cut)]
+    # That a machine looks at its own folders again is no deed: what it may write there is asked then.
+    begun = [e for e in target.deeds() if not isinstance(e, (ev.Cut, FilesChanged))]
     assert not begun, "nothing is begun on a member's word"
     assert set(target.core.roster.operators.values()) == set(
         Target().core.roster.operators.values()

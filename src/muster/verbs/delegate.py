@@ -59,7 +59,7 @@ class Delegated(Struct, frozen=True):
     owner: str
 
 
-@verb("delegate", auth="local", agents=True, writes=True, group="Work", on="none",
+@verb("delegate", auth="local", agents=True, writes=True, group="Work", on="none", names="run",
       says=(Line("{run:id}  asked of {owner}"),),
       then=(Line("`muster await {run:id}` waits for its result."),))  # fmt: skip
 def delegate(core: Core, call: Call, ask: Delegate) -> Delegated:
