@@ -4,13 +4,18 @@ import asyncio
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.promise import proves
 
+from muster.context.kinds import check_put
 from muster.errors import Broken, Conflict, Malformed, NotFound, Refused
 from muster.git.text_merge import merge_texts
+from muster.limits import CONTEXT_OVER_MAX
+from muster.log.entry import EntryId
 from muster.node.folders.choice import check_folder_fit
+from muster.node.folders.folder import Folder
 from muster.node.folders.mapping import FOLDERS_MAX, FolderMap, Mapped
 from muster.node.folders.preset import chosen
 from muster.node.host.home import Home
@@ -145,6 +150,27 @@ def test_the_home_remembers_where_folders_lie_and_says_so_where_it_cannot(tmp_pa
 
 def merged(first: bytes, base: bytes, second: bytes, *, union: bool = False) -> bytes | None:
     return asyncio.run(merge_texts(first, base, second, union=union))
+
+
+@proves("context.nothing-is-lost")
+def test_a_change_of_what_more_versions_have_than_one_can_name_is_a_version():
+    """It named all seventeen, was read by nobody, and the file was written over."""
+    change = SimpleNamespace(
+        fields={"text": "x"}, digest="", signature=None, size=1, said_x=False, path="a.md"
+    )
+    folder = SimpleNamespace(_holders={}, place=SimpleNamespace(folder="notes"))
+    over = frozenset(EntryId(bytes([n]) * 32) for n in range(CONTEXT_OVER_MAX + 1))
+    body = Folder._body(folder, change, over)  # type: ignore[arg-type]
+    assert check_put(body) == body
+    assert len(body.over) == CONTEXT_OVER_MAX
+
+
+@proves("context.no-way-out")
+def test_a_place_where_a_disk_is_mounted_is_refused(top, tmp_path, monkeypatch):
+    """While it is not mounted, an empty folder lies there: as if all was deleted."""
+    monkeypatch.setattr(type(top), "is_mount", lambda path: path == top)
+    with pytest.raises(Conflict, match="another disk is mounted"):
+        fit(top, tmp_path / "home")
 
 
 @proves("context.merged-alike-everywhere")

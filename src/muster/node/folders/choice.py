@@ -57,6 +57,11 @@ def _look(path: Path, home: Home, others: dict[str, Mapped], name: str) -> tuple
         raise NotFound(f"{path} is no folder: make it first, mkdir -p {path}")
     if top == Path.home().resolve() or len(top.parts) <= 2 or not top.name:
         return top, f"{top} has more than one person wants on every machine: name a folder in it"
+    if top.is_mount():
+        return top, (
+            f"another disk is mounted at {top}: while it is not, its files would look deleted; "
+            "name a folder on it"
+        )
     own = home.path.resolve()
     if top == own or own in top.parents or top in own.parents:
         return top, f"{top} has this machine's home ({own}): its keys and its log stay here"

@@ -16,7 +16,7 @@ from muster.context.ignore import IGNORE_FILE, Ignore
 from muster.context.kinds import ContextPut
 from muster.context.path import TEMPORARY, folded
 from muster.context.state import root_of
-from muster.limits import CONTEXT_INLINE_BYTES_MAX
+from muster.limits import CONTEXT_INLINE_BYTES_MAX, CONTEXT_OVER_MAX
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Base, Basis
 from muster.node.folders.disk import InTheWay
@@ -277,9 +277,9 @@ class Folder:
         holder = self._holders.get(change.digest)
         if holder and change.signature is not None and change.size >= _SAME_BYTES_MIN:
             fields = {"same": holder.hex(), **({"x": 1} if change.said_x else {})}
-        return ContextPut(
-            self.place.folder, change.path, sorted(each.hex() for each in over), **fields
-        )
+        # More than one version can name would make none: what is left out stays beside it.
+        named = sorted(each.hex() for each in over)[:CONTEXT_OVER_MAX]
+        return ContextPut(self.place.folder, change.path, named, **fields)
 
     def _put_late(self, path: str, change: Change, over: frozenset[EntryId]) -> EntryId:
         """A version of what was found where nobody expected it; the file itself is another."""
