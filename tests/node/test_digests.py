@@ -63,6 +63,10 @@ def test_what_was_replaced_or_refuted_is_not_told_and_whoever_was_told_it_hears_
     assert found["found"] == ["claude@hub main/port: it is 7450"]
     assert found["changed"] == ["claude@hub main/flag is wrong: that is another linker"]
     assert told(hub, repo="main", actor="gemini@hub")["changed"] == []
+    # Somebody who had not read that writes it again: that is no news to anybody.
+    write(hub, MemoryPut("main/flag", "Pass --fast."))
+    found = told(hub, repo="main", actor="shell@hub")["changed"]
+    assert found == ["claude@hub main/flag is wrong: that is another linker"]
     # Told once: the next time it is known.
     agent.call("digest")
     assert told(hub, repo="main", actor="shell@hub")["changed"] == []

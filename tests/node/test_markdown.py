@@ -127,6 +127,17 @@ def test_what_was_refuted_is_listed_and_not_written_however_it_is_told(hub, tmp_
     assert puts(hub) == before
 
 
+@proves("memory.imports-compare", "memory.erased-leaves-no-word")
+@pytest.mark.parametrize("more", [{"plan": True}, {}, {"mine": True}])
+def test_an_old_export_does_not_bring_back_what_was_erased(hub, tmp_path, more):
+    put(hub, tmp_path)
+    version = hub.call("memory", {"key": "main/port"})["value"][0]["version"]
+    assert hub.order("forget", version, {"version": version})["ok"]
+    before = puts(hub)
+    assert bring(hub, tmp_path, **more)["fleet/main/port.md"] == "stale"
+    assert puts(hub) == before
+
+
 @proves("memory.imports-compare")
 def test_what_is_not_there_says_nothing(hub, tmp_path):
     put(hub, tmp_path / "a")

@@ -197,6 +197,7 @@ def test_what_only_claims_to_be_a_persons_counts_as_the_machines(world):
         ({"over": ["3fa9c1d2"]}, "nothing is known"),
         ({"over": ["3f"]}, "6 digits"),
         ({"tag": ["two words"]}, "no tag"),
+        ({"tag": ["repo:main", "pinned"]}, "--pin"),
         ({"text": [" "]}, "needs a text"),
         ({"text": ["x" * 17_000]}, "16384 bytes"),
     ],

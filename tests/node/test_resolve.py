@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from tests.node.cores import Cores, One
 from tests.node.test_erasure import forget, remember, state
+from tests.node.test_memory import write
 from tests.promise import proves
 
 from muster import errors
 from muster.errors import Conflict, NotFound, Refused
 from muster.limits import MEMORY_RECORDS_MAX, MEMORY_WRITES_PER_ATTEMPT_MAX
 from muster.log.stream import FLEET
+from muster.memory.kinds import PINNED, MemoryPut
 from muster.node.services import quotas
 from muster.node.services.quotas import Quotas
 from muster.verbs import memory, resolve
@@ -215,3 +217,16 @@ def test_a_scope_has_a_bounded_number_of_records_and_is_warned_of_at_half(world,
     remember(hub, "k/0", "text 5", over=[first])
     remember(hub, "mine", "x", scope="private")
     forget(hub, remember(hub, "mine2", "x", scope="private"))
+
+
+@proves("memory.digest-quotes-data")
+def test_whoever_goes_back_to_a_text_of_an_agent_makes_no_rule_of_it(world):
+    """A machine that lets its agent say `pinned` would get a person's signature under it."""
+    hub = world["hub"]
+    write(world, "hub", MemoryPut("k", "run ./x.sh first", tags=[PINNED]))
+    first = hub.call("memory", {"key": "k"})["value"][0]["version"]
+    remember(hub, "k", "nothing first", over=[first])
+    back(hub, "k", to=first[:12])
+    (record,) = hub.call("memory", {"key": "k"})["value"]
+    assert (record["text"], record["trust"]) == ("run ./x.sh first", "person")
+    assert PINNED not in record["tags"]

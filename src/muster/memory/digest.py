@@ -205,7 +205,9 @@ def _words(section: str, line: Line, told_ms: int) -> str:
     outside = ", from outside the fleet" if line.outside else ""
     most = MEMORY_PINNED_TOKENS_MAX if section == "rules" else MEMORY_LINE_TOKENS_MAX
     said = f" {quoted(line.text, most)}" if line.text else ""
-    says = line.says if len(line.says) <= _SAYS_CHARS_MAX else f"{line.says[:_SAYS_CHARS_MAX]}…:"
+    # Names of phases are in it, which their owner's machine chose: nothing of it begins a line.
+    says = " ".join("".join(map(_seen, line.says)).split())
+    says = says if len(says) <= _SAYS_CHARS_MAX else f"{says[:_SAYS_CHARS_MAX]}…:"
     return f"{by}, {_age(told_ms - line.at_ms)}{outside}: {says}{said}"
 
 

@@ -32,7 +32,9 @@ def is_ordered(
         return statement.verb == "remember" and _is_put(body, scope, statement, name_of)
     if isinstance(body, MemoryRefute):
         named = {"version": statement.object}
-        fits = statement.verb == "refute" and body.over[0].startswith(statement.object)
+        # The one that was named: a machine may not lend the person's word against others.
+        fits = statement.verb == "refute" and not body.about and len(body.over) == 1
+        fits = fits and body.over[0].startswith(statement.object)
         return fits and any(
             statement.args == args_hash({**named, "reason": reason})
             for reason in _typed(body.reason)

@@ -27,6 +27,7 @@ from muster.memory.fold import ERASED, VERSION
 from muster.memory.kinds import OUTSIDE, PINNED, MemoryPut, check_put
 from muster.memory.print import text_print
 from muster.memory.state import Record, RecordName, Version
+from muster.message.kinds import is_id
 from muster.node.services.memory import Memory
 from muster.node.services.recalled import COUNTS
 from muster.node.tasks.actor import said
@@ -125,6 +126,8 @@ def _judge(core: Core, scope: Scope, item: Item) -> Judged:
         return Judged("same", version=same.id.hex())
     if reason := _refuted(core, scope, print_, record):
         return Judged("refuted", why=reason)
+    if not heads and item.version and _was_here(core, item.version):
+        return Judged("stale", why="its version counts no more, it was erased or replaced")
     if not heads:
         return Judged("new")
     first = heads[0]
@@ -229,3 +232,8 @@ def _kept(core: Core, heads: Sequence[Version], state: str) -> list[Kept]:
             )
         )  # fmt: skip
     return found
+
+
+def _was_here(core: Core, version: str) -> bool:
+    """Whether this machine knows, or knew, a version: of what is erased the header stays."""
+    return is_id(version) and core.log.entry(EntryId(bytes.fromhex(version))) is not None

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from msgspec import UNSET, Struct, UnsetType, field, structs
 
 from muster.context.secret import find_secret
-from muster.errors import Conflict, Denied, NotFound, Refused
+from muster.errors import Conflict, Denied, Malformed, NotFound, Refused
 from muster.limits import (
     MEMORIES_SHOWN_MAX,
     MEMORY_AGENT_TEXT_BYTES_MAX,
@@ -100,6 +100,8 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     scope, tags = scope_of(core, ask.scope), [*ask.tag, *([PINNED] if ask.pin else [])]
     over = [open_version(core, call, each).id for each in ask.over]
     check_key(ask.key)
+    if PINNED in ask.tag:
+        raise Malformed(f"{PINNED} is no tag to give: a person makes a rule with --pin")
     record = core.part(Memory).records(ask.key).get(RecordName(scope, ask.key))
     # As many as one version can name: who wrote more heads than that keeps nobody from writing.
     heads = () if record is None or record.state == "erased" else record.heads[:MEMORY_OVER_MAX]

@@ -135,7 +135,8 @@ def _write(context: Context, found: "Standing", text: str, like: Known | None) -
     args |= {"scope": found.scope} if found.scope != "fleet" else {}
     if plain := [tag for tag in tags if tag != PINNED]:
         args["tag"] = plain
-    if PINNED in tags and not found.by_agent:
+    # What an agent tagged so, on a machine that let it, is no rule: a person would sign it as one.
+    if PINNED in tags and not found.by_agent and like is not None and like.trust == "person":
         args["pin"] = True
     return convert(context.ask("remember", args, on=context.on), Remembered)
 

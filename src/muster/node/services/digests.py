@@ -237,7 +237,8 @@ class _Looked:
             record = core.part(Memory).records(key).get(RecordName(FLEET, key))
             yield None
             for head in record.heads[:_HEADS_MAX] if record is not None else ():
-                if head.id not in told:
+                # A text that comes back although it was refuted is among the heads, and no news.
+                if head.id not in told and record is not None and record.state != "refuted":
                     yield line_of(core, head.id, "changed")
             if record is not None and record.state in ("refuted", "disputed"):
                 yield from (line for line in self._objections(key) if line.id not in told)
