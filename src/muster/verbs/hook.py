@@ -71,12 +71,14 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
         if row is not None:
             sessions.change(row, state="ended")
             hooks.ended(row)
+            sessions.forget(row)
         return "0:"
     if row is None or told.event == "start" or row.state != "open":
         folder = ask.root or told.folder
         row = sessions.open(ask.agent, told.own, folder, _branch(ask.head))
     sessions.heard(row.name)
-    hooks.settle(row)
+    # A program that begins anew proves nothing of what the one before it printed.
+    hooks.drop(row) if told.event == "start" else hooks.settle(row)
     yield from islice(core.part(Mailbox).whole(row.agent), _PAGES_MAX)
     parts, shown = _Room(HOOK_TEXT_BYTES_MAX), list[EntryId]()
     if row.mode != "do-not-disturb":
@@ -183,7 +185,12 @@ def _line(core: Core, message: Message) -> str:
         cut = text.encode()[:HOOK_MESSAGE_BYTES_MAX].decode(errors="ignore")
         text = f"{cut} … (the whole of it: the tool inbox with all)"
     head = f"- {message.id.hex()[:12]} from {by.name}{session} on {machine} ({by.trust}{claims})"
-    return f"{head}: {visible(text)}"
+    return f"{head}: {_data(text)}"
+
+
+def _data(text: str) -> str:
+    """What somebody else wrote: each line of it is told from ours by how it begins."""
+    return visible(text).replace("\n", "\n    | ")
 
 
 def _records(core: Core, call: Call, row: SessionRow, room: _Room) -> None:
@@ -195,7 +202,9 @@ def _records(core: Core, call: Call, row: SessionRow, room: _Room) -> None:
         put = body_or_none(entry, MemoryPut)
         if record is None or entry is None or put is None or not _concerns(put, row):
             continue
-        by, text = said(core, entry), visible(put.text[:300])
+        if record.state == "refuted":
+            continue
+        by, text = said(core, entry), _data(put.text[:300])
         if told == HOOK_RECORDS_MAX:
             room.add("[muster] and more is new in memory: the tool recall finds it.")
             break
@@ -216,8 +225,9 @@ def _written(core: Core, row: SessionRow, files: Iterable[File], room: _Room) ->
     for file, other in found[:_FILES_SHOWN_MAX] if row.mode != "do-not-disturb" else ():
         ago = max(0, now_ms - other.at_ms) // 60_000
         who = core.part(Sessions).find(other.session)
+        path = " ".join(visible(file.path).split())
         room.add(
-            f"[muster] {who.agent}@{core.name}#{who.name} wrote {visible(file.path)}, too, {ago} "
+            f"[muster] {who.agent}@{core.name}#{who.name} wrote {path}, too, {ago} "
             "min ago: read it again before you go on, and tell that session what you change."
         )
 

@@ -13,6 +13,7 @@ import pytest
 from tests.promise import proves
 
 from muster.agent.plugin import hook
+from muster.agent.plugin.place import Place
 from muster.channel.frame import Type, decode, encode, prefixed
 from muster.log import canon
 from muster.node.call.answers import Request
@@ -161,3 +162,18 @@ def test_it_loads_nothing_but_the_interpreter_and_a_socket(path):
     )  # fmt: skip
     more = set(done.stderr.split()) - set(bare.stdout.split())
     assert more <= {b"_socket"}
+
+
+@proves("hook.delays-nothing")
+def test_where_the_hook_is_gone_the_program_goes_on(tmp_path):
+    """Python ends with 2 where its file is not there: with that a hook forbids every prompt."""
+    nothing: Callable[[Path], bytes | None] = lambda _: None  # noqa: E731 - it reads no file
+    place = Place(tmp_path, {}, tmp_path / "own", sys.executable, "", nothing)
+    for there in (False, True):
+        if there:
+            place.hook.parent.mkdir(parents=True, exist_ok=True)
+            place.hook.write_text("print('ran')")
+        done = subprocess.run(
+            ["sh", "-c", place.command], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n" * there, "")

@@ -116,6 +116,10 @@ class Hooks(Part):
         }
         self._mark(row.agent, shown)
 
+    def drop(self, row: SessionRow) -> None:
+        """What was handed out and not settled counts as shown to nobody."""
+        self._of(row).handed.clear()
+
     def under_way(self, row: SessionRow) -> set[EntryId]:
         """What another answer to this session, given a moment ago, may yet print."""
         return {id for each in self._of(row).handed.values() for id in each.ids}
