@@ -256,8 +256,12 @@ async def ignore(daemon: Daemon, call: Perform, ask: Leave) -> Left:
 
 
 def _add_line(path: Path, line: str) -> None:
+    def opened(name: str, flags: int) -> int:
+        # Through a link the line would be written outside of the folder.
+        return os.open(name, flags | os.O_NOFOLLOW, 0o644)
+
     try:
-        with path.open("a+", encoding="utf-8") as file:
+        with open(path, "a+", encoding="utf-8", opener=opened) as file:
             file.seek(0)
             before = file.read()
             file.write(("" if before.endswith("\n") or not before else "\n") + line + "\n")
