@@ -1,4 +1,4 @@
-"""`@proves("log.some-promise")` names the promise of tests/requirements.py that a test proves."""
+"""`@proves("log.some-promise")` names the promise of tests/requirements/ that a test proves."""
 
 from typing import Any
 

@@ -1,6 +1,7 @@
 """The Unix socket: who gets in, whose file it is, and the client of the command line."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -280,7 +281,7 @@ def fake_daemon(path: Path) -> Iterator[tuple[Path, list[bytes]]]:
 
     def serve() -> None:
         connection, _ = listening.accept()
-        with connection:
+        with connection, contextlib.suppress(ConnectionError):
             for words in script:
                 connection.sendall(words)
 

@@ -1,5 +1,6 @@
 """The call: what goes over the socket, and what comes back. No daemon, a socket that speaks."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -47,8 +48,10 @@ class Daemon:
             frame = decode(link.recv(size, socket.MSG_WAITALL))
             assert frame.type is Type.CALL
             self.asked = canon.decode(frame.payload, "call", size_max=CALL_BYTES_MAX)
-            for payload in self._payloads:
-                link.sendall(prefixed(encode(Type.REPLY, frame.channel, payload)))
+            # Whoever heard enough hangs up, and the rest of the answer goes nowhere.
+            with contextlib.suppress(ConnectionError):
+                for payload in self._payloads:
+                    link.sendall(prefixed(encode(Type.REPLY, frame.channel, payload)))
 
     def __enter__(self):
         return self

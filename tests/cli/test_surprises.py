@@ -1,5 +1,6 @@
 """What nobody typed wrongly: a daemon of another version, a full disk, files of another user."""
 
+import contextlib
 import errno
 import json
 import os
@@ -37,7 +38,8 @@ class Answering:
                 size, _ = read_length(link.recv(LENGTH_BYTES, socket.MSG_WAITALL))
                 frame = decode(link.recv(size, socket.MSG_WAITALL))
                 said = self._answers[json.loads(frame.payload)["verb"]]
-                link.sendall(prefixed(encode(Type.REPLY, frame.channel, said)))
+                with contextlib.suppress(ConnectionError):
+                    link.sendall(prefixed(encode(Type.REPLY, frame.channel, said)))
 
 
 # As the daemon of 0.1.0 says it.

@@ -1,5 +1,6 @@
 """The hook as a program starts it, before a real socket: dead, hanging, odd and well."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -45,7 +46,8 @@ def serve(path: Path, answer: Callable[[socket.socket], None]) -> threading.Thre
 
     def one() -> None:
         there, _ = listening.accept()
-        with there, listening:
+        # A hook that is out of patience hangs up before its answer comes.
+        with there, listening, contextlib.suppress(ConnectionError):
             answer(there)
 
     thread = threading.Thread(target=one, daemon=True)
