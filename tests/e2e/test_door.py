@@ -43,6 +43,12 @@ def door_of(machine: Machine) -> int:
     )
 
 
+def bearer(machine: Machine) -> str:
+    """The line of a request's head that says which session asks."""
+    args = {"agent": "shell", "own": "raw", "project": "/src/shop"}
+    return f"Authorization: Bearer {machine.ask('session.open', args)['token']}\r\n"
+
+
 def incidents(machine: Machine) -> list[str]:
     return [i["title"] for i in machine.ask("incidents") if i["key"] == "door" and i["open"]]
 
@@ -128,6 +134,30 @@ def test_without_its_packages_whoever_knocks_hears_how_to_install_them(tmp_path)
         assert "muster-fleet[doors]" in incidents(machine)[0]
 
 
+@proves("door.says-what-is-missing", "door.a-failing-one-is-told")
+def test_where_what_speaks_to_agents_is_broken_they_hear_so_and_are_answered_when_it_is_mended(
+    tmp_path,
+):
+    with Fleet(["studio"]) as fleet:
+        machine = fleet["studio"]
+        broken = tmp_path / "mcp.py"
+        broken.write_text("raise ImportError('half of an upgrade')\n")
+        machine.env["PYTHONPATH"] = str(tmp_path)
+        fleet.start()
+        port, (name, _, value) = port_of(machine), bearer(machine).strip().partition(": ")
+        status, said = get(port, "/mcp", **{name: value})
+        assert status == 503
+        assert "half of an upgrade" in said
+        assert "muster-fleet[doors]" in said
+        until(lambda: incidents(machine), "a person is told as well")
+        assert "half of an upgrade" in incidents(machine)[0]
+        assert get(port)[0] == 200
+        assert incidents(machine), "that a page is answered ends nothing"
+        broken.unlink()
+        assert get(port, "/mcp", **{name: value})[0] in (400, 406)
+        until(lambda: not incidents(machine), "and told that it is over")
+
+
 @proves("door.can-be-shut")
 def test_a_machine_whose_owner_wants_no_door_listens_nowhere():
     with Fleet(["studio"]) as fleet:
@@ -182,9 +212,10 @@ def test_foreign_pages_and_names_and_what_is_too_large_deep_or_slow_are_refused(
     for origin in ("http://evil.example", "null", f"http://localhost:{port + 1}"):
         assert get(port, Origin=origin)[0] == 403
     assert get(port, Origin=f"http://localhost:{port}")[0] == 200
+    ours = f"POST /mcp HTTP/1.1\r\nHost: localhost:{port}\r\n{bearer(machine)}"
+    nobodys = f"POST / HTTP/1.1\r\nHost: localhost:{port}\r\n"
 
-    def post(body: bytes, *, said: int | None = None) -> bytes:
-        head = f"POST / HTTP/1.1\r\nHost: localhost:{port}\r\n"
+    def post(body: bytes, *, said: int | None = None, head: str = ours) -> bytes:
         head += f"content-length: {len(body) if said is None else said}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", port), 60) as asked:
             with contextlib.suppress(ConnectionError):
@@ -197,18 +228,18 @@ def test_foreign_pages_and_names_and_what_is_too_large_deep_or_slow_are_refused(
     assert post(b"", said=10 * 1024 * 1024).startswith(b"HTTP/1.1 413")
     chunks = b"10000\r\n" + b" " * 65536 + b"\r\n"
     with socket.create_connection(("127.0.0.1", port), 60) as asked:
-        head = f"POST / HTTP/1.1\r\nHost: localhost:{port}\r\ntransfer-encoding: chunked\r\n\r\n"
+        head = f"{ours}transfer-encoding: chunked\r\n\r\n"
         with contextlib.suppress(ConnectionError):
             asked.sendall(head.encode() + chunks * 40)
         assert asked.recv(12) == b"HTTP/1.1 413"
     assert post(b"[" * 100).startswith(b"HTTP/1.1 400")
-    assert post(b'"' + b"[" * 100 + b'"').startswith(b"HTTP/1.1 200")
+    assert b"nested deeper" not in post(b'"' + b"[" * 100 + b'"')
+    # Of whom nobody knows nothing is waited for.
+    assert post(b"1", said=9, head=nobodys).startswith(b"HTTP/1.1 200")
     # Two that say their headers or their body slowly are cut, while others are served.
     slow = [socket.create_connection(("127.0.0.1", port), 60) for _ in range(2)]
     slow[0].sendall(b"GET / HTTP/1.1\r\nHost:")
-    slow[1].sendall(
-        f"POST / HTTP/1.1\r\nHost: localhost:{port}\r\ncontent-length: 9\r\n\r\n1".encode()
-    )
+    slow[1].sendall(f"{ours}content-length: 9\r\n\r\n1".encode())
     assert get(port)[0] == 200
     for each in slow:
         with contextlib.closing(each), contextlib.suppress(ConnectionError):

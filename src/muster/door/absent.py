@@ -1,9 +1,12 @@
 """What answers where the packages of the door are not installed: one sentence, for a while.
 
-Rule: the standard library alone. Whoever knocks hears what is missing, and not silence.
+Rule 1: the standard library alone. Whoever knocks hears what is missing, and not silence.
+Rule 2: it ends with its daemon, however that ends, and after a while in any case: the packages may
+be there by then.
 """
 
 import contextlib
+import os
 import select
 import socket
 import time
@@ -13,18 +16,26 @@ from typing import Final
 MISSING: Final = 69
 # Whoever is told tries again a few times; then the daemon waits for the next knock.
 ANSWERING_S: Final = 5.0
+ANSWERING_S_MAX: Final = 60.0
 _ASKING_S_MAX: Final = 1.0
 _REQUEST_BYTES_MAX: Final = 64 * 1024
 
 
-def refuse(listening: socket.socket, sentence: str, for_s: float = ANSWERING_S) -> None:
-    """Answer every request with the sentence, until nobody came for so many seconds."""
+def refuse(listening: socket.socket, life: int, sentence: str, for_s: float = ANSWERING_S) -> None:
+    """Answer every request with the sentence, until nobody came for so many seconds.
+
+    `life` is a pipe of the daemon, over which it says nothing, and which ends with it.
+    """
     body = f"{sentence}\n".encode()
     head = (
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n"
         f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
     )
-    while select.select([listening], [], [], for_s)[0]:
+    end = time.perf_counter() + ANSWERING_S_MAX
+    while time.perf_counter() < end:
+        there = select.select([listening.fileno(), life], [], [], for_s)[0]
+        if not there or (life in there and not os.read(life, 4096)):
+            return
         with contextlib.suppress(OSError):
             connected, _ = listening.accept()
             with connected:

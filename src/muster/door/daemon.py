@@ -13,7 +13,7 @@ from typing import Any, Final
 from muster.channel.frame import LENGTH_BYTES, Type, decode, encode, prefixed, read_length
 from muster.channel.ipc_client import peer_uid
 from muster.cli import call
-from muster.errors import Conflict, Denied, Malformed, Unreachable
+from muster.errors import Conflict, Malformed, Unreachable
 from muster.limits import CALL_BYTES_MAX, DOOR_CALLS_MAX, FRAME_PAYLOAD_BYTES_MAX
 
 _CHANNEL: Final = 1
@@ -78,7 +78,9 @@ class Daemon:
             ) from error
         try:
             if peer_uid(writer.get_extra_info("socket")) != os.getuid():
-                raise Denied("another user's program listens where this machine's daemon should")
+                raise Unreachable(
+                    "another user's program listens where this machine's daemon should"
+                )
             yield reader, writer
         finally:
             writer.close()

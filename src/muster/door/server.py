@@ -4,6 +4,7 @@ Rule 1: whoever connects and says nothing, or says it slowly, is cut; where too 
 one that asks nothing for the longest time goes first.
 Rule 2: it ends by itself when nobody used it for a while, and with the daemon that started it.
 What it serves then has a second to end.
+Rule 3: one that cannot speak to agents ends as well, and says why.
 """
 
 import asyncio
@@ -29,15 +30,18 @@ ENDING_S: Final = 1
 _STDIN: Final = 0
 
 
-def serve(listening: socket.socket, daemon: str, port: int, idle_s: float) -> None:
-    """Answer at this socket until nobody did anything for `idle_s`, or the daemon is gone."""
-    asyncio.run(_serve(listening, daemon, port, idle_s))
+def serve(listening: socket.socket, daemon: str, port: int, idle_s: float) -> str:
+    """Answer at this socket until nobody did anything for `idle_s`, or the daemon is gone.
+
+    Returns why it had to end before, "" where it had not.
+    """
+    return asyncio.run(_serve(listening, daemon, port, idle_s))
 
 
-async def _serve(listening: socket.socket, daemon: str, port: int, idle_s: float) -> None:
+async def _serve(listening: socket.socket, daemon: str, port: int, idle_s: float) -> str:
     loop = asyncio.get_running_loop()
     use = Use(loop.time)
-    async with App(daemon) as app:
+    async with App(daemon, lambda: _say("speaks")) as app:
         server = _Server(
             uvicorn.Config(
                 Guard(app.admit, port, use),
@@ -58,11 +62,16 @@ async def _serve(listening: socket.socket, daemon: str, port: int, idle_s: float
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.end)
         loop.add_reader(_STDIN, server.hear, _STDIN)
-        idle = asyncio.create_task(_end_when_idle(server, use, idle_s))
+        watching = [
+            asyncio.create_task(_end_when_idle(server, use, idle_s)),
+            asyncio.create_task(_end_when_failed(server, app)),
+        ]
         try:
             await server.serve(sockets=[listening])
         finally:
-            idle.cancel()
+            for each in watching:
+                each.cancel()
+        return app.why
 
 
 async def _end_when_idle(server: "_Server", use: Use, idle_s: float) -> None:
@@ -73,6 +82,18 @@ async def _end_when_idle(server: "_Server", use: Use, idle_s: float) -> None:
     server.end()
 
 
+async def _end_when_failed(server: "_Server", app: App) -> None:
+    await app.failed.wait()
+    server.end()
+
+
+def _say(word: str) -> None:
+    """To the daemon: `ready`, and `speaks` when the first agent is answered."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(f"{word}\n")
+        sys.stdout.flush()
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -81,8 +102,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        _say("ready")
 
     def end(self) -> None:
         self.should_exit = True

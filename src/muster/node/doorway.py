@@ -68,6 +68,8 @@ class Doorway:
         self._failed = 0
         # What it said last, for whoever is told that it failed.
         self._last = ""
+        # The last one could not speak to agents: that the next one begins proves nothing.
+        self._mute = False
         # The port that is held, 0 while none is; whether a door is behind it.
         self.port, self.runs = 0, False
 
@@ -135,8 +137,14 @@ class Doorway:
                 ready = await process.stdout.readline()
             if ready:
                 self.runs = True
+                if not self._mute:
+                    self._well()
+            if ready and await process.stdout.readline():
+                self._mute = False
                 self._well()
-            return await process.wait()
+            code = await process.wait()
+            self._mute = self._mute or (bool(ready) and code == MISSING)
+            return code
         except TimeoutError:
             self._last = f"it did not begin within {READY_S_MAX:.0f} s"
             return 1
