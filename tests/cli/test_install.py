@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from muster.agent.plugin.programs import PROGRAMS
+from muster.errors import Conflict
+from muster.node.host.home import Home
+from muster.verbs import install
 from tests.cli.world import Said, everything_in, muster
 from tests.promise import proves
 
@@ -105,3 +109,66 @@ def test_what_cannot_be_is_refused_in_a_sentence_and_nothing_is_written(person):
     assert person.muster("install", "emacs", "--yes").code == 5
     assert "was put there" in person.muster("uninstall", "codex", "--yes").err
     assert person.muster("install", "codex", "--yes", "--project").code == 3
+
+
+@proves("install.restores")
+def test_two_homes_are_in_one_program_and_each_goes_alone(tmp_path, person):
+    other = tmp_path / "other"
+    said = muster(other, "init", "--name", "second", "--operator", "ann", "--listen", "")
+    assert said.code == 0, said
+    for name in PROGRAMS:
+        person.ok("install", name, "--yes")
+        first = person.files
+        said = muster(other, "install", name, "--yes", HOME=str(person.home))
+        assert said.code == 0, said
+        assert muster(other, "uninstall", name, "--yes", HOME=str(person.home)).code == 0
+        assert person.files == first
+        said = muster(other, "install", name, "--yes", HOME=str(person.home))
+        person.ok("uninstall", name, "--yes")
+        texts = b"".join(person.files.values())
+        assert str(other).encode() in texts
+        assert str(person.machine).encode() not in texts
+        assert muster(other, "uninstall", name, "--yes", HOME=str(person.home)).code == 0
+        assert str(other).encode() not in b"".join(person.files.values())
+
+
+@proves("install.restores")
+def test_a_file_that_was_removed_since_stays_removed(person):
+    person.ok("install", "claude", "--yes")
+    person.settings.unlink()
+    person.ok("uninstall", "claude", "--yes")
+    assert not person.settings.exists()
+
+
+@proves("install.restores")
+def test_of_a_link_to_nothing_the_link_stays(person):
+    person.settings.unlink()
+    person.settings.symlink_to(person.home / "dotfiles" / "claude.json")
+    before = person.files
+    person.ok("install", "claude", "--yes")
+    assert (person.home / "dotfiles" / "claude.json").exists()
+    person.ok("uninstall", "claude", "--yes")
+    assert (person.settings.is_symlink(), person.files) == (True, before)
+    assert not (person.home / "dotfiles").exists()
+
+
+@proves("install.restores")
+@pytest.mark.parametrize("verb", [install.install, install.uninstall])
+def test_what_somebody_wrote_while_the_question_was_open_is_not_overwritten(
+    person, verb, monkeypatch
+):
+    if verb is install.uninstall:
+        person.ok("install", "claude", "--yes")
+    monkeypatch.setenv("HOME", str(person.home))
+
+    def asked(*_: str) -> str:
+        person.settings.write_text('{"hers": 1}')
+        return "y"
+
+    context = SimpleNamespace(
+        home=Home(person.machine), say=lambda _: None, question=asked, note=lambda _: None
+    )
+    asks = {install.install: install.Install, install.uninstall: install.Uninstall}
+    with pytest.raises(Conflict, match="while you were asked"):
+        verb(context, asks[verb]("claude"))
+    assert person.settings.read_text() == '{"hers": 1}'

@@ -14,17 +14,18 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from muster.agent.plugin.edit import SETTINGS_BYTES_MAX, Edit, Whole, put, take
+from muster.agent.plugin.edit import Edit, Whole, put, take
 from muster.agent.plugin.place import Place
 from muster.agent.plugin.programs import PROGRAMS, program
+from muster.agent.plugin.settings import SETTINGS_BYTES_MAX, check_free
 from muster.atomic_file import write_file
 from muster.errors import Conflict, Malformed, NotFound, unable
-from muster.node.host.home import Home
+from muster.node.host.home import Home, default_home
 from muster.verbs.client import Finding
 from muster.verbs.declaration import Context, Request, opt, pos, verb
 
@@ -71,11 +72,26 @@ class _Record(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Kept(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file was before, and what was written over it (its sha256)."""
+    """What a file was before, what was written over it (its sha256), and what of that is ours.
+
+    `made` is the outermost folder that was made for it, "" for none.
+    """
 
     before: str | None
     written: str
+    edit: Edit
     mode: int = 0o600
+    made: str = ""
+
+
+class _Change(NamedTuple):
+    """What a file is now, and what it is to be: None where it is no more."""
+
+    path: Path
+    now: bytes | None
+    after: bytes | None
+    mode: int = 0o600
+    made: str = ""
 
 
 @verb("install", auth="local", runs="client", group="Messages", on="none")
@@ -100,29 +116,35 @@ def install(context: Context, ask: Install) -> Installed | Finding:
         )
     changes = []
     for edit in wanted:
-        now = _read(edit.path)
+        now, old = _read(edit.path), kept.get(str(edit.path))
+        if isinstance(edit, Whole) and not edit.path.is_relative_to(place.own):
+            check_free(edit.path, "content", now is None or old is not None)
         after = put(edit, now)
         if after != now:
-            changes.append((edit, now, after))
+            mode = stat.S_IMODE(edit.path.stat().st_mode) if now is not None else 0o600
+            changes.append(_Change(edit.path, now, after, mode))
+            # What stood there without us: as it was kept, or what somebody made of it since.
+            same = old is not None and now is not None and old.written == _sha(now)
+            before = old.before if old is not None and same else _text(take(edit, now))
+            made = old.made if old is not None else _missing(edit.path)
+            kept[str(edit.path)] = _Kept(before, _sha(after), edit, mode, made)
+    names = {str(edit.path) for edit in wanted}
+    # Of an older version, and not needed any more.
+    old_ones = [name for name in kept if name not in names]
+    changes += [_taken(name, kept.pop(name)) for name in old_ones]
     if not changes:
         return Installed(ask.program, known.title, True, _states(wanted, set()), known.next)
-    for edit, now, after in changes:
-        context.say(_diff(edit.path, now, after))
+    for change in changes:
+        context.say(_diff(change))
+    changed = {change.path for change in changes}
     if not (ask.yes or _agrees(context, f"Write this into {known.title}? (y/N)")):
-        files = _states(wanted, {edit.path for edit, _, _ in changes})
-        return Finding(Installed(ask.program, known.title, False, files), 1)
-    for edit, now, after in changes:
-        old = kept.get(str(edit.path))
-        changed_since = old is None or now is None or old.written != _sha(now)
-        # What stood there without us: as it was kept, or what somebody made of it since.
-        before = take(edit, now) if changed_since or old is None else _bytes(old.before)
-        mode = stat.S_IMODE(edit.path.stat().st_mode) if now is not None else 0o600
-        kept[str(edit.path)] = _Kept(_text(before), _sha(after), mode)
+        return Finding(Installed(ask.program, known.title, False, _states(wanted, changed)), 1)
+    _check_unchanged(changes)
     # First what is needed to undo it: a crash in between leaves nothing that cannot be.
-    _write(place.own / _RECORD, msgspec.json.encode(_Record(kept, project)), 0o600)
-    for edit, _, after in changes:
-        _write(edit.path, after, kept[str(edit.path)].mode)
-    files = _states(wanted, {edit.path for edit, _, _ in changes}, done=True)
+    _write(place.own / _RECORD, msgspec.json.encode(_Record(kept, project), enc_hook=str), 0o600)
+    for change in changes:
+        _replace(change)
+    files = _states(wanted, changed, done=True)
     return Installed(ask.program, known.title, True, files, known.next)
 
 
@@ -137,45 +159,82 @@ def uninstall(context: Context, ask: Uninstall) -> Installed | Finding:
     home, known = context.home, program(ask.program)
     home.require()
     place = _place(home, ask.program, None)
-    record = _read_record(place.own)
-    kept = record.files
+    kept = _read_record(place.own).files
     if not kept:
         raise NotFound(f"Muster is not in {known.title}: nothing was put there from this home")
-    place = place._replace(project=Path(record.project) if record.project else None)
-    edits = {str(edit.path): edit for edit in known.edits(place)}
-    plan: list[tuple[Path, bytes | None, bytes | None, bool]] = []
-    for name, each in kept.items():
-        now = _read(Path(name))
-        if now is None or _sha(now) == each.written:
-            plan.append((Path(name), now, _bytes(each.before), False))
-        else:
-            found = edits.get(name)
-            rest = take(found, now) if found is not None else now
-            plan.append((Path(name), now, rest, True))
-    for path, now, after, _ in plan:
-        if now != after and not path.is_relative_to(place.own):
-            context.say(_diff(path, now, after))
+    changes = [_taken(name, each) for name, each in kept.items()]
+    for change in changes:
+        if change.now != change.after and not change.path.is_relative_to(place.own):
+            context.say(_diff(change))
     if not (ask.yes or _agrees(context, f"Take this out of {known.title}? (y/N)")):
-        files = [Touched(str(path), "as it was") for path, *_ in plan]
+        files = [Touched(str(change.path), "as it was") for change in changes]
         return Finding(Installed(ask.program, known.title, False, files), 1)
-    files = []
-    for path, now, after, changed in plan:
-        if after is None:
-            path.unlink(missing_ok=True)
-        elif now != after:
-            _write(path, after, kept[str(path)].mode)
-        state: Any = "kept what was changed since" if changed else "removed"
-        files.append(Touched(str(path), state if after is None or changed else "as it was"))
+    _check_unchanged(changes)
+    files = [
+        Touched(
+            str(change.path),
+            "removed" if change.after is None
+            else "as it was" if change.now is None or _sha(change.now) == each.written
+            else "kept what was changed since",
+        )
+        for change, each in zip(changes, kept.values(), strict=True)
+    ]  # fmt: skip
+    for change in changes:
+        _replace(change)
     (place.own / _RECORD).unlink(missing_ok=True)
     _prune(place.own)
     return Installed(ask.program, known.title, True, files, known.next)
 
 
+def _taken(name: str, kept: _Kept) -> _Change:
+    """A file without us; one that somebody removed since stays removed. Raises: Malformed."""
+    path = Path(name)
+    now = _read(path)
+    if now is not None and _sha(now) == kept.written:
+        return _Change(path, now, _bytes(kept.before), kept.mode, kept.made)
+    return _Change(path, now, take(kept.edit, now), kept.mode, kept.made)
+
+
+def _check_unchanged(changes: list[_Change]) -> None:
+    """Raises: Conflict where a file is not any more what was shown."""
+    for change in changes:
+        if _read(change.path) != change.now:
+            raise Conflict(
+                f"{change.path} was changed while you were asked; nothing of it was written, so "
+                "begin again"
+            )
+
+
+def _replace(change: _Change) -> None:
+    """Write it, or take it away, unless somebody changed it meanwhile. Raises: Conflict.
+
+    Through a link to where the file is: a person's settings may lie elsewhere.
+    """
+    _check_unchanged([change])
+    if change.now == change.after:
+        return
+    if change.after is None:
+        real = change.path.resolve()
+        real.unlink(missing_ok=True)
+        for folder in real.parents if change.made else ():
+            if not _is_empty(folder):
+                break
+            folder.rmdir()
+            if folder == Path(change.made):
+                break
+    else:
+        _write(change.path, change.after, change.mode)
+
+
 def _place(home: Home, name: str, project: Path | None) -> Place:
     python = next((each for each in _PYTHONS if os.access(each, os.X_OK)), sys.executable)
+    # Two homes of one person are two in each program.
+    usual = home.path == default_home()
+    called = "muster" if usual else f"muster-{_sha(os.fsencode(home.path))[:6]}"
     return Place(
-        Path.home(), os.environ, home.path / "plugins" / name, python, home.socket, _read, project
-    )
+        Path.home(), os.environ, home.path / "plugins" / name, called, python, home.socket, _read,
+        project,
+    )  # fmt: skip
 
 
 def _agrees(context: Context, what: str) -> bool:
@@ -193,8 +252,9 @@ def _states(edits: list[Edit], changed: set[Path], *, done: bool = False) -> lis
     ]  # fmt: skip
 
 
-def _diff(path: Path, now: bytes | None, after: bytes | None) -> str:
+def _diff(change: _Change) -> str:
     """What would change, as people read it."""
+    path, now, after = change.path, change.now, change.after
     old, new = ((each or b"").decode(errors="replace").splitlines() for each in (now, after))
     names = ("/dev/null" if now is None else str(path), "/dev/null" if after is None else str(path))
     return "\n".join(difflib.unified_diff(old, new, *names, lineterm="", n=2))
@@ -215,7 +275,6 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Through a link to where the file is: a person's settings may lie elsewhere."""
     real = path.resolve()
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
@@ -226,12 +285,22 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         real.chmod(mode)
 
 
+def _missing(path: Path) -> str:
+    """The outermost folder that has to be made for a file; "" for none."""
+    gone = [each for each in path.resolve().parents if not each.exists()]
+    return str(gone[-1]) if gone else ""
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
 def _prune(folder: Path) -> None:
     """Take away our folder's empty folders, and it."""
     for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir() and not any(path.iterdir()):
+        if _is_empty(path):
             path.rmdir()
-    if folder.is_dir() and not any(folder.iterdir()):
+    if _is_empty(folder):
         folder.rmdir()
 
 
@@ -240,7 +309,7 @@ def _read_record(folder: Path) -> _Record:
     if raw is None:
         return _Record()
     try:
-        return msgspec.json.decode(raw, type=_Record)
+        return msgspec.json.decode(raw, type=_Record, dec_hook=lambda kind, text: kind(text))
     except msgspec.DecodeError as error:
         raise Malformed(
             f"{folder / _RECORD} cannot be read ({error}): take Muster's lines out by hand, then "

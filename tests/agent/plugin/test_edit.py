@@ -1,21 +1,33 @@
 """What is put into files of programs, and taken out of them: byte for byte."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.promise import proves
 
-from muster.agent.plugin.edit import Block, Members, Whole, put, take
+from muster.agent.plugin.edit import Members, Whole, placed, put, take
+from muster.agent.plugin.tables import Tables
 from muster.errors import Conflict, Malformed
 
 FILE = Path("/p/settings.json")
 OURS = Members(
     FILE, "/own/hook.py",
-    sets={("plugins", "muster"): True, ("markets", "muster"): {"path": "/own/hook.py"}},
-    adds={("hooks", "Stop"): {"command": "py /own/hook.py"}},
+    sets=((("plugins", "muster"), True), (("markets", "muster"), {"path": "/own/hook.py"})),
+    adds=((("hooks", "Stop"), {"command": "py /own/hook.py"}),),
 )  # fmt: skip
-BLOCK = Block(Path("/p/config.toml"), "[a]\nb = 1\n")
+THEIRS = replace(OURS, mark="/other/hook.py", sets=(),
+                 adds=((("hooks", "Stop"), {"command": "py /other/hook.py"}),))  # fmt: skip
+TOML = Path("/p/config.toml")
+TABLES = Tables(TOML, "muster", (("a", "b = 1"),))
+
+
+def trust(mark: str, number: int, said: str) -> Tables:
+    """What a home trusts: the hook at this place."""
+    name = f'hooks.state."/p/hooks.json:stop:{number}:0"'
+    return Tables(TOML, mark, ((name, f'trusted = "{said}"'),), "hooks.state.")
 
 
 @proves("install.restores")
@@ -45,8 +57,42 @@ def test_of_a_file_that_was_changed_since_all_that_is_not_ours_stays():
 
 @proves("install.restores")
 def test_what_an_older_version_put_in_goes_first():
-    older = OURS._replace(adds={("hooks", "Stop"): {"command": "old /own/hook.py"}})
-    assert json.loads(put(OURS, put(older, None))) == json.loads(put(OURS, None))
+    older = replace(OURS, adds=((("hooks", "Stop"), {"command": "old /own/hook.py"}),))
+    both = put(THEIRS, put(older, None))
+    # Where it stood, or everybody behind it would have another number.
+    assert [each["command"] for each in json.loads(put(OURS, both))["hooks"]["Stop"]] == [
+        "py /own/hook.py", "py /other/hook.py",
+    ]  # fmt: skip
+
+
+@proves("install.restores")
+def test_a_hook_that_a_person_put_beside_ours_stays_and_ours_goes():
+    group = {"matcher": "*", "hooks": [{"command": "py /own/hook.py"}]}
+    edit = replace(OURS, sets=(), adds=((("hooks", "Tool"), group),))
+    found = json.loads(put(edit, None))
+    found["hooks"]["Tool"][0]["hooks"].append({"command": "hers"})
+    found["hooks"]["Tool"][0]["hooks"][0]["timeout"] = 3
+    now = json.dumps(found).encode()
+    kept = {"matcher": "*", "hooks": [{"command": "hers"}]}
+    assert json.loads(take(edit, now)) == {"hooks": {"Tool": [kept]}}
+    again = json.loads(put(edit, now))["hooks"]["Tool"]
+    assert again == [{"matcher": "*", "hooks": [*group["hooks"], {"command": "hers"}]}]
+    assert placed(edit, now, ("hooks", "Tool")) == (0, 0)
+
+
+@proves("install.restores")
+def test_two_homes_are_two_in_one_file():
+    once = put(OURS, None)
+    both = put(THEIRS, once)
+    assert json.loads(take(THEIRS, both)) == json.loads(once)
+    assert json.loads(take(OURS, both)) == json.loads(put(THEIRS, None))
+    assert placed(THEIRS, both, ("hooks", "Stop")) == (1, 0)
+
+
+@proves("install.restores")
+def test_a_file_that_says_one_thing_twice_is_refused_and_nothing_of_it_is_lost():
+    with pytest.raises(Malformed, match="twice"):
+        put(OURS, b'{"a": 1, "a": 2}')
 
 
 @proves("install.restores")
@@ -67,16 +113,60 @@ def test_a_name_of_ours_that_is_somebody_elses_is_refused():
 
 @proves("install.restores")
 @pytest.mark.parametrize("before", [None, b"", b"x = 1\n", b"x = 1", b"# only\n\n"])
-def test_a_block_stands_at_the_end_once_and_goes_without_a_trace(before):
-    once = put(BLOCK, before)
-    assert put(BLOCK, once) == once
-    assert put(BLOCK._replace(text="[a]\nb = 2\n"), once).count(b"[a]") == 1
+def test_tables_stand_at_the_end_once_and_go_without_a_trace(before):
+    once = put(TABLES, before)
+    assert put(TABLES, once) == once
+    assert put(replace(TABLES, tables=(("a", "b = 2"),)), once).count(b"[a]") == 1
     longer = once + b"[theirs]\n"
-    assert put(BLOCK, longer).count(b"[theirs]") == 1
-    rest = take(BLOCK, once) or b""
+    assert put(TABLES, longer).count(b"[theirs]") == 1
+    rest = take(TABLES, once) or b""
     assert rest.rstrip(b"\n") == (before or b"").rstrip(b"\n")
     with pytest.raises(Malformed, match="is missing"):
-        take(BLOCK, once[:-10])
+        take(TABLES, once[:-10])
+
+
+@proves("install.restores")
+def test_what_others_wrote_between_our_marks_stays():
+    """As Codex does: a new table goes behind the last one, and that was ours."""
+    end = b"# <<< muster <<<"
+    now = put(TABLES, b"x = 1\n").replace(end, b"[projects]\nhers = true\n\n" + end)
+    rest = tomllib.loads(take(TABLES, now).decode())
+    assert rest == {"x": 1, "projects": {"hers": True}}
+    assert tomllib.loads(put(TABLES, now).decode()) == {**rest, "a": {"b": 1}}
+
+
+@proves("install.restores")
+def test_no_two_tables_of_one_name_are_written_and_a_name_of_somebody_is_refused():
+    with pytest.raises(Conflict, match=r"table \[a\]"):
+        put(TABLES, b"[a]\nmine = 1\n")
+    with pytest.raises(Malformed):
+        put(TABLES, b"a = 1\n[a]\n")
+    for broken in (b"x = \n", b"[[a]]\n[b", b"\xff"):
+        with pytest.raises(Malformed):
+            take(TABLES, broken)
+    # What is said of a place in a list is for whoever stands there.
+    stale = b'[hooks.state."/p/hooks.json:stop:0:0"]\ntrusted = "old"\n'
+    assert put(trust("muster", 0, "new"), stale).count(b"stop:0:0") == 1
+
+
+@proves("install.restores")
+def test_two_homes_trust_their_hooks_in_one_file_and_numbers_move_up_when_one_goes():
+    one, two = trust("muster", 0, "one"), trust("muster-3fa9c1", 1, "two")
+    hers = b'[hooks.state."/p/hooks.json:stop:2:0"]\ntrusted = "hers"\n'
+    both = put(two, put(one, hers))
+    rest = take(one, both)
+    said = {k: v["trusted"] for k, v in tomllib.loads(rest.decode())["hooks"]["state"].items()}
+    assert said == {"/p/hooks.json:stop:0:0": "two", "/p/hooks.json:stop:1:0": "hers"}
+    last = tomllib.loads(take(two, rest).decode())["hooks"]["state"]
+    assert last == {"/p/hooks.json:stop:0:0": {"trusted": "hers"}}
+
+
+@proves("install.restores")
+def test_a_text_that_looks_like_a_table_of_ours_is_not_touched():
+    now = b"x = '''\n[a]\nb = 1\n[c]\n'''\n"
+    for work in (put, take):
+        with pytest.raises(Malformed, match="by hand"):
+            work(TABLES, now)
 
 
 @proves("install.restores")

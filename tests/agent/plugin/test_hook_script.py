@@ -170,7 +170,7 @@ def test_it_loads_nothing_but_the_interpreter_and_a_socket(path):
 def test_where_the_hook_is_gone_the_program_goes_on(tmp_path):
     """Python ends with 2 where its file is not there: with that a hook forbids every prompt."""
     nothing: Callable[[Path], bytes | None] = lambda _: None  # noqa: E731 - it reads no file
-    place = Place(tmp_path, {}, tmp_path / "own", sys.executable, "", nothing)
+    place = Place(tmp_path, {}, tmp_path / "own", "muster", sys.executable, "", nothing)
     for there in (False, True):
         if there:
             place.hook.parent.mkdir(parents=True, exist_ok=True)

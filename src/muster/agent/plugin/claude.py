@@ -3,9 +3,9 @@
 RAN with 2.1.332: a marketplace that is a folder is loaded at the next start, without a question.
 """
 
-from typing import Any, Final
+from typing import Final
 
-from muster.agent.plugin.edit import Edit, Members, Names, Whole
+from muster.agent.plugin.edit import Edit, Members, Whole
 from muster.agent.plugin.place import Place, Program, as_json, hooks
 
 EVENTS: Final = {
@@ -22,15 +22,16 @@ def edits(place: Place) -> list[Edit]:
     if place.project is not None:
         settings = place.project / ".claude" / "settings.local.json"
     market = {"source": {"source": "directory", "path": str(place.own)}}
-    known: dict[Names, Any] = {("extraKnownMarketplaces", "muster"): market,
-                               ("enabledPlugins", "muster@muster"): True}  # fmt: skip
+    known = (("extraKnownMarketplaces", place.name), market), (
+        ("enabledPlugins", f"{place.name}@{place.name}"), True
+    )  # fmt: skip
     return [*plugin(place, "claude", EVENTS), Members(settings, str(place.own), sets=known)]
 
 
 def plugin(place: Place, agent: str, events: dict[str, str]) -> list[Edit]:
     """A plugin in Claude's format, which other programs read as well, and a market for it."""
-    about = {"name": "muster", "version": "1.0.0", "description": ABOUT}
-    market = {"name": "muster", "owner": {"name": "Muster"},
+    about = {"name": place.name, "version": "1.0.0", "description": ABOUT}
+    market = {"name": place.name, "owner": {"name": "Muster"},
               "plugins": [{**about, "source": "./muster"}]}  # fmt: skip
     top, author = place.own / "muster", {"name": "Muster"}
     return [

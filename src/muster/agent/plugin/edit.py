@@ -1,87 +1,74 @@
 """What Muster puts into files of an agent program, and takes out of them again (pure).
 
-Rule 1: to put in twice is to put in once, and what was put in by an older version goes first.
+Rule 1: to put in twice is to put in once, and what an older version put in is replaced where it
+stands, so that nothing of anybody else moves.
 Rule 2: to take out leaves everything else as it is: byte for byte where nobody changed the file
-since, and where somebody did, all that is not ours.
+since, and where somebody did, all that is not ours, also what they put into something of ours.
 Rule 3: a file that cannot be read as what it should be is refused and not touched.
+Rule 4: what is ours is known by the home that put it there: another home's beside it stays.
 
     whole     a file that is ours alone
     members   of a JSON object: values set by name, and items added to lists
-    block     lines between two marks, at the end of a text
+    tables    of a TOML file, between two marks at its end (tables.py)
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from muster.errors import Conflict, Malformed
+from msgspec import Struct
 
-_BEGIN: Final = "# >>> muster: `muster uninstall` takes this out >>>"
-_END: Final = "# <<< muster <<<"
-# A settings file of a person is some kilobytes.
-SETTINGS_BYTES_MAX: Final = 4 * 1024 * 1024
+from muster.agent.plugin.settings import check_free, read_text
+from muster.agent.plugin.tables import Tables, put_tables, take_tables
+from muster.errors import Malformed
+
 Names = tuple[str, ...]
+_INNER: Final = "hooks"
 
 
-class Whole(NamedTuple):
-    """A file that is ours alone; `secret` ones are for their owner's eyes."""
+class Whole(Struct, frozen=True, tag="whole"):
+    """A file that is ours alone."""
 
     path: Path
     text: str
 
 
-class Members(NamedTuple):
+class Members(Struct, frozen=True, tag="members"):
     """What is set in a JSON object by the names that lead to it, and what is added to lists there.
 
-    An item is known as ours by `mark`, which stands somewhere in it.
+    A value is known as ours by being what was set, or by `mark`, which stands somewhere in it; an
+    item by the command that it runs, in which `mark` stands: it has one, or a list `hooks` of such.
     """
 
     path: Path
     mark: str
-    sets: Mapping[Names, Any] = {}
-    adds: Mapping[Names, Any] = {}
+    sets: tuple[tuple[Names, Any], ...] = ()
+    adds: tuple[tuple[Names, Any], ...] = ()
 
 
-class Block(NamedTuple):
-    """Lines at the end of a text whose comments begin with #."""
-
-    path: Path
-    text: str
-
-
-Edit = Whole | Members | Block
+Edit = Whole | Members | Tables
 
 
 def put(edit: Edit, now: bytes | None) -> bytes:
     """The file with what is ours in it. Raises: Malformed, Conflict: it is left alone."""
     if isinstance(edit, Whole):
         return edit.text.encode()
-    if isinstance(edit, Block):
-        before = _text(edit.path, take(edit, now)) if now is not None else ""
-        gap = "\n" if before and not before.endswith("\n") else ""
-        return f"{before}{gap}{_BEGIN}\n{edit.text.rstrip()}\n{_END}\n".encode()
+    if isinstance(edit, Tables):
+        return put_tables(edit, now)
     found = _object(edit, now)
     wanted = deepcopy(found)
-    _drop(edit, wanted)
-    for names, value in edit.sets.items():
+    for names, value in edit.sets:
         place = _place(edit, wanted, names[:-1])
-        if (
-            names[-1] in place
-            and place[names[-1]] != value
-            and not _is_ours(edit, place[names[-1]])
-        ):
-            where = ".".join(names)
-            raise Conflict(
-                f"{edit.path} has a {where} of its own, which is not Muster's; rename it"
-            )
+        there = place.get(names[-1], value)
+        check_free(edit.path, ".".join(names), _is_ours(edit, there, value))
         place[names[-1]] = value
-    for names, item in edit.adds.items():
-        there = _place(edit, wanted, names[:-1]).setdefault(names[-1], [])
-        if not isinstance(there, list):
+    for names, item in edit.adds:
+        items = _place(edit, wanted, names[:-1]).setdefault(names[-1], [])
+        if not isinstance(items, list):
             raise Malformed(f"{'.'.join(names)} in {edit.path} is no list; mend it first")
-        there.append(item)
+        _add(edit, items, item)
     # What says the same is left as it was written.
     return now if now is not None and wanted == found else _json(wanted, now)
 
@@ -90,44 +77,90 @@ def take(edit: Edit, now: bytes | None) -> bytes | None:
     """The file without what is ours; None where nothing else is in it. Raises: Malformed."""
     if now is None or isinstance(edit, Whole):
         return None
-    if isinstance(edit, Block):
-        text = _text(edit.path, now)
-        before, begins, rest = text.partition(_BEGIN + "\n")
-        _, ends, after = rest.partition(_END + "\n")
-        if begins and not ends:
-            raise Malformed(f"in {edit.path} the line {_END!r} is missing; put it back first")
-        return (before + after).encode() or None
+    if isinstance(edit, Tables):
+        return take_tables(edit, now)
     found = _object(edit, now)
     wanted = deepcopy(found)
-    _drop(edit, wanted)
+    for names, value in edit.sets:
+        place = _reached(wanted, names[:-1])
+        if place is not None and names[-1] in place and _is_ours(edit, place[names[-1]], value):
+            del place[names[-1]]
+            _clear(wanted, names[:-1])
+    for names, _ in edit.adds:
+        place = _reached(wanted, names[:-1])
+        items = place.get(names[-1]) if place is not None else None
+        if place is not None and isinstance(items, list):
+            kept = _without(edit, items)
+            if kept != items:
+                place[names[-1]] = kept
+                if not kept:
+                    del place[names[-1]]
+                    _clear(wanted, names[:-1])
     if wanted == found:
         return now
     return _json(wanted, now) if wanted else None
 
 
-def _drop(edit: Members, found: dict[str, Any]) -> None:
-    """Take out what is ours, and what is empty without it."""
-    for names, value in edit.sets.items():
-        place = _reached(found, names[:-1])
-        if place is not None and names[-1] in place:
-            there = place[names[-1]]
-            if there == value or _is_ours(edit, there):
-                del place[names[-1]]
-                _clear(found, names[:-1])
-    for names in edit.adds:
-        place = _reached(found, names[:-1])
-        items = place.get(names[-1]) if place is not None else None
-        if place is not None and isinstance(items, list):
-            kept = [each for each in items if not _is_ours(edit, each)]
-            if len(kept) < len(items):
-                place[names[-1]] = kept
-                if not kept:
-                    del place[names[-1]]
-                    _clear(found, names[:-1])
+def placed(edit: Members, now: bytes | None, names: Names) -> tuple[int, int]:
+    """Where our item stands in its list after `put`, and our hook in the item.
+
+    Raises: Malformed, Conflict.
+    """
+    items = _reached(_object(edit, put(edit, now)), names[:-1]) or {}
+    for number, item in enumerate(items[names[-1]]):
+        for inner, each in enumerate(_hooks(item)):
+            if _runs_ours(edit, each):
+                return number, inner
+    raise AssertionError("put has put it there")
 
 
-def _is_ours(edit: Members, value: Any) -> bool:
-    return edit.mark in json.dumps(value, ensure_ascii=False)
+def _add(edit: Members, items: list[Any], item: Any) -> None:
+    """Add an item, in place of the one that an older version added."""
+    for number, each in enumerate(items):
+        mine = [inner for inner in _hooks(each) if _runs_ours(edit, inner)]
+        if not mine:
+            continue
+        if len(mine) == len(_hooks(each)):
+            items[number] = item
+        else:
+            new = _hooks(item)[0]
+            each[_INNER] = [new if inner is mine[0] else inner for inner in each[_INNER]
+                            if inner is mine[0] or not _runs_ours(edit, inner)]  # fmt: skip
+        return
+    items.append(item)
+
+
+def _without(edit: Members, items: list[Any]) -> list[Any]:
+    """The items without our hooks; one of ours that somebody put theirs into keeps those."""
+    kept = []
+    for each in items:
+        others = [inner for inner in _hooks(each) if not _runs_ours(edit, inner)]
+        if len(others) == len(_hooks(each)):
+            kept.append(each)
+        elif others:
+            kept.append({**each, _INNER: others})
+    return kept
+
+
+def _hooks(item: Any) -> list[Any]:
+    """What an item runs: itself, or those that stand in it."""
+    inner = item.get(_INNER) if isinstance(item, dict) else None
+    return inner if isinstance(inner, list) else [item]
+
+
+def _runs_ours(edit: Members, hook: Any) -> bool:
+    command = hook.get("command") if isinstance(hook, dict) else hook
+    return isinstance(command, str) and edit.mark in command
+
+
+def _is_ours(edit: Members, there: Any, value: Any) -> bool:
+    """Whether what stands under a name of ours is ours: as we set it, or with our mark in it.
+
+    What is no object under a name that is ours says something of us only.
+    """
+    if there == value or not isinstance(value, dict | list):
+        return True
+    return edit.mark in json.dumps(there, ensure_ascii=False)
 
 
 def _clear(found: dict[str, Any], names: Sequence[str]) -> None:
@@ -156,11 +189,11 @@ def _place(edit: Members, found: dict[str, Any], names: Sequence[str]) -> dict[s
 
 
 def _object(edit: Members, now: bytes | None) -> dict[str, Any]:
-    text = _text(edit.path, now)
+    text = read_text(edit.path, now)
     if not text.strip():
         return {}
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise Malformed(
             f"{edit.path} is no plain JSON ({error}), and nothing was changed; take its comments "
@@ -171,15 +204,14 @@ def _object(edit: Members, now: bytes | None) -> dict[str, Any]:
     return found
 
 
-def _text(path: Path, now: bytes | None) -> str:
-    if now is None:
-        return ""
-    if len(now) > SETTINGS_BYTES_MAX:
-        raise Malformed(f"{path} is larger than any settings are; nothing was changed")
-    try:
-        return now.decode()
-    except UnicodeDecodeError as error:
-        raise Malformed(f"{path} is no UTF-8 text; nothing was changed") from error
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of these; one of two members of a name would be lost in writing it back."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has {twice[:40]!r} twice")
+    return found
 
 
 def _json(value: Any, now: bytes | None) -> bytes:

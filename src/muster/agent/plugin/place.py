@@ -1,7 +1,6 @@
 """Where a program is told of Muster, and what every program's file is made of (pure)."""
 
 import json
-import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,14 +14,16 @@ from muster.errors import Malformed
 class Place(NamedTuple):
     """One person's programs, and our own files for them.
 
-    `person` is their home folder, `env` their variables, `own` our folder for this program,
-    `project` the folder that alone is meant, or none; `python` starts hooks, `socket` is where the
-    daemon listens, and `read` says what stands in a file.
+    `person` is their home folder, `env` their variables, `own` our folder for this program, `name`
+    what we are called in it, another home's Muster otherwise; `project` is the folder that alone is
+    meant, or none; `python` starts hooks, `socket` is where the daemon listens, and `read` says
+    what stands in a file.
     """
 
     person: Path
     env: Mapping[str, str]
     own: Path
+    name: str
     python: str
     socket: str
     read: Callable[[Path], bytes | None]
@@ -72,8 +73,10 @@ def hooks(command: str, names: Mapping[str, str], timeout: int) -> dict[str, Any
 
 
 def toml_text(text: str) -> str:
-    """A text as TOML takes it between quotes."""
-    return json.dumps(text, ensure_ascii=False) if not re.search(r"[\x7f-\x9f]", text) else "''"
+    """A text as TOML takes it between quotes. Raises: Malformed where it cannot stand there."""
+    if not text.isprintable():
+        raise Malformed(f"no TOML can name {text!r}; choose a plainer path")
+    return json.dumps(text, ensure_ascii=False)
 
 
 class Program(NamedTuple):
