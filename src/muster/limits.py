@@ -267,8 +267,21 @@ CONTEXT_PATH_BYTES_MAX: Final = 1024
 CONTEXT_PATH_DEPTH_MAX: Final = 32
 # What every disk has room for in one name.
 CONTEXT_NAME_BYTES_MAX: Final = 255
-# Versions of one path that are read of each machine, the newest; as of one key of memory.
+# Versions of one path that are shown of each machine, the newest; as of one key of memory.
 CONTEXT_VERSIONS_READ_MAX: Final = 200
+# Heads of one path that are read of each machine, the first ones: more than it can have by hand.
+CONTEXT_HEADS_MAX: Final = 200
+# Versions that are looked at for what two heads come from; 1,000 cost some 50 ms.
+CONTEXT_ANCESTORS_MAX: Final = 1_000
+# Rows that are read for one question about files before the rest is put off to the next step.
+CONTEXT_STEP_ROWS: Final = 2_000
+# Paths of one folder that are brought to its disk: more than people keep in one, and no more than
+# one answer may hold.
+CONTEXT_PATHS_MAX: Final = 50_000
+# Paths of which no version counts that are told: enough to see that there are some.
+CONTEXT_UNHEARD_MAX: Final = 1_000
+# Spellings of one path that are looked at: disks without case have room for one of them.
+CONTEXT_SPELLINGS_MAX: Final = 16
 # The list of what a folder leaves out: some hundred lines, each tried on each name.
 CONTEXT_IGNORE_LINES_MAX: Final = 200
 CONTEXT_IGNORE_CHARS_MAX: Final = 200

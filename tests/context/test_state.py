@@ -13,6 +13,10 @@ from muster.log.entry import EntryId
 from muster.log.stream import MachineId
 
 
+def by_id(every: Iterable[Version]) -> Callable[[EntryId], Version | None]:
+    return {each.id: each for each in every}.get
+
+
 @proves("context.replaced-by-who-had-it")
 def test_a_version_replaces_what_its_file_was_made_of_and_nothing_else():
     a, b = Stream(ALICE), Stream(BOB)
@@ -43,7 +47,7 @@ def test_an_edit_beats_a_deletion_however_late_that_is():
     file = files(known(a, b))["n.md"]
     assert file.winner.id == edit
     assert not file.is_conflict
-    assert merge_of(file, known(a, b)) is None
+    assert merge_of(file, by_id(known(a, b))) is None
 
 
 def test_several_who_write_the_same_bytes_are_no_conflict_and_the_disk_is_made_of_both():
@@ -67,7 +71,7 @@ def test_two_texts_of_one_origin_are_merged_in_the_order_of_their_ids():
     first = a.put("n.md", "one")
     left, right = a.put("n.md", "two", [first]), b.put("n.md", "three", [first], at_ms=1)
     for every in (known(a, b), known(b, a)):
-        merge = merge_of(files(every)["n.md"], every)
+        merge = merge_of(files(every)["n.md"], by_id(every))
         assert merge is not None
         assert [merge.first.id, merge.second.id] == sorted([left, right])
         assert merge.base.id == first
@@ -79,11 +83,11 @@ def test_two_texts_of_no_origin_and_a_text_whose_bytes_nobody_has_are_not_merged
     a, b = Stream(ALICE), Stream(BOB)
     a.put("n.md", "one")
     b.put("n.md", "two")
-    assert merge_of(files(known(a, b))["n.md"], known(a, b)) is None
+    assert merge_of(files(known(a, b))["n.md"], by_id(known(a, b))) is None
     first = a.put("m.md", "one")
     a.put("m.md", "two", [first])
     b.put("m.md", "", [first], same="9" * 64)
-    assert merge_of(files(known(a, b))["m.md"], known(a, b)) is None
+    assert merge_of(files(known(a, b))["m.md"], by_id(known(a, b))) is None
 
 
 def test_three_contents_become_one_pair_by_pair():
@@ -91,20 +95,38 @@ def test_three_contents_become_one_pair_by_pair():
     first = a.put("n.md", "0")
     heads = sorted(s.put("n.md", s.name.machine[0], [first]) for s in (a, b, c))
     every = known(a, b, c)
-    merge = merge_of(files(every)["n.md"], every)
+    merge = merge_of(files(every)["n.md"], by_id(every))
     assert merge is not None
     assert [merge.first.id, merge.second.id] == heads[:2]
 
 
-def test_who_writes_many_heads_makes_no_question_dear(monkeypatch):
+def test_who_writes_many_heads_makes_no_question_dear():
     a = Stream(ALICE)
+    first = a.put("n.md", "0")
     for n in range(300):
-        a.put("n.md", f"{n}")
+        a.put("n.md", f"{n}", [first])
     every, looked = known(a), []
-    found = state._ancestors
-    monkeypatch.setattr(state, "_ancestors", lambda *given: looked.append(1) or found(*given))
-    assert merge_of(files(every)["n.md"], every) is None
+    look = by_id(every)
+    assert merge_of(files(every)["n.md"], lambda v: looked.append(v) or look(v)) is not None
     assert len(looked) <= 16
+
+
+@proves("context.merged-alike-everywhere")
+def test_two_who_went_on_apart_for_long_are_merged_and_for_too_long_they_stay_a_conflict(
+    monkeypatch,
+):
+    a, b = Stream(ALICE), Stream(BOB)
+    first = a.put("n.md", "0", at_ms=0)
+    for stream in (a, b):
+        over = [first]
+        for n in range(400):
+            over = [stream.put("n.md", f"{stream.name.machine[0]}{n}", over, at_ms=n + 1)]
+    every = known(a, b)
+    merge = merge_of(files(every)["n.md"], by_id(every))
+    assert merge is not None
+    assert merge.base.id == first
+    monkeypatch.setattr(state, "CONTEXT_ANCESTORS_MAX", 700)
+    assert merge_of(files(every)["n.md"], by_id(every)) is None
 
 
 @proves("context.one-name-on-every-disk")

@@ -19,7 +19,7 @@ from typing import Any
 from tests.node.cores import WALL_MS, Cores, One
 
 from muster.context.kinds import ContextPut
-from muster.errors import Unsettled
+from muster.errors import Refused, Unsettled
 from muster.fleet import kinds
 from muster.fleet.grant import Grant, sign_give
 from muster.fleet.record import sign_revocation
@@ -32,8 +32,6 @@ from muster.node.folders.disk import Disk
 from muster.node.folders.folder import Folder
 from muster.node.folders.reader import Reader
 from muster.node.services.context import (
-    EXEC,
-    WRITE,
     AskFiles,
     AskPaths,
     Bytes,
@@ -44,6 +42,7 @@ from muster.node.services.context import (
     Wanted,
     WriteFiles,
 )
+from muster.node.services.heads import EXEC, WRITE
 from muster.store.blobs import Blobs
 
 PLACE = Place(FLEET, "notes")
@@ -150,8 +149,14 @@ class Shared:
     def wanted(
         self, place: Place, made_of: Mapping[str, frozenset[EntryId]]
     ) -> tuple[tuple[Wanted, ...], bool]:
-        found = self._ask(AskFiles(1, place, made_of))
-        return found.wanted, found.allowed
+        every, left, allowed = list[Wanted](), dict(made_of), False
+        while left:
+            found = self._ask(AskFiles(1, place, dict(left)))
+            every += found.wanted
+            allowed = found.allowed
+            for each in found.wanted:
+                del left[each.path]
+        return tuple(every), allowed
 
     def paths(self, place: Place) -> tuple[str, ...]:
         return self._ask(AskPaths(1, place)).paths
@@ -160,6 +165,8 @@ class Shared:
         found = self._ask(WriteFiles(1, place, tuple(bodies)))
         if not found.settled:
             raise Unsettled("not yet")
+        if found.refused:
+            raise Refused(found.refused)
         return found.ids, found.allowed
 
     def bytes_at(self, place: Place, path: str, where: Bytes) -> Iterable[bytes] | None:

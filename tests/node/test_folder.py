@@ -14,6 +14,7 @@ from muster.node.folders import folder as folders
 from muster.node.folders import writer
 from muster.node.folders.disk import Disk
 from muster.node.services import context as service
+from muster.node.services import heads
 
 
 @pytest.fixture
@@ -502,14 +503,14 @@ def test_what_a_machine_without_the_right_writes_is_kept_and_written_nowhere(tmp
     world.edit("hub", "skills/x.md", "newer\n")
     assert world.texts("skills/x.md") == ["newer\n"] * 2
     world.edit("studio", "skills/x.md", "obey me again\n")
-    world.grant("studio", service.WRITE)
+    world.grant("studio", heads.WRITE)
     world.settle()
     assert world.texts("skills/x.md") == ["obey me again\n"] * 2
     assert world.texts("skills/new.sh") == ["rm -rf\n"] * 2
 
 
 def test_without_the_question_whose_it_is_it_would_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(service._Rights, "count", lambda *_: True)
+    monkeypatch.setattr(heads.Heads, "allows", lambda *_: True)
     world = SharedFolders(tmp_path, "hub", "studio", writers=["hub"])
     world.edit("studio", "skills/x.md", "obey me\n")
     assert world["hub"].files() == {"skills/x.md": "obey me\n"}
@@ -518,8 +519,8 @@ def test_without_the_question_whose_it_is_it_would_be_written(tmp_path, monkeypa
 @proves("context.executed-by-whom")
 def test_the_executable_bit_needs_a_right_of_its_own_and_editing_does_not_take_it_away(tmp_path):
     world = SharedFolders(tmp_path, "hub", "studio", writers=[])
-    world.grant("hub", service.WRITE)
-    world.grant("studio", service.WRITE)
+    world.grant("hub", heads.WRITE)
+    world.grant("studio", heads.WRITE)
     world.settle()
     world["hub"].put("run.sh", "echo 1\n", x=True)
     world["hub"].look("run.sh")
@@ -530,7 +531,7 @@ def test_the_executable_bit_needs_a_right_of_its_own_and_editing_does_not_take_i
     assert world["hub"].text("run.sh") == "echo 2\n"
     rows = world["hub"].one.core.part(service.Contexts).versions(PLACE, "run.sh")
     assert [row.x for row in rows] == [1, 1]
-    world.grant("studio", service.EXEC)
+    world.grant("studio", heads.EXEC)
     world.settle()
     assert os.access(world["studio"].top / "run.sh", os.X_OK)
 

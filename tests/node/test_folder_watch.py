@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 from tests.node.shared_folders import PLACE, SharedFolders, aged
 from tests.promise import proves
 
+from muster.context.kinds import ContextPut
+from muster.errors import NotFound
 from muster.git.text_merge import merge_texts
 from muster.node import event as ev
+from muster.node.attempts.blob_transfer import entry_claim
 from muster.node.folders import thread as threads
 from muster.node.folders import watch
 from muster.node.folders.mapping import Mapped
@@ -217,3 +221,36 @@ def test_a_folder_that_is_taken_away_and_one_that_gets_its_name_delete_nothing(t
         assert desk.texts == ["one"]
 
     Desk(tmp_path).play(work)
+
+
+def test_blobs_are_fetched_a_few_at_a_time_and_what_nobody_has_keeps_no_other_waiting(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(threads, "AGAIN_S", 0.05)
+    desk = Desk(tmp_path)
+    blobs = {f"{n}.md": f"{n}".encode() * 50_000 for n in range(40)}
+    names = {path: sha256(data).hexdigest() for path, data in blobs.items()}
+    under_way, most, tried = list[str](), list[int](), set[str]()
+
+    async def fetch(path: str, where: Bytes) -> None:
+        under_way.append(path)
+        most.append(len(under_way))
+        await asyncio.sleep(0.002)
+        under_way.remove(path)
+        if path not in tried and int(path.removesuffix(".md")) < 10:
+            tried.add(path)
+            raise NotFound("nobody has it now")
+        desk.machine.blobs.put(blobs[path])
+        desk.machine.blobs.claim(where.digest.hex(), entry_claim(where.entry))
+
+    async def work(desk: Desk) -> None:
+        await true(lambda: len(list(desk.top.iterdir())) == len(blobs))
+
+    desk.fetch = fetch  # type: ignore[method-assign]
+    bodies = [
+        ContextPut("notes", path, blob=names[path], size=len(data)) for path, data in blobs.items()
+    ]
+    desk.world["studio"].write(PLACE, bodies)
+    desk.world.cores.drain()
+    desk.play(work)
+    assert max(most) <= threads.FETCHES_MAX

@@ -8,7 +8,7 @@ from muster.context.fold import ContextFold
 from muster.fleet.facts import Facts
 from muster.log.clock import Stamp
 from muster.log.entry import Entry, EntryId, compose
-from muster.log.fold import R, Skip, Table
+from muster.log.fold import Gone, R, Skip, Table
 from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.memory.fold import MemoryFold
@@ -35,7 +35,7 @@ _FOLDS = (
 
 
 class MemoryRows:
-    """The rows of one stream, of folds that never delete one."""
+    """The rows of one stream."""
 
     def __init__(self, machine: str) -> None:
         self.stream = StreamName(MachineId(machine), Incarnation("1" * 32), FLEET)
@@ -51,9 +51,16 @@ class MemoryRows:
 
     def apply(self, rows: Iterable[NamedTuple]) -> None:
         for row in list(rows):
+            if isinstance(row, Gone):
+                gone = row.row
+                del self.held[self._tables[type(gone)].name, *self._key(gone)]
+                continue
             table = self._tables[type(row)]
             assert row[0] == self.stream
-            self.held[table.name, *row[1 : 1 + table.key]] = row
+            self.held[table.name, *self._key(row)] = row
+
+    def _key(self, row: NamedTuple) -> tuple[Any, ...]:
+        return row[1 : 1 + self._tables[type(row)].key]
 
 
 @dataclass

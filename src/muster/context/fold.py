@@ -3,6 +3,8 @@
 Rule 1: no row holds bytes of a file: they stay in the entry's body or in a blob.
 Rule 2: a version whose body is gone has no row here: without its path it is of no file.
 Rule 3: ids that nobody knows yet are kept: arrival order is never an input.
+Rule 4: what counts of a file is found without all that it ever was: `context_top` has the versions
+        that no later one of the same machine is over, `context_over` who is over which.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +17,7 @@ from muster.context.kinds import ContextAt, ContextPut, check_at, check_put, hel
 from muster.context.path import folded
 from muster.errors import Malformed
 from muster.log.entry import Entry, EntryId
-from muster.log.fold import NO_ENTRY, Rows, Skip, Table, body_as
+from muster.log.fold import NO_ENTRY, Gone, Rows, Skip, Table, body_as
 from muster.log.stream import FLEET, StreamName, is_group
 
 # What the fold reads, by kind.
@@ -54,6 +56,31 @@ class VersionRow(NamedTuple):
         return frozenset(EntryId(bytes.fromhex(each)) for each in self.over.split())
 
 
+class TopRow(NamedTuple):
+    """A version that no other version of its file in its stream is over; `file` is `file_print`."""
+
+    stream: StreamName
+    id: EntryId
+    seq: int
+    folder: str
+    path: str
+    folded: str
+    file: bytes
+    absent: int
+    at_ms: int
+    at_n: int
+
+
+class OverRow(NamedTuple):
+    """What a version of a file is over."""
+
+    stream: StreamName
+    seq: int
+    n: int
+    target: EntryId
+    file: bytes
+
+
 class AtRow(NamedTuple):
     """What a machine said last of its disk."""
 
@@ -64,8 +91,10 @@ class AtRow(NamedTuple):
 
 
 VERSION: Final = Table(
-    "context_version", VersionRow, indexes=(("folder", "folded"), ("same",))
-)  # fmt: skip
+    "context_version", VersionRow, indexes=(("folder", "folded"), ("same",), ("id",))
+)
+TOP: Final = Table("context_top", TopRow, indexes=(("folder", "folded"),), ids=True)
+OVER: Final = Table("context_over", OverRow, key=2, indexes=(("target",),))
 AT: Final = Table("context_at", AtRow, indexes=(("folder",),))
 
 
@@ -73,7 +102,8 @@ class ContextFold:
     """See the rules at the top of this file."""
 
     name = "context"
-    tables = (VERSION, AT)
+    version = 2
+    tables = (VERSION, TOP, OVER, AT)
     kinds = frozenset(BODIES)
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
@@ -91,12 +121,33 @@ class ContextFold:
             raise Skip("bad-context") from error
         same = EntryId(bytes.fromhex(put.same)) if put.same else NO_ENTRY
         # Each once, and in the order of the ids: what a list says twice is said once.
-        over = " ".join(sorted(set(put.over)))
+        over = sorted(set(put.over))
         row = VersionRow(
             stream, header.seq, entry.id, put.folder, put.path, folded(put.path), digest, size,
-            int(bool(put.blob)), put.gone, put.x, same, over, header.actor, *header.t,
+            int(bool(put.blob)), put.gone, put.x, same, " ".join(over), header.actor, *header.t,
         )  # fmt: skip
-        return [row]
+        return [row, *_place(row, rows)]
+
+
+def file_print(folder: str, path: str) -> bytes:
+    """What tells one file of a folder from every other one: half of a SHA-256."""
+    return sha256(f"{folder}\0{path}".encode()).digest()[:16]
+
+
+def _place(row: VersionRow, rows: Rows) -> Iterable[NamedTuple]:
+    """What a version is over, and which of its machine's versions of the file are on top now."""
+    file = file_print(row.folder, row.path)
+    # By the text, not the set: each machine numbers them alike.
+    for n, text in enumerate(row.over.split()):
+        target = EntryId(bytes.fromhex(text))
+        yield OverRow(row.stream, row.seq, n, target, file)
+        below = rows.get(TOP, target)
+        if below is not None and below.file == file:
+            yield Gone(below)
+    yield TopRow(
+        row.stream, row.id, row.seq, row.folder, row.path, row.folded, file, row.absent,
+        row.at_ms, row.at_n,
+    )  # fmt: skip
 
 
 def _bytes_of(put: ContextPut) -> tuple[bytes, int]:

@@ -10,12 +10,14 @@ Rule 4: only what its writer may write there counts: whoever asks judges, and gi
 Rule 5: of two paths that some disk takes for one the earlier has the name, on every machine.
 """
 
-from collections.abc import Iterable, Mapping
+import heapq
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
-from muster.limits import CONTEXT_OVER_MAX
+from muster.limits import CONTEXT_ANCESTORS_MAX, CONTEXT_OVER_MAX
 from muster.log.entry import EntryId
+from muster.log.fold import NO_ENTRY
 
 
 class Version(NamedTuple):
@@ -48,11 +50,11 @@ class Merge(NamedTuple):
 
 
 class File(NamedTuple):
-    """What counts of a path: the first of its heads is on the disks."""
+    """What counts of a path: the first of its heads is on the disks. `since`: its first version."""
 
     path: str
     heads: tuple[Version, ...]
-    since: tuple[tuple[int, int], EntryId]
+    since: tuple[tuple[int, int], EntryId] = ((0, 0), NO_ENTRY)
 
     @property
     def winner(self) -> Version:
@@ -84,8 +86,13 @@ def _file(path: str, versions: Mapping[EntryId, Version]) -> File | None:
     if not heads:
         # Ids are hashes, so nobody can write such a circle; and nobody has to rely on it.
         return None
-    heads.sort(key=lambda v: (not v.gone, v.stamp, v.id), reverse=True)
-    return File(path, tuple(heads), min((v.stamp, v.id) for v in versions.values()))
+    return file_of(path, heads)._replace(since=min((v.stamp, v.id) for v in versions.values()))
+
+
+def file_of(path: str, heads: Iterable[Version]) -> File:
+    """What counts of a path whose heads these are."""
+    first = sorted(heads, key=lambda v: (not v.gone, v.stamp, v.id), reverse=True)
+    return File(path, tuple(first))
 
 
 def named(found: Iterable[File]) -> File | None:
@@ -94,38 +101,46 @@ def named(found: Iterable[File]) -> File | None:
     return min(live, key=lambda each: each.since, default=None)
 
 
-def merge_of(file: File, known: Iterable[Version]) -> Merge | None:
+def merge_of(file: File, look: Callable[[EntryId], Version | None]) -> Merge | None:
     """The next two heads to merge, where they have an ancestor in common; None for none.
 
-    More than two contents become one pair by pair, in the order of their ids.
+    More than two contents become one pair by pair. `look` gives a version of the path, where it is
+    known. Who comes of whom is looked for from the newest on, so far as `CONTEXT_ANCESTORS_MAX`:
+    what went on apart for longer is no merge, and stays a conflict.
     """
-    by_id = {each.id: each for each in known if each.path == file.path}
     alive = [each for each in sorted(file.heads, key=lambda v: v.id) if not each.gone]
     contents: dict[tuple[bytes, bool, bool], Version] = {}
     for each in alive:
         contents.setdefault(each.content, each)
     # So many at a time: one version names no more, and who writes more heads makes nobody slow.
-    heads = list(contents.values())[:CONTEXT_OVER_MAX]
-    above = {each.id: _ancestors(each.id, by_id) for each in heads}
-    for n, first in enumerate(heads):
-        for second in heads[n + 1 :]:
-            common = above[first.id] & above[second.id]
-            near = [by_id[id] for id in common if not by_id[id].gone and by_id[id].digest]
-            if near and first.digest and second.digest:
-                base = max(near, key=lambda v: (v.stamp, v.id))
-                return Merge(first, base, second)
+    heads = [each for each in list(contents.values())[:CONTEXT_OVER_MAX] if each.digest]
+    if len(heads) < 2:
+        return None
+    reached: dict[EntryId, frozenset[int]] = {}
+    todo: list[tuple[tuple[int, int], bytes, Version]] = []
+
+    def reach(version: Version, by: frozenset[int]) -> None:
+        known = reached.get(version.id, frozenset())
+        if not by <= known:
+            reached[version.id] = known | by
+            # The newest is looked at first: all that comes of it was looked at before.
+            stamp = (-version.stamp[0], -version.stamp[1])
+            heapq.heappush(todo, (stamp, bytes(255 - byte for byte in version.id), version))
+
+    for n, head in enumerate(heads):
+        reach(head, frozenset({n}))
+    for _ in range(CONTEXT_ANCESTORS_MAX):
+        if not todo:
+            return None
+        at = heapq.heappop(todo)[2]
+        by = reached[at.id]
+        if len(by) > 1 and not at.gone and at.digest:
+            first, second = sorted(by)[:2]
+            return Merge(heads[first], at, heads[second])
+        for id in sorted(at.over):
+            if (below := look(id)) is not None:
+                reach(below, by)
     return None
-
-
-def _ancestors(id: EntryId, by_id: Mapping[EntryId, Version]) -> set[EntryId]:
-    """A version and all that it comes from, as far as that is known."""
-    found, todo = set[EntryId](), [id]
-    while todo:
-        at = todo.pop()
-        if at in by_id and at not in found:
-            found.add(at)
-            todo.extend(by_id[at].over)
-    return found
 
 
 def root_of(disk: Mapping[str, tuple[bytes, bool]]) -> bytes:

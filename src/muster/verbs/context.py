@@ -22,7 +22,8 @@ from muster.log.stream import FLEET, Scope
 from muster.node.folders.choice import check_folder_fit
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.preset import Preset, chosen
-from muster.node.services.context import EXEC, WRITE, Contexts
+from muster.node.services.context import Contexts
+from muster.node.services.heads import EXEC, WRITE
 from muster.verbs.declaration import (
     Context,
     Core,

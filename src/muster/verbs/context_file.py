@@ -7,26 +7,31 @@ Rule 2: whoever ends a conflict takes a version that is there: no text is made u
 
 import asyncio
 import base64
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.context.fold import AT, VERSION, VersionRow
 from muster.context.kinds import ContextPut
-from muster.context.state import Version, files
+from muster.context.path import folded
+from muster.context.state import File, Version, files
 from muster.errors import Conflict, NotFound, Refused
 from muster.limits import CONTEXT_OVER_MAX, REPLY_PART_BYTES
-from muster.log.entry import EntryId
 from muster.log.stream import FLEET, Scope
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.state import State
-from muster.node.services.context import WRITE, Contexts, Place
+from muster.node.services.context import Contexts, Place
+from muster.node.services.heads import WRITE
 from muster.node.services.messages import held_size
 from muster.verbs.context import Named, here_folder
 from muster.verbs.declaration import Call, Core, Daemon, Perform, Request, data, verb
 from muster.verbs.task import moment
+
+# Versions that are read before others have their turn.
+_PAGE: Final = 200
+# No entry has this number.
+_EVERY_SEQ: Final = 2**62
 
 
 class Folder(Struct, frozen=True, kw_only=True):
@@ -183,17 +188,21 @@ async def log(daemon: Daemon, call: Perform, ask: OfFile) -> list[Shown]:
 
 def _history(core: Core, place: Place, path: str) -> list[Shown]:
     part = core.part(Contexts)
-    rows = part.versions(place, path)
+    rows, file = part.versions(place, path), part.file(place, path)
     may = {row.stream.machine: part.may_write(place.folder, row.stream.machine) for row in rows}
-    counting = [part.version(row) for row in rows if may[row.stream.machine]]
-    file = files(counting).get(path)
     states = {}
     if file is not None:
         states = {h.id: "here" if h.id in file.made_of else "beside" for h in file.heads}
+        # However long ago it was written: it counts.
+        shown = {row.id for row in rows}
+        heads = part.heads(place)
+        found = (heads.row(id) for id in states if id not in shown)
+        rows = [*(row for row in found if row is not None), *rows]
     return [
         Shown(
             version=row.id.hex(), machine=core.membership.name_of(row.stream.machine),
-            state=states.get(row.id, "replaced") if may[row.stream.machine] else "not applied",
+            state=states.get(row.id, "replaced") if may.get(row.stream.machine, True)
+            else "not applied",
             t_ms=row.at_ms, size=row.size, gone=bool(row.absent),
             over=[each.hex()[:12] for each in sorted(row.targets)],
         )
@@ -220,15 +229,12 @@ async def get(daemon: Daemon, call: Perform, ask: Get) -> Got:
     """A file of a context folder as it is on the disks, or as this machine had it at a time."""
     core, place = daemon.core, here_folder(daemon, ask.name).place
     part = core.part(Contexts)
-    rows = _counting(part, place, ask.path)
+    file = part.file(place, ask.path)
     if ask.at:
-        at_ms = moment(ask.at, core.now.wall_ms)
-        rows = [row for row in rows if _admitted_ms(core, row) <= at_ms]
-    counting = {row.id: row for row in rows}
-    file = files(part.version(row) for row in rows).get(ask.path)
-    if file is None or file.winner.gone:
+        file = await _file_at(core, place, ask.path, moment(ask.at, core.now.wall_ms))
+    row = None if file is None else part.heads(place).row(file.winner.id)
+    if row is None or row.absent:
         raise NotFound(f"{ask.path[:80]} was not there")
-    row = counting[file.winner.id]
     where = part.bytes_of(row)
     if where is None:
         raise NotFound(f"the bytes of {ask.path[:80]} are not on this machine")
@@ -243,11 +249,26 @@ async def get(daemon: Daemon, call: Perform, ask: Get) -> Got:
         return Got(ask.path, row.id.hex(), b64=base64.b64encode(raw).decode())
 
 
-def _counting(part: Contexts, place: Place, path: str) -> list[VersionRow]:
-    """The versions of a file whose machines may write there."""
-    rows = part.versions(place, path)
-    may = {row.stream.machine: part.may_write(place.folder, row.stream.machine) for row in rows}
-    return [row for row in rows if may[row.stream.machine]]
+async def _file_at(core: Core, place: Place, path: str, at_ms: int) -> File | None:
+    """What counted of a path at a time, of what counts now: a page at a time, for all there was."""
+    part, found = core.part(Contexts), list[Version]()
+    may = part.heads(place)
+    for stream in core.log.streams():
+        if stream.scope != place.scope or not may.allows(WRITE, stream.machine):
+            continue
+        seq = _EVERY_SEQ
+        while True:
+            rows = core.tables.rows(
+                VERSION, order=("-seq",), limit=_PAGE, below={"seq": seq}, stream=stream,
+                folder=place.folder, folded=folded(path),
+            )  # fmt: skip
+            counted = [r for r in rows if r.path == path and _admitted_ms(core, r) <= at_ms]
+            found += map(part.version, counted)
+            if len(rows) < _PAGE:
+                break
+            seq = rows[-1].seq
+            await asyncio.sleep(0)
+    return files(found).get(path)
 
 
 def _admitted_ms(core: Core, row: VersionRow) -> int:
@@ -278,8 +299,7 @@ def resolve(core: Core, call: Call, ask: Resolve) -> Resolved:
             f"{core.name} may not write {place.folder}: `muster grant machine:{core.name} "
             f"{WRITE} --object {place.folder}`, as the operator"
         )
-    rows = {row.id: row for row in _counting(part, place, ask.path)}
-    file = files(part.version(row) for row in rows.values()).get(ask.path)
+    file = part.file(place, ask.path)
     if file is None or not file.is_conflict:
         raise Conflict(f"{ask.path[:80]} has no conflict: nothing was done")
     taken = [head for head in file.heads if head.id.hex().startswith(ask.take)]
@@ -288,17 +308,16 @@ def resolve(core: Core, call: Call, ask: Resolve) -> Resolved:
         every = ", ".join(head.id.hex()[:12] for head in file.heads)
         raise NotFound(f"{ask.take[:20]!r} is none of the versions that count ({every})")
     over = [head.id.hex() for head in file.heads[:CONTEXT_OVER_MAX]]
-    entry = call.write(_taking(part, place, rows, chosen_head, over), scope=place.scope)
+    entry = call.write(_taking(part, place, chosen_head, over), scope=place.scope)
     return Resolved(place.folder, ask.path, entry.id.hex())
 
 
-def _taking(
-    part: Contexts, place: Place, rows: Mapping[EntryId, VersionRow], head: Version, over: list[str]
-) -> ContextPut:
+def _taking(part: Contexts, place: Place, head: Version, over: list[str]) -> ContextPut:
     """A version with the bytes of another one."""
     if head.gone:
         return ContextPut(place.folder, head.path, over, gone=1)
-    where = part.bytes_of(rows[head.id])
+    row = part.heads(place).row(head.id)
+    where = None if row is None else part.bytes_of(row)
     if where is None:
         raise NotFound(f"the bytes of version {head.id.hex()[:12]} are not here: take another one")
     return ContextPut(place.folder, head.path, over, same=where.entry.hex(), x=1 if head.x else 0)

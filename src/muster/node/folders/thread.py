@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from muster.context.kinds import ContextPut
-from muster.errors import MusterError, Unreachable, Unsettled
+from muster.errors import MusterError, Refused, Unreachable, Unsettled
 from muster.limits import CONTEXT_FOLDER_BYTES
 from muster.log.entry import EntryId
 from muster.node import event as ev
@@ -50,6 +50,8 @@ AGAIN_S: Final = 30.0
 # Longer than any step; a disk that is full may take longer, and then a round is tried again.
 _ANSWER_S_MAX: Final = 60.0
 _ROOT_S: Final = 1.0
+# Blobs that are under way at once: each is read by a peer that has other things to do as well.
+FETCHES_MAX: Final = 8
 # Of what is not as others have it: enough to see what it is about.
 _TOLD_MAX: Final = 50
 
@@ -92,7 +94,11 @@ class FolderThread:
         self._folders: dict[str, Folder] = {}
         self._opened_as: dict[str, Mapped] = {}
         self._later: list[tuple[int, int, Task]] = []
+        # Versions whose bytes are under way, and those that nobody had a moment ago.
         self._fetching: set[EntryId] = set()
+        self._in_vain: set[EntryId] = set()
+        # Paths that wait for their turn, by folder; of the thread alone.
+        self._unfetched: dict[str, dict[str, None]] = {}
         self._told: dict[str, bytes] = {}
         self._noticed: dict[str, str] = {}
         self._root_due_ms: dict[str, int] = {}
@@ -194,6 +200,7 @@ class FolderThread:
         finally:
             if folder is not None:
                 self._look_later(folder)
+                self._fetch_more(task.folder)
         if folder is not None:
             self._tell_state(folder, failed)
             self._root_due_ms.setdefault(task.folder, clock.boot_ms() + int(_ROOT_S * 1000))
@@ -268,18 +275,28 @@ class FolderThread:
         self, place: Place, made_of: Mapping[str, frozenset[EntryId]]
     ) -> tuple[tuple[Wanted, ...], bool]:
         """See `Outside`."""
-        found = self._ask(lambda number: AskFiles(number, place, made_of))
-        return found.wanted, found.allowed
+        every, left, allowed = list[Wanted](), dict(made_of), False
+        while left:
+            # What takes the core longer than a step may is asked again.
+            some = dict(left)
+            found = self._ask(lambda number, some=some: AskFiles(number, place, some))  # type: ignore[misc]
+            every += found.wanted
+            allowed = found.allowed
+            for each in found.wanted:
+                left.pop(each.path, None)
+        return tuple(every), allowed
 
     def paths(self, place: Place) -> tuple[str, ...]:
         """See `Outside`."""
         return self._ask(lambda number: AskPaths(number, place)).paths
 
     def write(self, place: Place, bodies: list[ContextPut]) -> tuple[tuple[EntryId, ...], bool]:
-        """See `Outside`. Raises: Unsettled."""
+        """See `Outside`. Raises: Unsettled, Refused."""
         found = self._ask(lambda number: WriteFiles(number, place, tuple(bodies)))
         if not found.settled:
             raise Unsettled("this machine is still asking its peers how far its own log goes")
+        if found.refused:
+            raise Refused(found.refused)
         for body, id in zip(bodies, found.ids, strict=True):
             if body.blob:
                 self._blobs.claim(body.blob, entry_claim(id))
@@ -295,20 +312,37 @@ class FolderThread:
         )
         if ours and self._blobs.intact(name):
             return self._blobs.read(name)
-        if where.entry not in self._fetching:
-            self._fetching.add(where.entry)
-            asyncio.run_coroutine_threadsafe(self._bring(place, path, where), self._loop)
+        if where.entry in self._fetching or where.entry in self._in_vain:
+            return None
+        if len(self._fetching) >= FETCHES_MAX:
+            self._unfetched.setdefault(place.folder, {})[path] = None
+            return None
+        self._fetching.add(where.entry)
+        asyncio.run_coroutine_threadsafe(self._bring(place, path, where), self._loop)
         return None
+
+    def _fetch_more(self, name: str) -> None:
+        """Settle so many paths as there is room to fetch the bytes of."""
+        waiting = self._unfetched.get(name, {})
+        room = FETCHES_MAX - len(self._fetching)
+        if waiting and room > 0:
+            some = frozenset(list(waiting)[:room])
+            for path in some:
+                del waiting[path]
+            self._after(0, Task(name, settles=some))
 
     async def _bring(self, place: Place, path: str, where: Bytes) -> None:
         """Fetch a blob, and settle its path then; where nobody has it, later again."""
-        after_s = 0.0
         try:
             await self._fetch(path, where)
         except MusterError:
-            after_s = AGAIN_S
-        await asyncio.sleep(after_s)
+            self._in_vain.add(where.entry)
         self._fetching.discard(where.entry)
+        if where.entry in self._in_vain:
+            # Others have their turn meanwhile.
+            self.tell(Task(place.folder))
+            await asyncio.sleep(AGAIN_S)
+            self._in_vain.discard(where.entry)
         self.tell(Task(place.folder, settles=frozenset({path})))
 
     def merge(self, first: bytes, base: bytes, second: bytes, *, union: bool) -> bytes | None:

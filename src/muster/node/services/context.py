@@ -6,33 +6,38 @@ What a revoked machine wrote beyond its end counts nowhere.
 Rule 2: a version that does not count stays, and is shown; it is never written to a disk.
 Rule 3: whoever watches folders is outside of the core: it asks and writes by events, and is
 answered by effects, which come when all they speak of is durable.
+Rule 4: an answer takes no more than a step may: what it leaves out is asked again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from muster.context.fold import AT, VERSION, ContextFold, VersionRow
-from muster.context.kinds import ContextAt, ContextPut, held
+from muster.context.kinds import ContextAt, ContextPut, check_put, held
 from muster.context.path import folded
-from muster.context.state import File, Version, files, merge_of, named
-from muster.errors import Denied
+from muster.context.state import File, Version, file_of, merge_of, named
+from muster.errors import MusterError
 from muster.fleet.grant import ANYTHING
 from muster.fleet.roster import Roster
-from muster.limits import CONTEXT_OVER_MAX, CONTEXT_VERSIONS_READ_MAX
+from muster.limits import (
+    CONTEXT_OVER_MAX,
+    CONTEXT_PATHS_MAX,
+    CONTEXT_SPELLINGS_MAX,
+    CONTEXT_STEP_ROWS,
+    CONTEXT_UNHEARD_MAX,
+    CONTEXT_VERSIONS_READ_MAX,
+)
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import NO_ENTRY, body_or_none
 from muster.log.stream import FleetId, MachineId, Scope, StreamName
 from muster.node import event as ev
 from muster.node.part import Part
+from muster.node.services.heads import EXEC, WRITE, Heads, may_in_folder
 from muster.store.store import Draft
 
 if TYPE_CHECKING:
     from muster.node.core import Core
-
-# The rights on a folder, given to machines: to change files, and to make them executable.
-WRITE = "context.write"
-EXEC = "context.exec"
 
 
 class Place(NamedTuple):
@@ -115,6 +120,8 @@ class FilesAnswered(ev.Effect, frozen=True):
     allowed: bool = False
     # Whether it may write anything yet.
     settled: bool = True
+    # Why nothing of it was written.
+    refused: str = ""
 
 
 class FilesChanged(ev.Effect, frozen=True):
@@ -133,6 +140,8 @@ class Contexts(Part):
     def __init__(self, core: "Core") -> None:
         self._core = core
         self._touched: dict[Place, set[str]] = {}
+        # Within a step nothing changes of what machines may.
+        self._counting: dict[Place, Heads] = {}
         core.on("context.put", self._came)
         core.on(ev.RosterChanged, self._roster_changed)
         core.on(ev.HeadConfirmed, lambda _: core.do(FilesChanged(None)))
@@ -148,25 +157,42 @@ class Contexts(Part):
     # --- what is asked --------------------------------------------------------------------------
 
     def wanted(self, place: Place, paths: Mapping[str, frozenset[EntryId]]) -> list[Wanted]:
-        """What is to lie at each of these paths."""
-        may = _Rights(self._core, place.folder)
-        return [self._wanted(place, path, made_of, may) for path, made_of in paths.items()]
+        """What is to lie at these paths: at the first so many, as rule 4 has it."""
+        heads, found = self.heads(place), list[Wanted]()
+        for path, made_of in paths.items():
+            found.append(self._wanted(heads, path, made_of))
+            if heads.read > CONTEXT_STEP_ROWS:
+                break
+        return found
+
+    def heads(self, place: Place) -> Heads:
+        """What counts in a folder now."""
+        return Heads(self._core, place.scope, place.folder)
 
     def versions(self, place: Place, path: str) -> list[VersionRow]:
-        """Every version of a path, the oldest first."""
-        rows = [row for row in self._rows(place, folded(path)) if row.path == path]
+        """Versions of a path, of each machine the newest, the oldest first."""
+        name = folded(path)
+        found = self._core.tables.rows_of_each(
+            VERSION, CONTEXT_VERSIONS_READ_MAX, ("-at_ms", "-at_n"),
+            folder=place.folder, folded=name,
+        )  # fmt: skip
+        rows = [row for row in found if row.path == path and row.stream.scope == place.scope]
         return sorted(rows, key=lambda row: (row.at_ms, row.at_n, row.id))
+
+    def file(self, place: Place, path: str) -> File | None:
+        """What counts of a path; None where nothing does."""
+        rows = [row for row in self.heads(place).of(folded(path)) if row.path == path]
+        return file_of(path, map(self.version, rows)) if rows else None
 
     def may_write(self, folder: str, machine: MachineId) -> bool:
         """Whether what a machine writes counts in a folder, now."""
-        return _Rights(self._core, folder).allows(WRITE, machine)
+        return may_in_folder(self._core, WRITE, machine, folder)
 
     def paths(self, place: Place) -> list[str]:
-        """Every path of a folder, also those whose files are gone."""
-        streams = {
-            row[0] for row in self._core.tables.distinct(VERSION, ("path",), folder=place.folder)
-        }
-        return sorted(streams)
+        """The paths of a folder that count, also those whose files are gone; some that do not."""
+        heads = self.heads(place)
+        found = {*heads.paths(CONTEXT_PATHS_MAX), *heads.paths(CONTEXT_UNHEARD_MAX, by_any=True)}
+        return sorted(found)
 
     def bytes_of(self, row: VersionRow) -> Bytes | None:
         """Where the bytes of a version are; None where it is gone, or they are nowhere here."""
@@ -184,32 +210,39 @@ class Contexts(Part):
         data = None if body.blob else held(body)
         return Bytes(there.sha256, there.size, data, entry.id, entry.stream.machine)
 
-    def _wanted(
-        self, place: Place, path: str, made_of: frozenset[EntryId], may: "_Rights"
-    ) -> Wanted:
-        rows = {row.id: row for row in self._rows(place, folded(path))}
-        every = [self.version(row) for row in rows.values()]
-        counts = [each for each in every if may.count(rows[each.id], made_of)]
-        found = files(counts)
-        file = found.get(path)
+    def _wanted(self, heads: Heads, path: str, made_of: frozenset[EntryId]) -> Wanted:
+        name = folded(path)
+        rows = {row.id: row for row in heads.of(name, made_of)}
+        by_path: dict[str, list[Version]] = {}
+        for row in rows.values():
+            by_path.setdefault(row.path, []).append(self.version(row))
+        found = {each: file_of(each, versions) for each, versions in by_path.items()}
         # What this machine wrote itself over exactly this, before it could remember that it did.
-        known = {
-            (each.digest, each.x): each.id
-            for each in every
-            if each.path == path and each.over == made_of and not each.gone
-        }
+        over = " ".join(sorted(id.hex() for id in made_of))
+        own = [self.version(row) for row in heads.forgotten(path, over) if not row.absent]
+        known = {(each.digest, each.x): each.id for each in reversed(own)}
+        file = found.get(path)
         if file is None:
-            why = "no machine that wrote it may write here" if rows else ""
+            why = "no machine that wrote it may write here" if heads.is_known(name) else ""
             return Wanted(path, as_is=True, known=known, why=why)
-        has_name = named(found.values())
+        has_name = self._named(found.values(), heads)
         if has_name is not None and has_name.path != path:
             gone = f"{has_name.path} has this name on disks without case"
             return Wanted(path, known=known, why=gone)
-        return self._of_file(file, rows, counts, may, known)
+        return self._of_file(file, rows, heads, known)
+
+    @staticmethod
+    def _named(found: Iterable[File], heads: Heads) -> File | None:
+        """Of files whose paths some disk takes for one: the one that has the name."""
+        live = sorted((each for each in found if not each.winner.gone), key=lambda f: f.path)
+        if len(live) < 2:
+            return live[0] if live else None
+        some = live[:CONTEXT_SPELLINGS_MAX]
+        return named(each._replace(since=heads.first(each.path)) for each in some)
 
     def _of_file(
-        self, file: File, rows: Mapping[EntryId, VersionRow], counts: list[Version],
-        may: "_Rights", known: Mapping[tuple[bytes, bool], EntryId],
+        self, file: File, rows: dict[EntryId, VersionRow], heads: Heads,
+        known: Mapping[tuple[bytes, bool], EntryId],
     ) -> Wanted:  # fmt: skip
         winner = file.winner
         wanted = Wanted(file.path, file.made_of, known=known)
@@ -218,9 +251,17 @@ class Contexts(Part):
         where = self.bytes_of(rows[winner.id])
         if where is None:
             return wanted._replace(as_is=True, why="its bytes are not here yet")
-        x = winner.x and any(may.allows(EXEC, rows[id].stream.machine) for id in file.made_of)
+        x = winner.x and any(heads.allows(EXEC, rows[id].stream.machine) for id in file.made_of)
         wanted = wanted._replace(content=where, x=x, said_x=winner.x, conflict=file.is_conflict)
-        merge = merge_of(file, counts)
+
+        def look(id: EntryId) -> Version | None:
+            row = rows.get(id) or heads.row(id)
+            if row is None or row.path != file.path:
+                return None
+            rows[id] = row
+            return self.version(row)
+
+        merge = merge_of(file, look) if file.is_conflict else None
         if merge is None:
             return wanted
         three = [self.bytes_of(rows[v.id]) for v in (merge.first, merge.base, merge.second)]
@@ -248,16 +289,6 @@ class Contexts(Part):
             (row.at_ms, row.at_n), row.targets,
         )  # fmt: skip
 
-    def _rows(self, place: Place, name: str) -> list[VersionRow]:
-        found = self._core.tables.rows_of_each(
-            VERSION,
-            CONTEXT_VERSIONS_READ_MAX,
-            ("-at_ms", "-at_n"),
-            folder=place.folder,
-            folded=name,
-        )
-        return [row for row in found if row.stream.scope == place.scope]
-
     # --- what the watcher says ------------------------------------------------------------------
 
     def _asked(self, event: AskFiles) -> None:
@@ -272,8 +303,15 @@ class Contexts(Part):
         if not self._core.settled:
             self._core.do(FilesAnswered(event.number, settled=False))
             return
-        drafts = [Draft("context.put", "muster", (), canon.encode(body)) for body in event.bodies]
-        entries = self._core.append_all(event.place.scope, drafts)
+        try:
+            # As whoever reads it does: what nobody can use is no version.
+            raw = [canon.encode(check_put(body)) for body in event.bodies]
+            drafts = [Draft("context.put", "muster", (), each) for each in raw]
+            entries = self._core.append_all(event.place.scope, drafts)
+        except MusterError as error:
+            # Whoever asked waits for an answer.
+            self._core.do(FilesAnswered(event.number, refused=str(error)))
+            return
         allowed = self.may_write(event.place.folder, self._core.machine)
         ids = tuple(entry.id for entry in entries)
         self._core.do(FilesAnswered(event.number, ids=ids, allowed=allowed))
@@ -294,9 +332,13 @@ class Contexts(Part):
             # What the disk has already.
             return
         place, name = Place(stream.scope, body.folder), folded(body.path)
-        # Of those that some disk takes for one, another may have the name from now on.
-        names = self._core.tables.distinct(VERSION, ("path",), folder=body.folder, folded=name)
-        for path in {body.path, *(path for (path,) in names)}:
+        paths = {body.path}
+        heads = self._counting.get(place) or self.heads(place)
+        self._counting[place] = heads
+        if heads.allows(WRITE, stream.machine):
+            # Of those that some disk takes for one, another may have the name from now on.
+            paths.update(heads.spellings(name))
+        for path in paths:
             self._touch(place, path)
         # Whoever named these bytes before they came.
         for row in self._core.tables.rows(VERSION, same=entry.id, limit=CONTEXT_VERSIONS_READ_MAX):
@@ -308,6 +350,7 @@ class Contexts(Part):
 
     def _tell(self) -> None:
         touched, self._touched = self._touched, {}
+        self._counting.clear()
         for place, paths in touched.items():
             self._core.do(FilesChanged(place, tuple(sorted(paths))))
 
@@ -315,31 +358,6 @@ class Contexts(Part):
         before, after = event.before, event.after
         if before is None or _rights(before) != _rights(after):
             self._core.do(FilesChanged(None))
-
-
-class _Rights:
-    """What machines may in a folder now, asked once each."""
-
-    def __init__(self, core: "Core", folder: str) -> None:
-        self._core, self._folder = core, folder
-        self._known: dict[tuple[str, MachineId], bool] = {}
-
-    def allows(self, verb: str, machine: MachineId) -> bool:
-        if (verb, machine) not in self._known:
-            try:
-                self._core.roster.decide(machine, verb, self._folder, self._core.now.wall_ms)
-            except Denied:
-                self._known[verb, machine] = False
-            else:
-                self._known[verb, machine] = True
-        return self._known[verb, machine]
-
-    def count(self, row: VersionRow, made_of: frozenset[EntryId]) -> bool:
-        """See rule 1 of this file."""
-        cut = self._core.roster.cut(row.stream)
-        if cut is not None and row.seq >= cut:
-            return False
-        return row.id in made_of or self.allows(WRITE, row.stream.machine)
 
 
 def _merged_bit(first: bool, base: bool, second: bool) -> bool:

@@ -1,0 +1,158 @@
+"""Which versions of a file nobody is over: out of the tables, however many versions there are.
+
+Rule 1: a question costs what counts of the file, and who is over that: not all that it ever was.
+Rule 2: only versions are looked at whose machine may write the folder now, and those that the disk
+was made of. What the others write, however much, is neither read nor judged.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from muster.context.fold import VERSION, VersionRow, file_print
+from muster.context.path import folded
+from muster.errors import Denied
+from muster.limits import CONTEXT_HEADS_MAX, CONTEXT_SPELLINGS_MAX
+from muster.log.entry import EntryId
+from muster.log.stream import MachineId, Scope, StreamName
+from muster.store.sqlite import as_bytes, as_int, as_text
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+# The rights on a folder, given to machines: to change files, and to make them executable.
+WRITE = "context.write"
+EXEC = "context.exec"
+# Own versions over one and the same that are looked at: a crash forgets one.
+_FORGOTTEN_MAX = 20
+
+# The streams stand in the text, as numbers of our own.
+_HEADS = """
+select stream.name, ours.seq from (
+  select stream, seq, row_number() over (
+    partition by stream order by absent, at_ms desc, at_n desc, id desc) as rank
+  from context_top as top where folder = ?1 and folded = ?2 and stream in ({0}) and not exists (
+    select 1 from context_over as over
+    where over.target = top.id and over.file = top.file and over.stream in ({0}))
+) as ours join stream on stream.id = ours.stream where rank <= ?3
+"""
+_IS_OVER = "select 1 from context_over where target = ?1 and file = ?2 and stream in ({0}) limit 1"
+_SPELLINGS = """
+select distinct path from context_top where folder = ?1 and folded = ?2 and stream in ({0}) limit ?3
+"""
+_FIRST = """
+select at_ms, at_n, id from context_version where folder = ?1 and folded = ?2 and path = ?3
+and stream in ({0}) order by at_ms, at_n, id limit 1
+"""
+_NEWEST = """
+select stream.name, ours.seq from (
+  select stream, seq from context_top where folder = ?1 and folded = ?2 and path = ?3
+  and stream in ({0}) order by seq desc limit ?4
+) as ours join stream on stream.id = ours.stream
+"""
+_PATHS = "select distinct path from context_top where folder = ?1 and stream in ({0}) limit ?2"
+_ANY = "select 1 from context_top where folder = ?1 and folded = ?2 and stream in ({0}) limit 1"
+
+
+def may_in_folder(core: "Core", verb: str, machine: MachineId, folder: str) -> bool:
+    """Whether a machine may do that in a folder now."""
+    try:
+        core.roster.decide(machine, verb, folder, core.now.wall_ms)
+    except Denied:
+        return False
+    return True
+
+
+class Heads:
+    """What counts in one folder now: the rights are asked once."""
+
+    def __init__(self, core: "Core", scope: Scope, folder: str) -> None:
+        self._core, self._scope, self._folder = core, scope, folder
+        self._rights: dict[tuple[str, MachineId], bool] = {}
+        streams = [each for each in core.log.streams() if each.scope == scope]
+        own = [each for each in streams if each.machine == core.machine]
+        may = [each for each in streams if self.allows(WRITE, each.machine)]
+        self._every, self._own, self._may = map(self._numbers, (streams, own, may))
+        # Rows that were read, for whoever must not take too long.
+        self.read = 0
+
+    def allows(self, verb: str, machine: MachineId) -> bool:
+        """Whether a machine may do that in the folder now."""
+        if (verb, machine) not in self._rights:
+            self._rights[verb, machine] = may_in_folder(self._core, verb, machine, self._folder)
+        return self._rights[verb, machine]
+
+    def of(self, name: str, made_of: Iterable[EntryId] = ()) -> list[VersionRow]:
+        """The heads of every path that is `name`, folded.
+
+        `made_of` are versions that count here because this disk was made of them.
+        """
+        found = self._rows(_HEADS, (self._folder, name, CONTEXT_HEADS_MAX), self._may)
+        more = [row for id in made_of if (row := self._kept(id, name)) is not None]
+        if more:
+            replaced = {(each.path, target) for each in more for target in each.targets}
+            found += [row for row in more if not self._is_over(row)]
+            found = [row for row in found if (row.path, row.id) not in replaced]
+        return found
+
+    def _kept(self, id: EntryId, name: str) -> VersionRow | None:
+        """A version that this disk was made of, and whose machine may write here no more."""
+        row = self.row(id)
+        if row is None or row.folded != name or self.allows(WRITE, row.stream.machine):
+            return None
+        cut = self._core.roster.cut(row.stream)
+        return row if cut is None or row.seq < cut else None
+
+    def row(self, id: EntryId) -> VersionRow | None:
+        """The version of this folder with an id."""
+        self.read += 1
+        found = self._core.tables.rows(VERSION, id=id, limit=1)
+        ours = [r for r in found if r.folder == self._folder and r.stream.scope == self._scope]
+        return ours[0] if ours else None
+
+    def first(self, path: str) -> tuple[tuple[int, int], EntryId]:
+        """When a path came first, and by which version of those that count."""
+        bound = (self._folder, folded(path), path)
+        found = self._core.tables.query(_FIRST.format(self._may), bound)
+        if not found:
+            return (0, 0), EntryId(b"")
+        at_ms, at_n, id = found[0]
+        return (as_int(at_ms), as_int(at_n)), EntryId(as_bytes(id))
+
+    def forgotten(self, path: str, over: str) -> list[VersionRow]:
+        """What this machine wrote itself over exactly this, newest first."""
+        bound = (self._folder, folded(path), path, _FORGOTTEN_MAX)
+        return [row for row in self._rows(_NEWEST, bound, self._own) if row.over == over]
+
+    def spellings(self, name: str) -> list[str]:
+        """Paths that are `name`, folded, of those that count: the first so many."""
+        bound = (self._folder, name, CONTEXT_SPELLINGS_MAX)
+        return [as_text(path) for (path,) in self._core.tables.query(
+            _SPELLINGS.format(self._may), bound)]  # fmt: skip
+
+    def paths(self, most: int, *, by_any: bool = False) -> list[str]:
+        """Paths that files have or had; with `by_any` also of those whose versions do not count."""
+        sql = _PATHS.format(self._every if by_any else self._may)
+        return [as_text(path) for (path,) in self._core.tables.query(sql, (self._folder, most))]
+
+    def is_known(self, name: str) -> bool:
+        """Whether anybody wrote a version of it, whether it counts or not."""
+        sql = _ANY.format(self._every)
+        return bool(self._core.tables.query(sql, (self._folder, name)))
+
+    def _is_over(self, row: VersionRow) -> bool:
+        bound = (row.id, file_print(row.folder, row.path))
+        return bool(self._core.tables.query(_IS_OVER.format(self._may), bound))
+
+    def _rows(self, sql: str, bound: tuple[str | int, ...], streams: str) -> list[VersionRow]:
+        found = self._core.tables.query(sql.format(streams), bound)
+        self.read += len(found)
+        places = ((StreamName.parse(as_text(name)), as_int(seq)) for name, seq in found)
+        rows = (self._core.tables.row(VERSION, stream, seq) for stream, seq in places)
+        return [row for row in rows if row is not None]
+
+    def _numbers(self, streams: list[StreamName]) -> str:
+        """What the tables call these streams."""
+        names = tuple(map(str, streams))
+        marks = ", ".join("?" * len(names))
+        found = self._core.tables.query(f"select id from stream where name in ({marks})", names)  # noqa: S608 - marks only
+        return ", ".join(str(as_int(number)) for (number,) in found)

@@ -1,0 +1,173 @@
+"""What counts of files that were changed often, by many, or by those who may not."""
+
+import random
+
+import pytest
+from tests.node.shared_folders import PLACE, SharedFolders
+from tests.promise import proves
+
+from muster.context.kinds import ContextPut
+from muster.context.path import folded
+from muster.context.state import files
+from muster.errors import Refused
+from muster.limits import CONTEXT_HEADS_MAX, CONTEXT_STEP_ROWS, CONTEXT_VERSIONS_READ_MAX
+from muster.log.entry import EntryId
+from muster.node.services.context import Contexts, FilesChanged
+from muster.node.services.heads import Heads
+
+MANY = CONTEXT_VERSIONS_READ_MAX + 50
+
+
+@pytest.fixture
+def two(tmp_path):
+    return SharedFolders(tmp_path, "hub", "studio")
+
+
+def write(world: SharedFolders, name: str, *bodies: ContextPut) -> list[EntryId]:
+    """A machine writes versions, whatever lies on its disk."""
+    core = world.cores[name].core
+    with core.store.transaction():
+        ids = [core.append_body(body).id for body in bodies]
+        core.store.seal_dirty(core.membership.signer("seal"))
+    core.sync.grew(core.membership.own(PLACE.scope))
+    world.cores.drain()
+    world.cores.pass_ms(200)
+    return ids
+
+
+def often(world: SharedFolders, name: str, path: str, over: EntryId, times: int) -> EntryId:
+    """A machine changes a file so often, each time over the last."""
+    core = world.cores[name].core
+    with core.store.transaction():
+        for n in range(times):
+            over = core.append_body(ContextPut("notes", path, [over.hex()], f"{name} {n}")).id
+        core.store.seal_dirty(core.membership.signer("seal"))
+    core.sync.grew(core.membership.own(PLACE.scope))
+    world.cores.drain()
+    world.cores.pass_ms(200)
+    return over
+
+
+def part_of(world: SharedFolders, name: str = "hub") -> Contexts:
+    return world.cores[name].core.part(Contexts)
+
+
+@proves("context.replaced-by-who-had-it")
+def test_what_was_replaced_stays_so_however_often_the_file_is_changed_after(two):
+    """Of each machine the newest 200 were read: then the first one of the other stood again."""
+    (first,) = write(two, "studio", ContextPut("notes", "n.md", text="first"))
+    last = often(two, "hub", "n.md", first, MANY)
+    for name in two.machines:
+        file = part_of(two, name).file(PLACE, "n.md")
+        assert file is not None
+        assert [head.id for head in file.heads] == [last]
+    two.settle()
+    assert two["studio"].folder.conflicts == set()
+
+
+@proves("context.replaced-by-who-had-it")
+def test_what_was_deleted_stays_so_however_often_the_file_is_changed_after(two):
+    (first,) = write(two, "studio", ContextPut("notes", "n.md", text="first"))
+    last = often(two, "hub", "n.md", first, MANY)
+    write(two, "hub", ContextPut("notes", "n.md", [last.hex()], gone=1))
+    two.settle()
+    assert two.texts("n.md") == [None, None]
+    write(two, "hub", *(ContextPut("notes", "n.md", [f"{n:064x}"], gone=1) for n in range(MANY)))
+    two.settle()
+    assert two.texts("n.md") == [None, None]
+
+
+@proves("context.conflicts-are-kept-and-shown")
+def test_what_nobody_replaced_counts_however_often_the_others_change_the_file(two):
+    (first,) = write(two, "studio", ContextPut("notes", "n.md", text="first"))
+    (other,) = write(two, "hub", ContextPut("notes", "n.md", text="other"))
+    last = often(two, "hub", "n.md", other, MANY)
+    file = part_of(two).file(PLACE, "n.md")
+    assert file is not None
+    assert {head.id for head in file.heads} == {first, last}
+
+
+@proves("context.one-state-everywhere")
+def test_what_counts_by_the_tables_is_what_counts_of_all_versions(tmp_path):
+    for seed in range(6):
+        draw = random.Random(seed)
+        world = SharedFolders(tmp_path / str(seed), "hub", "studio", "laptop")
+        for _ in range(60):
+            name, path = draw.choice(list(world.machines)), draw.choice(("a", "b", "B"))
+            known = [row.id for row in part_of(world, name).versions(PLACE, path)]
+            over = draw.sample(known, min(len(known), draw.choice((0, 1, 1, 1, 2))))
+            gone = int(draw.random() < 0.2)
+            text = "" if gone else draw.choice(("one", "two", "three"))
+            body = ContextPut("notes", path, [each.hex() for each in over], text, gone=gone)
+            if draw.random() < 0.3:
+                world.cut()
+            write(world, name, body)
+            if draw.random() < 0.3:
+                world.connect()
+        world.connect()
+        part = part_of(world)
+        for path in ("a", "b", "B"):
+            rows = part.versions(PLACE, path)
+            wanted = files(map(part.version, rows)).get(path)
+            found = part.file(PLACE, path)
+            assert (found and found.heads) == (wanted and wanted.heads), (seed, path)
+            if wanted is not None:
+                assert part.heads(PLACE).first(path) == wanted.since
+
+
+@proves("context.written-by-whom")
+def test_what_machines_wrote_that_may_not_is_not_even_read(tmp_path):
+    world = SharedFolders(tmp_path, "hub", "studio", writers=["hub"])
+    write(world, "hub", ContextPut("notes", "n.md", text="ours"))
+    write(world, "studio", *(ContextPut("notes", "n.md", text=f"{n}") for n in range(400)))
+    heads = part_of(world).heads(PLACE)
+    assert [row.path for row in heads.of("n.md")] == ["n.md"]
+    assert heads.read == 1
+    # Nor do its spellings of a path make a question dear, or news of many paths.
+    letters = [f"{n:09b}".replace("0", "o").replace("1", "O") for n in range(512)]
+    hub = world.cores["hub"]
+    hub.effects.clear()
+    write(world, "studio", *(ContextPut("notes", each, text="x") for each in letters))
+    news = [each.paths for each in hub.effects if isinstance(each, FilesChanged)]
+    assert sum(map(len, news)) == len(letters)
+    assert part_of(world).heads(PLACE).of(folded(letters[0])) == []
+
+
+def test_one_machine_s_many_heads_and_spellings_crowd_out_only_its_own(two):
+    write(two, "studio", ContextPut("notes", "n.md", text="studio"))
+    write(two, "hub", *(ContextPut("notes", "n.md", text=f"{n}") for n in range(300)))
+    rows = part_of(two).heads(PLACE).of("n.md")
+    assert len(rows) == CONTEXT_HEADS_MAX + 1
+    names = [f"{n:06b}".replace("0", "o").replace("1", "O") for n in range(64)]
+    write(two, "hub", *(ContextPut("notes", each, text="x") for each in names))
+    asked: list[str] = []
+    first = Heads.first
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Heads, "first", lambda self, path: asked.append(path) or first(self, path))
+        part_of(two).wanted(PLACE, {names[0]: frozenset()})
+    assert len(asked) <= 16
+
+
+def test_what_a_question_costs_beyond_a_step_is_asked_again(two, monkeypatch):
+    for n in range(12):
+        write(two, "hub", *(ContextPut("notes", f"{n}.md", text=f"{k}") for k in range(200)))
+    asked = {f"{n}.md": frozenset[EntryId]() for n in range(12)}
+    found = part_of(two).wanted(PLACE, asked)
+    assert CONTEXT_STEP_ROWS // 200 <= len(found) < 12
+    every, _ = two["hub"].wanted(PLACE, asked)
+    assert [each.path for each in every] == list(asked)
+
+
+def test_only_what_this_machine_wrote_itself_is_what_it_forgot(two):
+    """What another one wrote over the same was taken for one's own, and never shown."""
+    (first,) = write(two, "hub", ContextPut("notes", "n.md", text="first"))
+    write(two, "studio", ContextPut("notes", "n.md", [first.hex()], text="theirs"))
+    (mine,) = write(two, "hub", ContextPut("notes", "n.md", [first.hex()], text="mine"))
+    (wanted,) = part_of(two).wanted(PLACE, {"n.md": frozenset({first})})
+    assert list(wanted.known.values()) == [mine]
+
+
+def test_what_its_own_fold_would_skip_is_refused_and_nobody_waits(two):
+    with pytest.raises(Refused, match="leads out of the folder"):
+        two["hub"].write(PLACE, [ContextPut("notes", "../x", text="evil")])
+    assert two["hub"].one.entries("context.put") == []
