@@ -131,6 +131,40 @@ def test_rules_that_would_not_all_be_told_are_refused(hub):
     assert len(told(hub)["rules"]) == 3
 
 
+@proves("memory.digest-has-a-budget")
+def test_a_rule_whose_key_goes_on_as_another_takes_its_room_all_the_same(hub):
+    for number in range(3):
+        remember(hub, f"main:{number}", "x " * 150, pin=True)
+    args = {"key": "main", "text": ["x " * 150], "pin": True}
+    refused = hub.order("remember", "main", args)["error"]
+    assert refused["kind"] == "Refused"
+    assert "700 tokens" in refused["text"]
+
+
+@proves("memory.digest-has-a-budget")
+@pytest.mark.parametrize("tags", [["repo:main", "spec:s", "phase:p"], []])
+def test_whoever_fills_one_way_to_be_found_leaves_the_others_theirs(hub, tags):
+    studio = hub.world["studio"]
+    write(hub, MemoryPut("main/linker", "the linker wants mold"))
+    write(hub, MemoryPut("main/tagged", "tests want a display", tags=["repo:main"]))
+    hub.world.pass_ms(1_000)
+    for number in range(10):
+        write(hub, MemoryPut(f"newer/{number}", f"something else {number}"))
+    core = studio.core
+    with core.store.transaction():
+        core.now = hub.world.now()
+        for number in range(300):
+            some = tags[number % 3 :][:1]
+            body = MemoryPut(f"noise/{number}", f"text {number}", tags=some)
+            core.append_body(body, actor="claude@studio")
+        core.store.seal_dirty(core.membership.signer("seal"))
+    core.sync.after_commit(core.now.boot_ms)
+    hub.world.pass_ms(3_000)
+    found = told(hub, repo="main", spec="s", phase="p", text="why does the linker fail")["found"]
+    assert "claude@hub main/linker: the linker wants mold" in found
+    assert "claude@hub main/tagged: tests want a display" in found
+
+
 @pytest.mark.parametrize("scope", ["private"])
 @proves("memory.scopes-do-not-leak")
 def test_what_is_private_is_told_to_no_agent(hub, scope):

@@ -11,6 +11,7 @@ from tests.promise import proves
 
 from muster.errors import Denied, NotFound
 from muster.limits import MEMORY_OVER_MAX
+from muster.log.entry import Entry
 from muster.memory.fold import ERASED, OVER, VERSION
 from muster.memory.kinds import MemoryErase, MemoryPut, MemoryRefute
 from muster.memory.state import records, versions
@@ -22,13 +23,14 @@ KEYS = ("a", "b", "c")
 TEXTS = ("use npm", "use pnpm", "the port is 7447", "pass --no-lto")
 
 
-def write(world: Cores, name: str, body: object) -> None:
+def write(world: Cores, name: str, body: object, **more: Any) -> Entry:
     core = world[name].core
     with core.store.transaction():
         core.now = world.now()
-        core.append_body(body, actor="claude@" + name)
+        entry = core.append_body(body, **{"actor": "claude@" + name, **more})
         core.store.seal_dirty(core.membership.signer("seal"))
     core.sync.after_commit(core.now.boot_ms)
+    return entry
 
 
 def act(world: Cores, draw: random.Random, *, erases: bool = True) -> None:

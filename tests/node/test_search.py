@@ -18,7 +18,8 @@ from muster.log import canon
 from muster.memory.kinds import MemoryErase, MemoryPut, MemoryRefute
 from muster.message.kinds import MessageSend
 from muster.node import event as ev
-from muster.node.services import documents
+from muster.node.services import documents, memory
+from muster.node.services.erasure import Erasures
 from muster.node.services.memory import Memory
 from muster.node.services.search import Search
 from muster.task.kinds import RunSettle, TaskDecide, TaskSettle
@@ -32,8 +33,8 @@ def world() -> Cores:
     return world
 
 
-def write(world: Cores, name: str, body: object) -> None:
-    written(world, name, body)
+def write(world: Cores, name: str, body: object, **more: Any) -> None:
+    written(world, name, body, **more)
     world[name].core.tell(ev.Committed())
 
 
@@ -414,6 +415,36 @@ def test_what_a_person_forgets_leaves_the_index_of_every_machine_and_its_disk(tm
     for one in (hub, studio):
         assert asked(one, "qqzzsecretword", all=True) == []
         assert names(one, "alpha") == [("other", "active")]
+    for path in tmp_path.glob("*.index.db*"):
+        assert b"qqzzsecret" not in path.read_bytes(), path
+
+
+@proves("memory.index-forgets")
+def test_what_came_after_its_erasure_and_counted_as_erased_only_later_leaves_the_index(
+    tmp_path, monkeypatch
+):
+    world = Cores("hub", "studio", folder=tmp_path)
+    hub, studio = world["hub"], world["studio"]
+    world.link("hub", "studio")
+    world.pass_ms(3_000)
+    world.cut("studio")
+    put = written(world, "studio", MemoryPut("k", "qqzzsecretword is the password"))
+    with monkeypatch.context() as patched:
+        # The order that proves it is not here yet.
+        patched.setattr(memory, "is_ordered", lambda _core, _row: False)
+        write(world, "hub", MemoryErase(put.id.hex(), key="k"), actor="op:alice", cause=(put.id,))
+        world.pass_ms(500)
+        world.link("hub", "studio")
+        world.pass_ms(2_000)
+        for one in (hub, studio):
+            assert len(asked(one, "qqzzsecretword")) == 1
+    monkeypatch.setattr(memory, "is_ordered", lambda _core, _row: True)
+    for one in (hub, studio):
+        one.core.part(Erasures)._look_through()
+    world.pass_ms(2_000)
+    for one in (hub, studio):
+        assert one.core.log.entry(put.id).body is None
+        assert asked(one, "qqzzsecretword", all=True) == []
     for path in tmp_path.glob("*.index.db*"):
         assert b"qqzzsecret" not in path.read_bytes(), path
 

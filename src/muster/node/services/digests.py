@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.errors import Broken, Exhausted, Refused
@@ -27,7 +27,7 @@ from muster.log.fold import NO_ENTRY, body_or_none
 from muster.log.stream import FLEET
 from muster.memory import earlier
 from muster.memory.digest import SECTIONS, Digest, Line, digest, render, size
-from muster.memory.fold import TAG, VERSION
+from muster.memory.fold import TAG, VERSION, TagRow
 from muster.memory.kinds import PERSON, PINNED, MemoryPut, MemoryRead
 from muster.memory.showing import READ, Reader
 from muster.memory.state import RecordName, Version
@@ -55,7 +55,12 @@ _TASKS_OF_RUN_MAX: Final = 64
 # Versions with a tag, of each machine, and keys that are looked at.
 _TAGGED_MAX: Final = 100
 _KEYS_MAX: Final = 150
-_NEWEST_MAX: Final = 50
+# Of these keys so many by their tags, by their words, and because they are new: whoever fills one
+# of the three leaves the others their own. Of what is new so many of each machine.
+_TAGGED_KEYS_MAX: Final = 70
+_WORDS_KEYS_MAX: Final = 50
+_NEWEST_MAX: Final = 30
+_NEWEST_OF_EACH_MAX: Final = 10
 # Texts of one key: its conflicts are shown, not its flood.
 _HEADS_MAX: Final = 4
 # Showings of one agent that are looked at for what changed since.
@@ -164,7 +169,7 @@ def rules(core: "Core") -> Iterator[Line | None]:
 def check_rule(core: "Core", key: str, text: str) -> None:
     """Raises: Refused where not all that people pinned would fit into a digest with this."""
     known = [line for line in rules(core) if line is not None]
-    others = [line for line in known if not line.says.startswith(f"{key}:")]
+    others = [line for line in known if line.says != f"{key}:"]
     made = Line(NO_ENTRY, core.machine, "op:" + "x" * 20, 0, f"{key}:", text)
     # As they are told in a hundred days.
     took = sum(size("rules", each, each.at_ms + _LATER_MS) for each in (*others, made))
@@ -210,7 +215,7 @@ class _Looked:
             # Whoever wrote something down a moment ago is told, too.
             for _ in self._core.part(Search).whole():
                 yield None
-        for key in islice(self._keys(), _KEYS_MAX):
+        for key in self._keys():
             record = self._core.part(Memory).records(key).get(RecordName(FLEET, key))
             yield None
             if record is None or record.state not in _COUNTS:
@@ -255,12 +260,14 @@ class _Looked:
 
     def _keys(self) -> Iterator[str]:
         """The keys that may be about it: what names it, what has its words, what is new."""
-        seen = set[str]()
-        for each in (self._tagged, self._of_words, self._newest):
-            for key in each():
-                if key and key not in seen:
-                    seen.add(key)
-                    yield key
+        seen = {""}
+        for keys, most in (
+            (self._tagged, _TAGGED_KEYS_MAX), (self._of_words, _WORDS_KEYS_MAX),
+            (self._newest, _NEWEST_MAX),
+        ):  # fmt: skip
+            for key in islice((key for key in keys() if key not in seen), most):
+                seen.add(key)
+                yield key
 
     @property
     def _names(self) -> dict[str, str]:
@@ -269,12 +276,16 @@ class _Looked:
         return {what: name for what, name in named.items() if name}
 
     def _tagged(self) -> Iterator[str]:
-        tables = self._core.tables
+        """Of each tag and each machine in turn: whoever tags much is no sooner told."""
+        tables, of_each = self._core.tables, dict[tuple[str, str], list[TagRow]]()
         for tag in (f"{what}:{name}" for what, name in self._names.items()):
             for each in tables.rows_of_each(TAG, _TAGGED_MAX, ("-seq",), tag=tag):
-                row = tables.row(VERSION, each.stream, each.seq)
-                if row is not None:
-                    yield row.key
+                if each.stream.scope == FLEET:
+                    of_each.setdefault((tag, each.stream.machine), []).append(each)
+        for each in chain.from_iterable(zip_longest(*of_each.values())):
+            row = None if each is None else tables.row(VERSION, each.stream, each.seq)
+            if row is not None:
+                yield row.key
 
     def _of_words(self) -> Iterator[str]:
         text = " ".join((*self._names.values(), self._work.text))
@@ -285,8 +296,14 @@ class _Looked:
             yield from (each.name for each in recall(self._core, question))
 
     def _newest(self) -> Iterator[str]:
-        order = ("-at_ms", "-id")
-        for row in self._core.tables.rows(VERSION, order=order, limit=_NEWEST_MAX):
+        core, order, most = self._core, ("-seq",), _NEWEST_OF_EACH_MAX
+        streams = (stream for stream in core.log.streams() if stream.scope == FLEET)
+        rows = [
+            row
+            for stream in streams
+            for row in core.tables.rows(VERSION, stream=stream, order=order, limit=most)
+        ]
+        for row in sorted(rows, key=lambda row: (row.at_ms, row.id), reverse=True):
             yield row.key
 
     # --- earlier work --------------------------------------------------------------------------

@@ -40,6 +40,10 @@ _OVERTAKEN: Final = """
 select value from json_each(?)
 where exists(select 1 from memory_over where target = unhex(value))
 """
+_ENTOMBED: Final = """
+select value from json_each(?)
+where exists(select 1 from memory_erased where target = unhex(value))
+"""
 
 
 def document(core: "Core", number: int, entry: Entry) -> Document | None:
@@ -60,8 +64,19 @@ def document(core: "Core", number: int, entry: Entry) -> Document | None:
 
 def overtaken(core: "Core", entries: Iterable[Entry]) -> set[int]:
     """The rows of those versions that something which came before them is over."""
+    return _such(core, _OVERTAKEN, entries)
+
+
+def entombed(core: "Core", entries: Iterable[Entry]) -> set[int]:
+    """The rows of those versions whose erasure came before them: their words leave when it counts,
+    which may be found out only later.
+    """
+    return _such(core, _ENTOMBED, entries)
+
+
+def _such(core: "Core", sql: str, entries: Iterable[Entry]) -> set[int]:
     rows = {each.id.hex(): core.log.place(each.stream, each.header.seq) for each in entries}
-    found = core.tables.query(_OVERTAKEN, (json.dumps(list(rows)),))
+    found = core.tables.query(sql, (json.dumps(list(rows)),))
     return {rows[str(id)] for (id,) in found}
 
 

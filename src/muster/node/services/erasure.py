@@ -22,6 +22,7 @@ from muster.memory.fold import ERASED
 from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.services.memory import is_erasure
+from muster.node.services.speakers import Speakers
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -44,6 +45,8 @@ class Erasures(Part):
         # Where erasures are whose proof is not here, by the order that they cite.
         self._unproven: dict[EntryId, list[tuple[StreamName, int]]] = {}
         self._aside = 0
+        # Whether one stands in a thread whose keeper has not said yet that its writer is in it.
+        self._unheard = False
         # The last change of the table that was looked at; None when all were.
         self._looked: int | None = None
         # How many this step has erased.
@@ -105,8 +108,9 @@ class Erasures(Part):
             self._obey_soon(stream, seq)
 
     def _on_roster(self, _event: ev.RosterChanged) -> None:
-        """Whose order counts may be known only now."""
-        if self._unproven:
+        """Whose order counts, and who is in a thread, may be known only now."""
+        if self._unproven or self._unheard:
+            self._unheard = False
             self._unproven.clear()
             self._aside = 0
             self._look_through()
@@ -136,6 +140,8 @@ class Erasures(Part):
             self._erased += 1
             core.store.erase_body(target.stream, target.header.seq)
             core.do(BodyErased())
+        elif not Speakers(core).is_heard(stream):
+            self._unheard = True
         elif tomb.order and self._aside < MEMORY_UNPROVEN_MAX:
             # What is beyond the bound is looked at again at the next start.
             self._aside += 1

@@ -4,6 +4,8 @@ Rule 1: a question costs what concerns its key: the versions of it, what is over
 refuted of the same texts; never all that was ever written.
 Rule 2: whether a person wrote a version is proven by the order that it cites (tasks/actor.py). What
 is not proven counts as the machine's.
+Rule 3: what counts is what was said where this machine reads now (speakers.py): nothing of a scope
+that it has left, and nothing that was written into a thread by nobody of it.
 """
 
 import re
@@ -21,6 +23,7 @@ from muster.log.stream import FleetId, StreamName
 from muster.memory.fold import ERASED, OVER, VERSION, ErasedRow, MemoryFold, OverRow, VersionRow
 from muster.memory.state import Record, RecordName, Version, may_erase, records, standing, versions
 from muster.node.part import Part
+from muster.node.services.speakers import Speakers
 from muster.node.tasks.actor import said
 from muster.store.index import EVERY_NUMBER
 
@@ -72,8 +75,10 @@ class Memory(Part):
 
     def is_refuted(self, version: EntryId) -> bool:
         """Whether somebody said, rightly or not, that a version is wrong."""
-        tables = self._core.tables
+        tables, speakers = self._core.tables, Speakers(self._core)
         for over in tables.rows_of_each(OVER, MEMORY_ALIKE_MAX, ("-seq",), target=version):
+            if not speakers.counts(over.stream, over.seq):
+                continue
             row = tables.row(VERSION, over.stream, over.seq)
             tomb = tables.row(ERASED, over.stream, over.seq)
             if "refuted" in (row and row.state, tomb and tomb.state):
@@ -106,6 +111,8 @@ def is_ordered(core: "Core", row: VersionRow | ErasedRow) -> bool:
 
 def is_erasure(core: "Core", tomb: ErasedRow, target: StreamName) -> bool:
     """Whether an erasure counts for what stands in that stream."""
+    if not Speakers(core).speaks(tomb.stream, tomb.seq):
+        return False
     return may_erase(tomb, target, ordered=bool(tomb.order) and is_ordered(core, tomb))
 
 
@@ -113,7 +120,7 @@ class _Known:
     """The rows that a question is about, gathered from its key outwards."""
 
     def __init__(self, core: "Core", until: int = EVERY_NUMBER) -> None:
-        self._core, self._until = core, until
+        self._core, self._until, self._speakers = core, until, Speakers(core)
         self._rows: dict[EntryId, VersionRow] = {}
         self._erased: dict[EntryId, list[ErasedRow]] = {}
         self._over: list[OverRow] = []
@@ -159,13 +166,17 @@ class _Known:
         """Take rows in, with their erasures; the ids of those that are new."""
         fresh = []
         for row in rows:
-            if row.id not in self._rows and self._was_here(row):
+            if row.id not in self._rows and self._was_said(row):
                 self._rows[row.id] = row
-                self._erased[row.id] = self._of(ERASED, target=row.id)
+                found = self._of(ERASED, target=row.id)
+                self._erased[row.id] = [t for t in found if self._speakers.counts(t.stream, t.seq)]
                 fresh.append(row.id)
         return fresh
 
-    def _was_here(self, row: VersionRow) -> bool:
+    def _was_said(self, row: VersionRow) -> bool:
+        """Whether it was said to us, and was here at the moment that is asked about."""
+        if not self._speakers.counts(row.stream, row.seq):
+            return False
         if self._until == EVERY_NUMBER:
             return True
         found = self._core.log.admitted(row.stream, row.seq)

@@ -186,10 +186,10 @@ class _Look:
 
     def judge(self, hit: Hit) -> Recalled | None:
         """What stands there, None where it does not count, or not for this question."""
-        core, entry = self._core, self._core.log.at_place(hit.row)
+        entry = self._core.log.at_place(hit.row)
         if entry is None or entry.body is None:
             return None
-        if not core.membership.may_hold(entry.stream, core.machine):
+        if not self._speakers.counts(entry.stream, entry.header.seq):
             return None
         if self._question.tags and hit.kind != MEMORY:
             return None
@@ -257,7 +257,5 @@ class _Look:
         ours = entry.stream.machine == core.machine
         to = "\n".join(message.to)
         if not ours and not messages.is_for("", to, entry.stream, messages.me(core)):
-            return None
-        if not self._speakers.speaks(entry.stream, entry.header.seq):
             return None
         return Recalled(entry, MESSAGE_SENT, message.subject, entry.id.hex(), "said", message.text)

@@ -21,6 +21,7 @@ from muster.node.services.documents import (
     KINDS,
     MEMORY,
     document,
+    entombed,
     erased,
     overtaken,
     replaced,
@@ -226,4 +227,5 @@ class _Page:
             [place for place, has_words in self._tombs if has_words is wanted]
             for wanted in (False, True)
         )
+        doubted += entombed(self._core, self._versions)
         return Page(end, before, documents, self._replaced, gone, doubted, cut)

@@ -5,6 +5,8 @@ keeps it. What counts there is decided here, and not by what was taken.
 Rule 2: when an entry was written nobody can tell from its stamp. What was here before the keeper
 put its writer out was said in the thread; what came later was not. Who became a member only later
 got all of it at once, and goes by the stamps.
+Rule 3: whoever was put out of a thread, or of the fleet, keeps what it has, and is shown none of
+it: what a machine once held is no right to read.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,19 @@ class Speakers:
         """Whether all of a stream was said: its writer is a member, or it belongs to no thread."""
         scope = stream.scope
         return not is_group(scope) or stream.machine in self._core.roster.groups.get(scope, {})
+
+    def counts(self, stream: StreamName, seq: int) -> bool:
+        """Whether what stands at this place was said there, and this machine reads it now."""
+        return self.is_read(stream) and self.speaks(stream, seq)
+
+    def is_read(self, stream: StreamName) -> bool:
+        """Whether this machine reads a stream now: nothing of a thread that it has left, also not
+        what it said there itself, and nothing at all where its key counts no more.
+        """
+        core, scope = self._core, stream.scope
+        if not core.membership.may_hold(stream, core.machine):
+            return False
+        return not is_group(scope) or core.machine in core.roster.groups.get(scope, {})
 
     def speaks(self, stream: StreamName, seq: int) -> bool:
         """Whether what stands at this place was said by a member; all outside of threads was."""
