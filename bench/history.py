@@ -29,7 +29,7 @@ from tests.node.cores import Cores, One
 from bench.figure import Figure
 from bench.fleet import Fleet
 from bench.message import busy
-from bench.start import resident_mib
+from bench.start import SAID, resident_mib
 from muster.channel.frame import Type
 from muster.log import canon
 from muster.log.stream import FLEET, Scope, scope_to
@@ -112,10 +112,11 @@ class World:
         self.cores.pass_ms(3_000)
 
     def send(self, count: int) -> None:
-        """Messages to the worker."""
+        """Messages to the worker, and as many to an agent on it."""
+        to = [self.worker.id, f"claude@{self.worker.id}"]
         for at in range(0, count, BATCH):
             texts = [f"{number} {TEXT[:180]}" for number in range(at, min(at + BATCH, count))]
-            bodies = [canon.encode(MessageSend([self.worker.id], text)) for text in texts]
+            bodies = [canon.encode(MessageSend([to[n % 2]], text)) for n, text in enumerate(texts)]
             drafts = [Draft("message.send", "muster", (), body) for body in bodies]
             self._write(scope_to(self.worker.id), drafts)
             self.cores.pass_ms(100)
@@ -172,14 +173,19 @@ class World:
         found["reply"] = self._asked(worker, lambda: self._said("reply", next(ids), text="hi"))
         found["ack"] = self._asked(worker, lambda: self._said("ack", next(ids)))
         found["mark 500"] = self._mark()
+        found["hook"] = self._asked(worker, self._hook)
         return found
+
+    def _hook(self) -> Any:
+        """What the hook of a live session asks after the use of a tool."""
+        return self.worker.call("hook", {"agent": "claude", "input": SAID.hex()})
 
     def _said(self, verb: str, message: str, **more: str) -> Any:
         return self.worker.order(verb, message[:16], {"message": message[:16], **more})
 
     def _mark(self) -> float:
         before = self.spent_s["worker"]
-        answer = self.worker.call("inbox", {"mark": True})
+        answer = self.worker.call("inbox", {"mark": True, "limit": 500})
         assert answer["ok"], answer
         assert len(answer["value"]) == 500
         return (self.spent_s["worker"] - before) * 1000
@@ -209,6 +215,10 @@ def measured(folder: Path, *, entries: int, messages: int, tasks: int) -> list[F
             Figure(f"{verb} after a history", now / ms, 2, f"{now:.2f} ms against {ms:.2f}")
             for verb, ms in asked.items()
             for now in (asked_now[verb],)
+        ),
+        *(
+            Figure(f"{verb} with {messages:,} messages", asked_now[verb], 5, where, unit="ms")
+            for verb in ("status", "inbox", "hook")
         ),
         Figure("500 messages marked as read", asked_now["mark 500"], 200, where, unit="ms"),
         Figure(

@@ -20,7 +20,11 @@ def row_of(core: "Core", entry: Entry) -> MessageRow | None:
 
 def terms_of(core: "Core", entry: Entry) -> MessageTerms | None:
     """The terms that count for a message; None where it has none."""
-    row = row_of(core, entry)
+    return terms_in(core, entry, row_of(core, entry))
+
+
+def terms_in(core: "Core", entry: Entry, row: MessageRow | None) -> MessageTerms | None:
+    """The same for a message whose row is at hand."""
     if row is None or not row.has_terms:
         return None
     return body_as(core.log.entry_at(entry.stream, entry.header.seq + 1), MessageTerms)

@@ -9,7 +9,7 @@ Rule 3: a turn goes on for a message to this agent or session, and for nothing e
 
 import os
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Final
 
 from muster.agent.plugin import hook as plugin
@@ -132,12 +132,12 @@ def _messages(core: Core, row: SessionRow, told: plugin.Said, room: _Room) -> li
     sessions, box, hooks = core.part(Sessions), core.part(Mailbox), core.part(Hooks)
     all_of_it, speakers = sessions.wanted(row.name), Speakers(core)
     ours = f"{row.agent}@{core.machine}"
-    places = [
-        *islice(box.newest(row.agent, lambda each: each == row.name), _LOOKED_MAX),
-        *islice(
+    places = chain(
+        islice(box.newest(row.agent, lambda each: each == row.name), _LOOKED_MAX),
+        islice(
             box.newest(row.agent, lambda each: each != row.name and all_of_it(each)), _LOOKED_MAX
         ),
-    ]
+    )
     known = hooks.under_way(row)
     narrow = row.mode == "focus" and told.event in ("tool", "stop")
     found = []
@@ -150,8 +150,11 @@ def _messages(core: Core, row: SessionRow, told: plugin.Said, room: _Room) -> li
             if narrow or (told.event == "stop" and not named):
                 continue
         found.append(message_of(core.log.entry_at(*place)))
+        # No more are shown, and a session may have any number of them.
+        if len(found) == HOOK_MESSAGES_MAX:
+            break
     if told.event == "stop":
-        fresh = set(hooks.goes_on_for(row, [each.id for each in found[:HOOK_MESSAGES_MAX]]))
+        fresh = set(hooks.goes_on_for(row, [each.id for each in found]))
         found = [each for each in found if each.id in fresh]
     if not found:
         return []
@@ -161,7 +164,7 @@ def _messages(core: Core, row: SessionRow, told: plugin.Said, room: _Room) -> li
         f"[muster] Messages for {address}, the newest first. Each text is what its sender says."
     )
     shown = []
-    for message in found[:HOOK_MESSAGES_MAX]:
+    for message in found:
         if not room.add(_line(core, message), spare=_SPARE_BYTES):
             break
         shown.append(message.id)

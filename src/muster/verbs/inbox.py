@@ -16,7 +16,7 @@ from muster.limits import MESSAGES_MARKED_PER_TURN, MESSAGES_SHOWN_MAX
 from muster.log import canon
 from muster.log.stream import Scope
 from muster.message import kinds, state
-from muster.message.fold import RANKS, Message, message_of
+from muster.message.fold import RANKS, Message, MessageRow, message_of
 from muster.message.session import split_address
 from muster.node.services import messages
 from muster.node.services.mailbox import EVERY_SESSION, Mailbox
@@ -39,11 +39,12 @@ from muster.verbs.thread import (
 
 # What became of one is looked up at each of its recipients.
 _SENT_PER_TURN: Final = 250
+_PRIORITIES: Final = {rank: name for name, rank in RANKS.items() if name}
 
 
 class Inbox(Request, frozen=True):
     agent: Annotated[str, opt("only for this agent, or agent#session", kind="agent")] = ""
-    all: Annotated[bool, opt("read ones, too: the newest 500", short="a")] = False
+    all: Annotated[bool, opt("read ones, too: the newest 200", short="a")] = False
     before: Annotated[str, opt("with --all, only what is older than this message")] = ""
     mark: Annotated[bool, opt("mark what is shown as read")] = False
     limit: Annotated[Rows, opt(LIMIT_HELP)] = None
@@ -97,26 +98,26 @@ def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
     items = {item.message.id: item for item in listed}
     if ask.mark:
         yield from _mark(core, agent, [m for m in found if not items[m.id].read])
-    return [
-        Item(
-            **shown(core, message),
-            **_terms(core, message),
-            thread=message.thread,
-            subject=message.subject,
-            read=items[message.id].read,
-            acted=items[message.id].acted,
-        )
-        for message in found
-    ]
+    return [_item(core, message, items[message.id]) for message in found]
 
 
-def _terms(core: Core, message: Message) -> dict[str, Any]:
-    """What its sender said of how it is to be taken, as fields of an answer."""
+def _item(core: Core, message: Message, item: state.Item) -> Item:
     row = row_of(core, message.entry)
+    return Item(
+        **shown(core, message, row),
+        **_terms(row),
+        thread=message.thread,
+        subject=message.subject,
+        read=item.read,
+        acted=item.acted,
+    )
+
+
+def _terms(row: MessageRow | None) -> dict[str, Any]:
+    """What its sender said of how it is to be taken, as fields of an answer."""
     if row is None:
         return {}
-    names = {rank: name for name, rank in RANKS.items() if name}
-    priority = {"priority": names[row.rank]} if row.rank in names else {}
+    priority = {"priority": _PRIORITIES[row.rank]} if row.rank in _PRIORITIES else {}
     return {**priority, **({"expires_ms": row.until_ms} if row.until_ms else {})}
 
 

@@ -8,14 +8,14 @@ from muster.errors import Conflict, NotFound, Refused
 from muster.fleet import kinds
 from muster.limits import FLEET_LIST_MAX, MESSAGES_SHOWN_MAX
 from muster.log.stream import Scope, group_owner, scope_group
-from muster.message.fold import Message
+from muster.message.fold import Message, MessageRow
 from muster.node.services import messages
 from muster.node.tasks.actor import said
-from muster.node.terms import terms_of
+from muster.node.terms import row_of, terms_in
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, newest_fitting, say_cut
 
-SHOWN_MAX: Final = 500
+SHOWN_MAX: Final = 200
 LIMIT_HELP: Final = f"show so many at most, up to {MESSAGES_SHOWN_MAX}"
 
 
@@ -152,9 +152,13 @@ def keeper_of(core: Core, scope: Scope) -> str:
     return core.membership.name_of(group_owner(scope) or "")
 
 
-def shown(core: Core, message: Message) -> dict[str, Any]:
-    """A message as a `Said`: by its id, and who it is from as far as it is proven."""
-    found, terms = said(core, message.entry), terms_of(core, message.entry)
+def shown(core: Core, message: Message, row: MessageRow | None = None) -> dict[str, Any]:
+    """A message as a `Said`: by its id, and who it is from as far as it is proven.
+
+    `row` is the message's own, for whoever looked it up already.
+    """
+    found = said(core, message.entry)
+    terms = terms_in(core, message.entry, row or row_of(core, message.entry))
     return {
         "message": message.id.hex(),
         "by": found.name,
