@@ -6,7 +6,7 @@ import json
 import pytest
 from tests.promise import proves
 
-from muster.agent.catalogue import is_logged_in, load, start_of
+from muster.agent.catalogue import credentials_of, is_logged_in, load, start_of
 from muster.agent.discovery import Discovery
 from muster.errors import Broken, NotFound
 
@@ -188,17 +188,57 @@ def test_whether_an_agent_looks_logged_in_is_told_by_its_files_and_its_keys(tmp_
     moved = {**home, "CLAUDE_CONFIG_DIR": str(tmp_path / "elsewhere")}
     assert is_logged_in(agents["claude"], home, "linux") is False
     assert is_logged_in(agents["claude"], home, "darwin") is None, "it may lie in the keychain"
-    assert is_logged_in(agents["copilot"], home, "linux") is None, "nobody knows where it lies"
     assert is_logged_in(agents["claude"], {**home, "ANTHROPIC_API_KEY": "sk"}, "linux") is True
     assert is_logged_in(agents["claude"], {**home, "ANTHROPIC_MODEL": "x"}, "linux") is False
     (tmp_path / ".claude").mkdir()
-    (tmp_path / ".claude" / ".credentials.json").write_text("{}")
+    (tmp_path / ".claude" / ".credentials.json").write_text("{1234}")
     assert is_logged_in(agents["claude"], home, "linux") is True
     assert is_logged_in(agents["claude"], moved, "linux") is False
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / ".credentials.json").write_text("{}")
+    (tmp_path / "elsewhere" / ".credentials.json").write_text("{1234}")
     assert is_logged_in(agents["claude"], moved, "linux") is True
     assert is_logged_in(agents["codex"], home, "linux") is False
     (tmp_path / ".codex").mkdir()
-    (tmp_path / ".codex" / "auth.json").write_text("{}")
+    (tmp_path / ".codex" / "auth.json").write_text("{}\n")
+    assert is_logged_in(agents["codex"], home, "linux") is False, "somebody has logged out"
+    (tmp_path / ".codex" / "auth.json").write_text("{1234}")
     assert is_logged_in(agents["codex"], home, "linux") is True
+
+
+@proves("task.logins-are-facts")
+@pytest.mark.parametrize(
+    ("agent", "file", "text"),
+    [
+        ("claude", ".claude/settings.json", '{"apiKeyHelper": "pass show claude"}'),
+        ("codex", ".codex/config.toml", 'model_provider = "ollama"'),
+        ("gemini", ".gemini/settings.json", '{"security": {"auth": {"selectedType": "oauth"}}}'),
+        ("qwen", ".qwen/settings.json", '{"security": {"auth": {"selectedType": "openai"}}}'),
+        ("copilot", ".copilot/config.json", "{}"),
+        ("copilot", ".config/gh/hosts.yml", "github.com:"),
+    ],
+)
+def test_an_agent_is_logged_out_only_where_nothing_says_that_its_account_is_elsewhere(
+    tmp_path, agent, file, text
+):
+    """A no keeps all work from a machine: it must be certain."""
+    entry, home = load()[agent], {"HOME": str(tmp_path)}
+    assert is_logged_in(entry, home, "linux") is False
+    before = credentials_of(entry, home)
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(text)
+    assert is_logged_in(entry, home, "linux") is None
+    assert credentials_of(entry, home) != before, "who was refused may have mended it there"
+
+
+@proves("task.logins-are-facts")
+def test_settings_of_which_none_is_about_an_account_change_nothing(tmp_path):
+    (tmp_path / ".gemini").mkdir()
+    (tmp_path / ".gemini" / "settings.json").write_text('{"ui": {"theme": "dark"}}')
+    home = {"HOME": str(tmp_path)}
+    assert is_logged_in(load()["gemini"], home, "linux") is False
+    own = {**home, "COPILOT_PROVIDER_BASE_URL": "http://127.0.0.1:11434"}
+    assert is_logged_in(load()["copilot"], own, "linux") is None, "a model of one's own asks nobody"
+    assert is_logged_in(load()["opencode"], home, "linux") is None, "it has models for everybody"
+    (tmp_path / ".local" / "share" / "opencode").mkdir(parents=True)
+    (tmp_path / ".local" / "share" / "opencode" / "auth.json").write_text('{"anthropic": {}}')
+    assert is_logged_in(load()["opencode"], home, "linux") is True

@@ -110,6 +110,8 @@ def test_a_program_that_can_be_asked_for_its_login_is_asked_where_no_file_tells(
 @proves("task.logins-are-facts")
 def test_an_agent_of_which_nobody_knows_is_left_out(place, monkeypatch):
     monkeypatch.setattr(module.sys, "platform", "linux")
+    (place.home / ".gemini").mkdir()
+    (place.home / ".gemini" / "settings.json").write_text('{"selectedType": "oauth-personal"}')
     assert place.logins("gemini", "nobody") == {}, "gemini's account may lie in a keychain"
 
 
@@ -118,7 +120,7 @@ def test_who_was_refused_is_not_logged_in_until_the_login_changes_or_it_succeeds
     program(place.bin, "codex", "exit 0")
     login = place.home / ".codex" / "auth.json"
     login.parent.mkdir()
-    login.write_text("{}")
+    login.write_text("{1234}")
     assert place.logins("codex") == {"codex": True}
     place.refused("codex")
     assert place.logins("codex", anew=True) == {"codex": False}
@@ -211,6 +213,45 @@ def test_who_was_refused_is_tried_again_after_an_hour(place, monkeypatch):
     place.refused("claude")
     assert place.logins("claude") == {"claude": False}
     monkeypatch.setattr(module, "REFUSED_S_MAX", 0.0)
+    assert place.logins("claude") == {"claude": True}
+
+
+@proves("task.logins-are-facts")
+def test_a_no_is_asked_again_at_each_look_for_it_keeps_all_work_away(place, monkeypatch):
+    body = '[ "$1" = login ] && exec test -e {bin}/account; echo 0.171.0'
+    program(place.bin, "codex", body.format(bin=place.bin))
+    assert place.logins("codex") == {"codex": False}
+    (place.bin / "account").touch()
+    assert place.logins("codex") == {"codex": False}
+    monkeypatch.setattr(module, "_NO_S_MAX", 0.0)
+    assert place.logins("codex") == {"codex": True}
+    (place.bin / "account").unlink()
+    assert place.logins("codex") == {"codex": True}, "a yes keeps nobody waiting"
+
+
+@proves("task.logins-are-facts")
+def test_a_programs_no_is_no_answer_where_its_settings_name_another_account(place):
+    program(place.bin, "codex", '[ "$1" = login ] && exit 1; echo 0.171.0')
+    assert place.logins("codex") == {"codex": False}
+    (place.home / ".codex").mkdir()
+    (place.home / ".codex" / "config.toml").write_text('model_provider = "ollama"')
+    assert place.logins("codex") == {}
+
+
+@proves("agent.login-refused")
+def test_who_was_refused_counts_again_when_the_program_says_something_new_of_its_login(
+    place, monkeypatch
+):
+    """The account is in a keychain: only the program knows that somebody logged in again."""
+    monkeypatch.setattr(module, "_NO_S_MAX", 0.0)
+    said = place.home / "said"
+    said.write_text("expires in March")
+    program(place.bin, "claude", f'[ "$1" = auth ] && exec cat {said}; echo 2.1.332')
+    assert place.logins("claude") == {"claude": True}
+    place.refused("claude")
+    assert place.logins("claude") == {"claude": False}
+    assert place.logins("claude") == {"claude": False}
+    said.write_text("expires in May")
     assert place.logins("claude") == {"claude": True}
 
 

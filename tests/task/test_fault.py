@@ -213,22 +213,86 @@ def test_after_a_failure_or_a_loss_another_machine_is_preferred_where_one_is_fre
     assert holder(alone, "t1") == BUILD
 
 
+CLAUDE = {"shell": "", "claude": "2"}
+
+
+def claudes(name, **logins):
+    return order(name, template={"agent": "claude", "do": "x"}, **logins)
+
+
 @proves("task.logins-are-facts")
-def test_an_agent_that_is_not_logged_in_gets_work_only_where_no_other_is():
-    agents = {"shell": "", "claude": "2"}
-    out = machine(BUILD, agents=agents, logins={"claude": "no"})
-    known, unknown = (
-        machine(m, agents=agents, logins=s) for m, s in ((STUDIO, {"claude": "yes"}), (LAPTOP, {}))
+def test_a_machine_whose_agent_is_not_logged_in_does_not_fit():
+    agents, drivers = CLAUDE, {"claude": "acp"}
+    out, known, unknown = (
+        machine(m, agents=agents, drivers=drivers, logins=s)
+        for m, s in ((BUILD, {"claude": "no"}), (STUDIO, {"claude": "yes"}), (LAPTOP, {}))
     )
     wants = wants_of({"agent": "claude"})
-    assert judge(wants, out).fits
-    assert judge(wants, out).last == "claude is not logged in there"
-    assert (judge(wants, known).last, judge(wants, unknown).last) == ("", "")
+    verdict = judge(wants, out)
+    assert (verdict.fits, verdict.login) == (False, "claude")
+    assert verdict.reasons == ("claude is not logged in there",)
+    assert (judge(wants, known).fits, judge(wants, known).reasons) == (True, ())
+    assert judge(wants, unknown).fits, "nobody can tell: it is tried"
+    assert judge(wants, unknown).reasons == ("nobody can tell of its login",)
     assert judge(wants_of({"agent": ["claude", "shell"]}), out).agent == "shell"
-    assert judge(wants_of({"agent": "shell"}), out).last == ""
-    world = World(out)
-    world.submit(order("t1", template={"agent": "claude", "do": "x"}))
-    assert holder(world, "t1") == BUILD, "facts are claims: it may work all the same"
+    assert judge(wants_of({"agent": "shell"}), out).reasons == ()
+    much = judge(wants_of({"agent": "claude", "needs": {"cpu": 99}}), out)
+    assert (len(much.reasons), much.login) == (2, ""), "a login alone would not help"
+
+
+@proves("task.logins-are-facts")
+def test_a_task_waits_for_a_login_and_goes_as_soon_as_it_is_there():
+    world = World(machine(BUILD, agents=CLAUDE, logins={"claude": "no"}))
+    world.submit(claudes("t1"))
+    assert holder(world, "t1") == "queued"
+    world.later(86_400_000)
+    world.tick()
+    world.flush()
+    assert holder(world, "t1") == "queued"
+    assert [v.login for v in world.owner.why("t1").verdicts] == ["claude"]
+    world.owner.machine_up(machine(BUILD, agents=CLAUDE, logins={"claude": "yes"}))
+    world.flush()
+    assert holder(world, "t1") == BUILD
+
+
+@proves("task.logins-are-facts")
+def test_a_machine_that_lost_its_login_costs_a_task_nothing_and_is_asked_again_when_it_has_one():
+    """The refusal is here before the facts that say the same."""
+    world = World(machine(BUILD, agents=CLAUDE))
+    world.submit(claudes("t1", retries=0))
+    waits = []
+    for _ in range(2 * limits.REFUSALS_MAX):
+        (retry,) = of(fails(world, "t1", fault.LOGIN), kinds.TaskRetry)
+        waits.append(retry.after_ms)
+        assert holder(world, "t1") == "queued"
+        world.later(retry.after_ms)
+        world.tick()
+        world.flush()
+        assert holder(world, "t1") == BUILD
+    assert waits[:3] == [2_000, 4_000, 8_000]
+    assert max(waits) <= limits.RETRY_DELAY_MS_MAX
+    row = world.stream.task("t1")
+    assert (row.tries, row.refusals, row.losses) == (0, 0, 0)
+    fails(world, "t1", fault.LOGIN)
+    world.owner.machine_up(machine(BUILD, agents=CLAUDE, logins={"claude": "no"}))
+    world.later(limits.RETRY_DELAY_MS_MAX)
+    world.tick()
+    world.flush()
+    assert holder(world, "t1") == "queued"
+    world.owner.machine_up(machine(BUILD, agents=CLAUDE, logins={"claude": "yes"}))
+    world.flush()
+    assert holder(world, "t1") == BUILD
+
+
+@proves("task.logins-are-facts")
+def test_where_a_login_is_missing_another_machine_has_the_task_at_once():
+    world = two(agents=CLAUDE)
+    world.owner.machine_up(machine(STUDIO, agents=CLAUDE, load_percent=100))
+    world.submit(claudes("t1"))
+    assert holder(world, "t1") == BUILD
+    (retry,) = of(fails(world, "t1", fault.LOGIN), kinds.TaskRetry)
+    assert (retry.after_ms, retry.why) == (0, "busy")
+    assert holder(world, "t1") == STUDIO
 
 
 @proves("task.faults-are-the-machines")

@@ -270,6 +270,17 @@ def test_what_fails_before_the_agent_begins_is_a_refusal_and_frees_its_slot():
     assert [b.status for b in of(one.flush(), kinds.AttemptFinish)] == ["killed"]
 
 
+@proves("task.logins-are-facts")
+def test_a_worker_refuses_what_its_agent_has_no_account_for_and_says_which_login_is_missing():
+    """Its owner had not heard of it yet."""
+    one = worker(logins={"shell": "no"})
+    one.accept(given(), now(2000))
+    assert refusals(one.flush()) == [("t1", "fault-login")]
+    one.machine = machine(BUILD, logins={"shell": "yes"})
+    one.accept(given("t2"), now(2000))
+    assert of(one.flush(), StartAttempt)
+
+
 def test_a_worker_that_starts_anew_says_what_it_lost():
     one = worker()
     one.restore([Unfinished("t1", (1, 1), ENTRY, OWNER)])

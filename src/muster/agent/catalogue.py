@@ -12,7 +12,7 @@ The file follows the spirit of the ACP registry: a name, how it is started, wher
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -25,6 +25,10 @@ from muster.errors import Broken, NotFound
 from muster.task.route import NOOP
 
 HEADLESS: Final = "headless"
+# What a program leaves when somebody has logged out: `{}` and a line's end.
+_EMPTY_BYTES: Final = 4
+# Settings that people write are a page long.
+_SETTINGS_BYTES_MAX: Final = 256 * 1024
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +64,15 @@ class Headless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"headless needs a command and a dialect of {', '.join(DIALECTS)}")
 
 
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What shows that an agent may have an account where nobody looks: then nobody can tell."""
+
+    variables: tuple[str, ...] = ()
+    files: dict[str, tuple[str, ...]] = {}
+    """Places as those of `credentials`, and words of which one stands there; none: it is enough
+    that it is there."""
+
+
 class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one agent is found and started."""
 
@@ -80,6 +93,8 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     credentials: tuple[str, ...] = ()
     """Where its account lies: `~/file`, or `$VARIABLE:~/folder/file` where a variable moves the
     folder. Empty where nobody knows."""
+    elsewhere: Elsewhere = Elsewhere()
+    """Without any of it, and without a file or key, the agent has no account for certain."""
     keychains: tuple[str, ...] = ()
     """The platforms on which its account may lie in no file."""
     login_probe: tuple[str, ...] = ()
@@ -205,29 +220,52 @@ def how_to_get(entry: AgentEntry) -> str:
 def is_logged_in(entry: AgentEntry, env: Mapping[str, str], platform: str) -> bool | None:
     """Whether the agent looks logged in, without a program or a network; None: nobody can tell.
 
-    It is a guess: an account may have ended, and a key may be wrong.
+    A yes is a guess: an account may have ended, and a key may be wrong. A no is certain: its
+    machine gets no work for it.
     """
     if any(env.get(name) for name in entry.variables if name.endswith(("_KEY", "_TOKEN"))):
         return True
-    if any(map(os.path.isfile, _files_of(entry, env))):
+    if any(_size_of(file) > _EMPTY_BYTES for file in _files_of(entry.credentials, env)):
         return True
-    return None if platform in entry.keychains or not entry.credentials else False
+    hidden = platform in entry.keychains or may_be_elsewhere(entry, env)
+    return None if hidden or not (entry.credentials or entry.elsewhere.files) else False
+
+
+def may_be_elsewhere(entry: AgentEntry, env: Mapping[str, str]) -> bool:
+    """Whether something here says that the agent may have an account where nobody looks."""
+    known = entry.elsewhere
+    own = [name for name in entry.variables if name.endswith("_BASE_URL")]
+    if any(env.get(name) for name in (*own, *known.variables)):
+        return True
+    for where, words in known.files.items():
+        for file in _files_of((where,), env):
+            with contextlib.suppress(OSError), file.open("rb") as settings:
+                text = settings.read(_SETTINGS_BYTES_MAX)
+                if not words or any(word.encode() in text for word in words):
+                    return True
+    return False
 
 
 def credentials_of(entry: AgentEntry, env: Mapping[str, str]) -> object:
     """What changes when a person logs in: a mark to compare, of which nothing can be read."""
-    keys = tuple(hash(env.get(name)) for name in entry.variables)
+    names = (*entry.variables, *entry.elsewhere.variables)
+    keys = tuple(hash(env.get(name)) for name in names)
     files = []
-    for file in _files_of(entry, env):
+    for file in _files_of((*entry.credentials, *entry.elsewhere.files), env):
         with contextlib.suppress(OSError):
             status = os.stat(file)
             files.append((str(file), status.st_mtime_ns, status.st_size))
     return keys, tuple(files)
 
 
-def _files_of(entry: AgentEntry, env: Mapping[str, str]) -> Iterator[Path]:
-    """Where the account of an agent may lie."""
-    for where in entry.credentials:
+def _size_of(file: Path) -> int:
+    """In bytes; -1 where there is no such file."""
+    return file.stat().st_size if file.is_file() else -1
+
+
+def _files_of(places: Iterable[str], env: Mapping[str, str]) -> Iterator[Path]:
+    """The files of these places: `~/file`, or `$VARIABLE:~/folder/file`."""
+    for where in places:
         variable, _, path = where.rpartition(":")
         file = Path(path.replace("~", env.get("HOME") or os.path.expanduser("~"), 1))
         moved = env.get(variable.removeprefix("$"))

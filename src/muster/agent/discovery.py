@@ -9,9 +9,11 @@ for the next after a while. A person who waits for all of them gives one bound f
 Rule 3: the secret itself is looked at by nobody: a login is a file that is there, a variable that
 is set, or the exit code of the program's own question.
 Rule 4: who was refused by its model is not logged in, whatever its files say, until they change, it
-succeeds, or an hour has passed: a keychain shows nobody that it has changed.
+succeeds, the program says something new of its login, or an hour has passed: a keychain shows
+nobody that it has changed.
 Rule 5: a program is asked for its login only where it is known to understand: an older one takes
-the question for a prompt, and asks its model.
+the question for a prompt, and asks its model. A no keeps work away, so it is asked again at each
+look; what its settings say of an account elsewhere makes it an open question.
 """
 
 import asyncio
@@ -22,11 +24,20 @@ import signal
 import sys
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from muster.agent import process_tree
 from muster.agent.base import environment
-from muster.agent.catalogue import AgentEntry, Start, credentials_of, is_logged_in, start_of, which
+from muster.agent.catalogue import (
+    AgentEntry,
+    Start,
+    credentials_of,
+    is_logged_in,
+    may_be_elsewhere,
+    start_of,
+    which,
+)
 from muster.errors import NotFound
 from muster.limits import FACTS_REFRESH_MS
 from muster.task.route import NOOP
@@ -43,6 +54,8 @@ _ROOM_S_MAX: Final = 5.0
 # Chosen arbitrarily: one attempt in vain in an hour is cheap, an agent left out for good is not.
 REFUSED_S_MAX: Final = 3600.0
 VERSION: Final = re.compile(r"\d+(?:\.\d+)+(?:[-+][\w.]+)?")
+# Less than the time between two looks of a daemon.
+_NO_S_MAX: Final = 50.0
 # Programs answer 0 for yes and 1 for no; another code is a mistake, and no answer.
 _LOGGED_IN: Final[Mapping[int | None, bool]] = {0: True, 1: False}
 
@@ -58,6 +71,17 @@ class Found(NamedTuple):
 class _Answer(NamedTuple):
     code: int | None
     said: str
+
+
+@dataclass(slots=True)
+class _Refusal:
+    """What stood for the login of an agent when its model refused it, when (a time of the loop),
+    and what the program itself said of its login after that.
+    """
+
+    files: object
+    at_s: float
+    said: _Answer | None = None
 
 
 class Discovery:
@@ -81,8 +105,7 @@ class Discovery:
         self._answers: dict[tuple[object, ...], tuple[float, _Answer]] = {}
         self._asking: dict[tuple[object, ...], asyncio.Task[_Answer]] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
-        # What stood for the login of an agent when its model refused it, and when.
-        self._refused: dict[str, tuple[object, float]] = {}
+        self._refused: dict[str, _Refusal] = {}
 
     async def start_of(self, name: str, path: str) -> Start:
         """How the agent is started under this PATH. Raises: NotFound as `catalogue.start_of`."""
@@ -121,7 +144,7 @@ class Discovery:
 
     def refused(self, name: str, env: Mapping[str, str]) -> None:
         """The model took the agent for nobody it knows."""
-        self._refused[name] = credentials_of(self.agents[name], env), _now_s()
+        self._refused[name] = _Refusal(credentials_of(self.agents[name], env), _now_s())
 
     def succeeded(self, name: str) -> bool:
         """The agent did its work: it is logged in, as far as it can be. Whether that is news."""
@@ -130,17 +153,39 @@ class Discovery:
     async def _login(self, name: str, env: Mapping[str, str], *, anew: bool) -> bool | None:
         entry = self.agents[name]
         if name in self._refused:
-            then, when_s = self._refused[name]
-            if then == credentials_of(entry, env) and _now_s() - when_s < REFUSED_S_MAX:
+            if await self._is_refused(entry, env, self._refused[name], anew=anew):
                 return False
             del self._refused[name]
         state = is_logged_in(entry, env, sys.platform)
-        if state is True or not entry.login_probe:
+        if state is True:
             return state
+        answer = await self._says(entry, env, anew=anew)
+        said = _LOGGED_IN.get(answer.code, state)
+        return None if said is False and may_be_elsewhere(entry, env) else said
+
+    async def _is_refused(
+        self, entry: AgentEntry, env: Mapping[str, str], refusal: _Refusal, *, anew: bool
+    ) -> bool:
+        """Whether nothing has shown since that somebody logged in."""
+        if refusal.files != credentials_of(entry, env):
+            return False
+        if _now_s() - refusal.at_s >= REFUSED_S_MAX:
+            return False
+        answer = await self._says(entry, env, anew=anew, refused=True)
+        if refusal.said is None:
+            refusal.said = answer
+        return answer == refusal.said or answer.code != 0
+
+    async def _says(
+        self, entry: AgentEntry, env: Mapping[str, str], *, anew: bool, refused: bool = False
+    ) -> _Answer:
+        """What the program itself says of its login; no code where it cannot be asked."""
+        if not entry.login_probe:
+            return _Answer(None, "")
         if _numbers(await self._version(entry, env) or "") < _numbers(entry.login_probe_since):
-            return state
-        answer = await self._ask(entry.login_probe, env, anew=anew, reads=entry.variables)
-        return _LOGGED_IN.get(answer.code, state)
+            return _Answer(None, "")
+        most = dict.fromkeys((0, 1) if refused else (1,), _NO_S_MAX)
+        return await self._ask(entry.login_probe, env, anew=anew, reads=entry.variables, most=most)
 
     async def _version(self, entry: AgentEntry, env: Mapping[str, str]) -> str | None:
         """None of one that does not answer, "" of one that answers something else."""
@@ -163,15 +208,22 @@ class Discovery:
         *,
         anew: bool = False,
         reads: Collection[str] = (),
+        most: Mapping[int, float] = {},
     ) -> _Answer:
-        """What a program answers, asked again when its file changed or the answer is old."""
+        """What a program answers, asked again when its file changed or the answer is old.
+
+        `most` says of exit codes for how many seconds they count at most.
+        """
         program = which(argv[0], env.get("PATH", os.defpath))
         if program is None:
             return _Answer(None, "")
         status = os.stat(program)
         key = (program, status.st_mtime_ns, status.st_size, *argv[1:])
         asked_s, answer = self._answers.get(key, (-float("inf"), _Answer(None, "")))
-        if not anew and _now_s() - asked_s < FACTS_REFRESH_MS / 1000:
+        counts_s = FACTS_REFRESH_MS / 1000
+        if answer.code is not None:
+            counts_s = most.get(answer.code, counts_s)
+        if not anew and _now_s() - asked_s < counts_s:
             return answer
         if key not in self._asking:
             given = {name: env[name] for name in reads if name in env}

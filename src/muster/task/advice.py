@@ -3,10 +3,9 @@
 Rule: what helps is told by who knows the agents (`Fleet.advice`); of others nothing is said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from muster.fleet.facts import LOGGED_OUT
-from muster.task.route import Fleet, Verdict
+from muster.task.route import Advice, Fleet, Verdict
 
 
 def how_to_get(fleet: Fleet | None, agents: Sequence[str], machine: str = "") -> str:
@@ -23,12 +22,16 @@ def how_to_get(fleet: Fleet | None, agents: Sequence[str], machine: str = "") ->
 
 
 def logged_out(fleet: Fleet, verdicts: Sequence[tuple[Verdict, str]]) -> str:
-    """Where nobody who fits is logged in: it would be tried all the same, most likely in vain."""
-    fitting = [(verdict, machine) for verdict, machine in verdicts if verdict.fits]
-    facts = {each.name: each.facts for each in fleet.machines}
-    if any(facts[m].logins.get(v.agent) != LOGGED_OUT for v, m in fitting):
+    """Where a login is all that is missing: the task waits for it. "" where more is missing."""
+    able = [(verdict.login, machine) for verdict, machine in verdicts if verdict.login]
+    if not able:
         return ""
-    best, machine = max(fitting, key=lambda pair: (pair[0].score, pair[1]))
-    known = fleet.advice.get(best.agent)
-    hint = f": {known.login}" if known and known.login else ""
-    return f"finds {best.agent} on {machine}, where it is not logged in{hint}"
+    agent, machine = min(able, key=lambda pair: pair[1])
+    hint = how_to_log_in(fleet.advice, agent)
+    return f"finds {agent} on {machine}, where it is not logged in{hint}"
+
+
+def how_to_log_in(known: Mapping[str, Advice], agent: str) -> str:
+    """What a person does where an agent has no account, as the end of a sentence."""
+    advice = known.get(agent)
+    return f": {advice.login}" if advice and advice.login else ""

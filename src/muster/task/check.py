@@ -376,8 +376,9 @@ class _Check:
         wants = route.wants_of(order, self.repo)
         verdicts = [(route.judge(wants, each), each.name) for each in self.fleet.machines]
         if any(verdict.fits for verdict, _ in verdicts):
-            if what := advice.logged_out(self.fleet, verdicts):
-                yield self._at(name, "agent", what, warning=True)
+            return
+        if what := advice.logged_out(self.fleet, verdicts):
+            yield self._at(name, "agent", what, warning=True)
             return
         # One that is asked for by its name is meant, whatever it lacks.
         meant = set(listed(wants.needs.machine)) & {name for _, name in verdicts}

@@ -2,6 +2,7 @@
 
 Rule 1: a fault is a machine's, of one part of it: an agent that is absent or not logged in, its
         copy of a repository, or the machine as a whole. It is no task's fault and costs no retry.
+        A missing login costs nothing at all: the task waits until one is there.
 Rule 2: whoever failed comes after everybody who did not, however busy they are: a machine that
         fails at once would else take every task. Where nobody else fits it is asked all the same.
 Rule 3: it is forgotten with the first success at that part, when the machine starts anew, when a
@@ -14,13 +15,17 @@ from typing import Final, NamedTuple
 
 MACHINE: Final = "machine"
 # The codes of refusals that a worker gives for a fault of its own, and what it is about.
-CODES: Final = {"fault-agent": "agent", "fault-repo": "repo", "fault-machine": MACHINE}
+CODES: Final = {
+    "fault-agent": "agent", "fault-login": "agent", "fault-repo": "repo", "fault-machine": MACHINE,
+}  # fmt: skip
+# Of an agent that has no account there.
+LOGIN: Final = "login"
 # Of an order that can begin nowhere, such as prerequisites that conflict: nobody's fault.
 NO_START: Final = "no-start"
 
 
 def code_of(part: str) -> str:
-    """The refusal's code for `agent`, `repo` or `machine`, or for `NO_START`."""
+    """The refusal's code for `agent`, `LOGIN`, `repo` or `machine`, or for `NO_START`."""
     return NO_START if part == NO_START else f"fault-{part}"
 
 

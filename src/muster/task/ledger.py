@@ -257,6 +257,9 @@ class Ledger:
             task.busy += 1
             self._again(task, entry, "busy", reason, delay_ms, now)
             return
+        if body.reason == fault.code_of(fault.LOGIN):
+            self._without_login(task, entry, reason, now)
+            return
         # A machine in doubt of its own past, or about to leave, refuses whatever it is: that says
         # nothing of the task.
         task.refusals += body.reason not in ("in-doubt", LEAVING)
@@ -273,6 +276,19 @@ class Ledger:
             task.avoid = frozenset()
             delay_ms = min(limits.RETRY_DELAY_MS_MIN << task.refusals, limits.RETRY_DELAY_MS_MAX)
         self._again(task, entry, "refused", reason, delay_ms, now)
+
+    def _without_login(self, task: Live, entry: EntryId, reason: str, now: Now) -> None:
+        """Another machine, where one is as good; else it waits until the facts name a login.
+
+        The machine is not avoided: it fits again as soon as somebody has logged in.
+        """
+        others = self.queue.candidates(self.group(task))
+        delay_ms = 0
+        if not any(verdict.fits and not verdict.last for verdict in others):
+            # Its facts say so soon; until then asking it would only make it refuse again.
+            delay_ms = limits.LOGIN_DELAY_MS << min(task.busy, 7)
+            task.busy += 1
+        self._again(task, entry, "busy", reason, delay_ms, now)
 
     def give_up(self, task: Live, reason: str, *causes: EntryId) -> None:
         reason = reason[: limits.REASON_CHARS_MAX]

@@ -67,7 +67,8 @@ def _elsewhere(
     if judged is None or phase.same or phase.by_human or judged.by_human or fleet is None:
         return
     orders = {each: largest_order(spec, each, {}) for each in together(spec, name)}
-    fits = {each: _fitting(order, repo, fleet.machines) for each, order in orders.items()}
+    # Somebody may log in until then.
+    fits = {each: _fitting(o, repo, fleet.machines, logins=False) for each, o in orders.items()}
     alone = _alone(spec, phase.review or "", fits)
     if len(fits[name]) == 1 and fits[phase.review or ""] <= alone:
         only = next(each.name for each in fleet.machines if each.id in fits[name])
@@ -103,7 +104,13 @@ def _alone(
 
 
 def _fitting(
-    order: Mapping[str, object], repo: str, machines: Sequence[route.Machine]
+    order: Mapping[str, object],
+    repo: str,
+    machines: Sequence[route.Machine],
+    *,
+    logins: bool = True,
 ) -> frozenset[str]:
+    """Those that can do it, or without `logins` could if somebody logged in."""
     wants = route.wants_of(order, repo)
-    return frozenset(each.id for each in machines if route.judge(wants, each).fits)
+    verdicts = [route.judge(wants, each) for each in machines]
+    return frozenset(v.machine for v in verdicts if v.fits or (v.login and not logins))

@@ -10,8 +10,10 @@ outweighs it: "claude, else shell" means claude wherever one is. Below that: the
 use, the load of the machine, battery, cost, the success of this agent there, whether the repository
 is there already, and whether this task failed or was lost there before.
 
-A machine that failed at the agent or the repository, or says that the agent is not logged in, is
-*put last*: it fits, and gets nothing as long as another one does (queue.py).
+A machine that says that the agent is not logged in does not fit: it could do nothing. It fits again
+as soon as its facts say otherwise, and one of which nobody can tell fits always. A machine that
+failed at the agent or the repository is *put last*: it fits, and gets nothing as long as another
+one does (queue.py).
 """
 
 import re
@@ -123,7 +125,8 @@ class Wants(NamedTuple):
 class Verdict(NamedTuple):
     """What became of one candidate. `reasons` says what it lacks, or what made its score.
 
-    `last` says why it gets nothing while another one fits, "" where nothing is against it.
+    `last` says why it gets nothing while another one fits, "" where nothing is against it; `login`
+    names the agent whose missing login is all that the machine lacks.
     """
 
     machine: str
@@ -132,6 +135,7 @@ class Verdict(NamedTuple):
     score: int
     agent: str = ""
     last: str = ""
+    login: str = ""
 
     @property
     def pool(self) -> str:
@@ -189,15 +193,15 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     # Whoever did the round before does the next one, where it can.
     ranked = sorted(wants.agents, key=lambda agent: agent != agent_before)
     here = [a for a in ranked if a in machine.facts.agents]
+    out = [a for a in here if machine.facts.logins.get(a) == LOGGED_OUT]
+    able = [a for a in here if a not in out]
     # An agent further down the list that works is better than the first that does not.
-    against = dict.fromkeys(here, "")
-    for agent in here:
-        if machine.facts.logins.get(agent) == LOGGED_OUT:
-            against[agent] = f"{agent} is not logged in there"
+    against = dict.fromkeys(able, "")
+    for agent in able:
         failed = [p for p in fault.parts(agent, wants.repo) if p in machine.faults]
         if failed:
             against[agent] = machine.faults[failed[0]]
-    agent = next((a for a in here if not against[a]), here[0] if here else "")
+    agent = next((a for a in able if not against[a]), able[0] if able else "")
     lacks = [*_lacks_place(wants, machine), *_lacks_means(wants, machine.facts)]
     if (version_of(machine.facts.muster) or ()) < asked.since:
         what = "read what was ordered" if asked.since >= ORDER_SINCE else ""
@@ -207,13 +211,17 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
         lacks.append("did the work itself, and a reviewer works on another machine")
     if machine.id in asked.kept:
         lacks.append("is the only one that can review this work")
-    if not agent:
+    if not here:
         lacks.append(f"no agent {' or '.join(wants.agents)}")
+    login = out[0] if out and not agent and not lacks else ""
+    if out and not agent:
+        lacks.append(f"{' and '.join(out)} {'are' if out[1:] else 'is'} not logged in there")
     if machine.id in wants.avoid:
         why = f": {against[agent]}" if against.get(agent) else ""
         lacks.append(f"could not do this task before{why}")
+        login = ""
     if lacks:
-        return Verdict(machine.id, False, tuple(lacks), 0)
+        return Verdict(machine.id, False, tuple(lacks), 0, login=login)
     parts = {
         "agent": -AGENT_RANK_COST * ranked.index(agent),
         "load": -min(max(machine.load_percent, 0), 200),
@@ -226,6 +234,8 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     }
     reasons = tuple(f"{name} {value:+d}" for name, value in parts.items() if value)
     score = 1000 + sum(parts.values())
+    if agent in machine.facts.drivers and agent not in machine.facts.logins:
+        reasons = (*reasons, "nobody can tell of its login")
     if last := against[agent]:
         reasons = (f"put last: {last}", *reasons)
         return Verdict(machine.id, True, reasons, score - LAST_COST, agent, last)

@@ -20,9 +20,10 @@ from typing import Literal, NamedTuple
 
 from muster import limits
 from muster.errors import Malformed
+from muster.fleet.facts import LOGGED_OUT
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET, Scope
-from muster.task import kinds
+from muster.task import fault, kinds
 from muster.task.evidence import Unproven
 from muster.task.instruction import Draft, Now, StartAttempt, StopAttempt
 from muster.task.lease import START_LEFT_MS, lease_end_ms, make_mark
@@ -174,14 +175,17 @@ class Worker:
             verdict = judge(wants, self.machine)
         except Malformed as error:
             return "bad-needs", str(error)
+        agent = given.assign.agent
+        if verdict.login or (verdict.fits and self.machine.facts.logins.get(agent) == LOGGED_OUT):
+            return fault.code_of(fault.LOGIN), f"{agent} is not logged in there"
         if not verdict.fits:
             return "misfit", "; ".join(verdict.reasons)
-        if given.assign.agent not in wants.agents:
+        if agent not in wants.agents:
             # What the operator signed names the agents; the owner only chooses among them.
-            return "other-agent", f"the task does not name agent {given.assign.agent}"
-        if given.assign.agent not in self.machine.facts.agents:
-            return "misfit", f"no agent {given.assign.agent}"
-        pool = pool_of(given.assign.agent)
+            return "other-agent", f"the task does not name agent {agent}"
+        if agent not in self.machine.facts.agents:
+            return "misfit", f"no agent {agent}"
+        pool = pool_of(agent)
         if self._used.get(pool, 0) >= slots_of(self.machine, pool):
             return "busy", "every slot is in use"
         return None

@@ -123,7 +123,7 @@ def _agents(context: Context, *, asks: bool = True) -> Iterator[Check]:
             text = f"{name} is on PATH and does not answer"
             yield Check(f"agent {name}", "note", text, row["mend"])
         elif row["state"] == agents.LOGIN:
-            text = f"{name} is on PATH but not logged in: it gets work only where no other has it"
+            text = f"{name} is on PATH but not logged in: it gets no work"
             yield Check(f"agent {name}", "note", text, row["mend"])
         else:
             known = "is logged in" if row["login"] else "is here; nobody can tell of its login"

@@ -55,7 +55,7 @@ from muster.node.tasks import attempt_body
 from muster.node.tasks.attempt_body import AttemptEvent, AttemptStage
 from muster.task import values as values_of
 from muster.task.duration import Stage
-from muster.task.fault import NO_START
+from muster.task.fault import LOGIN, NO_START
 from muster.task.instruction import StartAttempt
 from muster.task.open_task import Ended
 
@@ -211,7 +211,8 @@ class Attempt:
         if self._stop.is_set():
             return self._halted(outcome)
         if outcome.fault:
-            return self._ended("killed", outcome, reason=outcome.summary, fault=outcome.fault)
+            fault = LOGIN if outcome.logged_out else outcome.fault
+            return self._ended("killed", outcome, reason=outcome.summary, fault=fault)
         if outcome.status != "ok":
             reason = outcome.summary or outcome.status
             full = not self.fills and disk.is_full(folder)
