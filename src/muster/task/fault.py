@@ -13,6 +13,8 @@ Kept in memory alone: what an owner forgets by a restart costs one attempt that 
 
 from typing import Final, NamedTuple
 
+from muster import limits
+
 MACHINE: Final = "machine"
 # The codes of refusals that a worker gives for a fault of its own, and what it is about.
 CODES: Final = {
@@ -20,6 +22,11 @@ CODES: Final = {
 }  # fmt: skip
 # Of an agent that has no account there.
 LOGIN: Final = "login"
+# What passes by itself, or by a login: whoever refused is asked again, after so long at first. It
+# is not avoided, and nothing of it is held against the task.
+PASSES_MS: Final = {"busy": limits.BUSY_DELAY_MS, "fault-login": limits.LOGIN_DELAY_MS}
+# Why a machine that is about to leave the fleet refuses a task.
+LEAVING: Final = "leaving"
 # Of an order that can begin nowhere, such as prerequisites that conflict: nobody's fault.
 NO_START: Final = "no-start"
 

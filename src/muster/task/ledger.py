@@ -5,7 +5,6 @@ tells the log. Nothing else changes a `Live`.
 """
 
 from collections.abc import Callable
-from typing import Final
 
 from msgspec.structs import replace
 
@@ -32,9 +31,6 @@ from muster.task.queue import Choice, Queue
 from muster.task.reputation import Reputation
 from muster.task.route import Machine, asked_of, pool_of
 from muster.task.trust import NOTHING_KNOWN, Standing
-
-# Why a machine that is about to leave the fleet refuses a task.
-LEAVING: Final = "leaving"
 
 
 class Ledger:
@@ -243,26 +239,23 @@ class Ledger:
         part = fault.part_of(body.reason, task.agent, task.body.repo)
         if part:
             self.reputation.blame(task.machine, part, body.text, now)
-        nowhere = body.reason == fault.NO_START
-        said = "it could not begin" if part or nowhere else body.reason
+        said = "it could not begin" if part or body.reason == fault.NO_START else body.reason
         reason = f"{said}: {body.text}"[: limits.REASON_CHARS_MAX]
-        if nowhere:
+        if body.reason == fault.NO_START:
             self.in_vain(task, entry, reason, now)
             return
         if never:
             self.give_up(task, f"no machine may run it any more: {never}", entry)
             return
-        if body.reason == "busy":
-            delay_ms = limits.BUSY_DELAY_MS << min(task.busy, 7)
-            task.busy += 1
+        if (pause_ms := fault.PASSES_MS.get(body.reason)) is not None:
+            elsewhere = bool(part) and self._fits_somewhere(task, well=True)
+            delay_ms = 0 if elsewhere else pause_ms << min(task.busy, 7)
+            task.busy += not elsewhere
             self._again(task, entry, "busy", reason, delay_ms, now)
-            return
-        if body.reason == fault.code_of(fault.LOGIN):
-            self._without_login(task, entry, reason, now)
             return
         # A machine in doubt of its own past, or about to leave, refuses whatever it is: that says
         # nothing of the task.
-        task.refusals += body.reason not in ("in-doubt", LEAVING)
+        task.refusals += body.reason not in ("in-doubt", fault.LEAVING)
         if task.refusals >= limits.REFUSALS_MAX:
             self.give_up(task, f"refused too often; last {reason}", entry)
             return
@@ -272,23 +265,10 @@ class Ledger:
             if part and task.refusals >= limits.FAULTS_OF_TASK_MAX:
                 self.give_up(task, f"no machine could begin it: {body.text}", entry)
                 return
-            # Everybody refused: what they missed may be there later, so ask them all again then.
+            # Everybody refused; what they missed may be there later.
             task.avoid = frozenset()
             delay_ms = min(limits.RETRY_DELAY_MS_MIN << task.refusals, limits.RETRY_DELAY_MS_MAX)
         self._again(task, entry, "refused", reason, delay_ms, now)
-
-    def _without_login(self, task: Live, entry: EntryId, reason: str, now: Now) -> None:
-        """Another machine, where one is as good; else it waits until the facts name a login.
-
-        The machine is not avoided: it fits again as soon as somebody has logged in.
-        """
-        others = self.queue.candidates(self.group(task))
-        delay_ms = 0
-        if not any(verdict.fits and not verdict.last for verdict in others):
-            # Its facts say so soon; until then asking it would only make it refuse again.
-            delay_ms = limits.LOGIN_DELAY_MS << min(task.busy, 7)
-            task.busy += 1
-        self._again(task, entry, "busy", reason, delay_ms, now)
 
     def give_up(self, task: Live, reason: str, *causes: EntryId) -> None:
         reason = reason[: limits.REASON_CHARS_MAX]
@@ -305,8 +285,9 @@ class Ledger:
                 self.enqueue(task)
         return known
 
-    def _fits_somewhere(self, task: Live) -> bool:
-        return any(verdict.fits for verdict in self.queue.candidates(self.group(task)))
+    def _fits_somewhere(self, task: Live, *, well: bool = False) -> bool:
+        found = self.queue.candidates(self.group(task))
+        return any(each.fits and not (well and each.last) for each in found)
 
     def _again(  # noqa: PLR0917 - an attempt's end, and what is made of it
         self, task: Live, entry: EntryId, why: kinds.Why, reason: str, delay_ms: int, now: Now

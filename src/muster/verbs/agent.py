@@ -6,7 +6,7 @@ Rule: a row says what is so and, where something is to be done, the one command 
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Final
 
 from msgspec import Struct, convert
@@ -22,9 +22,10 @@ from muster.node.host.person_path import person_path
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.services.presence import presence
 from muster.node.tasks.trust import Trust
-from muster.task.route import Advice
+from muster.task.advice import how_to_log_in
+from muster.task.route import Advice, Verdict
 from muster.task.trust import NOTHING_KNOWN
-from muster.verbs.declaration import Daemon, Perform, Request, pos, verb
+from muster.verbs.declaration import Core, Daemon, Perform, Request, pos, verb
 
 READY: Final = "ready"
 LOGIN: Final = "not logged in"
@@ -175,3 +176,15 @@ def advice() -> dict[str, Advice]:
     """What a person does where a known agent is absent, or has no account."""
     entries = catalogue.load().items()
     return {name: Advice(entry.install, entry.login) for name, entry in entries}
+
+
+def awaited_login(core: Core, verdicts: Sequence[Verdict]) -> str:
+    """Whose login is all that a task waits for, and what a person does there; "" where another
+    machine fits, or more is missing.
+    """
+    if any(verdict.fits for verdict in verdicts):
+        return ""
+    named, known = core.membership.name_of, advice()
+    found = sorted((v.login, named(v.machine)) for v in verdicts if v.login)
+    said = [f"{agent} on {where}{how_to_log_in(known, agent)}" for agent, where in found]
+    return f"only a login is missing: {'; '.join(said)}" if said else ""

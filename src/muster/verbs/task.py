@@ -21,13 +21,12 @@ from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Held, Listing, Ownership, newest
 from muster.node.verb import Turns
 from muster.task import kinds
-from muster.task.advice import how_to_log_in
 from muster.task.fold import RUN, TASK, TaskRow
 from muster.task.open_task import Why as Standing
 from muster.task.route import Verdict
 from muster.task.state import LIVE
 from muster.verbs import history as past
-from muster.verbs.agent import advice
+from muster.verbs.agent import awaited_login
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.find import Claim, OfTask, claims, find_run, find_task
 from muster.verbs.listing import Room, Rows, say_cut
@@ -230,9 +229,8 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
 
 
 def _now(core: Core, now: Standing) -> Now:
-    fits = any(verdict.fits for verdict in now.verdicts)
-    login = "" if fits or now.machine else _awaited_login(core, now.verdicts)
-    return Now(now.state, now.stage, login or now.reason, _everybody(core, now.verdicts))
+    waits = "" if now.machine else awaited_login(core, now.verdicts)
+    return Now(now.state, now.stage, waits or now.reason, _everybody(core, now.verdicts))
 
 
 def _handed_on(core: Core, run: str) -> HandedOn | UnsetType:
@@ -246,22 +244,12 @@ def waits_for(core: Core, task: str) -> tuple[str, bool]:
         found = core.part(OwnerService).owner.why(task)
     except NotFound:
         return "", True
-    if any(verdict.fits for verdict in found.verdicts):
-        return found.reason, True
-    if wanted := _awaited_login(core, found.verdicts):
+    if wanted := awaited_login(core, found.verdicts):
         return wanted, False
-    if found.reason:
+    if found.reason or any(verdict.fits for verdict in found.verdicts):
         return found.reason, True
     everybody = _everybody(core, found.verdicts)
     return "; ".join(f"{each.machine}: {', '.join(each.reasons)}" for each in everybody), False
-
-
-def _awaited_login(core: Core, verdicts: Iterable[Verdict]) -> str:
-    """Whose login is all that a task waits for, and what a person does there; "" for none."""
-    named, known = core.membership.name_of, advice()
-    found = sorted((v.login, named(v.machine)) for v in verdicts if v.login)
-    said = [f"{agent} on {where}{how_to_log_in(known, agent)}" for agent, where in found]
-    return f"only a login is missing: {'; '.join(said)}" if said else ""
 
 
 def _everybody(core: Core, verdicts: Iterable[Verdict]) -> list[Candidate]:

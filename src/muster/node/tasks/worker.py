@@ -38,10 +38,9 @@ from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership, attempts_of
 from muster.task import evidence, kinds, template
 from muster.task.duration import TOLD
-from muster.task.fault import NO_START
+from muster.task.fault import LEAVING, NO_START
 from muster.task.fold import ATTEMPT, TASK
 from muster.task.instruction import BeatReply, Draft, StartAttempt, Stop, StopAttempt
-from muster.task.ledger import LEAVING
 from muster.task.open_task import Ended
 from muster.task.route import NOOP, ORDER_SINCE, Machine
 from muster.task.spec import parse
