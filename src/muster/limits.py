@@ -182,6 +182,9 @@ HOOK_TEXT_BYTES_MAX: Final = 8 * 1024
 HOOK_MESSAGE_BYTES_MAX: Final = 2 * 1024
 HOOK_MESSAGES_MAX: Final = 20
 HOOK_RECORDS_MAX: Final = 5
+# So often a turn goes on for messages before its person, or the next turn, has a word. Chosen
+# arbitrarily: two agents that answer each other at each end cost what they cost.
+HOOK_CONTINUED_MAX: Final = 8
 # The beginning of what a program tells its hook; in hex it fits into one frame.
 HOOK_INPUT_BYTES_MAX: Final = 96 * 1024
 # What was handed out and not said to be printed is handed out again after so long.

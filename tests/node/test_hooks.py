@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from tests.node.cores import LOCAL, Cores, One
 from tests.node.test_sessions import opened
+from tests.node.test_showings import write
 from tests.promise import proves
 
-from muster.limits import HOOK_HANDED_MS, HOOK_TEXT_BYTES_MAX
+from muster.limits import HOOK_CONTINUED_MAX, HOOK_HANDED_MS, HOOK_TEXT_BYTES_MAX
+from muster.log.fold import body_as
+from muster.memory.kinds import MemoryPut, MemoryRead, MemoryRefute
 from muster.node import event as ev
 
 NAMES = {"start": "SessionStart", "prompt": "UserPromptSubmit", "tool": "PostToolUse",
@@ -116,6 +119,40 @@ def test_a_turn_goes_on_for_what_is_for_this_agent_and_once_for_each(world):
     world.pass_ms(5_000)
     assert hook(studio, "stop", prints=False) == ""
     assert "for you" in context(hook(studio, "prompt"))
+
+
+@proves("hook.turns-end", "hook.bounded")
+def test_what_had_no_room_at_the_end_of_a_turn_makes_the_next_one_go_on(world):
+    studio = world["studio"]
+    hook(studio, "start")
+    for number in range(7):
+        send(world, f"news {number}. " + "x" * 3_000)
+    seen: list[str] = []
+    for again in (False, True, True):
+        text = json.loads(hook(studio, "stop", stop_hook_active=again))["reason"]
+        assert len(text.encode()) <= HOOK_TEXT_BYTES_MAX
+        seen += [f"news {number}." for number in range(7) if f"news {number}." in text]
+    assert sorted(seen) == [f"news {number}." for number in range(7)], "each once"
+    assert hook(studio, "stop", stop_hook_active=True) == ""
+
+
+@proves("hook.turns-end")
+@pytest.mark.parametrize("says", [True, False])
+def test_agents_that_answer_each_other_at_each_end_do_not_go_on_for_ever(world, says):
+    studio = world["studio"]
+    hook(studio, "start")
+
+    def ends(number: int, *, again: bool) -> str:
+        send(world, f"answer {number}")
+        return hook(studio, "stop", **({"stop_hook_active": again} if says else {}))
+
+    for number in range(HOOK_CONTINUED_MAX):
+        text = ends(number, again=number > 0)
+        assert f"answer {number}" in text
+        assert ("often enough" in text) == (number == HOOK_CONTINUED_MAX - 1)
+    assert ends(100, again=True) == ""
+    assert "answer 100" in context(hook(studio, "prompt")), "nothing is lost"
+    assert "answer 101" in ends(101, again=False)
 
 
 @proves("session.modes")
@@ -252,6 +289,95 @@ def test_a_session_is_told_once_of_what_others_wrote_down_since(world):
     assert hook(studio, "tool") == ""
     remember("private/x", "of everybody")
     assert "of everybody" in hook(studio, "prompt")
+
+
+def remember(world: Cores, key: str, text: str, **more: Any) -> str:
+    answer = world["hub"].order("remember", key, {"key": key, "text": [text], **more})
+    assert answer["ok"], answer
+    world.pass_ms(500)
+    return str(answer["value"]["version"])
+
+
+def reads(one: One) -> list[tuple[str, str, list[str], bool]]:
+    return [
+        (each.why, each.session, each.versions, each.outside)
+        for each in (body_as(entry, MemoryRead) for entry in one.entries("memory.read"))
+    ]
+
+
+@proves("memory.shown-is-written-down", "memory.replaced-by-who-read-it", "hook.tells-what-is-new")
+def test_what_a_session_is_told_of_memory_it_has_read_and_may_replace(world):
+    studio = world["studio"]
+    session = opened(studio)
+    hook(studio, "start")
+
+    def replaces(text: str) -> Any:
+        args = {"key": "port", "text": [text]}
+        return studio.call("remember", args, capability=session["token"])
+
+    version = remember(world, "port", "it is 7450")
+    assert not replaces("it is 7451")["ok"], "nobody told it"
+    assert "it is 7450" in hook(studio, "prompt", prints=False)
+    assert reads(studio) == [], "nobody printed it"
+    world.pass_ms(HOOK_HANDED_MS)
+    assert "it is 7450" in hook(studio, "tool"), "so it comes again"
+    assert reads(studio) == [("hook", session["session"], [version], False)]
+    assert hook(studio, "tool") == ""
+    assert replaces("it is 7451")["ok"]
+
+
+@proves("memory.shown-is-written-down", "hook.tells-what-is-new")
+def test_whoever_was_told_of_what_comes_from_outside_writes_down_nothing_better(world):
+    hub, studio = world["hub"], world["studio"]
+    session = opened(studio)
+    hook(studio, "start")
+    write(hub, MemoryPut("page", "a page said so", origin="outside"))
+    world.pass_ms(500)
+    assert "a page said so" in hook(studio, "prompt")
+    assert [outside for *_, outside in reads(studio)] == [True]
+    args = {"key": "mine", "text": ["as I read"]}
+    assert studio.call("remember", args, capability=session["token"])["ok"]
+    (entry,) = [e for e in studio.entries("memory.put") if e.header.actor.startswith("noop")]
+    assert body_as(entry, MemoryPut).origin == "outside"
+
+
+@proves("hook.tells-what-is-new")
+def test_what_is_disputed_or_refuted_is_told_without_its_text_to_whom_it_concerns(world):
+    hub, studio = world["hub"], world["studio"]
+    opened(studio)
+    hook(studio, "start")
+    version = remember(world, "port", "it is 7450")
+    assert "it is 7450" in hook(studio, "prompt")
+    assert hub.order("refute", version, {"version": version, "reason": ["no"]})["ok"]
+    world.pass_ms(500)
+    text = context(hook(studio, "prompt"))
+    assert text == "[muster] What you were told of port in memory is refuted now."
+    other = remember(world, "other", "wrong")
+    assert hub.order("refute", other, {"version": other, "reason": ["no"]})["ok"]
+    world.pass_ms(500)
+    assert hook(studio, "prompt") == "", "nobody told it of that"
+    # A refutation by an agent makes a person's word a disputed one.
+    rule = remember(world, "both", "so it is")
+    body = MemoryRefute("both", [rule], "no")
+    write(hub, body)
+    world.pass_ms(500)
+    text = context(hook(studio, "prompt"))
+    assert text == "[muster] both in memory is disputed: the tool memory shows it."
+
+
+@proves("hook.bounded", "hook.tells-what-is-new")
+def test_news_that_have_no_room_beside_messages_come_with_the_next_event(world):
+    studio = world["studio"]
+    opened(studio)
+    hook(studio, "start")
+    remember(world, "port", "it is 7450")
+    for number in range(8):
+        send(world, f"news {number}. " + "x" * 3_000)
+    send(world, "x" * 1_050)
+    assert "it is 7450" not in hook(studio, "prompt")
+    assert reads(studio) == []
+    found = [hook(studio, "tool") for _ in range(3)]
+    assert sum("it is 7450" in each for each in found) == 1
 
 
 @proves("hook.tells-of-collisions")

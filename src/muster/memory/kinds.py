@@ -21,7 +21,7 @@ from muster.log.kind import kind
 
 Origin = Literal["", "outside", "import"]
 Rank = Literal[0, 1, 2]
-Why = Literal["start", "recall", "get", "mcp"]
+Why = Literal["start", "recall", "get", "mcp", "hook"]
 PERSON: Final = 2
 MACHINE: Final = 1
 OUTSIDE: Final = 0

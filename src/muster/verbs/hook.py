@@ -4,11 +4,14 @@ Rule 1: every text of a message stands behind who said it as far as that is prov
 is an instruction of the person who sits there.
 Rule 2: an answer is bounded in bytes, the newest first, what is for this very session before all
 else; how much more there is is said.
-Rule 3: a turn goes on for a message to this agent or session, and for nothing else; once for each.
+Rule 3: a turn goes on for a message to this agent or session, and for nothing else; once for each,
+and not for ever.
+Rule 4: what is told of memory counts as read by the session, as whatever it asks for itself does.
+What has no room is told with a later event.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Annotated, Final
 
@@ -25,18 +28,21 @@ from muster.log.entry import EntryId
 from muster.log.fold import body_or_none
 from muster.log.stream import FLEET
 from muster.memory.kinds import PINNED, MemoryPut
-from muster.memory.state import RecordName
+from muster.memory.showing import Reader
+from muster.memory.state import RecordName, Version
 from muster.message.fold import MESSAGE, Message, message_of
 from muster.message.session import SessionRow
 from muster.node.services.hooks import File, Hooks
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
 from muster.node.services.sessions import Sessions
+from muster.node.services.showings import Showings
 from muster.node.services.speakers import Speakers
 from muster.node.tasks.actor import said
 from muster.node.terms import terms_of
 from muster.node.verb import Turns
 from muster.printable import visible
+from muster.task.kinds import NO_EPOCH
 from muster.verbs.declaration import Call, Core, Request, data, verb
 
 # Of what came while nobody looked a page or two; the rest with the next event.
@@ -44,6 +50,11 @@ _PAGES_MAX: Final = 2
 # Unread messages that are looked through for those that fit.
 _LOOKED_MAX: Final = 100
 _FILES_SHOWN_MAX: Final = 3
+# Texts of one key that contradict each other.
+_HEADS_MAX: Final = 4
+# Versions of one key that a session may have been shown, and keys that are looked at in a row.
+_HISTORY_MAX: Final = 16
+_KEYS_AT_ONCE: Final = 8
 # How much more there is, and how to answer.
 _SPARE_BYTES: Final = 400
 
@@ -79,15 +90,18 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
     sessions.heard(row.name)
     # A program that begins anew proves nothing of what the one before it printed.
     hooks.drop(row) if told.event == "start" else hooks.settle(row)
+    if told.event in ("start", "prompt") or told.again is False:
+        hooks.turn_began(row)
     yield from islice(core.part(Mailbox).whole(row.agent), _PAGES_MAX)
-    parts, shown = _Room(HOOK_TEXT_BYTES_MAX), list[EntryId]()
+    parts, shown, read = _Room(HOOK_TEXT_BYTES_MAX), list[EntryId](), list[EntryId]()
     if row.mode != "do-not-disturb":
-        shown = _messages(core, row, told, parts)
+        if told.event != "stop" or hooks.may_go_on(row):
+            shown = _messages(core, row, told, parts)
         if told.event != "stop" and row.mode == "open":
-            _records(core, call, row, parts)
+            read = yield from _records(core, row, parts)
     files = [_file(each, told.folder, ask.root, ask.git) for each in told.files]
     _written(core, row, files, parts)
-    number = hooks.hand(row, shown, confirms=ask.confirms)
+    number = hooks.hand(row, shown, read, confirms=ask.confirms)
     text = plugin.answer(row.agent, told, parts.text)
     return f"{number}:{text.encode().hex()}" if text else f"{number}:"
 
@@ -98,13 +112,13 @@ class Printed(Request, frozen=True):
     number: Annotated[str, data()]
 
 
-@verb("hook.printed", auth="local", on="none")
+@verb("hook.printed", auth="local", writes=True, on="none")
 def printed(core: Core, call: Call, ask: Printed) -> None:
     """The answer of this number was printed where the program reads it."""
     told = plugin.read(_bytes(ask.input))
     row = core.part(Sessions).of(ask.agent, told.own) if told is not None else None
     if row is not None and ask.number.isdecimal():
-        core.part(Hooks).printed(row.name, int(ask.number[:20]))
+        core.part(Hooks).printed(row, int(ask.number[:20]))
 
 
 class _Room:
@@ -149,13 +163,12 @@ def _messages(core: Core, row: SessionRow, told: plugin.Said, room: _Room) -> li
             named = ours in there.recipients.split("\n")
             if narrow or (told.event == "stop" and not named):
                 continue
+        if told.event == "stop" and hooks.went_on_for(row, there.id):
+            continue
         found.append(message_of(core.log.entry_at(*place)))
         # No more are shown, and a session may have any number of them.
         if len(found) == HOOK_MESSAGES_MAX:
             break
-    if told.event == "stop":
-        fresh = set(hooks.goes_on_for(row, [each.id for each in found]))
-        found = [each for each in found if each.id in fresh]
     if not found:
         return []
     unread = box.count(speakers, row.agent, all_of_it) if not narrow else len(found)
@@ -172,6 +185,8 @@ def _messages(core: Core, row: SessionRow, told: plugin.Said, room: _Room) -> li
     if more > 0 and told.event != "stop":
         room.add(f"[muster] and {more} more: the tool inbox, or `muster inbox --agent "
                  f"'{row.agent}#{row.name}'`, shows them.")  # fmt: skip
+    if told.event == "stop" and not hooks.go_on(row, shown):
+        room.add("[muster] This turn went on often enough: what comes now waits for the next.")
     room.add(
         "[muster] The tool reply, or `muster reply ID TEXT`, answers; ack says that it is done."
     )
@@ -196,23 +211,52 @@ def _data(text: str) -> str:
     return visible(text).replace("\n", "\n    | ")
 
 
-def _records(core: Core, call: Call, row: SessionRow, room: _Room) -> None:
-    """Put in what others wrote down since this session was told."""
-    part, told = core.part(Memory), 0
-    for key in core.part(Hooks).fresh_keys(row):
-        record = part.records(key).get(RecordName(FLEET, key))
-        entry = core.log.entry(record.heads[0].id) if record is not None else None
-        put = body_or_none(entry, MemoryPut)
-        if record is None or entry is None or put is None or not _concerns(put, row):
-            continue
-        if record.state == "refuted":
-            continue
-        by, text = said(core, entry), _data(put.text[:300])
-        if told == HOOK_RECORDS_MAX:
-            room.add("[muster] and more is new in memory: the tool recall finds it.")
-            break
-        room.add(f"[muster] New in memory, {key} ({record.state}), from {by.name}: {text}")
-        told += 1
+def _records(core: Core, row: SessionRow, room: _Room) -> Turns[list[EntryId]]:
+    """Put in what others wrote down since this session was told, and which versions that were."""
+    read, told, hooks = list[EntryId](), 0, core.part(Hooks)
+    for number, key in enumerate(hooks.fresh_keys(row), 1):
+        for line, version in _news(core, row, key):
+            if told == HOOK_RECORDS_MAX:
+                room.add("[muster] and more is new in memory: the tool recall finds it.")
+                return read
+            if not room.add(line, spare=_SPARE_BYTES):
+                # All of it once more, with an event that leaves room for it.
+                hooks.tell_again(row)
+                return read
+            read += [version] if version is not None else []
+            told += 1
+        if number % _KEYS_AT_ONCE == 0:
+            yield
+    return read
+
+
+def _news(core: Core, row: SessionRow, key: str) -> Iterator[tuple[str, EntryId | None]]:
+    """What there is to say about a key, and the version that it says the text of, if it does."""
+    part, showings = core.part(Memory), core.part(Showings)
+    record = part.records(key).get(RecordName(FLEET, key))
+    if record is None:
+        return
+    if record.state in ("active", "conflict"):
+        for head in record.heads[:_HEADS_MAX]:
+            entry = core.log.entry(head.id)
+            put = body_or_none(entry, MemoryPut)
+            if entry is not None and put is not None and _concerns(put, row):
+                by, text = said(core, entry), _data(put.text[:300])
+                line = f"[muster] New in memory, {key} ({record.state}), from {by.name}: {text}"
+                yield line, head.id
+        return
+    # What is said against it, and what it said, is shown to who asks; a text alone would mislead.
+    reader = Reader("", NO_EPOCH, row.name)
+    newest = part.history(key)[-_HISTORY_MAX:]
+    if any(showings.was_shown(reader, each.id) for each in newest):
+        yield f"[muster] What you were told of {key} in memory is {record.state} now.", None
+    elif record.state == "disputed" and _all_concern(core, record.heads, row):
+        yield f"[muster] {key} in memory is disputed: the tool memory shows it.", None
+
+
+def _all_concern(core: Core, heads: Iterable[Version], row: SessionRow) -> bool:
+    puts = [body_or_none(core.log.entry(each.id), MemoryPut) for each in heads]
+    return all(put is not None and _concerns(put, row) for put in puts)
 
 
 def _concerns(put: MemoryPut, row: SessionRow) -> bool:
@@ -223,16 +267,17 @@ def _concerns(put: MemoryPut, row: SessionRow) -> bool:
 
 def _written(core: Core, row: SessionRow, files: Iterable[File], room: _Room) -> None:
     """Note what was written, and put in who else does."""
-    now_ms = core.now.boot_ms
-    found = list(core.part(Hooks).wrote(row, files))
+    now_ms, hooks = core.now.boot_ms, core.part(Hooks)
+    found = hooks.wrote(row, files)
     for file, other in found[:_FILES_SHOWN_MAX] if row.mode != "do-not-disturb" else ():
         ago = max(0, now_ms - other.at_ms) // 60_000
         who = core.part(Sessions).find(other.session)
         path = " ".join(visible(file.path).split())
-        room.add(
+        if room.add(
             f"[muster] {who.agent}@{core.name}#{who.name} wrote {path}, too, {ago} "
             "min ago: read it again before you go on, and tell that session what you change."
-        )
+        ):
+            hooks.told_of_file(row, file, other)
 
 
 def _file(path: str, folder: str, root: str, git: str) -> File:

@@ -46,7 +46,8 @@ _DEPTH_MAX: Final = 64
 class Said(NamedTuple):
     """What a hook was told: by the program's name of the event, in which session and folder.
 
-    `files` are those that a tool wrote; `again` is a turn that went on because of us already.
+    `files` are those that a tool wrote; `again` is a turn that went on because of a hook already,
+    None where the program does not say it.
     """
 
     event: Event
@@ -54,7 +55,7 @@ class Said(NamedTuple):
     own: str
     folder: str = ""
     files: tuple[str, ...] = ()
-    again: bool = False
+    again: bool | None = None
 
 
 def read(raw: bytes) -> Said | None:
@@ -67,9 +68,12 @@ def read(raw: bytes) -> Said | None:
     below = event == "tool" and bool(found.get("agent_id"))
     if event is None or not isinstance(name, str) or not own or below:
         return None
-    folder, again = found.get("cwd"), found.get("stop_hook_active") is True
+    folder, again = found.get("cwd"), found.get("stop_hook_active")
     files = _files(found) if event == "tool" else ()
-    return Said(event, name, own, folder if isinstance(folder, str) else "", files, again)
+    return Said(
+        event, name, own, folder if isinstance(folder, str) else "", files,
+        again if isinstance(again, bool) else None,
+    )  # fmt: skip
 
 
 def _members(text: str) -> dict[str, Any]:

@@ -4,17 +4,21 @@ Rule 1: shown is what is proven. What a hook was handed counts as printed when i
 read with the next event of its session: then the program took what was printed, and went on.
 What nobody said to be printed is handed out again.
 Rule 2: a session is told of a record that changed since it was told last, and of another session
-that wrote the same file, once.
-Rule 3: all of it is in memory and bounded. After a restart a message is handed out again that was
+that wrote the same file, once. What it was told of records is written down as read by it, when it
+was printed.
+Rule 3: one turn goes on for messages so often, and no oftener: two agents that answer each other
+would never end.
+Rule 4: all of it is in memory and bounded. After a restart a message is handed out again that was
 not marked yet, and nothing else.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.limits import (
+    HOOK_CONTINUED_MAX,
     HOOK_FILES_KEPT,
     HOOK_HANDED_MS,
     HOOK_RECORDS_KEPT,
@@ -25,12 +29,15 @@ from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_or_none
 from muster.log.stream import FLEET, Scope, StreamName, scope_to
-from muster.memory.kinds import MemoryPut
+from muster.memory.kinds import MemoryPut, MemoryRefute
+from muster.memory.showing import Reader
 from muster.message.kinds import MessageRead
 from muster.message.session import SessionRow
 from muster.node.part import Part
 from muster.node.services import messages
+from muster.node.services.showings import Showings
 from muster.store.store import Draft
+from muster.task.kinds import NO_EPOCH
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -62,9 +69,12 @@ class _Record(NamedTuple):
 
 @dataclass
 class _Handed:
-    """The messages of one answer."""
+    """The messages of one answer, and the versions of records that it tells of."""
 
     ids: tuple[EntryId, ...]
+    read: tuple[EntryId, ...]
+    # How far it had been told of records before.
+    records: int
     at_ms: int
     printed: bool
 
@@ -74,9 +84,12 @@ class _Told:
     """What one session was handed and told."""
 
     records: int
+    # How far before the last answer that told of some.
+    before: int = 0
     handed: dict[int, _Handed] = field(default_factory=dict)
-    # What made a turn go on: that happens once for each message.
+    # What made a turn go on: that happens once for each message; and how often this one did.
     at_stop: dict[EntryId, None] = field(default_factory=dict)
+    continued: int = 0
     files: set[tuple[File, str]] = field(default_factory=set)
 
 
@@ -95,6 +108,7 @@ class Hooks(Part):
         # Who wrote which file last.
         self._files: dict[tuple[File, str], int] = {}
         core.on("memory.put", self._remembered)
+        core.on("memory.refute", self._remembered)
 
     def _of(self, row: SessionRow) -> _Told:
         told = self._told.pop(row.name, None) or _Told(self._came)
@@ -109,10 +123,12 @@ class Hooks(Part):
         """Its program goes on: what was printed of the answers before was shown; write that."""
         told, now_ms = self._of(row), self._core.now.boot_ms
         shown = [id for each in told.handed.values() if each.printed for id in each.ids]
+        late = [each for each in told.handed.values() if now_ms - each.at_ms >= HOOK_HANDED_MS]
+        told.records = min([told.records, *(each.records for each in late if not each.printed)])
         told.handed = {
             number: each
             for number, each in told.handed.items()
-            if not each.printed and now_ms - each.at_ms < HOOK_HANDED_MS
+            if not each.printed and each not in late
         }
         self._mark(row.agent, shown)
 
@@ -124,34 +140,58 @@ class Hooks(Part):
         """What another answer to this session, given a moment ago, may yet print."""
         return {id for each in self._of(row).handed.values() for id in each.ids}
 
-    def hand(self, row: SessionRow, ids: Sequence[EntryId], *, confirms: bool) -> int:
-        """These are handed out: the number by which they are said to be `printed`.
+    def hand(
+        self, row: SessionRow, ids: Sequence[EntryId], read: Sequence[EntryId], *, confirms: bool
+    ) -> int:
+        """These messages are handed out, and these versions told of: the number by which they are
+        said to be `printed`.
 
         Whoever does not confirm is believed to print what it is given.
         """
         self._answers += 1
         told = self._of(row)
-        if ids:
-            handed = _Handed(tuple(ids), self._core.now.boot_ms, not confirms)
+        if ids or read:
+            since = told.before if read else told.records
+            handed = _Handed(tuple(ids), tuple(read), since, self._core.now.boot_ms, printed=False)
             told.handed[self._answers] = handed
             if len(told.handed) > _HANDED_MAX:
                 del told.handed[next(iter(told.handed))]
+        if not confirms:
+            self.printed(row, self._answers)
         return self._answers
 
-    def printed(self, session: str, number: int) -> None:
-        """An answer was written to where the program reads it."""
-        told = self._told.get(session)
-        if told is not None and number in told.handed:
-            told.handed[number].printed = True
+    def printed(self, row: SessionRow, number: int) -> None:
+        """An answer was written to where the program reads it: its model may know it now."""
+        handed = self._of(row).handed.get(number)
+        if handed is None or handed.printed:
+            return
+        handed.printed = True
+        if handed.read:
+            reader, actor = Reader("", NO_EPOCH, row.name), f"{row.agent}@{self._core.name}"
+            self._core.part(Showings).note_for(reader, actor, "hook", handed.read)
 
-    def goes_on_for(self, row: SessionRow, ids: Iterable[EntryId]) -> list[EntryId]:
-        """Those for which no turn of this session went on yet; from now on it did."""
+    # --- turns ----------------------------------------------------------------------------
+
+    def turn_began(self, row: SessionRow) -> None:
+        """Its person, or what stands for one, made it work."""
+        self._of(row).continued = 0
+
+    def may_go_on(self, row: SessionRow) -> bool:
+        """Whether its turn may go on once more."""
+        return self._of(row).continued < HOOK_CONTINUED_MAX
+
+    def went_on_for(self, row: SessionRow, id: EntryId) -> bool:
+        """Whether a turn of this session went on for this message."""
+        return id in self._of(row).at_stop
+
+    def go_on(self, row: SessionRow, ids: Iterable[EntryId]) -> bool:
+        """Its turn goes on for these. Whether it may do so again."""
         told = self._of(row)
-        fresh = [id for id in ids if id not in told.at_stop]
-        told.at_stop.update(dict.fromkeys(fresh))
+        told.at_stop.update(dict.fromkeys(ids))
+        told.continued += 1
         while len(told.at_stop) > SESSIONS_MAX:
             del told.at_stop[next(iter(told.at_stop))]
-        return fresh
+        return self.may_go_on(row)
 
     def _mark(self, agent: str, ids: Iterable[EntryId]) -> None:
         """Write down that an agent was shown these, as far as nobody did."""
@@ -178,15 +218,16 @@ class Hooks(Part):
     # --- records --------------------------------------------------------------------------
 
     def _remembered(self, stream: StreamName, entry: Entry) -> None:
-        put = body_or_none(entry, MemoryPut)
-        if put is not None and stream.scope == FLEET:
+        body = body_or_none(entry, MemoryPut) or body_or_none(entry, MemoryRefute)
+        if body is not None and stream.scope == FLEET:
             self._came += 1
-            self._records.append(_Record(self._came, put.key, entry.header.actor, stream))
+            self._records.append(_Record(self._came, body.key, entry.header.actor, stream))
 
     def fresh_keys(self, row: SessionRow) -> list[str]:
-        """Keys under which others wrote since this session was told, the newest first, once."""
-        told, core = self._of(row), self._core
-        since, told.records = told.records, self._came
+        """Keys under which others wrote since this session was told, the newest first."""
+        core, told = self._core, self._of(row)
+        since = told.before = told.records
+        told.records = self._came
         mine = f"{row.agent}@{core.name}"
         found = [
             each.key
@@ -196,21 +237,32 @@ class Hooks(Part):
         ]
         return list(dict.fromkeys(found))
 
+    def tell_again(self, row: SessionRow) -> None:
+        """There was no room for all of them."""
+        told = self._of(row)
+        told.records = min(told.records, told.before)
+
     # --- files ----------------------------------------------------------------------------
 
-    def wrote(self, row: SessionRow, files: Iterable[File]) -> Iterator[tuple[File, Writer]]:
-        """This session wrote these: who else did a short while ago, told once of each."""
+    def wrote(self, row: SessionRow, files: Iterable[File]) -> list[tuple[File, Writer]]:
+        """This session wrote these: who else did a short while ago, but for whom it was told of."""
         told, now_ms = self._of(row), self._core.now.boot_ms
+        found = list[tuple[File, Writer]]()
         for file in files:
             for (other, session), at_ms in list(self._files.items()):
                 fresh = now_ms - at_ms < HOOK_TOUCHED_MS and (file, session) not in told.files
                 if other == file and session != row.name and fresh:
-                    told.files.add((file, session))
-                    yield file, Writer(session, at_ms)
+                    found.append((file, Writer(session, at_ms)))
             self._files.pop((file, row.name), None)
             self._files[file, row.name] = now_ms
             if len(self._files) > HOOK_FILES_KEPT:
                 del self._files[next(iter(self._files))]
+        return found
+
+    def told_of_file(self, row: SessionRow, file: File, other: Writer) -> None:
+        """It was told of this one; that happens once."""
+        told = self._of(row)
+        told.files.add((file, other.session))
         if len(told.files) > HOOK_FILES_KEPT:
             told.files.clear()
 

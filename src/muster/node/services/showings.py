@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from muster.node.call.answers import Call
     from muster.node.core import Core
 
+# Showings whose lines begin with names.
+_NAMED: Final[tuple[Why, ...]] = ("start", "recall", "get", "mcp")
 _NAME: Final = re.compile("m([1-9][0-9]{0,2})")
 
 
@@ -62,16 +64,22 @@ class Showings(Part):
         """Write down what whoever asks is shown now; for a person nothing is written."""
         reader = self.reader(call)
         if reader is not None:
-            outside, shown = self.has_outside(versions), [each.hex() for each in versions]
-            body = MemoryRead(why, shown, query, *reader, outside=outside)
-            self.write(body, call.actor)
+            self.note_for(reader, call.actor, why, versions, query)
+
+    def note_for(
+        self, reader: Reader, actor: str, why: Why, versions: Sequence[EntryId], query: str = ""
+    ) -> None:
+        """Write down what a reader is shown now."""
+        outside, shown = self.has_outside(versions), [each.hex() for each in versions]
+        self.write(MemoryRead(why, shown, query, *reader, outside=outside), actor)
 
     def shown_of(self, call: "Call", versions: Iterable[EntryId]) -> list[EntryId]:
         """Those of these that whoever asks was shown."""
         reader = self.reader(call)
-        return [each for each in versions if reader is not None and self._was_shown(reader, each)]
+        return [each for each in versions if reader is not None and self.was_shown(reader, each)]
 
-    def _was_shown(self, reader: Reader, version: EntryId) -> bool:
+    def was_shown(self, reader: Reader, version: EntryId) -> bool:
+        """Whether a reader was shown a version here."""
         found = self._core.tables.rows(
             SHOWN, writer=self._core.machine, shown=version, reader=str(reader), limit=1
         )
@@ -85,8 +93,9 @@ class Showings(Part):
         match = _NAME.fullmatch(text)
         if match is None or (reader := self.reader(call)) is None:
             return None
-        last = self._of(reader, limit=1)
-        ids = self.shown_in(last[0]) if last else []
+        # What came by a hook has no names, and leaves those of before as they are.
+        last = [row for why in _NAMED for row in self._of(reader, limit=1, why=why)]
+        ids = self.shown_in(max(last, key=lambda row: (row.at_ms, row.seq))) if last else []
         if int(match[1]) > len(ids):
             what = f"that had {len(ids)} lines" if ids else "nothing was shown yet"
             raise NotFound(f"{text} is a name in what you were shown last, and {what}")
