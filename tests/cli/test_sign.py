@@ -168,6 +168,32 @@ def test_whatever_changes_something_for_others_needs_an_order():
     }  # fmt: skip
 
 
+@proves("memory.erased-by-whom")
+def test_an_order_to_forget_says_what_stays_where_this_machine_knows_it():
+    full = "ab" * 32
+
+    def ask(verb, asked):
+        assert (verb, asked) == ("forget.check", {"version": "abab12"})
+        if answers[0] is NotFound:
+            raise NotFound("nothing is known as abab12")
+        return answers[0]
+
+    answers = []
+
+    for answer, wanted in (
+        (
+            {"version": full, "key": "k", "restates": "0" * 64},
+            {"version": full, "restates": "0" * 64},
+        ),
+        ({"version": full, "key": "k"}, {"version": full}),
+        (None, {"version": "abab12"}),
+        (NotFound, {"version": "abab12"}),
+    ):
+        args, answers[:] = {"version": "abab12", "reason": "no"}, [answer]
+        assert getattr(sign, VERBS["forget"].signs)(ask, args, TO) == [{}]
+        assert args == {**wanted, "reason": "no"}
+
+
 @proves("cli.exit-codes-are-one-table")
 def test_what_cannot_be_a_name_is_not_found_unless_it_is_to_become_one():
     for verb, args in (("cancel", {"what": "a b"}), ("send", {"to": "é"})):

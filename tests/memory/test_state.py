@@ -5,15 +5,27 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
-from tests.memory.world import ALICE, BOB, CAROL, Stream, current, known, state_of
+from tests.memory.world import ALICE, BOB, CAROL, Stream, current, known, proof_of, state_of
 from tests.promise import proves
 
 from muster.log.entry import EntryId
+from muster.log.fold import NO_ENTRY
 from muster.log.stream import FLEET, JOURNAL, MachineId, Scope
 from muster.memory import state
-from muster.memory.fold import ERASED
+from muster.memory.fold import ERASED, ErasedRow, VersionRow
 from muster.memory.kinds import PERSON
-from muster.memory.state import Record, RecordName, Version, reaches, records
+from muster.memory.print import text_print
+from muster.memory.state import (
+    TARGET,
+    UNPROVEN,
+    WHOLE,
+    Proof,
+    Record,
+    RecordName,
+    Version,
+    reaches,
+    records,
+)
 
 GROUP = Scope(f"g.{ALICE}.plans")
 
@@ -129,6 +141,50 @@ def test_only_its_own_machine_or_a_person_erases_a_version():
     c = Stream(CAROL)
     c.erase(version, who="person")
     assert state_of("port", a, b, c)[0] == "erased"
+
+
+@proves("memory.agents-object-and-never-replace", "memory.erased-by-whom")
+@pytest.mark.parametrize("order", ["none", "target", "another says no more"])
+def test_what_an_erasure_restates_ends_a_persons_rule_only_where_the_person_ordered_that(order):
+    a, b = Stream(ALICE), Stream(BOB)
+    rule = a.put("rule", "never force-push", who="person")
+    b.put("port", "7450", who="person")
+    (version,) = [v for v in known([b]) if v.key == "port"]
+    if order == "another says no more":
+        a.erase(version)
+    b.erase(version, who="agent" if order == "none" else "person", over=[rule.hex()])
+
+    def proof(row: VersionRow | ErasedRow) -> Proof:
+        if row.order == NO_ENTRY:
+            return UNPROVEN
+        return TARGET if isinstance(row, ErasedRow) and row.stream == b.name else WHOLE
+
+    counts = records(known([a, b], proof))
+    assert counts[RecordName(FLEET, "rule")].state == "active"
+    assert counts[RecordName(FLEET, "port")].state == "erased"
+    # A person who ordered just this ends it.
+    assert order == "none" or current(a, b)[RecordName(FLEET, "port")].state == "erased"
+    assert (RecordName(FLEET, "rule") in current(a, b)) == (order == "none")
+
+
+@proves("memory.agents-object-and-never-replace", "memory.refuted-stays-refuted")
+@pytest.mark.parametrize("proof", [UNPROVEN, TARGET, WHOLE])
+def test_a_print_that_an_erasure_restates_bans_a_persons_rule_only_by_that_persons_word(proof):
+    a, b = Stream(ALICE), Stream(BOB)
+    rule = a.put("rule", "never force-push", who="person")
+    b.put("x", "nonsense")
+    (wrong,) = known([b])
+    a.refute("x", [wrong.id], who="person")
+    print_ = text_print("never force-push").hex()
+    b.erase(wrong, who="person" if proof else "agent", print=print_)
+    of_tombs = lambda row: proof if isinstance(row, ErasedRow) else proof_of(row)  # noqa: E731
+    counts = records(known([a, b], of_tombs))
+    record = counts[RecordName(FLEET, "rule")]
+    assert (record.state, record.heads[0].id) == ("refuted" if proof == WHOLE else "active", rule)
+    # An agent's text is banned by any machine's word.
+    c = Stream(CAROL)
+    c.put("y", "never force-push")
+    assert records(known([a, b, c], of_tombs))[RecordName(FLEET, "y")].state == "refuted"
 
 
 @proves("memory.scopes-do-not-leak")

@@ -13,7 +13,16 @@ from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Incarnation, MachineId, Scope, StreamName
 from muster.memory.fold import ERASED, OVER, VERSION, ErasedRow, MemoryFold, OverRow, VersionRow
 from muster.memory.kinds import MemoryErase, MemoryPut, MemoryRefute
-from muster.memory.state import Record, RecordName, Version, records, versions
+from muster.memory.state import (
+    UNPROVEN,
+    WHOLE,
+    Proof,
+    Record,
+    RecordName,
+    Version,
+    records,
+    versions,
+)
 
 ALICE = MachineId("a" * 64)
 BOB = MachineId("b" * 64)
@@ -85,11 +94,11 @@ class Stream:
         return [r for r in self.rows.every(VERSION) if size is None or r.seq < size]
 
 
-def is_ordered(row: VersionRow | ErasedRow) -> bool:
-    return row.order != NO_ENTRY
+def proof_of(row: VersionRow | ErasedRow) -> Proof:
+    return WHOLE if row.order != NO_ENTRY else UNPROVEN
 
 
-def known(streams: Iterable[Stream]) -> list[Version]:
+def known(streams: Iterable[Stream], proof: Any = proof_of) -> list[Version]:
     """The versions of all of these."""
     rows: list[VersionRow] = []
     over: list[OverRow] = []
@@ -98,7 +107,7 @@ def known(streams: Iterable[Stream]) -> list[Version]:
         rows += each.rows.every(VERSION)
         over += each.rows.every(OVER)
         erased += each.rows.every(ERASED)
-    return versions(rows, over, erased, is_ordered)
+    return versions(rows, over, erased, proof)
 
 
 def current(*streams: Stream) -> dict[RecordName, Record]:

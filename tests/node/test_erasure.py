@@ -6,14 +6,18 @@ import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
+from muster.cli import sign
+from muster.errors import NotFound
 from muster.limits import MEMORY_ERASED_IN_STEP_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, JOURNAL
 from muster.memory.fold import ERASED
 from muster.memory.kinds import MemoryErase, MemoryPut
+from muster.memory.ordered import restated
 from muster.node.services import memory as known
 from muster.node.services.erasure import BodyErased, Erasures
 from muster.node.services.memory import Memory
+from muster.verbs import forget as forgetting
 
 SECRET = "the password is swordfish"
 
@@ -34,10 +38,20 @@ def remember(one: One, key: str = "main/login", text: str = SECRET, **more: Any)
 
 
 def forget(one: One, version: str, **more: Any) -> dict[str, Any]:
-    answer = one.order("forget", version, {"version": version, **more})
+    """As the command does it: the order says what it is about, as the machine here knows it."""
+    args: dict[str, Any] = {"version": version, **more}
+    sign.forget_args(lambda verb, asked: asks(one, verb, asked), args, None)
+    answer = one.order("forget", args["version"], args)
     assert answer["ok"], answer
     found: dict[str, Any] = answer["value"]
     return found
+
+
+def asks(one: One, verb: str, args: Any) -> Any:
+    answer = one.call(verb, args)
+    if not answer["ok"]:
+        raise NotFound(answer["error"]["text"])
+    return answer["value"]
 
 
 def write(world: Cores, name: str, *bodies: Any, scope: Any = FLEET) -> list[Entry]:
@@ -226,6 +240,59 @@ def test_what_was_refuted_stays_refuted_when_it_is_forgotten_and_else_no_print_i
     assert state(hub, "port") == {"erased"}, "what it had replaced is not back"
     again = hub.order("remember", "x", {"key": "x", "text": ["Pass", "--no-LTO."]})
     assert again["value"]["state"] == "refuted"
+
+
+@proves("memory.agents-object-and-never-replace", "memory.erased-by-whom")
+@pytest.mark.parametrize("binds", [True, False])
+def test_a_machine_that_takes_an_order_to_forget_ends_nothing_else_by_it(world, binds):
+    """The studio was taken over: it writes another erasure than the one that the person ordered."""
+    hub, studio = world["hub"], world["studio"]
+    rules = [remember(hub, f"rule/{n}", f"never do {n}", pin=True) for n in range(16)]
+    old = remember(hub, "port", "it is 7447")
+    version = remember(hub, "port", "it is 7450", over=[old])
+    world.pass_ms(1_000)
+    args: dict[str, Any] = {"version": version}
+    if binds:
+        sign.forget_args(lambda verb, asked: asks(hub, verb, asked), args, None)
+        assert args["restates"]
+    part = forgetting.__dict__
+    honest = part["_erasure"]
+    part["_erasure"] = lambda *_: MemoryErase(version, "erased", 2, "port", sorted(rules))
+    part["restated"] = lambda _body: args.get("restates")
+    try:
+        assert studio.order("forget", version, args)["ok"]
+    finally:
+        part["_erasure"], part["restated"] = honest, restated
+    world.pass_ms(1_000)
+    for one in world.machines.values():
+        for number in range(16):
+            assert state(one, f"rule/{number}") == {"active"}
+        # An order that says more than its target was not the one to write this.
+        assert (body(one, version) is None) == (not binds)
+
+
+@proves("memory.erasure-revives-nothing")
+def test_an_order_of_an_older_muster_erases_its_target_and_says_nothing_of_another(world):
+    hub = world["hub"]
+    old = remember(hub, "port", "it is 7447")
+    version = remember(hub, "port", "it is 7450", over=[old])
+    assert hub.order("forget", version[:12], {"version": version[:12]})["ok"]
+    world.pass_ms(1_000)
+    for one in world.machines.values():
+        assert body(one, version) is None
+        (known,) = one.call("memory", {"key": "port"})["value"]
+        assert (known["text"], known["state"]) == ("it is 7447", "active")
+
+
+def test_an_order_that_says_what_is_not_so_here_any_more_erases_nothing(world):
+    hub = world["hub"]
+    old = remember(hub, "port", "it is 7447")
+    version = remember(hub, "port", "it is 7450", over=[old])
+    args = {"version": version, "restates": "0" * 64}
+    refused = hub.order("forget", version, args)["error"]
+    assert refused["kind"] == "Conflict"
+    assert "give the order again" in refused["text"]
+    assert body(hub, version)
 
 
 @proves("memory.erased-everywhere")

@@ -152,6 +152,20 @@ def device_taken(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str
     return _take_all(ask("device.taken", args)["ids"], to)
 
 
+def forget_args(ask: Ask, args: dict[str, Any], to: Target) -> list[dict[str, Any]]:  # noqa: ARG001 - as of every signs
+    """Let the order say which version is meant and what stays of it, as this machine knows both.
+
+    Else whoever takes it could have that version replace what it never replaced.
+    """
+    try:
+        found = ask("forget.check", {"version": args["version"]})
+    except NotFound:
+        # It is known where the order goes, and here it is not.
+        return [{}]
+    args |= {n: found[n] for n in ("version", "restates") if n in found} if found else {}
+    return [{}]
+
+
 def _take_all(ids: list[str], to: Target) -> list[dict[str, Any]]:
     from muster.fleet.grant import sign_take  # noqa: PLC0415 - see rule 3
 

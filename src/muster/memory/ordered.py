@@ -4,13 +4,16 @@ Rule: as of messages (message/ordered.py), what convinces is the statement that 
 what does not follow from it was not said by a person.
 
 What is signed are the arguments as they were typed: a text is one word or several, and a version
-may be named by the beginning of its id.
+may be named by the beginning of its id. An order to forget names its target; what the erasure
+restates of that is a person's word only where the order names its hash as well.
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Final
 
 from muster.fleet.statement import Statement, args_hash
+from muster.log import canon
 from muster.log.stream import FLEET, JOURNAL, Scope, group_name, group_owner
 from muster.memory.kinds import PINNED, MemoryErase, MemoryPut, MemoryRefute
 
@@ -41,8 +44,25 @@ def is_ordered(
         )
     if statement.verb != "forget" or not body.target.startswith(statement.object):
         return False
+    return statement.args == args_hash(_forgets(body, statement)) or binds(body, statement)
+
+
+def binds(body: MemoryErase, statement: Statement) -> bool:
+    """Whether an order to forget is about all that its erasure restates, not its target alone."""
+    if statement.verb != "forget" or not body.target.startswith(statement.object):
+        return False
+    return statement.args == args_hash({**_forgets(body, statement), "restates": restated(body)})
+
+
+def restated(body: MemoryErase) -> str:
+    """The hash of what an erasure says of its target, as an order names it."""
+    said = (body.target, body.state, body.rank, body.key, sorted(set(body.over)), body.print)
+    return sha256(canon.encode(said)).hexdigest()
+
+
+def _forgets(body: MemoryErase, statement: Statement) -> dict[str, Any]:
     reason = {"reason": body.reason} if body.reason else {}
-    return statement.args == args_hash({"version": statement.object, **reason})
+    return {"version": statement.object, **reason}
 
 
 def _is_put(body: MemoryPut, scope: Scope, statement: Statement, name_of: Names) -> bool:

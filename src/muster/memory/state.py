@@ -5,8 +5,10 @@ Rule 2: a version is gone where a known one of no lower rank is over it. An agen
         a person wrote, and never replace it.
 Rule 3: what is refuted stays refuted: as long as a refutation stands, the same text counts as
         refuted under every key, unless its writer had read the refutation, or ranks higher.
-Rule 4: an erased version is what its erasure restates, on every machine, whoever has its body yet;
-        it counts no more than it did, or its erasure would replace what it never could.
+Rule 4: an erased version is what its erasures restate, on every machine, whoever has its body yet;
+        it counts no more than it did, or its erasure would replace what it never could. What one
+        restates is a person's word only where their order says all of it (ordered.py); else it is
+        a machine's. Each erasure counts for itself: none lends its rank to what another says.
 Rule 5: whom a version does not reach, it does not change: what one scope says, others do not see.
 
     active     one text, though several may have written it
@@ -18,18 +20,34 @@ Rule 5: whom a version does not reach, it does not change: what one scope says, 
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET, JOURNAL, Scope, StreamName
 from muster.memory.fold import ErasedRow, OverRow, State, VersionRow
 from muster.memory.kinds import MACHINE, OUTSIDE, PERSON
 
+# What an order proves: nothing, of an erasure what it names as its target, or all that a row says.
+Proof = Literal[0, 1, 2]
+UNPROVEN: Final = 0
+TARGET: Final = 1
+WHOLE: Final = 2
+
 RecordState = Literal["active", "conflict", "disputed", "refuted", "erased"]
 
 
+class Claim(NamedTuple):
+    """What one erasure restates of a version, and the rank of whose word that is."""
+
+    rank: int
+    word: int
+    state: State
+    print: bytes
+    over: frozenset[EntryId]
+
+
 class Version(NamedTuple):
-    """One version, as far as it matters for what counts."""
+    """One version, as far as it matters for what counts; of an erased one all that is claimed."""
 
     id: EntryId
     stream: StreamName
@@ -39,6 +57,10 @@ class Version(NamedTuple):
     stamp: tuple[int, int]
     print: bytes
     over: frozenset[EntryId]
+    claims: tuple[Claim, ...] = ()
+
+
+Bans = dict[bytes, list[tuple[Version, int]]]
 
 
 class RecordName(NamedTuple):
@@ -59,11 +81,11 @@ def versions(
     rows: Iterable[VersionRow],
     over: Iterable[OverRow],
     erased: Iterable[ErasedRow],
-    is_ordered: Callable[[VersionRow | ErasedRow], bool],
+    proof_of: Callable[[VersionRow | ErasedRow], Proof],
 ) -> list[Version]:
     """The versions that rows of counting streams tell of.
 
-    `is_ordered` says whether a person's order proves the row, whose `order` it cites.
+    `proof_of` says what a person's order, which the row cites, proves of it.
     """
     targets: dict[tuple[StreamName, int], list[EntryId]] = {}
     for each in over:
@@ -74,22 +96,20 @@ def versions(
     found = []
     for row in rows:
         tombs = [
-            (tomb, PERSON if tomb.order and is_ordered(tomb) else MACHINE)
-            for tomb in gone.get(row.id, ())
+            (tomb, proof_of(tomb) if tomb.order else UNPROVEN) for tomb in gone.get(row.id, ())
         ]
-        tombs = [
-            (tomb, rank)
-            for tomb, rank in tombs
-            if may_erase(tomb, row.stream, ordered=rank == PERSON)
+        claims = [
+            (tomb, _claim(tomb, proof, targets))
+            for tomb, proof in tombs
+            if may_erase(tomb, row.stream, ordered=proof != UNPROVEN)
         ]
-        if tombs:
-            over_all = [targets.get((tomb.stream, tomb.seq), ()) for tomb, _ in tombs]
-            found.append(_erased(row, tombs, frozenset(chain.from_iterable(over_all))))
+        if claims:
+            found.append(_erased(row, claims))
             continue
         rank = MACHINE
         if row.origin:
             rank = OUTSIDE
-        elif row.order and is_ordered(row):
+        elif row.order and proof_of(row):
             rank = PERSON
         names = frozenset(targets.get((row.stream, row.seq), ()))
         stamp = (row.at_ms, row.at_n)
@@ -104,15 +124,29 @@ def may_erase(tomb: ErasedRow, target: StreamName, *, ordered: bool) -> bool:
     return reaches(tomb.stream, target) and (ordered or tomb.stream.machine == target.machine)
 
 
-def _erased(
-    row: VersionRow, tombs: list[tuple[ErasedRow, int]], over: frozenset[EntryId]
-) -> Version:
+def _claim(
+    tomb: ErasedRow, proof: Proof, targets: Mapping[tuple[StreamName, int], list[EntryId]]
+) -> Claim:
+    # What is private to a machine is its own to tell of: nobody else's is changed by it.
+    word = PERSON if proof == WHOLE or tomb.stream.scope == JOURNAL else MACHINE
+    over = frozenset(targets.get((tomb.stream, tomb.seq), ()))
+    return Claim(min(tomb.rank, word), word, tomb.state, tomb.print, over)
+
+
+def _erased(row: VersionRow, claims: list[tuple[ErasedRow, Claim]]) -> Version:
     """What all its erasures together leave of a version."""
-    first = max(tombs, key=lambda each: (each[1], each[0].stream, each[0].seq))[0]
-    state: State = "refuted" if any(tomb.state == "refuted" for tomb, _ in tombs) else "erased"
-    print_ = max(tomb.print for tomb, _ in tombs)
-    rank, stamp = max(min(tomb.rank, most) for tomb, most in tombs), (row.at_ms, row.at_n)
-    return Version(row.id, row.stream, first.key, state, rank, stamp, print_, over)
+    tomb, first = max(claims, key=lambda each: (each[1].word, each[0].stream, each[0].seq))
+    every = tuple(claim for _, claim in claims)
+    state: State = "refuted" if any(claim.state == "refuted" for claim in every) else "erased"
+    rank, stamp = max(claim.rank for claim in every), (row.at_ms, row.at_n)
+    over = frozenset(chain.from_iterable(claim.over for claim in every))
+    return Version(row.id, row.stream, tomb.key, state, rank, stamp, first.print, over, every)
+
+
+def _claims(version: Version) -> tuple[Claim, ...]:
+    """What is said of a version: by itself, with its own bytes for proof, or by its erasures."""
+    own = Claim(version.rank, PERSON, version.state, version.print, version.over)
+    return version.claims or (own,)
 
 
 def records(known: Iterable[Version]) -> Mapping[RecordName, Record]:
@@ -145,9 +179,10 @@ def _gone(by_id: Mapping[EntryId, Version]) -> set[EntryId]:
     return {
         target
         for each in by_id.values()
-        for target in each.over
+        for claim in _claims(each)
+        for target in claim.over
         if (old := by_id.get(target)) is not None
-        and each.rank >= old.rank
+        and claim.rank >= old.rank
         and reaches(each.stream, old.stream)
     }
 
@@ -166,27 +201,40 @@ def reaches(writer: StreamName, reader: StreamName) -> bool:
     return reader.scope == JOURNAL and writer.scope != JOURNAL
 
 
-def _bans(by_id: Mapping[EntryId, Version], gone: set[EntryId]) -> dict[bytes, list[Version]]:
-    """The refutations that stand, by the prints of what they are over."""
-    bans: dict[bytes, list[Version]] = {}
-    for each in by_id.values():
-        if each.state == "refuted" and each.id not in gone:
-            prints = {by_id[target].print for target in each.over if target in by_id}
-            for print_ in prints - {b""}:
-                bans.setdefault(print_, []).append(each)
+def _bans(by_id: Mapping[EntryId, Version], gone: set[EntryId]) -> Bans:
+    """The refutations that stand, by the prints of what they are over.
+
+    Each with the rank with which it bans: no more than that of whoever says which print it was.
+    """
+    bans: Bans = {}
+    standing = (each for each in by_id.values() if each.id not in gone)
+    refuting = (
+        (each, claim)
+        for each in standing
+        if each.state == "refuted"
+        for claim in _claims(each)
+        if claim.state == "refuted"
+    )
+    for each, claim in refuting:
+        prints: dict[bytes, int] = {}
+        for was in (w for t in claim.over if t in by_id for w in _claims(by_id[t])):
+            prints[was.print] = max(prints.get(was.print, 0), min(claim.rank, was.word))
+        for print_, rank in prints.items():
+            if print_:
+                bans.setdefault(print_, []).append((each, rank))
     return bans
 
 
-def _is_banned(version: Version, bans: Mapping[bytes, list[Version]]) -> bool:
+def _is_banned(version: Version, bans: Bans) -> bool:
     return any(
-        each.rank >= version.rank
+        rank >= version.rank
         and each.id not in version.over
         and reaches(each.stream, version.stream)
-        for each in bans.get(version.print, ())
+        for each, rank in bans.get(version.print, ())
     )
 
 
-def _record(heads: list[Version], bans: Mapping[bytes, list[Version]]) -> Record:
+def _record(heads: list[Version], bans: Bans) -> Record:
     heads = _ordered(heads)
     active = [v for v in heads if v.state == "active" and not _is_banned(v, bans)]
     if not active:

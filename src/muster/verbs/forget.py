@@ -6,16 +6,17 @@ erasure has erased (node/services/erasure.py). To ask again writes nothing, and 
 
 from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from muster.errors import NotFound
+from muster.errors import Conflict, NotFound
 from muster.log.entry import Entry
-from muster.memory.kinds import MemoryErase, check_erase
+from muster.memory.kinds import PERSON, MemoryErase, check_erase
+from muster.memory.ordered import restated
 from muster.memory.state import Version
 from muster.node.services.memory import Memory
 from muster.node.services.messages import held_size
 from muster.node.verb import Line, Loss
-from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
 from muster.verbs.memory import find_version
 
 _VERSION: Final = pos("the version to erase (its beginning is enough)")
@@ -24,6 +25,8 @@ _VERSION: Final = pos("the version to erase (its beginning is enough)")
 class Forget(Request, frozen=True):
     version: Annotated[str, _VERSION]
     reason: Annotated[str, opt("why, in one line: it stays, so it says nothing of the text")] = ""
+    # What the erasure is to say of the version (memory/ordered.py), where that takes a person.
+    restates: Annotated[str, data()] = ""
 
 
 class Forgotten(Struct, frozen=True):
@@ -36,7 +39,7 @@ class Forgotten(Struct, frozen=True):
 
 
 @verb(
-    "forget", auth="order", group="Memory", object="version",
+    "forget", auth="order", group="Memory", object="version", signs="forget_args",
     destroys=(
         Loss("the text of {key} (version {version:id}) is erased on every machine, for good",
              asks="forget.check"),
@@ -56,7 +59,13 @@ def forget(core: Core, call: Call, ask: Forget) -> Forgotten:
     entry = part.erased_by(known.id)
     if entry is None:
         _check_here(known)
-        entry = call.write(_erasure(part, known, ask.reason), scope=known.stream.scope)
+        body = _erasure(part, known, ask.reason)
+        if ask.restates not in ("", restated(body)):
+            raise Conflict(
+                f"what is known of the version {known.id.hex()[:12]} is not on {core.name} what "
+                "it was where you asked: nothing was erased; give the order again"
+            )
+        entry = call.write(body, scope=known.stream.scope)
     return Forgotten(known.id.hex(), known.key, core.name, _waiting(core, entry))
 
 
@@ -102,13 +111,17 @@ class Asked(Request, frozen=True):
 class Meant(Struct, frozen=True):
     version: str
     key: str
+    restates: str | UnsetType = UNSET
 
 
 @verb("forget.check", auth="local")
 def check(core: Core, call: Call, ask: Asked) -> Meant | None:
     """What would be lost; nothing where it is erased already. Raises: NotFound, Refused."""
-    known = find_version(core, ask.version)
-    if core.part(Memory).erased_by(known.id) is not None:
+    known, part = find_version(core, ask.version), core.part(Memory)
+    if part.erased_by(known.id) is not None:
         return None
     _check_here(known)
-    return Meant(known.id.hex(), known.key)
+    body = _erasure(part, known, "")
+    # Whoever is of an older Muster takes no order that restates: only what needs it has one.
+    needs = body.rank == PERSON and bool(body.over or body.print)
+    return Meant(known.id.hex(), known.key, restated(body) if needs else UNSET)

@@ -10,6 +10,7 @@ that it has left, and nothing that was written into a thread by nobody of it.
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.limits import (
@@ -21,10 +22,22 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Table
 from muster.log.stream import FleetId, StreamName
 from muster.memory.fold import ERASED, OVER, VERSION, ErasedRow, MemoryFold, OverRow, VersionRow
-from muster.memory.state import Record, RecordName, Version, may_erase, records, standing, versions
+from muster.memory.state import (
+    TARGET,
+    UNPROVEN,
+    WHOLE,
+    Proof,
+    Record,
+    RecordName,
+    Version,
+    may_erase,
+    records,
+    standing,
+    versions,
+)
 from muster.node.part import Part
 from muster.node.services.speakers import Speakers
-from muster.node.tasks.actor import said
+from muster.node.tasks.actor import binds_all, said
 from muster.store.index import EVERY_NUMBER
 
 if TYPE_CHECKING:
@@ -109,6 +122,14 @@ def is_ordered(core: "Core", row: VersionRow | ErasedRow) -> bool:
     return said(core, core.log.entry_at(row.stream, row.seq)).trust == "person"
 
 
+def proof_of(core: "Core", row: VersionRow | ErasedRow) -> Proof:
+    """What a person's order proves of what a row says."""
+    if not is_ordered(core, row):
+        return UNPROVEN
+    whole = isinstance(row, VersionRow) or binds_all(core, core.log.entry_at(row.stream, row.seq))
+    return WHOLE if whole else TARGET
+
+
 def is_erasure(core: "Core", tomb: ErasedRow, target: StreamName) -> bool:
     """Whether an erasure counts for what stands in that stream."""
     if not Speakers(core).speaks(tomb.stream, tomb.seq):
@@ -153,9 +174,7 @@ class _Known:
         places = [(row.stream, row.seq) for row in self._rows.values()]
         for stream, seq in [*places, *((tomb.stream, tomb.seq) for tomb in tombs)]:
             self._over += self._core.tables.rows(OVER, stream=stream, seq=seq)
-        return versions(
-            self._rows.values(), self._over, tombs, lambda row: is_ordered(self._core, row)
-        )
+        return versions(self._rows.values(), self._over, tombs, partial(proof_of, self._core))
 
     def _of(
         self, table: Table[Any], most: int = MEMORY_VERSIONS_READ_MAX, **equals: Any

@@ -8,6 +8,7 @@ Rule 3: whoever asks sees what this machine may read at this moment, whatever it
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.limits import (
@@ -25,7 +26,7 @@ from muster.memory.state import Record, RecordName, Version, versions
 from muster.message.fold import message_of
 from muster.node.services import messages
 from muster.node.services.documents import DECIDED, MEMORY, MESSAGE_SENT, RUN_END, TASK_END
-from muster.node.services.memory import Memory, is_ordered
+from muster.node.services.memory import Memory, proof_of
 from muster.node.services.search import Search
 from muster.node.services.speakers import Speakers
 from muster.node.tasks.actor import said
@@ -212,7 +213,7 @@ class _Look:
         """A version and its state. What has to do with nothing else counts as it is."""
         memory = self._core.part(Memory)
         if self._core.log.place(row.stream, row.seq) in self._lone:
-            return versions([row], [], [], lambda row: is_ordered(self._core, row))[0], "active"
+            return versions([row], [], [], partial(proof_of, self._core))[0], "active"
         if row.key not in self._known:
             self._known[row.key] = memory.records(row.key, self._question.until)
         record = self._known[row.key].get(RecordName(row.stream.scope, row.key))

@@ -24,6 +24,7 @@ from muster.log.entry import Entry
 from muster.log.fold import NO_ENTRY, Skip, body_as, body_or_none
 from muster.memory import ordered as memory
 from muster.memory.fold import BODIES as MEMORY
+from muster.memory.kinds import MemoryErase
 from muster.message.kinds import MessageSend
 from muster.message.ordered import is_ordered
 from muster.node.call.shut_out import is_after
@@ -56,15 +57,8 @@ def said(core: "Core", entry: Entry) -> Said:
         entry = asked
     actor, machine = entry.header.actor, core.membership.name_of(entry.header.author)
     if actor.startswith(_PERSON):
-        proven = False
         # Whether the person that the entry names ordered exactly what it says.
-        with suppress(MusterError, Skip, ValueError):
-            proven = any(
-                actor in _names(core, statement)
-                and not is_after(core, entry, statement.operator)
-                and is_target(statement, entry.stream.machine)
-                for statement in _statements(core, entry)
-            )
+        proven = bool(_proving(core, entry))
         return Said(actor, "person") if proven else Said(machine, "machine", actor)
     agent, at, where = actor.rpartition("@")
     if not at:
@@ -73,6 +67,26 @@ def said(core: "Core", entry: Entry) -> Said:
     # A machine may have had another name then; that of another machine is not its to use.
     others = where != machine and where in {r.name for r in core.roster.machines.values()}
     return Said(own, "agent", actor if others else "")
+
+
+def _proving(core: "Core", entry: Entry) -> list[Statement]:
+    """The statements of the person that an entry names which order what it says."""
+    with suppress(MusterError, Skip, ValueError):
+        return [
+            statement
+            for statement in _statements(core, entry)
+            if entry.header.actor in _names(core, statement)
+            and not is_after(core, entry, statement.operator)
+            and is_target(statement, entry.stream.machine)
+        ]
+    return []
+
+
+def binds_all(core: "Core", erasure: Entry) -> bool:
+    """Whether a person ordered all that an erasure restates, not only that its target be erased."""
+    body = body_or_none(erasure, MemoryErase)
+    orders = _proving(core, erasure) if body is not None else ()
+    return body is not None and any(memory.binds(body, each) for each in orders)
 
 
 def asked_of(core: "Core", opening: Entry) -> Entry | None:
