@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+from pathlib import Path
 
+import jsonschema
 import pytest
 from tests.promise import proves
 
+from muster.agent import registry
 from muster.agent.catalogue import credentials_of, is_logged_in, load, start_of
 from muster.agent.discovery import Discovery
 from muster.errors import Broken, NotFound
@@ -122,8 +125,8 @@ def test_a_program_that_only_its_adapter_can_drive_names_the_adapter(tmp_path):
 @proves("agent.catalogue")
 def test_every_agent_that_has_a_package_of_its_maker_says_how_to_install_it():
     for name, known in load().items():
-        assert known.install or name in {"shell", "goose", "cursor"}, name
-        assert "://" not in known.install
+        assert known.install or known.by_hand or name == "shell", name
+        assert "://" not in known.install + known.by_hand
 
 
 @proves("agent.catalogue")
@@ -131,7 +134,7 @@ def test_a_persons_entries_are_added_and_win(tmp_path):
     file = tmp_path / "agents.json"
     own = {"mine": entry(), "qwen": entry(title="My Qwen")}
     file.write_text(json.dumps({"version": 1, "agents": own}))
-    agents = load(file)
+    agents = load(tmp_path)
     assert agents["mine"].command == ("mine", "acp")
     assert agents["qwen"].title == "My Qwen"
     assert "claude" in agents
@@ -142,19 +145,19 @@ def test_a_driver_that_is_not_there_is_told_with_those_that_are(tmp_path):
     file = tmp_path / "agents.json"
     file.write_text(json.dumps({"version": 1, "agents": {"mine": entry(protocol="telepathy")}}))
     with pytest.raises(Broken, match="'telepathy'; there are acp, headless, shell"):
-        load(file)
+        load(tmp_path)
 
 
 @proves("agent.catalogue")
 def test_no_entry_of_a_person_stands_in_the_place_of_the_shell(tmp_path):
     file = tmp_path / "agents.json"
     file.write_text(json.dumps({"version": 1, "agents": {"shell": entry()}}))
-    assert load(file)["shell"].is_plain
+    assert load(tmp_path)["shell"].is_plain
 
 
 @proves("agent.catalogue")
 def test_a_file_that_is_not_there_adds_nothing(tmp_path):
-    assert load(tmp_path / "absent.json") == load()
+    assert load(tmp_path / "absent") == load()
 
 
 @proves("agent.catalogue")
@@ -178,7 +181,7 @@ def test_a_file_in_another_form_is_refused_with_its_name(tmp_path, text):
     file = tmp_path / "agents.json"
     file.write_text(text)
     with pytest.raises(Broken, match=r"agents\.json"):
-        load(file)
+        load(tmp_path)
 
 
 @proves("task.logins-are-facts")
@@ -242,3 +245,105 @@ def test_settings_of_which_none_is_about_an_account_change_nothing(tmp_path):
     (tmp_path / ".local" / "share" / "opencode").mkdir(parents=True)
     (tmp_path / ".local" / "share" / "opencode" / "auth.json").write_text('{"anthropic": {}}')
     assert is_logged_in(load()["opencode"], home, "linux") is True
+
+
+SCHEMA = json.loads((Path(__file__).parent / "agent.schema.json").read_text())
+OURS = sorted((Path(registry.__file__).parent / "known").glob("*.json"))
+PLAIN = {
+    "id": "kimi",
+    "name": "Kimi CLI",
+    "version": "1.9.0",
+    "description": "A coding agent",
+    "website": "https://example.org",
+    "distribution": {
+        "binary": {
+            "linux-x86_64": {
+                "archive": "https://example.org/k.tgz",
+                "cmd": "./kimi",
+                "args": ["acp"],
+            }
+        }
+    },
+}
+
+
+def registered(folder, name="kimi", **changes):
+    (folder / "agents").mkdir(exist_ok=True)
+    file = folder / "agents" / f"{name}.json"
+    file.write_text(json.dumps(PLAIN | changes))
+    return file
+
+
+@proves("agent.registry-format")
+@pytest.mark.parametrize("file", OURS, ids=lambda file: file.stem)
+def test_each_of_our_files_is_one_of_the_acp_registry(file):
+    """`agent.schema.json` is the registry's own."""
+    entry = json.loads(file.read_text())
+    jsonschema.validate(entry, SCHEMA)
+    assert entry["id"] == file.stem
+    assert load()[file.stem].comes_from
+
+
+@proves("agent.registry-format", "agent.catalogue")
+def test_a_file_of_the_registry_in_the_home_is_an_agent(tmp_path):
+    """As it stands there, with nothing of ours in it."""
+    registered(tmp_path)
+    jsonschema.validate(PLAIN, SCHEMA)
+    known = load(tmp_path)["kimi"]
+    assert (known.title, known.command, known.tested) == ("Kimi CLI", ("kimi", "acp"), "1.9.0")
+    kimi = program(tmp_path / "bin", "kimi")
+    start = start_of("kimi", known, str(tmp_path / "bin"))
+    assert (start.driver, start.argv) == ("acp", [kimi, "acp"])
+    found = asyncio.run(Discovery(load(tmp_path)).found({"PATH": str(tmp_path / "bin")}))
+    assert found["kimi"] == (kimi, "1.2.3", "acp")
+
+
+@proves("agent.registry-format")
+@pytest.mark.parametrize(
+    ("way", "command", "install"),
+    [
+        ({"npx": {"package": "@x/y-acp@1.0.0", "args": ["a"]}}, ("y-acp", "a"), "npm install -g @x/y-acp"),
+        ({"npx": {"package": "auggie"}}, ("auggie",), "npm install -g auggie"),
+        ({"uvx": {"package": "fast-agent==0.4"}}, ("fast-agent",), "uv tool install fast-agent"),
+    ],
+)  # fmt: skip
+def test_a_package_says_which_program_is_looked_for_and_what_installs_it(
+    tmp_path, way, command, install
+):
+    registered(tmp_path, distribution=way)
+    known = load(tmp_path)["kimi"]
+    assert (known.command, known.install) == (command, install)
+    named = {"program": "k", "adapter": "k-acp", "env": {"A": "1"}}
+    registered(tmp_path, distribution=way, muster=named)
+    known = load(tmp_path)["kimi"]
+    assert (known.program, known.command[0], known.env) == ("k", "k-acp", {"A": "1"})
+
+
+@proves("agent.registry-format")
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"id": "other"}, "must be called other.json"),
+        ({"id": "../x"}, "id"),
+        ({"version": "new"}, "version"),
+        ({"distribution": {}}, "npx, uvx or binary"),
+        ({"muster": {"surprise": 1}}, "surprise"),
+        ({"description": "x" * 70_000}, "65536 is the most"),
+        ({"x": json.loads("[" * 900 + "]" * 900)}, "deep|recursion|not usable"),
+    ],
+)
+def test_a_file_that_is_none_of_the_registry_is_refused_with_its_name(tmp_path, changes, why):
+    file = registered(tmp_path, **changes)
+    if "x" in changes:
+        file.write_text(json.dumps(PLAIN)[:-1] + ', "x": ' + "[" * 30_000 + "]" * 30_000 + "}")
+    with pytest.raises(Broken, match=why) as told:
+        load(tmp_path)
+    assert str(file) in str(told.value)
+
+
+@proves("agent.registry-format")
+def test_more_files_than_there_are_agents_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "FILES_MAX", 0)
+    registered(tmp_path)
+    with pytest.raises(Broken, match="has 1 files, and 0 is the most"):
+        load(tmp_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.promise import proves
 
 from muster.agent.base import environment
+from muster.agent.catalogue import load
 from muster.agent.dialects import DIALECTS
 from muster.agent.drivers import DRIVERS
 
@@ -79,16 +80,15 @@ def test_a_headless_program_is_one_class_its_row_and_an_entry_of_the_catalogue(t
     import_ = "from muster.agent.json_lines import JsonDriver\nfrom muster.agent.relay"
     text = table.read_text().replace("from muster.agent.relay", import_, 1)
     table.write_text(text.replace('"shell":', '"json": JsonDriver, "shell":'))
-    catalogue = tree / "agent" / "catalogue.json"
-    known = json.loads(catalogue.read_text())
-    known["agents"]["words"] = {
-        "title": "Words",
-        "protocol": "json",
-        "command": ["words"],
-        "program": "words",
-        "version_probe": ["words", "--version"],
+    entry = {
+        "id": "words",
+        "name": "Words",
+        "version": "1.0.0",
+        "description": "Says words",
+        "distribution": {"npx": {"package": "words"}},
+        "muster": {"protocol": "json"},
     }
-    catalogue.write_text(json.dumps(known))
+    (tree / "agent" / "known" / "words.json").write_text(json.dumps(entry))
     program = tmp_path / "bin" / "words"
     program.parent.mkdir()
     program.write_text(PROGRAM)
@@ -118,14 +118,13 @@ def test_a_headless_program_is_one_class_its_row_and_an_entry_of_the_catalogue(t
 
 @proves("agent.drivers-by-name")
 def test_every_driver_of_the_catalogue_is_in_the_table_and_every_row_is_in_use():
-    known = json.loads((SOURCE / "agent" / "catalogue.json").read_text())["agents"].values()
+    known = [entry for entry in load().values() if not entry.is_plain]
     plain = {name for name, driver in DRIVERS.items() if driver.is_plain}
-    named = {entry["protocol"] for entry in known}
-    named |= {"headless" for entry in known if "headless" in entry}
+    named = {entry.driver for entry in known}
+    named |= {"headless" for entry in known if entry.headless}
     assert named | plain == set(DRIVERS)
 
 
 @proves("agent.drivers-by-name")
 def test_every_dialect_of_the_catalogue_is_in_the_table_and_every_row_is_in_use():
-    known = json.loads((SOURCE / "agent" / "catalogue.json").read_text())["agents"].values()
-    assert {e["headless"]["dialect"] for e in known if "headless" in e} == set(DIALECTS)
+    assert {e.headless.dialect for e in load().values() if e.headless} == set(DIALECTS)

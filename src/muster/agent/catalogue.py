@@ -4,9 +4,11 @@ Rule 1: nothing is ever installed; a missing program is named, with the package 
 Rule 2: an agent counts as found only when its program is on PATH: an adapter that brings its own
 copy of the program would run another version than the person chose. Where the adapter is there too
 it speaks ACP, else the program's own headless mode drives it.
-Rule 3: a person's own entries (a JSON file of the same form) replace entries of the same name.
+Rule 3: a person's own entries replace entries of the same name.
 
-The file follows the spirit of the ACP registry: a name, how it is started, where it comes from.
+Each agent is a file in the format of the ACP registry (registry.py): ours in `known/`, a person's
+in the folder `agents` of the home. Another agent is another file. `agents.json`, which people wrote
+before 0.3, is read as it was.
 """
 
 import contextlib
@@ -19,6 +21,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from muster.agent import registry
 from muster.agent.dialects import DIALECTS
 from muster.agent.drivers import DRIVERS
 from muster.errors import Broken, NotFound
@@ -117,6 +120,12 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     npm: tuple[str, ...] = ()
     install: str = ""
     """The one command that brings the program; empty where there is no package of its maker."""
+    by_hand: str = ""
+    """What brings it where no command does, as words after "it comes from "."""
+    tested: str = ""
+    """The version that the entry was written for; of an adapter, where there is one."""
+    comes_from: str = ""
+    """Where that version comes from, as people say it."""
     notes: str = ""
 
     def __post_init__(self) -> None:
@@ -141,7 +150,7 @@ PLAIN: Final = frozenset({NOOP, *(name for name, entry in BUILT_IN.items() if en
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file."""
+    """`agents.json`."""
 
     version: Literal[1]
     agents: dict[str, AgentEntry]
@@ -155,19 +164,50 @@ class Start(NamedTuple):
     env: dict[str, str]
 
 
-def load(additions: Path | None = None) -> dict[str, AgentEntry]:
-    """The known agents, with a person's own entries over them.
+def load(home: Path | None = None) -> dict[str, AgentEntry]:
+    """The known agents, with a person's own entries of this home over them.
 
-    Raises: Broken when the person's file is not in the form of the catalogue.
+    Raises: Broken where one of the person's files is not in its form.
     """
-    raw = resources.files("muster.agent").joinpath("catalogue.json").read_bytes()
-    agents = msgspec.json.decode(raw, type=Catalogue).agents
-    if additions is not None and additions.exists():
-        try:
-            agents |= msgspec.json.decode(additions.read_bytes(), type=Catalogue).agents
-        except (OSError, msgspec.MsgspecError) as error:
-            raise Broken(f"The agent catalogue {additions} is not usable: {error}.") from error
+    own = resources.files("muster.agent").joinpath("known")
+    agents = dict(_entry_of(file.read_bytes(), "") for file in own.iterdir())
+    if home is not None:
+        agents |= _older(home / "agents.json")
+        agents |= _of_folder(home / "agents")
     return agents | BUILT_IN
+
+
+def _older(file: Path) -> dict[str, AgentEntry]:
+    if not file.exists():
+        return {}
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Catalogue).agents
+    except (OSError, RecursionError, msgspec.MsgspecError) as error:
+        raise Broken(f"The agent catalogue {file} is not usable: {error}.") from error
+
+
+def _of_folder(folder: Path) -> dict[str, AgentEntry]:
+    files = sorted(folder.glob("*.json"))
+    if len(files) > registry.FILES_MAX:
+        raise Broken(f"{folder} has {len(files)} files, and {registry.FILES_MAX} is the most")
+    found = {}
+    for file in files:
+        try:
+            with file.open("rb") as opened:
+                raw = opened.read(registry.FILE_BYTES_MAX + 1)
+            name, entry = _entry_of(raw, file.stem)
+        except (OSError, ValueError) as error:
+            raise Broken(f"The agent {file} is not usable: {error}.") from error
+        found[name] = entry
+    return found
+
+
+def _entry_of(raw: bytes, name: str) -> tuple[str, AgentEntry]:
+    """An agent of a file that is called so. Raises: ValueError where it is of no use."""
+    said = registry.read(raw)
+    if name and name != said.id:
+        raise ValueError(f"its id is {said.id!r}, so it must be called {said.id}.json")
+    return said.id, msgspec.convert(said.as_entry(), AgentEntry)
 
 
 def start_of(
@@ -214,7 +254,9 @@ def which(program: str, path: str) -> str | None:
 
 def how_to_get(entry: AgentEntry) -> str:
     """What a person types to have the agent, as the end of a sentence; "" where nobody knows."""
-    return f"; install it with `{entry.install}`" if entry.install else ""
+    if entry.install:
+        return f"; install it with `{entry.install}`"
+    return f"; it comes from {entry.by_hand}" if entry.by_hand else ""
 
 
 def is_logged_in(entry: AgentEntry, env: Mapping[str, str], platform: str) -> bool | None:

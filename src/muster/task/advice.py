@@ -15,10 +15,9 @@ def how_to_get(fleet: Fleet | None, agents: Sequence[str], machine: str = "") ->
     asked = [each.facts for each in fleet.machines if machine in ("", each.name)]
     here = {agent for each in asked for agent in each.agents}
     known = [fleet.advice[each] for each in agents if each in fleet.advice]
-    commands = [each.install for each in known if each.install]
-    if not commands or not here.isdisjoint(agents):
-        return ""
-    return f"; install it there with `{commands[0]}`"
+    ways = [f"install it there with `{each.install}`" for each in known if each.install]
+    ways += [f"it comes from {each.by_hand}" for each in known if each.by_hand]
+    return f"; {ways[0]}" if ways and here.isdisjoint(agents) else ""
 
 
 def logged_out(fleet: Fleet, verdicts: Sequence[tuple[Verdict, str]]) -> str:

@@ -76,10 +76,14 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Advice(NamedTuple):
-    """What a person types where an agent is absent, and what he does where it has no account."""
+    """What a person types where an agent is absent, and what he does where it has no account.
+
+    `by_hand` is where it comes from where no command brings it.
+    """
 
     install: str
     login: str
+    by_hand: str = ""
 
 
 class Fleet(NamedTuple):

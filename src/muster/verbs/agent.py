@@ -42,7 +42,8 @@ class Agents(Request, frozen=True):
 
 class Agent(Struct, frozen=True, kw_only=True):
     """An agent of a machine, or one that is known and not there (`machine` is empty where no
-    machine has it). `driver` is how it is driven, `login` as facts say it, "" where nobody knows.
+    machine has it). `driver` is how it is driven; `distribution` and `tested` are where the
+    catalogue here has it from, in which version; `login` as facts say it, "" where nobody knows.
     `passed` and `failed` count its newest checked results everywhere, `streak` those that passed
     in a row; `trust` says by what this machine decides.
     """
@@ -53,6 +54,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     state: str
     version: str = ""
     driver: str = ""
+    distribution: str = ""
+    tested: str = ""
     login: str = ""
     mend: str = ""
     passed: int = 0
@@ -121,6 +124,8 @@ def rows_of(
             state=state,
             version=version,
             driver=facts.drivers.get(name, ""),
+            distribution=entry.comes_from if entry else "",
+            tested=entry.tested if entry else "",
             login=login,
             mend=mend,
         )
@@ -134,18 +139,23 @@ def absent(
     for name, entry in sorted(known.items()):
         if name not in here and not entry.is_plain:
             yield Agent(
-                agent=name, title=entry.title, machine=machine, state=ABSENT, mend=entry.install
+                agent=name,
+                title=entry.title,
+                machine=machine,
+                state=ABSENT,
+                distribution=entry.comes_from,
+                tested=entry.tested,
+                mend=entry.install or entry.by_hand,
             )
 
 
 def here(home: Home, note: Callable[[str], None]) -> list[Agent]:
     """The agents of this machine as its daemon would find them, and the known others.
 
-    In bounded time; `note` hears who is asked. Raises: Broken where agents.json, agents.env or
+    In bounded time; `note` hears who is asked. Raises: Broken where a file of agents, agents.env or
     config.toml is of no use.
     """
-    own = home.path / "agents.json"
-    known = catalogue.load(own if own.exists() else None)
+    known = catalogue.load(home.path)
     config, file = home.config(), home.agent_variables()
 
     async def look() -> tuple[Facts, frozenset[str]]:
@@ -175,7 +185,7 @@ def here(home: Home, note: Callable[[str], None]) -> list[Agent]:
 def advice() -> dict[str, Advice]:
     """What a person does where a known agent is absent, or has no account."""
     entries = catalogue.load().items()
-    return {name: Advice(entry.install, entry.login) for name, entry in entries}
+    return {name: Advice(e.install, e.login, e.by_hand) for name, e in entries}
 
 
 def awaited_login(core: Core, verdicts: Sequence[Verdict]) -> str:

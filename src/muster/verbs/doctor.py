@@ -113,7 +113,7 @@ def _agents(context: Context, *, asks: bool = True) -> Iterator[Check]:
     there = [row for row in rows if row["state"] != agents.ABSENT]
     well = [row for row in there if row["state"] != agents.SILENT]
     names = ", ".join(f"{row['agent']} {row['version']}".strip() for row in well)
-    mends = ", ".join(f"`{row['mend']}`" for row in rows if row["mend"])
+    mends = ", ".join(f"`{row['mend']}`" for row in rows if row["mend"].startswith(("npm ", "uv ")))
     none = "none that answers" if there else "no AI agent"
     yield Check("agents", "ok" if names else "note", f"found: {names or none}",
                 "" if there else f"one of them is enough: {mends}")  # fmt: skip

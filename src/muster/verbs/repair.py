@@ -100,9 +100,8 @@ def broken_hooks(home: Home) -> dict[str, Path]:
 
 def programs_of(home: Home) -> list[str]:
     """What a daemon looks for on its PATH: the agents and tools that routing knows."""
-    own = home.path / "agents.json"
     try:
-        known = catalogue.load(own if own.exists() else None)
+        known = catalogue.load(home.path)
     except MusterError:
         # Doctor says so; of the others the built-in list is enough.
         known = catalogue.load(None)

@@ -10,6 +10,7 @@ from muster.node.verb import Column
 _LIST: Final = (
     Column("agent"), Column("machine"), Column("version", rank=2),
     Column("driver", "driven by", rank=3), Column("login", rank=1),
+    Column("distribution", "catalogue", rank=4),
     Column("passed", "checked results", rank=1), Column("state"),
 )  # fmt: skip
 
@@ -31,6 +32,7 @@ def agents(value: Any, _files: Files) -> str:
             clean(each["version"]),
             clean(each["driver"]),
             clean(each["login"]) or "?",
+            clean(each.get("distribution") or ""),
             results(each),
             state(each["state"]),
         )

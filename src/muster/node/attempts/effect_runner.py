@@ -93,8 +93,7 @@ class EffectRunner:
         self.repos = Path(home.repos)
         self.following = Following(daemon, self.repos)
         self.worktrees = Worktrees(home.repos_cache, Path(home.work))
-        own = home.path / "agents.json"
-        self.agents: Mapping[str, AgentEntry] = catalogue.load(own if own.exists() else None)
+        self.agents: Mapping[str, AgentEntry] = catalogue.load(home.path)
         self.discovery = Discovery(self.agents, daemon.machine.config.headless)
         self.runner = Runner(self.discovery)
         # With the person's PATH once it was asked for.
