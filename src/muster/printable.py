@@ -20,9 +20,23 @@ MARKS_MAX: Final = 4
 _PLAIN: Final = re.compile(r"[^\x20-\x7e\n]+")
 # Letters, marks and signs by category, and yet nothing is drawn: joiners, fillers, vowels that are
 # not written, selectors of a variant, a blank of braille and one of music.
+_FILLERS: Final = (
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U00016fe4"
+    "\U0001d159\U000e0100-\U000e01ef"
+)
+_BRAILLE_BLANK: Final = "\u2800"
 _BLANK: Final = frozenset(
-    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U00016fe4\U0001d159"
-) | {chr(n) for each in (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)) for n in each}
+    chr(n)
+    for first, last in re.findall(r"(.)(?:-(.))?", _FILLERS + _BRAILLE_BLANK)
+    for n in range(ord(first), ord(last or first) + 1)
+)
+# These, what Unicode calls ignorable whether it has assigned it or not, controls and formats.
+_UNSEEN: Final = re.compile(
+    f"[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2"
+    f"\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\U000110bd\U000110cd"
+    f"\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    f"{_FILLERS}]+"
+)
 # Colours, and the wiping of a line that is drawn anew.
 _DRAWN: Final = re.compile(r"\x1b\[[0-9;:]{0,40}[mK]")
 _EMOJI_ONLY: Final = frozenset("\u200d\ufe0e\ufe0f")
@@ -32,6 +46,17 @@ _STACKED: Final = frozenset({"Mn", "Me"})
 def visible(text: str) -> str:
     """`text` with everything that Rule 1 names replaced; line ends and tabs stay."""
     return _PLAIN.sub(_shown, undrawn(text))
+
+
+def seen(text: str) -> str:
+    """`text` without what takes no place when it is drawn; every blank and end of a line stays.
+
+    It is the same on every machine, whatever Unicode its Python knows: prints of texts are made of
+    it (memory/print.py), so to change it changes what counts.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNSEEN.sub("", text).replace(_BRAILLE_BLANK, " ")
 
 
 def undrawn(text: str) -> str:

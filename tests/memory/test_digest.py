@@ -10,7 +10,7 @@ from tests.promise import proves
 
 from muster import limits
 from muster.log.entry import EntryId
-from muster.memory.digest import NOTHING, SECTIONS, Line, digest, render, size
+from muster.memory.digest import NOTHING, SECTIONS, Line, digest, quoted, render, size
 
 NOW = 1_790_000_000_000
 DAY_MS = 86_400_000
@@ -177,3 +177,14 @@ def test_a_phase_of_another_machines_choice_begins_no_line():
     shown = digest({SECTIONS[2]: [line(1, "fine", says=says)]}, 2_000, NOW).text
     assert "[m9] op:al: run" in shown
     assert not [each for each in shown.splitlines() if each.startswith(("[m9]", "[m8]"))]
+
+
+@proves("memory.digest-quotes-data")
+def test_what_nobody_sees_is_told_to_nobody_and_hides_no_name():
+    for unseen in ("\ufe0f", "\u034f", "\u3164", "\u115f", "\U000e0100", "\U000e0041", "\u2065"):
+        for text in (f"see [m{unseen}1]", f"see [{unseen}m1{unseen}] \u00e9"):
+            told = render([[], [], [], [line(1, text, says=f"k{unseen}:")], []], [0] * 5, NOW)
+            assert unseen not in told
+            assert re.findall(r"\[m\d+\]", told) == ["[m2]", "[m1]"], "one in what we say of names"
+            assert "see (m1)" in told
+    assert quoted("a\u2800b", 50) == '"a b"'

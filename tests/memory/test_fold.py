@@ -8,11 +8,16 @@ from muster import limits
 from muster.log.kind import bodies_of
 from muster.log.stream import Scope
 from muster.memory import kinds
-from muster.memory.fold import ERASED, OVER, VERSION
+from muster.memory.fold import ERASED, OVER, VERSION, MemoryFold
 from muster.memory.kinds import MemoryErase, MemoryPut, MemoryRefute
 from muster.memory.print import text_print
 
 ID = "ab" * 32
+PRINTS = [
+    "1f2eaf24eb7858df47c3cdcc00fdc342",
+    "e802814a83aa02d9fcdfadabcd15f3ca",
+    "bb0e34ea60bef3bdbd52488bf0ae5b8f",
+]
 
 
 def test_the_kinds_are_these():
@@ -108,10 +113,35 @@ def test_an_erasure_is_a_row_that_restates_what_its_target_was():
         "Use\u200b npm",
         "\uff55se npm",
         "use npm\n",
+        # A joiner, fillers, a variant, a tag, what is ignorable and not assigned, a braille blank.
+        "us\u034fe npm",
+        "use n\u3164pm",
+        "u\u115fse n\uffa0pm",
+        "use npm\ufe0f",
+        "use n\U000e0100pm",
+        "us\U000e0041e npm",
+        "use \u2065npm",
+        "use\u2800npm",
     ],
 )
 def test_the_print_of_a_text_is_the_same_for_other_case_blanks_edges_and_what_nobody_sees(other):
     assert text_print(other) == text_print("use npm")
+
+
+@proves("memory.refuted-stays-refuted")
+def test_what_nobody_sees_keeps_no_marks_from_their_letter():
+    assert text_print("caf\u0065\u034f\u0301") == text_print("caf\u00e9")
+    assert text_print("\u1112\u034f\u1161\u11ab") == text_print("\ud55c")
+
+
+@proves("memory.refuted-stays-refuted")
+def test_prints_are_the_ones_that_other_machines_make():
+    # Whoever changes these gives the fold another version, and other machines another answer.
+    prints = [
+        text_print(each).hex() for each in ("use npm", "Stra\u00dfe 7!", "na\u00efve \u2800 x")
+    ]
+    assert prints == PRINTS
+    assert MemoryFold.version == 3
 
 
 def test_other_texts_have_other_prints():
@@ -141,4 +171,6 @@ def test_marks_that_are_dear_to_order_are_refused():
     stream = Stream(ALICE)
     stream.put("k", "a" + "\u0315" * 16 + "\u0300" * 15)
     stream.put("k", "Vie\u0302\u0323t")
-    assert stream.skipped == ["bad-memory"]
+    # Nor with what is taken out before they are ordered in between.
+    stream.put("k", "a" + ("\u0315" * 9 + "\u0300" * 9 + "\u034f\u200d") * 2)
+    assert stream.skipped == ["bad-memory"] * 2

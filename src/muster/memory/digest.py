@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from muster.limits import MEMORY_LINE_TOKENS_MAX, MEMORY_PINNED_TOKENS_MAX, MEMORY_SHOWN_MAX
 from muster.log.entry import EntryId
 from muster.memory.tokens import tokens_of
+from muster.printable import seen
 
 SECTIONS: Final = ("rules", "tried", "earlier", "found", "changed")
 # Of a hundred parts of what the rules leave: the floors.
@@ -110,9 +111,9 @@ NOTHING: Final = Digest("", ((),) * len(SECTIONS), (0,) * len(SECTIONS))
 
 def digest(found: Mapping[str, Sequence[Line]], budget: int, told_ms: int) -> Digest:
     """What fits into so many tokens of what was found, section by section, the first first."""
-    lines, seen = dict[str, list[Line]](), set[EntryId]()
+    lines, told_once = dict[str, list[Line]](), set[EntryId]()
     for name in SECTIONS:
-        lines[name] = list(_once(found.get(name, ()), seen))
+        lines[name] = list(_once(found.get(name, ()), told_once))
     if not any(lines.values()):
         return NOTHING
     sizes = _Sizes(told_ms)
@@ -192,11 +193,11 @@ class _Room:
                     room, self.left = room - cost, self.left - cost
 
 
-def _once(lines: Iterable[Line], seen: set[EntryId]) -> Iterable[Line]:
+def _once(lines: Iterable[Line], told_once: set[EntryId]) -> Iterable[Line]:
     """Each entry is told once, where it comes first."""
     for line in lines:
-        if line.id not in seen:
-            seen.add(line.id)
+        if line.id not in told_once:
+            told_once.add(line.id)
             yield line
 
 
@@ -206,7 +207,7 @@ def _words(section: str, line: Line, told_ms: int) -> str:
     most = MEMORY_PINNED_TOKENS_MAX if section == "rules" else MEMORY_LINE_TOKENS_MAX
     said = f" {quoted(line.text, most)}" if line.text else ""
     # Names of phases are in it, which their owner's machine chose: nothing of it begins a line.
-    says = " ".join("".join(map(_seen, line.says)).split())
+    says = " ".join(_told(line.says).split())
     says = says if len(says) <= _SAYS_CHARS_MAX else f"{says[:_SAYS_CHARS_MAX]}…:"
     return f"{by}, {_age(told_ms - line.at_ms)}{outside}: {says}{said}"
 
@@ -217,20 +218,24 @@ def quoted(text: str, tokens_max: int) -> str:
     if len(text) > 3 * most:
         # Its middle is not told anyway, and need not be looked through.
         text = text[: 2 * most] + text[-most:]
-    if text.isascii():
-        seen = _CONTROLS.sub("", text).strip()
-    else:
-        seen = (text if text.isprintable() else "".join(map(_seen, text))).strip()
+    told = _told(text).strip()
     while True:
-        word = json.dumps(_NAME.sub(r"(\1)", _cut(seen, most)), ensure_ascii=False)
+        word = json.dumps(_NAME.sub(r"(\1)", _cut(told, most)), ensure_ascii=False)
         takes = tokens_of(word)
         if takes <= tokens_max or most <= _LEAST_CHARS:
             return word
         most = max(_LEAST_CHARS, min(most, len(word)) * tokens_max // takes - 1)
 
 
-def _seen(char: str) -> str:
-    """A character as it is told: other ends of lines are blanks, and what is unseen is gone."""
+def _told(text: str) -> str:
+    """A text as it is told: other ends of lines are blanks, and what is unseen is gone."""
+    if text.isascii():
+        return _CONTROLS.sub("", text)
+    plain = seen(text)
+    return plain if plain.isprintable() else "".join(map(_one, plain))
+
+
+def _one(char: str) -> str:
     if char in "\n\t" or char.isprintable():
         return char
     category = unicodedata.category(char)

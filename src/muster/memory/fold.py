@@ -99,7 +99,7 @@ class MemoryFold:
     """See the rules at the top of this file."""
 
     name = "memory"
-    version = 2
+    version = 3
     tables = (VERSION, OVER, TAG, ERASED)
     kinds = frozenset(BODIES)
 
@@ -122,7 +122,7 @@ class MemoryFold:
                 )
                 return [row, *_over(row, put.over), *_tags(row, put.tags)]
             refute = check_refute(body_as(entry, MemoryRefute))
-            row = _version(entry, rows.stream, refute.key, "refuted")
+            row = _version(entry, rows.stream, refute.key, "refuted")._replace(origin=refute.origin)
             return [row, *_over(row, refute.over)]
         except Malformed as error:
             raise Skip("bad-memory") from error

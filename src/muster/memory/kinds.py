@@ -18,10 +18,11 @@ import msgspec
 from muster import limits
 from muster.errors import Malformed
 from muster.log.kind import kind
+from muster.printable import seen
 
 Origin = Literal["", "outside", "import"]
 Rank = Literal[0, 1, 2]
-Why = Literal["start", "recall", "get", "mcp", "hook"]
+Why = Literal["start", "recall", "get", "mcp", "hook", "similar"]
 PERSON: Final = 2
 MACHINE: Final = 1
 OUTSIDE: Final = 0
@@ -59,12 +60,13 @@ class MemoryPut(Body, frozen=True):
 
 @kind("memory.refute")
 class MemoryRefute(Body, frozen=True):
-    """The versions in `over` are wrong. `key` is where that is found."""
+    """The versions in `over` are wrong. `key` is where that is found, `origin` as of a version."""
 
     key: str
     over: list[str]
     reason: str
     about: list[str] = []
+    origin: Origin = ""
 
 
 @kind("memory.erase")
@@ -177,7 +179,8 @@ def check_read(body: MemoryRead) -> MemoryRead:
 def _has_stacked(text: str) -> bool:
     """Whether so many marks stand in a row that to order them costs their square (UAX 15, 13)."""
     row = 0
-    for each in "" if text.isascii() else text:
+    # What is unseen is taken out before they are ordered.
+    for each in "" if text.isascii() else seen(text):
         row = row + 1 if unicodedata.combining(each) else 0
         if row > limits.MEMORY_MARKS_MAX:
             return True

@@ -9,23 +9,24 @@ import unicodedata
 from hashlib import sha256
 from typing import Final
 
+from muster.printable import seen
+
 PRINT_BYTES: Final = 16
 # Punctuation, symbols of lists and quotes: by category, for every script has its own.
 _EDGES: Final = frozenset({"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sk", "So"})
-# What takes no place, or says only how its neighbour is drawn.
-_UNSEEN: Final = frozenset({"Cc", "Cf"})
 
 
 def text_print(text: str) -> bytes:
-    """The first bytes of the SHA-256 of `text` in NFKC, case-folded, in single blanks.
+    """The first bytes of the SHA-256 of what is seen of `text`, in NFKC, case-folded, in single
+    blanks. Whoever changes what it is gives the fold that writes it another version.
 
     Unicode promises that neither changes for a character once it is assigned (UAX 15, section 3).
     Of a character that only a newer Python knows, another one may make another print: what is
     refuted there is then not known again here, and no more.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    seen = "".join(c for c in plain if c.isspace() or unicodedata.category(c) not in _UNSEEN)
-    words = " ".join(seen.split())
+    # What is unseen keeps letters and marks apart; another form of it is so, too.
+    plain = seen(unicodedata.normalize("NFKC", seen(text)).casefold())
+    words = " ".join(plain.split())
     # Folding the case may make what is to be composed once more.
     return sha256(unicodedata.normalize("NFKC", _core(words)).encode()).digest()[:PRINT_BYTES]
 

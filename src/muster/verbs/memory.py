@@ -6,7 +6,7 @@ Rule 2: nothing is merged and nothing is dropped by itself: a conflict is shown 
 it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
 from msgspec import UNSET, Struct, UnsetType, field, structs
@@ -34,6 +34,7 @@ from muster.memory.kinds import (
 )
 from muster.memory.ordered import ID_DIGITS_MIN
 from muster.memory.state import Record, RecordName, Version
+from muster.message.kinds import is_id
 from muster.node.services import digests
 from muster.node.services.knowing import ReaderOf, readers
 from muster.node.services.learned import Learned, learned
@@ -41,7 +42,7 @@ from muster.node.services.memory import Memory
 from muster.node.services.quotas import Quotas
 from muster.node.services.recalled import readable, similar
 from muster.node.services.search import Search
-from muster.node.services.showings import Showings
+from muster.node.services.showings import SIMILAR, Showings
 from muster.node.tasks.actor import said
 from muster.node.verb import Column, Line, Turns
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
@@ -105,21 +106,29 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     record = core.part(Memory).records(ask.key).get(RecordName(scope, ask.key))
     # As many as one version can name: who wrote more heads than that keeps nobody from writing.
     heads = () if record is None or record.state == "erased" else record.heads[:MEMORY_OVER_MAX]
-    over = over or core.part(Showings).shown_of(call, (head.id for head in heads))
+    showings = core.part(Showings)
+    over = over or showings.shown_of(call, (head.id for head in heads))
     body = MemoryPut(
         ask.key, " ".join(ask.text), [each.hex() for each in over], tags, list(ask.about),
-        origin=core.part(Showings).origin(call),
+        origin=showings.origin(call, [*over, *_ids(ask.about)]),
     )  # fmt: skip
     check_put(body, MEMORY_AGENT_TEXT_BYTES_MAX if by_agent else MEMORY_TEXT_BYTES_MAX)
     _check_secret(ask.key, body.text, *tags)
     if record is not None:
-        _check_read(core, ask.key, record.state, heads, over)
+        _check_read(core, ask.key, record.state, heads, over, by_agent=by_agent)
     core.part(Quotas).take(call, scope, ask.key)
     if ask.pin and scope == FLEET:
         digests.check_rule(core, ask.key, body.text)
     entry = call.write(body, scope=scope)
     like = _similar(core, RecordName(scope, ask.key), body.text, by_agent=by_agent)
+    if like:
+        showings.note(call, SIMILAR, _ids(each.version for each in like), ask.key)
     return Remembered(entry.id.hex(), ask.key, state_of(core, scope, ask.key), like)
+
+
+def _ids(named: Iterable[str]) -> list[EntryId]:
+    """Those of these that are the ids of entries."""
+    return [EntryId(bytes.fromhex(each)) for each in named if is_id(each)]
 
 
 def _check_secret(*texts: str) -> None:
@@ -146,8 +155,9 @@ def _similar(core: Core, name: RecordName, text: str, *, by_agent: bool) -> list
 
 
 def _check_read(
-    core: Core, key: str, state: str, heads: Sequence[Version], over: list[EntryId]
-) -> None:
+    core: Core, key: str, state: str, heads: Sequence[Version], over: list[EntryId], *,
+    by_agent: bool,
+) -> None:  # fmt: skip
     """Raises: Conflict where something counts that whoever writes neither named nor was shown."""
     unread = [head for head in heads if head.id not in over]
     if not unread:
@@ -158,7 +168,11 @@ def _check_read(
     known = f"{key} says already (version {first.id.hex()[:12]}, {state})"
     end = f"nothing was written. To replace it, add {every}"
     # The refusal is an entry: what it quoted could never be erased.
-    raise Conflict(f"{known}: {text[:300]!r}; {end}", recorded=f"{known}; {end}")
+    recorded = f"{known}; {end}"
+    if by_agent and core.part(Showings).has_outside([first.id]):
+        # Nor is a refusal a showing: who is told what comes from outside is one who was shown it.
+        raise Conflict(f"{recorded}; `muster memory {key}` shows it")
+    raise Conflict(f"{known}: {text[:300]!r}; {end}", recorded=recorded)
 
 
 class Recall(Request, frozen=True):
@@ -254,7 +268,8 @@ def refute(core: Core, call: Call, ask: Refute) -> Remembered:
         raise NotFound(f"the version {ask.version[:12]} is erased: there is nothing to refute")
     _check_secret(*ask.reason)
     core.part(Quotas).take(call, known.stream.scope, known.key)
-    body = MemoryRefute(known.key, [known.id.hex()], " ".join(ask.reason))
+    origin = core.part(Showings).origin(call)
+    body = MemoryRefute(known.key, [known.id.hex()], " ".join(ask.reason), origin=origin)
     entry = call.write(check_refute(body), scope=known.stream.scope)
     return Remembered(entry.id.hex(), known.key, state_of(core, known.stream.scope, known.key))
 

@@ -193,7 +193,7 @@ def stands(core: Core, call: Call, ask: Stands) -> Standing:
         raise Refused(f"{ask.to[:12]} was written in another scope: what it says stays there")
     shown = [shown_version(core, each, each.state) for each in left]
     base = _base(every, texts)
-    read = [*left, *([back] if back is not None else [])]
+    read = [*left, *(each for each in (back, base) if each is not None and each not in left)]
     core.part(Showings).note(call, "get", [each.id for each in read], ask.key)
     return Standing(
         ask.key,

@@ -45,7 +45,9 @@ def _record(core: "Core", entry: Entry) -> Line | None:
     if put is not None:
         return Line(*about, f"{put.key}:", put.text, outside=bool(put.origin))
     if refuted is not None:
-        return Line(*about, f"{refuted.key} is wrong:", refuted.reason)
+        return Line(
+            *about, f"{refuted.key} is wrong:", refuted.reason, outside=bool(refuted.origin)
+        )
     return None
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Showings whose lines begin with names.
 _NAMED: Final[tuple[Why, ...]] = ("start", "recall", "get", "mcp")
 _NAME: Final = re.compile("m([1-9][0-9]{0,2})")
+SIMILAR: Final = "similar"
 
 
 class DigestTold(ev.Event, frozen=True):
@@ -93,7 +94,7 @@ class Showings(Part):
         match = _NAME.fullmatch(text)
         if match is None or (reader := self.reader(call)) is None:
             return None
-        # What came by a hook has no names, and leaves those of before as they are.
+        # What came by a hook, or along with another answer, has no names, and leaves those of before as they are.
         last = [row for why in _NAMED for row in self._of(reader, limit=1, why=why)]
         ids = self.shown_in(max(last, key=lambda row: (row.at_ms, row.seq))) if last else []
         if int(match[1]) > len(ids):
@@ -101,10 +102,15 @@ class Showings(Part):
             raise NotFound(f"{text} is a name in what you were shown last, and {what}")
         return ids[int(match[1]) - 1]
 
-    def origin(self, call: "Call") -> Origin:
-        """What the daemon says of where a writer's words may come from."""
+    def origin(self, call: "Call", sources: Iterable[EntryId] = ()) -> Origin:
+        """What the daemon says of where a writer's words may come from: what it was shown, and the
+        `sources` that it names itself.
+        """
         reader = self.reader(call)
-        return "outside" if reader is not None and self._of(reader, outside=1, limit=1) else ""
+        if reader is None:
+            return ""
+        is_outside = self._of(reader, outside=1, limit=1) or self.has_outside(sources)
+        return "outside" if is_outside else ""
 
     def has_outside(self, shown: Iterable[EntryId]) -> bool:
         """Whether one of these versions came from outside the fleet."""
@@ -112,7 +118,7 @@ class Showings(Part):
         rows = [
             self._core.tables.row(VERSION, each.stream, each.header.seq)
             for each in entries
-            if each is not None and each.header.kind == "memory.put"
+            if each is not None and each.header.kind in ("memory.put", "memory.refute")
         ]
         return any(row is not None and row.origin for row in rows)
 
