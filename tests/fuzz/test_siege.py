@@ -31,13 +31,16 @@ def test_a_member_that_knows_every_format_neither_stops_nor_delays_the_machine(s
 def test_the_siege_reaches_leases_runs_and_every_kind_of_deed() -> None:
     attempts: set[str] = set()
     runs: set[str] = set()
-    for seed in (4, 5, 6):
+    of_attempts, of_runs = {"running", "done", "failed", "refused"}, {"done", "failed", "open"}
+    # What a seed draws changes with every kind and verb there is: some of these reach it all.
+    for seed in range(4, 16):
         siege = play(seed, 1_500)
         attempts |= {row.state for row in siege.target.store.tables.rows(ATTEMPT)}
         runs |= {row.state for row in siege.target.store.tables.rows(RUN)}
         assert len(siege.counts) == len(siege.deeds)
-    assert {"running", "done", "failed", "refused"} <= attempts
-    assert {"done", "failed", "open"} <= runs
+        if attempts >= of_attempts and runs >= of_runs:
+            return
+    raise AssertionError((attempts, runs))
 
 
 @proves("node.besieged-it-works-on")

@@ -58,6 +58,7 @@ NOUNS: Final = (
     "hook",
     "install",
     "memory",
+    "known",
     "context",
     "context_file",
     "recall",

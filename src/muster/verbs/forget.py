@@ -17,7 +17,7 @@ from muster.node.services.memory import Memory
 from muster.node.services.messages import held_size
 from muster.node.verb import Line, Loss
 from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
-from muster.verbs.memory import find_version
+from muster.verbs.known import find_version
 
 _VERSION: Final = pos("the version to erase (its beginning is enough)")
 

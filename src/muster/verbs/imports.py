@@ -33,7 +33,7 @@ from muster.node.services.recalled import COUNTS
 from muster.node.tasks.actor import said
 from muster.node.verb import Turns
 from muster.verbs.declaration import Call, Core, Request, data, verb
-from muster.verbs.memory import scope_of, scope_word
+from muster.verbs.known import scope_of, scope_word
 
 # What would become of a note.
 Fate = Literal["new", "changed", "same", "refuted", "stale", "differs", "unfit"]

@@ -19,7 +19,7 @@ from muster.node.tasks.actor import said
 from muster.node.verb import Column, Turns
 from muster.store.index import EVERY_NUMBER
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
-from muster.verbs.memory import scope_of, scope_word
+from muster.verbs.known import scope_of, scope_word
 from muster.verbs.task import moment
 
 SHOWN: Final = 10

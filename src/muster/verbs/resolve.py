@@ -23,14 +23,8 @@ from muster.node.services.memory import Memory
 from muster.node.services.showings import Showings
 from muster.node.verb import Line
 from muster.verbs.declaration import Call, Context, Core, Request, opt, pos, verb
-from muster.verbs.memory import (
-    Known,
-    Remembered,
-    open_version,
-    scope_of,
-    shown_version,
-    state_of,
-)
+from muster.verbs.known import Known, open_version, scope_of, shown_version, state_of
+from muster.verbs.memory import Remembered
 
 _KEY: Final = pos("what it is about: main/tests/where")
 _SCOPE: Final = opt("where, if it is known in several scopes: fleet, private, thread:NAME")

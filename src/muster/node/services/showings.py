@@ -94,7 +94,8 @@ class Showings(Part):
         match = _NAME.fullmatch(text)
         if match is None or (reader := self.reader(call)) is None:
             return None
-        # What came by a hook, or along with another answer, has no names, and leaves those of before as they are.
+        # What came by a hook, or along with another answer, has no names, and leaves those of
+        # before as they are.
         last = [row for why in _NAMED for row in self._of(reader, limit=1, why=why)]
         ids = self.shown_in(max(last, key=lambda row: (row.at_ms, row.seq))) if last else []
         if int(match[1]) > len(ids):
