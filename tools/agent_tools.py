@@ -57,6 +57,7 @@ TOOLS: Final = {
     # A client gives up on a call that says nothing for minutes; who is told asks again.
     "await": Use(reads=True, calls="await.end", defaults={"timeout": "55s"}),
     "questions": _LOOK,
+    "result": _LOOK,
     "delegate": Use(),
     "withdraw": Use(destroys=True),
     "recall": _LOOK,

@@ -120,7 +120,7 @@ def test_an_agent_reads_and_answers_what_another_machine_sent_and_its_reply_arri
 def test_every_tool_that_looks_gives_what_its_schema_says(fleet, era):
     async def work(agent: Client) -> None:
         listed = (await agent.list_tools()).tools
-        assert 15 <= len(listed) <= 21
+        assert 15 <= len(listed) <= 24
         by_name = {tool.name: tool for tool in listed}
         for tool in listed:
             assert tool.input_schema["additionalProperties"] is False
@@ -236,15 +236,26 @@ def test_a_connection_of_one_session_is_no_other_ones(fleet):
 def test_resources_are_read_by_their_address_and_one_that_is_none_is_said_to_be(fleet, era):
     async def work(agent: Client) -> None:
         assert {str(r.uri) for r in (await agent.list_resources()).resources} == {
-            "muster://machines", "muster://inbox",
+            "muster://machines", "muster://inbox", "muster://digest",
         }  # fmt: skip
-        assert len((await agent.list_resource_templates()).resource_templates) == 3
+        assert len((await agent.list_resource_templates()).resource_templates) == 4
         found = await agent.read_resource("muster://machines")
         assert {m["name"] for m in json.loads(found.contents[0].text)} == {"hub", "studio"}
         await agent.call_tool("remember", {"key": f"res/{era}", "text": "known"})
         found = await agent.read_resource(f"muster://memory/res/{era}")
         assert "known" in found.contents[0].text
-        for uri in ("muster://nothing", "muster://run/", "muster://task/abcdef", "file:///etc/x"):
+        for uri in ("muster://digest", "muster://digest/3000"):
+            told = json.loads((await agent.read_resource(uri)).contents[0].text)
+            assert "known" in told["text"]
+        assert told["tokens"] <= 3000
+        for uri in (
+            "muster://digest/many",
+            "muster://digest/9",
+            "muster://nothing",
+            "muster://run/",
+            "muster://task/abcdef",
+            "file:///etc/x",
+        ):
             with pytest.raises(MCPError) as refused:
                 await agent.read_resource(uri)
             assert refused.value.code == -32602
@@ -332,6 +343,9 @@ def test_a_call_that_waits_tells_how_far_it_is_and_ends_with_its_client(fleet, e
         assert [(e["what"], e["state"]) for e in ended.structured_content["ends"]] == [
             ("run", "done")
         ]
+        (came,) = ended.structured_content["ends"][0]["result"]
+        yielded = await agent.call_tool("result", {"task": came["task"]})
+        assert yielded.structured_content["state"] == "done"
         assert all(text.startswith("wait: ") for _, text in told)
         assert [done for done, _ in told] == sorted({done for done, _ in told})
 

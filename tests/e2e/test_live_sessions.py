@@ -177,6 +177,23 @@ def test_a_message_at_the_end_of_a_turn_makes_it_go_on_once(desk):
     assert desk.state("one thing more") == "read"
 
 
+@proves("hook.tells-what-is-new")
+def test_what_another_machine_learned_meanwhile_is_in_the_request_after_a_tool(desk):
+    hub, studio, key = desk.fleet.hub, desk.fleet["studio"], f"{desk.name}/port"
+    process = desk.begin(desk.waits(), {"tool": "shell", "command": "true"}, {"text": "done"})
+    until((desk.folder / "began").exists, "the tool began", within_s=LIMIT_S)
+    hub.order("remember", key, {"key": key, "text": ["it is 7450"]})
+    until(lambda: key in {each["key"] for each in studio.ask("memories", {})}, "studio knows it")
+    (desk.folder / "go").touch()
+    said = desk.end(process)
+    asked = desk.asked()
+    assert "it is 7450" not in asked[0]
+    assert any(f"New in memory, {key} (active)" in each for each in asked[1:]), said
+    # It is in this machine's journal that this session was shown it.
+    (known,) = studio.ask("memory", {"key": key})
+    assert [each["actor"] for each in known["shown_to"]] == [f"{desk.name}@studio"]
+
+
 @proves("hook.delays-nothing")
 def test_without_a_daemon_the_program_works_as_before(desk):
     studio = desk.fleet["studio"]

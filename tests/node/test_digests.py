@@ -2,12 +2,14 @@
 
 import pytest
 from tests.node.cores import Cores, One, attempt_ended
+from tests.node.test_sessions import opened
 from tests.node.test_showings import Agent, hub, write
 from tests.promise import proves
 
 from muster.limits import DIGEST_TOKENS
+from muster.log.fold import body_as
 from muster.memory.digest import SECTIONS, Digest
-from muster.memory.kinds import MemoryPut, MemoryRefute
+from muster.memory.kinds import MemoryPut, MemoryRead, MemoryRefute
 from muster.node.services import digests
 from muster.node.verb import at_once
 
@@ -276,3 +278,17 @@ def test_what_is_shown_often_and_followed_by_failure_more_often_than_without_is_
     hub.world.ms += 100 * 86_400_000
     hub.world.pass_ms(3_000)
     assert hub.call("memories", {"stats": True})["value"]["unused"] == 2
+
+
+@proves("memory.digest-has-a-budget", "memory.shown-is-written-down")
+def test_a_live_session_is_told_what_is_known_of_its_project_and_has_read_it(hub):
+    mine = write(hub, MemoryPut("shop/display", "tests want a display", tags=["repo:shop"]))
+    for number in range(120):
+        write(hub, MemoryPut(f"noise/{number}", f"text {number}"))
+    for own, project, is_told in (("a", "/w/shop/", True), ("b", "/w/other", False)):
+        session = opened(hub, own=own, project=project)
+        told = hub.call("digest", {}, capability=session["token"])["value"]
+        assert ("tests want a display" in told["text"]) is is_told
+        read = body_as(hub.entries("memory.read")[-1], MemoryRead)
+        assert (read.why, read.session) == ("start", session["session"])
+        assert (mine in read.versions) is is_told

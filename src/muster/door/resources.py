@@ -1,9 +1,10 @@
 """What agents can read by address, and who is told when it changes.
 
     muster://machines   muster://inbox   muster://run/{run}   muster://task/{task}
-    muster://memory/{+key}
+    muster://memory/{+key}     muster://digest     muster://digest/{budget}
 
-Rule 1: a resource is the answer of a verb, read as the session that asks.
+Rule 1: a resource is the answer of a verb, read as the session that asks: what it is shown of
+memory is written down as read by it.
 Rule 2: what this machine takes in (`tail`) says what may have changed, by its kind; who follows a
 resource reads it again, and hears of a change at most once for what came together.
 Rule 3: the daemon is followed only while somebody follows something here. After a pause in which
@@ -12,6 +13,7 @@ the daemon was away everything is said to have changed: nobody knows what was mi
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple
@@ -55,6 +57,10 @@ KINDS: Final = (
          ("run", "task", "attempt", "result")),
     Kind("muster://memory/{+key}", "What is known under a key", "memory", "key",
          ("memory",)),
+    Kind("muster://digest", "What the fleet remembers for work in this session's project", "digest",
+         "", ("memory", "run", "task", "result")),
+    Kind("muster://digest/{budget}", "The same, in so many tokens", "digest", "budget",
+         ("memory", "run", "task", "result")),
 )  # fmt: skip
 
 
@@ -94,7 +100,11 @@ async def read(daemon: Daemon, session: Session, uri: str) -> types.ReadResource
         there = ", ".join(kind.uri for kind in KINDS)
         raise _none(uri, f"there is no resource {uri[:200]!r}; there are {there}")
     kind, named = found
-    args = {kind.argument: named} if named else {}
+    args: dict[str, Any] = {kind.argument: named} if named else {}
+    if kind.argument == "budget":
+        if not re.fullmatch("[0-9]{1,9}", named):
+            raise _none(uri, f"a budget is a number of tokens, which {named[:40]!r} is not")
+        args["budget"] = int(named)
     if kind.verb == "inbox":
         args["agent"] = session.reader
     try:

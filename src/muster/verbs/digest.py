@@ -8,6 +8,7 @@ from muster.errors import Denied
 from muster.limits import DIGEST_TOKENS, DIGEST_TOKENS_MAX, DIGEST_TOKENS_MIN
 from muster.log.fold import body_or_none
 from muster.node.services import digests
+from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
 from muster.node.verb import Turns
 from muster.task.kinds import TaskOpen
@@ -35,6 +36,8 @@ class Told(Struct, frozen=True):
 def digest(core: Core, call: Call, ask: Asked) -> Turns[Told]:
     """What an agent that begins now is told of what the fleet remembers.
 
+    A live session is told it for the project that it works in.
+
     muster digest --task 7d5e
     muster digest --budget 4000
     """
@@ -43,6 +46,9 @@ def digest(core: Core, call: Call, ask: Asked) -> Turns[Told]:
         raise Denied("an agent is told what is remembered for its own task: leave --task out")
     reader = part.reader(call)
     work = digests.Work(actor=call.actor if reader is not None else "")
+    if call.session:
+        project = core.part(Sessions).find(call.session).project
+        work = work._replace(repo=project.rstrip("/").rpartition("/")[2])
     if named := call.task or ask.task:
         row = find_task(core, named).row
         opened = body_or_none(core.log.entry(row.opened), TaskOpen)
