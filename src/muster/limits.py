@@ -243,6 +243,8 @@ MEMORY_PINNED_TOKENS_MAX: Final = 700
 MEMORY_LINE_TOKENS_MAX: Final = 160
 # What one attempt writes down: a lesson each is what is wanted, and no diary.
 MEMORY_WRITES_PER_ATTEMPT_MAX: Final = 20
+# A session of a program may last for weeks: as many as an attempt, in each of these.
+MEMORY_WRITES_PER_MS: Final = 3_600_000
 # Keys of one scope: who has more than that finds nothing by a look at them. Warned of at half.
 MEMORY_RECORDS_MAX: Final = 20_000
 # Bodies that one step erases: each costs half a millisecond, more where it is long.

@@ -16,7 +16,7 @@ from muster.verbs.markdown import _head
 VERSION = "ab" * 32
 LAYOUTS = get_args(Layout)
 KEYS = (
-    "main/port", "a", "A", "main/tests/where", "x:y", "CON", "a/../b", "..", ".hidden", "end.",
+    "a.md/b", "A.Md/c/d", "main/port", "a", "A", "main/tests/where", "x:y", "CON", "a/../b", "..", ".hidden", "end.",
     "system/rule", "MEMORY", "k" * 200, "a//b", "a_b", "a/b", "memory", "-dash", "1e5", "lpt1/nul.md",
 )  # fmt: skip
 TEXTS = (
@@ -32,7 +32,7 @@ def drawn(draw: random.Random) -> list[Note]:
     return [
         Note(
             key, draw.choice(TEXTS), draw.choice(TAGS), draw.randbytes(32).hex(),
-            draw.choice(("fleet", "private", "thread:team")), "active",
+            draw.choice(("fleet", "private", "thread:team", "thread:team@hub")), "active",
             draw.choice(("", "a: source # of 'it'\n---\n", "- x")), "op:alice", "2026-11-27T00:00:00Z",
         )
         for key in keys

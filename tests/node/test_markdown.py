@@ -255,3 +255,89 @@ def test_a_thousand_files_are_asked_in_few_calls(tmp_path):
     assert (found.new, found.files) == (1_000, 1_000)
     assert len(asked) == 10
     assert bring(world["hub"], tmp_path, layout="claude") == {}
+
+
+@proves("memory.scopes-do-not-leak", "memory.imports-compare")
+def test_what_is_to_be_private_goes_nowhere_else_whatever_its_folders_are_called(hub, tmp_path):
+    (tmp_path / "fleet").mkdir()
+    (tmp_path / "fleet" / "trucks.md").write_text("the trucks of our fleet")
+    (tmp_path / "thread-plans").mkdir()
+    (tmp_path / "thread-plans" / "next.md").write_text("what comes next")
+    for more in ({"plan": True}, {}, {"mine": True}):
+        fates = bring(hub, tmp_path, scope="private", **more)
+        assert set(fates.values()) <= {"new"}
+    for key in ("fleet/trucks", "thread-plans/next"):
+        (found,) = hub.call("memory", {"key": key})["value"]
+        assert found["scope"] == "private"
+    # An export of the fleet, taken for this machine alone, is this machine's alone.
+    put(hub, tmp_path / "all")
+    assert bring(hub, tmp_path / "all", scope="private")["fleet/main/port.md"] == "new"
+    scopes = {each["scope"] for each in hub.call("memory", {"key": "main/port"})["value"]}
+    assert scopes == {"fleet", "private"}
+
+
+@proves("memory.scopes-do-not-leak", "memory.erased-leaves-no-word")
+def test_what_was_erased_comes_back_in_no_other_scope(hub, tmp_path):
+    put(hub, tmp_path)
+    version = hub.call("memory", {"key": "main/port"})["value"][0]["version"]
+    assert hub.order("forget", version, {"version": version})["ok"]
+    assert bring(hub, tmp_path, scope="private")["fleet/main/port.md"] == "stale"
+
+
+@proves("memory.imports-compare")
+def test_an_order_to_import_into_one_scope_writes_into_no_other(hub):
+    note = {"key": "k", "text": "x", "scope": "fleet"}
+    answer = hub.order("memory.import", "private", {"notes": [note], "scope": "private"})
+    assert answer["error"]["kind"] == "Malformed"
+
+
+@proves("memory.imports-compare")
+def test_a_thread_that_is_not_here_keeps_no_other_note_out(hub, tmp_path):
+    (tmp_path / "thread-gone").mkdir()
+    (tmp_path / "thread-gone" / "a.md").write_text("of a thread that was")
+    (tmp_path / "b.md").write_text("of the fleet")
+    for more in ({"plan": True}, {}):
+        assert bring(hub, tmp_path, **more) == {"thread-gone/a.md": "unfit", "b.md": "new"}
+    found = import_(door(hub), Import(folder=str(tmp_path)))
+    assert "in no thread 'gone'" in found.notes[0].why
+    with pytest.raises(NotFound, match="in no thread"):
+        bring(hub, tmp_path, scope="thread:nobody")
+
+
+@proves("memory.files-come-back")
+def test_threads_of_one_name_are_told_apart_by_their_keepers(tmp_path):
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(2_000)
+    hub = world["hub"]
+    for name in ("hub", "studio"):
+        add = {"name": "plans", "add": ["studio" if name == "hub" else "hub"]}
+        assert world[name].order("thread", "plans", add)["ok"]
+        world.pass_ms(1_000)
+    remember(hub, "k", "ours", scope="thread:plans@hub")
+    remember(hub, "k", "theirs", scope="thread:plans@studio")
+    put(hub, tmp_path)
+    told = {path: raw.decode().split("---\n")[2] for path, raw in files(tmp_path).items()
+            if path.endswith("/k.md")}  # fmt: skip
+    assert told == {"thread-plans@hub/k.md": "ours\n", "thread-plans@studio/k.md": "theirs\n"}
+    assert bring(hub, tmp_path) == {}
+    file = tmp_path / "thread-plans@studio" / "k.md"
+    file.write_text(file.read_text().replace("theirs", "theirs too"))
+    assert bring(hub, tmp_path, mine=True) == {"thread-plans@studio/k.md": "changed"}
+    found = {each["scope"]: each["text"] for each in hub.call("memory", {"key": "k"})["value"]}
+    assert found == {"thread:plans@hub": "ours", "thread:plans@studio": "theirs too"}
+
+
+@proves("memory.files-come-back")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_key_that_is_called_as_the_file_of_another_ends_no_export(tmp_path, layout):
+    world = Cores("hub")
+    world.pass_ms(1_000)
+    hub = world["hub"]
+    for key in ("a", "a.md/b", "a.MD/c", "MEMORY.md/x", "system/rule.md/y", "system/rule"):
+        remember(hub, key, f"this is {key}")
+    put(hub, tmp_path / "one", layout=layout)
+    assert bring(hub, tmp_path / "one", layout=layout) == {}
+    put(hub, tmp_path / "two", layout=layout)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert len(files(tmp_path / "one")) >= 7

@@ -7,6 +7,7 @@ import pytest
 from tests.node.cores import Cores, One
 from tests.node.test_erasure import forget, remember, state
 from tests.node.test_memory import write
+from tests.node.test_sessions import opened, said
 from tests.promise import proves
 
 from muster import errors
@@ -187,9 +188,9 @@ def test_a_key_of_several_scopes_is_ended_in_the_one_that_is_named(world):
 @proves("memory.quotas")
 def test_an_attempt_writes_down_a_bounded_number_of_things(world):
     part = world["hub"].core.part(Quotas)
-    one: Any = SimpleNamespace(task="aa")
-    other: Any = SimpleNamespace(task="bb")
-    person: Any = SimpleNamespace(task="")
+    one: Any = SimpleNamespace(task="aa", session="")
+    other: Any = SimpleNamespace(task="bb", session="")
+    person: Any = SimpleNamespace(task="", session="")
     for number in range(MEMORY_WRITES_PER_ATTEMPT_MAX):
         part.take(one, FLEET, f"k/{number}")
     with pytest.raises(Refused, match="join what belongs together"):
@@ -197,6 +198,41 @@ def test_an_attempt_writes_down_a_bounded_number_of_things(world):
     part.take(other, FLEET, "k")
     for number in range(MEMORY_WRITES_PER_ATTEMPT_MAX + 1):
         part.take(person, FLEET, f"k/{number}")
+
+
+@proves("memory.quotas")
+def test_a_session_writes_down_a_bounded_number_of_things_in_an_hour(world):
+    hub = world["hub"]
+    one, other = opened(hub)["token"], opened(hub, own="0c1d")["token"]
+    for number in range(MEMORY_WRITES_PER_ATTEMPT_MAX):
+        assert said(hub, "remember", one, key=f"k/{number}", text=["x"])["ok"]
+    refused = said(hub, "remember", one, key="one/more", text=["x"])["error"]["text"]
+    assert "in one hour" in refused
+    # Nor does another token of the same session help, nor to object instead.
+    again = opened(hub)["token"]
+    version = remember(hub, "mine", "y")
+    assert not said(hub, "refute", again, version=version, reason=["no"])["ok"]
+    assert said(hub, "remember", other, key="other", text=["x"])["ok"]
+    world.pass_ms(3_600_000)
+    assert said(hub, "remember", again, key="one/more", text=["x"])["ok"]
+
+
+@proves("memory.quotas")
+def test_an_import_fills_a_scope_no_further_and_says_which_notes_it_left(world, monkeypatch):
+    hub = world["hub"]
+    monkeypatch.setattr(quotas, "MEMORY_RECORDS_MAX", 4)
+    notes = [{"key": f"k/{number}", "text": f"text {number}"} for number in range(6)]
+    judged = hub.order("memory.import", "fleet", {"notes": notes, "scope": "fleet"})["value"]
+    assert [each["fate"] for each in judged] == ["new"] * 4 + ["unfit"] * 2
+    assert "no more than 4 may be" in judged[4]["why"]
+    assert len(hub.entries("memory.put")) == 4
+    # A key that is known in another scope is one more record in this one.
+    remember(hub, "k/0", "mine", scope="private")
+    remember(hub, "p", "only mine", scope="private")
+    judged = hub.order(
+        "memory.import", "fleet", {"notes": [{"key": "p", "text": "x"}], "scope": "fleet"}
+    )["value"]
+    assert [each["fate"] for each in judged] == ["unfit"]
 
 
 @proves("memory.quotas")

@@ -76,8 +76,13 @@ def folder(layout: Layout, notes: Iterable[Note]) -> dict[str, str]:
     return files
 
 
-def note_of(layout: Layout, path: str, raw: bytes, read_head: ReadHead) -> Note | None:
-    """What a file says; None where it only lists others. Raises: Malformed: it is no such file."""
+def note_of(
+    layout: Layout, path: str, raw: bytes, read_head: ReadHead, *, scoped: bool = True
+) -> Note | None:
+    """What a file says; None where it only lists others. `scoped`: its folder may name a scope.
+
+    Raises: Malformed: it is no such file.
+    """
     try:
         text = raw.decode("utf-8").replace("\r\n", "\n").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -89,7 +94,7 @@ def note_of(layout: Layout, path: str, raw: bytes, read_head: ReadHead) -> Note 
             return None
     scope, _, rest = path.partition("/")
     names_scope = scope in ("fleet", "private") or scope.startswith("thread-")
-    if layout != "plain" or not rest or not names_scope:
+    if layout != "plain" or not rest or not names_scope or not scoped:
         scope, rest = "", path
     tags = _tags(head)
     if layout == "letta" and path.startswith("system/"):
@@ -212,7 +217,7 @@ def _tags(head: Head) -> list[str]:
 
 def _path(layout: Layout, note: Note) -> str:
     if layout == "plain":
-        return f"{_part(note.scope.replace(':', '-'))}/{_parts(note.key)}.md"
+        return f"{_scope_part(note.scope)}/{_parts(note.key)}.md"
     if layout == "letta":
         path = _parts(note.key)
         if PINNED in note.tags:
@@ -224,18 +229,30 @@ def _path(layout: Layout, note: Note) -> str:
     return f"{_parts(note.key)}.md"
 
 
+def _scope_part(scope: str) -> str:
+    """`thread-NAME@KEEPER`; every other scope is its own name."""
+    name, at, keeper = scope.replace(":", "-", 1).partition("@")
+    return f"{_part(name)}{at}{_part(keeper) if at else ''}"
+
+
 def _parts(key: str) -> str:
-    return "/".join(map(_part, key.split("/")))
+    """A path without its end. No folder ends as a file does: one of that name may lie beside it."""
+    *folders, last = key.split("/")
+    return "/".join([*(_part(each, folder=True) for each in folders), _part(last)])
 
 
-def _part(part: str) -> str:
-    """A part of a key as the name of a file on any system."""
+def _part(part: str, *, folder: bool = False) -> str:
+    """A part of a key as the name of a file, or of a folder of files, on any system."""
     name = part.replace(":", "_")
     fits = _SAFE.fullmatch(name) and len(name) <= _PART_CHARS and not name.endswith(".")
-    if fits and not _DEVICES.fullmatch(name):
+    if fits and not _DEVICES.fullmatch(name) and not (folder and _is_file(name)):
         return name
     kept = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:_PART_CHARS].strip("_")
     return f"{kept or 'x'}~{_short(part)}"
+
+
+def _is_file(name: str) -> bool:
+    return name.casefold().endswith(".md")
 
 
 def _short(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from muster.context.secret import find_secret
-from muster.errors import Malformed
+from muster.errors import Malformed, Refused
 from muster.limits import (
     IMPORT_CALL_BYTES,
     IMPORT_CALL_NOTES,
@@ -22,18 +22,20 @@ from muster.limits import (
 )
 from muster.log.entry import EntryId
 from muster.log.fold import body_or_none
-from muster.log.stream import Scope
+from muster.log.stream import Scope, is_group
 from muster.memory.fold import ERASED, VERSION
 from muster.memory.kinds import OUTSIDE, PINNED, MemoryPut, check_put
 from muster.memory.print import text_print
 from muster.memory.state import Record, RecordName, Version
 from muster.message.kinds import is_id
 from muster.node.services.memory import Memory
+from muster.node.services.quotas import Quotas
 from muster.node.services.recalled import COUNTS
 from muster.node.tasks.actor import said
 from muster.node.verb import Turns
 from muster.verbs.declaration import Call, Core, Request, data, verb
 from muster.verbs.known import scope_of, scope_word
+from muster.verbs.thread import keeper_of
 
 # What would become of a note.
 Fate = Literal["new", "changed", "same", "refuted", "stale", "differs", "unfit"]
@@ -43,13 +45,12 @@ _NOTES_PER_TURN: Final = 5
 
 
 class Item(Struct, frozen=True, forbid_unknown_fields=True):
-    """A note as a file has it; `scope` is a word, "" for that of the import."""
+    """A note as a file has it."""
 
     key: str
     text: str
     tags: list[str] = []
     version: str = ""
-    scope: str = ""
     source: str = ""
 
 
@@ -80,14 +81,18 @@ def plan(core: Core, call: Call, ask: Plan) -> Turns[list[Judged]]:
 def take(core: Core, call: Call, ask: Plan) -> Turns[list[Judged]]:
     """Write down those of these notes that say something new, as what was said elsewhere."""
     judged = yield from _judged(core, ask)
-    done = []
+    done, scope = list[Judged](), scope_of(core, ask.scope)
     for item, each in zip(ask.notes, judged, strict=True):
-        version = each.version
-        if each.fate in ("new", "changed"):
-            body = _body(item, each.over)
-            scope = scope_of(core, item.scope or ask.scope)
-            version = core.append_body(body, scope=scope, cause=call.cites).id.hex()
-        done.append(Judged(each.fate, each.over, each.why, version))
+        if each.fate not in ("new", "changed"):
+            done.append(each)
+            continue
+        try:
+            core.part(Quotas).take_record(scope, item.key)
+        except Refused as error:
+            done.append(Judged("unfit", why=str(error)))
+            continue
+        version = core.append_body(_body(item, each.over), scope=scope, cause=call.cites).id
+        done.append(Judged(each.fate, each.over, each.why, version.hex()))
     return done
 
 
@@ -98,13 +103,12 @@ def _body(item: Item, over: list[str]) -> MemoryPut:
 
 
 def _judged(core: Core, ask: Plan) -> Turns[list[Judged]]:
-    found: list[Judged] = []
-    here: set[tuple[Scope, bytes, str]] = set()
+    found, scope = list[Judged](), scope_of(core, ask.scope)
+    here: set[tuple[bytes, str]] = set()
     for number, item in enumerate(ask.notes):
         if number % _NOTES_PER_TURN == 0:
             yield
-        scope = scope_of(core, item.scope or ask.scope)
-        once = (scope, text_print(item.text), item.key)
+        once = (text_print(item.text), item.key)
         each = _judge(core, scope, item) if once not in here else Judged("same", why="twice here")
         here.add(once)
         found.append(each)
@@ -126,7 +130,7 @@ def _judge(core: Core, scope: Scope, item: Item) -> Judged:
         return Judged("same", version=same.id.hex())
     if reason := _refuted(core, scope, print_, record):
         return Judged("refuted", why=reason)
-    if not heads and item.version and _was_here(core, item.version):
+    if not heads and item.version and _was_here(core, scope, item.version):
         return Judged("stale", why="its version counts no more, it was erased or replaced")
     if not heads:
         return Judged("new")
@@ -227,13 +231,22 @@ def _kept(core: Core, heads: Sequence[Version], state: str) -> list[Kept]:
         found.append(
             Kept(
                 key=head.key, text=put.text, tags=put.tags, version=head.id.hex(),
-                scope=scope_word(core, head.stream.scope), state=state, source=put.source,
+                scope=_place(core, head.stream.scope), state=state, source=put.source,
                 by=said(core, entry).name, t_ms=head.stamp[0],
             )
         )  # fmt: skip
     return found
 
 
-def _was_here(core: Core, version: str) -> bool:
-    """Whether this machine knows, or knew, a version: of what is erased the header stays."""
-    return is_id(version) and core.log.entry(EntryId(bytes.fromhex(version))) is not None
+def _place(core: Core, scope: Scope) -> str:
+    """A scope as it is typed, today and when there is another thread of this name."""
+    word = scope_word(core, scope)
+    return word if "@" in word or not is_group(scope) else f"{word}@{keeper_of(core, scope)}"
+
+
+def _was_here(core: Core, scope: Scope, version: str) -> bool:
+    """Whether a version was said in this scope, or was erased wherever it was said: of what is
+    erased the header stays.
+    """
+    entry = core.log.entry(EntryId(bytes.fromhex(version))) if is_id(version) else None
+    return entry is not None and (entry.stream.scope == scope or entry.body is None)

@@ -32,6 +32,7 @@ from muster.node.verb import Column, Turns
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
 from muster.verbs.listing import Room, Rows, say_cut
 from muster.verbs.recipient import group_of
+from muster.verbs.thread import groups, keeper_of
 
 _SCOPE: Final = opt("who may know it: fleet, private (this machine alone), thread:NAME")
 
@@ -180,11 +181,13 @@ def scope_of(core: Core, text: str) -> Scope:
 
 
 def scope_word(core: Core, scope: Scope) -> str:
-    """A scope as it is typed."""
+    """A scope as it is typed: a thread with its keeper, where several have one of its name."""
     if scope == JOURNAL:
         return "private"
     if is_group(scope):
-        return f"thread:{group_name(scope)}"
+        name = str(group_name(scope))
+        kept = f"@{keeper_of(core, scope)}" if len(groups(core, name)) > 1 else ""
+        return f"thread:{name}{kept}"
     return "fleet" if scope == FLEET else "direct"
 
 

@@ -35,7 +35,14 @@ from muster.verbs.declaration import Context, Request, opt, pos, verb
 
 _FOLDER: Final = pos("the folder", kind="place")
 _LAYOUT: Final = opt("how it is laid out")
-_IN: Final = opt("who may know it: fleet, private (this machine alone), thread:NAME")
+_IN: Final = opt(
+    "who may know it, all of it: fleet, private (this machine alone), thread:NAME (default: what "
+    "its folders of an export are called, else fleet)"
+)
+# Scopes that every machine has.
+_EVERYWHERE: Final = ("fleet", "private")
+# Notes with the paths of their files.
+Batch = list[tuple[str, Note]]
 _PUT: Final = frozenset({"new", "changed"})
 # The hashes of what an export wrote, beside it: what is not among them somebody else wrote.
 MARKS: Final = ".muster-export"
@@ -157,7 +164,7 @@ def _write(place: Path, path: str, raw: bytes) -> None:
 class Import(Request, frozen=True):
     folder: Annotated[str, _FOLDER]
     layout: Annotated[Layout, _LAYOUT] = "plain"
-    scope: Annotated[str, _IN] = "fleet"
+    scope: Annotated[str, _IN] = ""
     plan: Annotated[bool, opt("say what would be done, and do nothing")] = False
     mine: Annotated[bool, opt("it counts as your own word: each note is an order of its own")] = (
         False
@@ -197,18 +204,10 @@ def import_(context: Context, ask: Import) -> Imported:
     muster import notes --plan
     muster import notes --layout claude --scope private
     """
-    read, bad = _read(Path(ask.folder), ask.layout)
+    read, bad = _read(Path(ask.folder), ask.layout, scoped=not ask.scope)
     done = [*bad]
-    for batch in _batches(read):
-        notes = [_item(note) for _, note in batch]
-        args = {"notes": notes, "scope": ask.scope}
-        judging = "memory.plan" if ask.plan or ask.mine else "memory.import"
-        judged: list[dict[str, Any]] = context.ask(judging, args)
-        if ask.mine and not ask.plan:
-            judged = [
-                _remember(context, note, each, ask.scope)
-                for (_, note), each in zip(batch, judged, strict=True)
-            ]
+    for scope, batch in _batches(read, ask.scope):
+        judged = _judged(context, ask, scope, batch)
         done += [
             Brought(file, note.key, each["fate"], each["why"], each["version"])
             for (file, note), each in zip(batch, judged, strict=True)
@@ -220,6 +219,26 @@ def import_(context: Context, ask: Import) -> Imported:
     left = len(done) - sum(count[fate] for fate in ("new", "changed", "same", "refuted"))
     return Imported(ask.plan, len(done), count["new"], count["changed"], count["same"],
                     count["refuted"], left, told)  # fmt: skip
+
+
+def _judged(
+    context: Context, ask: Import, scope: str, batch: Batch
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What became, or would become, of these notes in one scope."""
+    args = {"notes": [_item(note) for _, note in batch], "scope": scope}
+    judging = "memory.plan" if ask.plan or ask.mine else "memory.import"
+    try:
+        judged: list[dict[str, Any]] = context.ask(judging, args)
+    except (NotFound, Refused) as error:
+        if ask.scope or scope in _EVERYWHERE:
+            raise
+        # A folder that is called as a thread which is not here says nothing about the others.
+        unfit = {"fate": "unfit", "why": str(error), "version": ""}
+        return [unfit] * len(batch)
+    if not ask.mine or ask.plan:
+        return judged
+    both = zip(batch, judged, strict=True)
+    return [_remember(context, note, each, scope) for (_, note), each in both]
 
 
 def _counted(count: Counter[str], *, planned: bool) -> str:
@@ -236,7 +255,7 @@ def _remember(context: Context, note: Note, judged: dict[str, Any], scope: str) 
     tags = [tag for tag in note.tags if tag != PINNED]
     args |= {"tag": tags} if tags else {}
     args |= {"pin": True} if PINNED in note.tags else {}
-    args |= {"scope": note.scope or scope} if (note.scope or scope) != "fleet" else {}
+    args |= {"scope": scope} if scope != "fleet" else {}
     try:
         return {**judged, "version": context.ask("remember", args)["version"]}
     except (Refused, NotFound, Conflict) as error:
@@ -245,20 +264,24 @@ def _remember(context: Context, note: Note, judged: dict[str, Any], scope: str) 
 
 def _item(note: Note) -> dict[str, Any]:
     item = {"key": note.key, "text": note.text, "tags": list(note.tags), "version": note.version,
-            "scope": note.scope, "source": note.source}  # fmt: skip
+            "source": note.source}  # fmt: skip
     return {name: value for name, value in item.items() if value or name in ("key", "text")}
 
 
-def _batches(read: list[tuple[str, Note]]) -> Iterator[list[tuple[str, Note]]]:
-    batch, size = list[tuple[str, Note]](), 0
+def _batches(read: Batch, scope: str) -> Iterator[tuple[str, Batch]]:
+    """Notes of one scope each, a few at a time: that of their folder, where none is given."""
+    by_scope: dict[str, Batch] = {}
     for each in read:
-        if batch and (len(batch) == IMPORT_CALL_NOTES or size > IMPORT_CALL_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(each)
-        size += len(each[1].text.encode())
-    if batch:
-        yield batch
+        by_scope.setdefault(scope or each[1].scope or "fleet", []).append(each)
+    for name, notes in by_scope.items():
+        batch, size = Batch(), 0
+        for each in notes:
+            if batch and (len(batch) == IMPORT_CALL_NOTES or size > IMPORT_CALL_BYTES):
+                yield name, batch
+                batch, size = [], 0
+            batch.append(each)
+            size += len(each[1].text.encode())
+        yield name, batch
 
 
 # --- its files -------------------------------------------------------------------------------
@@ -272,15 +295,15 @@ class _File(NamedTuple):
     why: str = ""
 
 
-def _read(place: Path, layout: Layout) -> tuple[list[tuple[str, Note]], list[Brought]]:
+def _read(place: Path, layout: Layout, *, scoped: bool) -> tuple[Batch, list[Brought]]:
     """What the files of a folder say, and those that say nothing that can be kept."""
-    notes: list[tuple[str, Note]] = []
+    notes = Batch()
     bad: list[Brought] = []
     for file in _files(place):
         try:
             if file.why:
                 raise Malformed(file.why)
-            note = note_of(layout, file.path, file.raw, _head)
+            note = note_of(layout, file.path, file.raw, _head, scoped=scoped)
             if note is None:
                 continue
             if found := find_secret(f"{note.key}\n{file.raw.decode()}"):

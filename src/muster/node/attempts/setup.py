@@ -179,7 +179,8 @@ class AttemptSetup:
         """Whether its capability names a verb: of what is known, what its order leaves it."""
         told = told_of(self.template)
         left = told.reads if verb.auth == "local" else told.writes
-        return verb.agents and (verb.group != "Memory" or left)
+        is_memory = verb.group == "Memory" or verb.name.startswith("memory.")
+        return verb.agents and (not is_memory or left)
 
     def settled_before(self) -> list[TaskRow]:
         """The tasks that made what we start from, and maybe others: of our run, and of earlier ones

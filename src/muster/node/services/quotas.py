@@ -1,24 +1,31 @@
-"""How much is written down: by one attempt, and in one scope.
+"""How much is written down: by one attempt or session, and in one scope.
 
 Rule 1: it is counted where it is written, and refused there: what came from another machine is
 kept, whatever it was counted as over there.
-Rule 2: an attempt ends with its daemon, so what it wrote is counted in memory.
+Rule 2: an attempt ends with its daemon, and a session's token does, so what they wrote is counted
+in memory.
 """
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from muster.errors import Refused
-from muster.limits import MEMORY_RECORDS_MAX, MEMORY_WRITES_PER_ATTEMPT_MAX
+from muster.limits import (
+    MEMORY_RECORDS_MAX,
+    MEMORY_WRITES_PER_ATTEMPT_MAX,
+    MEMORY_WRITES_PER_MS,
+)
 from muster.log.stream import Scope
 from muster.memory.fold import VERSION
 from muster.node.part import Part
+from muster.node.services.showings import Showings
 
 if TYPE_CHECKING:
     from muster.node.call.answers import Call
     from muster.node.core import Core
 
-# Attempts that are remembered, the newest: no machine runs so many at once.
-_ATTEMPTS_MAX: Final = 1_000
+# Attempts and sessions that are remembered, the newest: no machine has so many at once.
+_READERS_MAX: Final = 1_000
 # After so many writes of ours the records of a scope are counted again: it costs some milliseconds.
 _COUNTED_EVERY: Final = 200
 HALF_FULL: Final = "memory-half-full"
@@ -31,29 +38,43 @@ class Quotas(Part):
 
     def __init__(self, core: "Core") -> None:
         self._core = core
-        self._written: dict[str, int] = {}
+        # When each attempt and session wrote: of a session, what is no longer ago than counts.
+        self._written: dict[str, deque[int]] = {}
         # How many records a scope has, and how many more may be written before they are counted.
         self._records: dict[Scope, tuple[int, int]] = {}
 
     def take(self, call: "Call", scope: Scope, key: str) -> None:
         """One more is written down. Raises: Refused where that would be too many."""
-        if call.task:
-            written = self._written.get(call.task, 0)
-            if written >= MEMORY_WRITES_PER_ATTEMPT_MAX:
+        reader, now_ms = self._core.part(Showings).reader(call), self._core.now.boot_ms
+        written = self._written.get(str(reader), deque[int]())
+        if reader is not None:
+            if not reader.task:
+                while written and now_ms - written[0] >= MEMORY_WRITES_PER_MS:
+                    written.popleft()
+            if len(written) >= MEMORY_WRITES_PER_ATTEMPT_MAX:
+                who = "attempt has" if reader.task else "session has, in one hour,"
                 raise Refused(
-                    f"this attempt has written down {written} things, which is all that one may: "
+                    f"this {who} written down {len(written)} things, which is all that one may: "
                     "join what belongs together under one key, and name the rest in your summary"
                 )
-        if not self._core.tables.rows(VERSION, key=key, limit=1):
-            self._take_record(scope)
-        if call.task:
-            self._written.pop(call.task, None)
-            self._written[call.task] = written + 1
-            if len(self._written) > _ATTEMPTS_MAX:
+        self.take_record(scope, key)
+        if reader is not None:
+            self._written.pop(str(reader), None)
+            self._written[str(reader)] = written
+            written.append(now_ms)
+            if len(self._written) > _READERS_MAX:
                 del self._written[next(iter(self._written))]
 
+    def take_record(self, scope: Scope, key: str) -> None:
+        """One more record in a scope, where nothing was known there under this key.
+
+        Raises: Refused where that would be too many.
+        """
+        known = self._core.tables.rows_of_each(VERSION, 1, ("-seq",), key=key)
+        if all(row.stream.scope != scope for row in known):
+            self._take_record(scope)
+
     def _take_record(self, scope: Scope) -> None:
-        """A key that is new here: one more record in its scope."""
         count, left = self._records.get(scope, (0, 0))
         if not left:
             count, left = self._count(scope), _COUNTED_EVERY
