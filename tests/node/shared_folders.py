@@ -39,6 +39,7 @@ from muster.node.services.context import (
     FilesAnswered,
     FilesChanged,
     Place,
+    Unknown,
     Wanted,
     WriteFiles,
 )
@@ -57,6 +58,7 @@ class Shared:
         self.blobs = Blobs(folder / "blobs")
         self.large = large
         self.waiting: dict[str, bool] = {}
+        self.waits_ms: list[int] = []
         self.asked = 0
         # What somebody does meanwhile, once: while the thread asks what is to lie there.
         self.meanwhile: Any = None
@@ -147,11 +149,11 @@ class Shared:
         return answer
 
     def wanted(
-        self, place: Place, made_of: Mapping[str, frozenset[EntryId]]
+        self, place: Place, made_of: Mapping[str, frozenset[EntryId]], unknown: Unknown
     ) -> tuple[tuple[Wanted, ...], bool]:
         every, left, allowed = list[Wanted](), dict(made_of), False
         while left:
-            found = self._ask(AskFiles(1, place, dict(left)))
+            found = self._ask(AskFiles(1, place, dict(left), unknown))
             every += found.wanted
             allowed = found.allowed
             for each in found.wanted:
@@ -178,8 +180,9 @@ class Shared:
     def merge(self, first: bytes, base: bytes, second: bytes, *, union: bool) -> bytes | None:
         return asyncio.run(merge_texts(first, base, second, union=union))
 
-    def again(self, place: Place, paths: frozenset[str], *, settle: bool) -> None:
+    def again(self, place: Place, paths: frozenset[str], *, settle: bool, after_ms: int) -> None:
         for path in paths:
+            self.waits_ms.append(after_ms)
             self.waiting[path] = self.waiting.get(path, False) or settle
 
     # --- questions --------------------------------------------------------------------------

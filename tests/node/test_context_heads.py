@@ -144,7 +144,7 @@ def test_one_machine_s_many_heads_and_spellings_crowd_out_only_its_own(two):
     first = Heads.first
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Heads, "first", lambda self, path: asked.append(path) or first(self, path))
-        part_of(two).wanted(PLACE, {names[0]: frozenset()})
+        part_of(two).wanted(PLACE, {names[0]: frozenset()}, {})
     assert len(asked) <= 16
 
 
@@ -152,9 +152,9 @@ def test_what_a_question_costs_beyond_a_step_is_asked_again(two, monkeypatch):
     for n in range(12):
         write(two, "hub", *(ContextPut("notes", f"{n}.md", text=f"{k}") for k in range(200)))
     asked = {f"{n}.md": frozenset[EntryId]() for n in range(12)}
-    found = part_of(two).wanted(PLACE, asked)
+    found = part_of(two).wanted(PLACE, asked, {})
     assert CONTEXT_STEP_ROWS // 200 <= len(found) < 12
-    every, _ = two["hub"].wanted(PLACE, asked)
+    every, _ = two["hub"].wanted(PLACE, asked, {})
     assert [each.path for each in every] == list(asked)
 
 
@@ -163,7 +163,7 @@ def test_only_what_this_machine_wrote_itself_is_what_it_forgot(two):
     (first,) = write(two, "hub", ContextPut("notes", "n.md", text="first"))
     write(two, "studio", ContextPut("notes", "n.md", [first.hex()], text="theirs"))
     (mine,) = write(two, "hub", ContextPut("notes", "n.md", [first.hex()], text="mine"))
-    (wanted,) = part_of(two).wanted(PLACE, {"n.md": frozenset({first})})
+    (wanted,) = part_of(two).wanted(PLACE, {"n.md": frozenset({first})}, {})
     assert list(wanted.known.values()) == [mine]
 
 

@@ -309,7 +309,7 @@ def test_without_the_exchange_of_names_it_is_lost(two, monkeypatch):
         os.utime(name, ns=(1, 1), dir_fd=folder)
         return True
 
-    monkeypatch.setattr(disks, "_exchange", replace)
+    monkeypatch.setattr(disks, "exchange", replace)
     assert "mine\n" not in saved_while_asking(two)
 
 

@@ -12,8 +12,9 @@ from tests.promise import proves
 from muster.context.kinds import ContextPut
 from muster.log import canon
 from muster.log.stream import Scope
-from muster.node.folders import disk as disks
-from muster.node.folders.disk import Disk, InTheWay, NotThisFolder, temporary_name
+from muster.node.folders import onestep
+from muster.node.folders.disk import Disk, NotThisFolder, temporary_name
+from muster.node.folders.onestep import InTheWay
 from muster.node.folders.reader import Reader
 from muster.node.services.context import Contexts
 
@@ -69,7 +70,8 @@ def test_without_the_flag_it_would(two, tmp_path, monkeypatch):
     outside = tmp_path / "outside"
     outside.mkdir()
     (two["hub"].top / "sub").symlink_to(outside)
-    monkeypatch.setattr(disks, "_FOLDER", disks._FOLDER & ~os.O_NOFOLLOW)
+    monkeypatch.setattr(onestep, "FOLDER", onestep.FOLDER & ~os.O_NOFOLLOW)
+    monkeypatch.setattr(onestep, "_by_call", lambda *_: None)
     two.edit("studio", "sub/new.md", "evil")
     assert (outside / "new.md").read_text() == "evil"
 
@@ -279,7 +281,7 @@ def test_a_folder_that_cannot_be_written_keeps_its_files_and_says_why(two, monke
 
 
 def test_where_the_disk_cannot_exchange_names_a_file_is_replaced_all_the_same(two, monkeypatch):
-    monkeypatch.setattr(disks, "_libc", None)
+    monkeypatch.setattr(onestep, "libc", None)
     two.edit("hub", "n.md", "one")
     two.edit("studio", "n.md", "two")
     assert two.texts("n.md") == ["two", "two"]

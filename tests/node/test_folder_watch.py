@@ -1,6 +1,7 @@
 """What tells of events, and the one thread: what fails is told once, and tried again."""
 
 import asyncio
+import errno
 import sys
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
@@ -17,10 +18,13 @@ from muster.errors import NotFound
 from muster.git.text_merge import merge_texts
 from muster.node import event as ev
 from muster.node.attempts.blob_transfer import entry_claim
+from muster.node.folders import fetches, watch
 from muster.node.folders import thread as threads
-from muster.node.folders import watch
+from muster.node.folders.basis import Basis
+from muster.node.folders.folder import Folder
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.thread import FolderThread, Task
+from muster.node.host import clock
 from muster.node.incidents import Noticed
 from muster.node.services.context import Bytes, FilesAnswered, FilesChanged
 from muster.store.blobs import Blobs
@@ -210,7 +214,8 @@ def test_a_folder_that_is_taken_away_and_one_that_gets_its_name_delete_nothing(t
         other = tmp_path / "other"
         other.mkdir()
         desk.map(other)
-        await true((other / "n.md").exists)
+        # Not before the round has ended that took it up.
+        await true(lambda: (other / "n.md").exists() and "notes" in desk.thread.states)
         assert desk.texts == ["one"]
         del desk.thread.mapped["notes"]
         desk.thread.tell(Task("notes"))
@@ -226,7 +231,7 @@ def test_a_folder_that_is_taken_away_and_one_that_gets_its_name_delete_nothing(t
 def test_blobs_are_fetched_a_few_at_a_time_and_what_nobody_has_keeps_no_other_waiting(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(threads, "AGAIN_S", 0.05)
+    monkeypatch.setattr(fetches, "AGAIN_S", 0.05)
     desk = Desk(tmp_path)
     blobs = {f"{n}.md": f"{n}".encode() * 50_000 for n in range(40)}
     names = {path: sha256(data).hexdigest() for path, data in blobs.items()}
@@ -253,4 +258,61 @@ def test_blobs_are_fetched_a_few_at_a_time_and_what_nobody_has_keeps_no_other_wa
     desk.world["studio"].write(PLACE, bodies)
     desk.world.cores.drain()
     desk.play(work)
-    assert max(most) <= threads.FETCHES_MAX
+    assert max(most) <= fetches.FETCHES_MAX
+
+
+def test_a_folder_that_fails_is_tried_once_in_a_while_and_told_once(tmp_path, monkeypatch):
+    """Each task of a folder that failed made one more that failed later."""
+    monkeypatch.setattr(threads, "AGAIN_S", 0.1)
+    tried: list[int] = []
+
+    async def work(desk: Desk) -> None:
+        desk.put("n.md", "one")
+        await true(lambda: desk.texts == ["one"])
+
+        def fails(*_given: Any, **_more: Any) -> None:
+            tried.append(1)
+            raise OSError(errno.EIO, f"error {len(tried)}")
+
+        with monkeypatch.context() as patch:
+            for name in ("look", "rescan", "settle"):
+                patch.setattr(Folder, name, fails)
+            for n in range(200):
+                desk.thread.tell(Task("notes", looks=frozenset({f"{n}.md"})))
+                await asyncio.sleep(0.001)
+            await true(lambda: len(tried) > 3)
+            assert len(desk.thread._later) <= 2
+        await true(lambda: desk.noticed[-1].title == "")
+        assert len(desk.noticed) == 2, "each time it failed with other words"
+        desk.put("n.md", "two")
+        await true(lambda: desk.texts == ["one", "two"])
+
+    began_ms = clock.boot_ms()
+    Desk(tmp_path).play(work)
+    assert len(tried) <= (clock.boot_ms() - began_ms) / 1000 / threads.AGAIN_S + 2
+
+
+def test_what_files_are_made_of_is_read_anew_where_it_is_damaged_while_we_run(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(threads, "AGAIN_S", 0.05)
+
+    async def work(desk: Desk) -> None:
+        desk.put("n.md", "one")
+        await true(lambda: desk.texts == ["one"])
+        save = Basis.save
+
+        def fails(self: Basis, *given: Any) -> None:
+            self._database.broken = "as after an fsync that failed"
+            save(self, *given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Basis, "save", fails)
+            desk.put("n.md", "two")
+            await true(lambda: any("failed" in each.key for each in desk.noticed))
+        await true(lambda: desk.noticed[-1].title == "")
+        desk.put("n.md", "three")
+        await true(lambda: desk.texts[-1] == "three")
+        assert sorted(set(desk.texts)) == sorted(desk.texts), "no version twice"
+
+    Desk(tmp_path).play(work)

@@ -200,7 +200,7 @@ async def _check_alike(daemon: Daemon, mapped: Mapped) -> None:
     core = daemon.core
     part, differing = core.part(Contexts), list[str]()
     for path in part.paths(mapped.place):
-        (wanted,) = part.wanted(mapped.place, {path: frozenset()})
+        (wanted,) = part.wanted(mapped.place, {path: frozenset()}, {})
         at = Path(mapped.path, path)
         content = wanted.content
         if content is not None and await asyncio.to_thread(_other, at, content.digest):

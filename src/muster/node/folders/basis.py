@@ -2,20 +2,25 @@
 
 Rule 1: `over` of a version is what stands here, never what the machine holds: a file that was
 edited during an outage must not replace what came meanwhile.
-Rule 2: it holds for one folder on the disk. Where another one gets the name, nothing is known: its
-files were not deleted there.
+Rule 2: it holds for one folder on the disk, in one scope. Where another one gets the name, nothing
+is known: its files were not deleted there.
 Rule 3: what is about to be done to a file is written down before it is done, so that whoever
 starts after a crash knows what that file is.
+Rule 4: where it is damaged it begins anew: what each file is made of is found again in the log.
 
 One thread reads and writes it.
 """
 
+import contextlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from muster.errors import Broken
 from muster.log.entry import EntryId
 from muster.log.fold import NO_ENTRY
+from muster.log.stream import FLEET
 from muster.node.folders.disk import Signature
 from muster.store.sqlite import Database, SqlValue, as_bytes, as_int, as_text
 
@@ -30,6 +35,11 @@ _AIM: Final = (
 )
 _LIES: Final = (
     "create table if not exists lies(folder text primary key, top text, inode int)"
+    " without rowid, strict"
+)
+# What a home of before does not say of a folder: its scope, and the device that it was on.
+_LIES_MORE: Final = (
+    "create table if not exists lies_more(folder text primary key, scope text, device int)"
     " without rowid, strict"
 )
 _ID_BYTES: Final = 32
@@ -76,18 +86,48 @@ class Basis:
         # known by its bytes. To wait for the platter would cost each file thrice the time.
         self._database.execute("pragma synchronous = normal")
         self._database.begin()
-        for each in (_BASE, _AIM, _LIES):
+        for each in (_BASE, _AIM, _LIES, _LIES_MORE):
             self._database.execute(each)
         self._database.commit()
+        if not self.is_whole:
+            self._database.close()
+            raise Broken(f"{path} is damaged")
 
-    def lies_at(self, folder: str, top: str, inode: int) -> None:
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be read and written."""
+        if self._database.broken is not None:
+            return False
+        try:
+            return self._database.query("pragma quick_check(1)") == [("ok",)]
+        except Broken:
+            return False
+
+    def lies_at(self, folder: str, top: str, inode: int, scope: str = FLEET) -> None:
         """The folder lies there from now on; what is known of another place is forgotten."""
         where = (top, inode)
         found = self._database.query("select top, inode from lies where folder = ?", (folder,))
-        if found and tuple(found[0]) != where:
+        more = self._database.query("select scope from lies_more where folder = ?", (folder,))
+        before = as_text(more[0][0]) if more else FLEET
+        if found and (tuple(found[0]) != where or before != scope):
             self.forget(folder)
         self._database.begin()
         self._database.execute("insert or replace into lies values(?, ?, ?)", (folder, *where))
+        self._database.execute(
+            "insert into lies_more values(?, ?, null) on conflict(folder) do update set scope = ?2",
+            (folder, scope),
+        )
+        self._database.commit()
+
+    def device(self, folder: str) -> int | None:
+        """The device that the folder was on when it was last taken up."""
+        found = self._database.query("select device from lies_more where folder = ?", (folder,))
+        return as_int(found[0][0]) if found and found[0][0] is not None else None
+
+    def on_device(self, folder: str, device: int) -> None:
+        """The folder is on this device."""
+        self._database.begin()
+        self._database.execute("update lies_more set device = ? where folder = ?", (device, folder))
         self._database.commit()
 
     def bases(self, folder: str) -> dict[str, Base]:
@@ -147,10 +187,29 @@ class Basis:
         self._database.execute("delete from base where folder = ?", (folder,))
         self._database.execute("delete from aim where folder = ?", (folder,))
         self._database.execute("delete from lies where folder = ?", (folder,))
+        self._database.execute("delete from lies_more where folder = ?", (folder,))
         self._database.commit()
 
     def close(self) -> None:
         self._database.close()
+
+
+def open_basis(path: Path) -> tuple[Basis, str]:
+    """What is remembered there, and what was wrong with it, "" for nothing (rule 4).
+
+    Raises: Broken, Exhausted: nothing can be remembered there.
+    """
+    try:
+        return Basis(path), ""
+    except Broken as error:
+        aside = path.with_name(f"{path.name}.damaged")
+        if not path.exists():
+            raise
+        for end in ("", "-wal", "-shm"):
+            # Of an earlier time there is no more than one.
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{path}{end}", f"{aside}{end}")
+        return Basis(path), f"{error}: it lies in {aside} now"
 
 
 def _ids(raw: SqlValue) -> frozenset[EntryId]:

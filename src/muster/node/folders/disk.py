@@ -6,34 +6,31 @@ Rule 2: a file is written beside its place, whole, and then both change their na
 what was there is never gone before somebody has looked at it.
 Rule 3: only plain files are read and written. What else is there stays as it is.
 Rule 4: a folder that is not the one that was mapped is no folder: a disk that is not mounted must
-not look like one whose files were all deleted.
+not look like one whose files were all deleted. Where something else is mounted in it, nobody looks.
+Rule 5: what was done outlasts the power before anybody writes down that it was.
 """
 
 import contextlib
-import ctypes
 import errno
 import os
 import secrets
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster.context.path import TEMPORARY
-from muster.errors import Conflict, Refused
+from muster.errors import Conflict
 from muster.limits import CONTEXT_PATH_DEPTH_MAX
+from muster.node.folders.onestep import ASIDE, FOLDER, InTheWay, exchange, libc, move, step_into
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Of renameat2 (Linux 3.15).
-_NOREPLACE: Final = 1
-_EXCHANGE: Final = 2
-# What a file system says that knows no such thing.
-_UNKNOWN: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 _X: Final = 0o111
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+# What is wrong with one path, and not with the disk.
+OF_PATH: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EILSEQ, errno.ETXTBSY, errno.EBUSY}
+)
 
 
 class Signature(NamedTuple):
@@ -43,10 +40,6 @@ class Signature(NamedTuple):
     size: int
     inode: int
     x: int
-
-
-class InTheWay(Refused):
-    """Something stands at a path, or above it, that is no plain file or folder."""
 
 
 class NotThisFolder(Conflict):
@@ -67,11 +60,20 @@ class Swapped(NamedTuple):
 
 
 class Disk:
-    """See the rules at the top of this file; `inode` is of the folder that was mapped."""
+    """See the rules at the top of this file.
 
-    def __init__(self, top: Path, inode: int) -> None:
+    `inode` and `device` are of the folder that was mapped; without a device, of any.
+    """
+
+    def __init__(self, top: Path, inode: int, device: int | None = None) -> None:
         self.top = top
-        self._inode = inode
+        self._inode, self._device = inode, device
+
+    @property
+    def device(self) -> int:
+        """The number of the device that the folder lies on now. Raises: NotThisFolder."""
+        with self._folder([]) as folder:
+            return os.fstat(folder).st_dev
 
     # --- looking ------------------------------------------------------------------------------
 
@@ -82,6 +84,14 @@ class Disk:
                 return _signature(name, folder)
         except FileNotFoundError:
             return None
+
+    def is_folder(self, path: str) -> bool:
+        """Whether a folder lies there. Raises: NotThisFolder, OSError."""
+        try:
+            with self._folder(path.split("/")):
+                return True
+        except (FileNotFoundError, InTheWay):
+            return False
 
     def read(self, path: str, most: int) -> bytes | None:
         """The bytes of a file; None where it is gone or has more. Raises: InTheWay, OSError."""
@@ -129,8 +139,11 @@ class Disk:
                 continue
             try:
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                inner = os.open(name, _FOLDER, dir_fd=folder) if stat.S_ISDIR(found.st_mode) else -1
+                inner = step_into(name, folder) if stat.S_ISDIR(found.st_mode) else -1
             except (FileNotFoundError, NotADirectoryError):
+                continue
+            except InTheWay:
+                yield path, None
                 continue
             if inner < 0:
                 yield path, _of(found)
@@ -145,7 +158,7 @@ class Disk:
 
     def prepare(
         self, path: str, name: str, chunks: Iterable[bytes], *, x: bool, sync: bool
-    ) -> None:
+    ) -> Signature | None:
         """Write a file whole, under another name beside its place. Raises: InTheWay, OSError."""
         with self._parent(path, make=True) as (folder, _):
             file, whole = os.open(name, _NEW, 0o755 if x else 0o644, dir_fd=folder), False
@@ -156,7 +169,9 @@ class Disk:
                     writer.flush()
                     if sync:
                         os.fdatasync(writer.fileno())
+                    made = _of(os.fstat(writer.fileno()))
                 whole = True
+                return made
             finally:
                 if not whole:
                     with contextlib.suppress(OSError):
@@ -165,45 +180,88 @@ class Disk:
     def sync(self) -> None:
         """What was prepared outlasts the power. Raises: OSError."""
         with self._folder([]) as folder:
-            if _libc is None or _libc.syncfs(folder):
+            if libc is None or libc.syncfs(folder):
                 os.sync()
 
-    def swap(self, path: str, name: str, *, expected: bool) -> Swapped:
+    def swap(self, path: str, name: str, *, expected: bool, sync: bool = True) -> Swapped:
         """Give a prepared file its place, where a file is expected, or nothing is.
 
         What has the place then lies under `name`. Raises: InTheWay, OSError.
         """
         with self._parent(path) as (folder, own):
             new = _signature(name, folder)
-            if not expected or not _exchange(name, own, folder):
-                if not _move(name, own, folder):
+            if not expected or not exchange(name, own, folder):
+                if not move(name, own, folder):
+                    there = os.stat(own, dir_fd=folder, follow_symlinks=False)
+                    if stat.S_ISDIR(there.st_mode):
+                        raise InTheWay(f"a folder lies where {path} is to be: it stays")
                     return Swapped(None, met=True)
-                return Swapped(new)
-            old = _of(os.stat(name, dir_fd=folder, follow_symlinks=False))
-            if old is None:
-                # A folder, or a link, has the place now: it gets it back.
-                _exchange(name, own, folder)
-                return Swapped(None, met=True)
-            return Swapped(new, name, old)
+                found = Swapped(new)
+            else:
+                old = _of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+                if old is None:
+                    # A folder, or a link, has the place now: it gets it back.
+                    exchange(name, own, folder)
+                    return Swapped(None, met=True)
+                found = Swapped(new, name, old)
+            if sync:
+                os.fsync(folder)
+            return found
 
-    def take_away(self, path: str, name: str) -> Swapped:
+    def take_away(self, path: str, name: str, *, sync: bool = True) -> Swapped:
         """Give the file at a path another name. Raises: InTheWay, OSError."""
         try:
             with self._parent(path) as (folder, own):
-                if not _move(own, name, folder):
+                if not move(own, name, folder):
                     return Swapped(None, met=True)
                 old = _of(os.stat(name, dir_fd=folder, follow_symlinks=False))
                 if old is None:
-                    _move(name, own, folder)
+                    move(name, own, folder)
                     return Swapped(None, met=True)
+                if sync:
+                    os.fsync(folder)
                 return Swapped(None, name, old)
         except FileNotFoundError:
             return Swapped(None)
 
-    def drop(self, path: str, name: str) -> None:
-        """Remove what lies beside a path under this name. Raises: InTheWay, OSError."""
+    def give_back(self, path: str, name: str, expected: Signature | None) -> bool:
+        """Give what was replaced its place again, while there is what replaced it, or nothing.
+
+        What has the place then lies under `name`, if anything. Raises: InTheWay, OSError.
+        """
+        with self._parent(path) as (folder, own):
+            if expected is None:
+                return move(name, own, folder)
+            try:
+                if _signature(own, folder) != expected or not exchange(name, own, folder):
+                    return False
+                if _signature(name, folder) == expected:
+                    return True
+            except FileNotFoundError:
+                return False
+            # Somebody saved it at this moment: that is what he wants to be there.
+            exchange(name, own, folder)
+            return False
+
+    def mend(self, path: str, name: str) -> None:
+        """Bring back what a crash left between two names, where they change in three steps."""
+        aside = name + ASIDE
+        with contextlib.suppress(FileNotFoundError), self._parent(path) as (folder, own):
+            os.stat(aside, dir_fd=folder, follow_symlinks=False)
+            if not move(aside, own, folder) and not move(aside, name, folder):
+                raise InTheWay(f"{aside} was left by a crash beside {path}: look at it by hand")
+
+    def drop(self, path: str, name: str, only: Signature | None = None) -> bool:
+        """Remove what lies beside a path under this name; whether it was there, and is `only` that.
+
+        Raises: InTheWay, OSError.
+        """
         with contextlib.suppress(FileNotFoundError), self._parent(path) as (folder, _):
+            if only is not None and _signature(name, folder) != only:
+                return False
             os.unlink(name, dir_fd=folder)
+            return True
+        return False
 
     def tidy(self, path: str) -> None:
         """Remove the folders above a path that are empty."""
@@ -224,11 +282,12 @@ class Disk:
     @contextlib.contextmanager
     def _folder(self, parts: Iterable[str], *, make: bool = False) -> Iterator[int]:
         try:
-            at = os.open(self.top, _FOLDER)
+            at = os.open(self.top, FOLDER)
         except OSError as error:
             raise NotThisFolder(f"{self.top} is gone ({error.strerror})") from error
         try:
-            if os.fstat(at).st_ino != self._inode:
+            found = os.fstat(at)
+            if found.st_ino != self._inode or self._device not in (None, found.st_dev):
                 raise NotThisFolder(f"another folder lies at {self.top} than was mapped")
             for part in parts:
                 inner = self._enter(at, part, make=make)
@@ -242,7 +301,7 @@ class Disk:
     def _enter(at: int, part: str, *, make: bool) -> int:
         for _ in range(2):
             try:
-                return os.open(part, _FOLDER, dir_fd=at)
+                return step_into(part, at)
             except FileNotFoundError:
                 if not make:
                     raise
@@ -283,45 +342,3 @@ def _told(path: str, error: OSError) -> OSError | InTheWay:
     if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO):
         return InTheWay(f"{path} is a link, or no plain file or folder")
     return error
-
-
-def _exchange(name: str, own: str, folder: int) -> bool:
-    """Let two files change their names in one step; False where one is not there.
-
-    Where the file system cannot, the place is emptied first: for a moment the file is not there.
-    """
-    if _libc is not None:
-        if not _libc.renameat2(folder, os.fsencode(name), folder, os.fsencode(own), _EXCHANGE):
-            return True
-        number = ctypes.get_errno()
-        if number == errno.ENOENT:
-            return False
-        if number not in _UNKNOWN:
-            raise OSError(number, os.strerror(number), own)
-    aside = temporary_name()
-    try:
-        os.rename(own, aside, src_dir_fd=folder, dst_dir_fd=folder)
-    except FileNotFoundError:
-        return False
-    os.rename(name, own, src_dir_fd=folder, dst_dir_fd=folder)
-    os.rename(aside, name, src_dir_fd=folder, dst_dir_fd=folder)
-    return True
-
-
-def _move(name: str, to: str, folder: int) -> bool:
-    """Give a file a name that is free; False where it is not. Raises: OSError."""
-    if _libc is not None:
-        if not _libc.renameat2(folder, os.fsencode(name), folder, os.fsencode(to), _NOREPLACE):
-            return True
-        number = ctypes.get_errno()
-        if number == errno.EEXIST:
-            return False
-        if number not in _UNKNOWN:
-            raise OSError(number, os.strerror(number), to)
-    # A link is made only where nothing is.
-    try:
-        os.link(name, to, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-    except FileExistsError:
-        return False
-    os.unlink(name, dir_fd=folder)
-    return True

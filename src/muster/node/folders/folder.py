@@ -4,36 +4,37 @@ Rule 1: before a file is written here, it is looked at: what changed and nobody 
 version first, over what the file was made of.
 Rule 2: one version of a path at a time: the next one needs its id to be over.
 Rule 3: a path that goes to and fro between two contents has two masters: it is left alone.
-Rule 4: where this machine may not write, what is changed here is a version all the same, and the
+Rule 4: one path that cannot be read, written or recorded is told, and keeps no other one waiting;
+what cannot be done now is tried again ever later.
+Rule 5: where this machine may not write, what is changed here is a version all the same, and the
 file stays as it is until something else comes.
 """
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from muster.context.ignore import IGNORE_FILE, Ignore
 from muster.context.kinds import ContextPut
-from muster.context.path import TEMPORARY, folded
+from muster.context.path import folded
 from muster.context.state import root_of
+from muster.errors import Refused
 from muster.limits import CONTEXT_INLINE_BYTES_MAX, CONTEXT_OVER_MAX
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Base, Basis
-from muster.node.folders.disk import InTheWay
+from muster.node.folders.disk import OF_PATH
 from muster.node.folders.known import as_known, is_there, known_base, stays
 from muster.node.folders.merger import Merger
+from muster.node.folders.onestep import InTheWay
 from muster.node.folders.outside import Outside
-from muster.node.folders.reader import Change, Reader, Soon, Unfit
+from muster.node.folders.pauses import Flips, Pauses
+from muster.node.folders.reader import FRESH_MS, Change, Reader, Soon, Unfit
 from muster.node.folders.writer import Plan, Writer, plan
-from muster.node.host import clock
 from muster.node.services.context import Place, Wanted
 
 # Files in one question to the core, and versions in one step: neither may take longer than 50 ms.
 ASKED_MAX: Final = 100
-WRITTEN_MAX: Final = 100
-# So often within a minute a file may get back what was just replaced.
-FLIPS_MAX: Final = 4
-FLIPS_MS: Final = 60_000
+# Reasons that are kept: whoever may not write there fills nobody's memory.
+LEFT_MAX: Final = 1_000
 # Shorter ones are said again rather than named.
 _SAME_BYTES_MIN: Final = 200
 _NOBODY: Final = frozenset[EntryId]()
@@ -43,13 +44,9 @@ class Folder:
     """See the rules at the top of this file. Each public method raises: MusterError, OSError."""
 
     def __init__(
-        self,
-        place: Place,
-        reader: Reader,
-        basis: Basis,
-        outside: Outside,
+        self, place: Place, reader: Reader, basis: Basis, outside: Outside,
         only: tuple[str, ...] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.place, self._disk, self._reader = place, reader.disk, reader
         self._basis, self._outside = basis, outside
         self.bases = basis.bases(place.folder)
@@ -64,15 +61,13 @@ class Folder:
         self._holders = {b.digest: b.holder for b in self.bases.values() if b.holder}
         self._names = {folded(path): path for path, b in self.bases.items() if b.signature}
         self._merger = Merger(place, outside)
-        # What was replaced last, and when it came back.
-        self._replaced: dict[str, bytes] = {}
-        self._flips: dict[str, deque[int]] = {}
+        self._flips, self._pauses = Flips(), Pauses()
 
     def begin(self) -> None:
         """Take up what a crash left half done, then look at everything."""
         self._read_ignore()
         self.writer.take_up()
-        self._remove_unfinished()
+        self.writer.remove_unfinished(self._ignore.leaves_out)
         self.rescan(everything=True)
 
     def look(self, hints: Iterable[str]) -> None:
@@ -110,7 +105,7 @@ class Folder:
                 if not part:
                     break
             else:
-                self._outside.again(self.place, frozenset(part), settle=True)
+                self._again(part, settle=True)
 
     def rescan(self, *, everything: bool) -> None:
         """Look at every file; with `everything` also at what counts of each."""
@@ -131,6 +126,8 @@ class Folder:
             self.settle([path])
             return True
         self.writer.forget_old(name)
+        if freed := self._freed(path):
+            self.settle(freed)
         return False
 
     @property
@@ -150,17 +147,6 @@ class Folder:
     def _read_ignore(self) -> None:
         data = self._disk.read(IGNORE_FILE, CONTEXT_INLINE_BYTES_MAX) or b""
         self._ignore = Ignore(data.decode("utf-8", "replace").splitlines(), self._only)
-
-    def _remove_unfinished(self) -> None:
-        """Remove files that were not whole yet when this machine ended: nobody ever saw them."""
-
-        def leaves_out(path: str) -> bool:
-            return self._ignore.leaves_out(path) and TEMPORARY not in path
-
-        for path, _ in list(self._disk.walk("", leaves_out)):
-            name = path.rpartition("/")[2]
-            if name.startswith(TEMPORARY):
-                self._disk.drop(path, name)
 
     def _below(self, path: str) -> set[str]:
         """The files at or below a path, on the disk and as they were."""
@@ -191,7 +177,12 @@ class Folder:
         for path in paths:
             if path in self.stopped:
                 continue
-            found = self._reader.look(path, self.bases.get(path))
+            try:
+                found = self._reader.look(path, self.bases.get(path))
+            except OSError as error:
+                if error.errno not in OF_PATH:
+                    raise
+                found = Unfit(f"it cannot be read ({error.strerror})")
             if isinstance(found, Soon):
                 soon.append(path)
                 continue
@@ -202,9 +193,18 @@ class Folder:
             if found is not None and not self._is_twin(found):
                 self.left.pop(path, None)
                 changes.append(found)
-        if soon:
-            self._outside.again(self.place, frozenset(soon), settle=settle)
+        if not settle:
+            self._pauses.end(quiet)
+        self._again(soon, settle=settle)
         return changes, quiet
+
+    def _again(self, paths: Iterable[str], *, settle: bool) -> None:
+        """Bring these paths once more: in a moment, and ever later the more often that was."""
+        for pause_ms, some in self._pauses.next(paths).items():
+            if settle and pause_ms > FRESH_MS:
+                for path in some:
+                    self.left.setdefault(path, "somebody changes it all the time: tried again")
+            self._outside.again(self.place, frozenset(some), settle=settle, after_ms=pause_ms)
 
     def _is_twin(self, change: Change) -> bool:
         other = self._names.get(folded(change.path), change.path)
@@ -221,7 +221,12 @@ class Folder:
         fresh, saved = [], dict[str, Base | None]()
         for at in range(0, len(changes), ASKED_MAX):
             part = dict(list(asked.items())[at : at + ASKED_MAX])
-            for wanted in self._outside.wanted(self.place, part)[0]:
+            unknown = {
+                path: (by_path[path].digest, by_path[path].said_x)
+                for path in part
+                if path not in self.bases and by_path[path].signature is not None
+            }
+            for wanted in self._outside.wanted(self.place, part, unknown)[0]:
                 change = by_path[wanted.path]
                 base = as_known(change, wanted)
                 if base is None:
@@ -243,27 +248,33 @@ class Folder:
             elif not self._flipped(each):
                 todo.append(each)
         self._save(saved)
-        for at in range(0, len(todo), WRITTEN_MAX):
-            part = todo[at : at + WRITTEN_MAX]
-            bodies = [self._body(each, self._over(each.path)) for each in part]
-            ids, self._may_write = self._outside.write(self.place, bodies)
-            saved = {}
-            for each, id, body in zip(part, ids, bodies, strict=True):
-                behind = None if self._may_write else self._counting(each.path)
-                holder = EntryId(bytes.fromhex(body.same)) if body.same else id
-                saved[each.path] = Base(
-                    each.signature, each.digest, each.said_x, frozenset({id}), behind, holder
-                )
-            self._save(saved)
+        for at in range(0, len(todo), ASKED_MAX):
+            part = todo[at : at + ASKED_MAX]
+            try:
+                self._write(part)
+            except Refused:
+                # One of them is no version: the others are.
+                for each in part:
+                    try:
+                        self._write([each])
+                    except Refused as error:
+                        self.left[each.path] = str(error)
+
+    def _write(self, changes: list[Change]) -> None:
+        bodies = [self._body(each, self._over(each.path)) for each in changes]
+        ids, self._may_write = self._outside.write(self.place, bodies)
+        saved = dict[str, Base | None]()
+        for each, id, body in zip(changes, ids, bodies, strict=True):
+            behind = None if self._may_write else self._counting(each.path)
+            holder = EntryId(bytes.fromhex(body.same)) if body.same else id
+            saved[each.path] = Base(
+                each.signature, each.digest, each.said_x, frozenset({id}), behind, holder
+            )
+        self._save(saved)
 
     def _flipped(self, change: Change) -> bool:
         """Whether a file got back what was replaced there, once too often (rule 3)."""
-        if not change.digest or self._replaced.get(change.path) != change.digest:
-            return False
-        now_ms = clock.read().boot_ms
-        times = self._flips.setdefault(change.path, deque(maxlen=FLIPS_MAX))
-        times.append(now_ms)
-        if len(times) < FLIPS_MAX or now_ms - times[0] > FLIPS_MS:
+        if not self._flips.is_one(change.path, change.digest):
             return False
         self.stopped.add(change.path)
         self.left[change.path] = (
@@ -289,10 +300,9 @@ class Folder:
     # --- to the disk ----------------------------------------------------------------------------
 
     def _ask(self, paths: Iterable[str]) -> tuple[Wanted, ...]:
-        asked = {path: self._counting(path) for path in paths}
-        if not asked:
+        if not (asked := {path: self._counting(path) for path in paths}):
             return ()
-        found, self._may_write = self._outside.wanted(self.place, asked)
+        found, self._may_write = self._outside.wanted(self.place, asked, {})
         return found
 
     def _bring(self, found: tuple[Wanted, ...]) -> list[str]:
@@ -323,7 +333,7 @@ class Folder:
                     self.left[path] = "its bytes are not here yet"
                     continue
             if base is not None and base.signature is not None:
-                self._replaced[path] = base.digest
+                self._flips.replaces(path, base.digest)
             plans.append(plan(wanted, chunks))
         self._save(saved)
         for path, why in self.writer.carry_out(plans).items():
@@ -333,13 +343,22 @@ class Folder:
                 again.append(path)
         for each in plans:
             self._index(each.wanted.path)
+            if each.chunks is None:
+                again += self._freed(each.wanted.path)
         if any(each.wanted.path == IGNORE_FILE for each in plans):
-            self._outside.again(self.place, frozenset({IGNORE_FILE}), settle=False)
+            self._again([IGNORE_FILE], settle=False)
         return again
+
+    def _freed(self, path: str) -> list[str]:
+        """Files that waited for the place of a folder in which one is gone now."""
+        parts = path.split("/")
+        above = ("/".join(parts[:n]) for n in range(1, len(parts)))
+        return [each for each in above if self.left.get(each) and not self._disk.is_folder(each)]
 
     def _tell(self, wanted: Wanted) -> None:
         if wanted.why:
-            self.left[wanted.path] = wanted.why
+            if len(self.left) < LEFT_MAX or wanted.path in self.bases:
+                self.left[wanted.path] = wanted.why
         else:
             self.left.pop(wanted.path, None)
 

@@ -5,16 +5,19 @@ from typing import Protocol
 
 from muster.context.kinds import ContextPut
 from muster.log.entry import EntryId
-from muster.node.services.context import Bytes, Place, Wanted
+from muster.node.services.context import Bytes, Place, Unknown, Wanted
 
 
 class Outside(Protocol):
     """What a folder needs of the machine around it. Each may raise: MusterError."""
 
     def wanted(
-        self, place: Place, made_of: Mapping[str, frozenset[EntryId]]
+        self, place: Place, made_of: Mapping[str, frozenset[EntryId]], unknown: Unknown
     ) -> tuple[tuple[Wanted, ...], bool]:
-        """What is to lie at these paths, and whether this machine may write there."""
+        """What is to lie at these paths, and whether this machine may write there.
+
+        `unknown` are files of which nothing is known: they may be versions of before.
+        """
 
     def paths(self, place: Place) -> tuple[str, ...]:
         """All paths that a folder has, or had."""
@@ -28,5 +31,5 @@ class Outside(Protocol):
     def merge(self, first: bytes, base: bytes, second: bytes, *, union: bool) -> bytes | None:
         """Two texts as one; None where that is not clean."""
 
-    def again(self, place: Place, paths: frozenset[str], *, settle: bool) -> None:
-        """Bring these paths once more, in a moment: to be looked at, or settled as well."""
+    def again(self, place: Place, paths: frozenset[str], *, settle: bool, after_ms: int) -> None:
+        """Bring these paths once more, so much later: to be looked at, or settled as well."""

@@ -16,7 +16,8 @@ from muster.context.path import path_refusal
 from muster.context.secret import find_doubtful, find_secret
 from muster.limits import BLOB_BYTES_MAX, CONTEXT_ASK_BYTES, CONTEXT_INLINE_BYTES_MAX
 from muster.node.folders.basis import Base
-from muster.node.folders.disk import Disk, InTheWay, Signature
+from muster.node.folders.disk import Disk, Signature
+from muster.node.folders.onestep import InTheWay
 from muster.node.host import clock
 from muster.store.blobs import Blobs
 

@@ -2,8 +2,8 @@
 
 Rule 1: everything about folders is done here, one thing after the other: so nobody writes a file
 that somebody else of us is looking at.
-Rule 2: what fails in a round of a folder is told once, ends the round of that folder only, and is
-tried again with a look at everything in `AGAIN_S`.
+Rule 2: what fails in a round of a folder is told once, ends the round of that folder only, and all
+is looked at again in `AGAIN_S`; until then nothing is tried there.
 Rule 3: it asks the core by events, and waits for the effect that answers: by then what it wrote
 is durable.
 """
@@ -14,24 +14,24 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from itertools import count
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from muster.context.kinds import ContextPut
-from muster.errors import MusterError, Refused, Unreachable, Unsettled
+from muster.errors import Broken, MusterError, Refused, Unreachable, Unsettled
 from muster.limits import CONTEXT_FOLDER_BYTES
 from muster.log.entry import EntryId
 from muster.node import event as ev
 from muster.node.attempts.blob_transfer import entry_claim
-from muster.node.folders.basis import Basis
-from muster.node.folders.disk import Disk
+from muster.node.folders.basis import Basis, open_basis
+from muster.node.folders.fetches import Fetches
 from muster.node.folders.folder import Folder
 from muster.node.folders.mapping import Mapped
+from muster.node.folders.notices import Notices
+from muster.node.folders.opening import opened_disk
 from muster.node.folders.reader import FRESH_MS, Reader
 from muster.node.folders.state import State
 from muster.node.folders.writer import OLD_S
 from muster.node.host import clock
-from muster.node.incidents import Noticed
 from muster.node.runtime import Runtime
 from muster.node.services.context import (
     AskFiles,
@@ -39,6 +39,7 @@ from muster.node.services.context import (
     Bytes,
     FilesAnswered,
     Place,
+    Unknown,
     Wanted,
     WriteFiles,
     WriteRoot,
@@ -47,11 +48,9 @@ from muster.node.services.context import (
 T = TypeVar("T")
 
 AGAIN_S: Final = 30.0
-# Longer than any step; a disk that is full may take longer, and then a round is tried again.
+# Longer than any step.
 _ANSWER_S_MAX: Final = 60.0
 _ROOT_S: Final = 1.0
-# Blobs that are under way at once: each is read by a peer that has other things to do as well.
-FETCHES_MAX: Final = 8
 # Of what is not as others have it: enough to see what it is about.
 _TOLD_MAX: Final = 50
 
@@ -81,8 +80,8 @@ class FolderThread:
         merge: Callable[..., Coroutine[Any, Any, bytes | None]],
     ) -> None:
         self._post, self._blobs = daemon.post, daemon.machine.blobs
-        self._machine, self._basis_path = daemon.core.machine, daemon.home.context_basis
-        self._fetch, self._merge = fetch, merge
+        self._basis_path = daemon.home.context_basis
+        self._merge = merge
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._slots: dict[int, queue.SimpleQueue[FilesAnswered]] = {}
@@ -94,26 +93,26 @@ class FolderThread:
         self._folders: dict[str, Folder] = {}
         self._opened_as: dict[str, Mapped] = {}
         self._later: list[tuple[int, int, Task]] = []
-        # Versions whose bytes are under way, and those that nobody had a moment ago.
-        self._fetching: set[EntryId] = set()
-        self._in_vain: set[EntryId] = set()
-        # Paths that wait for their turn, by folder; of the thread alone.
-        self._unfetched: dict[str, dict[str, None]] = {}
+        # When a folder whose round failed is tried again; whether what we remember may be damaged.
+        self._failing: dict[str, int] = {}
+        self._is_doubtful = False
+        self._fetches = Fetches(daemon, fetch, self._settle)
         self._told: dict[str, bytes] = {}
-        self._noticed: dict[str, str] = {}
+        self._notices = Notices(self._send)
         self._root_due_ms: dict[str, int] = {}
 
     # --- the loop's side ------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Work until `end`; it begins anew after a mistake of ours."""
-        self._folders.clear()
-        for name in self.mapped:
-            self.tell(Task(name, rescan=True, everything=True))
         await asyncio.to_thread(self._work)
 
     def tell(self, task: Task) -> None:
         self._inbox.put(task)
+
+    def _settle(self, folder: str, paths: frozenset[str]) -> None:
+        if paths:
+            self.tell(Task(folder, settles=paths))
 
     def answered(self, effect: FilesAnswered) -> None:
         if (slot := self._slots.get(effect.number)) is not None:
@@ -127,15 +126,28 @@ class FolderThread:
     # --- the thread -----------------------------------------------------------------------------
 
     def _work(self) -> None:
-        basis = Basis(self._basis_path)
+        basis = self._basis()
         try:
             while not self._ending.is_set():
                 for task in self._next():
                     self._round(basis, task)
+                    if self._is_doubtful and not basis.is_whole:
+                        basis.close()
+                        basis = self._basis()
         except Stopped:
             pass
         finally:
             basis.close()
+
+    def _basis(self) -> Basis:
+        """What files are made of, read anew; all folders are looked through then."""
+        self._folders.clear()
+        for name in self.mapped:
+            self.tell(Task(name, rescan=True, everything=True))
+        basis, why = open_basis(self._basis_path)
+        title = f"what this machine knew of its context folders was not readable: {why}"
+        self._notices.tell("", "basis", title if why else "")
+        return basis
 
     def _next(self) -> list[Task]:
         """What is to be done now, one task for each folder."""
@@ -158,8 +170,7 @@ class FolderThread:
         return self._joined(task for task in found if task is not None)
 
     def _joined(self, tasks: Iterable[Task]) -> list[Task]:
-        joined: dict[str, Task] = {}
-        olds = []
+        joined, olds = dict[str, Task](), list[Task]()
         for task in tasks:
             if task.old:
                 olds.append(task)
@@ -178,11 +189,20 @@ class FolderThread:
             # It was taken away, or is another one, or is to begin anew.
             self._folders.pop(task.folder, None)
             self.states.pop(task.folder, None)
+            self._failing.pop(task.folder, None)
         if mapped is None:
-            # Its files stay; what becomes of them from here on is nobody's deletion.
+            # What becomes of its files from here on is nobody's deletion.
             if self._opened_as.pop(task.folder, None) is not None:
                 basis.forget(task.folder)
             return
+        due_ms = self._failing.get(task.folder, 0)
+        if clock.boot_ms() < due_ms:
+            # What happens meanwhile is found then; what was replaced is looked at then.
+            if task.old:
+                self._after((due_ms - clock.boot_ms()) / 1000, task)
+            return
+        if self._failing.pop(task.folder, None) is not None:
+            task = task._replace(rescan=True, everything=True)
         folder = self._folders.get(task.folder)
         failed = ""
         try:
@@ -196,21 +216,22 @@ class FolderThread:
             raise
         except (MusterError, OSError) as error:
             failed = str(error) or type(error).__name__
+            self._is_doubtful = isinstance(error, Broken)
+            self._failing[task.folder] = clock.boot_ms() + int(AGAIN_S * 1000)
             self._after(AGAIN_S, Task(task.folder, rescan=True, everything=True))
         finally:
             if folder is not None:
                 self._look_later(folder)
-                self._fetch_more(task.folder)
+                self._settle(task.folder, self._fetches.more(task.folder))
         if folder is not None:
             self._tell_state(folder, failed)
             self._root_due_ms.setdefault(task.folder, clock.boot_ms() + int(_ROOT_S * 1000))
-        self._notice(task.folder, "failed", failed and f"context folder {task.folder}: {failed}")
+        title = f"context folder {task.folder}: {failed}" if failed else ""
+        self._notices.tell(task.folder, "failed", title, rarely=True)
 
     def _opened(self, basis: Basis, mapped: Mapped) -> Folder:
         self._opened_as[mapped.name] = mapped
-        basis.lies_at(mapped.name, mapped.path, mapped.inode)
-        disk = Disk(Path(mapped.path), mapped.inode)
-        reader = Reader(disk, self._blobs, large=mapped.large)
+        reader = Reader(opened_disk(basis, mapped), self._blobs, large=mapped.large)
         return Folder(mapped.place, reader, basis, self, mapped.only)
 
     @staticmethod
@@ -239,29 +260,26 @@ class FolderThread:
     # --- what is told -----------------------------------------------------------------------------
 
     def _tell_state(self, folder: Folder, failed: str) -> None:
-        name, there = folder.place.folder, [b.signature for b in folder.bases.values()]
-        size = sum(each.size for each in there if each is not None)
+        name, every = folder.place.folder, [b.signature for b in folder.bases.values()]
+        there = [each for each in every if each is not None]
+        size = sum(each.size for each in there)
         left = dict(sorted(folder.left.items())[:_TOLD_MAX])
         self.states[name] = State(
-            sum(each is not None for each in there), size, left, dict(folder.doubtful),
+            len(there), size, left, dict(folder.doubtful),
             frozenset(folder.conflicts), failed,
         )  # fmt: skip
-        count, more = len(folder.conflicts), "; `muster context conflicts` shows them"
+        count = len(folder.conflicts)
         which = f"{count} file{'s' * (count > 1)} of context folder {name}"
-        title = f"{which} was changed in two ways that do not fit together{more}" if count else ""
-        self._notice(name, "conflicts", title)
+        title = (
+            f"{which} was changed in two ways that do not fit together; `muster context conflicts`"
+        )
+        more = "; `muster context conflicts` shows them"
+        self._notices.tell(name, "conflicts", title + more if count else "")
         stopped = ", ".join(sorted(folder.stopped)[:3])
         title = f"context folder {name}: something else writes {stopped}, to and fro"
-        self._notice(name, "stopped", title if stopped else "")
+        self._notices.tell(name, "stopped", title if stopped else "")
         title = f"context folder {name} has {size >> 20} MiB: each machine keeps all that it had"
-        self._notice(name, "size", title if size > CONTEXT_FOLDER_BYTES else "")
-
-    def _notice(self, name: str, what: str, title: str) -> None:
-        """Tell what a person must see, once; and when it is over."""
-        key = f"context-{what}-{name}"[:64]
-        if title != self._noticed.get(key, ""):
-            self._noticed[key] = title
-            self._send(Noticed(key, title))
+        self._notices.tell(name, "size", title if size > CONTEXT_FOLDER_BYTES else "")
 
     def _tell_root(self, name: str) -> None:
         folder = self._folders.get(name)
@@ -272,14 +290,14 @@ class FolderThread:
     # --- what folders need ----------------------------------------------------------------------
 
     def wanted(
-        self, place: Place, made_of: Mapping[str, frozenset[EntryId]]
+        self, place: Place, made_of: Mapping[str, frozenset[EntryId]], unknown: Unknown
     ) -> tuple[tuple[Wanted, ...], bool]:
         """See `Outside`."""
         every, left, allowed = list[Wanted](), dict(made_of), False
+        # What takes the core longer than a step may is asked again.
         while left:
-            # What takes the core longer than a step may is asked again.
             some = dict(left)
-            found = self._ask(lambda number, some=some: AskFiles(number, place, some))  # type: ignore[misc]
+            found = self._ask(lambda number, some=some: AskFiles(number, place, some, unknown))  # type: ignore[misc]
             every += found.wanted
             allowed = found.allowed
             for each in found.wanted:
@@ -304,51 +322,13 @@ class FolderThread:
 
     def bytes_at(self, place: Place, path: str, where: Bytes) -> Iterable[bytes] | None:
         """See `Outside`."""
-        if where.data is not None:
-            return (where.data,)
-        name = where.digest.hex()
-        ours = where.machine == self._machine or entry_claim(where.entry) in self._blobs.claims(
-            name
-        )
-        if ours and self._blobs.intact(name):
-            return self._blobs.read(name)
-        if where.entry in self._fetching or where.entry in self._in_vain:
-            return None
-        if len(self._fetching) >= FETCHES_MAX:
-            self._unfetched.setdefault(place.folder, {})[path] = None
-            return None
-        self._fetching.add(where.entry)
-        asyncio.run_coroutine_threadsafe(self._bring(place, path, where), self._loop)
-        return None
-
-    def _fetch_more(self, name: str) -> None:
-        """Settle so many paths as there is room to fetch the bytes of."""
-        waiting = self._unfetched.get(name, {})
-        room = FETCHES_MAX - len(self._fetching)
-        if waiting and room > 0:
-            some = frozenset(list(waiting)[:room])
-            for path in some:
-                del waiting[path]
-            self._after(0, Task(name, settles=some))
-
-    async def _bring(self, place: Place, path: str, where: Bytes) -> None:
-        """Fetch a blob, and settle its path then; where nobody has it, later again."""
-        try:
-            await self._fetch(path, where)
-        except MusterError:
-            self._in_vain.add(where.entry)
-        self._fetching.discard(where.entry)
-        if where.entry in self._in_vain:
-            # Others have their turn meanwhile.
-            self.tell(Task(place.folder))
-            await asyncio.sleep(AGAIN_S)
-            self._in_vain.discard(where.entry)
-        self.tell(Task(place.folder, settles=frozenset({path})))
+        return self._fetches.bytes_at(place.folder, path, where)
 
     def merge(self, first: bytes, base: bytes, second: bytes, *, union: bool) -> bytes | None:
         """See `Outside`."""
-        work = self._merge(first, base, second, union=union)
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = asyncio.run_coroutine_threadsafe(
+            self._merge(first, base, second, union=union), self._loop
+        )
         while True:
             try:
                 return future.result(0.5)
@@ -357,11 +337,11 @@ class FolderThread:
                     future.cancel()
                     raise Stopped("the daemon ends") from None
 
-    def again(self, place: Place, paths: frozenset[str], *, settle: bool) -> None:
+    def again(self, place: Place, paths: frozenset[str], *, settle: bool, after_ms: int) -> None:
         """See `Outside`."""
         none = frozenset[str]()
         task = Task(place.folder, none if settle else paths, paths if settle else none)
-        self._after(FRESH_MS / 1000, task)
+        self._after(after_ms / 1000, task)
 
     def _ask(self, make: Callable[[int], ev.Event]) -> FilesAnswered:
         number, slot = next(self._numbers), queue.SimpleQueue[FilesAnswered]()

@@ -3,7 +3,8 @@
 Rule 1: what replaces a file, and what is replaced, is written down before it is done: whoever
 starts after a crash knows both (basis.py).
 Rule 2: what was replaced is looked at, twice: at once, and when whoever had it open has had a
-second. What was not expected there becomes a version, over what the file was made of.
+second. What was not expected there becomes a version, over what the file was made of; what cannot
+be one (it has a key in it, it is too large) gets its place back.
 Rule 3: where something is that nobody expects, nothing is written: it is looked at first.
 """
 
@@ -12,11 +13,13 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from muster.errors import Broken, NotFound
+from muster.context.path import TEMPORARY
+from muster.errors import Broken, NotFound, Unreachable
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Aim, Base, Basis
-from muster.node.folders.disk import InTheWay, Signature, Swapped, temporary_name
-from muster.node.folders.reader import Change, Reader, Soon
+from muster.node.folders.disk import OF_PATH, Signature, Swapped, temporary_name
+from muster.node.folders.onestep import InTheWay
+from muster.node.folders.reader import Change, Reader, Soon, Unfit
 from muster.node.services.context import Wanted
 
 # So many files are made to outlast the power one by one; of more the whole disk is, once.
@@ -62,6 +65,8 @@ class Writer:
         # What lies beside its place, by its name there; whoever drives this looks at it in `OLD_S`.
         self.old: dict[str, Old] = {}
         self.fresh_old: list[str] = []
+        # New files that have no place yet, by their names.
+        self._made: dict[str, Signature] = {}
 
     def carry_out(self, plans: list[Plan]) -> dict[str, str]:
         """Do all of these; the paths that are not done, and why: "" where to look first.
@@ -74,37 +79,68 @@ class Writer:
         if gone and len(gone) < len(plans):
             left = self.carry_out(gone)
             plans = [plan for plan in plans if plan.chunks is not None]
-        plans = [plan for plan in plans if self._prepare(plan, len(plans) <= SYNCED_MAX, left)]
-        if len(plans) > SYNCED_MAX:
-            self._disk.sync()
-        self._basis.aim(self._folder, [self._aim(plan) for plan in plans])
+        todo = list[Plan]()
         changed: dict[str, Base | None] = {}
-        done = []
+        done = list[str]()
+        one_by_one = len(plans) <= SYNCED_MAX
         try:
             for plan in plans:
-                path = plan.wanted.path
-                try:
-                    swapped = self._swap(plan)
-                except InTheWay as error:
-                    swapped, left[path] = Swapped(None, met=True), str(error)
-                if swapped.met:
-                    left.setdefault(path, "")
-                    self._disk.drop(path, plan.name)
-                    done.append(plan.name)
-                    continue
-                before = self._bases.get(path)
-                changed[path] = self._bases_of(plan, swapped)
-                if self._replaced(plan, swapped, before):
-                    left[path] = ""
-                elif not swapped.old:
-                    done.append(plan.name)
+                # Also what is half there is taken away where this ends in the middle.
+                todo.append(plan)
+                if not self._prepare(plan, one_by_one, left):
+                    todo.pop()
+            if not one_by_one:
+                self._disk.sync()
+            self._basis.aim(self._folder, [self._aim(plan) for plan in todo])
+            while todo:
+                self._carry_out(todo[0], one_by_one, left, changed, done)
+                self._made.pop(todo.pop(0).name, None)
         finally:
+            if changed and not one_by_one:
+                self._disk.sync()
             self._basis.save(self._folder, changed)
+            for plan in todo:
+                self._give_up(plan, done)
             self._basis.done(self._folder, done)
         for path, base in changed.items():
             if base is None or base.signature is None:
                 self._disk.tidy(path)
         return left
+
+    def _carry_out(
+        self, plan: Plan, sync: bool, left: dict[str, str], changed: dict[str, Base | None],
+        done: list[str],
+    ) -> None:  # fmt: skip
+        path = plan.wanted.path
+        try:
+            swapped = self._swap(plan, sync=sync)
+        except InTheWay as error:
+            swapped, left[path] = Swapped(None, met=True), str(error)
+        except OSError as error:
+            if error.errno not in OF_PATH:
+                raise
+            swapped = Swapped(None, met=True)
+            left[path] = f"it cannot be written ({error.strerror})"
+        if swapped.met:
+            left.setdefault(path, "")
+            self._give_up(plan, done)
+            return
+        before = self._bases.get(path)
+        changed[path] = self._bases_of(plan, swapped)
+        if self._replaced(plan, swapped, before):
+            left[path] = ""
+            # What got its place back makes it again what it was.
+            changed[path] = self._bases.get(path)
+        elif not swapped.old:
+            done.append(plan.name)
+
+    def _give_up(self, plan: Plan, done: list[str]) -> None:
+        """A file that was prepared gets no place: nobody ever saw it."""
+        made = self._made.pop(plan.name, None)
+        with contextlib.suppress(InTheWay, OSError):
+            # Under its name may lie what it replaced already: whoever starts next looks at that.
+            if made is not None and self._disk.drop(plan.wanted.path, plan.name, made):
+                done.append(plan.name)
 
     def _prepare(self, plan: Plan, sync: bool, left: dict[str, str]) -> bool:
         """Whether the new file lies beside its place, whole."""
@@ -112,11 +148,17 @@ class Writer:
             return True
         path = plan.wanted.path
         try:
-            self._disk.prepare(path, plan.name, plan.chunks, x=plan.wanted.x, sync=sync)
+            made = self._disk.prepare(path, plan.name, plan.chunks, x=plan.wanted.x, sync=sync)
+            if made is not None:
+                self._made[plan.name] = made
         except InTheWay as error:
             left[path] = str(error)
         except (Broken, NotFound) as error:
             left[path] = f"its bytes cannot be read: {error}"
+        except OSError as error:
+            if error.errno not in OF_PATH:
+                raise
+            left[path] = f"it cannot be written ({error.strerror})"
         else:
             return True
         return False
@@ -127,12 +169,12 @@ class Writer:
         over = base.over if base is not None else frozenset[EntryId]()
         return Aim(plan.name, wanted.path, digest, wanted.said_x, wanted.made_of, over)
 
-    def _swap(self, plan: Plan) -> Swapped:
+    def _swap(self, plan: Plan, *, sync: bool) -> Swapped:
         path, base = plan.wanted.path, self._bases.get(plan.wanted.path)
         if plan.chunks is None:
-            return self._disk.take_away(path, plan.name)
+            return self._disk.take_away(path, plan.name, sync=sync)
         expected = base is not None and base.signature is not None
-        return self._disk.swap(path, plan.name, expected=expected)
+        return self._disk.swap(path, plan.name, expected=expected, sync=sync)
 
     def _bases_of(self, plan: Plan, swapped: Swapped) -> Base | None:
         """What the path is made of now, kept here already."""
@@ -185,7 +227,25 @@ class Writer:
             id = self._late(old.path, found, old.over)
             self.old[name] = self.old[name]._replace(over=frozenset({id}))
             return True
+        if isinstance(found, Unfit) and self._give_back(old.path, name, old.over, old.digest):
+            del self.old[name]
+            self._disk.drop(old.path, name)
+            self._basis.done(self._folder, [name])
+            return True
         return False
+
+    def _give_back(self, path: str, name: str, over: frozenset[EntryId], digest: bytes) -> bool:
+        """Whether what was replaced, and can be no version, has its place again."""
+        base = self._bases.get(path)
+        replaced_by = base.signature if base is not None else None
+        try:
+            if not self._disk.give_back(path, name, replaced_by):
+                return False
+        except InTheWay:
+            return False
+        # It is a change of what was there before, which is told, and stays here.
+        self._keep(path, Base(_UNREAD, digest, said_x=False, over=over))
+        return True
 
     def forget_old(self, name: str) -> None:
         """What was replaced is as it was when it was looked at: remove it."""
@@ -200,8 +260,20 @@ class Writer:
         """Find out what was being done when this machine ended. Raises: MusterError, OSError."""
         for aim in self._basis.aims(self._folder):
             with contextlib.suppress(InTheWay):
+                self._disk.mend(aim.path, aim.name)
                 self._take_up(aim)
             self._basis.done(self._folder, [aim.name])
+
+    def remove_unfinished(self, leaves_out: Callable[[str], bool]) -> None:
+        """Remove files that were not whole yet when this machine ended: nobody ever saw them."""
+
+        def ours(path: str) -> bool:
+            return leaves_out(path) and TEMPORARY not in path
+
+        for path, _ in list(self._disk.walk("", ours)):
+            name = path.rpartition("/")[2]
+            if name.startswith(TEMPORARY):
+                self._disk.drop(path, name)
 
     def _take_up(self, aim: Aim) -> None:
         before, beside = self._bases.get(aim.path), _beside(aim.path, aim.name)
@@ -211,10 +283,15 @@ class Writer:
             self._keep(aim.path, base)
         elif there is None and not aim.digest and self._disk.signature(beside) is not None:
             self._keep(aim.path, Base(None, b"", said_x=False, over=aim.made_of))
-        found = self._reader.look_at(beside, None)
+        found = self._reader.look_at(beside, before)
         known = {aim.digest, before.digest if before is not None else b""}
+        if isinstance(found, Soon) and self._digest(beside) not in known:
+            raise Unreachable(f"{aim.path} is being written just now: it is looked at again soon")
         if isinstance(found, Change) and found.signature is not None and found.digest not in known:
             self._late(aim.path, found, aim.over)
+        elif isinstance(found, Unfit):
+            was = before.digest if before is not None else b""
+            self._give_back(aim.path, aim.name, aim.over, was)
         self._disk.drop(aim.path, aim.name)
 
     def _keep(self, path: str, base: Base) -> None:

@@ -10,13 +10,14 @@ Rule 4: an answer takes no more than a step may: what it leaves out is asked aga
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from muster.context.fold import AT, VERSION, ContextFold, VersionRow
 from muster.context.kinds import ContextAt, ContextPut, check_put, held
 from muster.context.path import folded
 from muster.context.state import File, Version, file_of, merge_of, named
-from muster.errors import MusterError
+from muster.errors import Malformed, Refused
 from muster.fleet.grant import ANYTHING
 from muster.fleet.roster import Roster
 from muster.limits import (
@@ -61,8 +62,9 @@ class Wanted(NamedTuple):
     """What is to lie at a path: `content`, nothing without it, or as it is where `as_is`.
 
     `made_of` are the versions that the disk then has, `said_x` what they say of the executable bit,
-    `x` what is done of it here. `known` are versions over exactly what the disk was made of. `why`
-    says what keeps the path from the disk.
+    `x` what is done of it here. `known` are versions that the file on the disk may be already: what
+    this machine wrote over exactly that, and of an unknown file the one with its bytes. `why` says
+    what keeps the path from the disk.
     """
 
     path: str
@@ -79,12 +81,17 @@ class Wanted(NamedTuple):
     why: str = ""
 
 
+# Files on a disk of which nothing is known: by path their bytes' SHA-256, and the executable bit.
+Unknown = Mapping[str, tuple[bytes, bool]]
+
+
 class AskFiles(ev.Event, frozen=True):
     """What is to lie at these paths; with each what its file on the disk was made of."""
 
     number: int
     place: Place
     paths: Mapping[str, frozenset[EntryId]]
+    unknown: Unknown = MappingProxyType({})
 
 
 class AskPaths(ev.Event, frozen=True):
@@ -156,11 +163,21 @@ class Contexts(Part):
 
     # --- what is asked --------------------------------------------------------------------------
 
-    def wanted(self, place: Place, paths: Mapping[str, frozenset[EntryId]]) -> list[Wanted]:
+    def wanted(
+        self, place: Place, paths: Mapping[str, frozenset[EntryId]], unknown: Unknown
+    ) -> list[Wanted]:
         """What is to lie at these paths: at the first so many, as rule 4 has it."""
         heads, found = self.heads(place), list[Wanted]()
+        own = self._core.membership.own(place.scope)
+        had = self._core.tables.row(AT, own, place.folder) is not None
         for path, made_of in paths.items():
-            found.append(self._wanted(heads, path, made_of))
+            wanted = self._wanted(heads, path, made_of)
+            # What was deleted comes back by no copy of before, where this machine had the folder.
+            if path in unknown and (had or wanted.content is not None):
+                id = heads.with_bytes(path, *unknown[path])
+                known = {unknown[path]: id} if id is not None else {}
+                wanted = wanted._replace(known={**known, **wanted.known})
+            found.append(wanted)
             if heads.read > CONTEXT_STEP_ROWS:
                 break
         return found
@@ -292,7 +309,7 @@ class Contexts(Part):
     # --- what the watcher says ------------------------------------------------------------------
 
     def _asked(self, event: AskFiles) -> None:
-        wanted = tuple(self.wanted(event.place, event.paths))
+        wanted = tuple(self.wanted(event.place, event.paths, event.unknown))
         allowed = self.may_write(event.place.folder, self._core.machine)
         self._core.do(FilesAnswered(event.number, wanted=wanted, allowed=allowed))
 
@@ -308,7 +325,7 @@ class Contexts(Part):
             raw = [canon.encode(check_put(body)) for body in event.bodies]
             drafts = [Draft("context.put", "muster", (), each) for each in raw]
             entries = self._core.append_all(event.place.scope, drafts)
-        except MusterError as error:
+        except (Malformed, Refused) as error:
             # Whoever asked waits for an answer.
             self._core.do(FilesAnswered(event.number, refused=str(error)))
             return

@@ -49,6 +49,13 @@ select stream.name, ours.seq from (
   and stream in ({0}) order by seq desc limit ?4
 ) as ours join stream on stream.id = ours.stream
 """
+_WITH_BYTES = """
+select version.id from context_version as version
+left join context_version as named on version.same <> x'' and named.id = version.same
+where version.folder = ?1 and version.folded = ?2 and version.path = ?3 and version.x = ?5
+and version.absent = 0 and coalesce(named.sha256, version.sha256) = ?4
+and version.stream in ({0}) order by version.at_ms desc, version.at_n desc, version.id desc limit 1
+"""
 _PATHS = "select distinct path from context_top where folder = ?1 and stream in ({0}) limit ?2"
 _ANY = "select 1 from context_top where folder = ?1 and folded = ?2 and stream in ({0}) limit 1"
 
@@ -122,6 +129,12 @@ class Heads:
         """What this machine wrote itself over exactly this, newest first."""
         bound = (self._folder, folded(path), path, _FORGOTTEN_MAX)
         return [row for row in self._rows(_NEWEST, bound, self._own) if row.over == over]
+
+    def with_bytes(self, path: str, digest: bytes, x: bool) -> EntryId | None:
+        """The newest version of a path with these bytes, of those that count; None without one."""
+        bound = (self._folder, folded(path), path, digest, int(x))
+        found = self._core.tables.query(_WITH_BYTES.format(self._may), bound)
+        return EntryId(as_bytes(found[0][0])) if found else None
 
     def spellings(self, name: str) -> list[str]:
         """Paths that are `name`, folded, of those that count: the first so many."""
