@@ -69,7 +69,7 @@ _HERE_ONLY = (
     "init", "join", "operator", "device", "up", "service", "machine", "doctor",
     "answer", "fetch", "audit", "rebuild",
     "resume", "schema", "version", "completion", "new", "template", "diff", "checkout", "land",
-    "delegate", "withdraw", "export", "import", "install", "uninstall",
+    "delegate", "withdraw", "export", "import", "install", "uninstall", "acp",
 )  # fmt: skip
 
 

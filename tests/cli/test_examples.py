@@ -466,6 +466,8 @@ def _claude_has_it(world: World) -> dict[str, str]:
 
 
 PREPARED: Final[dict[str, Row]] = {
+    # Here no editor is at the other end; tests/e2e/test_acp.py is one.
+    "muster acp": Row(code=3),
     "muster install claude": Row(ends=agrees),
     "muster uninstall claude": Row(_claude_has_it, ends=agrees),
     "muster send 'claude@studio#shop-3fa9' 'the tests pass here'": Row(_session),

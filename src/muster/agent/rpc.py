@@ -41,6 +41,7 @@ class RpcError(Exception):
 
 
 # A question of the other side by its method; the answer, or None where the method is not known.
+# An RpcError that it raises is the answer.
 OnRequest = Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any] | None]]
 OnNotice = Callable[[str, Mapping[str, Any]], None]
 
@@ -129,7 +130,12 @@ class Peer:
             task.add_done_callback(self._answering.discard)
 
     async def _answer(self, number: Any, method: str, params: Mapping[str, Any]) -> None:
-        result = await self._on_request(method, params)
+        try:
+            result = await self._on_request(method, params)
+        except RpcError as refused:
+            error = {"code": refused.code, "message": str(refused), "data": refused.data}
+            self._send({"id": number, "error": error})
+            return
         if result is None:
             error = {"code": METHOD_NOT_FOUND, "message": f"there is no {method[:100]} here"}
             self._send({"id": number, "error": error})

@@ -35,6 +35,7 @@ NOUNS: Final = (
     "rerun",
     "awaited",
     "plan",
+    "acp",
     "new",
     "template",
     "project",

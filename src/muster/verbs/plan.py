@@ -107,15 +107,9 @@ def ask(context: Context, wish: Ask) -> dict[str, Any] | Finding:
     if not intention:
         raise Malformed('say what you want: muster ask "…"')
     machines = context.ask("machines", {})
-    known = {name for m in machines if m["facts"] for name in m["facts"]["repositories"]}
-    if repo and repo not in known:
-        # Before an agent plans for a repository that nobody has.
-        raise NotFound(f"no machine has the repository {repo}; there are: {_list(known)}")
-    agent = _agent(machines, wish.agent)
-    if not agent:
-        return Finding(_skeleton(machines, intention, repo), NotFound.exit_code)
-    context.say(f"{agent} is planning …")
-    plan = _planned(context, agent, intention, repo, machines)
+    plan = planned(context, machines, intention, repo, wish.agent)
+    if plan is None:
+        return Finding(skeleton(machines, intention, repo), NotFound.exit_code)
     if wish.edit:
         plan = _edited(context, plan)
     answer = {"spec": plan.spec, "name": plan.name, "run": None}
@@ -133,6 +127,24 @@ def ask(context: Context, wish: Ask) -> dict[str, Any] | Finding:
     wanted = {"base": "", "repo": repo or plan.repo, "spec": plan.spec, "values": {}}
     begun = context.ask("run", wanted, on=context.on, options={"object": plan.name})
     return {**answer, **begun}
+
+
+def planned(
+    context: Context, machines: list[dict[str, Any]], intention: str, repo: str, wanted: str = ""
+) -> Plan | None:
+    """A plan that can run, by the agent wanted or the first that is up; None without any.
+
+    Raises: NotFound for a repository or an agent that no machine has, Refused when none came.
+    """
+    known = {name for m in machines if m["facts"] for name in m["facts"]["repositories"]}
+    if repo and repo not in known:
+        # Before an agent plans for a repository that nobody has.
+        raise NotFound(f"no machine has the repository {repo}; there are: {_list(known)}")
+    agent = _agent(machines, wanted)
+    if not agent:
+        return None
+    context.say(f"{agent} is planning …")
+    return _planned(context, agent, intention, repo, machines)
 
 
 def _said(question: str) -> str:
@@ -266,7 +278,7 @@ def _planners(machine: Mapping[str, Any]) -> set[str]:
     return set(machine["facts"]["agents"]) - catalogue.PLAIN if machine["facts"] else set()
 
 
-def _skeleton(machines: list[dict[str, Any]], intention: str, repo: str) -> dict[str, Any]:
+def skeleton(machines: list[dict[str, Any]], intention: str, repo: str) -> dict[str, Any]:
     """Without an agent: what is missing, and a spec to fill in."""
     agents = sorted(set(catalogue.load()) - catalogue.PLAIN)
     words = " ".join(_CONTROL.sub("", intention).split())[:60]

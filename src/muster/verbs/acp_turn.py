@@ -1,0 +1,342 @@
+"""One turn of an editor: what a person asks for becomes a plan, and with their yes a run.
+
+Rule 1: nothing runs before the person said yes in the editor; anything else is a no.
+Rule 2: what the editor is shown is what the log says: the phases as a plan, each task as a tool
+call, and at the end what came of it.
+Rule 3: a cancel of the editor cancels what it began, the planning too. An editor that goes away
+cancels nothing but the planning: its run goes on, and the next session shows it.
+Rule 4: a daemon that is started anew is waited for; the run was not its process.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from muster.errors import Conflict, MusterError, NotFound, Unreachable
+from muster.node.host import clock
+from muster.node.host.home import Home
+from muster.task import spec as specs
+from muster.verbs import acp_session, plan
+from muster.verbs.acp_session import Session, Turn
+from muster.verbs.client import Context
+
+# A daemon that is started anew answers long before.
+DAEMON_MS_MAX: Final = 60_000
+_LOOK_S: Final = 0.5
+_TITLE_CHARS: Final = 100
+_STATUS: Final = {
+    "queued": "pending", "waiting": "pending", "leased": "in_progress", "done": "completed",
+}  # fmt: skip
+_YES: Final = {"optionId": "yes", "name": "Yes", "kind": "allow_once"}
+_NO: Final = {"optionId": "no", "name": "No", "kind": "reject_once"}
+
+
+class Editor(Protocol):
+    """The other side, as a turn sees it."""
+
+    def tell(self, update: Mapping[str, Any]) -> None:
+        """Something happened in the session."""
+
+    def ask(self, method: str, params: Mapping[str, Any]) -> Any:
+        """Its answer. Raises: EOFError where it is gone, RpcError."""
+
+
+class Cancelled(Exception):
+    """The person ended the turn."""
+
+
+class Spoken:
+    """The command as verbs inside it see it, whose words reach the editor."""
+
+    def __init__(self, context: Context, work: "Work") -> None:
+        self._context, self._work = context, work
+        self.on, self.json = "", False
+
+    @property
+    def home(self) -> Home:
+        return self._context.home
+
+    def ask(self, verb: str, args: Mapping[str, Any], **how: Any) -> Any:
+        self._work.check()
+        answer = self._context.ask(verb, args, **how)
+        if verb == "run":
+            self._work.began(str(answer["run"]), str(answer["owner"]))
+        return answer
+
+    def stream(self, verb: str, args: Mapping[str, Any], *, on: str = "") -> Iterator[Any]:
+        return self._context.stream(verb, args, on=on)
+
+    def running(self) -> bool:
+        return self._context.running()
+
+    def question(self, what: str, default: str) -> str:  # noqa: ARG002 - nobody is at a terminal
+        return default
+
+    def say(self, text: str) -> None:
+        self._work.editor.tell(chunk("agent_thought_chunk", f"{text}\n"))
+
+    def note(self, text: str) -> None:
+        """Nobody waits at a terminal here."""
+
+    def show(self, value: Any) -> None:
+        """The answer of a turn is what it tells."""
+
+
+class Work:
+    """What one session does at this moment, in a thread of its own."""
+
+    def __init__(self, context: Context, editor: Editor, session: Session) -> None:
+        self.context, self.editor, self.session = context, editor, session
+        self._cancelled, self._left = threading.Event(), threading.Event()
+        # The run that is followed, and the machine that owns it.
+        self._run: tuple[str, str] | None = None
+        self._plans = False
+
+    # --- from outside -------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """The person does not want it any more."""
+        self._cancelled.set()
+        self._end_run("cancelled in the editor")
+
+    def leave(self) -> None:
+        """Nobody looks any more: a plan that nobody waits for is not made, a run goes on."""
+        self._left.set()
+        if self._plans:
+            self._end_run("the editor went away")
+
+    def _end_run(self, reason: str) -> None:
+        if self._run is None:
+            return
+        run, on = self._run
+        try:
+            self.context.ask("cancel", {"what": run, "reason": reason}, on=on)
+        except MusterError:
+            # It has ended by itself, or the daemon is gone: who follows it hears so.
+            return
+
+    def check(self) -> None:
+        """Raises: Cancelled where the person has ended it."""
+        if self._cancelled.is_set():
+            raise Cancelled
+
+    def began(self, run: str, owner: str) -> None:
+        here = str(self.context.ask("status", {})["name"])
+        self._run = run, "" if owner == here else owner
+        if self._cancelled.is_set():
+            self._end_run("cancelled in the editor")
+
+    # --- a turn -------------------------------------------------------------------------------
+
+    def prompt(self, asked: str) -> str:
+        """Why the turn ended, as ACP says it. Raises: MusterError, EOFError."""
+        turn = Turn(asked[: acp_session.ASKED_CHARS_MAX])
+        self.session.turns.append(turn)
+        try:
+            self._plan(turn, asked)
+            self._keep()
+            if not self._agreed(turn):
+                self.check()
+                turn.said = "Nothing was run."
+                self.say(turn.said)
+                return "end_turn"
+            wanted = {"base": "", "repo": turn.repo, "spec": turn.spec, "values": {}}
+            begun = Spoken(self.context, self).ask("run", wanted, options={"object": turn.name})
+            turn.run, turn.owner = str(begun["run"]), (self._run or ("", ""))[1]
+            self._keep()
+            self.follow(turn)
+        except Cancelled:
+            turn.said = turn.said or "Cancelled."
+            return "cancelled"
+        except MusterError:
+            # Whatever it says, it said so because the person had ended it.
+            if not self._cancelled.is_set():
+                raise
+            turn.said = turn.said or "Cancelled."
+        finally:
+            self._run = None
+            self._keep()
+        return "cancelled" if self._cancelled.is_set() else "end_turn"
+
+    def _plan(self, turn: Turn, asked: str) -> None:
+        """Raises: NotFound without an agent that could, Refused where no plan came."""
+        spoken = Spoken(self.context, self)
+        machines = spoken.ask("machines", {})
+        turn.repo = repository_of(self.session.cwd, machines, self.context.home)
+        self._plans = True
+        try:
+            made = plan.planned(spoken, machines, asked, turn.repo)
+        finally:
+            self._plans, self._run = False, None
+        self.check()
+        if made is None:
+            raise NotFound(str(plan.skeleton(machines, asked, turn.repo)["text"]))
+        turn.spec, turn.name, turn.repo = made.spec, made.name, turn.repo or made.repo
+        self.say(f"```yaml\n{made.spec}```\n")
+        self._show_plan(turn, {})
+
+    def _agreed(self, turn: Turn) -> bool:
+        where = f" in {turn.repo}" if turn.repo else ""
+        title = f"Run {turn.name}{where} on the fleet"
+        return self._permitted(f"plan-{turn.name}", title, turn.spec)
+
+    def _permitted(self, call: str, title: str, text: str) -> bool:
+        """Whether the person said yes to what they were shown."""
+        content = [{"type": "content", "content": {"type": "text", "text": text}}]
+        shown = {
+            "toolCallId": call,
+            "title": title[:_TITLE_CHARS],
+            "kind": "execute",
+            "status": "pending",
+            "content": content,
+        }
+        asked = {"sessionId": self.session.id, "toolCall": shown, "options": [_YES, _NO]}
+        answer = self.editor.ask("session/request_permission", asked)
+        outcome = answer.get("outcome") if isinstance(answer, dict) else None
+        return isinstance(outcome, dict) and outcome.get("optionId") == _YES["optionId"]
+
+    # --- a run --------------------------------------------------------------------------------
+
+    def follow(self, turn: Turn) -> None:
+        """Show a run until it has ended, and say what came of it. Raises: MusterError."""
+        self._run = turn.run, turn.owner
+        seen: dict[str, dict[str, Any]] = {}
+        end: Mapping[str, Any] = {}
+        until_ms = clock.read().boot_ms + DAEMON_MS_MAX
+        while not end and not self._left.is_set():
+            try:
+                for change in self.context.stream("watch", {"run": turn.run}, on=turn.owner):
+                    until_ms = clock.read().boot_ms + DAEMON_MS_MAX
+                    end = change if "settled" in change else end
+                    if self._left.is_set():
+                        return
+                    if change.get("task"):
+                        self._changed(turn, seen, change)
+            except Unreachable:
+                if clock.read().boot_ms > until_ms:
+                    raise
+            time.sleep(0 if end else _LOOK_S)
+        if end:
+            turn.said = said(turn, end, seen)
+            # What was heard is kept: the editor may go as soon as it has heard it.
+            self._keep()
+            self.say(turn.said)
+
+    def _changed(
+        self, turn: Turn, seen: dict[str, dict[str, Any]], change: Mapping[str, Any]
+    ) -> None:
+        """A task moved: its tool call, the plan, and what a person is asked."""
+        task, before = str(change["task"]), seen.get(str(change["task"]))
+        if before is not None and all(before.get(k) == v for k, v in change.items()):
+            return
+        seen[task] = {**(before or {}), **change}
+        state = str(seen[task].get("state", ""))
+        where = str(seen[task].get("machine") or "")
+        title = f"{_slot(seen[task])}{f' on {where}' if where else ''}"
+        text = str(seen[task].get("summary") or seen[task].get("reason") or "")
+        update: dict[str, Any] = {
+            "sessionUpdate": "tool_call" if before is None else "tool_call_update",
+            "toolCallId": task,
+            "title": title[:_TITLE_CHARS],
+            "kind": "execute",
+            "status": _STATUS.get(state, "failed"),
+        }
+        if text:
+            update["content"] = [{"type": "content", "content": {"type": "text", "text": text}}]
+        self.editor.tell(update)
+        self._show_plan(turn, seen)
+        if state == "waiting" and (before or {}).get("state") != "waiting":
+            # In a thread of its own: others may answer first, and the run goes on meanwhile.
+            threading.Thread(target=self._decide, args=(turn, task), daemon=True).start()
+
+    def _decide(self, turn: Turn, task: str) -> None:
+        """Ask the person what a phase asks."""
+        try:
+            why = self.context.ask("why", {"task": task}, on=turn.owner)
+            question = str(why.get("question") or "")
+            yes = self._permitted(f"decide-{task}", f"{turn.name}: {question}", question)
+            if self._cancelled.is_set() or self._left.is_set():
+                return
+            self.context.ask("decide", {"task": task, "answer": "yes" if yes else "no"})
+        except (EOFError, Conflict):
+            # The editor is gone, or somebody else has answered.
+            return
+        except MusterError as error:
+            self.say(f"{error}\n")
+
+    def _show_plan(self, turn: Turn, seen: Mapping[str, Mapping[str, Any]]) -> None:
+        states: dict[str, list[str]] = {}
+        for task in seen.values():
+            states.setdefault(str(task.get("phase")), []).append(str(task.get("state")))
+        entries = [
+            {"content": text, "priority": "medium", "status": _standing(states.get(name, []))}
+            for name, text in phases_of(turn.spec).items()
+        ]
+        self.editor.tell({"sessionUpdate": "plan", "entries": entries})
+
+    def replay(self) -> Turn | None:
+        """Tell the editor what was said before; the turn whose run nobody saw end."""
+        for turn in self.session.turns:
+            self.editor.tell(chunk("user_message_chunk", turn.asked))
+            if turn.spec:
+                self.say(f"```yaml\n{turn.spec}```\n")
+            if turn.said or not turn.run:
+                self.say(turn.said or "It was not run.")
+        last = self.session.turns[-1] if self.session.turns else None
+        return last if last is not None and last.run and not last.said else None
+
+    def say(self, text: str) -> None:
+        self.editor.tell(chunk("agent_message_chunk", text))
+
+    def _keep(self) -> None:
+        acp_session.keep(self.context.home, self.session)
+
+
+def chunk(kind: str, text: str) -> dict[str, Any]:
+    """A piece of what somebody says."""
+    return {"sessionUpdate": kind, "content": {"type": "text", "text": text}}
+
+
+def repository_of(cwd: str, machines: list[dict[str, Any]], home: Home) -> str:
+    """The fleet's repository that a folder is of, by its name; else the one that is the default."""
+    known = {name for m in machines if m["facts"] for name in m["facts"]["repositories"]}
+    for folder in (Path(cwd), *Path(cwd).parents):
+        if (folder / ".git").exists():
+            return folder.name if folder.name in known else home.default_repository()
+    return home.default_repository()
+
+
+def phases_of(spec: str) -> dict[str, str]:
+    """A line for each phase of a spec: who does what."""
+    found = {}
+    for name, phase in specs.read(spec.encode()).spec.phases.items():
+        who = "you" if phase.by_human else " or ".join(phase.agents)
+        first = (phase.do or phase.check or "").strip().partition("\n")[0]
+        found[name] = f"{name} ({who}): {first}"[:_TITLE_CHARS]
+    return found
+
+
+def said(turn: Turn, end: Mapping[str, Any], seen: Mapping[str, Mapping[str, Any]]) -> str:
+    """How a run ended, for a person."""
+    how = str(end["settled"])
+    reason = f": {end['reason']}" if end.get("reason") else ""
+    lines = [f"{turn.name} is {how}{reason}"]
+    for task in seen.values():
+        text = str(task.get("summary") or task.get("reason") or "")
+        lines.append(f"- {_slot(task)}: {task.get('state')}{f', {text}' if text else ''}")
+    land = f"; `muster land {turn.run[:12]}` puts it on your branch" if turn.repo else ""
+    return "\n".join([*lines, f"`muster runs {turn.run[:12]}` has all of it{land}."])
+
+
+def _slot(task: Mapping[str, Any]) -> str:
+    instance = task.get("instance")
+    return f"{task.get('phase')}[{instance}]" if instance else str(task.get("phase"))
+
+
+def _standing(states: list[str]) -> str:
+    """How a phase stands, of whose tasks these are the states."""
+    if not states or all(each in ("queued", "waiting") for each in states):
+        return "pending"
+    return "in_progress" if {"queued", "waiting", "leased"} & set(states) else "completed"
