@@ -504,6 +504,11 @@ PREPARED: Final[dict[str, Row]] = {
     ),
     "muster remember main/port 'it is 7450' --over 3fa9c1 --tag repo:main": Row(_known_port),
     "muster memory main/port --history": Row(_known_port),
+    "muster memory main/port --at 2d": Row(_known_port),
+    "muster memory main/port --diff 3fa9c1": Row(_known_port),
+    "muster memory main/port --diff 2d --diff 10m --json": Row(
+        _known_port, code=NotFound.exit_code
+    ),
     "muster context add ~/notes --name notes --writers all": Row(_folder_of_notes),
     "muster context map notes '~/notes' --on studio": Row(_folder_of_notes),
     "muster context log notes/plan.md": Row(_plan_is_known),

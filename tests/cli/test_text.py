@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from muster.cli import show, steps, text
-from muster.cli.show import agent, spec
+from muster.cli.show import agent, memory, spec
 from muster.node.verb import Column, Line
 from muster.verbs.table import VERBS
 from tests.promise import proves
@@ -218,3 +218,17 @@ def test_an_error_names_ids_by_their_beginning_and_leaves_words_alone():
     assert text.abbreviated(said) == (
         f"task {'ab' * 6} of {'cd' * 6} at {'ef' * 6}, see deadbeef and abc"
     )
+
+
+@proves("memory.as-it-was")
+def test_what_changed_is_shown_by_lines_and_moves_no_cursor():
+    side = {"asked": "2d", "state": "active", "versions": ["ab" * 32], "from": ["op:alice"]}
+    value = {"key": "main/port", "scope": "private", "before": {**side, "text": "a"},
+             "after": {**side, "state": "nothing", "versions": [], "from": [], "text": ""},
+             "lines": ["  first:", "-   it is 7447\x1b[2J", "+   \x1b[31mit is 7450"]}  # fmt: skip
+    shown = memory.memory(value, {}).split("\n")
+    assert shown[0] == "main/port  private"
+    assert shown[1].startswith("- 2d  active  op:alice  abababab")
+    assert shown[2] == "+ 2d  nothing"
+    assert shown[4:] == ["  first:", "-   it is 7447\ufffd[2J", "+   it is 7450"]
+    assert memory.memory({**value, "lines": []}, {}).endswith("Its text is the same.")

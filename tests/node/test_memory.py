@@ -263,3 +263,60 @@ def test_an_agent_neither_reads_nor_writes_what_is_not_the_whole_fleets(world):
         assert "secret" not in str(error.value)
     with pytest.raises(NotFound):
         memory.refute(hub.core, call, memory.Refute(version=version, reason=("no",)))
+
+
+@proves("memory.as-it-was")
+def test_what_changed_between_versions_and_moments_is_told_as_it_was(world):
+    hub = world["hub"]
+    first = remember(hub, "k", "the port\nis 7447")["value"]["version"]
+    world.pass_ms(600_000)
+    second = remember(hub, "k", "the port\nis 7450", over=[first])["value"]["version"]
+    world.pass_ms(600_000)
+    args = {"version": second, "reason": ["it moved"]}
+    assert hub.order("refute", second, args)["ok"]
+
+    def diff(*asked: str, **more: Any) -> Any:
+        return hub.call("memory", {"key": "k", "diff": list(asked), **more})
+
+    found = diff(first[:8], second[:8])["value"]
+    assert found["lines"] == ["  the port", "- is 7447", "+ is 7450"]
+    assert [found[side]["state"] for side in ("before", "after")] == ["replaced", "replaced"]
+    # As versions, so as the moments at which they counted; alone it is against what counts now.
+    assert diff("15m", "5m")["value"]["lines"] == found["lines"]
+    assert diff("15m", "5m")["value"]["after"]["versions"] == [second]
+    now = diff("5m")["value"]
+    assert (now["before"]["state"], now["after"]["state"]) == ("active", "refuted")
+    assert now["lines"] == ["- the port", "- is 7450", "+ it moved"]
+    born = diff("1h", "15m")["value"]
+    assert (born["before"]["state"], born["before"]["text"]) == ("nothing", "")
+    assert born["lines"] == ["+ the port", "+ is 7447"]
+    assert diff("15m", "15m")["value"]["lines"] == []
+    # What was erased since is erased, on both sides.
+    assert hub.order("forget", first, {"version": first})["ok"]
+    gone = diff("15m", "5m")["value"]
+    assert (gone["before"]["state"], gone["before"]["text"]) == ("erased", "")
+    assert "7447" not in str(gone)
+    other = remember(hub, "other", "x")["value"]["version"]
+    for asked, kind, word in (
+        (("2h", "1h"), "NotFound", "at any of the two"), (("1m",) * 3, "Malformed", "once or twice"),
+        ((other,), "NotFound", "none of k"), (("yesterday",), "Malformed", "no time"),
+        (("f" * 9,), "NotFound", "nothing is known"),
+    ):  # fmt: skip
+        error = diff(*asked)["error"]
+        assert (error["kind"], word in error["text"]) == (kind, True), error
+    assert diff("1m", history=True)["error"]["kind"] == "Malformed"
+    remember(hub, "k", "mine", scope="private")
+    assert "several scopes" in diff("1m")["error"]["text"]
+    assert diff("1m", scope="private")["value"]["lines"] == ["+ mine"]
+
+
+@proves("memory.as-it-was")
+def test_what_was_known_under_a_key_at_a_moment_is_told_as_it_was(world):
+    hub = world["hub"]
+    first = remember(hub, "k", "it is 7447")["value"]["version"]
+    world.pass_ms(600_000)
+    remember(hub, "k", "it is 7450", over=[first])
+    assert known(hub, "k", at="5m") == [("it is 7447", "active", "person")]
+    assert known(hub, "k", at="5m", history=True) == [("it is 7447", "active", "person")]
+    assert known(hub, "k", at="1h") == []
+    assert len(known(hub, "k", history=True)) == 2

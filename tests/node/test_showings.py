@@ -248,3 +248,21 @@ def test_the_text_that_a_conflict_was_made_of_is_shown_with_it(hub):
     assert (stands["state"], stands["base"]) == ("conflict", "one\ntwo")
     last = agent.showings()[-1]
     assert (page in last.versions, last.outside) == (True, True)
+
+
+@proves("memory.shown-is-written-down", "memory.scopes-do-not-leak")
+def test_both_sides_of_a_comparison_are_shown_and_those_of_another_scope_are_not(hub):
+    first = write(hub, MemoryPut("k", "it is 7447", origin="outside"))
+    second = write(hub, MemoryPut("k", "it is 7450", [first]))
+    agent = Agent(hub)
+    changed = agent.call("memory", key="k", diff=[first])["value"]
+    assert changed["lines"] == ["- it is 7447", "+ it is 7450"]
+    last = agent.showings()[-1]
+    assert (last.versions, last.outside) == ([first, second], True)
+    args = {"key": "mine", "text": ["a", "plan"], "scope": "private"}
+    version = hub.order("remember", "mine", args)["value"]["version"]
+    for asked in ("1m", version):
+        refused = agent.call("memory", key="mine", diff=[asked])["error"]
+        assert refused["kind"] == "NotFound"
+        refused = agent.call("memory", key="k", diff=[version])["error"]
+        assert refused["kind"] == "NotFound"

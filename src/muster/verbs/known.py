@@ -4,19 +4,23 @@ Rule: what counts is shown with who says it as far as that is proven; an agent i
 whole fleet may know, and its machine writes down that it was.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from msgspec import UNSET, Struct, UnsetType, field, structs
 
-from muster.errors import NotFound, Refused
+from muster.errors import Malformed, NotFound, Refused
 from muster.limits import (
     MEMORIES_SHOWN_MAX,
     MEMORY_LINE_CHARS_MAX,
+    MEMORY_OVER_MAX,
     MEMORY_SHOWN_MAX,
 )
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_or_none
 from muster.log.stream import FLEET, JOURNAL, Scope, group_name, is_group
+from muster.memory.difference import difference
 from muster.memory.kinds import (
     MemoryPut,
     MemoryRefute,
@@ -29,18 +33,26 @@ from muster.node.services.memory import Memory
 from muster.node.services.showings import Showings
 from muster.node.tasks.actor import said
 from muster.node.verb import Column, Turns
-from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
+from muster.store.index import EVERY_NUMBER
+from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, say_cut
 from muster.verbs.recipient import group_of
+from muster.verbs.task import moment
 from muster.verbs.thread import groups, keeper_of
 
+# What may be a version; every other text is a moment.
+_VERSION: Final = re.compile("m[0-9]+|[0-9a-f]{6,64}")
+_SIDES: Final = 2
 _SCOPE: Final = opt("who may know it: fleet, private (this machine alone), thread:NAME")
+_DIFF: Final = opt("what changed since this version or moment; of two, between them: give it twice")
 
 
 class Recall(Request, frozen=True):
     key: Annotated[str, pos("a key, or the id of a version (its beginning is enough)")]
     scope: Annotated[str, _SCOPE] = ""
     history: Annotated[bool, opt("every version, also those that were replaced")] = False
+    at: Annotated[str, opt("as this machine knew it then: 10m (ago), or 2026-11-20T23:00")] = ""
+    diff: Annotated[Words, _DIFF] = ()
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -62,24 +74,56 @@ class Known(Struct, frozen=True, kw_only=True):
     shown_to: list[ReaderOf] | UnsetType = UNSET
 
 
+class Side(Struct, frozen=True, kw_only=True):
+    """One side of a comparison: a version, or what counted at a moment, every text of a conflict.
+
+    `asked` is what was named. `state` is `nothing` where nothing was known then; a text that was
+    erased since is "".
+    """
+
+    asked: str
+    state: str
+    versions: list[str]
+    by: list[str] = field(name="from")
+    text: str
+
+
+class Changed(Struct, frozen=True, kw_only=True):
+    """What changed under a key. `lines` are those that went and came, behind `-` and `+`, with some
+    around them; [] where the text is the same.
+    """
+
+    key: str
+    scope: str
+    before: Side
+    after: Side
+    lines: list[str]
+
+
 @verb("memory", auth="local", agents=True, writes=True, group="Memory", harmless=True,
       names="version")  # fmt: skip
-def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
+def memory(core: Core, call: Call, ask: Recall) -> list[Known] | Changed:
     """What is known under a key, and who says so.
 
     muster memory main/tests/where
     muster memory main/port --history
+    muster memory main/port --at 2d
+    muster memory main/port --diff 3fa9c1
+    muster memory main/port --diff 2d --diff 10m --json
     """
-    part, key = core.part(Memory), ask.key
-    found = part.records(key)
-    if not found:
+    part, key, now_ms = core.part(Memory), ask.key, core.now.wall_ms
+    if not part.records(key):
         key = open_version(core, call, key).key
-        found = part.records(key)
-    scopes = {scope_of(core, ask.scope)} if ask.scope else {name.scope for name in found}
+    until = core.log.admissions_at(moment(ask.at, now_ms)) if ask.at else EVERY_NUMBER
+    found = part.records(key, until)
+    every = {*found, *part.records(key)}
+    scopes = {scope_of(core, ask.scope)} if ask.scope else {name.scope for name in every}
     reader = core.part(Showings).reader(call)
     if reader is not None:
         # What is private to a machine or a group is not every agent's.
         scopes &= {FLEET}
+    if ask.diff:
+        return _changed(core, call, ask, key, scopes)
     counts = {
         head.id: record.state
         for name, record in found.items()
@@ -88,7 +132,7 @@ def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
     }
     versions = [v for record in found.values() for v in record.heads]
     if ask.history:
-        versions = part.history(key)
+        versions = part.history(key, until)
     room = Room(MEMORIES_SHOWN_MAX)
     shown = [
         shown_version(core, each, counts.get(each.id, "replaced"))
@@ -105,6 +149,55 @@ def memory(core: Core, call: Call, ask: Recall) -> list[Known]:
         read = [EntryId(bytes.fromhex(each.version)) for each in fitting]
         core.part(Showings).note(call, "get", read, ask.key[:MEMORY_LINE_CHARS_MAX])
     return fitting if reader is not None else [_with_readers(core, each) for each in fitting]
+
+
+def _changed(core: Core, call: Call, ask: Recall, key: str, scopes: set[Scope]) -> Changed:
+    """Raises: Malformed, NotFound, Refused."""
+    if len(ask.diff) > _SIDES or ask.history or ask.at:
+        raise Malformed("--diff is given once or twice, and without --history or --at")
+    if not scopes:
+        raise NotFound(f"nothing is known as {ask.key[:60]!r}; `muster memories` lists what is")
+    if len(scopes) > 1:
+        raise Refused(f"{key} is known in several scopes: say which with --scope")
+    name = RecordName(next(iter(scopes)), key)
+    (before, first), (after, second) = (
+        _side(core, call, name, each) for each in (*ask.diff, "now")[:_SIDES]
+    )
+    if not first and not second:
+        raise NotFound(f"nothing was known as {key} at any of the two")
+    read = list(dict.fromkeys([*first, *second]))
+    core.part(Showings).note(call, "get", read, ask.key[:MEMORY_LINE_CHARS_MAX])
+    lines = difference(before.text, after.text)
+    where = scope_word(core, name.scope)
+    return Changed(key=key, scope=where, before=before, after=after, lines=lines)
+
+
+def _side(core: Core, call: Call, name: RecordName, asked: str) -> tuple[Side, list[EntryId]]:
+    """A version, or what counted at a moment, and the ids of what is told of it."""
+    if _VERSION.fullmatch(asked):
+        one = open_version(core, call, asked)
+        if (one.stream.scope, one.key) != name:
+            raise NotFound(f"the version {asked[:12]} is none of {name.key}; see its --history")
+        now = core.part(Memory).records(name.key).get(name)
+        counts = now is not None and any(head.id == one.id for head in now.heads)
+        return _told(core, asked, now.state if now and counts else "replaced", [one])
+    until = EVERY_NUMBER
+    if asked != "now":
+        until = core.log.admissions_at(moment(asked, core.now.wall_ms))
+    record = core.part(Memory).records(name.key, until).get(name)
+    if record is None:
+        return _told(core, asked, "nothing", [])
+    return _told(core, asked, record.state, record.heads[:MEMORY_OVER_MAX])
+
+
+def _told(
+    core: Core, asked: str, state: str, versions: Sequence[Version]
+) -> tuple[Side, list[EntryId]]:
+    shown = [shown_version(core, each, state) for each in versions]
+    texts = [each.text for each in shown if each.text]
+    ids, by = [each.version for each in shown], [each.by for each in shown]
+    side = Side(asked=asked, state=state, versions=ids, by=by, text="\n\n".join(texts))
+    return side, [each.id for each in versions]
 
 
 def _with_readers(core: Core, known: Known) -> Known:

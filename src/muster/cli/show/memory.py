@@ -5,10 +5,13 @@ from typing import Any, Final
 from muster.cli.show import declared, listed
 from muster.cli.text import Files, ago, block, clean, paint, short, state
 from muster.node.verb import Column
+from muster.printable import visible
 from muster.verbs.table import VERBS
 
 
 def memory(value: Any, _files: Files) -> str:
+    if isinstance(value, dict):
+        return _changed(value)
     return "\n\n".join(_version(each) for each in value) or "Nothing is known under that key there."
 
 
@@ -51,6 +54,27 @@ def memories(value: Any, _files: Files) -> str:
         lines += ["", "Shown often, and followed by failure more often than without; look at:"]
         lines.append(listed(_RECORDS, value["doubtful"], ""))
     return "\n".join(lines)
+
+
+_SIGNS: Final = {"-": "red", "+": "green"}
+
+
+def _changed(value: Any) -> str:
+    """Both sides, and the lines between them."""
+    scope = clean(value["scope"])
+    name = paint(clean(value["key"]), "bold") + (f"  {scope}" if scope != "fleet" else "")
+    sides = [f"{mark} {_side(value[side])}" for mark, side in (("-", "before"), ("+", "after"))]
+    lines = [
+        paint(visible(line), _SIGNS[line[0]]) if line[0] in _SIGNS else visible(line)
+        for line in value["lines"]
+    ]
+    return "\n".join([name, *sides, "", *(lines or ["Its text is the same."])])
+
+
+def _side(side: Any) -> str:
+    ids, by = " ".join(map(short, side["versions"])), ", ".join(map(clean, side["from"]))
+    parts = [clean(side["asked"]), state(side["state"]), by, ids]
+    return "  ".join(part for part in parts if part)
 
 
 def _version(each: Any) -> str:
