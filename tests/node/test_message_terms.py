@@ -7,9 +7,9 @@ from tests.node.cores import Cores, One
 from tests.node.test_messages import send, texts, written
 from tests.promise import proves
 
-from muster.log import canon
+from muster.log.entry import Entry
 from muster.log.stream import scope_to
-from muster.message.kinds import MessageTerms
+from muster.message.kinds import MessageSend, MessageTerms
 from muster.node.services.undelivered import Undelivered
 from muster.verbs import inbox
 
@@ -21,6 +21,7 @@ def world() -> Cores:
     world = Cores("hub", "studio", "laptop")
     world.link("hub", "studio")
     world.link("hub", "laptop")
+    world.link("laptop", "studio")
     world.pass_ms(1_000)
     return world
 
@@ -29,6 +30,16 @@ def sleep(world: Cores, ms: int) -> None:
     """Time passes at once, and then a tick."""
     world.ms += ms
     world.pass_ms(1_000)
+
+
+def say(one: One, to: One, body: MessageSend | MessageTerms) -> Entry:
+    """Whatever a member writes to another machine, without the checks of the verbs."""
+    with one.core.store.transaction():
+        entry = one.core.append_body(body, scope=scope_to(to.id))
+        one.core._sign()
+    one.world.carry_out(one, one.core._released())
+    one.world.pass_ms(2_000)
+    return entry
 
 
 def late(one: One) -> list[str]:
@@ -67,6 +78,22 @@ def test_what_has_expired_is_unread_no_more_and_says_so_to_its_sender(world):
 
 
 @proves("message.terms")
+@pytest.mark.parametrize("priority", ["", "high"])
+def test_terms_that_come_after_their_message_was_looked_at_count_as_if_they_had_come_with_it(
+    world, priority
+):
+    laptop, studio = world["laptop"], world["studio"]
+    sent = say(laptop, studio, MessageSend([f"claude@{studio.id}"], "lunch"))
+    assert texts(studio, agent="claude") == ["lunch"]
+    assert texts(studio) == ["lunch"]
+    say(laptop, studio, MessageTerms(sent.id.hex(), priority, "1h", to_session="shop-3fa9"))
+    assert studio.call("status", {})["value"]["unread"] == 1
+    assert texts(studio, agent="claude#shop-3fa9") == ["lunch"]
+    sleep(world, HOUR_MS)
+    assert texts(studio) == texts(studio, agent="claude#shop-3fa9") == []
+
+
+@proves("message.terms")
 def test_what_was_read_in_time_stays_read(world):
     hub, studio = world["hub"], world["studio"]
     assert send(hub, "studio", "lunch", expires="1h")["ok"]
@@ -92,12 +119,7 @@ def test_terms_of_another_change_nothing_of_a_message(world):
     assert send(hub, "studio", "x")["ok"]
     world.pass_ms(1_000)
     (sent,) = hub.entries("message.send")
-    with laptop.core.store.transaction():
-        body = canon.encode(MessageTerms(sent.id.hex(), "low", "1s"))
-        laptop.core.append("message.terms", body, scope=scope_to(studio.id))
-        laptop.core._sign()
-    world.carry_out(laptop, laptop.core._released())
-    world.drain()
+    say(laptop, studio, MessageTerms(sent.id.hex(), "low", "1s"))
     sleep(world, HOUR_MS)
     assert texts(studio) == ["x"]
 

@@ -83,6 +83,8 @@ class _View:
         self._unread: dict[bytes, int] = {}
         self._orders: dict[str, list[int]] = {"": []}
         self._until: dict[bytes, int] = {}
+        # Of the few that are for a live session, which.
+        self._sessions: dict[bytes, str] = {}
         self._streams: dict[int, StreamName] = {}
         self._messages = -1
         # Readings of before are asked for with the message.
@@ -114,18 +116,22 @@ class _View:
                 continue
             key = ((rank + 1) << _TIME_BITS | at_ms) << _PLACE_BITS | place
             known = self._unread.get(id)
-            if was_read or known == key or not messages.is_for(self._agent, to, stream, self.me):
+            if was_read or not messages.is_for(self._agent, to, stream, self.me):
+                continue
+            if until_ms:
+                self._until[id] = until_ms
+            if known == key and self._sessions.get(id, "") == session:
                 continue
             if known is None:
                 self._streams[number] = stream
                 self.streams[stream] += 1
             else:
-                # Its terms came: it stands elsewhere now.
-                self._orders[session] = _without(self._orders[session], {known})
+                # Its terms came after it: it stands elsewhere now.
+                self._take_from(self._sessions.pop(id, ""), {known})
             self._unread[id] = key
+            if session:
+                self._sessions[id] = session
             insort(self._orders.setdefault(session, []), key)
-            if until_ms:
-                self._until[id] = until_ms
         read |= {id for id, until_ms in self._until.items() if until_ms <= now_ms}
         self._take_out(read, cut)
         return max(len(found), len(rows)) == _PAGE, False
@@ -159,14 +165,18 @@ class _View:
             ids |= {id for id, key in self._unread.items() if key & _PLACE_MASK in cut}
         if ids:
             out = {self._unread.pop(id) for id in ids}
-            for id in ids & self._until.keys():
-                del self._until[id]
+            for id in ids:
+                self._until.pop(id, None)
+                self._sessions.pop(id, None)
             self.streams.subtract(self._place(key).stream for key in out)
             self.streams = +self.streams
-            for session, order in list(self._orders.items()):
-                self._orders[session] = _without(order, out)
-                if session and not self._orders[session]:
-                    del self._orders[session]
+            for session in list(self._orders):
+                self._take_from(session, out)
+
+    def _take_from(self, session: str, out: set[int]) -> None:
+        self._orders[session] = _without(self._orders[session], out)
+        if session and not self._orders[session]:
+            del self._orders[session]
 
 
 def _falling(order: list[int], least: int, most: int) -> Iterator[int]:
