@@ -5,6 +5,7 @@ answers are those of the verbs. The door reads the file alone, and loads no verb
 """
 
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -158,7 +159,9 @@ def _answer(name: str, called: str) -> tuple[dict[str, Any], str]:
 
 
 def _portable(shape: Any) -> Any:
-    """A schema without the bare `false` that some readers refuse: of so many, and no more."""
+    """A schema that every reader takes: without the bare `false` that some refuse (of so many, and
+    no more), and with an end of a pattern that others than Python know.
+    """
     match shape:
         case {"items": False, "maxItems": int(), **rest}:
             return _portable(rest | {"maxItems": shape["maxItems"]})
@@ -166,6 +169,8 @@ def _portable(shape: Any) -> Any:
             return {name: _portable(each) for name, each in shape.items()}
         case list():
             return [_portable(each) for each in shape]
+        case str():
+            return re.sub(r"\\Z$", "$", shape)
         case _:
             return shape
 

@@ -78,3 +78,9 @@ def test_an_answer_that_is_a_list_is_given_in_an_object():
     given = tools.load()["tasks"].answer([{"task": "x"}])
     assert given.structured_content == {"tasks": [{"task": "x"}]}
     assert json.loads(given.content[0].text) == given.structured_content
+
+
+@proves("door.tools-are-verbs")
+def test_no_schema_says_what_only_python_reads():
+    """A reader that cannot compile one pattern drops every tool: opencode does."""
+    assert "\\\\Z" not in agent_tools.PATH.read_text()

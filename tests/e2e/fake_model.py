@@ -146,8 +146,14 @@ def read_script(prompt: str) -> list[dict[str, Any]]:
 def tool_call(step: dict[str, Any], tools: dict[str, dict[str, Any]]) -> Call:
     if step["tool"] == "mcp":
         # A client may know more tools than it tells its model of at first.
-        offered = (name for name in tools if name.endswith(f"__{step['name']}"))
-        return Call(next(offered, f"mcp__muster__{step['name']}"), step["arguments"])
+        ends = tuple(f"{each}{step['name']}" for each in ("__", "_", "-"))
+        offered = (name for name in tools if "muster" in name and name.endswith(ends))
+        within = (name for name, tool in tools.items() if tool.get("type") == "namespace"
+                  and step["name"] in [each.get("name") for each in tool["tools"]])  # fmt: skip
+        known = next(within, None)
+        fallback = f"mcp__{step.get('server', 'muster')}__{step['name']}"
+        name = f"{known}/{step['name']}" if known else next(offered, fallback)
+        return Call(name, step["arguments"])
     writer = next((name for name in WRITERS if name in tools), "")
     if step["tool"] == "write" and writer:
         path, content = WRITERS[writer]
@@ -218,7 +224,9 @@ def response_item(text: str, call: Call | None) -> dict[str, Any]:
     if call is None:
         content = [{"type": "output_text", "text": text, "annotations": []}]
         return {"type": "message", "id": f"msg_{identity}", "role": "assistant", "content": content}
-    item = {"id": f"fc_{identity}", "call_id": f"call_{identity}", "name": call.name}
+    namespace, _, name = call.name.rpartition("/")
+    item = {"id": f"fc_{identity}", "call_id": f"call_{identity}", "name": name}
+    item |= {"namespace": namespace} if namespace else {}
     if isinstance(call.arguments, str):
         return {"type": "custom_tool_call", **item, "input": call.arguments}
     return {"type": "function_call", **item, "arguments": json.dumps(call.arguments)}

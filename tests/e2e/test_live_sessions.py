@@ -6,6 +6,7 @@ than a person has it: a hook waits longer for the daemon than 50 ms, for this ma
 things at once. That limit has tests of its own (tests/agent/plugin).
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,17 +21,23 @@ from tests.cli.world import muster
 from tests.e2e import install_agents, vendor
 from tests.e2e.agents import agents_of, scripted_model
 from tests.e2e.fleet import Fleet, until
-from tests.e2e.stage import every
+from tests.e2e.stage import ALL, every
 from tests.promise import proves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-PROGRAMS = every("claude", "codex")
+PROGRAMS = ALL
+# Programs whose every event is looked at each time; of the others those of the long form.
+LOOKED_AT = pytest.mark.parametrize("desk", every("claude", "codex"), indirect=True)
 ARGV: dict[str, list[str]] = {
     "claude": ["claude", "-p", "--permission-mode", "bypassPermissions", "--model",
                "claude-sonnet-4-5"],
     "codex": ["codex", "exec", "--json", "--skip-git-repo-check",
               "--dangerously-bypass-approvals-and-sandbox"],
+    "gemini": ["gemini", "--approval-mode", "yolo", "--skip-trust", "-p"],
+    "opencode": ["opencode", "run", "--format", "json", "--auto"],
+    "qwen": ["qwen", "--auth-type", "openai", "--yolo", "-p"],
+    "copilot": ["copilot", "--allow-all-tools", "-p"],
 }  # fmt: skip
 START, PROMPT, TOOL = "SessionStart", "UserPromptSubmit", "PostToolUse"
 LIMIT_S = 90
@@ -65,6 +72,15 @@ class Desk:
         until(lambda: self.state(text) != "waiting", "the message is at studio")
         return str(sent["message"])
 
+    @property
+    def server(self) -> str:
+        """What this home is called in programs."""
+        digits = hashlib.sha256(os.fsencode(self.fleet["studio"].home.path)).hexdigest()
+        return f"muster-{digits[:6]}"
+
+    def answers(self, text: str) -> list[Any]:
+        return [each for each in self.fleet.hub.ask("inbox") if each["text"] == text]
+
     def state(self, text: str) -> str:
         rows = [each for each in self.fleet.hub.ask("sent") if each["text"] == text]
         return str(rows[-1]["to"][0]["state"])
@@ -81,10 +97,15 @@ class Desk:
     def begin(self, *steps: dict[str, Any]) -> "subprocess.Popen[str]":
         self.requests.write_text("")
         prompt = f"Do what the script says. @@script {json.dumps(steps)}"
-        return subprocess.Popen(
-            [*ARGV[self.name], prompt], env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        # opencode puts quotes around what stands in its arguments.
+        told = self.fleet.root / "prompt"
+        told.write_text(prompt if self.name == "opencode" else "")
+        argv = [*ARGV[self.name], *([] if self.name == "opencode" else [prompt])]
+        with told.open() as given:
+            return subprocess.Popen(
+                argv, env=self.env, cwd=self.folder, stdin=given, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True,
+            )  # fmt: skip
 
     def end(self, process: "subprocess.Popen[str]") -> str:
         said, _ = process.communicate(timeout=LIMIT_S)
@@ -122,7 +143,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, st
         yield fleet, url, folder / "requests"
 
 
-@pytest.fixture(params=PROGRAMS)
+@pytest.fixture
 def desk(request: Any, ground: tuple[Fleet, str, Path]) -> Iterator[Desk]:
     absent = install_agents.missing(install_agents.folder(), request.param)
     if absent:
@@ -141,10 +162,13 @@ def desk(request: Any, ground: tuple[Fleet, str, Path]) -> Iterator[Desk]:
     shutil.rmtree(made.folder)
 
 
-@proves("install.messages-reach-the-model", "hook.shown-is-proven")
-def test_a_message_is_in_the_request_at_the_start_and_after_a_tool_and_is_read(desk):
+@proves("install.messages-reach-the-model", "hook.shown-is-proven", "install.tools-are-listed")
+@pytest.mark.parametrize("desk", PROGRAMS, indirect=True)
+def test_a_message_comes_at_the_start_and_after_a_tool_and_the_answer_is_of_that_session(desk):
     desk.send("before the start")
-    process = desk.begin(desk.waits(), {"tool": "shell", "command": "true"}, {"text": "done"})
+    answer = {"to": "hub", "text": f"done by {desk.name}"}
+    tool = {"tool": "mcp", "server": desk.server, "name": "send", "arguments": answer}
+    process = desk.begin(desk.waits(), tool, {"text": "done"})
     desk.during("while it worked")
     said = desk.end(process)
     asked = desk.asked()
@@ -154,9 +178,12 @@ def test_a_message_is_in_the_request_at_the_start_and_after_a_tool_and_is_read(d
     assert (desk.state("before the start"), desk.state("while it worked")) == ("read", "read")
     (live,) = [s for s in desk.fleet["studio"].ask("sessions") if s["project"] == str(desk.folder)]
     assert (live["agent"], live["branch"]) == (desk.name, "trunk")
+    (got,) = until(lambda: desk.answers(answer["text"]), "the answer arrived")
+    assert (got["from"], got["session"]) == (f"{desk.name}@studio", live["session"]), got
 
 
 @proves("install.messages-reach-the-model", "hook.shown-is-proven")
+@LOOKED_AT
 def test_a_message_is_in_the_request_with_the_prompt(desk):
     desk.without(START)
     desk.send("with the prompt")
@@ -166,6 +193,7 @@ def test_a_message_is_in_the_request_with_the_prompt(desk):
 
 
 @proves("install.messages-reach-the-model", "hook.turns-end")
+@LOOKED_AT
 def test_a_message_at_the_end_of_a_turn_makes_it_go_on_once(desk):
     desk.without(TOOL)
     process = desk.begin(desk.waits(), {"text": "done"})
@@ -195,6 +223,7 @@ def test_what_another_machine_learned_meanwhile_is_in_the_request_after_a_tool(d
 
 
 @proves("hook.delays-nothing")
+@LOOKED_AT
 def test_without_a_daemon_the_program_works_as_before(desk):
     studio = desk.fleet["studio"]
     studio.stop()

@@ -188,7 +188,7 @@ class Bridge:
             pause_s = min(2 * pause_s, _AGAIN_S_MAX)
 
     def _hang_up(self, number: Any) -> None:
-        asked = self._open.pop(number, None) if isinstance(number, int | str) else None
+        asked = self._open.pop(number, None) if isinstance(number, (int, str)) else None
         if asked is not None and asked.sock is not None:
             with contextlib.suppress(OSError):
                 asked.sock.shutdown(socket.SHUT_RDWR)
@@ -215,7 +215,9 @@ class Bridge:
         """The token of our session. Raises: OSError without a daemon, ValueError."""
         with self._renewing:
             if not self._token:
-                args = {"agent": self._agent, "own": self._own, "project": os.getcwd()}
+                # A hook of the same program says which of its sessions that is.
+                args = {"agent": self._agent, "own": self._own, "pid": os.getppid()}
+                args["project"] = os.getcwd()
                 self._token = str(self._daemon("session.open", args)["token"])
             return self._token
 

@@ -66,6 +66,7 @@ class Event(Request, frozen=True):
     git: Annotated[str, data()] = ""
     head: Annotated[str, data()] = ""
     confirms: Annotated[bool, data()] = False
+    pid: Annotated[int, data()] = 0
 
 
 @verb("hook", auth="local", writes=True, on="none")
@@ -79,6 +80,7 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
     sessions, hooks = core.part(Sessions), core.part(Hooks)
     row = sessions.of(ask.agent, told.own)
     if told.event == "end":
+        sessions.left(ask.agent, ask.pid)
         if row is not None:
             sessions.change(row, state="ended")
             hooks.ended(row)
@@ -88,6 +90,7 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
         folder = ask.root or told.folder
         row = sessions.open(ask.agent, told.own, folder, _branch(ask.head))
     sessions.heard(row.name)
+    sessions.runs_in(row, ask.pid)
     # A program that begins anew proves nothing of what the one before it printed.
     hooks.drop(row) if told.event == "start" else hooks.settle(row)
     if told.event in ("start", "prompt") or told.again is False:

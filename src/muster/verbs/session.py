@@ -20,6 +20,7 @@ class Opening(Request, frozen=True):
     own: Annotated[str, data()]
     project: Annotated[str, data()] = ""
     branch: Annotated[str, data()] = ""
+    pid: Annotated[int, data()] = 0
 
 
 class Opened(Struct, frozen=True):
@@ -34,10 +35,14 @@ class Opened(Struct, frozen=True):
 def open_session(core: Core, call: Call, ask: Opening) -> Opened:
     """A session of an agent program begins or goes on; `own` is the id that the program gives it.
 
-    The same id is the same session, with the same address, after any restart.
+    The same id is the same session, with the same address, after any restart. Where the program
+    with this `pid` has one already, which its hooks told, it is that one.
     """
     part = core.part(Sessions)
-    row = part.open(ask.agent, ask.own, ask.project, ask.branch)
+    row = part.of_program(ask.agent, ask.pid)
+    if row is None:
+        row = part.open(ask.agent, ask.own, ask.project, ask.branch)
+        part.runs_in(row, ask.pid)
     return Opened(row.name, address_of(core, row), part.token(row))
 
 

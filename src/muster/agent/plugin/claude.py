@@ -6,7 +6,7 @@ RAN with 2.1.332: a marketplace that is a folder is loaded at the next start, wi
 from typing import Final
 
 from muster.agent.plugin.edit import Edit, Members, Whole
-from muster.agent.plugin.place import Place, Program, as_json, hooks
+from muster.agent.plugin.place import Place, Program, as_json, hooks, ours
 
 EVENTS: Final = {
     "SessionStart": "", "UserPromptSubmit": "", "PostToolUse": "*", "Stop": "", "SessionEnd": "",
@@ -38,10 +38,9 @@ def plugin(place: Place, agent: str, events: dict[str, str]) -> list[Edit]:
         Whole(place.own / ".claude-plugin" / "marketplace.json", as_json(market)),
         Whole(top / ".claude-plugin" / "plugin.json", as_json({**about, "author": author})),
         Whole(top / "hooks" / "hooks.json", as_json({"hooks": hooks(place.command, events, _S)})),
-        Whole(place.hook, place.hook_text(agent)),
+        Whole(top / ".mcp.json", as_json({"mcpServers": {"muster": place.server(agent)}})),
+        *ours(place, agent),
     ]  # fmt: skip
 
 
-CLAUDE: Final = Program(
-    "Claude Code", "sessions that run already keep what they began with: start `claude` anew", edits
-)
+CLAUDE: Final = Program("Claude Code", "`claude`", edits)

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from muster.agent.plugin.edit import Edit, Members, Whole, placed
-from muster.agent.plugin.place import Place, Program, hooks, toml_text
+from muster.agent.plugin.edit import Edit, Members, placed
+from muster.agent.plugin.place import Place, Program, hooks, ours, toml_text
 from muster.agent.plugin.tables import Tables
 
 EVENTS: Final = {
@@ -29,24 +29,34 @@ def edits(place: Place) -> list[Edit]:
     file = folder / "hooks.json"
     wanted = hooks(place.command, EVENTS, _S)
     adds = tuple((("hooks", name), groups[0]) for name, groups in wanted.items())
-    ours = Members(file, str(place.hook), adds=adds)
-    trust = Tables(folder / "config.toml", place.name, tuple(_trust(place, ours)), _TRUST)
-    return [Whole(place.hook, place.hook_text("codex")), ours, trust]
+    known = Members(file, str(place.hook), adds=adds)
+    tables = (_server(place), *_trust(place, known))
+    return [
+        *ours(place, "codex"),
+        known,
+        Tables(folder / "config.toml", place.name, tables, _TRUST),
+    ]
 
 
-def _trust(place: Place, ours: Members) -> Iterator[tuple[str, str]]:
+def _server(place: Place) -> tuple[str, str]:
+    """The table of config.toml that has our tools."""
+    server = place.server("codex")
+    args = ", ".join(map(toml_text, server["args"]))
+    lines = f"command = {toml_text(server['command'])}\nargs = [{args}]"
+    return f"mcp_servers.{place.name}", lines
+
+
+def _trust(place: Place, known: Members) -> Iterator[tuple[str, str]]:
     """Tables of config.toml that trust our hooks, each by its number in its event's list."""
-    there = place.read(ours.path)
+    there = place.read(known.path)
     for name, matcher in EVENTS.items():
         event = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
         one = {"async": False, "command": place.command, "timeout": _S, "type": "command"}
         group = {"event_name": event, "hooks": [one], **({"matcher": matcher} if matcher else {})}
         raw = json.dumps(group, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        item, hook = placed(ours, there, ("hooks", name))
-        key, found = f"{ours.path}:{event}:{item}:{hook}", hashlib.sha256(raw.encode()).hexdigest()
+        item, hook = placed(known, there, ("hooks", name))
+        key, found = f"{known.path}:{event}:{item}:{hook}", hashlib.sha256(raw.encode()).hexdigest()
         yield f"{_TRUST}{toml_text(key)}", f'trusted_hash = "sha256:{found}"'
 
 
-CODEX: Final = Program(
-    "Codex", "sessions that run already keep what they began with: start `codex` anew", edits
-)
+CODEX: Final = Program("Codex", "`codex`", edits)

@@ -40,10 +40,12 @@ class Members(Struct, frozen=True, tag="members"):
 
     A value is known as ours by being what was set, or by `mark`, which stands somewhere in it; an
     item by the command that it runs, in which `mark` stands: it has one, or a list `hooks` of such.
+    What the file `needs` is set where it is missing, and goes where nothing else is left.
     """
 
     path: Path
     mark: str
+    needs: tuple[tuple[Names, Any], ...] = ()
     sets: tuple[tuple[Names, Any], ...] = ()
     adds: tuple[tuple[Names, Any], ...] = ()
 
@@ -59,6 +61,8 @@ def put(edit: Edit, now: bytes | None) -> bytes:
         return put_tables(edit, now)
     found = _object(edit, now)
     wanted = deepcopy(found)
+    for names, value in edit.needs:
+        _place(edit, wanted, names[:-1]).setdefault(names[-1], value)
     for names, value in edit.sets:
         place = _place(edit, wanted, names[:-1])
         there = place.get(names[-1], value)
@@ -98,7 +102,13 @@ def take(edit: Edit, now: bytes | None) -> bytes | None:
                     _clear(wanted, names[:-1])
     if wanted == found:
         return now
-    return _json(wanted, now) if wanted else None
+    rest = deepcopy(wanted)
+    for names, value in edit.needs:
+        place = _reached(rest, names[:-1])
+        if place is not None and place.get(names[-1]) == value:
+            del place[names[-1]]
+            _clear(rest, names[:-1])
+    return _json(wanted, now) if rest else None
 
 
 def placed(edit: Members, now: bytes | None, names: Names) -> tuple[int, int]:

@@ -133,7 +133,9 @@ def main() -> None:
         if not is_ours(daemon):
             return
         who = '"agent":' + text(AGENT)
-        args = who + ',"confirms":true' + where + told + ',"root":' + text(top)
+        # Whoever began this hook began the server of our tools as well: so both are one session.
+        pid = ',"pid":' + str(posix.getppid())
+        args = who + ',"confirms":true' + where + told + pid + ',"root":' + text(top)
         daemon.sendall(frame("hook", 1, args))
         number, answer = answered(daemon, end_s)
         if answer:

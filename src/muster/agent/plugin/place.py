@@ -3,10 +3,11 @@
 import json
 import shlex
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from muster.agent.plugin.edit import Edit
+from muster.agent.plugin.edit import Edit, Whole
 from muster.agent.plugin.hook import script
 from muster.errors import Malformed
 
@@ -43,9 +44,15 @@ class Place(NamedTuple):
         """Where the hook of the program lies."""
         return self.own / "hook.py"
 
-    def hook_text(self, agent: str) -> str:
-        """The hook. Raises: Malformed."""
-        return script(agent, self.socket)
+    @property
+    def shim(self) -> Path:
+        """Where the program's end of the door lies."""
+        return self.own / "mcp_stdio.py"
+
+    def server(self, agent: str) -> dict[str, Any]:
+        """The server of our tools, as most programs have it: a command, and no secret."""
+        args = ["-I", "-S", str(self.shim), str(self.own.parent.parent), agent]
+        return {"command": self.python, "args": args}
 
     @property
     def command(self) -> str:
@@ -56,6 +63,15 @@ class Place(NamedTuple):
         """
         hook = shlex.quote(str(self.hook))
         return f"[ ! -f {hook} ] || exec {shlex.quote(self.python)} -I -S {hook}"
+
+
+def ours(place: Place, agent: str) -> list[Edit]:
+    """The files of every program: its hook, and its end of the door. Raises: Malformed."""
+    shim = find_spec("muster.door.mcp_stdio")
+    assert shim is not None, "it is a part of Muster"
+    assert shim.origin is not None, "it is a file"
+    text = Path(shim.origin).read_text(encoding="utf-8")
+    return [Whole(place.hook, script(agent, place.socket)), Whole(place.shim, text)]
 
 
 def as_json(value: Any) -> str:
@@ -80,8 +96,13 @@ def toml_text(text: str) -> str:
 
 
 class Program(NamedTuple):
-    """A program: what it is called, what its person does next, and what is written for a place."""
+    """A program: what it is called, what its person starts anew, what is written for a place."""
 
     title: str
-    next: str
+    starts: str
     edits: Callable[[Place], list[Edit]]
+
+    @property
+    def next(self) -> str:
+        """What its person does now."""
+        return f"sessions that run already keep what they began with: start {self.starts} anew"

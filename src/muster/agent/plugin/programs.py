@@ -7,10 +7,19 @@ from typing import Final
 
 from muster.agent.plugin.claude import CLAUDE
 from muster.agent.plugin.codex import CODEX
+from muster.agent.plugin.copilot import COPILOT
+from muster.agent.plugin.cursor import CURSOR
+from muster.agent.plugin.gemini import GEMINI
+from muster.agent.plugin.opencode import OPENCODE
 from muster.agent.plugin.place import Program
+from muster.agent.plugin.qwen import QWEN
+from muster.agent.plugin.vscode import VSCODE
 from muster.errors import NotFound
 
-PROGRAMS: Final[dict[str, Program]] = {"claude": CLAUDE, "codex": CODEX}
+PROGRAMS: Final[dict[str, Program]] = {
+    "claude": CLAUDE, "codex": CODEX, "gemini": GEMINI, "opencode": OPENCODE, "qwen": QWEN,
+    "copilot": COPILOT, "cursor": CURSOR, "vscode": VSCODE,
+}  # fmt: skip
 
 
 def program(name: str) -> Program:

@@ -6,7 +6,9 @@ Rule 2: a token is 32 random bytes in memory: whoever shows it is that session, 
 the agent of any task may (messages, memory). It is no authority beyond that, and ends with the
 daemon; a program then asks for another one, under the same address.
 Rule 3: a sign of life is kept in memory alone: it would be an entry at each use of a tool.
-Rule 4: a session that nobody went on with for `SESSION_GONE_MS` is gone, and so is one that its
+Rule 4: a program's server of tools knows less of its session than its hooks do: both say whose
+child they are, and what the hook says counts. A server that had another one, or none, asks anew.
+Rule 5: a session that nobody went on with for `SESSION_GONE_MS` is gone, and so is one that its
 program said nobody will resume. What was for it is for its agent then.
 """
 
@@ -33,6 +35,8 @@ from muster.node.part import Part
 if TYPE_CHECKING:
     from muster.node.core import Core
 
+# The id of a session whose program told its server of tools none.
+UNTOLD: Final = "stdio-"
 # Long, for it ends with the daemon anyway.
 _TOKEN_MS: Final = 90 * 24 * 3_600_000
 
@@ -49,6 +53,8 @@ class Sessions(Part):
         # What is kept of each one's tokens, the newest last; and whose each is.
         self._tokens: dict[str, list[str]] = {}
         self._whose: dict[str, str] = {}
+        # The session of a program that runs, by its agent and process.
+        self._runs: dict[tuple[str, int], str] = {}
         self._since_ms = core.now.wall_ms
 
     @staticmethod
@@ -158,6 +164,32 @@ class Sessions(Part):
             core.membership.own(JOURNAL), body.session, body.agent, body.own, body.project,
             body.branch, body.mode, body.state, entry.header.t[0],
         )  # fmt: skip
+
+    # --- programs that run ----------------------------------------------------------------
+
+    def of_program(self, agent: str, pid: int) -> SessionRow | None:
+        """The open session of a program that runs; None where nobody told of one."""
+        name = self._runs.get((agent, pid))
+        row = self._newest(name=name) if name is not None else None
+        return row if row is not None and row.state == "open" else None
+
+    def runs_in(self, row: SessionRow, pid: int) -> None:
+        """This is the session of the program now; tokens of the one it had before count no more."""
+        before = self.of_program(row.agent, pid)
+        if pid <= 0 or (before is not None and before.name == row.name):
+            return
+        if before is not None:
+            self.forget(before)
+            if before.own.startswith(UNTOLD):
+                self.change(before, state="gone")
+        self.left(row.agent, pid)
+        self._runs[row.agent, pid] = row.name
+        if len(self._runs) > SESSIONS_MAX:
+            del self._runs[next(iter(self._runs))]
+
+    def left(self, agent: str, pid: int) -> None:
+        """The program ended, or went on to another session."""
+        self._runs.pop((agent, pid), None)
 
     # --- tokens ---------------------------------------------------------------------------
 
