@@ -172,3 +172,34 @@ def test_what_somebody_wrote_while_the_question_was_open_is_not_overwritten(
     with pytest.raises(Conflict, match="while you were asked"):
         verb(context, asks[verb]("claude"))
     assert person.settings.read_text() == '{"hers": 1}'
+
+
+def looked_at(person: Person, name: str) -> tuple[str, str, str]:
+    """What doctor says of a program: state, text, and what mends it."""
+    said = person.muster("doctor", "--json")
+    checks = json.loads(said.out.strip().splitlines()[-1])["checks"]
+    found = [each for each in checks if each["name"] == f"program {name}"]
+    return (found[0]["state"], found[0]["text"], found[0]["mend"]) if found else ("", "", "")
+
+
+@proves("install.is-looked-at")
+def test_doctor_says_of_each_program_what_is_not_as_it_was_put_there_and_what_mends_it(person):
+    assert looked_at(person, "qwen") == ("", "", "")
+    person.ok("install", "qwen", "--yes")
+    state, text, mend = looked_at(person, "qwen")
+    assert (state, mend) == ("note", "muster up --detach"), text
+    settings = person.home / ".qwen" / "settings.json"
+    now = json.loads(settings.read_text())
+    # What somebody else put beside it is no fault.
+    settings.write_text(json.dumps({**now, "model": {"name": "x"}}))
+    assert looked_at(person, "qwen")[0] == "note"
+    settings.write_text(json.dumps({**now, "mcpServers": {}}))
+    state, text, mend = looked_at(person, "qwen")
+    assert (state, str(settings) in text) == ("wrong", True), text
+    assert "muster install qwen" in mend
+    person.ok("install", "qwen", "--yes")
+    hook = person.machine / "plugins" / "qwen" / "hook.py"
+    hook.unlink()
+    assert str(hook) in looked_at(person, "qwen")[1]
+    person.ok("install", "qwen", "--yes")
+    assert looked_at(person, "qwen")[0] == "note"

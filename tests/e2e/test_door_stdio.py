@@ -18,6 +18,7 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPDeprecationWarning
 
 from muster.door import mcp_stdio
+from tests.cli.world import muster
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.e2e.test_door import door_of
 from tests.promise import proves
@@ -149,3 +150,27 @@ def test_without_a_daemon_and_for_what_is_no_json_there_is_an_answer(tmp_path):
     assert answers[None]["code"] == -32700
     assert "muster doctor" in answers[7]["message"]
     assert said.stderr == b""
+
+
+@proves("install.is-looked-at")
+def test_doctor_runs_the_hook_and_asks_the_tools_of_a_program_and_leaves_no_session(
+    studio, tmp_path
+):
+    def asked(*words: str) -> Any:
+        said = muster(studio.home.path, *words, "--json", HOME=str(tmp_path))
+        return json.loads(said.out.strip().splitlines()[-1])
+
+    def looked_at() -> tuple[str, str]:
+        checks = asked("doctor")["checks"]
+        (found,) = [each for each in checks if each["name"] == "program cursor"]
+        return found["state"], found["text"]
+
+    assert asked("install", "cursor", "--yes")["done"]
+    before = {each["session"] for each in studio.ask("sessions")}
+    assert looked_at() == ("ok", "Cursor: the hook runs, and the tools answer")
+    assert {each["session"] for each in studio.ask("sessions")} == before
+    studio.stop()
+    try:
+        assert looked_at()[0] == "note"
+    finally:
+        studio.start()

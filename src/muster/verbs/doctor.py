@@ -3,8 +3,8 @@
 Rule 1: every check says what it found in one sentence and, where something is to be done, what.
 Rule 2: three answers: `ok`; `note` is worth knowing and no fault; `wrong` must be mended, and one
 of them makes the exit code 1.
-Rule 3: a check never changes anything, and one that cannot be made says so. What `--fix` does
-stands in repair.py, and is looked at again afterwards.
+Rule 3: a check never changes anything of anybody's, and one that cannot be made says so. What
+`--fix` does stands in repair.py, and is looked at again afterwards.
 """
 
 import contextlib
@@ -35,6 +35,7 @@ from muster.verbs.checks import Check, guarded, tried
 from muster.verbs.client import Finding
 from muster.verbs.daemon_checks import PAST, hung, of_daemon, of_hung
 from muster.verbs.declaration import Context, Request, opt, verb
+from muster.verbs.integration_checks import of_programs
 from muster.verbs.repair import Repaired, broken_hooks, programs_of, repair
 
 FREE_BYTES_LOW: Final = 1024**3
@@ -94,8 +95,14 @@ def _looked_at(context: Context) -> list[Check]:
             checks += tried("daemon", "", partial(of_daemon, context))
         else:
             checks.append(of_hung(context, hangs))
+        runs = hangs is None and _is_well("daemon", checks)
+        checks += of_programs(context, runs=runs)
     # What is wrong with the past of a machine makes everything else doubtful.
     return sorted(checks, key=lambda check: check.name != PAST)
+
+
+def _is_well(name: str, checks: list[Check]) -> bool:
+    return any(check.name == name and check.state == "ok" for check in checks)
 
 
 def _hangs(context: Context) -> int | None:

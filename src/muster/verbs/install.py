@@ -7,12 +7,8 @@ is not ours stays.
 Rule 3: to install twice changes nothing.
 """
 
-import base64
 import difflib
-import hashlib
-import os
 import stat
-import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -20,19 +16,25 @@ import msgspec
 from msgspec import Struct
 
 from muster.agent.plugin.edit import Edit, Whole, put, take
-from muster.agent.plugin.place import Place
 from muster.agent.plugin.programs import PROGRAMS, program
-from muster.agent.plugin.settings import SETTINGS_BYTES_MAX, check_free
+from muster.agent.plugin.settings import check_free
 from muster.atomic_file import write_file
-from muster.errors import Conflict, Malformed, NotFound, unable
-from muster.node.host.home import Home, default_home
+from muster.errors import Conflict, NotFound, unable
 from muster.verbs.client import Finding
 from muster.verbs.declaration import Context, Request, opt, pos, verb
+from muster.verbs.installed import (
+    RECORD,
+    Kept,
+    Record,
+    as_bytes,
+    as_text,
+    place_of,
+    read_file,
+    read_record,
+    sha,
+)
 
 _YES: Final = ("y", "yes")
-_RECORD: Final = "installed.json"
-# Not the one of an environment that may be gone tomorrow, where the system has one.
-_PYTHONS: Final = ("/usr/bin/python3",)
 _NAMED: Final = pos(f"the program: {', '.join(PROGRAMS)}")
 
 
@@ -64,26 +66,6 @@ class Installed(Struct, frozen=True):
     next: str = ""
 
 
-class _Record(Struct, frozen=True, forbid_unknown_fields=True):
-    """What one install wrote: by file, and for which project alone."""
-
-    files: dict[str, "_Kept"] = {}
-    project: str = ""
-
-
-class _Kept(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file was before, what was written over it (its sha256), and what of that is ours.
-
-    `made` is the outermost folder that was made for it, "" for none.
-    """
-
-    before: str | None
-    written: str
-    edit: Edit
-    mode: int = 0o600
-    made: str = ""
-
-
 class _Change(NamedTuple):
     """What a file is now, and what it is to be: None where it is no more."""
 
@@ -106,8 +88,8 @@ def install(context: Context, ask: Install) -> Installed | Finding:
     """
     home, known = context.home, program(ask.program)
     home.require()
-    place = _place(home, ask.program, Path.cwd() if ask.project else None)
-    record, wanted = _read_record(place.own), known.edits(place)
+    place = place_of(home, ask.program, Path.cwd() if ask.project else None)
+    record, wanted = read_record(place.own), known.edits(place)
     project, kept = str(place.project or ""), dict(record.files)
     if kept and record.project != project:
         where = f"in {record.project} alone" if record.project else "for all folders"
@@ -116,7 +98,7 @@ def install(context: Context, ask: Install) -> Installed | Finding:
         )
     changes = []
     for edit in wanted:
-        now, old = _read(edit.path), kept.get(str(edit.path))
+        now, old = read_file(edit.path), kept.get(str(edit.path))
         if isinstance(edit, Whole) and not edit.path.is_relative_to(place.own):
             check_free(edit.path, "content", now is None or old is not None)
         after = put(edit, now)
@@ -124,10 +106,10 @@ def install(context: Context, ask: Install) -> Installed | Finding:
             mode = stat.S_IMODE(edit.path.stat().st_mode) if now is not None else 0o600
             changes.append(_Change(edit.path, now, after, mode))
             # What stood there without us: as it was kept, or what somebody made of it since.
-            same = old is not None and now is not None and old.written == _sha(now)
-            before = old.before if old is not None and same else _text(take(edit, now))
+            same = old is not None and now is not None and old.written == sha(now)
+            before = old.before if old is not None and same else as_text(take(edit, now))
             made = old.made if old is not None else _missing(edit.path)
-            kept[str(edit.path)] = _Kept(before, _sha(after), edit, mode, made)
+            kept[str(edit.path)] = Kept(before, sha(after), edit, mode, made)
     names = {str(edit.path) for edit in wanted}
     # Of an older version, and not needed any more.
     old_ones = [name for name in kept if name not in names]
@@ -141,7 +123,11 @@ def install(context: Context, ask: Install) -> Installed | Finding:
         return Finding(Installed(ask.program, known.title, False, _states(wanted, changed)), 1)
     _check_unchanged(changes)
     # First what is needed to undo it: a crash in between leaves nothing that cannot be.
-    _write(place.own / _RECORD, msgspec.json.encode(_Record(kept, project), enc_hook=str), 0o600)
+    _write(
+        place.own / RECORD,
+        msgspec.json.encode(Record(kept, project, place.python), enc_hook=str),
+        0o600,
+    )
     for change in changes:
         _replace(change)
     files = _states(wanted, changed, done=True)
@@ -158,8 +144,8 @@ def uninstall(context: Context, ask: Uninstall) -> Installed | Finding:
     """
     home, known = context.home, program(ask.program)
     home.require()
-    place = _place(home, ask.program, None)
-    kept = _read_record(place.own).files
+    place = place_of(home, ask.program, None)
+    kept = read_record(place.own).files
     if not kept:
         raise NotFound(f"Muster is not in {known.title}: nothing was put there from this home")
     changes = [_taken(name, each) for name, each in kept.items()]
@@ -174,31 +160,31 @@ def uninstall(context: Context, ask: Uninstall) -> Installed | Finding:
         Touched(
             str(change.path),
             "removed" if change.after is None
-            else "as it was" if change.now is None or _sha(change.now) == each.written
+            else "as it was" if change.now is None or sha(change.now) == each.written
             else "kept what was changed since",
         )
         for change, each in zip(changes, kept.values(), strict=True)
     ]  # fmt: skip
     for change in changes:
         _replace(change)
-    (place.own / _RECORD).unlink(missing_ok=True)
+    (place.own / RECORD).unlink(missing_ok=True)
     _prune(place.own)
     return Installed(ask.program, known.title, True, files, known.next)
 
 
-def _taken(name: str, kept: _Kept) -> _Change:
+def _taken(name: str, kept: Kept) -> _Change:
     """A file without us; one that somebody removed since stays removed. Raises: Malformed."""
     path = Path(name)
-    now = _read(path)
-    if now is not None and _sha(now) == kept.written:
-        return _Change(path, now, _bytes(kept.before), kept.mode, kept.made)
+    now = read_file(path)
+    if now is not None and sha(now) == kept.written:
+        return _Change(path, now, as_bytes(kept.before), kept.mode, kept.made)
     return _Change(path, now, take(kept.edit, now), kept.mode, kept.made)
 
 
 def _check_unchanged(changes: list[_Change]) -> None:
     """Raises: Conflict where a file is not any more what was shown."""
     for change in changes:
-        if _read(change.path) != change.now:
+        if read_file(change.path) != change.now:
             raise Conflict(
                 f"{change.path} was changed while you were asked; nothing of it was written, so "
                 "begin again"
@@ -226,17 +212,6 @@ def _replace(change: _Change) -> None:
         _write(change.path, change.after, change.mode)
 
 
-def _place(home: Home, name: str, project: Path | None) -> Place:
-    python = next((each for each in _PYTHONS if os.access(each, os.X_OK)), sys.executable)
-    # Two homes of one person are two in each program.
-    usual = home.path == default_home()
-    called = "muster" if usual else f"muster-{_sha(os.fsencode(home.path))[:6]}"
-    return Place(
-        Path.home(), os.environ, home.path / "plugins" / name, called, python, home.socket, _read,
-        project,
-    )  # fmt: skip
-
-
 def _agrees(context: Context, what: str) -> bool:
     return context.question(what, "n").strip().lower() in _YES
 
@@ -258,20 +233,6 @@ def _diff(change: _Change) -> str:
     old, new = ((each or b"").decode(errors="replace").splitlines() for each in (now, after))
     names = ("/dev/null" if now is None else str(path), "/dev/null" if after is None else str(path))
     return "\n".join(difflib.unified_diff(old, new, *names, lineterm="", n=2))
-
-
-def _read(path: Path) -> bytes | None:
-    """Raises: Malformed: it is no file of settings; Broken: it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            found = file.read(SETTINGS_BYTES_MAX + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise unable(f"{path} cannot be read ({error.strerror}); mend it first", error) from error
-    if len(found) > SETTINGS_BYTES_MAX:
-        raise Malformed(f"{path} is larger than any settings are; nothing was changed")
-    return found
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
@@ -302,28 +263,3 @@ def _prune(folder: Path) -> None:
             path.rmdir()
     if _is_empty(folder):
         folder.rmdir()
-
-
-def _read_record(folder: Path) -> _Record:
-    raw = _read(folder / _RECORD)
-    if raw is None:
-        return _Record()
-    try:
-        return msgspec.json.decode(raw, type=_Record, dec_hook=lambda kind, text: kind(text))
-    except msgspec.DecodeError as error:
-        raise Malformed(
-            f"{folder / _RECORD} cannot be read ({error}): take Muster's lines out by hand, then "
-            "remove that file"
-        ) from error
-
-
-def _sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _text(data: bytes | None) -> str | None:
-    return None if data is None else base64.b64encode(data).decode()
-
-
-def _bytes(text: str | None) -> bytes | None:
-    return None if text is None else base64.b64decode(text)
