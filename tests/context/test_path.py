@@ -1,15 +1,17 @@
 """What a file may be called, what is left out, and what is a key."""
 
 import random
+import re
 import unicodedata
 from pathlib import PurePosixPath
 
 import pytest
 from tests.promise import proves
 
+from muster.context import secret
 from muster.context.ignore import DEFAULT, LOCKED, Ignore, read_pattern
 from muster.context.path import folded, path_refusal
-from muster.context.secret import find_doubtful, find_secret
+from muster.context.secret import Search, find_doubtful, find_secret
 from muster.errors import Malformed
 
 
@@ -80,10 +82,23 @@ def test_what_makes_a_machine_obey_is_left_out_whatever_a_synced_file_says():
         for path in (
             ".claude/settings.json", ".claude/settings.local.json", "a/.mcp.json", "hooks/pre.sh",
             ".claude/hooks/x", ".git/config", "a/.ENV", "Settings.JSON", "x/.~muster-1", ".env.local",
-            "deploy.pem", ".ssh/config", "a/.aws/x",
+            "deploy.pem", ".ssh/config", "a/.aws/x", ".codex/config.toml", "a/opencode.json",
+            ".claude.json", ".vscode/tasks.json", ".husky/pre-commit", ".bashrc", "x/.zshenv",
+            ".gitconfig", ".git-credentials", "authorized_keys", "id_ed25519", "id_rsa.old",
+            ".docker/config.json", ".claude/plugins/x/run.sh", "fish/conf.d/a.fish", "a/.Profile",
+            ".config/nvim/init.lua", "app.desktop", ".kube/config", "sitecustomize.py",
         ):  # fmt: skip
             assert ignore.leaves_out(path), path
     assert Ignore(lines).leaves_out("node_modules/a") is False
+    for path in ("config.toml", "plugins/x", ".codex/AGENTS.md", "docs/settings.md", "id_card.md"):
+        assert not Ignore(["!id_*"]).leaves_out(path), path
+
+
+@proves("context.machine-configuration-stays-here")
+def test_what_a_file_is_by_where_the_folder_lies_is_left_out_as_well():
+    assert Ignore(above=("/", "home", "ada", ".codex")).leaves_out("config.toml")
+    assert Ignore(above=("/", "home", "ada", ".Claude")).leaves_out("plugins/x/run.sh")
+    assert not Ignore(above=("/", "home", "ada", ".claude")).leaves_out("skills/x/SKILL.md")
 
 
 def test_a_file_in_the_folder_leaves_out_more_and_takes_back():
@@ -143,6 +158,30 @@ def test_ordinary_words_are_no_keys():
 def test_a_password_like_line_is_doubtful_only():
     assert find_doubtful("a\npassword = hunter2222\n") == ("a password", 2)
     assert find_doubtful("password: $PASSWORD\nthe password is in the vault\n") is None
+
+
+@proves("context.keys-stay-here")
+def test_of_several_keys_the_first_is_told_as_it_is_by_all_patterns_at_once():
+    every = re.compile("|".join(f"({each})" for each in secret._SORTS.values()))
+    draw = random.Random(5)
+    parts = [*KEYS, "\n", " ", "word ", "sk-", "eyJ", "://", "a://b", "x", "-", "gh", "ghp_"]
+    for _ in range(2_000):
+        text = "".join(draw.choices(parts, k=draw.randint(1, 8)))
+        hit, found = every.search(text), find_secret(text)
+        assert (found is None) == (hit is None), text
+        if hit is not None and found is not None:
+            assert found.line == text.count("\n", 0, hit.start()) + 1
+
+
+@proves("context.keys-stay-here")
+@pytest.mark.parametrize("key", KEYS, ids=range(len(KEYS)))
+@pytest.mark.parametrize("size", [7, 100, 5_000])
+def test_a_key_in_a_text_that_comes_in_parts_is_found_wherever_it_is_cut(key, size):
+    text = ("line\n" * 4_000 + f"use {key} there\n" + "line\n" * 100).encode()
+    search = Search()
+    found = [search.feed(text[at : at + size]) for at in range(19_900, len(text), size)]
+    (first, *_) = [each for each in found if each is not None]
+    assert first.line == 4_001 - 19_900 // 5
 
 
 def test_a_text_made_to_be_slow_is_not():

@@ -1,7 +1,9 @@
 """Which folder can be one, where agent programs keep theirs, and what the home remembers of it."""
 
 import asyncio
+import hashlib
 import json
+import os
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +17,12 @@ from muster.git.text_merge import merge_texts
 from muster.limits import CONTEXT_OVER_MAX
 from muster.log.entry import EntryId
 from muster.node.folders.choice import check_folder_fit
+from muster.node.folders.disk import Disk
 from muster.node.folders.folder import Folder
 from muster.node.folders.mapping import FOLDERS_MAX, FolderMap, Mapped
 from muster.node.folders.preset import chosen
 from muster.node.host.home import Home
+from muster.verbs.context import _other
 
 
 def fit(path: Path, home: Path, others: dict[str, Mapped] | None = None) -> Path:
@@ -138,6 +142,10 @@ def test_the_home_remembers_where_folders_lie_and_says_so_where_it_cannot(tmp_pa
         folders.put(Mapped(f"f{n}", f"/{n}", n))
     with pytest.raises(Conflict):
         folders.put(Mapped("more", "/more", 1))
+    # Two were mapped at once, and both looked before.
+    for path in ("/x", "/x/sub", "/"):
+        with pytest.raises(Conflict, match="in two of them"):
+            folders.put(Mapped("f0", path, 1))
     folders.put(mapped)
     assert folders.remove("notes") == mapped
     with pytest.raises(NotFound, match="f0"):
@@ -195,3 +203,40 @@ def test_line_ends_that_one_side_changed_are_the_results_and_no_conflict():
     assert merged(base, windows, other.replace(b"\n", b"\r\n")) == other
     mixed = b"a\r\n" + base
     assert merged(mixed, base, other) is None
+
+
+@proves("context.machine-configuration-stays-here")
+@pytest.mark.parametrize(
+    "path", [".ssh", ".ssh/keys", "app/.git/hooks", ".claude", ".codex", ".config", "x/hooks", ".aws",
+             ".config/nvim/lua", ".claude/plugins"],
+)  # fmt: skip
+def test_a_folder_that_a_machine_obeys_is_refused_wherever_it_lies(tmp_path, path):
+    top = tmp_path / "person" / path
+    top.mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    with pytest.raises(Conflict, match=r"obeys|settings beside"):
+        fit(top, tmp_path / "home")
+
+
+def test_what_people_write_beside_a_program_s_settings_is_taken(tmp_path):
+    (tmp_path / "home").mkdir()
+    for path in (".claude/skills", ".claude/projects/x/memory", ".config/notes"):
+        top = tmp_path / "person" / path
+        top.mkdir(parents=True)
+        assert fit(top, tmp_path / "home") == top
+    top = tmp_path / "person" / ".claude"
+    taken = check_folder_fit(top, Home(tmp_path / "home"), {}, "agents", ("CLAUDE.md",))
+    assert asyncio.run(taken) == top
+
+
+def test_what_lies_there_is_compared_without_following_links_or_waiting_for_pipes(tmp_path):
+    (tmp_path / "n.md").write_text("one")
+    (tmp_path / "elsewhere").write_text("secret")
+    (tmp_path / "link.md").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "pipe.md")
+    disk = Disk(tmp_path, tmp_path.stat().st_ino)
+    one = hashlib.sha256(b"one").digest()
+    assert not _other(disk, "n.md", one)
+    assert _other(disk, "n.md", hashlib.sha256(b"two").digest())
+    for path in ("link.md", "pipe.md", "none.md", "n.md/below"):
+        assert not _other(disk, path, one)

@@ -491,3 +491,60 @@ def test_a_folder_of_another_scope_is_another_one(tmp_path):
     assert basis.bases("notes")
     basis.lies_at("notes", "/a", 1, "g.1.plans")
     assert basis.bases("notes") == {}
+
+
+# --- what stays here ----------------------------------------------------------------------------
+
+
+@proves("context.keys-stay-here")
+def test_a_large_file_with_a_key_in_it_is_no_version_either(tmp_path):
+    world = SharedFolders(tmp_path, "hub", "studio", large=True)
+    text = "line\n" * 300_000 + f"{KEY}\n"
+    world.edit("hub", "n.md", text)
+    assert world["hub"].history("n.md") == []
+    assert "line 300001 has a GitHub token" in world["hub"].folder.left["n.md"]
+    assert not [p for p in (world["hub"].home / "blobs").rglob("*") if p.is_file()]
+
+
+def test_who_may_read_a_file_stays_so_when_another_machine_changes_it(two):
+    for name, mode in (("secret.md", 0o600), ("shared.md", 0o664), ("run.sh", 0o700)):
+        two["hub"].put(name, "one")
+        (two["hub"].top / name).chmod(mode)
+        two["hub"].look(name)
+    two.settle()
+    two["studio"].put("run.sh", "two", x=True)
+    two["studio"].look("run.sh")
+    for name in ("secret.md", "shared.md"):
+        two.edit("studio", name, "two")
+    modes = {p.name: p.stat().st_mode & 0o777 for p in two["hub"].top.iterdir()}
+    assert {n: m for n, m in modes.items() if not n.startswith(".")} == {
+        "secret.md": 0o600, "shared.md": 0o664, "run.sh": 0o700,
+    }  # fmt: skip
+    assert set(two.texts("secret.md")) == {"two"}
+
+
+@proves("context.machine-configuration-stays-here")
+def test_a_list_of_what_is_left_out_that_is_half_written_leaves_out_no_less(two):
+    hub = two["hub"]
+    hub.put(".musterignore", "*.draft\nprivate\n")
+    hub.look("")
+    hub.put("private/n.md", "x")
+    # An editor has just emptied it, to write it anew; then it has gone for a moment.
+    (hub.top / ".musterignore").write_text("")
+    hub.folder.look([".musterignore", ""])
+    assert ".musterignore" in hub.waiting
+    assert hub.history("private/n.md") == []
+    (hub.top / ".musterignore").unlink()
+    hub.folder.look([".musterignore", ""])
+    assert hub.history("private/n.md") == []
+    hub.put(".musterignore", "private\n")
+    hub.wait()
+    two.settle()
+    assert "private/n.md" not in two["studio"].files()
+    # What is too long counts as far as it goes.
+    hub.put(".musterignore", "private\n" + "#" * 60_000 + "\n")
+    hub.look(".musterignore", "")
+    assert hub.history("private/n.md") == []
+    hub.put(".musterignore", "other\n")
+    hub.look(".musterignore", "")
+    assert hub.history("private/n.md") == ["x"]

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
@@ -68,8 +69,59 @@ def test_what_happens_in_a_folder_is_told_by_its_paths(tmp_path):
         return any("n.md" in paths for paths in heard.paths)
 
     asyncio.run(watched(tmp_path, heard, until))
-    assert heard.rescans == 1
+    assert heard.rescans == 2, "before it is watched, and when it is"
     assert not any(".~muster" in path for paths in heard.paths for path in paths)
+
+
+@proves("context.watched-or-looked-through")
+def test_no_link_to_a_folder_is_followed_and_a_folder_that_is_new_is_watched(tmp_path):
+    top, outside = tmp_path / "top", tmp_path / "outside"
+    (top / "sub").mkdir(parents=True)
+    (outside / "far").mkdir(parents=True)
+    assert watch.watched(top, deep=True) == ([top], True)
+    (top / "link").symlink_to(outside)
+    assert watch.watched(top, deep=True) == ([top, top / "sub"], False)
+    assert watch.watched(top, deep=False) == ([top], False)
+    heard, done = Heard(), list[str]()
+
+    def until() -> bool:
+        paths = {path for paths in heard.paths for path in paths}
+        if heard.told and not done:
+            (outside / "far" / "n.md").write_text("x")
+            (top / "sub" / "a.md").write_text("x")
+            done.append("")
+        if "sub/a.md" in paths and len(done) == 1:
+            (top / "sub" / "new").mkdir()
+            done.append("")
+        if len(heard.told) > 1 and len(done) == 2:
+            (top / "sub" / "new" / "b.md").write_text("x")
+            done.append("")
+        return "sub/new/b.md" in paths
+
+    asyncio.run(watched(top, heard, until))
+    assert not any("far" in path for paths in heard.paths for path in paths)
+
+
+def test_to_begin_to_watch_keeps_nobody_waiting(tmp_path, monkeypatch):
+    begins, goes_on = threading.Event(), threading.Event()
+    found = watch.watched
+
+    def slow(top: Path, *, deep: bool) -> Any:
+        begins.set()
+        assert goes_on.wait(20)
+        return found(top, deep=deep)
+
+    monkeypatch.setattr(watch, "watched", slow)
+    heard = Heard()
+
+    def until() -> bool:
+        if begins.is_set() and heard.rescans == 1:
+            # The loop goes on meanwhile, and all was looked through.
+            goes_on.set()
+        return bool(heard.told)
+
+    asyncio.run(watched(tmp_path, heard, until))
+    assert heard.told == [""]
 
 
 @proves("context.watched-or-looked-through")

@@ -11,7 +11,7 @@ A line is one pattern: a name (`*.pyc`, anywhere), or a path from the folder's t
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from muster import limits
@@ -20,17 +20,59 @@ from muster.errors import Malformed
 
 # The file in a folder that says what else is left out.
 IGNORE_FILE: Final = ".musterignore"
-# What tells programs what to do on this machine, what lets somebody in, and what is our own.
+# What tells programs what to do on this machine, what lets somebody in, and what is our own: a name
+# anywhere, or several that lie in each other.
 LOCKED: Final = (
-    ".git", f"{TEMPORARY}*", "settings*.json", ".mcp.json", "mcp.json", "hooks", "hooks.json",
-    ".env*", "*.pem", "*.key", "*.seed", ".ssh", ".gnupg", ".aws", ".netrc", ".npmrc", ".pypirc",
-    ".credentials*", "credentials*", "auth.json",
+    # Ours, and git's.
+    f"{TEMPORARY}*", ".git", ".gitconfig", ".gitmodules", ".git-credentials", "hooks", "hooks.json",
+    ".husky", ".githooks", "lefthook.y*ml", ".lefthook.y*ml", ".pre-commit-config.yaml",
+    # What agent programs and editors obey.
+    "settings*.json", ".mcp.json", "mcp.json", "mcp_config.json", ".claude.json", ".claude/plugins",
+    ".claude/shell-snapshots", ".codex/config.toml", ".codex/rules", "opencode.json*", ".opencode",
+    ".aider*", ".continue", ".gemini/extensions", ".vscode", ".idea", ".devcontainer",
+    "*.code-workspace", ".vimrc", ".gvimrc", ".exrc", ".nvimrc", ".nvim.lua", ".config/nvim",
+    ".emacs", ".emacs.d", ".dir-locals.el",
+    # What shells, sessions and the system begin.
+    ".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".bash_aliases", ".profile",
+    ".zshrc", ".zshenv", ".zprofile", ".zlogin", ".zlogout", ".kshrc", ".cshrc", ".tcshrc",
+    ".login", ".inputrc", "config.fish", "fish/conf.d", ".xprofile", ".xinitrc", ".xsession*",
+    ".pam_environment", ".tmux.conf", ".screenrc", ".gdbinit", ".pythonrc*", ".pythonstartup",
+    "sitecustomize.p*", "usercustomize.p*", ".mise.toml", "mise.toml", ".config/autostart",
+    "*.desktop", ".config/systemd", "library/launchagents", ".curlrc", ".wgetrc",
+    # What lets somebody in.
+    ".env*", "*.pem", "*.key", "*.seed", "*.p12", "*.pfx", "*.ppk", "*.jks", "*.keystore", "*.kdbx",
+    ".ssh", "authorized_keys*", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".gnupg", ".aws",
+    ".azure", ".config/gcloud", ".kube", ".docker", ".cargo", ".m2", ".terraform.d",
+    ".terraformrc", ".netrc", "_netrc", ".npmrc", ".yarnrc*", ".pypirc", ".pgpass", ".my.cnf",
+    ".mylogin.cnf", ".s3cfg", ".boto", ".htpasswd", ".vault-token", ".credentials*",
+    "credentials*", "auth.json", "gh/hosts.yml", "share/keyrings",
 )  # fmt: skip
 DEFAULT: Final = (
     "node_modules", "__pycache__", ".venv", "target", "build", "dist", "*.pyc", ".DS_Store",
     "Thumbs.db", "desktop.ini", "*~", "*.swp", "*.swo", "*.swx", "4913", ".#*", "#*#", "*.tmp",
-    "___jb_*___", "id_*", "*.sqlite*", "*.db-wal", "*.db-shm", "*.sock", "sessions", ".docker",
+    "___jb_*___", "id_*", "*.sqlite*", "*.db-wal", "*.db-shm", "*.sock", "sessions",
 )  # fmt: skip
+# Folders in which programs keep what they obey beside what people write: none is synced whole.
+PROGRAMS: Final = frozenset(
+    {".claude", ".codex", ".gemini", ".cursor", ".config", ".local", "library", "appdata"}
+)  # fmt: skip
+
+
+def locked_part(parts: Sequence[str]) -> str:
+    """The name in a path that is left out whatever anybody says, "" where there is none."""
+    folded = [part.casefold() for part in parts]
+    for at, part in enumerate(folded):
+        if _ANY_LOCKED.match(part):
+            return parts[at]
+        for names in _LOCKED_WAYS:
+            way = folded[at : at + len(names)]
+            if len(way) == len(names) and all(map(_matched, names, way)):
+                return "/".join(parts[at : at + len(names)])
+    return ""
+
+
+def _matched(pattern: re.Pattern[str], part: str) -> bool:
+    return pattern.match(part) is not None
 
 
 class Pattern(NamedTuple):
@@ -45,9 +87,13 @@ class Ignore:
     """What a folder leaves out. Made of the lines of its file; bad lines are left out.
 
     With `only` nothing else at its top is synced, as of a folder in which programs keep more.
+    `above` is where the folder lies: a file may be what a program obeys because of that.
     """
 
-    def __init__(self, lines: Iterable[str] = (), only: Iterable[str] = ()) -> None:
+    def __init__(
+        self, lines: Iterable[str] = (), only: Iterable[str] = (), above: Sequence[str] = ()
+    ) -> None:
+        self._above = tuple(above[-_WAY_MAX:])
         self._only = frozenset(name.casefold() for name in only)
         self._others = [Pattern((_ANY_DEFAULT,), anchored=False, back=False), *_readable(lines)]
 
@@ -55,7 +101,7 @@ class Ignore:
         """Whether a path, or a folder above it, is left out."""
         # What is below a folder that is left out is never looked at: no line takes it back.
         parts = path.casefold().split("/")
-        if any(_ANY_LOCKED.match(part) for part in parts):
+        if locked_part((*self._above, *parts)):
             return True
         if self._only and parts[0] not in self._only and path != IGNORE_FILE:
             return True
@@ -108,5 +154,10 @@ def _any_of(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(fnmatch.translate(name.casefold()) for name in names))
 
 
-_ANY_LOCKED: Final = _any_of(LOCKED)
+_ANY_LOCKED: Final = _any_of(name for name in LOCKED if "/" not in name)
+_LOCKED_WAYS: Final = tuple(
+    tuple(_any_of([name]) for name in way.split("/")) for way in LOCKED if "/" in way
+)
+# Of where a folder lies so much is looked at: what is locked for being a name was refused there.
+_WAY_MAX: Final = max(map(len, _LOCKED_WAYS)) - 1
 _ANY_DEFAULT: Final = _any_of(DEFAULT)

@@ -7,7 +7,6 @@ Rule 3: nothing is ever deleted by taking a folder away from a machine: its file
 """
 
 import asyncio
-import hashlib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -20,7 +19,9 @@ from muster.errors import Conflict, NotFound, Refused
 from muster.limits import GRANT_DAYS_MAX
 from muster.log.stream import FLEET, Scope
 from muster.node.folders.choice import check_folder_fit
+from muster.node.folders.disk import Disk
 from muster.node.folders.mapping import Mapped
+from muster.node.folders.onestep import InTheWay
 from muster.node.folders.preset import Preset, chosen
 from muster.node.services.context import Contexts
 from muster.node.services.heads import EXEC, WRITE
@@ -190,7 +191,7 @@ async def _mapped(daemon: Daemon, ask: Lay) -> Mapped:
     name = check_folder(found.name)
     scope = _scope(daemon.core, ask.scope)
     others = daemon.folders.map.read()
-    top = await check_folder_fit(found.path, daemon.home, others, name)
+    top = await check_folder_fit(found.path, daemon.home, others, name, found.only)
     inode = (await asyncio.to_thread(top.stat)).st_ino
     return Mapped(name, str(top), inode, scope, ask.large, found.only)
 
@@ -199,11 +200,11 @@ async def _check_alike(daemon: Daemon, mapped: Mapped) -> None:
     """Raises: Conflict where a file there is other than what the fleet has under its name."""
     core = daemon.core
     part, differing = core.part(Contexts), list[str]()
+    disk = Disk(Path(mapped.path), mapped.inode)
     for path in part.paths(mapped.place):
         (wanted,) = part.wanted(mapped.place, {path: frozenset()}, {})
-        at = Path(mapped.path, path)
         content = wanted.content
-        if content is not None and await asyncio.to_thread(_other, at, content.digest):
+        if content is not None and await asyncio.to_thread(_other, disk, path, content.digest):
             differing.append(path)
         await asyncio.sleep(0)
     if differing:
@@ -214,11 +215,13 @@ async def _check_alike(daemon: Daemon, mapped: Mapped) -> None:
         )
 
 
-def _other(path: Path, digest: bytes) -> bool:
+def _other(disk: Disk, path: str, digest: bytes) -> bool:
+    """Whether a plain file there has other bytes: no link is followed, and no pipe waited for."""
     try:
-        return hashlib.sha256(path.read_bytes()).digest() != digest
-    except OSError:
+        found = disk.digest(path)
+    except (InTheWay, OSError):
         return False
+    return found is not None and found != digest
 
 
 class Named(Request, frozen=True):

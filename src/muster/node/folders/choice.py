@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from muster.context.ignore import PROGRAMS, locked_part
 from muster.errors import Conflict, NotFound, Refused
 from muster.git import command as git
-from muster.node.folders.mapping import Mapped, overlapping
+from muster.node.folders.mapping import Mapped, overlap_told, overlapping
 from muster.node.host.home import Home
 
 # What other programs leave in the folders that they sync, and their names.
@@ -32,9 +33,15 @@ _CLOUDS: Final = (
 _SHOWN: Final = 3
 
 
-async def check_folder_fit(path: Path, home: Home, others: Mapping[str, Mapped], name: str) -> Path:
-    """The folder without links in its path. Raises: NotFound, Refused, Conflict, Unreachable."""
+async def check_folder_fit(
+    path: Path, home: Home, others: Mapping[str, Mapped], name: str, only: tuple[str, ...] = ()
+) -> Path:
+    """The folder without links in its path; `only` are the names of it that are synced.
+
+    Raises: NotFound, Refused, Conflict, Unreachable.
+    """
     top, refusal = await asyncio.to_thread(_look, path, home, dict(others), name)
+    refusal = refusal or _obeyed(top, whole=not only)
     if refusal:
         raise Conflict(refusal)
     where, below = await asyncio.to_thread(_work_folder, top)
@@ -66,11 +73,7 @@ def _look(path: Path, home: Home, others: dict[str, Mapped], name: str) -> tuple
     if top == own or own in top.parents or top in own.parents:
         return top, f"{top} has this machine's home ({own}): its keys and its log stay here"
     if other := overlapping(top, others, name):
-        there = others[other].path
-        return top, (
-            f"the context folder {other} lies at {there}: one file cannot be in two of them; "
-            f"`muster context remove {other}` ends that one"
-        )
+        return top, overlap_told(top, others[other])
     for above in (top, *top.parents):
         for marker, program in _SYNCED.items():
             if (above / marker).exists() and above != Path.home():
@@ -84,6 +87,21 @@ def _look(path: Path, home: Home, others: dict[str, Mapped], name: str) -> tuple
                 "work; put the folder elsewhere, or name it otherwise"
             )
     return top, ""
+
+
+def _obeyed(top: Path, *, whole: bool) -> str:
+    """Why nobody syncs what a machine obeys."""
+    if locked := locked_part(top.parts):
+        return (
+            f"{top} is where a machine finds what it obeys, or what lets somebody in ({locked}): "
+            "that stays here, and is never synced"
+        )
+    if whole and top.name.casefold() in PROGRAMS:
+        return (
+            f"{top} holds a program's settings beside what people write: name a folder in it, such "
+            "as skills, or use --preset agents"
+        )
+    return ""
 
 
 def _work_folder(top: Path) -> tuple[Path | None, str]:

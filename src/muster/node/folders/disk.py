@@ -12,6 +12,7 @@ Rule 5: what was done outlasts the power before anybody writes down that it was.
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import stat
@@ -27,6 +28,7 @@ from muster.node.folders.onestep import ASIDE, FOLDER, InTheWay, exchange, libc,
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _X: Final = 0o111
+_CHUNK: Final = 256 * 1024
 # What is wrong with one path, and not with the disk.
 OF_PATH: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EILSEQ, errno.ETXTBSY, errno.EBUSY}
@@ -92,6 +94,17 @@ class Disk:
                 return True
         except (FileNotFoundError, InTheWay):
             return False
+
+    def digest(self, path: str) -> bytes | None:
+        """The SHA-256 of a file, None where it is gone. Raises: InTheWay, OSError."""
+        found = hashlib.sha256()
+        try:
+            with self.open(path) as file, os.fdopen(os.dup(file), "rb") as reader:
+                while chunk := reader.read(_CHUNK):
+                    found.update(chunk)
+        except FileNotFoundError:
+            return None
+        return found.digest()
 
     def read(self, path: str, most: int) -> bytes | None:
         """The bytes of a file; None where it is gone or has more. Raises: InTheWay, OSError."""
@@ -160,9 +173,12 @@ class Disk:
         self, path: str, name: str, chunks: Iterable[bytes], *, x: bool, sync: bool
     ) -> Signature | None:
         """Write a file whole, under another name beside its place. Raises: InTheWay, OSError."""
-        with self._parent(path, make=True) as (folder, _):
-            file, whole = os.open(name, _NEW, 0o755 if x else 0o644, dir_fd=folder), False
+        with self._parent(path, make=True) as (folder, own):
+            mode = _mode(own, folder, x=x)
+            file, whole = os.open(name, _NEW, mode or (0o755 if x else 0o644), dir_fd=folder), False
             try:
+                if mode is not None:
+                    os.fchmod(file, mode)
                 with os.fdopen(file, "wb") as writer:
                     for chunk in chunks:
                         writer.write(chunk)
@@ -330,6 +346,19 @@ def _signature(name: str, folder: int) -> Signature | None:
     if not stat.S_ISREG(found.st_mode):
         raise InTheWay(f"{name} is a link, or no plain file")
     return _of(found)
+
+
+def _mode(name: str, folder: int, *, x: bool) -> int | None:
+    """Who may do what with the file there, which stays so; None without one."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    mode = found.st_mode & 0o777 & ~_X
+    # Whoever may read it may run it.
+    return mode | (mode & 0o444) >> 2 if x else mode
 
 
 def _of(found: os.stat_result) -> Signature | None:

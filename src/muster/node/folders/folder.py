@@ -6,23 +6,24 @@ Rule 2: one version of a path at a time: the next one needs its id to be over.
 Rule 3: a path that goes to and fro between two contents has two masters: it is left alone.
 Rule 4: one path that cannot be read, written or recorded is told, and keeps no other one waiting;
 what cannot be done now is tried again ever later.
-Rule 5: where this machine may not write, what is changed here is a version all the same, and the
-file stays as it is until something else comes.
+Rule 5: where this machine may not write, what is changed here is a version all the same, and stays
+until something else comes.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from muster.context.ignore import IGNORE_FILE, Ignore
+from muster.context.ignore import IGNORE_FILE
 from muster.context.kinds import ContextPut
 from muster.context.path import folded
 from muster.context.state import root_of
-from muster.errors import Refused
-from muster.limits import CONTEXT_INLINE_BYTES_MAX, CONTEXT_OVER_MAX
+from muster.errors import Refused, Unreachable
+from muster.limits import CONTEXT_OVER_MAX
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Base, Basis
 from muster.node.folders.disk import OF_PATH
 from muster.node.folders.known import as_known, is_there, known_base, stays
+from muster.node.folders.leftout import LeftOut
 from muster.node.folders.merger import Merger
 from muster.node.folders.onestep import InTheWay
 from muster.node.folders.outside import Outside
@@ -55,8 +56,7 @@ class Folder:
         self.left: dict[str, str] = {}
         self.conflicts: set[str] = set()
         self.stopped: set[str] = set()
-        self._ignore = Ignore(only=only)
-        self._only = only
+        self._ignore = LeftOut(reader, only)
         self._may_write = True
         self._holders = {b.digest: b.holder for b in self.bases.values() if b.holder}
         self._names = {folded(path): path for path, b in self.bases.items() if b.signature}
@@ -65,7 +65,8 @@ class Folder:
 
     def begin(self) -> None:
         """Take up what a crash left half done, then look at everything."""
-        self._read_ignore()
+        if not self._read_ignore():
+            raise Unreachable(f"{IGNORE_FILE} is being written just now: it is read again soon")
         self.writer.take_up()
         self.writer.remove_unfinished(self._ignore.leaves_out)
         self.rescan(everything=True)
@@ -144,9 +145,11 @@ class Folder:
 
     # --- from the disk --------------------------------------------------------------------------
 
-    def _read_ignore(self) -> None:
-        data = self._disk.read(IGNORE_FILE, CONTEXT_INLINE_BYTES_MAX) or b""
-        self._ignore = Ignore(data.decode("utf-8", "replace").splitlines(), self._only)
+    def _read_ignore(self) -> bool:
+        """Take in what is left out; False where that is to be read again, in a moment."""
+        if not (is_sure := self._ignore.read()):
+            self._again([IGNORE_FILE], settle=False)
+        return is_sure
 
     def _below(self, path: str) -> set[str]:
         """The files at or below a path, on the disk and as they were."""
@@ -356,28 +359,24 @@ class Folder:
         return [each for each in above if self.left.get(each) and not self._disk.is_folder(each)]
 
     def _tell(self, wanted: Wanted) -> None:
-        if wanted.why:
-            if len(self.left) < LEFT_MAX or wanted.path in self.bases:
-                self.left[wanted.path] = wanted.why
-        else:
+        if not wanted.why:
             self.left.pop(wanted.path, None)
+        elif len(self.left) < LEFT_MAX or wanted.path in self.bases:
+            self.left[wanted.path] = wanted.why
 
     def _merge(self, wanted: Wanted) -> bool:
         """Whether two versions were made one: it counts from now on."""
-        made = self._merger.merged(wanted) if self._may_write else None
-        if made is not None:
+        if (made := self._merger.merged(wanted) if self._may_write else None) is not None:
             self._put_late(wanted.path, made, wanted.merge_over)
         return made is not None
 
     # --- what files are made of -----------------------------------------------------------------
 
     def _over(self, path: str) -> frozenset[EntryId]:
-        base = self.bases.get(path)
-        return base.over if base is not None else _NOBODY
+        return base.over if (base := self.bases.get(path)) is not None else _NOBODY
 
     def _counting(self, path: str) -> frozenset[EntryId]:
-        base = self.bases.get(path)
-        return base.counting if base is not None else _NOBODY
+        return base.counting if (base := self.bases.get(path)) is not None else _NOBODY
 
     def _save(self, bases: Mapping[str, Base | None]) -> None:
         changed = {path: b for path, b in bases.items() if self.bases.get(path) != b}

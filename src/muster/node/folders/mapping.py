@@ -64,6 +64,9 @@ class FolderMap:
         found = self.read()
         if len(found) >= FOLDERS_MAX and mapped.name not in found:
             raise Conflict(f"this machine has {FOLDERS_MAX} context folders: remove one of them")
+        # Whoever looked before may have waited, and another one have come first.
+        if other := overlapping(Path(mapped.path), found, mapped.name):
+            raise Conflict(overlap_told(Path(mapped.path), found[other]))
         self._write({**found, mapped.name: mapped})
 
     def remove(self, name: str) -> Mapped:
@@ -88,3 +91,11 @@ def overlapping(path: Path, others: dict[str, Mapped], name: str) -> str:
         if other.name != name and (there == path or there in path.parents or path in there.parents):
             return other.name
     return ""
+
+
+def overlap_told(path: Path, other: Mapped) -> str:
+    """Why a folder is none, where another one has its files."""
+    return (
+        f"the context folder {other.name} lies at {other.path}: one file of {path} cannot be in "
+        f"two of them; `muster context remove {other.name}` ends that one"
+    )

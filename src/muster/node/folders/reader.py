@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from muster.context.kinds import holding
 from muster.context.path import path_refusal
-from muster.context.secret import find_doubtful, find_secret
+from muster.context.secret import Found, Search, find_doubtful, find_secret
 from muster.limits import BLOB_BYTES_MAX, CONTEXT_ASK_BYTES, CONTEXT_INLINE_BYTES_MAX
 from muster.node.folders.basis import Base
 from muster.node.folders.disk import Disk, Signature
@@ -56,6 +56,8 @@ class Reader:
         self.disk, self._blobs, self._large = disk, blobs, large
         # Files that look as if they gave a password; by path, where.
         self.doubtful: dict[str, str] = {}
+        # Since when files are gone that were asked for by `lines`.
+        self._gone_ms: dict[str, int] = {}
 
     def look(self, path: str, base: Base | None) -> Change | Unfit | Soon | None:
         """What became of a file; None where it is as it was. Raises: NotThisFolder, OSError."""
@@ -76,6 +78,28 @@ class Reader:
             return self._read(path, now, base)
         except InTheWay as error:
             return Unfit(str(error))
+
+    def lines(self, path: str, most: int) -> tuple[list[str], bool]:
+        """The lines of a file, none where it is gone, and whether they are sure to be all of them.
+
+        They are not while somebody writes it, or has just taken it away. Of more than `most` bytes
+        the first lines. Raises: InTheWay, NotThisFolder, OSError.
+        """
+        now, wall_ms = self.disk.signature(path), clock.read().wall_ms
+        if now is None:
+            since_ms = self._gone_ms.setdefault(path, clock.boot_ms())
+            return [], clock.boot_ms() - since_ms >= FRESH_MS
+        self._gone_ms.pop(path, None)
+        try:
+            with self.disk.open(path) as file, os.fdopen(os.dup(file), "rb") as reader:
+                data = reader.read(most)
+        except FileNotFoundError:
+            return [], False
+        if now.size > most:
+            data = data[: data.rfind(b"\n") + 1]
+        fresh = abs(wall_ms - now.mtime_ns // 1_000_000) < FRESH_MS
+        is_sure = not fresh and self.disk.signature(path) == now
+        return data.decode("utf-8", "replace").splitlines(), is_sure
 
     def _read(self, path: str, now: Signature, base: Base | None) -> Change | Unfit | Soon:
         age_ms = clock.read().wall_ms - now.mtime_ns // 1_000_000
@@ -111,13 +135,18 @@ class Reader:
             return bytes.fromhex(name), {"blob": name, "size": size}
         return hashlib.sha256(data).digest(), {**holding(data)}
 
-    def _large_content(self, path: str, size: int) -> tuple[bytes, dict[str, object]] | None:
+    def _large_content(
+        self, path: str, size: int
+    ) -> tuple[bytes, dict[str, object]] | Unfit | None:
+        search = Search()
         with (
             self.disk.open(path) as file,
             os.fdopen(os.dup(file), "rb") as reader,
             self._blobs.incoming(size) as blob,
         ):
             while blob.size < size and (chunk := reader.read(min(_CHUNK, size - blob.size))):
+                if (found := search.feed(chunk)) is not None:
+                    return Unfit(_told(found))
                 blob.write(chunk)
             if blob.size != size:
                 return None
@@ -128,7 +157,14 @@ class Reader:
         self.doubtful.pop(path, None)
         text = data.decode("utf-8", "replace")
         if (found := find_secret(text)) is not None:
-            return f"line {found.line} has {found.sort}: take it out, or name the file in --ignore"
+            return _told(found)
         if (found := find_doubtful(text)) is not None:
             self.doubtful[path] = f"line {found.line} looks like {found.sort}"
         return ""
+
+
+def _told(found: Found) -> str:
+    return (
+        f"line {found.line} has {found.sort}: take it out, or leave the file out (`muster context "
+        "ignore`)"
+    )

@@ -4,10 +4,14 @@ Rule 1: an event is a hint: events may be lost, so a folder is looked through on
 the machine slept, and now and then.
 Rule 2: where the system cannot watch (no `watchfiles`, no watches left), the folder is looked
 through every 30 s, and that is told once: never a busy loop.
+Rule 3: to begin to watch takes as long as there are folders, so it is done in a thread. No link to
+a folder is followed: whoever makes one to `/` would have the whole disk watched.
 """
 
 import asyncio
 import contextlib
+import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +27,8 @@ RESCAN_S: Final = 30.0
 SAFETY_S: Final = 300.0
 _SLEEP_LOOK_S: Final = 5.0
 _SLEPT_MS: Final = 10_000
+# What a watch says last.
+_END: Final = object()
 # "" is the folder itself.
 Hear = Callable[[frozenset[str]], None]
 
@@ -35,17 +41,15 @@ async def watch(
     Of what lies deeper only where `deep`.
     """
     while True:
+        rescan()
         try:
-            events = _events(top, deep=deep)
-            first = asyncio.ensure_future(anext(events))
-            # Made in its first turn: what happens from here on is told.
-            await asyncio.sleep(0)
-            rescan()
-            if not first.done() or not first.exception():
-                tell("")
-            hear(_paths(top, await first))
-            async for changes in events:
-                hear(_paths(top, changes))
+            async for changes in _events(top, deep=deep):
+                if changes is None:
+                    # What happens from here on is told; what happened before is seen now.
+                    tell("")
+                    rescan()
+                else:
+                    hear(_paths(top, changes))
         except ImportError:
             tell(
                 "it is looked through every 30 s, for watchfiles is not installed: "
@@ -53,21 +57,97 @@ async def watch(
             )
         except (OSError, RuntimeError) as error:
             tell(f"it is looked through every 30 s, for the system does not watch it ({error})")
+        else:
+            # There is another folder: it is to be watched as well.
+            continue
         await asyncio.sleep(RESCAN_S)
-        rescan()
 
 
 async def _events(top: Path, *, deep: bool) -> AsyncIterator[Any]:
+    """What happens in a folder, None when the watch has begun; it ends when it must begin anew."""
     from watchfiles import awatch  # noqa: PLC0415 - an extra
 
-    async with contextlib.aclosing(
-        awatch(
-            top, debounce=_DEBOUNCE_MS, step=_STEP_MS, recursive=deep,
+    loop, heard = asyncio.get_running_loop(), asyncio.Queue[Any]()
+    ours: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
+    ended = threading.Event()
+
+    async def watching() -> None:
+        tops, recursive = watched(top, deep=deep)
+        known = frozenset(map(str, tops))
+        events = awatch(
+            *tops, debounce=_DEBOUNCE_MS, step=_STEP_MS, recursive=recursive,
             watch_filter=lambda _, path: TEMPORARY not in path, ignore_permission_denied=True,
-        )
-    ) as found:  # fmt: skip
-        async for changes in found:
-            yield changes
+        )  # fmt: skip
+        async with contextlib.aclosing(events):
+            first = asyncio.ensure_future(anext(events))
+            # It is made in its first turn.
+            await asyncio.sleep(0)
+            if not first.done() or not first.exception():
+                say(None)
+            say(await first)
+            async for changes in events:
+                say(changes)
+                if not recursive and deep and _has_new(changes, known):
+                    return
+
+    def say(what: Any) -> None:
+        with contextlib.suppress(RuntimeError):
+            # The daemon may have ended.
+            loop.call_soon_threadsafe(heard.put_nowait, what)
+
+    def work() -> None:
+        async def begun() -> None:
+            task = asyncio.ensure_future(watching())
+            ours.append((asyncio.get_running_loop(), task))
+            if ended.is_set():
+                task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError:
+                pass
+            except (OSError, RuntimeError) as error:
+                say(error)
+            say(_END)
+
+        asyncio.run(begun())
+
+    threading.Thread(target=work, name="muster-watch", daemon=True).start()
+    try:
+        while (what := await heard.get()) is not _END:
+            if isinstance(what, Exception):
+                raise what
+            yield what
+    finally:
+        ended.set()
+        for its_loop, task in ours:
+            with contextlib.suppress(RuntimeError):
+                its_loop.call_soon_threadsafe(task.cancel)
+
+
+def watched(top: Path, *, deep: bool) -> tuple[list[Path], bool]:
+    """What is to be watched, and whether all that lies below as well.
+
+    Where a link leads to a folder each folder is named: whoever watches all below follows links.
+    """
+    if not deep:
+        return [top], False
+    found, todo, has_link = [top], [top], False
+    while todo:
+        try:
+            with os.scandir(todo.pop()) as inner:
+                for each in inner:
+                    if each.is_dir(follow_symlinks=False):
+                        found.append(Path(each.path))
+                        todo.append(Path(each.path))
+                    elif each.is_symlink() and each.is_dir():
+                        has_link = True
+        except OSError:
+            continue
+    return (found, False) if has_link else ([top], True)
+
+
+def _has_new(changes: Any, known: frozenset[str]) -> bool:
+    return any(path not in known and os.path.isdir(path) for _, path in changes)
 
 
 def _paths(top: Path, changes: Any) -> frozenset[str]:

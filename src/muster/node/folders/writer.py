@@ -9,7 +9,6 @@ Rule 3: where something is that nobody expects, nothing is written: it is looked
 """
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -278,14 +277,14 @@ class Writer:
     def _take_up(self, aim: Aim) -> None:
         before, beside = self._bases.get(aim.path), _beside(aim.path, aim.name)
         there = self._disk.signature(aim.path)
-        if there is not None and self._digest(aim.path) == aim.digest:
+        if there is not None and self._disk.digest(aim.path) == aim.digest:
             base = Base(there, aim.digest, aim.said_x, aim.made_of)
             self._keep(aim.path, base)
         elif there is None and not aim.digest and self._disk.signature(beside) is not None:
             self._keep(aim.path, Base(None, b"", said_x=False, over=aim.made_of))
         found = self._reader.look_at(beside, before)
         known = {aim.digest, before.digest if before is not None else b""}
-        if isinstance(found, Soon) and self._digest(beside) not in known:
+        if isinstance(found, Soon) and self._disk.digest(beside) not in known:
             raise Unreachable(f"{aim.path} is being written just now: it is looked at again soon")
         if isinstance(found, Change) and found.signature is not None and found.digest not in known:
             self._late(aim.path, found, aim.over)
@@ -297,13 +296,6 @@ class Writer:
     def _keep(self, path: str, base: Base) -> None:
         self._bases[path] = base
         self._basis.save(self._folder, {path: base})
-
-    def _digest(self, path: str) -> bytes:
-        found = hashlib.sha256()
-        with self._disk.open(path) as file, open(file, "rb", closefd=False) as reader:
-            while chunk := reader.read(1 << 18):
-                found.update(chunk)
-        return found.digest()
 
 
 def plan(wanted: Wanted, chunks: Iterable[bytes] | None) -> Plan:
