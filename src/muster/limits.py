@@ -647,6 +647,12 @@ DELEGATED_TASKS_MAX: Final = 16
 DELEGATED_SPEC_BYTES_MAX: Final = 48 * 1024
 # A day: a machine that sleeps over a night takes it in the morning, and what is older is no help.
 DELEGATION_LIFE_MS: Final = 24 * 3_600_000
+# What sessions propose to a person: a day, as what is handed on; some at once, as a person reads.
+PROPOSAL_LIFE_MS: Final = 24 * 3_600_000
+PROPOSALS_OF_SESSION_MAX: Final = 4
+PROPOSALS_MAX: Final = 64
+# So long a call waits for a person's word; clients give up on one that says nothing for a minute.
+PROPOSAL_WAIT_S_MAX: Final = 50.0
 DEVICE_DAYS_MAX: Final = 3_650
 # The command signs orders that live five minutes; a day is a schedule, not a person's order.
 DEVICE_MINUTES_MIN: Final = 5

@@ -164,7 +164,7 @@ def test_whatever_changes_something_for_others_needs_an_order():
         "reply", "ack", "thread", "push", "operator.add", "device.add", "device.revoke", "role", "doubt.end",
         "repo.sync", "repo.prune", "repo.remove", "machine.rename", "machine.bind", "machine.labels",
         "machine.drain", "machine.left", "remember", "refute", "forget", "memory.import",
-        "context.map", "context.remove", "context.ignore", "context.resolve",
+        "context.map", "context.remove", "context.ignore", "context.resolve", "proposal.end",
     }  # fmt: skip
 
 

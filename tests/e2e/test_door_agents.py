@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mcp_types as types
 import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 from mcp.shared.subscriptions import ResourceUpdated
 
+from tests.cli.world import Said, muster
 from tests.e2e.fleet import NOTES, Fleet, Machine, until
 from tests.e2e.test_door import door_of
 from tests.promise import proves
@@ -350,6 +352,82 @@ def test_a_call_that_waits_tells_how_far_it_is_and_ends_with_its_client(fleet, e
         assert [done for done, _ in told] == sorted({done for done, _ in told})
 
     at(hub, era, work)
+
+
+def wanted(era: str) -> dict[str, Any]:
+    return {"text": f"echo {era} > /dev/null", "agent": ["shell"]}
+
+
+@proves("door.a-person-approves")
+def test_what_needs_a_person_opens_a_page_and_goes_on_when_they_ordered_it(fleet):
+    hub, seen = fleet.hub, list[str]()
+
+    async def person(_context: Any, asked: types.ElicitRequestParams) -> types.ElicitResult:
+        assert isinstance(asked, types.ElicitRequestURLParams)
+        seen.append(asked.url)
+        status, text = await asyncio.to_thread(page, asked.url)
+        assert (status, "echo elicited &gt; /dev/null" in text) == (200, True)
+        # Whoever opens the page cannot say yes there, and the agent cannot anywhere.
+        assert (await asyncio.to_thread(page, asked.url, "POST"))[0] == 405
+        assert (await asyncio.to_thread(page, f"{asked.url}x"))[0] == 404
+        (waits,) = hub.ask("questions")
+        said = await asyncio.to_thread(answer, hub, waits["task"], "yes", "--yes")
+        assert said.code == 0, said
+        return types.ElicitResult(action="accept")
+
+    async def run() -> None:
+        token = opened(hub, "elicits")["token"]
+        async with client(hub, token, ERAS[0], elicitation_callback=person) as agent:
+            found = await agent.call_tool("delegate", wanted("elicited"))
+            assert not found.is_error, found
+            begun = found.structured_content["run"]
+            ended = await agent.call_tool("await", {"what": [begun]})
+            assert [e["state"] for e in ended.structured_content["ends"]] == ["done"]
+            by = {each["run"]: each["by"] for each in hub.ask("runs", {"more": True})}
+            assert by[begun] == "alice"
+
+    hub.home.put_seed("operator.seed", fleet.operator_seed)
+    try:
+        asyncio.run(run())
+    finally:
+        (hub.home.path / "operator.seed").unlink()
+    assert len(seen) == 1
+    status, text = page(seen[0])
+    assert (status, "op:alice ordered it" in text) == (200, True)
+
+
+@proves("door.a-person-approves")
+@pytest.mark.parametrize("era", ERAS)
+def test_a_client_that_opens_no_pages_is_told_the_address_and_the_command(fleet, era):
+    hub = fleet.hub
+
+    async def work(agent: Client) -> None:
+        found = await agent.call_tool("delegate", wanted(era))
+        assert not found.is_error, found
+        asked = found.structured_content["proposal"]
+        assert (found.structured_content["run"], asked["state"]) == ("", "open")
+        assert asked["command"] == f"muster answer {asked['proposal'][:12]} yes"
+        assert (await asyncio.to_thread(page, asked["url"]))[0] == 200
+        # A person whose key is not here orders nothing, whoever types it.
+        said = await asyncio.to_thread(answer, hub, asked["proposal"], "yes", "--yes")
+        assert said.code != 0
+        again = await agent.call_tool("delegate", wanted(era))
+        assert again.structured_content["proposal"]["state"] == "open"
+
+    at(hub, era, work, own=f"told-{era}")
+
+
+def page(url: str, method: str = "GET") -> tuple[int, str]:
+    """What somebody with a browser, or an agent with a shell, gets there."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    with contextlib.closing(http.client.HTTPConnection(host, timeout=60)) as asked:
+        asked.request(method, f"/{path}")
+        got = asked.getresponse()
+        return got.status, got.read().decode()
+
+
+def answer(machine: Machine, *words: str) -> Said:
+    return muster(machine.home.path, "answer", *words)
 
 
 def links(machine: Machine) -> int:

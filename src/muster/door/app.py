@@ -1,4 +1,5 @@
-"""What the door answers, by path: a line for people at `/`, and the protocol of agents at `/mcp`.
+"""What the door answers, by path: a line for people at `/`, a page for them at `/ask/`, and the
+protocol of agents at `/mcp`.
 
 Rule 1: the protocol is loaded by the first agent that shows a token, in a thread: it takes a
 second, and a page needs none of it.
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final
 
+from muster.door import page
 from muster.door.daemon import Daemon
 from muster.door.guard import Application, Receive, Scope, Send, refuse
 from muster.door.session import Session, whose
@@ -49,6 +51,10 @@ class App(AbstractAsyncContextManager["App"]):
                 return None
             case "/mcp":
                 return await self._agent(scope, send)
+            case path if path.startswith(page.PREFIX):
+                # As at `/`, and what it shows needs the key that its address ends with.
+                await page.show(self._daemon, scope, send)
+                return None
             case _:
                 await refuse(send, 404, "there is nothing at this path")
                 return None

@@ -4,6 +4,8 @@ Rule 1: both eras are served by one server, over streamable HTTP: a handshake (t
 none (2026-07-28). What a client can do decides how it is answered, and never what it may.
 Rule 2: who asks stands in the scope of the HTTP request, put there by who looked at its token.
 Rule 3: a call that its client gives up on is ended in the daemon.
+Rule 4: what a person has to approve is said with the page that shows it. That somebody opened the
+page approves nothing: what counts is the order that a person signs, and the call is asked again.
 """
 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -21,7 +23,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, Res
 from mcp.shared.exceptions import MCPError
 
 from muster import __version__
-from muster.door import resources, tools
+from muster.door import approval, resources, tools
 from muster.door.daemon import Daemon
 from muster.door.following import progress
 from muster.door.guard import Receive, Scope, Send
@@ -105,7 +107,7 @@ class Protocol(AbstractAsyncContextManager["Protocol"]):
 
     async def _call(
         self, context: Context, params: types.CallToolRequestParams
-    ) -> types.CallToolResult:
+    ) -> types.CallToolResult | types.InputRequiredResult:
         row = self._rows.get(params.name)
         if row is None:
             there = ", ".join(self._rows)
@@ -116,7 +118,18 @@ class Protocol(AbstractAsyncContextManager["Protocol"]):
         try:
             args = row.args(params.arguments or {}, session.reader)
             async with progress(self._daemon, args, context):
-                return row.answer(await self._daemon.ask(row.verb, args, token=session.token))
+                value = await self._daemon.ask(row.verb, args, token=session.token)
+            if (asked := approval.of(value)) is None:
+                return row.answer(value)
+            approval.address(asked, context)
+            if (page := approval.request(asked, context, params)) is not None:
+                return page
+            if approval.was_opened(params):
+                await self._daemon.ask("proposal.decided", {"proposal": asked["proposal"]})
+                value = await self._daemon.ask(row.verb, args, token=session.token)
+                if (asked := approval.of(value)) is not None:
+                    approval.address(asked, context)
+            return row.answer(value)
         except MusterError as error:
             return tools.failed(error)
 

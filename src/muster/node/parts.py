@@ -37,6 +37,7 @@ from muster.node.tasks.delegations import Delegations
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
+from muster.node.tasks.proposals import Proposals
 from muster.node.tasks.runs import RunService
 from muster.node.tasks.service import TaskService
 from muster.node.tasks.trust import Trust
@@ -65,6 +66,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Approvals,
     WorkerService,
     Delegations,
+    Proposals,
     TaskService,
     Mailbox,
     Undelivered,

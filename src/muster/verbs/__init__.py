@@ -47,6 +47,7 @@ NOUNS: Final = (
     "land",
     "control",
     "question",
+    "proposal",
     "journal",
     "fetch",
     "blob",

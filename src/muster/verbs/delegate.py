@@ -5,19 +5,22 @@ one phase. What it may be is looked at before anything is written (node/tasks/de
 Rule 2: the id of the run is answered at once; `await` waits for it, as long as its caller likes.
 Rule 3: under one key there is one run, and so there is for the same words while it goes on: whoever
 asks again after a lost answer gets the run that there is.
+Rule 4: what nothing lets a live session hand on it may propose: a person orders that, or does not
+(node/tasks/proposals.py). The agent of a task has what its spec lets, and no more.
 """
 
 import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from muster.errors import Conflict, Denied, Malformed, NotFound
 from muster.fleet.facts import LOGGED_OUT
 from muster.limits import DELEGATED_SPEC_BYTES_MAX, KEY_CHARS_MAX, REASON_CHARS_MAX
 from muster.log.stream import MachineId
 from muster.node.tasks.delegations import Delegations
+from muster.node.tasks.proposals import Proposals
 from muster.node.verb import Line
 from muster.task import check as checks
 from muster.task.delegation import SHELL, UNCHECKED
@@ -29,6 +32,7 @@ from muster.task.template import text_size
 from muster.task.version import version_of
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.find import find_run
+from muster.verbs.proposal import Proposed, proposed
 from muster.verbs.spec import fleet
 
 _NAME: Final = "handed-on"
@@ -52,16 +56,22 @@ class Delegate(Request, frozen=True):
 
 
 class Delegated(Struct, frozen=True):
-    """The run that was asked for, and who owns it; not `fresh`: it was asked for before."""
+    """The run that was asked for, and who owns it; not `fresh`: it was asked for before.
+
+    Where nothing lets a live session ask for it there is a `proposal` instead, and `run` is "":
+    a person orders it by the command that stands there, or refuses it. Who asks again hears which.
+    """
 
     run: str
     fresh: bool
     owner: str
+    proposal: Proposed | UnsetType = UNSET
 
 
 @verb("delegate", auth="local", agents=True, writes=True, group="Work", on="none", names="run",
-      says=(Line("{run:id}  asked of {owner}"),),
-      then=(Line("`muster await {run:id}` waits for its result."),))  # fmt: skip
+      says=(Line("{run:id}  asked of {owner}", "run"),
+            Line("nothing was begun: a person was asked for it (`muster questions`)", "!run")),
+      then=(Line("`muster await {run:id}` waits for its result.", "run"),))  # fmt: skip
 def delegate(core: Core, call: Call, ask: Delegate) -> Delegated:
     """Hand on work to an agent of the fleet; the answer is the id of its run, at once.
 
@@ -73,7 +83,13 @@ def delegate(core: Core, call: Call, ask: Delegate) -> Delegated:
     """
     _check_here(call)
     part, asker = core.part(Delegations), call.task or call.session
-    sources = {source.id for source in part.sources(call.task)}
+    sources, denied = set[str](), None
+    try:
+        sources = {source.id for source in part.sources(call.task)}
+    except Denied as error:
+        if not call.session:
+            raise
+        denied = error
     if len(ask.key) > KEY_CHARS_MAX:
         raise Malformed(f"a key has at most {KEY_CHARS_MAX} characters, this one {len(ask.key)}")
     text, repo = _text(core, ask, call.actor), ask.repo
@@ -90,8 +106,29 @@ def delegate(core: Core, call: Call, ask: Delegate) -> Delegated:
         return Delegated(known.run, False, core.membership.name_of(known.owner))
     owner = _owner(core, spec)
     who = (call.task, call.session, ask.key, call.actor)
-    run = part.hand_on(spec, text, repo, base, owner, *who)
+    try:
+        if denied is not None:
+            raise denied
+        run = part.hand_on(spec, text, repo, base, owner, *who)
+    except Denied as error:
+        if call.task or not call.session:
+            raise
+        return _proposed(core, call, error, spec.name, text, repo, base)
     return Delegated(run, True, core.membership.name_of(owner))
+
+
+def _proposed(  # noqa: PLR0917 - what is proposed, and why
+    core: Core, call: Call, denied: Denied, name: str, text: str, repo: str, base: str
+) -> Delegated:
+    """What a session proposes, or came of that. Raises: `denied` where too much waits already."""
+    part = core.part(Proposals)
+    known = part.same(call.session, text, repo, base)
+    if known is not None and known.run:
+        return Delegated(known.run, False, known.owner)
+    made = known or part.propose(call.session, call.actor, str(denied), name, text, repo, base)
+    if made is None:
+        raise denied
+    return Delegated("", known is None, "", proposed(made))
 
 
 def _check_here(call: Call) -> None:

@@ -1,11 +1,17 @@
-"""Verbs about permissions: what agents wait for, and a person's answer, signed."""
+"""Verbs about permissions: what agents wait for, and a person's answer, signed.
 
-from typing import Annotated, Literal
+Rule: who says yes to a run that a session proposes signs that run, having been shown its text.
+"""
 
-from msgspec import Struct
+import contextlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from muster.errors import Conflict, NotFound
+from msgspec import UNSET, Struct, UnsetType
+
+from muster.errors import Conflict, NotFound, Refused
 from muster.node.tasks.approvals import AnswerAttempt, Approvals
+from muster.node.tasks.proposals import Proposals
 from muster.node.verb import Column, Line
 from muster.verbs.declaration import Call, Context, Core, Nothing, opt, pos, verb
 from muster.verbs.find import OfTask
@@ -27,7 +33,9 @@ class Question(Struct, frozen=True):
     harmless=True,
     then=(
         Line("`muster answer {task:id} yes` allows it, `no` does not; `muster logs {task:id}` says "
-             "what it did so far.", "task"),
+             "what it did so far.", "question"),
+        Line("`muster answer {task:id} yes` shows the run that is proposed and orders it as yours; "
+             "`no` refuses it.", "!question"),
     ),
     columns=(
         Column("task", form="id"), Column("question", rank=4), Column("actor", "agent", rank=2),
@@ -39,6 +47,8 @@ class Question(Struct, frozen=True):
 def questions(core: Core, call: Call, ask: Nothing) -> list[Question]:
     """Permissions that agents of this machine wait for; --on all: of every one.
 
+    Runs that sessions propose stand among them, without a number.
+
     muster questions --on all
     """
     found = []
@@ -47,6 +57,9 @@ def questions(core: Core, call: Call, ask: Nothing) -> list[Question]:
         paths = list(each.fields.get("paths") or ())
         asked = (each.task, each.ask, each.actor, each.asked_ms)
         found.append(Question(*asked, tool, title, paths, because))
+    for one in core.part(Proposals).listing():
+        title = f"run {one.name}" + (f" in {one.repo}" if one.repo else "")
+        found.append(Question(one.id, "", one.actor, one.asked_ms, "run", title, [], one.because))
     return found
 
 
@@ -55,22 +68,38 @@ class Answer(OfTask, frozen=True):
     question: Annotated[str, opt("its number, where the agent asked several")] = ""
 
 
+class Said(Answer, frozen=True):
+    yes: Annotated[bool, opt("order what is proposed without being asked again", short="y")] = False
+    reason: Annotated[str, opt("why not, told to the session", empty=True)] = ""
+
+
 class Answered(Struct, frozen=True):
+    """`run` is what was ordered of a proposal, whose id `task` is then."""
+
     task: str
     question: str
     title: str
     answer: Literal["allow", "deny"]
+    run: str | UnsetType = UNSET
 
 
 @verb("answer", auth="local", runs="client", group="Work",
-      says=(Line("task {task:id}: {answer} — {title:60}"),))  # fmt: skip
-def answer(context: Context, ask: Answer) -> Answered:
-    """Allow or deny what an agent waits for.
+      says=(Line("task {task:id}: {answer} — {title:60}", "question"),
+            Line("{title:60}: {answer}", "!question"),
+            Line("run {run:id} began", "run")))  # fmt: skip
+def answer(context: Context, ask: Said) -> Answered:
+    """Allow or deny what an agent waits for, or a run that a session proposes.
 
-    On the machine where the agent waits: the one that its owner gave the task to.
+    On the machine where the agent waits: the one that its owner gave the task to. A proposal is
+    answered where its session is: its text is shown, and what you say yes to is your own order.
 
         muster answer 7d5e no
     """
+    known = None
+    with contextlib.suppress(NotFound):
+        known = context.ask("proposal.about", {"proposal": ask.task})
+    if known is not None:
+        return _word(context, ask, known)
     where = context.ask("journal.where", {"task": ask.task})
     if not where["machines"]:
         raise NotFound(f"no machine has begun task {where['task'][:12]}: nobody asks anything")
@@ -78,6 +107,27 @@ def answer(context: Context, ask: Answer) -> Answered:
         raise Conflict(f"task {where['task'][:12]} is {where['state']}: nobody waits for an answer")
     given = {"answer": ask.answer, "question": ask.question, "task": where["task"]}
     return Answered(**context.ask("question.answer", given, on=where["holder"]))
+
+
+def _word(context: Context, ask: Said, known: Mapping[str, Any]) -> Answered:
+    """A person's word about a proposal. Raises: Conflict, Refused."""
+    title, short = f"run {known['name']}", known["proposal"][:12]
+    if known["state"] != "open":
+        raise Conflict(f"proposal {short} is {known['state']} already; nothing was changed")
+    word = {"proposal": known["proposal"], "answer": ask.answer, "run": "", "owner": "",
+            "reason": ask.reason}  # fmt: skip
+    if ask.answer == "no":
+        context.ask("proposal.end", word)
+        return Answered(known["proposal"], "", title, "deny")
+    where = f" in repository {known['repo']}" if known["repo"] else ""
+    context.say(f"{known['actor']} proposes this run{where}:\n\n{known['spec']}")
+    if not ask.yes and context.question("Order it as yours (yes or no)", "no") not in ("y", "yes"):
+        raise Refused("nothing was ordered: say yes at a terminal when it was shown, or --yes")
+    # Exactly what was shown, and what `muster run` would sign for it.
+    wanted = {"base": known["base"], "repo": known["repo"], "spec": known["spec"], "values": {}}
+    begun = context.ask("run", wanted, options={"object": known["name"]})
+    context.ask("proposal.end", {**word, "run": begun["run"], "owner": begun["owner"]})
+    return Answered(known["proposal"], "", title, "allow", begun["run"])
 
 
 @verb("question.answer", auth="order", daily=True, object="task")
