@@ -6,7 +6,7 @@ SEEDS ?= 1000
 ROUNDS ?= 100
 MINUTES ?= 10
 
-.PHONY: help demo test check lint types table docs screenshots site changelog coverage hooks sim kill siege rogue bench agents lock clean
+.PHONY: help demo test check lint types table docs screenshots site changelog coverage hooks sim histories kill siege rogue bench agents lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -57,6 +57,11 @@ hooks: $(VENV)/.ready ## check before each commit (needs pre-commit)
 
 sim: $(VENV)/.ready ## the whole fleet in one process under SEEDS= seeds
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+histories: $(VENV)/.ready ## what machines remember: 10,000 histories, what notices a missing rule, 500 past moments
+	$(BIN)/python -m tests.memory.histories --histories 10000
+	$(BIN)/python -m tests.memory.histories --removals
+	$(BIN)/python -m tests.node.test_memory_past --moments 500
 
 kill: $(VENV)/.ready ## ROUNDS= rounds of kill -9 on real daemons under load
 	$(BIN)/python -m tests.e2e.kill --rounds $(ROUNDS)

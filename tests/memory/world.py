@@ -35,9 +35,9 @@ Who = Literal["person", "agent", "outside"]
 class Stream:
     """What one machine wrote in one scope, folded as it grows."""
 
-    def __init__(self, machine: MachineId, scope: Scope = FLEET) -> None:
+    def __init__(self, machine: MachineId, scope: Scope = FLEET, life: int = 1) -> None:
         self.rows = MemoryRows(machine)
-        self.name = StreamName(machine, Incarnation("1" * 32), scope)
+        self.name = StreamName(machine, Incarnation(f"{life:032x}"), scope)
         self.rows.stream = self.name
         self.skipped: list[str] = []
         self.entries: list[Entry] = []

@@ -190,6 +190,35 @@ def test_what_only_claims_to_be_a_persons_counts_as_the_machines(world):
     ]
 
 
+@proves("memory.agents-object-and-never-replace")
+def test_an_order_that_is_shown_again_elsewhere_or_over_another_text_proves_nothing(world):
+    """A machine that was taken over has a person's order of its own, and every other's."""
+    remember(world["hub"], "rule", "never force-push")
+    assert remember(world["studio"], "mine", "it is so")["ok"]
+    world.pass_ms(500)
+    orders = {one.id: take for one in (world["hub"], world["studio"])
+              for take in one.entries("order.take") if take.header.author == one.id}  # fmt: skip
+    said = [
+        ("rule", "force-push is fine", world["studio"].id),
+        ("mine", "it is not so", world["studio"].id),
+        ("rule", "never force-push", world["hub"].id),
+    ]
+    core = world["studio"].core
+    with core.store.transaction():
+        core.now = world.now()
+        for key, text, whose in said:
+            cause = (orders[whose].id,)
+            core.append_body(MemoryPut(key, text), actor="op:alice", cause=cause)
+        core.store.seal_dirty(core.membership.signer("seal"))
+    core.sync.after_commit(core.now.boot_ms)
+    world.pass_ms(500)
+    found = [*known(world["hub"], "rule"), *known(world["hub"], "mine")]
+    assert [text for text, _, trust in found if trust == "person"] == [
+        "never force-push", "it is so"
+    ]  # fmt: skip
+    assert sum(trust == "machine" for _, _, trust in found) == len(said)
+
+
 @pytest.mark.parametrize(
     ("args", "word"),
     [
