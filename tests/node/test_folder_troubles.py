@@ -321,6 +321,17 @@ def test_what_somebody_writes_all_the_time_is_looked_at_ever_more_seldom(two, mo
     (hub.top / "n.md").write_text("y")
     hub.folder.look(["n.md"])
     assert hub.waits_ms in ([], [FRESH_MS])
+    # What was put off now and then is never put off for long.
+    hub.put("n.md", "z")
+    hub.look("n.md")
+    hub.waits_ms.clear()
+    for n in range(30):
+        with monkeypatch.context() as patch:
+            patch.setattr(Reader, "look", lambda *_: Soon.SOON)
+            hub.folder.settle(["n.md"])
+        hub.put("n.md", f"{n}")
+        hub.folder.settle(["n.md"])
+    assert set(hub.waits_ms) == {FRESH_MS}
 
 
 @proves("context.nothing-is-lost")

@@ -103,6 +103,7 @@ class Folder:
                 known = [each for each in changes if each not in fresh]
                 self._record(known + self._not_known(fresh))
                 part = self._bring(self._ask(quiet))
+                self._pauses.end(set(quiet).difference(part))
                 if not part:
                     break
             else:
