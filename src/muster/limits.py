@@ -209,9 +209,16 @@ MEMORY_MARKS_MAX: Final = 30
 # Versions of the same text that are looked at of each machine, the newest, for what was refuted.
 MEMORY_ALIKE_MAX: Final = 32
 MEMORY_TAGS_MAX: Final = 16
-# Versions of one key that are read of each machine, the newest: who writes one key more often than
-# that has something else to say each time.
+# Versions of one key that are read of each machine for its past, the newest: who writes one more
+# often than that has something else to say each time.
 MEMORY_VERSIONS_READ_MAX: Final = 200
+# The same for what counts now, and as many that cite an order: twenty milliseconds at worst.
+MEMORY_VERSIONS_COUNTED_MAX: Final = 100
+# What else decides about a key (versions of other keys that are over its own, texts alike, what is
+# over those): at each of these steps so many of each machine, the newest.
+MEMORY_OTHERS_READ_MAX: Final = 64
+# Orders that are looked at for one question, of each machine: a proof costs as much as five rows.
+MEMORY_PROOFS_MAX: Final = 64
 # The newest versions whose keys a list looks at, a key in each turn of the loop.
 MEMORY_KEYS_LOOKED_MAX: Final = 5_000
 # Keys in one answer: of each it is found out what counts, and who proves to have said it.

@@ -4,13 +4,25 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from tests.promise import proves
 
 from muster import limits
 from muster.log.entry import EntryId
-from muster.memory.digest import NOTHING, SECTIONS, Line, digest, quoted, render, size
+from muster.memory import digest as making
+from muster.memory.digest import (
+    LINES_PER_TURN,
+    NOTHING,
+    SECTIONS,
+    Digest,
+    Line,
+    quoted,
+    render,
+    size,
+)
+from muster.node.verb import at_once
 
 NOW = 1_790_000_000_000
 DAY_MS = 86_400_000
@@ -52,6 +64,10 @@ def line(number: int, text: str, machine: str = "build", **more: object) -> Line
     known: dict[str, object] = {"by": f"claude@{machine}", "at_ms": NOW - DAY_MS, "says": "k/x:"}
     id = EntryId(number.to_bytes(32, "big"))
     return Line(id=id, machine=machine, text=text, **{**known, **more})  # type: ignore[arg-type]
+
+
+def digest(found: Mapping[str, Sequence[Line]], budget: int, told_ms: int) -> Digest:
+    return at_once(making.digest(found, budget, told_ms))
 
 
 def drawn(draw: random.Random) -> tuple[dict[str, list[Line]], int]:
@@ -121,6 +137,34 @@ def test_a_thousand_records_of_one_machine_leave_half_of_a_section_to_others():
     # Alone it may say what there is room for.
     alone = digest({"found": loud}, limits.DIGEST_TOKENS, NOW)
     assert len(alone.shown) > 1.5 * found["loud"] / size("found", loud[0], NOW)
+
+
+@proves("memory.digest-has-a-budget", "memory.work-in-turns")
+def test_however_many_lines_there_are_a_few_are_looked_at_in_each_turn(monkeypatch):
+    looked, most = 0, 0
+
+    def counted(*args: Any) -> int:
+        nonlocal looked
+        looked += 1
+        return size(*args)
+
+    monkeypatch.setattr(making, "size", counted)
+    # None of them fits where it is tried first, so that all are looked at.
+    found = {name: [line(1_000 * n + at, "x y " * 900) for at in range(300)]
+             for n, name in enumerate(SECTIONS[1:], 1)}  # fmt: skip
+    turns = making.digest(found, 2_000, NOW)
+    while True:
+        before = looked
+        try:
+            next(turns)
+        except StopIteration as done:
+            told = done.value
+            break
+        finally:
+            most = max(most, looked - before)
+    assert told.shown
+    assert looked > 3 * LINES_PER_TURN
+    assert most <= LINES_PER_TURN + len(SECTIONS)
 
 
 @proves("memory.digest-has-a-budget")

@@ -18,7 +18,7 @@ Rule 5: the last line says what was left out.
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from muster.limits import MEMORY_LINE_TOKENS_MAX, MEMORY_PINNED_TOKENS_MAX, MEMORY_SHOWN_MAX
@@ -62,6 +62,8 @@ _SAYS_CHARS_MAX: Final = 60
 # No text is cut to less, and no token has more.
 _LEAST_CHARS: Final = 16
 _CHARS_OF_TOKEN_MAX: Final = 4
+# Lines that are looked at in one turn: each takes a fraction of a millisecond.
+LINES_PER_TURN: Final = 32
 # No line takes less.
 _LINE_TOKENS_MIN: Final = 12
 # Of what is too long the beginning says what it is, and the end how it went.
@@ -109,8 +111,14 @@ class Digest(NamedTuple):
 NOTHING: Final = Digest("", ((),) * len(SECTIONS), (0,) * len(SECTIONS))
 
 
-def digest(found: Mapping[str, Sequence[Line]], budget: int, told_ms: int) -> Digest:
-    """What fits into so many tokens of what was found, section by section, the first first."""
+def digest(
+    found: Mapping[str, Sequence[Line]], budget: int, told_ms: int
+) -> Generator[None, None, Digest]:
+    """What fits into so many tokens of what was found, section by section, the first first.
+
+    How much a line takes is dear to find out, and most lines may fit nowhere: after some of them it
+    yields, and others have their turn.
+    """
     lines, told_once = dict[str, list[Line]](), set[EntryId]()
     for name in SECTIONS:
         lines[name] = list(_once(found.get(name, ()), told_once))
@@ -119,13 +127,13 @@ def digest(found: Mapping[str, Sequence[Line]], budget: int, told_ms: int) -> Di
     sizes = _Sizes(told_ms)
     frame = [_TOP, _DATA, *(_HEADS[name] for name in SECTIONS if lines[name])]
     room = _Room(budget - sum(tokens_of(each) + 1 for each in frame) - _END_TOKENS, sizes)
-    room.take("rules", lines["rules"], room.left)
+    yield from room.take("rules", lines["rules"], room.left)
     rest, after_rules = [name for name in SECTIONS if name != "rules"], room.left
     for name in rest:
         first = sizes.of(name, lines[name][0]) if lines[name] else 0
-        room.take(name, lines[name], max(after_rules * _FLOORS[name] // 100, first))
+        yield from room.take(name, lines[name], max(after_rules * _FLOORS[name] // 100, first))
     for name in rest:
-        room.take(name, lines[name], room.left)
+        yield from room.take(name, lines[name], room.left)
     told = tuple(tuple(each for each in lines[n] if each.id in room.taken) for n in SECTIONS)
     left_out = tuple(len(lines[n]) - len(t) for n, t in zip(SECTIONS, told, strict=True))
     return Digest(render(told, left_out, told_ms), told, left_out)
@@ -163,6 +171,10 @@ class _Sizes:
         self._told_ms = told_ms
         self._known: dict[EntryId, int] = {}
 
+    def is_turn(self, line: Line) -> bool:
+        """Whether others should have their turn before this one is looked at."""
+        return line.id not in self._known and len(self._known) % LINES_PER_TURN == 0
+
     def of(self, section: str, line: Line) -> int:
         if line.id not in self._known:
             self._known[line.id] = size(section, line, self._told_ms)
@@ -176,7 +188,7 @@ class _Room:
         self.left, self._sizes = left, sizes
         self.taken: set[EntryId] = set()
 
-    def take(self, section: str, lines: Sequence[Line], room: int) -> None:
+    def take(self, section: str, lines: Sequence[Line], room: int) -> Iterator[None]:
         """Take what fits into `room`: of one machine half of it, and more where no other waits."""
         room, used = min(room, self.left), dict[str, int]()
         for most in (room // 2, room):
@@ -186,6 +198,8 @@ class _Room:
                     return
                 if line.id in self.taken or mine + _LINE_TOKENS_MIN > most:
                     continue
+                if self._sizes.is_turn(line):
+                    yield
                 cost = self._sizes.of(section, line)
                 if cost <= room and mine + cost <= most:
                     self.taken.add(line.id)

@@ -83,10 +83,13 @@ class ErasedRow(NamedTuple):
 
 
 VERSION: Final = Table(
-    "memory_version", VersionRow, indexes=(("key",), ("print",), ("at_ms", "id")), of_entry=True
+    "memory_version",
+    VersionRow,
+    indexes=(("key",), ("key", "stream", "order"), ("print",), ("at_ms", "id")),
+    of_entry=True,
 )
 OVER: Final = Table("memory_over", OverRow, key=2, indexes=(("target",),), of_entry=True)
-TAG: Final = Table("memory_tag", TagRow, key=2, indexes=(("tag", "seq"),), of_entry=True)
+TAG: Final = Table("memory_tag", TagRow, key=2, indexes=(("tag",),), of_entry=True)
 ERASED: Final = Table(
     "memory_erased",
     ErasedRow,

@@ -74,19 +74,24 @@ def _is_put(body: MemoryPut, scope: Scope, statement: Statement, name_of: Names)
     known |= {"pin": True} if PINNED in body.tags else {}
     known |= {"about": body.about} if body.about else {}
     lengths = range(ID_DIGITS_MIN, _ID_DIGITS + 1) if body.over else (0,)
-    return any(
-        statement.args == args_hash({**known, **where, **over, "text": text})
-        for text in _typed(body.text)
+    before = [
+        canon.encode({**known, **where, **over})
         for where in _places(scope, name_of)
         for over in (
             {"over": [each[:length] for each in body.over]} if length else {} for length in lengths
         )
+    ]
+    # The text comes last in the canonical form, and is long: it is written once for all of them.
+    return any(
+        statement.args == sha256(b'%b,"text":%b}' % (each[:-1], text)).hexdigest()
+        for text in map(canon.encode, _typed(body.text))
+        for each in before
     )
 
 
 def _typed(text: str) -> list[Any]:
     """The ways in which a text can have been typed."""
-    return [text, [text], text.split(" ")]
+    return [text, [text], *([text.split(" ")] if " " in text else [])]
 
 
 def _places(scope: Scope, name_of: Names) -> list[dict[str, str]]:

@@ -4,7 +4,9 @@ Rule: what a transaction has added is visible to its own reads, before the commi
 """
 # ruff: noqa: S608 - table and column names are checked by `FoldTable`, values are bound.
 
-from collections.abc import Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +23,10 @@ from muster.store.sqlite import SqlValue, as_int
 ROWS_MAX: Final = 100_000
 # No text that goes on after a beginning comes after this.
 _LAST: Final = "\U0010ffff"
+# So many rows are read as they come, before anybody asks whose they are.
+_FEW: Final = 8
+# Streams of one machine that are looked at where there are very many rows.
+_STREAMS_OF_EACH_MAX: Final = 16
 # As a limit: all there are. For what must not be cut, since others could write what comes first.
 EVERY_ROW: Final = -1
 
@@ -103,6 +109,72 @@ class TableReader:
         for column in reversed(order):
             every.sort(key=attrgetter(column.removeprefix("-")), reverse=column.startswith("-"))
         return every
+
+    def newest_of_each(
+        self,
+        table: Table[R],
+        most: int,
+        wanted: Callable[[StreamName], bool],
+        *,
+        also: str = "",
+        **equals: Value,
+    ) -> list[R]:
+        """Return the newest rows with a value of each machine, so many of each; newest first.
+
+        Of the streams that are `wanted`, of one machine the 16 youngest; of each stream `also` so
+        many rows that have something in this column of bytes. It costs what it returns and a look
+        for each stream that has the value, however many rows there are.
+        """
+        found = self._flushed(table)
+        ((column, value),) = equals.items()
+        name, every = quoted(column), found.every
+        least = min(most, _FEW)
+        few = self._database.query(f"{every} where {name} = ? limit {least + 1:d}", (value,))
+        if len(few) <= least:
+            rows = [row for row in found.made(few) if wanted(row[0])]
+            return sorted(rows, key=lambda row: -row[1])
+        numbers = self._database.query(
+            f"with recursive s(x) as (select min(stream) from {table.name} where {name} = ?1 "
+            f"union all select (select min(stream) from {table.name} where {name} = ?1 "
+            "and stream > s.x) from s where s.x is not null) "
+            "select x from s where x is not null order by x desc",
+            (value,),
+        )
+        of_each, streams, kept = dict[MachineId, list[R]](), Counter[MachineId](), list[R]()
+        for number in (as_int(number) for (number,) in numbers):
+            stream = self._streams.by_id[number].name
+            if streams[stream.machine] < _STREAMS_OF_EACH_MAX and wanted(stream):
+                streams[stream.machine] += 1
+                sql = f"{every} where {name} = ? and stream = ? order by seq desc limit {most:d}"
+                rows = found.made(self._database.query(sql, (value, number)))
+                of_each.setdefault(stream.machine, []).extend(rows)
+                if also:
+                    sql = f"{every} where {name} = ? and stream = ? and {quoted(also)} > x''"
+                    rows = found.made(
+                        self._database.query(f"{sql} limit {most:d}", (value, number))
+                    )
+                    kept += rows
+        cut = (
+            row for rows in of_each.values() for row in sorted(rows, key=lambda row: -row[1])[:most]
+        )
+        return sorted(dict.fromkeys((*cut, *kept)), key=lambda row: -row[1])
+
+    def with_any(
+        self, table: Table[R], column: str, values: Collection[bytes], most: int
+    ) -> list[R] | None:
+        """Return all rows whose column has one of these values, None where those are too many."""
+        found = self._flushed(table)
+        sql = f"{found.every} where {quoted(column)} in (select unhex(value) from json_each(?)) "
+        hexed = json.dumps([value.hex() for value in values])
+        rows = self._database.query(f"{sql} limit {most + 1:d}", (hexed,))
+        return None if len(rows) > most else found.made(rows)
+
+    def at_places(self, table: Table[R], places: Collection[tuple[StreamName, int]]) -> list[R]:
+        """Return all rows that stand at these places: of a stream, of an entry."""
+        found = self._flushed(table)
+        numbers = json.dumps([(self._streams.of(stream).id, seq) for stream, seq in places])
+        sql = f"{found.every} where (stream, seq) in (select value ->> 0, value ->> 1 "
+        return found.made(self._database.query(f"{sql} from json_each(?))", (numbers,)))
 
     def history(
         self, table: Table[R], first: Entry, last: Entry | None, key: str, value: SqlValue

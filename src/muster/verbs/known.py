@@ -43,6 +43,8 @@ from muster.verbs.thread import groups, keeper_of
 # What may be a version; every other text is a moment.
 _VERSION: Final = re.compile("m[0-9]+|[0-9a-f]{6,64}")
 _SIDES: Final = 2
+# Versions that are made ready to be shown in one turn: of each is proven who said it.
+_SHOWN_PER_TURN: Final = 20
 _SCOPE: Final = opt("who may know it: fleet, private (this machine alone), thread:NAME")
 _DIFF: Final = opt("what changed since this version or moment; of two, between them: give it twice")
 
@@ -102,7 +104,7 @@ class Changed(Struct, frozen=True, kw_only=True):
 
 @verb("memory", auth="local", agents=True, writes=True, group="Memory", harmless=True,
       names="version")  # fmt: skip
-def memory(core: Core, call: Call, ask: Recall) -> list[Known] | Changed:
+def memory(core: Core, call: Call, ask: Recall) -> Turns[list[Known] | Changed]:
     """What is known under a key, and who says so.
 
     muster memory main/tests/where
@@ -134,11 +136,11 @@ def memory(core: Core, call: Call, ask: Recall) -> list[Known] | Changed:
     if ask.history:
         versions = part.history(key, until)
     room = Room(MEMORIES_SHOWN_MAX)
-    shown = [
-        shown_version(core, each, counts.get(each.id, "replaced"))
-        for each in versions
-        if each.stream.scope in scopes
-    ]
+    shown = list[Known]()
+    for number, version in enumerate(v for v in versions if v.stream.scope in scopes):
+        if number and number % _SHOWN_PER_TURN == 0:
+            yield
+        shown.append(shown_version(core, version, counts.get(version.id, "replaced")))
     most = MEMORY_SHOWN_MAX if reader is not None else len(shown)
     fitting = [each for each in shown[:most] if room.has(each.text)]
     if len(fitting) < len(shown):
@@ -148,7 +150,14 @@ def memory(core: Core, call: Call, ask: Recall) -> list[Known] | Changed:
     if fitting:
         read = [EntryId(bytes.fromhex(each.version)) for each in fitting]
         core.part(Showings).note(call, "get", read, ask.key[:MEMORY_LINE_CHARS_MAX])
-    return fitting if reader is not None else [_with_readers(core, each) for each in fitting]
+    if reader is not None:
+        return fitting
+    told = list[Known]()
+    for number, each in enumerate(fitting):
+        if number and number % _SHOWN_PER_TURN == 0:
+            yield
+        told.append(_with_readers(core, each))
+    return told
 
 
 def _changed(core: Core, call: Call, ask: Recall, key: str, scopes: set[Scope]) -> Changed:

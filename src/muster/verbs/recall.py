@@ -82,12 +82,16 @@ def recall(core: Core, call: Call, ask: Asked) -> Turns[list[Result]]:
     if ask.at:
         until = core.log.admissions_at(moment(ask.at, core.now.wall_ms))
 
-    def ask_index() -> list[Recalled]:
+    def ask_index() -> Turns[list[Recalled]]:
         scopes = [each for each in readable(core) if wanted in (None, each)]
         scopes = [each for each in scopes if each == FLEET or not agents]
-        return list(
-            found_by(core, Question(text, scopes, ask.limit, ask.of, ask.tag, ask.all, until))
-        )
+        asked, found = Question(text, scopes, ask.limit, ask.of, ask.tag, ask.all, until), []
+        for each in found_by(core, asked):
+            if each is None:
+                yield
+            else:
+                found.append(each)
+        return found
 
     found = yield from search.answered(ask_index)
     versions = [each.entry.id for each in found if each.version is not None]

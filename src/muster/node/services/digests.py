@@ -34,10 +34,11 @@ from muster.memory.state import RecordName, Version
 from muster.memory.tokens import tokens_of
 from muster.node.services.documents import MEMORY
 from muster.node.services.lines import decision_of, line_of, outcome_of, try_of
-from muster.node.services.memory import Memory
+from muster.node.services.memory import Memory, is_ordered
 from muster.node.services.recalled import Question, recall
 from muster.node.services.search import Search
 from muster.node.services.showings import Showings
+from muster.node.services.speakers import Speakers
 from muster.node.tasks.ownership import Ownership, newest
 from muster.node.verb import Turns
 from muster.task.fold import DECISION, RUN, TASK, AttemptRow, RunRow, TaskRow
@@ -61,6 +62,8 @@ _TAGGED_KEYS_MAX: Final = 70
 _WORDS_KEYS_MAX: Final = 50
 _NEWEST_MAX: Final = 30
 _NEWEST_OF_EACH_MAX: Final = 10
+# Rows that are read in the one step that writes down a rule.
+_RULE_LOOKS_MAX: Final = 1_000
 # Texts of one key: its conflicts are shown, not its flood.
 _HEADS_MAX: Final = 4
 # Showings of one agent that are looked at for what changed since.
@@ -112,7 +115,7 @@ def made(core: "Core", work: Work, budget: int, told_ms: int) -> Turns[Digest]:
                 lines.append(line)
         found[name] = lines
         yield
-    return digest(found, budget, told_ms)
+    return (yield from digest(found, budget, told_ms))
 
 
 async def in_turns(turns: Turns[Digest]) -> Digest:
@@ -154,22 +157,43 @@ def again(core: "Core", read: MemoryRead) -> str:
 
 def rules(core: "Core") -> Iterator[Line | None]:
     """What people pinned for every agent; None where others may have their turn."""
-    tagged = core.tables.rows_of_each(TAG, _TAGGED_MAX, ("-seq",), tag=PINNED)
-    rows = (core.tables.row(VERSION, tag.stream, tag.seq) for tag in tagged)
-    # Who is no person cites no order: that is seen before anything is proven.
-    keys = dict.fromkeys(row.key for row in rows if row is not None and row.order)
-    for key in keys:
-        record = core.part(Memory).records(key).get(RecordName(FLEET, key))
+    for key in _pinned(core):
         yield None
-        for head in record.heads if record is not None and record.state in _COUNTS else ():
-            if head.rank == PERSON and _is_pinned(core, head):
-                yield line_of(core, head.id, "rules")
+        yield from _rules_of(core, key)
+
+
+def _pinned(core: "Core") -> dict[str, list[EntryId]]:
+    """The keys under which people pinned something, and which versions those are or were."""
+    found = dict[str, list[EntryId]]()
+    read = Speakers(core).is_read
+    for tag in core.tables.newest_of_each(TAG, _TAGGED_MAX, read, tag=PINNED):
+        row = core.tables.row(VERSION, tag.stream, tag.seq)
+        # Who is no person cites no order, or one that is not theirs: nothing else of it is read.
+        if row is not None and row.order and row.stream.scope == FLEET and is_ordered(core, row):
+            found.setdefault(row.key, []).append(row.id)
+    return found
+
+
+def _rules_of(core: "Core", key: str) -> Iterator[Line]:
+    record = core.part(Memory).records(key).get(RecordName(FLEET, key))
+    for head in record.heads if record is not None and record.state in _COUNTS else ():
+        line = line_of(core, head.id, "rules")
+        if head.rank == PERSON and line is not None and _is_pinned(core, head):
+            yield line
 
 
 def check_rule(core: "Core", key: str, text: str) -> None:
     """Raises: Refused where not all that people pinned would fit into a digest with this."""
-    known = [line for line in rules(core) if line is not None]
-    others = [line for line in known if line.says != f"{key}:"]
+    others, looks = list[Line](), core.part(Memory).looks
+    for each, ids in _pinned(core).items():
+        if each == key:
+            continue
+        if core.part(Memory).looks - looks < _RULE_LOOKS_MAX:
+            others += _rules_of(core, each)
+        else:
+            # Somebody wrote very much under these keys. What does not count any more takes room
+            # here as well: who forgets it has that room.
+            others += (line for id in ids if (line := line_of(core, id, "rules")) is not None)
     made = Line(NO_ENTRY, core.machine, "op:" + "x" * 20, 0, f"{key}:", text)
     # As they are told in a hundred days.
     took = sum(size("rules", each, each.at_ms + _LATER_MS) for each in (*others, made))
@@ -216,6 +240,9 @@ class _Looked:
             for _ in self._core.part(Search).whole():
                 yield None
         for key in self._keys():
+            if not key:
+                yield None
+                continue
             record = self._core.part(Memory).records(key).get(RecordName(FLEET, key))
             yield None
             if record is None or record.state not in _COUNTS:
@@ -259,15 +286,21 @@ class _Looked:
                     yield line
 
     def _keys(self) -> Iterator[str]:
-        """The keys that may be about it: what names it, what has its words, what is new."""
-        seen = {""}
+        """The keys that may be about it: what names it, what has its words, what is new.
+
+        "" where others may have their turn.
+        """
+        seen = set[str]()
         for keys, most in (
             (self._tagged, _TAGGED_KEYS_MAX), (self._of_words, _WORDS_KEYS_MAX),
             (self._newest, _NEWEST_MAX),
         ):  # fmt: skip
-            for key in islice((key for key in keys() if key not in seen), most):
-                seen.add(key)
+            fresh = (key for key in keys() if not key or key not in seen)
+            count = 0
+            while count < most and (key := next(fresh, None)) is not None:
                 yield key
+                seen.add(key)
+                count += bool(key)
 
     @property
     def _names(self) -> dict[str, str]:
@@ -278,8 +311,9 @@ class _Looked:
     def _tagged(self) -> Iterator[str]:
         """Of each tag and each machine in turn: whoever tags much is no sooner told."""
         tables, of_each = self._core.tables, dict[tuple[str, str], list[TagRow]]()
+        read = Speakers(self._core).is_read
         for tag in (f"{what}:{name}" for what, name in self._names.items()):
-            for each in tables.rows_of_each(TAG, _TAGGED_MAX, ("-seq",), tag=tag):
+            for each in tables.newest_of_each(TAG, _TAGGED_MAX, read, tag=tag):
                 if each.stream.scope == FLEET:
                     of_each.setdefault((tag, each.stream.machine), []).append(each)
         for each in chain.from_iterable(zip_longest(*of_each.values())):
@@ -293,7 +327,8 @@ class _Looked:
         # Without an index all else is told.
         with suppress(Broken, Exhausted):
             question = Question(text, [FLEET], RECALLED_MAX, MEMORY)
-            yield from (each.name for each in recall(self._core, question))
+            for each in recall(self._core, question):
+                yield "" if each is None else each.name
 
     def _newest(self) -> Iterator[str]:
         core, order, most = self._core, ("-seq",), _NEWEST_OF_EACH_MAX

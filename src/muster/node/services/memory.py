@@ -9,18 +9,21 @@ that it has left, and nothing that was written into a thread by nobody of it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.limits import (
     MEMORY_ALIKE_MAX,
     MEMORY_KEYS_LOOKED_MAX,
+    MEMORY_OTHERS_READ_MAX,
+    MEMORY_PROOFS_MAX,
+    MEMORY_VERSIONS_COUNTED_MAX,
     MEMORY_VERSIONS_READ_MAX,
 )
 from muster.log.entry import Entry, EntryId
-from muster.log.fold import Table
-from muster.log.stream import FleetId, StreamName
+from muster.log.fold import R, Table
+from muster.log.stream import FleetId, MachineId, StreamName
 from muster.memory.fold import ERASED, OVER, VERSION, ErasedRow, MemoryFold, OverRow, VersionRow
 from muster.memory.state import (
     TARGET,
@@ -45,6 +48,13 @@ if TYPE_CHECKING:
 
 # Entries of any kind that are looked at for one beginning: enough to know that it is not enough.
 _ALIKE_MAX: Final = 1_000
+# Rows that are read at once of many ids or texts; what has more is read one by one.
+_AMONG_MAX: Final = 500
+# Of each machine, where there are very many: what is over one version, and erasures of it.
+_OVER_ONE_MAX: Final = 8
+_TOMBS_MAX: Final = 4
+# What the proof of an order costs beside a row.
+LOOKS_OF_PROOF: Final = 4
 _HEX: Final = re.compile("[0-9a-f]{1,64}")
 
 
@@ -55,6 +65,8 @@ class Memory(Part):
 
     def __init__(self, core: "Core") -> None:
         self._core = core
+        # Rows that were read of what is known, ever: whoever asks much lets others have their turn.
+        self.looks = 0
 
     @staticmethod
     def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
@@ -66,17 +78,23 @@ class Memory(Part):
         `until` is an admission number: what counted before it was given. What was erased since is
         erased.
         """
-        found = records(_Known(self._core, until).about(key))
+        found = records(self._about(key, until, past=until != EVERY_NUMBER))
         return {name: record for name, record in found.items() if name.key == key}
 
     def history(self, key: str, until: int = EVERY_NUMBER) -> list[Version]:
         """Every version of a key, also those that were replaced; the oldest first."""
-        every = (v for v in _Known(self._core, until).about(key) if v.key == key)
+        every = (v for v in self._about(key, until, past=True) if v.key == key)
         return sorted(every, key=lambda each: (each.stamp, each.id))
 
     def standing(self, name: RecordName) -> list[Version]:
         """What stands under a key in a scope: see `state.standing`."""
-        return standing(_Known(self._core).about(name.key), name)
+        return standing(self._about(name.key), name)
+
+    def _about(self, key: str, until: int = EVERY_NUMBER, *, past: bool = False) -> list[Version]:
+        known = _Known(self._core, until)
+        found = known.about(key, MEMORY_VERSIONS_READ_MAX if past else MEMORY_VERSIONS_COUNTED_MAX)
+        self.looks += known.looks
+        return found
 
     def erased_by(self, version: EntryId) -> Entry | None:
         """The entry that erased a version and counts, None where it is not erased."""
@@ -89,7 +107,8 @@ class Memory(Part):
     def is_refuted(self, version: EntryId) -> bool:
         """Whether somebody said, rightly or not, that a version is wrong."""
         tables, speakers = self._core.tables, Speakers(self._core)
-        for over in tables.rows_of_each(OVER, MEMORY_ALIKE_MAX, ("-seq",), target=version):
+        read, most = speakers.is_read, MEMORY_ALIKE_MAX
+        for over in tables.newest_of_each(OVER, most, read, target=version):
             if not speakers.counts(over.stream, over.seq):
                 continue
             row = tables.row(VERSION, over.stream, over.seq)
@@ -137,27 +156,40 @@ def is_erasure(core: "Core", tomb: ErasedRow, target: StreamName) -> bool:
     return may_erase(tomb, target, ordered=bool(tomb.order) and is_ordered(core, tomb))
 
 
+def _newest(row: Any) -> int:
+    """Where a row stands in what is read newest first."""
+    return -int(row.seq)
+
+
+def _machine(row: Any) -> MachineId:
+    return MachineId(row.stream.machine)
+
+
 class _Known:
-    """The rows that a question is about, gathered from its key outwards."""
+    """The rows that a question is about, gathered from its key outwards.
+
+    Of each machine so many at each step of that and no more, the newest: whoever writes much under
+    a key makes a question dearer by so much, and crowds out only what it wrote itself.
+    """
 
     def __init__(self, core: "Core", until: int = EVERY_NUMBER) -> None:
         self._core, self._until, self._speakers = core, until, Speakers(core)
         self._rows: dict[EntryId, VersionRow] = {}
         self._erased: dict[EntryId, list[ErasedRow]] = {}
-        self._over: list[OverRow] = []
+        self._proofs = Counter[MachineId]()
+        # Rows that were read.
+        self.looks = 0
 
-    def about(self, key: str) -> list[Version]:
-        """The versions of a key, and all that decides which of them count."""
-        own = self._add(self._of(VERSION, key=key))
-        own += self._add_targets(self._of(ERASED, key=key))
+    def about(self, key: str, most: int) -> list[Version]:
+        """The versions of a key, so many of each machine, and all that decides which count."""
+        # What agents write beside a person's rule, on the same machine, must not crowd it out.
+        own = self._add(self._of(VERSION, most, also="order", key=key), 2 * most)
+        own += self._add_targets(self._of(ERASED, most, key=key))
         above = self._add_over(own)
         prints = {row.print for row in map(self._rows.__getitem__, own) if row.print}
         prints |= {tomb.print for id in own for tomb in self._erased[id] if tomb.print}
-        same = [row for p in sorted(prints) for row in self._of(VERSION, MEMORY_ALIKE_MAX, print=p)]
-        alike = self._add(same)
-        alike += self._add_targets(
-            tomb for p in sorted(prints) for tomb in self._of(ERASED, MEMORY_ALIKE_MAX, print=p)
-        )
+        alike = self._add(self._among(VERSION, "print", prints, MEMORY_ALIKE_MAX))
+        alike += self._add_targets(self._among(ERASED, "print", prints, MEMORY_ALIKE_MAX))
         # What is over the same text may refute it; what is over that may end it.
         refuted = [*above, *self._add_over(alike)]
         self._add_over(refuted)
@@ -172,24 +204,56 @@ class _Known:
     def _versions(self) -> list[Version]:
         tombs = [tomb for each in self._erased.values() for tomb in each]
         places = [(row.stream, row.seq) for row in self._rows.values()]
-        for stream, seq in [*places, *((tomb.stream, tomb.seq) for tomb in tombs)]:
-            self._over += self._core.tables.rows(OVER, stream=stream, seq=seq)
-        return versions(self._rows.values(), self._over, tombs, partial(proof_of, self._core))
+        places += [(tomb.stream, tomb.seq) for tomb in tombs]
+        over: list[OverRow] = self._core.tables.at_places(OVER, places)
+        self.looks += len(over)
+        return versions(self._rows.values(), over, tombs, self._proof_of)
 
-    def _of(
-        self, table: Table[Any], most: int = MEMORY_VERSIONS_READ_MAX, **equals: Any
-    ) -> list[Any]:
-        return self._core.tables.rows_of_each(table, most, ("-seq",), **equals)
+    def _proof_of(self, row: VersionRow | ErasedRow) -> Proof:
+        """What a person ordered; of each machine so many are looked at, the newest first."""
+        self._proofs[row.stream.machine] += 1
+        if self._proofs[row.stream.machine] > MEMORY_PROOFS_MAX:
+            return UNPROVEN
+        self.looks += LOOKS_OF_PROOF
+        return proof_of(self._core, row)
 
-    def _add(self, rows: Iterable[VersionRow]) -> list[EntryId]:
+    def _of(self, table: Table[R], most: int, **equals: Any) -> list[R]:
+        found = self._core.tables.newest_of_each(table, most, self._speakers.is_read, **equals)
+        self.looks += 1 + len(found)
+        return found
+
+    def _among(self, table: Table[R], column: str, values: Collection[bytes], most: int) -> list[R]:
+        """Rows with any of these values: at once, or of each value where there are very many."""
+        found = self._core.tables.with_any(table, column, values, _AMONG_MAX) if values else []
+        if found is not None:
+            self.looks += 1 + len(found)
+            return sorted(found, key=_newest)
+        rows, of_each = list[R](), Counter[MachineId]()
+
+        def wanted(stream: StreamName) -> bool:
+            return of_each[stream.machine] < _AMONG_MAX and self._speakers.is_read(stream)
+
+        for value in sorted(values):
+            equals: dict[str, Any] = {column: value}
+            found = self._core.tables.newest_of_each(table, most, wanted, **equals)
+            of_each.update(_machine(row) for row in found)
+            self.looks += 1 + len(found)
+            rows += found
+        return sorted(rows, key=_newest)
+
+    def _add(self, rows: Iterable[VersionRow], most: int = MEMORY_OTHERS_READ_MAX) -> list[EntryId]:
         """Take rows in, with their erasures; the ids of those that are new."""
-        fresh = []
+        fresh, of_each = list[EntryId](), Counter[MachineId]()
         for row in rows:
-            if row.id not in self._rows and self._was_said(row):
+            machine = row.stream.machine
+            if row.id not in self._rows and of_each[machine] < most and self._was_said(row):
+                of_each[machine] += 1
                 self._rows[row.id] = row
-                found = self._of(ERASED, target=row.id)
-                self._erased[row.id] = [t for t in found if self._speakers.counts(t.stream, t.seq)]
+                self._erased[row.id] = []
                 fresh.append(row.id)
+        for tomb in self._among(ERASED, "target", fresh, _TOMBS_MAX):
+            if self._speakers.counts(tomb.stream, tomb.seq):
+                self._erased[tomb.target].append(tomb)
         return fresh
 
     def _was_said(self, row: VersionRow) -> bool:
@@ -202,22 +266,29 @@ class _Known:
         return found is not None and found[0] < self._until
 
     def _add_targets(self, tombs: Iterable[ErasedRow]) -> list[EntryId]:
-        found = []
-        for tomb in tombs:
-            entry = self._core.log.entry(tomb.target)
+        found, of_each = list[VersionRow](), Counter[MachineId]()
+        for target, machine in dict.fromkeys((t.target, t.stream.machine) for t in tombs):
+            if target in self._rows or of_each[machine] == MEMORY_OTHERS_READ_MAX:
+                continue
+            of_each[machine] += 1
+            self.looks += 1
+            entry = self._core.log.entry(target)
             if entry is not None:
                 row = self._core.tables.row(VERSION, entry.stream, entry.header.seq)
                 found += [row] if row is not None else []
         return self._add(found)
 
-    def _add_over(self, targets: Iterable[EntryId]) -> list[EntryId]:
+    def _add_over(self, targets: Collection[EntryId]) -> list[EntryId]:
         """Take in what is over these: versions, and those whose erasure says that they were."""
-        found: list[VersionRow] = []
-        tombs: list[ErasedRow] = []
-        for target in targets:
-            for over in self._of(OVER, target=target):
-                row = self._core.tables.row(VERSION, over.stream, over.seq)
-                tomb = self._core.tables.row(ERASED, over.stream, over.seq)
-                found += [row] if row is not None else []
-                tombs += [tomb] if tomb is not None else []
+        over: list[OverRow] = self._among(OVER, "target", targets, _OVER_ONE_MAX)
+        known = {(row.stream, row.seq) for row in self._rows.values()}
+        places, of_each = list[tuple[StreamName, int]](), Counter[MachineId]()
+        for stream, seq in dict.fromkeys((row.stream, row.seq) for row in over):
+            if (stream, seq) not in known and of_each[stream.machine] < MEMORY_OTHERS_READ_MAX:
+                of_each[stream.machine] += 1
+                places.append((stream, seq))
+        tables = self._core.tables
+        self.looks += len(places)
+        found = tables.at_places(VERSION, places) if places else []
+        tombs = tables.at_places(ERASED, places) if places else []
         return self._add(found) + self._add_targets(tombs)

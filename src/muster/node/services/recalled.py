@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 # What the state of a record is while it counts.
 COUNTS: Final = frozenset({"active", "conflict", "disputed"})
 REPLACED: Final = "replaced"
+# Rows of what is known that are read in one turn, and the rest of one key: some ten milliseconds.
+LOOKS_PER_TURN: Final = 400
 # More than what is wanted is found at once, for some of it does not count.
 _SPARE: Final = 20
 
@@ -105,8 +107,9 @@ def _is_readable(core: "Core", scope: Scope) -> bool:
     return not is_group(scope) or core.machine in core.roster.groups.get(scope, {})
 
 
-def recall(core: "Core", question: Question) -> Iterator[Recalled]:
-    """Give what counts of what was taken in so far, the best first.
+def recall(core: "Core", question: Question) -> Iterator[Recalled | None]:
+    """Give what counts of what was taken in so far, the best first; None where others may have
+    their turn.
 
     What came since the last page of the index is not among it: `Search.answered` takes that in.
     Raises: Broken: the index is damaged.
@@ -122,6 +125,8 @@ def recall(core: "Core", question: Question) -> Iterator[Recalled]:
         hits, looked = found.hits[looked:], len(found.hits)
         look.prepare(hits)
         for hit in hits:
+            if given < question.most and look.is_turn():
+                yield None
             if given < question.most and (each := look.judge(hit)) is not None:
                 given += 1
                 yield each._replace(excerpt=index.excerpt(found, each.excerpt))
@@ -148,6 +153,9 @@ def similar(core: "Core", name: RecordName, text: str, scopes: Collection[Scope]
         # Whether it counts is dear to find out: of what is alone it is known, and others follow.
         if look.is_lone(hit) and len(kinds[True]) == SIMILAR_MAX:
             continue
+        if look.is_turn():
+            # Nobody else has a turn here: somebody wrote very much under these keys.
+            break
         if search.index.shared(found, hit.row) < wanted or (each := look.judge(hit)) is None:
             continue
         scope, some = each.entry.stream.scope, kinds[each.state in COUNTS]
@@ -164,6 +172,8 @@ class _Look:
     def __init__(self, core: "Core", question: Question) -> None:
         self._core, self._question = core, question
         self._speakers = Speakers(core)
+        # What had been read of what is known when others last had their turn.
+        self._looks = core.part(Memory).looks
         # By key: a key has many versions, and all of them may have the words.
         self._known: dict[str, Mapping[RecordName, Record]] = {}
         # Versions that nothing else has to do with.
@@ -181,6 +191,14 @@ class _Look:
         rows = json.dumps([hit.row for hit in hits if hit.kind == MEMORY])
         found = self._core.tables.query(_LONE, (rows, SEQ_BITS, SEQ_MASK))
         self._lone.update(row for (row,) in found if isinstance(row, int))
+
+    def is_turn(self) -> bool:
+        """Whether much was read since the last time that it was."""
+        looks = self._core.part(Memory).looks
+        if looks - self._looks < LOOKS_PER_TURN:
+            return False
+        self._looks = looks
+        return True
 
     def is_lone(self, hit: Hit) -> bool:
         return hit.row in self._lone

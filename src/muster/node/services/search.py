@@ -91,12 +91,12 @@ class Search(Part):
             self._core.counters["index-failed"] += 1
             self._again_ms = self._core.now.boot_ms + _PAUSE_MS
 
-    def answered(self, ask: Callable[[], T]) -> Turns[T]:
+    def answered(self, ask: Callable[[], Turns[T]]) -> Turns[T]:
         """What `ask` finds when all that was committed is taken in. Raises: Broken, Exhausted."""
         for left in (1, 0):
             yield from self.whole()
             try:
-                return ask()
+                return (yield from ask())
             except Broken:
                 self._check_log()
                 self.damaged()

@@ -17,7 +17,7 @@ from msgspec import UNSET, Struct, UnsetType
 from muster.errors import MusterError
 from muster.fleet.folds import GRANT, ORDER
 from muster.fleet.kinds import ORDER_TAKE, OrderTake
-from muster.fleet.statement import Statement, args_hash, is_target, open_statement
+from muster.fleet.statement import Statement, args_hash, is_target, open_statement, signer_of
 from muster.limits import DELEGATION_DEPTH_MAX
 from muster.log.clock import Stamp
 from muster.log.entry import Entry
@@ -72,14 +72,17 @@ def said(core: "Core", entry: Entry) -> Said:
 def _proving(core: "Core", entry: Entry) -> list[Statement]:
     """The statements of the person that an entry names which order what it says."""
     with suppress(MusterError, Skip, ValueError):
-        return [
-            statement
-            for statement in _statements(core, entry)
-            if entry.header.actor in _names(core, statement)
-            and not is_after(core, entry, statement.operator)
-            and is_target(statement, entry.stream.machine)
-        ]
+        return [each for each in _statements(core, entry) if _is_theirs(core, entry, each)]
     return []
+
+
+def _is_theirs(core: "Core", entry: Entry, statement: Statement) -> bool:
+    """Whether the person that an entry names signed a statement, for this machine and in time."""
+    return (
+        entry.header.actor in _names(core, statement)
+        and not is_after(core, entry, statement.operator)
+        and is_target(statement, entry.stream.machine)
+    )
 
 
 def binds_all(core: "Core", erasure: Entry) -> bool:
@@ -209,7 +212,10 @@ def _statements(core: "Core", entry: Entry) -> list[Statement]:
 
 
 def _orders(core: "Core", entry: Entry) -> list[Statement]:
-    """The orders that an entry cites and that its own machine took just before it, once."""
+    """The orders of the person that an entry names, which its own machine took just before, once.
+
+    Whose key it is comes first: anybody can sign what is dear to read, and cite it.
+    """
     found = [core.log.entry(cause) for cause in entry.causes]
     return [
         _taken(core, each)
@@ -218,8 +224,16 @@ def _orders(core: "Core", entry: Entry) -> list[Statement]:
         and each.header.kind == ORDER_TAKE
         and each.stream[:2] == entry.stream[:2]
         and entry.stamp == Stamp(each.stamp.ms, each.stamp.n + 1)
+        and _has_a_name(core, signer_of(_order_in(each), core.membership.fleet))
+        and _is_theirs(core, entry, _taken(core, each))
         and _is_first(core, each)
     ]
+
+
+def _has_a_name(core: "Core", key: str) -> bool:
+    """Whether a key is, or was, one that orders: what any other signed is not even read."""
+    roster = core.roster
+    return key in roster.operators or key in roster.devices_ever or key in roster.revoked
 
 
 def _is_first(core: "Core", took: Entry) -> bool:
@@ -237,4 +251,8 @@ def _is_first(core: "Core", took: Entry) -> bool:
 
 
 def _taken(core: "Core", entry: Entry) -> Statement:
-    return open_statement(body_as(entry, OrderTake).statement.encode(), core.membership.fleet)
+    return open_statement(_order_in(entry), core.membership.fleet)
+
+
+def _order_in(entry: Entry) -> bytes:
+    return body_as(entry, OrderTake).statement.encode()
