@@ -341,6 +341,22 @@ def test_whoever_was_told_of_what_comes_from_outside_writes_down_nothing_better(
     assert body_as(entry, MemoryPut).origin == "outside"
 
 
+@proves("memory.shown-is-written-down", "hook.tells-what-is-new")
+def test_news_that_come_meanwhile_change_no_names_of_what_a_session_asked_for(world):
+    studio = world["studio"]
+    token = opened(studio)["token"]
+    hook(studio, "start")
+    known = remember(world, "display", "tests want a display")
+    assert "display" in hook(studio, "prompt")
+    assert studio.call("memory", {"key": "display"}, capability=token)["ok"]
+    remember(world, "port", "it is 7450")
+    assert "it is 7450" in hook(studio, "tool")
+    args = {"version": "m1", "reason": ["no"]}
+    assert studio.call("refute", args, capability=token)["ok"]
+    (entry,) = studio.entries("memory.refute")
+    assert body_as(entry, MemoryRefute).over == [known]
+
+
 @proves("hook.tells-what-is-new")
 def test_what_is_disputed_or_refuted_is_told_without_its_text_to_whom_it_concerns(world):
     hub, studio = world["hub"], world["studio"]

@@ -111,7 +111,7 @@ def delegate(core: Core, call: Call, ask: Delegate) -> Delegated:
             raise denied
         run = part.hand_on(spec, text, repo, base, owner, *who)
     except Denied as error:
-        if call.task or not call.session:
+        if not call.session:
             raise
         return _proposed(core, call, error, spec.name, text, repo, base)
     return Delegated(run, True, core.membership.name_of(owner))
