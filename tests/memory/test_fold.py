@@ -52,6 +52,8 @@ def test_a_version_is_a_row_that_says_who_when_and_over_what_and_not_its_text():
         MemoryPut("a b", "text"),
         MemoryPut("k" * 201, "text"),
         MemoryPut("k\u202e", "text"),
+        MemoryPut("k\u200b", "text"),
+        MemoryPut('k"', "text"),
         MemoryPut("k", "  \n"),
         MemoryPut("k", "x" * (limits.MEMORY_TEXT_BYTES_MAX + 1)),
         MemoryPut("k", "text", over=[ID] * (limits.MEMORY_OVER_MAX + 1)),
