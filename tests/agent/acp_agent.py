@@ -205,6 +205,10 @@ def asks_for_many():
     ask("edit", None)
 
 
+def asks_for_half_a_character():
+    ask("edit", os.path.join(os.getcwd(), "\ud83d.txt"))
+
+
 def offers_only_always():
     ask("read", None, ("allow_always", "reject_always"))
 

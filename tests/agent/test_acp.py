@@ -243,6 +243,7 @@ def test_an_agent_that_never_answers_is_ended_at_the_deadline(world):
         ("asks_outside", "deny", "id-reject_once"),
         ("asks_through_link", "deny", "id-reject_once"),
         ("asks_for_many", "deny", "id-reject_once"),
+        ("asks_for_half_a_character", "deny", "id-reject_once"),
     ],
 )
 def test_an_edit_is_allowed_inside_the_worktree_and_denied_outside(

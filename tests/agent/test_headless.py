@@ -20,8 +20,9 @@ from tests.promise import proves
 from muster.agent import dialects
 from muster.agent.catalogue import load
 from muster.agent.dialects import DIALECTS
-from muster.agent.headless import EVENT_LINE_BYTES_MAX, HeadlessDriver
-from muster.agent.transcript import COUNT_MAX
+from muster.agent.headless import EVENT_LINE_BYTES_MAX, UPDATES_MAX, HeadlessDriver
+from muster.agent.lines import VALUES_MAX
+from muster.agent.transcript import COUNT_MAX, TEXT_BYTES_MAX
 from muster.limits import BODY_BYTES_MAX
 
 LINES = Path(__file__).with_name("headless")
@@ -309,6 +310,28 @@ def test_lines_that_are_no_events_change_nothing_of_what_the_others_say(name):
     outcome = made.outcome(0)
     assert (outcome["status"], outcome["summary"]) == ("ok", "All done.")
     assert len(outcome["tail"]) < 200, "what is noise is handed to no later phase"
+
+
+@proves("agent.headless-hostile", "agent.journal-bounded")
+def test_one_line_makes_a_bounded_number_of_events():
+    blocks = [{"type": "text", "text": f"{n}"} for n in range(20_000)]
+    made = driver("claude")
+    events = fed(made, line(type="assistant", message={"content": blocks}))
+    assert len(events) <= UPDATES_MAX + 2
+    assert "one line told more than 1000 things" in made.outcome(1)["tail"]
+    made = driver("claude")
+    words = {"type": "text", "text": "a\n\n" * (EVENT_LINE_BYTES_MAX // 6)}
+    events = made.output("stdout", line(type="assistant", message={"content": [words]}))
+    assert 100 < len(events) < 4 * EVENT_LINE_BYTES_MAX // TEXT_BYTES_MAX
+
+
+@proves("agent.headless-hostile")
+def test_a_line_of_too_many_values_is_kept_as_a_complaint_and_never_read():
+    made = driver("claude")
+    full = b'{"type":"result","subtype":"success","x":[' + b"{}," * VALUES_MAX + b"0]}\n"
+    made.output("stdout", full)
+    assert made.outcome(0)["status"] != "ok"
+    assert "subtype" in made.outcome(0)["tail"]
 
 
 _json = st.recursive(

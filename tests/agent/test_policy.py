@@ -95,6 +95,15 @@ def test_a_task_changes_only_the_lines_of_the_table_that_it_names():
     assert decide(policy, "edit", ["/etc/hosts"], TREE, resolve).answer == "deny"
 
 
+@proves("agent.policy", "agent.every-question-answered")
+def test_a_path_that_no_file_system_can_follow_is_outside(tmp_path):
+    for n in range(2000):
+        (tmp_path / f"l{n}").symlink_to(f"l{n + 1}")
+    paths = ["\ud83d.txt", "a/\ud83d/b", "l0", "l1999"]
+    answers = [decide(Policy(), "edit", [path], str(tmp_path)).answer for path in paths]
+    assert answers == ["deny", "deny", "deny", "allow"]
+
+
 @proves("agent.policy")
 def test_real_links_are_resolved_by_default(tmp_path):
     tree = tmp_path / "tree"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.promise import proves
 
 from muster.agent import rpc
-from muster.agent.lines import is_shallow
+from muster.agent.lines import VALUES_MAX, is_shallow
 from muster.agent.rpc import Peer, RpcError, messages
 
 ANSWER = {"jsonrpc": "2.0", "id": 1, "result": {"a": 1}}
@@ -63,6 +63,8 @@ class Wire:
         self.listening = asyncio.create_task(self.peer.listen())
 
     async def answer(self, method, params):
+        if method == "fails":
+            return {"got": "\ud83d".encode()}
         return {"got": dict(params)} if method == "known" else None
 
     def write(self, raw):
@@ -171,3 +173,27 @@ def test_an_answer_without_a_line_end_counts_where_the_output_ends():
             return await asked
 
     assert asyncio.run(go()) == {"a": 1}
+
+
+@proves("agent.every-question-answered")
+def test_a_request_on_which_our_side_fails_is_answered_and_so_is_the_next():
+    async def go():
+        wire = Wire()
+        wire.say({"id": "a", "method": "fails"}, {"id": "b", "method": "known", "params": {}})
+        async with asyncio.timeout(5):
+            await wire.twice.wait()
+        return {said["id"]: said for said in wire.wrote}
+
+    said = asyncio.run(go())
+    assert said["a"]["error"]["code"] == rpc.FAILED
+    assert "UnicodeEncodeError" in said["a"]["error"]["message"]
+    assert said["b"]["result"] == {"got": {}}
+
+
+@proves("agent.bounded-output")
+def test_a_message_of_too_many_values_is_none():
+    many = b"[" + b"{}," * VALUES_MAX + RAW + b"]"
+    assert list(messages(many)) == []
+    source = json.dumps({**ANSWER, "result": ',[{"\\' * VALUES_MAX}).encode()
+    assert len(list(messages(source))) == 1, "text is one value, whatever stands in it"
+    assert list(messages(b'"",' * (4 * VALUES_MAX) + RAW)) == []

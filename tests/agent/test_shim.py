@@ -263,6 +263,24 @@ def test_a_shim_without_subreaper_and_group_still_ends_what_it_saw(world, comman
     assert world.alive() == {}
 
 
+@proves("agent.journal-bounded")
+def test_the_shim_tells_no_more_events_than_a_journal_could_hold(world):
+    message = msgspec.to_builtins(world.order("yes | head -c 200000")) | {"driver": "shell"}
+    boot = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); from muster.agent import shim; "
+        "shim.EVENTS_MAX = 3; shim.main()"
+    )
+    argv = [sys.executable, "-I", "-S", "-c", boot, str(Path(process_tree.__file__).parents[2])]
+    given = msgspec.json.encode(message) + b"\n"
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shim:
+        shim.stdin.write(given)
+        shim.stdin.flush()
+        lines = [msgspec.json.decode(line) for line in shim.stdout]
+    told = [line["event"][0] for line in lines if "event" in line]
+    assert told == ["agent.prompt", "agent.output", "agent.output", "agent.end"]
+    assert lines[-1]["outcome"]["said_bytes"] == 200_000
+
+
 @proves("agent.no-subreaper")
 def test_the_ps_table_and_the_proc_table_agree():
     own = os.getpid()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.promise import proves
 
 from muster.agent.mask import Secrets
-from muster.agent.transcript import MESSAGE_BYTES_MAX, Transcript
+from muster.agent.transcript import MESSAGE_BYTES_MAX, TEXT_BYTES_MAX, Transcript
 from muster.limits import VALUE_BYTES_MAX
 from muster.log import canon
 
@@ -155,3 +155,17 @@ def test_a_secret_is_hidden_in_every_field_of_a_tool_before_it_is_cut():
     assert TOKEN[:8] not in said
     assert TOKEN[-8:] not in said
     assert transcript.tool({"toolCallId": "2", "title": TOKEN})["title"] == TOKEN, "for the policy"
+
+
+@proves("agent.journal-bounded")
+def test_many_small_paragraphs_at_once_are_few_events_and_nothing_of_them_is_lost():
+    transcript = Transcript(Secrets({}))
+    text = "\n\n".join(f"{n} é" for n in range(50_000)) + "\n\n" + "x" * 20_000 + "\n\nthe end"
+    events = say(transcript, text) + transcript.end()
+    said = [fields["text"] for _, fields in events]
+    assert len(events) < 2 * len(text.encode()) // TEXT_BYTES_MAX
+    assert "\n\n".join(said[:-2]) == text.partition("\n\nxx")[0]
+    assert said[-2].startswith("xxx")
+    assert said[-2].endswith("bytes cut]")
+    assert said[-1] == "the end"
+    assert say(transcript, "a\n\n" * 1_000_000)[0][1]["text"].startswith("a\n\na")

@@ -4,8 +4,8 @@ Rule 1: the prompt goes to standard input, never into the arguments, which every
 machine can read. Its end is the end of the input: nobody answers, so nothing can be asked.
 Rule 2: what the program may do without asking stands in its arguments (the catalogue has them),
 and is no more than the policy for tasks allows. What else it wants is refused by itself.
-Rule 3: a line that is no JSON, too long, nested too deep, or an event that nobody knows is data: it
-is kept where errors are looked for, or counted, and never ends the driver.
+Rule 3: a line that is no JSON, too long, too full or nested too deep, or an event that nobody knows
+is data: it is kept where errors are looked for, or counted, and never ends the driver.
 Rule 4: an exit code of 0 is not enough: who does not say that the turn ended well has failed. Who
 says so and does not end is ended.
 Rule 5: a program that did nothing before it failed for its login, its limits, its network or a
@@ -17,6 +17,7 @@ Rule 6: only the standard library, because the shim imports this file on every s
 import json
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final
 
 from muster.agent.dialects import DIALECTS, Turn
@@ -28,13 +29,17 @@ from muster.agent.lines import (
     cut,
     ended_by,
     is_shallow,
+    is_small,
     last_line,
 )
 from muster.agent.mask import Stream
 from muster.agent.transcript import DOLLAR, TITLE_BYTES_MAX, Transcript
 
 # Chosen arbitrarily: an event repeats what a tool read, and a picture takes megabytes.
-EVENT_LINE_BYTES_MAX: Final = 16 * 1024 * 1024
+EVENT_LINE_BYTES_MAX: Final = 8 * 1024 * 1024
+# What one line of output tells: a message has a few blocks. The shim serves a cancel and the
+# deadline between two lines, so none may keep it for long.
+UPDATES_MAX: Final = 1000
 SUMMARY_BYTES_MAX: Final = 2000
 # A number is a status where it is said to be one.
 _STATUS: Final = r"\b(?:HTTP|status|error|code|rejected)\W{{1,4}}{}\b"
@@ -168,7 +173,7 @@ class HeadlessDriver(Driver):
         if not line.strip():
             return []
         try:
-            found = None if dropped else json.loads(line)
+            found = json.loads(line) if not dropped and is_small(line) else None
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict) or not is_shallow(found):
@@ -177,9 +182,12 @@ class HeadlessDriver(Driver):
             return []
         self._heard = True
         events: list[Event] = []
-        for update in self._dialect(self._turn, found):
+        updates = self._dialect(self._turn, found)
+        for update in islice(updates, UPDATES_MAX):
             self._answered |= update.get("sessionUpdate") == "agent_message_chunk"
             events += self._transcript.update(update) if update else self._transcript.end()
+        if next(updates, None) is not None:
+            self._complaints.feed(f"one line told more than {UPDATES_MAX} things\n".encode())
         return self._opened(self._turn.session) + events + self._spent()
 
     def _opened(self, session: str) -> list[Event]:

@@ -17,8 +17,13 @@ TAIL_BYTES_MAX: Final = 4 * 1024
 ORDER_BYTES_MAX: Final = 4 * 1024 * 1024
 # The outcome holds what a phase hands on, of which a character may take six bytes in JSON.
 OUTCOME_BYTES_MAX: Final = 6 * VALUE_BYTES_MAX + 1024 * 1024
+# What an entry of the journal costs beside its fields: a header, a salt, its place in the tree.
+EVENT_FRAME_BYTES: Final = 512
 # The journal shows what was asked; the order itself is in the task.
 PROMPT_BYTES_MAX: Final = 24 * 1024
+# Values in one message: so many are read in a fraction of a second, into tens of megabytes. What
+# agents send whole is text, and that is one value.
+VALUES_MAX: Final = 250_000
 # Deeper nesting than any message has; whoever walks through a message may recurse.
 DEPTH_MAX: Final = 64
 
@@ -65,6 +70,21 @@ def is_shallow(value: Any) -> bool:
         if not level:
             return True
     return False
+
+
+def is_small(line: bytes) -> bool:
+    """Whether JSON holds no more than VALUES_MAX values; found without reading it."""
+    if _values(line) <= VALUES_MAX:
+        return True
+    # Most of what looks like values may stand in its strings: source code, a table.
+    plain = line.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if plain.count(b'"') > 4 * VALUES_MAX:
+        return False
+    return _values(b"".join(plain.split(b'"')[::2])) <= VALUES_MAX
+
+
+def _values(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 class Splitter:

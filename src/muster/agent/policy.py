@@ -64,13 +64,20 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def contains(folder: str, path: str, resolve: Callable[[str], str]) -> bool:
-    """Whether `path`, taken from `folder` when relative, ends up within it."""
+    """Whether `path`, taken from `folder` when relative, ends up within it.
+
+    What no file system can name, or whose links lead nowhere, ends up outside.
+    """
     # A program may read these as somewhere else than the file system does.
     if "\0" in path or path.startswith("~") or "://" in path:
         return False
-    root = resolve(folder)
-    target = resolve(os.path.join(root, path))
-    return os.path.commonpath((root, target)) == root
+    try:
+        root = resolve(folder)
+        target = resolve(os.path.join(root, path))
+        return os.path.commonpath((root, target)) == root
+    except (OSError, ValueError, RecursionError):
+        # Half of a character, a link that changes while it is read, a thousand links in a row.
+        return False
 
 
 def decide(

@@ -21,7 +21,13 @@ from muster.agent.base import AgentEvent, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import HEADLESS
 from muster.agent.discovery import Discovery
 from muster.agent.invocation import invocation
-from muster.agent.lines import ORDER_BYTES_MAX, OUTCOME_BYTES_MAX, cut, ended_by
+from muster.agent.lines import (
+    EVENT_FRAME_BYTES,
+    ORDER_BYTES_MAX,
+    OUTCOME_BYTES_MAX,
+    cut,
+    ended_by,
+)
 from muster.agent.mask import Secrets, Stream
 from muster.agent.policy import Policy
 from muster.agent.relay import boot
@@ -40,8 +46,6 @@ COMPLAINT_BYTES_MAX: Final = 2000
 # An entry's body holds 64 KiB; the rest is for what the daemon adds.
 EVENT_FIELDS_BYTES_MAX: Final = BODY_BYTES_MAX - 8 * 1024
 CUT_BYTES_MAX: Final = 1000
-# What an entry costs beside its fields: a header, a salt, its place in the tree.
-EVENT_FRAME_BYTES: Final = 512
 
 
 class _Line(msgspec.Struct, frozen=True):

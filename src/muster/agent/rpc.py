@@ -2,18 +2,22 @@
 
 Rule 1: what comes is data. A line that holds no message is skipped, and so is what stands around
 one: loaders, update notices and titles of terminals are printed by programs that should not.
-Rule 2: memory is bounded: of a line that is too long nothing is kept, nor of one that nests deep.
+Rule 2: memory is bounded: of a line that is too long nothing is kept, nor of one that nests deep or
+holds too many values.
 Rule 3: an answer that nobody waits for, a second one or one of no known form changes nothing.
 Rule 4: when the program's output ends, every open question ends with EOFError.
+Rule 5: every question of the program is answered, at the latest when it is over; also where what
+answers it fails. A program that waits for an answer waits for ever.
 """
 
 import asyncio
 import itertools
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
-from muster.agent.lines import Splitter, is_shallow
+from muster.agent.lines import Splitter, is_shallow, is_small
 
 # Agents send whole files in one message.
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -25,6 +29,7 @@ READ_BYTES: Final = 64 * 1024
 
 METHOD_NOT_FOUND: Final = -32601
 BUSY: Final = -32603
+FAILED: Final = -32603
 
 _read_at: Final = json.JSONDecoder().raw_decode
 
@@ -127,7 +132,7 @@ class Peer:
         else:
             task = asyncio.create_task(self._answer(number, method, known))
             self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+            task.add_done_callback(partial(self._answered, number))
 
     async def _answer(self, number: Any, method: str, params: Mapping[str, Any]) -> None:
         try:
@@ -142,6 +147,14 @@ class Peer:
         else:
             self._send({"id": number, "result": result})
 
+    def _answered(self, number: Any, task: asyncio.Task[None]) -> None:
+        """Whoever answered is done; where it failed, that is the answer."""
+        self._answering.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            failed = {"code": FAILED, "message": f"it failed here ({type(error).__name__})"}
+            self._send({"id": number, "error": failed})
+
     def _send(self, message: dict[str, Any]) -> None:
         raw = json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":")).encode()
         if not self._writer.is_closing():
@@ -150,6 +163,8 @@ class Peer:
 
 def messages(line: bytes) -> Iterator[dict[str, Any]]:
     """Every message in a line: the line itself, a batch, or what stands between other things."""
+    if not is_small(line):
+        return
     text = line.decode("utf-8", "replace")
     at = 0
     for _ in range(BRACES_TRIED_MAX):

@@ -4,7 +4,8 @@ Rule 1: everything below the shim is ended when the command is done, a cancel li
 shim's own deadline passes, a signal asks for it, or standard input ends. The daemon holds the
 other end of that pipe, so a daemon that was killed ends its attempts by dying.
 Rule 2: first ask (where the driver can be asked), then TERM, then KILL until nobody is left.
-Rule 3: the shim never blocks on anybody: its reader may be slow, its child may not read.
+Rule 3: the shim never blocks on anybody: its reader may be slow, its child may not read. What no
+journal could hold any more is not told, but for a question, a decision and the end.
 Rule 4: standard library only, and little of it; the start of every attempt waits for this.
 
 Standard input, one JSON object a line: the order, then `{"cancel": reason}` and
@@ -26,7 +27,8 @@ from muster import umask
 from muster.agent import cgroup, process_tree
 from muster.agent.driver import Event
 from muster.agent.drivers import DRIVERS
-from muster.agent.lines import ORDER_BYTES_MAX, Splitter
+from muster.agent.lines import EVENT_FRAME_BYTES, ORDER_BYTES_MAX, Splitter
+from muster.limits import ATTEMPT_JOURNAL_BYTES_MAX
 
 # A reader that is this far behind stops the agent's output, never its deadline or cancel.
 UNSENT_BYTES_MAX: Final = 256 * 1024
@@ -43,6 +45,9 @@ KILLS_MAX: Final = 100
 FAREWELL_S: Final = 5.0
 # A pipe holds 1 MiB at most; more than that comes from a writer that escaped.
 READS_LAST_MAX: Final = 16
+# So many events fill the journal of an attempt, however small they are.
+EVENTS_MAX: Final = ATTEMPT_JOURNAL_BYTES_MAX // EVENT_FRAME_BYTES + 1
+ALWAYS_TOLD: Final = frozenset({"agent.ask", "agent.decision", "agent.end"})
 
 
 # The clock that counts the machine's sleep: BOOTTIME on Linux; on macOS MONOTONIC does.
@@ -122,7 +127,7 @@ class Shim:
         self._heard_at = clock_s()
         self._over_s_max = OVER_GRACES * self._grace_s
         self._any_children = True
-        self._kills = 0
+        self._kills = self._told = 0
         self._survivors: set[int] = set()
 
     def run(self) -> None:
@@ -350,7 +355,9 @@ class Shim:
 
     def _send_events(self, events: list[Event]) -> None:
         for kind, fields in events:
-            self._send({"event": [kind, fields]})
+            self._told += 1
+            if self._told <= EVENTS_MAX or kind in ALWAYS_TOLD:
+                self._send({"event": [kind, fields]})
 
     def _send_outcome(self, outcome: dict[str, Any]) -> None:
         if self._group is not None:

@@ -2,7 +2,8 @@
 
 Rule 1: the agent's words are data; nothing here acts on them. Whatever kind a field has, or
 whether it is there at all, an update gives events or nothing, and never raises.
-Rule 2: chunks of a message are joined to paragraphs, so that a journal entry can be read.
+Rule 2: chunks of a message are joined to paragraphs, so that a journal entry can be read; and
+paragraphs that come at once are one event, so that many small ones are not as many entries.
 Rule 3: what an event repeats about a tool call is the merged state of all its updates, because
 an update names only what changed.
 Rule 4: secrets are replaced before anything is cut (mask.py); the state of a tool call keeps what
@@ -10,7 +11,7 @@ was said, because permissions are decided on it.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from muster.agent.driver import Event
@@ -58,6 +59,7 @@ MODELS_MAX: Final = 20
 # A total is told in millionths, for signed entries hold no floats.
 DOLLAR: Final = "USD"
 
+_BREAK: Final = b"\n\n"
 # What ends a message: text after it is a new one.
 _TURNS: Final = frozenset({"tool_call", "plan"})
 _JOINED: Final = {"agent_message_chunk": "agent.output", "agent_thought_chunk": "agent.thought"}
@@ -195,8 +197,8 @@ class Transcript:
         what = _title(content.get("type"))
         piece = str(content.get("text", "")) if what == "text" else f"[{what}]" if what else ""
         self._add(self._streams[kind].feed(piece.encode("utf-8", "replace")))
-        *whole, self._text = self._text.split("\n\n")
-        events += [self._say(part) for part in whole if part.strip()]
+        whole, _, self._text = self._text.rpartition("\n\n")
+        events += [self._say(part) for part in packed(whole) if part.strip()]
         if len(self._text.encode("utf-8", "replace")) > TEXT_BYTES_MAX:
             events += self.flush()
         return events
@@ -260,6 +262,20 @@ class Transcript:
             self._tools[call] = {name: state[name] for name in SHOWN if name in state}
             self._inputs.pop(call, None)
         return [("agent.tool", fields)]
+
+
+def packed(text: str) -> Iterator[str]:
+    """The paragraphs of a text, as many together as one event holds; one that is longer, alone."""
+    raw, at = text.encode("utf-8", "replace"), 0
+    while at < len(raw):
+        end = len(raw) if len(raw) - at <= TEXT_BYTES_MAX else -1
+        if end < 0:
+            end = raw.rfind(_BREAK, at + 1, at + TEXT_BYTES_MAX + len(_BREAK))
+        if end < 0:
+            end = raw.find(_BREAK, at + 1)
+        end = end if end >= 0 else len(raw)
+        yield raw[at:end].decode("utf-8")
+        at = end + len(_BREAK)
 
 
 def paths(state: Mapping[str, Any]) -> list[str]:
