@@ -146,12 +146,14 @@ def read_script(prompt: str) -> list[dict[str, Any]]:
 def tool_call(step: dict[str, Any], tools: dict[str, dict[str, Any]]) -> Call:
     if step["tool"] == "mcp":
         # A client may know more tools than it tells its model of at first.
+        server = step.get("server", "muster")
         ends = tuple(f"{each}{step['name']}" for each in ("__", "_", "-"))
-        offered = (name for name in tools if "muster" in name and name.endswith(ends))
+        ours = (name for name in tools if "muster" in name or server in name)
+        offered = (name for name in ours if name.endswith(ends))
         within = (name for name, tool in tools.items() if tool.get("type") == "namespace"
                   and step["name"] in [each.get("name") for each in tool["tools"]])  # fmt: skip
         known = next(within, None)
-        fallback = f"mcp__{step.get('server', 'muster')}__{step['name']}"
+        fallback = f"mcp__{server}__{step['name']}"
         name = f"{known}/{step['name']}" if known else next(offered, fallback)
         return Call(name, step["arguments"])
     writer = next((name for name in WRITERS if name in tools), "")

@@ -17,6 +17,7 @@ from tests.promise import proves
 
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.catalogue import BUILT_IN
+from muster.agent.servers import Server
 from muster.channel.backoff import Backoff
 from muster.errors import Broken, Conflict, Damaged, Exhausted, NotFound, Refused, Unreachable
 from muster.git.collection import Collected
@@ -26,13 +27,14 @@ from muster.node.attempts.attempt import Attempt
 from muster.node.attempts.effect_runner import EffectRunner as NodeHands
 from muster.node.call.authorize import Authorizer
 from muster.node.host import disk
+from muster.node.host.config import Config
 from muster.node.host.home import Home
 from muster.node.services import digests
 from muster.node.services.showings import DigestTold
 from muster.node.tasks.attempt_body import AttemptEvent
 from muster.store.blobs import Blobs
 from muster.task.instruction import StartAttempt
-from muster.task.kinds import AttemptFinish, TaskAssign, TaskOpen
+from muster.task.kinds import AttemptFinish, AttemptRefuse, TaskAssign, TaskOpen
 
 TASK, COMMIT = "ab" * 16, "c" * 40
 
@@ -132,7 +134,7 @@ def trial(
     posted: list[ev.Event] = []
     daemon: Any = SimpleNamespace(
         core=core, effects=effects, home=home, posted=posted, post=posted.append,
-        machine=SimpleNamespace(agent_variables=(), blobs=Blobs(Path(home.blobs))),
+        machine=SimpleNamespace(config=Config(), agent_variables=(), blobs=Blobs(Path(home.blobs))),
     )  # fmt: skip
     shape = {"v": 1, "agent": ["shell"], "do": "true", **template}
     opened = TaskOpen(task=TASK, template=shape, repo=repo)
@@ -581,6 +583,50 @@ def test_without_a_repository_the_work_folder_is_fresh_and_gone_afterwards(home)
     assert effects.ordered[0].cwd == str(folder)
     assert not folder.exists()
     assert effects.log == ["run"]
+
+
+def offering(home: Home, effects: EffectRunner, **template: Any) -> Attempt:
+    """An attempt on a machine whose owner offers a server."""
+    made = trial(home, effects, repo="", agent=["claude"], **template)
+    docs = Server(command=("sh", "-c", "docs"), env=("DOCS_TOKEN",))
+    made.daemon.machine.config = Config(mcp={"docs": docs})
+    return made
+
+
+@proves("agent.mcp-per-task")
+def test_an_agent_has_the_servers_that_its_phase_names_and_their_secrets_stand_nowhere(home):
+    secret = "docs-4f1c88-secret"
+    home.put("agents.env", f"DOCS_TOKEN={secret}\n".encode())
+    (home.path / "agents.env").chmod(0o600)
+    effects = EffectRunner(home.path, OK)
+    effects.says = {"text": f"it said {secret}"}
+    made = offering(home, effects, mcp=["docs"])
+    asyncio.run(made.run())
+    (order,) = effects.ordered
+    (docs,) = order.mcp
+    assert (docs["name"], docs["args"]) == ("docs", ["-c", "docs"])
+    assert docs["env"] == [{"name": "DOCS_TOKEN", "value": secret}]
+    assert order.mcp_env == {"DOCS_TOKEN": secret}
+    assert "DOCS_TOKEN" not in order.env, "an agent that speaks ACP has it for the server alone"
+    assert secret not in repr(made.daemon.posted)
+    plain = EffectRunner(home.path, OK)
+    asyncio.run(offering(home, plain).run())
+    assert plain.ordered[0].mcp == (), "what is not named is not given"
+
+
+@proves("agent.mcp-per-task")
+@pytest.mark.parametrize(
+    ("names", "why"), [(["docs"], "needs DOCS_TOKEN"), (["web"], "offers no MCP server web")]
+)
+def test_a_server_that_is_not_there_is_the_machines_fault_before_the_agent_is_asked(
+    home, names, why
+):
+    effects = EffectRunner(home.path, OK)
+    end = asyncio.run(offering(home, effects, mcp=names).run())
+    assert isinstance(end, AttemptRefuse)
+    assert end.reason == "fault-machine"
+    assert why in end.text
+    assert effects.ordered == []
 
 
 VERDICT = b'{"verdict": "accept"}'

@@ -1,11 +1,13 @@
 """What a home keeps, and what it refuses."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from tests.promise import proves
 
+from muster.agent.servers import Server
 from muster.channel import FIRST, http
 from muster.errors import Broken, Exhausted, NotFound, Refused
 from muster.limits import SOCKET_PATH_BYTES_MAX
@@ -105,6 +107,45 @@ def test_a_written_config_is_read_back_and_none_is_a_whole_one(home):
     config = Config(name='a"b', labels=("gpu", "big\\"), slots=5, channel={FIRST: options})
     home.put("config.toml", config_text(config))
     assert home.config() == config
+
+
+@proves("agent.mcp-per-task", "node.config-is-checked")
+def test_the_servers_that_an_owner_offers_are_read_and_written_back(home):
+    text = """\
+[mcp.docs]
+command = ["npx", "-y", "docs-mcp"]
+env = ["DOCS_TOKEN"]
+[mcp.web]
+url = "https://example.org/mcp"
+headers = {Authorization = "Bearer ${WEB_TOKEN}"}
+"""
+    home.put("config.toml", text.encode())
+    found = home.config()
+    assert found.mcp["docs"] == Server(("npx", "-y", "docs-mcp"), env=("DOCS_TOKEN",))
+    assert found.mcp["web"].variables == ("WEB_TOKEN",)
+    home.put("config.toml", config_text(found))
+    assert home.config().mcp == found.mcp
+
+
+@proves("agent.mcp-per-task", "node.config-is-checked")
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("mcp = 5", "`mcp` must be a table"),
+        ('[mcp."a b"]\ncommand = ["x"]', "`mcp.a b` is no name"),
+        ("[mcp.docs]", "`mcp.docs` needs a command or a url"),
+        (
+            '[mcp.docs]\ncomand = ["x"]',
+            "`mcp.docs.comand` is not a setting; did you mean `command`",
+        ),
+        ('[mcp.docs]\nurl = "docs"', "`mcp.docs` needs a url that begins with https"),
+        ('[mcp.docs]\ncommand = "npx"', "`mcp.docs.command` must be a list of texts"),
+    ],
+)
+def test_a_server_with_a_mistake_is_refused_and_named(home, text, says):
+    home.put("config.toml", text.encode())
+    with pytest.raises(Broken, match=re.escape(says)):
+        home.config()
 
 
 @proves("node.older-config")

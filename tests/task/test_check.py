@@ -205,6 +205,15 @@ def test_keys_that_make_no_sense_together_are_refused(body, sentence):
     assert len(found) == 1, told(text({"a": body, "b": ""}))
 
 
+@proves("agent.mcp-per-task")
+def test_a_server_is_a_name_and_for_an_agent_alone():
+    (problem,) = told(text({"a": "agent: shell\ndo: x\ncheck: y\nmcp: docs"}))
+    assert "is for an agent that is asked in words" in problem
+    assert told(text({"a": "agent: claude\ndo: x\ncheck: y\nmcp: [docs, web]"})) == []
+    for value in ("{docs: npx}", "./run", "[[a]]", "docs; rm -rf"):
+        assert told(text({"a": f"agent: claude\ndo: x\ncheck: y\nmcp: {value!r}"})), value
+
+
 @proves("agent.model-of-the-task")
 @pytest.mark.parametrize("key", ["model", "mode"])
 @pytest.mark.parametrize("agent", ["shell", "[claude, codex]", "[claude, shell]"])

@@ -47,6 +47,14 @@ def test_a_phase_for_bash_wants_a_machine_that_has_it():
     assert judge(wants, machine(BUILD, tools={"bash": "GNU bash, version 5.2.15"})).fits
 
 
+@proves("agent.mcp-per-task", "task.needs-are-hard")
+def test_a_phase_with_a_server_wants_a_machine_whose_owner_offers_it():
+    wants = wants_of({"agent": "shell", "mcp": ["docs"]})
+    assert judge(wants, machine(BUILD)).reasons == ("no MCP server docs",)
+    assert judge(wants, machine(BUILD, tools={"mcp:docs": ""})).fits
+    assert not judge(wants, machine(BUILD, tools={"docs": "1"})).fits
+
+
 @proves("task.needs-are-hard")
 @pytest.mark.parametrize(
     ("needs", "facts"),
@@ -116,6 +124,7 @@ def test_load_battery_cost_queue_and_past_failures_lower_a_score():
         {"needs": {"tools": {"python": "new"}}},
         {"agent": 5},
         {"agent": [1]},
+        {"mcp": {"docs": "npx docs"}},
     ],
 )
 def test_needs_that_cannot_be_read_are_refused(template):

@@ -17,9 +17,10 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -122,6 +123,10 @@ class Session:
         call = self.transcript.tool(mapping(params.get("toolCall")))
         kind, named = str(call.get("kind") or "other"), paths(call)
         decision = decide(self._policy, kind, named, self.order["cwd"])
+        server = server_of(str(call.get("title", "")), mappings(self.order.get("mcp")))
+        if decision.answer == "ask" and kind == "other" and server:
+            # Who signed the order named the server, and the machine's owner offers it.
+            decision = Decision("allow", f"a tool of {server}, which the task names")
         # The policy decides on what was asked; what is written down holds no secret.
         shown = self.secrets.fields
         question = {
@@ -166,6 +171,14 @@ class Session:
         waiting = self.asks.get(ask)
         if waiting is not None and not waiting.done():
             waiting.set_result("allow" if answer == "allow" else "deny")
+
+
+def server_of(title: str, servers: Sequence[Mapping[str, Any]]) -> str:
+    """The server of the task whose tool is called so, as programs call them; "" for none."""
+    for name in (str(each.get("name")) for each in servers):
+        if title.startswith(f"mcp__{name}__") or re.match(rf"[\w-]+ \({name} MCP Server\)", title):
+            return name
+    return ""
 
 
 async def attempt(order: dict[str, Any], line: DriverPipe) -> dict[str, Any]:

@@ -54,6 +54,12 @@ class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The session of an attempt that was cut off, by the agent's own name, to be gone on with."""
     resume_opened_ms: int = 0
     """When that session was opened, by the wall clock."""
+    mcp: tuple[dict[str, Any], ...] = ()
+    """The MCP servers that it has, as ACP describes them."""
+    mcp_file: str = ""
+    """The same for a program that reads a file: where it is."""
+    mcp_env: dict[str, str] = {}
+    """The variables that the file names."""
     go_on: str = ""
     """What the agent is asked in a session that it goes on with; it knows the rest."""
 

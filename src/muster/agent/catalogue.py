@@ -61,6 +61,9 @@ class Headless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What is added to go on with a session: its name stands for `{session}`."""
     session: tuple[str, ...] = ()
     """What is added to name a new session, where the program tells its own name too late."""
+    mcp: tuple[str, ...] = ()
+    """What is added to give it the MCP servers of the file `{file}`, and leave to use their tools:
+    a word with `{server}` once for each. Empty where it is given none in this mode."""
 
     def __post_init__(self) -> None:
         if self.dialect not in DIALECTS or not self.command:

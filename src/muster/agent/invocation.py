@@ -41,6 +41,16 @@ def invocation(order: AttemptOrder, entry: AgentEntry, start: Start) -> dict[str
     elif order.model:
         asks = order.model
     if headless and own is not None:
+        if order.mcp:
+            if not own.mcp:
+                raise Broken(
+                    f"{order.agent} is driven by its headless mode here, which is given no MCP "
+                    f"server; the task needs ACP: {' or '.join(entry.command[:1])}"
+                )
+            for word in own.mcp:
+                for server in order.mcp if "{server}" in word else order.mcp[:1]:
+                    argv += _filled([word], file=order.mcp_file, server=str(server["name"]))
+            env |= order.mcp_env
         if order.resume and own.resume:
             session = order.resume
             argv += _filled(own.resume, session=session)

@@ -114,7 +114,7 @@ class Queue:
             Malformed: the template's needs cannot be read.
 
         """
-        wanted = [template.get(key) for key in ("needs", "agent", "shell")]
+        wanted = [template.get(key) for key in ("needs", "agent", "shell", "mcp")]
         key = _encode((wanted, repo, sorted(avoid), sorted(tried), asked))
         number = self._numbers.get(key)
         if number is None:

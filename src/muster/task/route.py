@@ -32,6 +32,8 @@ from muster.task.units import SIZE
 from muster.task.values import RESULTS, SINCE, Values
 from muster.task.version import Version, check_range, in_range, version_of
 
+# How an MCP server that a machine offers stands among its tools.
+MCP: Final = "mcp:"
 # The agent that does nothing, in the step that accepts its task: it has slots of its own, which
 # are named as it is. All others share those that are named "".
 NOOP: Final = "noop"
@@ -168,6 +170,7 @@ def wants_of(
     try:
         needs = msgspec.convert(template.get("needs") or {}, Needs)
         agents = msgspec.convert(template.get("agent") or "shell", str | list[str])
+        servers = msgspec.convert(template.get("mcp") or [], list[str])
     except msgspec.ValidationError as error:
         raise Malformed(f"the needs of this task cannot be read: {error}") from error
     # Checked here as well: an order need not come from a spec that was read.
@@ -175,6 +178,9 @@ def wants_of(
         check_range(wanted)
     if needs.memory is not None and not re.fullmatch(SIZE, needs.memory):
         raise Malformed(f"{needs.memory[:40]!r} is not an amount of memory such as 8GiB")
+    if servers:
+        tools = {f"{MCP}{name}": "*" for name in servers}
+        needs = msgspec.structs.replace(needs, tools={**tools, **(needs.tools or {})})
     if template.get("shell") == "bash":
         needs = msgspec.structs.replace(needs, tools={"bash": "*", **(needs.tools or {})})
     return Wants(needs, listed(agents), repo, frozenset(avoid), frozenset(tried), asked)
@@ -288,7 +294,8 @@ def _lacks_means(wants: Wants, facts: Facts) -> list[str]:
     for tool, wanted in sorted((needs.tools or {}).items()):
         have = facts.tools.get(tool)
         if have is None:
-            lacks.append(f"no {tool}")
+            server = tool.removeprefix(MCP)
+            lacks.append(f"no MCP server {server}" if server != tool else f"no {tool}")
         elif not in_range(have, wanted):
             found = version_of(have)
             number = ".".join(map(str, found)) if found else "of unknown version"

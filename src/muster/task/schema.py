@@ -42,6 +42,7 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "shell": "Who reads `do` (of agent: shell) and `check`: sh, or bash with pipefail.",
         "model": "The model of its agent, by the agent's own name for it; the agent's choice, if "
         "nothing is said.",
+        "mcp": "The MCP servers that its agent has, by the names that a machine has for them.",
         "mode": "The session mode of its agent (plan …), by the agent's own name for it.",
         "timeout": "How long one attempt may take; 30m if nothing is said.",
         "deadline": "How long the phase may take from when it could start, attempts and waits "

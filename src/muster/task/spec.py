@@ -201,6 +201,7 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     interpreter: Literal["sh", "bash"] | None = field(name="shell", default=None)
     model: Setting | None = None
     mode: Setting | None = None
+    mcp: Names | None = None
     timeout: Duration | None = None
     deadline: Duration | None = None
     retries: Annotated[int, Meta(ge=0, le=limits.RETRIES_MAX)] | None = None

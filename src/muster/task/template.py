@@ -19,7 +19,7 @@ from muster.errors import Malformed, NotFound
 from muster.task import review
 from muster.task.precedence import rounds_of
 from muster.task.problem import did_you_mean, shown
-from muster.task.spec import PUSH_BRANCH, PUSH_COMMIT, Budget, Memory, Phase, Spec
+from muster.task.spec import PUSH_BRANCH, PUSH_COMMIT, Budget, Memory, Phase, Spec, listed
 from muster.task.units import path_refusal
 from muster.task.values import references
 
@@ -71,6 +71,7 @@ def phase_order(
         "shell": part.interpreter,
         "model": part.model,
         "mode": part.mode,
+        "mcp": list(listed(part.mcp)),
         "timeout_ms": 0 if part.by_human else part.timeout_ms,
         "deadline_ms": part.deadline_ms,
         "retries": part.retries,

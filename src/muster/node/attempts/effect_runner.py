@@ -59,6 +59,7 @@ from muster.task.instruction import (
 )
 from muster.task.kinds import NO_EPOCH
 from muster.task.kinds import Epoch as Pair
+from muster.task.route import MCP
 
 DECLARED[__name__] = {
     "upkeep-failed": "A part of the hourly upkeep failed; it is tried again.",
@@ -203,6 +204,8 @@ class EffectRunner:
             slots=config.slots,
             path=self.environ["PATH"],
         )
+        # A server stands among the tools: older machines read it there, and routing needs no more.
+        facts["tools"] |= {f"{MCP}{name}": "" for name in config.mcp}
         ways = own_ways(config, self.daemon.machine.facts)
         address = next((way.address for way in ways if way.channel == FIRST), "")
         return {**facts, "address": address, "reach": msgspec.to_builtins(ways)}

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from muster.agent import policy as policies
+from muster.agent import servers
 from muster.agent.base import AgentEvent, AttemptOrder, environment
-from muster.agent.catalogue import AgentEntry
+from muster.agent.catalogue import AgentEntry, which
 from muster.agent.mask import Secrets
 from muster.errors import Refused
 from muster.fleet.capability import make_capability
@@ -98,7 +99,8 @@ class AttemptSetup:
         home, machine = self.daemon.home, self.daemon.machine
         self._file = home.agent_variables()
         entries = self.daemon.effects.agents.values()
-        named = machine.agent_variables
+        offers = machine.config.mcp.values()
+        named = [*machine.agent_variables, *(v for server in offers for v in server.variables)]
         self.hidden = environ.secrets(self.daemon.effects.environ, self._file, entries, named)
 
     def order(self, folder: Path, cut_off: CutOff | None = None) -> AttemptOrder:
@@ -120,6 +122,9 @@ class AttemptSetup:
             # A variable would be handed on to every child, and there is a bound to how long one is.
             values_folder = inputs.folder_of(self.daemon, self.start)
             extra[MEMORY_FILE] = inputs.put(values_folder, "memory", self.remembered.text)
+        mcp, file = self._servers(plain=plain), ""
+        if mcp.acp:
+            file = inputs.put(inputs.folder_of(self.daemon, self.start), "mcp", mcp.file)
         until_ms = self.daemon.core.now.wall_ms + work_ms(self.template)
         seed, words = secrets.token_bytes(32), {"task": self.task, "agent": self.agent}
         may = tuple(verb.name for verb in self.daemon.core.verbs.values() if self._may(verb))
@@ -148,6 +153,9 @@ class AttemptSetup:
             go_on="\n\n".join([*known, GO_ON, *expected]),
             model=str(self.template.get("model", "")),
             mode=str(self.template.get("mode", "")),
+            mcp=mcp.acp,
+            mcp_file=file,
+            mcp_env=mcp.env,
             resume=cut_off.session if cut_off is not None else "",
             resume_opened_ms=cut_off.opened_ms if cut_off is not None else 0,
             command=values_of.command(text, found) if plain else "",
@@ -156,6 +164,14 @@ class AttemptSetup:
             timeout_s=work_ms(self.template) / 1000,
             policy=policies.Policy(),
         )
+
+    def _servers(self, *, plain: bool) -> servers.Offered:
+        """The MCP servers of its phase, as this machine's owner offers them. Raises: Broken."""
+        names = () if plain else tuple(map(str, self.template.get("mcp") or ()))
+        effects, offers = self.daemon.effects, self.daemon.machine.config.mcp
+        source = {**effects.environ, **self._file}
+        path = str(effects.environ.get("PATH", ""))
+        return servers.offered(names, offers, source, lambda program: which(program, path))
 
     def kept(self, event: AgentEvent, hidden: Secrets) -> dict[str, Any]:
         """What the journal keeps of an event: no secret, and no word of what was remembered."""

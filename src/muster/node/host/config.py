@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from muster import channel as channels
+from muster.agent.servers import NAME, SERVERS_MAX, Server
 from muster.channel.base import LinkOptions
 from muster.errors import Broken, Refused
 from muster.limits import LEASE_MS_MAX
@@ -62,6 +63,8 @@ class Config(msgspec.Struct, frozen=True):
     door: bool = True
     # By name, what `[channel.<name>]` says, each as the `Options` of that channel.
     channel: Mapping[str, LinkOptions] = {}
+    # By name, the MCP servers that a phase may name (`[mcp.<name>]`).
+    mcp: Mapping[str, Server] = {}
 
     def options(self, channel: str) -> LinkOptions:
         """The settings of a channel; of one that nothing is said of, its own."""
@@ -81,6 +84,7 @@ _OLDER: Final = tuple(f.name for f in msgspec.structs.fields(LinkOptions))
 
 def read_config(found: dict[str, Any], path: Path) -> Config:
     """What TOML made of the file. Raises: Broken naming the setting that is of no use."""
+    servers = _servers(found.pop("mcp", {}), path)
     sections = found.pop("channel", {})
     if not isinstance(sections, dict):
         raise Broken(f"{path}: `channel` must be a table, not {repr(sections)[:80]}")
@@ -99,14 +103,29 @@ def read_config(found: dict[str, Any], path: Path) -> Config:
             raise Broken(f"{path}: `channel.{name}` is no channel{_others(name, specs)}")
         shape = specs[name].load().Options
         options[name] = _settings(section, shape, f"channel.{name}", path)
-    return msgspec.structs.replace(_settings(found, Config, "", path), channel=options)
+    return msgspec.structs.replace(_settings(found, Config, "", path), channel=options, mcp=servers)
+
+
+def _servers(sections: Any, path: Path) -> dict[str, Server]:
+    if not isinstance(sections, dict) or len(sections) > SERVERS_MAX:
+        raise Broken(f"{path}: `mcp` must be a table of at most {SERVERS_MAX} servers")
+    found = {}
+    for name, section in sections.items():
+        if not NAME.fullmatch(name):
+            raise Broken(f"{path}: `mcp.{name[:40]}` is no name: take 1 to 40 of a-z, 0-9 and -")
+        server = found[name] = _settings(section, Server, f"mcp.{name}", path)
+        if why := server.refusal():
+            raise Broken(f"{path}: `mcp.{name}` {why}")
+    return found
 
 
 def _settings(found: Any, shape: type[S], section: str, path: Path) -> S:
     """A table of the file as its Struct. Raises: Broken naming the setting and what it must be."""
     if not isinstance(found, dict):
         raise Broken(f"{path}: `{section}` must be a table, not {repr(found)[:80]}")
-    fields = {f.name: f.type for f in msgspec.structs.fields(shape) if f.name != "channel"}
+    fields = {
+        f.name: f.type for f in msgspec.structs.fields(shape) if f.name not in ("channel", "mcp")
+    }
     values = {}
     for key, value in found.items():
         name = f"{section}.{key}".removeprefix(".")
@@ -163,6 +182,16 @@ _CHANNEL_NOTES: Final = {
 }
 
 
+def _mcp_lines(servers: Mapping[str, Server]) -> Iterator[str]:
+    for name, server in servers.items():
+        for field, value in msgspec.to_builtins(server).items():
+            if isinstance(value, dict):
+                for key, text in value.items():
+                    yield f"mcp.{name}.{field}.{json.dumps(key)} = {json.dumps(text)}"
+            elif value:
+                yield f"mcp.{name}.{field} = {json.dumps(value)}"
+
+
 def config_text(config: Config) -> bytes:
     """A config file a person would like to edit.
 
@@ -192,6 +221,7 @@ def config_text(config: Config) -> bytes:
         *([f"path = {json.dumps(config.path)}"] if config.path else []),
         *([f"headless = [{headless}]"] if headless else []),
         *([] if config.door else ["door = false"]),
+        *_mcp_lines(config.mcp),
         "",
     ]
     return "\n".join(lines).encode()

@@ -131,7 +131,7 @@ class Run:
         """Whether a Muster before 0.3 cannot read what was ordered: not the spec, or not the entry
         that opens the run.
         """
-        may = self.spec.memory or any(p.may or p.memory for p in self.spec.phases.values())
+        may = self.spec.memory or any(p.may or p.memory or p.mcp for p in self.spec.phases.values())
         return bool(self.is_held or self.spec.on or self.body.kept or may or self.handed_on)
 
     def owners_word(self, slot: Slot, ends: Ends) -> dict[str, str]:

@@ -1,0 +1,124 @@
+"""Which MCP servers an agent is told of, and how."""
+
+import json
+
+import pytest
+from tests.promise import proves
+
+from muster.agent.acp import server_of
+from muster.agent.base import AttemptOrder
+from muster.agent.catalogue import load, start_of
+from muster.agent.invocation import invocation
+from muster.agent.servers import Server, offered
+from muster.errors import Broken
+
+DOCS = Server(command=("docs-mcp", "--all"), env=("DOCS_TOKEN",))
+WEB = Server(url="https://example.org/mcp", headers={"Authorization": "Bearer ${WEB_TOKEN}"})
+KNOWN = {"docs": DOCS, "web": WEB}
+SOURCE = {"DOCS_TOKEN": "docs-secret", "WEB_TOKEN": "web-secret", "OTHER": "other-secret"}
+
+
+def find(program):
+    return f"/opt/{program}" if program == "docs-mcp" else None
+
+
+@proves("agent.mcp-per-task")
+def test_a_server_is_told_over_acp_with_its_own_secrets_and_no_others():
+    told = offered(("docs", "web"), KNOWN, SOURCE, find)
+    docs, web = told.acp
+    assert docs == {
+        "name": "docs",
+        "command": "/opt/docs-mcp",
+        "args": ["--all"],
+        "env": [{"name": "DOCS_TOKEN", "value": "docs-secret"}],
+    }
+    assert web["headers"] == [{"name": "Authorization", "value": "Bearer web-secret"}]
+    assert "other-secret" not in json.dumps(told.acp)
+
+
+@proves("agent.mcp-per-task")
+def test_a_file_for_a_program_names_the_secrets_and_has_none():
+    told = offered(("docs", "web"), KNOWN, SOURCE, find)
+    assert "secret" not in told.file
+    entries = json.loads(told.file)["mcpServers"]
+    assert entries["docs"]["env"] == {"DOCS_TOKEN": "${DOCS_TOKEN}"}
+    assert entries["web"]["headers"] == {"Authorization": "Bearer ${WEB_TOKEN}"}
+    assert told.env == {"DOCS_TOKEN": "docs-secret", "WEB_TOKEN": "web-secret"}
+
+
+@proves("agent.mcp-per-task")
+@pytest.mark.parametrize(
+    ("names", "known", "source", "why"),
+    [
+        (("docs",), {}, SOURCE, "this machine offers no MCP server docs"),
+        (("docs",), KNOWN, {}, "docs needs DOCS_TOKEN, which is not set here"),
+        (("web",), KNOWN, {"WEB_TOKEN": ""}, "web needs WEB_TOKEN"),
+        (("x",), {"x": Server(command=("x-mcp",))}, {}, "x needs x-mcp, which is not on PATH"),
+    ],
+)
+def test_a_server_that_cannot_be_given_is_this_machines_fault_and_named(names, known, source, why):
+    with pytest.raises(Broken, match=why):
+        offered(names, known, source, find)
+
+
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        (Server(), "a command or a url"),
+        (Server(command=("x",), url="https://x"), "not both"),
+        (Server(url="file:///etc/passwd"), "begins with https"),
+        (Server(command=("x",), headers={"A": "b"}), "only a url is told"),
+        (Server(url="https://x.org", env=("A",)), "only a command is given"),
+    ],
+)
+@proves("agent.mcp-per-task")
+def test_what_is_no_server_says_why(server, why):
+    assert why in server.refusal()
+    assert DOCS.refusal() == WEB.refusal() == ""
+
+
+def driven(tmp_path, agent, **order):
+    program = tmp_path / agent
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    entry = load()[agent]
+    start = start_of(agent, entry, str(tmp_path), headless=True)
+    told = offered(("docs", "web"), KNOWN, SOURCE, find)
+    made = AttemptOrder(
+        task="t", epoch=(1, 1), agent=agent, cwd="/", env={}, mcp=told.acp, mcp_file="/v/mcp",
+        mcp_env=told.env, **order,
+    )  # fmt: skip
+    return invocation(made, entry, start)
+
+
+@proves("agent.mcp-per-task")
+def test_a_headless_program_reads_the_file_and_has_the_secrets_in_its_environment(tmp_path):
+    made = driven(tmp_path, "claude")
+    assert made["argv"][-3:] == [
+        "--mcp-config=/v/mcp", "--allowedTools=mcp__docs", "--allowedTools=mcp__web",
+    ]  # fmt: skip
+    assert "secret" not in " ".join(made["argv"])
+    assert made["env"]["DOCS_TOKEN"] == "docs-secret"
+
+
+@proves("agent.mcp-per-task")
+def test_a_headless_mode_that_is_given_no_server_is_not_started_without_it(tmp_path):
+    with pytest.raises(Broken, match="given no MCP server; the task needs ACP: codex-acp"):
+        driven(tmp_path, "codex")
+
+
+@proves("agent.mcp-per-task")
+@pytest.mark.parametrize(
+    ("title", "server"),
+    [
+        ("mcp__docs__search", "docs"),
+        ("search (docs MCP Server)", "docs"),
+        ("mcp__docsx__search", ""),
+        ("mcp__web__x", ""),
+        ("tell (docs) MCP Server", ""),
+        ("run: x (docs MCP Server)", ""),
+        ("", ""),
+    ],
+)
+def test_only_tools_of_the_servers_of_the_task_are_known_by_their_names(title, server):
+    assert server_of(title, [{"name": "docs"}]) == server
