@@ -15,11 +15,14 @@ from muster.limits import UNPROVEN_PER_MINUTE_MAX
 from muster.node import event as ev
 from muster.node.call.authorize import Authorizer
 from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.node.tasks import asked_work
+from muster.node.tasks.asked_work import AskedWork
 from muster.node.tasks.delegations import Delegations
+from muster.node.tasks.followers import Followers
 from muster.node.tasks.runs import RunService
-from muster.task import kinds
+from muster.task import evidence, kinds, spec
 from muster.task.delegation_fold import DELEGATION
-from muster.task.delegation_kinds import DelegationOpen
+from muster.task.delegation_kinds import DelegationOpen, DelegationRefuse, DelegationWithdraw
 from muster.task.evidence import run_args
 from muster.task.identity import run_id
 from muster.task.instruction import StartAttempt
@@ -105,9 +108,9 @@ class Fleet(Cores):
         self[where].step(attempt_ended(start.assign.task, start.assign.epoch, "done", summary))
         self.pass_ms(2_000)
 
-    def state(self, run: str, at: str = "mac1") -> str:
+    def state(self, run: str, at: str = "mac1", by: str = "") -> str:
         part = self[at].core.part(Delegations)
-        (row,) = part._rows(run=run)
+        (row,) = part._rows(run=run, writer=self[by].id if by else "")
         return part.state(row)
 
 
@@ -522,6 +525,16 @@ class Forger:
         **body: Any,
     ) -> str:
         """An entry that asks `owner` for a run; the run's id."""
+        core, made = self.one.core, self.draft(owner, text, signer, kept, **body)
+        forge(self.one, lambda: core.append_body(made, cause=cause, actor="claude@mac1"))
+        # Whatever it wrote leaves with its next step.
+        self.world.pass_ms(wait_ms)
+        return made.run
+
+    def draft(
+        self, owner: str, text: str = "", signer: Any = None, kept: Any = None, **body: Any
+    ) -> DelegationOpen:
+        """What such an entry says."""
         core, to = self.one.core, self.world[owner].id
         spec = text or whole(needs="{machine: mac2}")["spec"]
         run = kinds.RunOpen("-", "whole", spec, "", kept=kept or {})
@@ -530,11 +543,7 @@ class Forger:
             signer=signer or core.membership.signer("statement"),
         ).encode().hex()  # fmt: skip
         made = DelegationOpen(run_id(to, raw), to, raw, spec)
-        made = msgspec.structs.replace(made, **body)
-        forge(self.one, lambda: core.append_body(made, cause=cause, actor="claude@mac1"))
-        # Whatever it wrote leaves with its next step.
-        self.world.pass_ms(wait_ms)
-        return made.run
+        return msgspec.structs.replace(made, **body)
 
     def opens(self, asked: str, owner: str, kept: Any = None) -> None:
         """As the hostile owner of what was asked for it begins it, whatever it is."""
@@ -572,8 +581,8 @@ def test_the_owner_refuses_another_machines_grant_key_attempt_and_order():
     id = world.grant("hub")
     forger, other = Forger(world, "mac1"), world["mac2"].core
     assert "no operator's grant" in whys(world, forger.asks("mac2", grant=id))
-    keyed = forger.asks("mac2", grant=id, signer=other.membership.signer("statement"))
-    assert "another machine's" in whys(world, keyed)
+    forger.asks("mac2", grant=id, signer=other.membership.signer("statement"))
+    assert other.counters["delegations-forged"] == 1
     world["hub"].step(FactsChanged(world["hub"].facts(agents={"claude": ""})))
     world.begin(text=(PARENT % "{runs: 3}").replace("mac1", "mac2"), where="mac2")
     (assign,) = world["mac1"].entries("task.assign")
@@ -594,10 +603,142 @@ def test_the_owner_refuses_what_is_wider_than_the_spec_of_the_attempt_and_more_t
 
 
 @proves("delegation.evidence")
-def test_a_run_under_an_id_that_its_order_does_not_give_is_refused():
+def test_a_run_under_an_id_that_its_order_does_not_give_is_never_begun():
     world = Fleet()
-    forger = Forger(world, "mac1")
-    assert "another id" in whys(world, forger.asks("mac2", run="1" * 32, grant=world.grant("mac1")))
+    forger, id = Forger(world, "mac1"), world.grant("mac1")
+    forger.asks("mac2", run="1" * 32, grant=id)
+    assert begun(world) == []
+    assert not world["hub"].core.tables.rows(DELEGATION)
+    assert world["mac2"].core.counters["delegations-forged"] == 1
+
+
+@proves("delegation.only-its-own")
+def test_nobody_has_refused_what_another_machine_asked_for_by_asking_for_it_first():
+    world = Fleet()
+    world.grant("mac1")
+    world.cut("mac1")
+    run = asked(world["mac1"])
+    (entry,) = world["mac1"].entries("delegation.open")
+    body = msgspec.json.decode(entry.body, type=DelegationOpen)
+    # What a machine on its way can read: its order, and so the id of its run.
+    for each in (body, msgspec.structs.replace(body, statement="00", spec="x")):
+        hub = world["hub"].core
+        forge(world["hub"], partial(hub.append_body, each, actor="claude@hub"))
+        world.pass_ms(2_000)
+    assert world["mac2"].core.counters["delegations-forged"] == 2
+    world.link("hub", "mac1")
+    world.pass_ms(10_000)
+    assert begun(world) == [run]
+    assert world.state(run, by="mac1") == "open"
+    assert not world["mac2"].entries("delegation.refuse")
+
+
+@proves("delegation.only-its-own")
+@pytest.mark.parametrize("whose", ["operator", "agent"])
+@pytest.mark.parametrize("anew", [False, True])
+def test_no_other_member_withdraws_a_run_by_saying_that_it_asked_for_it(whose, anew):
+    world = Fleet()
+    world.begin("{machine: hub}" if whose == "operator" else "{}")
+    run = next(iter(world["hub"].core.part(RunService).runs))
+    if whose == "agent":
+        world.grant("mac1", "hub")
+        run = asked(world["mac1"], machine=["hub"])
+        world.pass_ms(2_000)
+    (opening,) = (e for e in world["hub"].entries("run.open") if run in str(e.body))
+    opened = msgspec.json.decode(opening.body, type=kinds.RunOpen)
+    if anew:
+        # What a machine that had to begin a new stream has: its own opening, repeated.
+        hub = world["hub"].core
+        forge(
+            world["hub"],
+            lambda: hub.append("run.open", opening.body, cause=(opening.id,), actor="muster"),
+        )
+        repeated = world["hub"].entries("run.open")[-1]
+        hub.part(RunService).runs[run].opened = repeated.id
+    other = world["mac2"].core
+    for statement in ("00", opened.statement):
+        claim = DelegationOpen(run, world["hub"].id, statement, "x")
+        forge(world["mac2"], partial(other.append_body, claim, actor="claude@mac2"))
+        world.pass_ms(2_000)
+        taken = DelegationWithdraw(run, "because I say so")
+        forge(world["mac2"], partial(other.append_body, taken, actor="claude@mac2"))
+        world.pass_ms(2_000)
+    runs = world["hub"].core.part(RunService)
+    assert not runs.runs[run].progress.cancelled
+    assert runs.runs[run].handed_on == (whose == "agent")
+    runs.runs.clear()
+    forge(world["hub"], runs.adopt)
+    # Whoever reads it back is not told either that an agent wants it.
+    assert runs.runs[run].handed_on == (whose == "agent")
+    if whose == "agent":
+        assert world["mac1"].call("withdraw", {"run": run})["ok"]
+        world.pass_ms(2_000)
+        assert world.state(run, by="mac1") == "cancelled"
+
+
+@proves("delegation.only-its-own")
+def test_nobody_but_its_owner_says_that_what_was_handed_on_has_ended():
+    world = Fleet()
+    world.grant("mac1")
+    run = asked(world["mac1"])
+    world.pass_ms(2_000)
+    told = list[str]()
+    world["mac1"].core.part(Followers).follow(run, lambda said: told.append(str(said)))
+    other = world["hub"].core
+    for said in (DelegationRefuse(run, "no"), kinds.RunSettle(run, "failed")):
+        forge(world["hub"], partial(other.append_body, said))
+        world.pass_ms(1_000)
+    assert "{}" not in told
+    assert world.state(run) == "open"
+    assert not world["mac1"].entries("message.send")
+
+
+@proves("delegation.cheap")
+def test_no_text_is_read_of_what_nothing_lets_anybody_hand_on(monkeypatch):
+    world = Fleet()
+    world.begin("{machine: hub}")
+    (assign,) = world["mac1"].entries("task.assign")
+    forger, id = Forger(world, "mac1"), world.grant("mac1", per_day=1)
+    forger.asks("mac2", grant=id)
+    forger.asks("mac2", cause=(assign.id,))
+    read = list[bytes]()
+    for module in (evidence, asked_work):
+        monkeypatch.setattr(module, "parse", lambda text: read.append(text) or spec.parse(text))
+    whats: list[dict[str, Any]] = [
+        {}, {"grant": "0" * 64}, {"grant": id}, {"cause": (assign.id,)}, {"statement": "00"},
+    ]  # fmt: skip
+    for each in whats:
+        forger.asks("mac2", text="junk: " + "[" * 40_000, **each)
+    assert len(world["mac2"].entries("delegation.refuse")) >= 4
+    assert not [text for text in read if text.startswith(b"junk")]
+
+
+@proves("delegation.cheap")
+def test_one_step_looks_at_one_of_all_that_came_in_it_and_nobody_waits_behind_another():
+    world = Fleet()
+    looked = list[int]()
+    part = world["mac2"].core.part(AskedWork)
+    step, look = world["mac2"].core.step, part._look
+
+    def counted(*args: Any) -> Any:
+        looked.append(0)
+        return step(*args)
+
+    def look_at(entry: Any) -> None:
+        looked[-1] += 1
+        look(entry)
+
+    world["mac2"].core.step, part._look = counted, look_at
+    world.grant("hub")
+    core = Forger(world, "mac1").one.core
+    drafts = [Forger(world, "mac1").draft("mac2") for _ in range(30)]
+    forge(world["mac1"], lambda: [core.append_body(d, actor="claude@mac1") for d in drafts])
+    run = asked(world["hub"])
+    world.pass_ms(500)
+    assert begun(world) == [run]
+    world.pass_ms(1_000)
+    assert sum(looked) == 31
+    assert max(looked) == 1
 
 
 @proves("delegation.evidence")
@@ -636,17 +777,30 @@ def test_a_worker_refuses_a_run_that_was_handed_on_and_keeps_what_another_did():
     assert set(refused) == {"delegation-too-wide"}
 
 
-@proves("delegation.budget")
-def test_nobody_makes_an_owner_write_as_many_refusals_as_it_asks():
+@proves("delegation.cheap")
+def test_nobody_makes_an_owner_look_and_write_as_often_as_it_asks():
     world = Fleet()
     forger, most = Forger(world, "mac1"), UNPROVEN_PER_MINUTE_MAX
     for _ in range(most + 20):
         forger.asks("mac2", wait_ms=100)
     world.pass_ms(2_000)
     assert len(world["mac2"].entries("delegation.refuse")) == most
-    assert world["mac2"].core.counters["delegations-unanswered"] == 20
     world.pass_ms(60_000)
+    # Nothing is forgotten: it waited for its minute.
+    assert len(world["mac2"].entries("delegation.refuse")) == most + 20
     assert "no assignment" in whys(world, forger.asks("mac2"))
+
+
+@proves("delegation.cheap")
+def test_only_so_much_waits_of_one_machine(monkeypatch):
+    monkeypatch.setattr(asked_work, "DELEGATIONS_MAX", 3)
+    world = Fleet()
+    core, forger = world["mac1"].core, Forger(world, "mac1")
+    drafts = [forger.draft("mac2") for _ in range(8)]
+    forge(world["mac1"], lambda: [core.append_body(d, actor="claude@mac1") for d in drafts])
+    world.pass_ms(3_000)
+    assert world["mac2"].core.counters["delegations-unanswered"] == 5
+    assert len(world["mac2"].entries("delegation.refuse")) == 3
 
 
 @proves("delegation.budget")
@@ -675,7 +829,8 @@ def test_an_owner_that_starts_anew_begins_nothing_twice_and_nobody_is_told_twice
     before = {name: len(world["mac1"].entries(name)) for name in names}
     assert before == {"run.open": 1, "delegation.refuse": 1, "message.send": 2}
     for name in ("mac1", "mac2"):
-        forge(world[name], world[name].core.part(Delegations).start)
+        for part in (AskedWork, Delegations):
+            forge(world[name], world[name].core.part(part).start)
         world.pass_ms(5_000)
     assert {name: len(world["mac1"].entries(name)) for name in names} == before
     assert world.state(run) == "done"

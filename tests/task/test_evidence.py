@@ -15,7 +15,8 @@ from muster.log.entry import compose
 from muster.log.keys import Signer
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
 from muster.task import kinds
-from muster.task.evidence import Unproven, check_evidence, run_args, task_args
+from muster.task.causes import Unproven
+from muster.task.evidence import check_evidence, run_args, task_args
 
 SPEC = "muster: 1\nname: notes\n"
 TEMPLATE = {"agent": ["shell"], "do": "make test", "phase": "test"}

@@ -13,8 +13,9 @@ from muster.log.entry import Entry, EntryId, compose
 from muster.log.keys import Signer
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
 from muster.task import kinds
+from muster.task.causes import Unproven
 from muster.task.delegation_kinds import DelegationOpen
-from muster.task.evidence import Unproven, check_evidence, run_args
+from muster.task.evidence import check_evidence, run_args
 from muster.task.identity import run_id
 from muster.task.spec import parse
 from muster.task.template import phase_order

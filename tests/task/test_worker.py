@@ -8,7 +8,7 @@ from tests.task.world import BUILD, OWNER, STUDIO, machine, of
 from muster import limits
 from muster.log.entry import EntryId
 from muster.task import kinds
-from muster.task.evidence import Unproven
+from muster.task.causes import Unproven
 from muster.task.instruction import Draft, Now, StartAttempt, StopAttempt
 from muster.task.lease import worker_lease_ms
 from muster.task.open_task import Beat

@@ -32,6 +32,7 @@ from muster.node.services.showings import Showings
 from muster.node.services.tail import Tail
 from muster.node.services.undelivered import Undelivered
 from muster.node.tasks.approvals import Approvals
+from muster.node.tasks.asked_work import AskedWork
 from muster.node.tasks.branches import Branches
 from muster.node.tasks.delegations import Delegations
 from muster.node.tasks.followers import Followers
@@ -66,6 +67,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Approvals,
     WorkerService,
     Delegations,
+    AskedWork,
     Proposals,
     TaskService,
     Mailbox,

@@ -13,6 +13,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Rows, Skip, Table, body_as
 from muster.log.stream import StreamName
 from muster.task.delegation_kinds import DelegationOpen, DelegationRefuse, DelegationWithdraw
+from muster.task.identity import run_id
 
 
 class DelegationRow(NamedTuple):
@@ -50,6 +51,7 @@ class DelegationFold:
     """The stream of a machine that hands on work for its agents."""
 
     name = "delegation"
+    version = 2
     tables = (DELEGATION,)
     kinds = frozenset({"delegation.open", "delegation.withdraw"})
 
@@ -60,6 +62,9 @@ class DelegationFold:
                 raise Skip("no-such-delegation")
             return (known._replace(withdrawn=1),)
         body = body_as(entry, DelegationOpen)
+        if body.run != run_id(body.owner, body.statement):
+            # Another run's id, which is anybody's to write down: no order of this gives it.
+            raise Skip("delegation-other-run")
         if rows.get(DELEGATION, body.run) is not None:
             raise Skip("delegation-exists")
         source = body.grant or (entry.header.cause[0] if entry.header.cause else "")

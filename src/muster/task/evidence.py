@@ -32,18 +32,18 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from muster import limits
-from muster.errors import Denied, Malformed, MusterError
+from muster.errors import MusterError
 from muster.fleet.statement import Statement, check_order, open_statement
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FleetId, MachineId
-from muster.task import delegation, kinds
+from muster.task import delegation
+from muster.task.causes import Lookup, Unproven, cause_of, origin, read
 from muster.task.delegation import Asking
 from muster.task.delegation_kinds import DelegationOpen
 from muster.task.identity import run_id, task_id
 from muster.task.kinds import RunOpen, TaskAssign, TaskOpen
 from muster.task.spec import parse
 
-Lookup = Callable[[EntryId], Entry | None]
 # (statement, moment) -> raises MusterError when that operator may not order that, then.
 Authority = Callable[[Statement, int], object]
 # (run, phase, instance) -> the template that the signed spec yields; raises MusterError.
@@ -62,16 +62,6 @@ HOPELESS: Final = frozenset(
     }
 )  # fmt: skip
 _DAY_MS: Final = 24 * 3_600_000
-# Every new incarnation of an owner may repeat an opening once.
-_REPETITIONS_MAX: Final = 64
-
-
-class Unproven(Denied):
-    """An assignment without sufficient evidence; `reason` is a stable word-with-dashes."""
-
-    def __init__(self, reason: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.reason = reason
 
 
 class Evidence(NamedTuple):
@@ -119,11 +109,11 @@ def check_evidence(
         Unproven: with the reason of the first link that does not hold.
 
     """
-    assign = _read(entry, "task.assign", TaskAssign, "assign")
+    assign = read(entry, "task.assign", TaskAssign, "assign")
     if assign.machine != me:
         raise Unproven("assign-other-machine", "the assignment is for another machine")
-    opener = _origin(_cause(entry, "task.open", lookup), lookup)
-    opened = _read(opener, "task.open", TaskOpen, "open")
+    opener = origin(cause_of(entry, "task.open", lookup), lookup)
+    opened = read(opener, "task.open", TaskOpen, "open")
     if opened.task != assign.task:
         raise Unproven("open-other-task", "the assignment cites the opening of another task")
     if not opened.run:
@@ -131,7 +121,7 @@ def check_evidence(
         statement = _ordered(opened.statement, opener, fleet, order)
         _allowed(statement, opener, authority, now_ms)
         return Evidence(assign, opened, None, statement, certain=False)
-    starter = _origin(_cause(opener, "run.open", lookup), lookup)
+    starter = origin(cause_of(opener, "run.open", lookup), lookup)
     run, statement = _ordered_run(starter, fleet, {} if known is None else known)
     if run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
@@ -171,18 +161,18 @@ def check_ordered(
         Unproven: with the reason of the first link that does not hold.
 
     """
-    starter = _origin(entry, lookup)
+    starter = origin(entry, lookup)
     author = MachineId(starter.header.author)
     opened = None
     if starter.header.kind == "task.open":
-        opened = _read(starter, "task.open", TaskOpen, "open")
+        opened = read(starter, "task.open", TaskOpen, "open")
         if not opened.run:
             order = ("task", opened.task, task_args(opened))
             statement = _ordered(opened.statement, starter, fleet, order)
             _allowed(statement, starter, authority, now_ms)
             came(statement, starter)
             return statement.target == author
-        starter = _origin(_cause(starter, "run.open", lookup), lookup)
+        starter = origin(cause_of(starter, "run.open", lookup), lookup)
     run, statement = _ordered_run(starter, fleet, {} if known is None else known)
     if opened is not None and run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
@@ -223,7 +213,7 @@ def check_handed_on(
         Unproven: with the reason of the first link that does not hold.
 
     """
-    body = _read(asked, "delegation.open", DelegationOpen, "delegation")
+    body = read(asked, "delegation.open", DelegationOpen, "delegation")
     machine = MachineId(asked.header.author)
     statement = _ordered(run.statement, asked, fleet, ("run", run.name, run_args(run)), body.owner)
     speaks_for = asking.machine_of(statement.operator)
@@ -254,6 +244,8 @@ def check_handed_on(
         if assign is None:
             text = "this machine has no assignment of the attempt whose agent hands it on"
             raise Unproven("delegation-missing", text)
+        # More than any spec allows: the chain behind it is not even followed.
+        _few(asked, source, 0, limits.DELEGATIONS_OF_ATTEMPT_MAX, asking)
         attempt = check_evidence(
             assign, me=machine, fleet=fleet, lookup=lookup, authority=authority,
             recompute=asking.recompute, now_ms=now_ms, asking=asking, depth=depth + 1,
@@ -262,22 +254,33 @@ def check_handed_on(
     if bounds is None:
         text = "nothing that a person signed lets this agent hand on work"
         raise Unproven("delegation-not-allowed", text)
+    _few(asked, source, since_ms, bounds.runs, asking)
     try:
+        # Last of all: to read a text costs what its writer likes, and none of it was signed.
         wider = delegation.refusal(bounds, parse(run.spec.encode()), run.repo, asking.ids)
     except MusterError as error:
         raise Unproven("spec-yields-nothing", f"its spec cannot be read: {error}") from error
     if wider:
         raise Unproven("delegation-too-wide", f"more is handed on than is allowed: {wider}")
-    if asking.before(asked, source, since_ms, bounds.runs) >= bounds.runs:
-        per = "in a day" if body.grant else "by one attempt"
-        text = f"more runs are handed on than the {bounds.runs} that are allowed {per}"
+
+
+def _few(asked: Entry, source: str, since_ms: int, most: int, asking: Asking) -> None:
+    """Raises: Unproven where so many were handed on before it by the same source."""
+    if asking.before(asked, source, since_ms, most) >= most:
+        per = "in a day" if since_ms else "by one attempt"
+        text = f"more runs are handed on than the {most} that are allowed {per}"
         raise Unproven("delegation-too-many", text)
+
+
+def asked_by(opening: Entry, lookup: Lookup) -> Entry | None:
+    """What the opening of a run answers, where an agent handed it on. Raises: Unproven."""
+    cited = (lookup(cause) for cause in origin(opening, lookup).causes)
+    return next((c for c in cited if c and c.header.kind == "delegation.open"), None)
 
 
 def _allowed_run(run: RunOpen, statement: Statement, starter: Entry, chain: _Chain) -> None:
     """Whoever ordered the run may: a person, or an agent within what a person signed."""
-    cited = (chain.lookup(cause) for cause in starter.causes)
-    asked = next((c for c in cited if c and c.header.kind == "delegation.open"), None)
+    asked = asked_by(starter, chain.lookup)
     if asked is None or chain.asking is None:
         _allowed(statement, starter, chain.authority, chain.now_ms)
         return
@@ -292,55 +295,12 @@ def _ordered_run(starter: Entry, fleet: FleetId, known: Known) -> tuple[RunOpen,
     """The run and its order; remembered, because an entry's id is a hash of all of this."""
     if starter.body is not None and starter.id in known:
         return known[starter.id]
-    run = _read(starter, "run.open", RunOpen, "run")
+    run = read(starter, "run.open", RunOpen, "run")
     statement = _ordered(run.statement, starter, fleet, ("run", run.name, run_args(run)))
     if len(known) >= _RUNS_KNOWN_MAX:
         known.clear()
     known[starter.id] = (run, statement)
     return run, statement
-
-
-def _origin(entry: Entry, lookup: Lookup) -> Entry:
-    """Where the owner first wrote this: in a new incarnation it repeats what is still open.
-
-    A repetition has the same kind, author and body, and cites what it repeats.
-    """
-    for _ in range(_REPETITIONS_MAX):
-        for cause in entry.causes:
-            found = lookup(cause)
-            if found is None or found.body is None:
-                continue
-            alike = (found.header.kind, found.header.author, found.body)
-            if alike == (entry.header.kind, entry.header.author, entry.body):
-                entry = found
-                break
-        else:
-            return entry
-    raise Unproven("repeated-too-often", "the order was repeated more often than anyone restarts")
-
-
-def _read(entry: Entry, kind: str, type_: type[kinds.B], what: str) -> kinds.B:
-    if entry.header.kind != kind:
-        raise Unproven(f"{what}-other-kind", f"a cause is {entry.header.kind}, not {kind}")
-    if entry.body is None:
-        raise Unproven(f"{what}-no-body", f"the body of {kind} was erased or withheld")
-    try:
-        return kinds.read(type_, entry.body)
-    except Malformed as error:
-        text = f"the body of {kind} cannot be read: {error}"
-        raise Unproven(f"{what}-bad-body", text) from error
-
-
-def _cause(entry: Entry, kind: str, lookup: Lookup) -> Entry:
-    """The one cause of that kind. It must be of the same owner: nobody opens for another."""
-    word = kind.partition(".")[0] if kind == "run.open" else "open"
-    for cause in entry.causes:
-        found = lookup(cause)
-        if found is not None and found.header.kind == kind:
-            if found.header.author != entry.header.author:
-                raise Unproven(f"{word}-other-owner", f"{kind} was written by another machine")
-            return found
-    raise Unproven(f"{word}-missing", f"this machine has no {kind} for {entry.header.kind}")
 
 
 def _ordered(

@@ -24,7 +24,7 @@ from muster.fleet.facts import LOGGED_OUT
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET, Scope
 from muster.task import fault, kinds
-from muster.task.evidence import Unproven
+from muster.task.causes import Unproven
 from muster.task.instruction import Draft, Now, StartAttempt, StopAttempt
 from muster.task.lease import START_LEFT_MS, lease_end_ms, make_mark
 from muster.task.open_task import Beat, Ended

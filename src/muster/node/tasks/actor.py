@@ -28,12 +28,14 @@ from muster.memory.kinds import MemoryErase
 from muster.message.kinds import MessageSend
 from muster.message.ordered import is_ordered
 from muster.node.call.shut_out import is_after
+from muster.node.tasks.asking import asked_of
 from muster.node.tasks.ended_work import orderer
 from muster.node.tasks.ownership import Ownership
 from muster.node.terms import terms_of
 from muster.task import kinds
+from muster.task.causes import Unproven
 from muster.task.delegation_kinds import DelegationOpen
-from muster.task.evidence import Unproven, check_ordered
+from muster.task.evidence import check_ordered
 from muster.task.fold import RUN, TASK, RunRow
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Said(NamedTuple):
 
 def said(core: "Core", entry: Entry) -> Said:
     """Who is behind an entry; behind a run that an agent handed on, that agent."""
-    if entry.header.kind == "run.open" and (asked := asked_of(core, entry)) is not None:
+    if entry.header.kind == "run.open" and (asked := asked_of(core.log.entry, entry)) is not None:
         entry = asked
     actor, machine = entry.header.actor, core.membership.name_of(entry.header.author)
     if actor.startswith(_PERSON):
@@ -92,12 +94,6 @@ def binds_all(core: "Core", erasure: Entry) -> bool:
     return body is not None and any(memory.binds(body, each) for each in orders)
 
 
-def asked_of(core: "Core", opening: Entry) -> Entry | None:
-    """The `delegation.open` that the opening of a run answers, None where a person ordered it."""
-    found = (core.log.entry(cause) for cause in opening.causes)
-    return next((e for e in found if e is not None and e.header.kind == "delegation.open"), None)
-
-
 class HandedOn(Struct, frozen=True):
     """Which agent handed on a run, and what a person signed that let it: the grant, or the spec of
     the task that it worked on.
@@ -113,7 +109,7 @@ class HandedOn(Struct, frozen=True):
 def handed_on(core: "Core", row: RunRow) -> HandedOn | UnsetType:
     """By whom a run was handed on; nothing of one that a person ordered."""
     opening = core.log.entry(row.opened)
-    asked = asked_of(core, opening) if opening is not None else None
+    asked = asked_of(core.log.entry, opening) if opening is not None else None
     body = body_or_none(asked, DelegationOpen)
     if asked is None or body is None:
         return UNSET
@@ -146,7 +142,7 @@ def _behind(core: "Core", asked: Entry, body: DelegationOpen) -> str:
         opening = core.log.entry(begun)
         if opening is None:
             return ""
-        before = asked_of(core, opening)
+        before = asked_of(core.log.entry, opening)
         further = body_or_none(before, DelegationOpen)
         if before is None or further is None:
             return said(core, opening).name.removeprefix(_PERSON)

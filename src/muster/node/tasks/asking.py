@@ -5,6 +5,7 @@ ended, begins nothing more. Whose a run is that was begun does not change by tha
 Rule 2: what is counted is counted in the asker's own streams, which everybody has alike.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from muster.errors import MusterError
@@ -12,11 +13,12 @@ from muster.fleet import folds
 from muster.fleet.assembly import grant_of
 from muster.fleet.grant import DELEGATE, Grant
 from muster.limits import DELEGATIONS_MAX
-from muster.log.entry import Entry
+from muster.log.entry import Entry, EntryId
 from muster.log.stream import MachineId
-from muster.store.store import Store
 from muster.task import kinds, template
+from muster.task.causes import Lookup, Unproven
 from muster.task.delegation_fold import DELEGATION, DelegationRow
+from muster.task.evidence import asked_by
 from muster.task.spec import parse
 
 if TYPE_CHECKING:
@@ -74,6 +76,17 @@ def asked_since(  # noqa: PLR0917 - whose, by what, and which of them
     return [row for row in rows if row.at_ms > since_ms]
 
 
-def is_handed_on(store: Store, owner: str, run: str) -> bool:
-    """Whether an agent asked this owner for the run."""
-    return bool(store.tables.rows(DELEGATION, run=run, owner=owner, limit=1))
+def asked_of(lookup: Lookup, opening: Entry) -> Entry | None:
+    """The `delegation.open` that the opening of a run answers, None where a person ordered it.
+
+    Anybody can write that it wants a run of this id: only what its owner cites was answered.
+    """
+    with suppress(Unproven):
+        return asked_by(opening, lookup)
+    return None
+
+
+def is_handed_on(lookup: Lookup, opened: EntryId) -> bool:
+    """Whether what this opens was handed on by an agent."""
+    entry = lookup(opened)
+    return entry is not None and asked_of(lookup, entry) is not None

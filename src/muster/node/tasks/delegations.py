@@ -1,37 +1,32 @@
-"""Work that agents hand on: asked for here, begun where it is owned, and what came of it told here.
+"""Work that agents hand on: what is asked for from here, and what came of it told here.
 
 Rule 1: an agent has what a person signed for it, and no more: `may` in the spec of its attempt, or
 a grant of `delegate` to this machine. Asker, owner and worker each look for themselves.
 Rule 2: what is asked for is an entry of ours before anybody hears of it: it reaches its owner
 once, however often either is asleep or starts anew, and the id of its run follows from it.
-Rule 3: its owner begins it in a day or never, and says why where it does not. What whoever asked
-withdrew, and what a revoked machine or a grant that was taken back let, is not begun any more.
-Rule 4: how it ended becomes a message to whoever asked: a session that slept finds it there.
+Rule 3: how it ended is its owner's to say, and becomes a message to whoever asked: a session that
+slept finds it there.
+
+What others ask of this machine is in asked_work.py.
 """
 
 import json
-from collections import deque
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from muster.errors import Denied, Malformed, MusterError
-from muster.fleet.statement import check_order, open_statement, sign_statement
-from muster.limits import DELEGATION_LIFE_MS, REASON_CHARS_MAX, UNPROVEN_PER_MINUTE_MAX
+from muster.errors import Denied
+from muster.fleet.statement import sign_statement
+from muster.limits import DELEGATION_LIFE_MS, REASON_CHARS_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_as, body_or_none
 from muster.log.stream import FleetId, MachineId, StreamName, scope_to
 from muster.message.fold import MESSAGE_KEY
 from muster.message.kinds import MessageSend, MessageTerms
 from muster.node import event as ev
-from muster.node.counter import DECLARED, spend
-from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.lives import MINUTE_MS
 from muster.node.part import Part
 from muster.node.tasks.asking import Asking, asked_since
 from muster.node.tasks.followers import Followers
-from muster.node.tasks.ownership import Ownership
-from muster.node.tasks.runs import RunService
 from muster.node.tasks.worker import WorkerService
 from muster.task import delegation, kinds
 from muster.task.delegation_fold import (
@@ -42,19 +37,14 @@ from muster.task.delegation_fold import (
     RefusalFold,
 )
 from muster.task.delegation_kinds import DelegationOpen, DelegationRefuse, DelegationWithdraw
-from muster.task.evidence import check_handed_on, run_args
+from muster.task.evidence import run_args
 from muster.task.fold import RUN, TASK
 from muster.task.identity import run_id
 from muster.task.kinds import RunSettle
-from muster.task.spec import Spec, parse
+from muster.task.spec import Spec
 
 if TYPE_CHECKING:
     from muster.node.core import Core
-
-DECLARED[__name__] = {
-    "delegations-refused": "An agent asked this machine for a run that nothing let it hand on.",
-    "delegations-unanswered": "Agents of a machine asked too fast for runs that nothing let them.",
-}
 
 _DAY_MS: Final = 24 * 3_600_000
 # What is looked at after a start: all else came while we were there, or comes yet.
@@ -87,14 +77,9 @@ class Delegations(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self._runs, self._worker = core.part(RunService), core.part(WorkerService)
-        # What came for us and was not looked at yet; runs of ours that ended and were not told.
-        self._asked: dict[EntryId, None] = {}
+        self._worker = core.part(WorkerService)
+        # Runs of ours that ended and were not told.
         self._ended: dict[str, None] = {}
-        # When we refused something that a machine asked for, in the last minute.
-        self._refused: dict[str, deque[int]] = {}
-        core.on("delegation.open", self._on_open)
-        core.on("delegation.withdraw", self._on_withdraw)
         core.on("delegation.refuse", self._on_end)
         core.on("run.settle", self._on_end)
         for each in (ev.DoubtOver, ev.NewIncarnation, ev.MemoryDoubtful):
@@ -105,10 +90,8 @@ class Delegations(Part):
         return (DelegationFold(), RefusalFold())
 
     def start(self) -> None:
-        """Take up what we were asked for, and what ended, while we were not there."""
+        """Take up what ended while we were not there."""
         order, most = ("-at_ms",), _RECALLED_MAX
-        for row in self._rows(owner=self.core.machine, order=order, limit=most):
-            self._asked[row.entry] = None
         for row in self._rows(writer=self.core.machine, order=order, limit=most):
             self._ended[row.run] = None
         self.dirty = True
@@ -195,9 +178,9 @@ class Delegations(Part):
         if len(asked_since(core, core.machine, source.id, since_ms, bounds.runs)) >= bounds.runs:
             per = "in a day" if source.grant else "by one attempt"
             return f"{bounds.runs} runs {per} are allowed, and so many were handed on"
-        return self._too_many(source, core.machine)
+        return self.too_many(source, core.machine)
 
-    def _too_many(self, source: Source, machine: str, run: str = "") -> str:
+    def too_many(self, source: Source, machine: str, run: str = "") -> str:
         """Why no more of it may be open at once, beside this run."""
         rows = asked_since(self.core, machine, source.id, 0)
         there = self._open_ones([row for row in rows if row.run != run])
@@ -242,116 +225,20 @@ class Delegations(Part):
         body = DelegationWithdraw(row.run, reason[:REASON_CHARS_MAX])
         self.core.append_body(body, cause=(row.entry,), actor=actor)
 
-    # --- beginning -------------------------------------------------------------------------
-
-    def _on_open(self, _stream: StreamName, entry: Entry) -> None:
-        body = body_or_none(entry, DelegationOpen)
-        if body is not None and body.owner == self.core.machine:
-            self._asked[entry.id] = None
-            self.dirty = True
-
-    def _on_withdraw(self, stream: StreamName, entry: Entry) -> None:
-        body = body_or_none(entry, DelegationWithdraw)
-        if body is None:
-            return
-        mine = self._rows(writer=stream.machine, run=body.run, owner=self.core.machine, limit=1)
-        if mine and body.run in self._runs.runs:
-            why = body.reason or f"{entry.header.actor} wants it no more"
-            self.core.guard.run("run", body.run[:12], self._runs.cancel, body.run, why)
+    # --- what came of it -------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Begin what was asked for, and tell of what ended."""
-        asked, self._asked = list(self._asked), {}
-        for each in asked:
-            entry = self.core.log.entry(each)
-            if entry is not None:
-                self._begin(entry)
+        """Tell of what ended."""
         ended, self._ended = list(self._ended), {}
         for run in ended:
             self.core.guard.run("run", run[:12], self._tell, run)
 
-    def _begin(self, entry: Entry) -> None:
-        core, body = self.core, body_or_none(entry, DelegationOpen)
-        if body is None or self._is_known(body.run):
-            return
-        if core.part(Doubt).waits:
-            # Whether we began it already may be among what we do not know: `DoubtOver` asks again.
-            return
-        failure = core.guard.run("run", body.run[:12], self._open, entry, body)
-        if failure is not None:
-            self._refuse(body.run, failure, entry)
-
-    def _is_known(self, run: str) -> bool:
-        """Whether we began it, or said that we never do."""
-        rows, own = self.core.tables.rows, self.core.machine
-        return bool(
-            rows(RUN, writer=own, run=run, limit=1) or rows(REFUSED, writer=own, run=run, limit=1)
-        )
-
-    def _open(self, entry: Entry, body: DelegationOpen) -> None:
-        core = self.core
-        try:
-            run = self._run_of(body)
-            self._check(entry, body, run)
-        except (MusterError, ValueError) as error:
-            core.counters["delegations-refused"] += 1
-            self._refuse(body.run, str(error), entry)
-            return
-        self._runs.open(run, (entry.id,), entry.header.actor)
-
-    def _run_of(self, body: DelegationOpen) -> kinds.RunOpen:
-        if body.run != run_id(self.core.machine, body.statement):
-            raise Malformed("the run has another id than its order gives it")
-        spec = parse(body.spec.encode())
-        return kinds.RunOpen(body.run, spec.name, body.spec, body.statement, body.repo, body.base)
-
-    def _check(self, entry: Entry, body: DelegationOpen, run: kinds.RunOpen) -> None:
-        """Raises: MusterError with why we do not begin it."""
-        core, author = self.core, entry.header.author
-        statement = open_statement(bytes.fromhex(body.statement), core.roster.fleet)
-        core.part(Doubt).check(statement)
-        now = {"machine": core.machine, "now_ms": core.now.wall_ms}
-        check_order(statement, verb="run", object=run.name, args=run_args(run), **now)  # type: ignore[arg-type]
-        row = self._rows(writer=author, run=body.run, limit=1)
-        if not row or row[0].withdrawn:
-            raise Denied("whoever asked for it wants it no more")
-        check_handed_on(
-            entry, run, fleet=core.roster.fleet, lookup=core.log.entry,
-            authority=core.roster.permit, asking=Asking(core), now_ms=core.now.wall_ms,
-        )  # fmt: skip
-        if body.grant:
-            given = Asking(core).grant(body.grant, MachineId(author))
-            if given is None or given.bounds is None or core.now.wall_ms > given.until_ms:
-                raise Denied("the grant that let its machine hand on work has ended")
-            bounds = delegation.of_grant(given)
-            assert bounds is not None, "a grant with bounds has bounds"
-            source = Source(bounds, given.bounds.at_once, grant=body.grant)
-            if often := self._too_many(source, author, body.run):
-                raise Denied(often)
-            return
-        assign = body_or_none(core.log.entry(entry.causes[0]), kinds.TaskAssign)
-        held = core.part(Ownership).held(TASK, assign.task) if assign else None
-        if held is not None and assign is not None:
-            now_held = (held.row.state, held.row.epoch, held.row.machine)
-            if now_held != ("leased", assign.epoch, author):
-                raise Denied("the attempt whose agent handed it on is over")
-
-    def _refuse(self, run: str, reason: str, asked: Entry) -> None:
-        core = self.core
-        told = self._refused.setdefault(asked.header.author, deque())
-        if not spend(told, UNPROVEN_PER_MINUTE_MAX, MINUTE_MS, core.now.boot_ms):
-            # Nobody makes us write as much as it writes itself.
-            core.counters["delegations-unanswered"] += 1
-            return
-        core.append_body(DelegationRefuse(run, reason[:REASON_CHARS_MAX]), cause=(asked.id,))
-
-    # --- what came of it -------------------------------------------------------------------
-
-    def _on_end(self, _stream: StreamName, entry: Entry) -> None:
+    def _on_end(self, stream: StreamName, entry: Entry) -> None:
         settled = entry.header.kind == "run.settle"
         body: RunSettle | DelegationRefuse | None
         body = body_or_none(entry, RunSettle) if settled else body_or_none(entry, DelegationRefuse)
-        if body is not None and self._rows(writer=self.core.machine, run=body.run, limit=1):
+        own: dict[str, Any] = {"writer": self.core.machine, "owner": stream.machine, "limit": 1}
+        if body is not None and self._rows(run=body.run, **own):
             self._ended[body.run] = None
             self.core.part(Followers).answered(body.run)
             self.dirty = True

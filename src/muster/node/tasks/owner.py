@@ -27,7 +27,7 @@ from muster.node.tasks.drafts import write_each
 from muster.node.tasks.ownership import attempts_of, is_given
 from muster.node.tasks.results import settled_of
 from muster.node.tasks.trust import Trust
-from muster.task import evidence, kinds
+from muster.task import causes, evidence, kinds
 from muster.task.fold import LATE, TASK, AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import (
     AskPerson,
@@ -297,7 +297,7 @@ class OwnerService(Part):
                 now_ms=core.now.wall_ms,
                 asking=Asking(core),
             )
-        except evidence.Unproven as unproven:
+        except causes.Unproven as unproven:
             if unproven.reason in evidence.HOPELESS:
                 again = "" if "give it again" in str(unproven) else "; give the order again"
                 return f"{unproven}{again}"

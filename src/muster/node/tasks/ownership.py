@@ -28,7 +28,8 @@ from muster.node.part import Part
 from muster.node.tasks.asking import Asking
 from muster.node.tasks.ended_work import shown
 from muster.node.verb import Turns
-from muster.task.evidence import Known, Unproven, check_ordered
+from muster.task.causes import Unproven
+from muster.task.evidence import Known, check_ordered
 from muster.task.fold import ATTEMPT, RUN, TASK, AttemptRow, RunRow, TaskRow, Work
 from muster.task.kinds import TaskAssign
 

@@ -154,7 +154,7 @@ class RunService(Part):
 
     def _opened(self, body: kinds.RunOpen, opened: EntryId) -> Run:
         store, me = self.core.store, self.core.machine
-        run = opened_run(body, opened, handed_on=is_handed_on(store, me, body.run))
+        run = opened_run(body, opened, handed_on=is_handed_on(store.log.entry, opened))
         self._take_in(run, [r for p, of in body.kept.items() for r in tasks_of(store, me, of, p)])
         return run
 

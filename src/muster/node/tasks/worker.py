@@ -36,7 +36,7 @@ from muster.node.tasks.attempt_body import AttemptEnded, AttemptEvent, AttemptSt
 from muster.node.tasks.drafts import write_each
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership, attempts_of
-from muster.task import evidence, kinds, template
+from muster.task import causes, evidence, kinds, template
 from muster.task.duration import TOLD
 from muster.task.fault import LEAVING, NO_START
 from muster.task.fold import ATTEMPT, TASK
@@ -165,15 +165,15 @@ class WorkerService(Part):
         given = Assignment(stream.machine, entry.id, assign, opened, unproven, stream.scope)
         self.worker.accept(given, self.core.now)
 
-    def _check(self, entry: Entry, task: str) -> evidence.Unproven | None:
+    def _check(self, entry: Entry, task: str) -> causes.Unproven | None:
         core = self.core
         if core.part(Doubt).waits:
             # It may have been done already, here or by a copy of us; another machine can do it.
             core.counters["assignments-in-doubt"] += 1
-            return evidence.Unproven("in-doubt", "this machine does not know all of its own past")
+            return causes.Unproven("in-doubt", "this machine does not know all of its own past")
         if self.drains:
             core.counters["assignments-while-leaving"] += 1
-            return evidence.Unproven(LEAVING, "this machine is about to leave the fleet")
+            return causes.Unproven(LEAVING, "this machine is about to leave the fleet")
         try:
             found = evidence.check_evidence(
                 entry,
@@ -186,12 +186,12 @@ class WorkerService(Part):
                 asking=Asking(core),
                 known=self._known,
             )
-        except evidence.Unproven as unproven:
+        except causes.Unproven as unproven:
             core.counters[labelled("unproven", unproven.reason)] += 1
             return unproven
         if not found.certain and core.part(Ownership).is_anothers(task, entry.header.author):
             # Its own order may be genuine; the id that it gave the task is not its to give.
-            return evidence.Unproven("other-owner", "another machine owns the task of this id")
+            return causes.Unproven("other-owner", "another machine owns the task of this id")
         return None
 
     def _recompute(self, run: kinds.RunOpen, phase: str, instance: str) -> dict[str, Any]:
