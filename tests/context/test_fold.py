@@ -7,7 +7,7 @@ import pytest
 from tests.context.world import ALICE, Stream
 from tests.promise import proves
 
-from muster.context.fold import AT, VERSION
+from muster.context.fold import AT, OVER, TOP, VERSION
 from muster.context.kinds import ContextAt, ContextPut, check_put, held, holding
 from muster.errors import Malformed
 from muster.limits import CONTEXT_INLINE_BYTES_MAX
@@ -41,6 +41,15 @@ def test_a_blob_is_named_by_its_hash_and_size():
     a.put("big.bin", blob="ab" * 32, size=50_000)
     (row,) = a.rows.every(VERSION)
     assert (row.sha256, row.size, row.blob) == (b"\xab" * 32, 50_000, 1)
+
+
+def test_of_a_machine_s_versions_only_those_are_on_top_that_none_of_its_own_is_over():
+    a = Stream(ALICE)
+    over, other = a.put("n.md", "0"), a.put("m.md", "other")
+    for n in range(20):
+        over = a.put("n.md", f"{n + 1}", [over, other])
+    assert {row.id for row in a.rows.every(TOP)} == {over, other}, "of another file is over nothing"
+    assert len(a.rows.every(OVER)) == 40
 
 
 def test_what_a_machine_says_of_its_disk_is_one_row_the_last():
