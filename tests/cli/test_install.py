@@ -70,6 +70,9 @@ def test_nothing_is_written_before_the_person_saw_it_and_agreed(person):
     assert (said.code, person.files) == (1, before)
     assert "+++ " + str(person.settings) in said.out + said.err
     assert "enabledPlugins" in said.out + said.err
+    # Of Muster's own files it is enough to name them.
+    assert "hook.py: a new file of Muster's own" in said.out + said.err
+    assert "import _socket" not in said.out + said.err
     assert not (person.machine / "plugins").exists()
 
 
@@ -203,3 +206,15 @@ def test_doctor_says_of_each_program_what_is_not_as_it_was_put_there_and_what_me
     assert str(hook) in looked_at(person, "qwen")[1]
     person.ok("install", "qwen", "--yes")
     assert looked_at(person, "qwen")[0] == "note"
+
+
+@proves("install.is-looked-at")
+def test_who_installs_hears_which_packages_the_tools_need(person, monkeypatch):
+    monkeypatch.setenv("HOME", str(person.home))
+    monkeypatch.setattr(install, "_NEEDED", ("mcp", "no_such_package"))
+    told: list[str] = []
+    context = SimpleNamespace(
+        home=Home(person.machine), say=lambda _: None, question=None, note=told.append
+    )
+    assert install.install(context, install.Install("cursor", yes=True)).done
+    assert ["no_such_package" in each and "[doors]" in each for each in told] == [True]

@@ -1,6 +1,7 @@
 """`muster install` and `muster uninstall`: Muster in the agent programs of a person.
 
-Rule 1: what is to change is shown first, whole, and written when the person says yes.
+Rule 1: what is to change of a person's is shown first, whole, and written when they say yes; of
+our own folder the files are named.
 Rule 2: what each file was is kept, for its owner alone, until all of it is taken out again; so a
 file that nobody changed since is as it was, byte for byte, and in one that somebody did all that
 is not ours stays.
@@ -9,6 +10,7 @@ Rule 3: to install twice changes nothing.
 
 import difflib
 import stat
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -35,6 +37,8 @@ from muster.verbs.installed import (
 )
 
 _YES: Final = ("y", "yes")
+# What the door imports, and a plain install does not bring.
+_NEEDED: Final = ("mcp", "starlette", "uvicorn")
 _NAMED: Final = pos(f"the program: {', '.join(PROGRAMS)}")
 
 
@@ -80,8 +84,8 @@ class _Change(NamedTuple):
 def install(context: Context, ask: Install) -> Installed | Finding:
     """Put Muster into an agent program: messages, memory and notices come into its sessions.
 
-    What would change is shown first. It writes a plugin or hooks of the program; `uninstall` takes
-    all of it out again, byte for byte.
+    What would change is shown first. It writes hooks and a server of tools into the settings of the
+    program, or a plugin; `uninstall` takes all of it out again, byte for byte.
 
         muster install claude
         muster install codex --yes
@@ -117,7 +121,7 @@ def install(context: Context, ask: Install) -> Installed | Finding:
     if not changes:
         return Installed(ask.program, known.title, True, _states(wanted, set()), known.next)
     for change in changes:
-        context.say(_diff(change))
+        context.say(_shown(change, place.own))
     changed = {change.path for change in changes}
     if not (ask.yes or _agrees(context, f"Write this into {known.title}? (y/N)")):
         return Finding(Installed(ask.program, known.title, False, _states(wanted, changed)), 1)
@@ -130,6 +134,12 @@ def install(context: Context, ask: Install) -> Installed | Finding:
     )
     for change in changes:
         _replace(change)
+    needed = [name for name in _NEEDED if find_spec(name) is None]
+    if needed:
+        context.note(
+            f"its tools answer when {' and '.join(needed)} can be imported: `pip install "
+            "'muster-fleet[doors]'` where Muster is installed; messages come in without them"
+        )
     files = _states(wanted, changed, done=True)
     return Installed(ask.program, known.title, True, files, known.next)
 
@@ -151,7 +161,7 @@ def uninstall(context: Context, ask: Uninstall) -> Installed | Finding:
     changes = [_taken(name, each) for name, each in kept.items()]
     for change in changes:
         if change.now != change.after and not change.path.is_relative_to(place.own):
-            context.say(_diff(change))
+            context.say(_shown(change, place.own))
     if not (ask.yes or _agrees(context, f"Take this out of {known.title}? (y/N)")):
         files = [Touched(str(change.path), "as it was") for change in changes]
         return Finding(Installed(ask.program, known.title, False, files), 1)
@@ -227,8 +237,12 @@ def _states(edits: list[Edit], changed: set[Path], *, done: bool = False) -> lis
     ]  # fmt: skip
 
 
-def _diff(change: _Change) -> str:
-    """What would change, as people read it."""
+def _shown(change: _Change, own: Path) -> str:
+    """What would change, as people read it; of a file in our own folder that it is written."""
+    if change.path.is_relative_to(own) and change.after is not None:
+        lines = change.after.count(b"\n")
+        what = "a new file" if change.now is None else "written anew"
+        return f"{change.path}: {what} of Muster's own, {lines} lines"
     path, now, after = change.path, change.now, change.after
     old, new = ((each or b"").decode(errors="replace").splitlines() for each in (now, after))
     names = ("/dev/null" if now is None else str(path), "/dev/null" if after is None else str(path))
