@@ -237,6 +237,25 @@ def test_a_whole_spec_keeps_within_a_grant_and_hands_on_nothing_wider(most, phas
 
 
 @proves("delegation.never-wider")
+def test_an_agent_that_is_told_nothing_and_has_a_budget_hands_on_no_more_than_that():
+    world = Fleet()
+    more = "    memory: {read: [], write: []}\n    budget: {tokens: 9000}\n    do:"
+    token = world.begin(text=(PARENT % "{runs: 3}").replace("    do:", more))
+    here, needs = world["mac1"], "{machine: mac2}"
+    assert "is told" in refusal(ask(here, token, **whole(needs=needs)))
+    wrote = whole(needs=needs, memory="none")
+    assert "more than 9000 tokens" in refusal(ask(here, token, **wrote))
+    asked(here, token, **whole(needs=needs, memory="none", budget="{tokens: 9000}"))
+    # A prompt says nothing of either, and keeps to both.
+    run = asked(here, token, text=["and the other thing?"])
+    world.pass_ms(3_000)
+    start = world.started("mac2")
+    assert start.open.run == run
+    assert start.open.template["memory"] == {"read": [], "write": []}
+    assert start.open.template["budget"] == {"tokens": 9000}
+
+
+@proves("delegation.never-wider")
 def test_a_grant_that_names_a_machine_is_for_that_machine_alone():
     world = Fleet()
     world.grant("mac1", "mac2")
@@ -532,16 +551,19 @@ class Forger:
         return made.run
 
     def draft(
-        self, owner: str, text: str = "", signer: Any = None, kept: Any = None, **body: Any
-    ) -> DelegationOpen:
-        """What such an entry says."""
+        self, owner: str, text: str = "", signer: Any = None, kept: Any = None, back_ms: int = 0,
+        **body: Any,
+    ) -> DelegationOpen:  # fmt: skip
+        """What such an entry says; the order in it is given so long before now."""
         core, to = self.one.core, self.world[owner].id
         spec = text or whole(needs="{machine: mac2}")["spec"]
         run = kinds.RunOpen("-", "whole", spec, "", kept=kept or {})
+        self.world.ms -= back_ms
         raw = self.world.sign(
-            "run", "whole", self.world[owner], run_args(run),
+            "run", "whole", self.world[owner], run_args(run), life_ms=back_ms + 60_000,
             signer=signer or core.membership.signer("statement"),
         ).encode().hex()  # fmt: skip
+        self.world.ms += back_ms
         made = DelegationOpen(run_id(to, raw), to, raw, spec)
         return msgspec.structs.replace(made, **body)
 

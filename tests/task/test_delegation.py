@@ -11,9 +11,9 @@ from muster.errors import Malformed
 from muster.fleet.grant import Bounds as Most
 from muster.fleet.grant import Given, Grant, effective, root_grant
 from muster.task import delegation
-from muster.task.delegation import Bounds, of_grant, of_phase, refusal
+from muster.task.delegation import Bounds, narrowed, of_grant, of_phase, refusal
 from muster.task.spec import Spec
-from muster.task.template import phase_order
+from muster.task.template import Told, phase_order
 
 AGENTS = ("claude", "codex", "shell")
 MACHINES = ("hub", "mac1", "mac2")
@@ -40,6 +40,9 @@ def drawn_bounds(rng: random.Random) -> Bounds:
         labels=tuple(some(rng, LABELS)) if rng.random() < 0.15 else (),
         repos=tuple(some(rng, REPOS)) if rng.random() < 0.4 else None,
         timeout_ms=rng.choice((0, *TIMES)),
+        told=Told(rng.random() < 0.9, rng.random() < 0.9, rng.choice((2_000, 6_000, 6_000))),
+        tokens=rng.choice((0, 0, 0, 1_000, 2_000)),
+        usd_millionths=rng.choice((0, 0, 0, 500_000, 2_000_000)),
     )
 
 
@@ -58,10 +61,27 @@ def drawn_spec(rng: random.Random, *, may: float) -> Spec:
         **({"env": {"A": "b"}} if rng.random() < 0.05 else {}),
         **({"race": 2} if rng.random() < 0.05 else {}),
         **({"priority": 3} if rng.random() < 0.05 else {}),
+        **({"budget": drawn_budget(rng)} if rng.random() < 0.9 else {}),
+        **({"memory": drawn_memory(rng)} if rng.random() < 0.4 else {}),
     }
     if rng.random() < may:
         phase["may"] = {"delegate": drawn_may(rng)}
-    return msgspec.convert({"muster": 1, "name": "s", "phases": {"work": phase}}, Spec)
+    whole = {"memory": drawn_memory(rng)} if rng.random() < 0.4 else {}
+    return msgspec.convert({"muster": 1, "name": "s", "phases": {"work": phase}, **whole}, Spec)
+
+
+def drawn_budget(rng: random.Random) -> dict[str, Any]:
+    drawn = {"tokens": rng.choice((1_000, 2_000)), "usd": rng.choice(("0.50", "2"))}
+    return {name: value for name, value in drawn.items() if rng.random() < 0.9}
+
+
+def drawn_memory(rng: random.Random) -> Any:
+    drawn = {
+        "read": rng.choice(([], [], ["fleet"])), "write": rng.choice(([], ["fleet"])),
+        "budget": rng.choice((2_000, 6_000)),
+    }  # fmt: skip
+    kept = {name: value for name, value in drawn.items() if rng.random() < 0.6}
+    return "none" if rng.random() < 0.4 else kept
 
 
 def drawn_may(rng: random.Random) -> dict[str, Any]:
@@ -76,7 +96,7 @@ def drawn_may(rng: random.Random) -> dict[str, Any]:
 @proves("delegation.never-wider")
 def test_whatever_is_handed_on_at_last_could_have_been_handed_on_at_first():
     rng, chains = random.Random(71), 0
-    for _ in range(15_000):
+    for _ in range(20_000):
         first, middle, repo = drawn_bounds(rng), drawn_spec(rng, may=0.9), rng.choice(REPOS)
         if refusal(first, middle, repo, ids):
             continue
@@ -87,7 +107,7 @@ def test_whatever_is_handed_on_at_last_could_have_been_handed_on_at_first():
             continue
         assert second.depth < first.depth
         assert second.runs <= first.runs
-        for _ in range(8):
+        for _ in range(32):
             last, there = drawn_spec(rng, may=0.3), rng.choice(REPOS)
             if not refusal(second, last, there, ids):
                 chains += 1
@@ -102,6 +122,12 @@ def test_whatever_is_handed_on_at_last_could_have_been_handed_on_at_first():
         (Bounds(1, 1), {"each": "src/*/", "do": "${each.path}"}, "has each"),
         (Bounds(1, 2), {"may": {"delegate": {"runs": 2}}}, "2 runs, and 1 are allowed"),
         (Bounds(1, 2, labels=("gpu",)), {"needs": {"label": "gpu"}, "may": {"delegate": {}}}, "without the labels"),
+        (Bounds(1, 1, told=Told(False, True, 2_000)), {}, "is told what is remembered"),
+        (Bounds(1, 1, told=Told(True, False, 2_000)), {"memory": {"write": ["fleet"]}}, "writes down what it learns"),
+        (Bounds(1, 1, told=Told(True, True, 2_000)), {"memory": {"budget": 6_000}}, "is told 6000 tokens"),
+        (Bounds(1, 1, tokens=100), {}, "more than 100 tokens"),
+        (Bounds(1, 1, tokens=100), {"budget": {"tokens": 101}}, "more than 100 tokens"),
+        (Bounds(1, 1, usd_millionths=500_000), {"budget": {"usd": "0.51"}}, "more than 0.50 dollars"),
         (Bounds(1, 2, machines=("mac2",)), {"needs": {"machine": "mac2"}, "may": {"delegate": {}}}, "to machines that"),
     ],
 )  # fmt: skip
@@ -109,6 +135,24 @@ def test_each_bound_has_its_sentence(bounds, phase, why):
     whole = {"do": "x", "agent": "claude", "check": "true", **phase}
     spec = msgspec.convert({"muster": 1, "name": "s", "phases": {"work": whole}}, Spec)
     assert why in refusal(bounds, spec, "", ids)
+
+
+@proves("delegation.never-wider")
+@pytest.mark.parametrize("memory", ["none", {"read": []}, {"write": []}, None])
+@pytest.mark.parametrize(
+    "budget", [None, {"tokens": 7}, {"usd": "1.05"}, {"tokens": 7, "usd": "2"}]
+)
+def test_what_keeps_within_an_order_can_be_said_in_the_words_of_a_phase(memory, budget):
+    own = {"agent": "claude", "do": "x", "check": "true", "may": {"delegate": {}}}
+    own |= {n: v for n, v in (("memory", memory), ("budget", budget)) if v is not None}
+    spec = msgspec.convert({"muster": 1, "name": "s", "phases": {"work": own}}, Spec)
+    bounds = of_phase(phase_order(spec, "work"), "")
+    assert bounds is not None
+    plain = {"agent": "claude", "do": "x", "check": "true"}
+    for more, fits in (({}, memory is None and budget is None), (narrowed(bounds), True)):
+        phases = {"work": {**plain, **more}}
+        asked = msgspec.convert({"muster": 1, "name": "s", "phases": phases}, Spec)
+        assert (refusal(bounds, asked, "", ids) == "") == fits
 
 
 @proves("delegation.never-wider")
@@ -147,5 +191,5 @@ def test_an_order_whose_bounds_cannot_be_read_lets_nothing():
     with pytest.raises(Malformed):
         of_phase({"agent": ["claude"], "may": {"delegate": {"runs": "many"}}}, "")
     found = of_phase({"agent": ["claude"], "may": {"delegate": {}}, "timeout_ms": 5}, "main")
-    assert found == Bounds(1, 1, ("claude",), (), (), ("main",), 5)
+    assert found == Bounds(1, 1, ("claude",), (), (), ("main",), 5, Told(True, True, 2_000))
     assert delegation.UNCHECKED == "true"

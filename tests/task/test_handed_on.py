@@ -79,6 +79,9 @@ class Chain:
     def grant(self, id: str, machine: MachineId) -> None:
         return None
 
+    def is_counted(self, entry: Entry, run: str) -> bool:
+        return True
+
     def before(self, entry: Entry, source: str, since_ms: int, most: int) -> int:
         return 0
 

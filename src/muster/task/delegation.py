@@ -17,12 +17,18 @@ import msgspec
 
 from muster.errors import Malformed
 from muster.fleet.grant import ANYTHING, Grant
-from muster.limits import DELEGATED_PHASES_MAX, DELEGATED_TASKS_MAX, PHASE_TIMEOUT_MS
+from muster.limits import (
+    DELEGATED_PHASES_MAX,
+    DELEGATED_TASKS_MAX,
+    DIGEST_TOKENS_MAX,
+    PHASE_TIMEOUT_MS,
+)
 from muster.log.entry import Entry
 from muster.log.stream import MachineId
 from muster.task.kinds import RunOpen
 from muster.task.precedence import rounds_of
-from muster.task.spec import Delegate, May, Phase, Spec, listed
+from muster.task.spec import Budget, Delegate, May, Phase, Spec, listed
+from muster.task.template import Told, told_by, told_of
 
 SHELL: Final = "shell"
 # What always succeeds: who says nothing else is believed, as its agent's word.
@@ -45,6 +51,11 @@ class Bounds(NamedTuple):
     # None: any, also none at all.
     repos: tuple[str, ...] | None = None
     timeout_ms: int = 0
+    # What its agents may be told of what is known, and write down.
+    told: Told = Told(True, True, DIGEST_TOKENS_MAX)
+    # What one attempt may use up; 0 where nobody said.
+    tokens: int = 0
+    usd_millionths: int = 0
 
 
 class Asking(Protocol):
@@ -56,9 +67,13 @@ class Asking(Protocol):
     def grant(self, id: str, machine: MachineId) -> Grant | None:
         """Return the operator's grant of this id to the machine or one of its roles."""
 
+    def is_counted(self, entry: Entry, run: str) -> bool:
+        """Whether this, and nothing else of its stream, is what is counted of the run."""
+
     def before(self, entry: Entry, source: str, since_ms: int, most: int) -> int:
-        """Return how often its writer handed on work by the same source since then, before it; so
-        many are counted at most.
+        """Return how often its writer handed on work by the same source, dated since then, before
+        it: what its stream had before it, and what other streams had when it came. So many of each
+        stream are counted at most.
         """
 
     def ids(self, name: str) -> str:
@@ -76,12 +91,17 @@ def of_phase(template: Mapping[str, Any], repo: str) -> Bounds | None:
         found = msgspec.convert(template["may"], May).delegate
         agents = msgspec.convert(template.get("agent") or SHELL, str | list[str])
         timeout_ms = msgspec.convert(template.get("timeout_ms") or PHASE_TIMEOUT_MS, int)
+        most = msgspec.convert(template.get("budget") or {}, dict[str, int])
     except msgspec.ValidationError as error:
         raise Malformed(f"what this task may hand on cannot be read: {error}") from error
-    return _bounds(found, listed(agents), repo, timeout_ms)
+    spent = (most.get("tokens", 0), most.get("usd_millionths", 0))
+    return _bounds(found, listed(agents), repo, timeout_ms, told_of(template), spent)
 
 
-def _bounds(found: Delegate, agents: tuple[str, ...], repo: str, timeout_ms: int) -> Bounds:
+def _bounds(  # noqa: PLR0917 - what is said of handing on, and what is said of the agent itself
+    found: Delegate, agents: tuple[str, ...], repo: str, timeout_ms: int, told: Told,
+    spent: tuple[int, int],
+) -> Bounds:  # fmt: skip
     return Bounds(
         runs=found.runs or 1,
         depth=found.depth or 1,
@@ -90,6 +110,9 @@ def _bounds(found: Delegate, agents: tuple[str, ...], repo: str, timeout_ms: int
         labels=listed(found.label),
         repos=listed(found.repo) or (repo,),
         timeout_ms=found.timeout_ms or timeout_ms,
+        told=told,
+        tokens=spent[0],
+        usd_millionths=spent[1],
     )
 
 
@@ -118,7 +141,7 @@ def refusal(bounds: Bounds, spec: Spec, repo: str, ids: Ids) -> str:
             "tasks with its racers, rounds and retries"
         )
     for name, phase in spec.phases.items():
-        for why in _refusals(bounds, phase, repo, ids):
+        for why in (*_refusals(bounds, phase, repo, ids), *_richer(bounds, phase, spec)):
             return f"phase {name} {why}"
     return ""
 
@@ -159,9 +182,45 @@ def _refusals(bounds: Bounds, phase: Phase, repo: str, ids: Ids) -> Iterator[str
         yield from _wider(bounds, phase, phase.may.delegate, repo, ids)
 
 
+def _richer(bounds: Bounds, phase: Phase, spec: Spec) -> Iterator[str]:
+    """Why its agent would be told, would write down or could use up more than who hands it on."""
+    if phase.by_human:
+        return
+    told, least = told_by(spec, phase), bounds.told
+    if told.reads and not least.reads:
+        yield "is told what is remembered, which its asker is not: say `memory: {read: []}`"
+    elif told.reads and told.budget > least.budget:
+        yield f"is told {told.budget} tokens of what is remembered, and {least.budget} are allowed"
+    if told.writes and not least.writes:
+        yield "writes down what it learns, which its asker may not: say `memory: {write: []}`"
+    spends = phase.budget or Budget()
+    if bounds.tokens and not 0 < (spends.tokens or 0) <= bounds.tokens:
+        yield f"may use up more than {bounds.tokens} tokens: say so in budget"
+    if bounds.usd_millionths and not 0 < spends.usd_millionths <= bounds.usd_millionths:
+        yield f"may use up more than {_dollars(bounds.usd_millionths)} dollars: say so in budget"
+
+
+def _dollars(millionths: int) -> str:
+    return f"{millionths // 1_000_000}.{millionths // 10_000 % 100:02}"
+
+
+def narrowed(bounds: Bounds) -> dict[str, Any]:
+    """The keys of a phase that keep within what its asker is told and may use up."""
+    told, found, spends = bounds.told, dict[str, Any](), dict[str, Any]()
+    if not (told.reads and told.writes):
+        may = {"read": told.reads, "write": told.writes}
+        found["memory"] = {name: [] for name, allowed in may.items() if not allowed}
+    if bounds.tokens:
+        spends["tokens"] = bounds.tokens
+    if bounds.usd_millionths:
+        spends["usd"] = _dollars(bounds.usd_millionths)
+    return {**found, **({"budget": spends} if spends else {})}
+
+
 def _wider(bounds: Bounds, phase: Phase, further: Delegate, repo: str, ids: Ids) -> Iterator[str]:
     """Why its agent could hand on more than may be handed on now: never further, never wider."""
-    asked = _bounds(further, phase.agents, repo, phase.timeout_ms)
+    # What its agents are told and use up is what it is told and uses up itself.
+    asked = _bounds(further, phase.agents, repo, phase.timeout_ms, bounds.told, (0, 0))
     if asked.depth >= bounds.depth:
         left = bounds.depth - 1
         yield f"may hand on work {asked.depth} times more, and {left or 'none'} is allowed"

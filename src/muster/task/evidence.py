@@ -215,22 +215,16 @@ def check_handed_on(
     """
     body = read(asked, "delegation.open", DelegationOpen, "delegation")
     machine = MachineId(asked.header.author)
-    statement = _ordered(run.statement, asked, fleet, ("run", run.name, run_args(run)), body.owner)
-    speaks_for = asking.machine_of(statement.operator)
-    if speaks_for is None:
-        text = "the key that asks for it is no machine's, or its machine was revoked"
-        raise Unproven("delegation-not-allowed", text)
-    # An order for every machine would be a run on each of them.
-    own = statement.target == body.owner and speaks_for == machine
-    if body.statement != run.statement or not own:
-        text = "what an agent asked for is another order, or another machine's"
-        raise Unproven("delegation-other-order", text)
+    _its_own(asked, body, run, fleet, asking)
     if run.kept or run.values:
         text = "what is handed on keeps nothing of another run, and is given no inputs"
         raise Unproven("delegation-too-wide", text)
     if depth >= limits.DELEGATION_DEPTH_MAX:
         raise Unproven("delegation-too-wide", "it was handed on too often already")
     at_ms, since_ms, source = asked.header.t[0], 0, body.grant
+    if at_ms > now_ms + limits.CLOCK_AHEAD_MS_MAX:
+        text = "it was asked for in this machine's future: compare the two machines' clocks"
+        raise Unproven("delegation-in-the-future", text)
     if body.grant:
         grant = asking.grant(body.grant, machine)
         if grant is None or at_ms > grant.until_ms:
@@ -262,6 +256,26 @@ def check_handed_on(
         raise Unproven("spec-yields-nothing", f"its spec cannot be read: {error}") from error
     if wider:
         raise Unproven("delegation-too-wide", f"more is handed on than is allowed: {wider}")
+
+
+def _its_own(
+    asked: Entry, body: DelegationOpen, run: RunOpen, fleet: FleetId, asking: Asking
+) -> None:
+    """Raises: Unproven where its writer did not ask for just this run, first, by its own key."""
+    statement = _ordered(run.statement, asked, fleet, ("run", run.name, run_args(run)), body.owner)
+    speaks_for = asking.machine_of(statement.operator)
+    if speaks_for is None:
+        text = "the key that asks for it is no machine's, or its machine was revoked"
+        raise Unproven("delegation-not-allowed", text)
+    # An order for every machine would be a run on each of them.
+    own = statement.target == body.owner and speaks_for == MachineId(asked.header.author)
+    # Of one asking there is one run: else what is counted once would be begun many times.
+    if (body.run, body.statement) != (run.run, run.statement) or not own:
+        text = "what an agent asked for is another order or run, or another machine's"
+        raise Unproven("delegation-other-order", text)
+    if not asking.is_counted(asked, body.run):
+        text = "its machine asked for this run before, by something else, and that alone counts"
+        raise Unproven("delegation-other-order", text)
 
 
 def _few(asked: Entry, source: str, since_ms: int, most: int, asking: Asking) -> None:

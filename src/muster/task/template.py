@@ -110,6 +110,12 @@ def told_of(order: Mapping[str, Any]) -> Told:
     )
 
 
+def told_by(spec: Spec, phase: Phase) -> Told:
+    """As `told_of`, of a phase of a spec."""
+    memory = _memory(phase.memory or spec.memory)
+    return told_of({} if memory is None else {"memory": memory})
+
+
 def _memory(memory: Memory | None) -> Any:
     """As it was written; an empty list is an answer, and stays."""
     return msgspec.to_builtins(memory) if memory is not None else None

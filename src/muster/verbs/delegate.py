@@ -23,7 +23,7 @@ from muster.node.tasks.delegations import Delegations
 from muster.node.tasks.proposals import Proposals
 from muster.node.verb import Line
 from muster.task import check as checks
-from muster.task.delegation import SHELL, UNCHECKED
+from muster.task.delegation import SHELL, UNCHECKED, narrowed
 from muster.task.delegation_fold import DELEGATION, DelegationRow
 from muster.task.problem import shown
 from muster.task.route import NOOP, ORDER_SINCE
@@ -83,16 +83,17 @@ def delegate(core: Core, call: Call, ask: Delegate) -> Delegated:
     """
     _check_here(call)
     part, asker = core.part(Delegations), call.task or call.session
-    sources, denied = set[str](), None
+    sources, denied, within = set[str](), None, dict[str, Any]()
     try:
-        sources = {source.id for source in part.sources(call.task)}
+        every = part.sources(call.task)
+        sources, within = {source.id for source in every}, narrowed(every[0].bounds)
     except Denied as error:
         if not call.session:
             raise
         denied = error
     if len(ask.key) > KEY_CHARS_MAX:
         raise Malformed(f"a key has at most {KEY_CHARS_MAX} characters, this one {len(ask.key)}")
-    text, repo = _text(core, ask, call.actor), ask.repo
+    text, repo = _text(core, ask, call.actor, within), ask.repo
     if text_size(text) > DELEGATED_SPEC_BYTES_MAX:
         raise Malformed(
             f"what is handed on takes {text_size(text)} bytes, at most {DELEGATED_SPEC_BYTES_MAX}; "
@@ -139,8 +140,10 @@ def _check_here(call: Call) -> None:
         )
 
 
-def _text(core: Core, ask: Delegate, actor: str) -> str:
-    """The spec of what is asked for."""
+def _text(core: Core, ask: Delegate, actor: str, within: dict[str, Any]) -> str:
+    """The spec of what is asked for; of a prompt with what its asker's own order says of memory and
+    budget.
+    """
     prompt = " ".join(ask.text).strip()
     if bool(prompt) == bool(ask.spec):
         raise Malformed("say what is to be done: a prompt, or a whole spec with --spec")
@@ -153,7 +156,7 @@ def _text(core: Core, ask: Delegate, actor: str) -> str:
     agents = list(ask.agent) or _agents(core, actor)
     # A prompt refers to nothing: whatever it says is its own. Source is the shell's.
     do = prompt if agents == [SHELL] else prompt.replace("${", "$${")
-    phase: dict[str, Any] = {"agent": agents, "do": do}
+    phase: dict[str, Any] = {"agent": agents, "do": do, **within}
     needs = {"machine": list(ask.machine), "label": list(ask.label)}
     if any(needs.values()):
         phase["needs"] = {name: value for name, value in needs.items() if value}

@@ -209,6 +209,9 @@ class AskedWork(Part):
         rows = core.tables.rows(DELEGATION, stream=entry.stream, run=body.run)
         if not rows or rows[0].withdrawn:
             raise Denied("whoever asked for it wants it no more")
+        if entry.header.t[0] < now_ms - DELEGATION_LIFE_MS:
+            # The end of its order is its asker's to say; this is not.
+            raise Denied("it was asked for more than a day ago, and comes too late: ask again")
         check_order(
             statement, verb="run", object=run.name, machine=core.machine, args=run_args(run),
             now_ms=now_ms,

@@ -2,10 +2,13 @@
 
 Rule 1: what lets an agent ask is looked at as it is now: what was revoked or taken back, or has
 ended, begins nothing more. Whose a run is that was begun does not change by that.
-Rule 2: what is counted is counted in the asker's own streams, which everybody has alike.
+Rule 2: what is counted is counted in the asker's own streams, which everybody has alike, in the
+order in which they were written or came here: their dates are the asker's to choose.
 """
 
+from bisect import bisect_left
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from muster.errors import MusterError
@@ -14,7 +17,7 @@ from muster.fleet.assembly import grant_of
 from muster.fleet.grant import DELEGATE, Grant
 from muster.limits import DELEGATIONS_MAX
 from muster.log.entry import Entry, EntryId
-from muster.log.stream import MachineId
+from muster.log.stream import MachineId, StreamName
 from muster.task import kinds, template
 from muster.task.causes import Lookup, Unproven
 from muster.task.delegation_fold import DELEGATION, DelegationRow
@@ -49,9 +52,33 @@ class Asking:
                 return grant_of(row.grantee, row.verb, row.object, row.until_ms, row.bounds)
         return None
 
+    def is_counted(self, entry: Entry, run: str) -> bool:
+        rows = self._core.tables.rows(DELEGATION, stream=entry.stream, run=run)
+        return bool(rows) and rows[0].entry == entry.id
+
     def before(self, entry: Entry, source: str, since_ms: int, most: int) -> int:
-        place = {"at_ms": entry.header.t[0], "seq": entry.header.seq}
-        return len(asked_since(self._core, entry.header.author, source, since_ms, most, place))
+        tables, log, found = self._core.tables, self._core.log, 0
+        for stream in log.streams():
+            if stream.machine != entry.header.author:
+                continue
+            # Dates are their writer's own, and need not rise: what came before is known here.
+            end = entry.header.seq if stream == entry.stream else self._had(stream, entry)
+            rows = tables.rows(
+                DELEGATION, stream=stream, source=source, order=("-at_ms", "-seq"),
+                below={"seq": end}, limit=most,
+            )  # fmt: skip
+            found += sum(row.at_ms > since_ms for row in rows)
+        return found
+
+    def _had(self, stream: StreamName, entry: Entry) -> int:
+        """How much of a stream was here when an entry of another one came."""
+        log = self._core.log
+
+        def number(of: StreamName, seq: int) -> int:
+            return (log.admitted(of, seq) or (0, 0))[0]
+
+        came = number(entry.stream, entry.header.seq)
+        return bisect_left(range(log.size(stream)), came, key=partial(number, stream))
 
     def ids(self, name: str) -> str:
         try:
@@ -64,15 +91,13 @@ class Asking:
         return template.phase_order(parse(run.spec.encode()), phase, instance, run.values)
 
 
-def asked_since(  # noqa: PLR0917 - whose, by what, and which of them
-    core: "Core", machine: str, source: str, since_ms: int, most: int = DELEGATIONS_MAX,
-    place: dict[str, Any] | None = None,
-) -> list[DelegationRow]:  # fmt: skip
-    """What a machine handed on by one source since then (before a place), the newest first."""
+def asked_since(
+    core: "Core", machine: str, source: str, since_ms: int, most: int = DELEGATIONS_MAX
+) -> list[DelegationRow]:
+    """What a machine handed on by one source since then, the newest first."""
     rows = core.tables.rows(
-        DELEGATION, writer=machine, source=source, order=("-at_ms", "-seq"), below=place,
-        limit=most,
-    )  # fmt: skip
+        DELEGATION, writer=machine, source=source, order=("-at_ms", "-seq"), limit=most
+    )
     return [row for row in rows if row.at_ms > since_ms]
 
 
