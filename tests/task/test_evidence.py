@@ -259,7 +259,8 @@ def test_a_task_without_a_run_carries_its_own_order():
 def test_the_specification_names_every_reason():
     root = Path(__file__).parents[2]
     page = (root / "docs" / "spec" / "task.md").read_text(encoding="utf-8")
-    source = (root / "src" / "muster" / "task" / "evidence.py").read_text(encoding="utf-8")
+    files = [root / "src" / "muster" / "task" / name for name in ("evidence.py", "causes.py")]
+    source = "".join(file.read_text(encoding="utf-8") for file in files)
     found = set(re.findall(r'Unproven\(\s*"([a-z-]+)"', source))
     found |= {f"{w}-{e}" for w in ("open", "run") for e in ("missing", "other-owner")}
     found |= {f"{w}-{e}" for w in ("assign", "open", "run") for e in ("no-body", "bad-body")}
