@@ -183,6 +183,23 @@ def needs_login():
     time.sleep(60)
 
 
+def works_and_fails():
+    update(sessionUpdate="tool_call", toolCallId="1", title="edited", status="completed")
+    error = {"code": -32000, "message": "overloaded"}
+    send({"id": REQUEST["id"], "error": error})
+    time.sleep(60)
+
+
+def asks_and_fails():
+    ask("edit", os.path.join(os.getcwd(), "file"))
+    works_and_fails()
+
+
+def says_and_fails():
+    say("half of it")
+    works_and_fails()
+
+
 def asks_inside():
     ask("edit", os.path.join(os.getcwd(), "file"))
 

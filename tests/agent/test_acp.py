@@ -172,6 +172,14 @@ def test_what_fails_before_an_agent_is_asked_is_the_machines_fault(world, behavi
 
 
 @proves("agent.told-faults")
+@pytest.mark.parametrize("behaviour", ["works_and_fails", "asks_and_fails", "says_and_fails"])
+def test_an_agent_that_has_worked_was_logged_in_whatever_number_its_error_has(world, behaviour):
+    outcome = run(world, behaviour)
+    assert (outcome.status, outcome.fault, outcome.logged_out) == ("error", "", False)
+    assert outcome.summary == "the agent answered 'overloaded'"
+
+
+@proves("agent.told-faults")
 def test_a_program_that_cannot_be_started_is_the_machines_fault(world):
     entry = catalogue("words")["bad"]
     absent = msgspec.structs.replace(entry, command=(str(world.cwd / "absent"),))

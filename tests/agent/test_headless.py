@@ -334,6 +334,27 @@ def test_a_line_of_too_many_values_is_kept_as_a_complaint_and_never_read():
     assert "subtype" in made.outcome(0)["tail"]
 
 
+@proves("agent.secrets-masked", "agent.headless-hostile")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_secret_in_a_long_name_of_a_call_or_a_session_is_hidden_before_it_is_cut(name):
+    secret = "tok-" + "A1b2C3d4E5" * 4
+    long = "x" * 185 + secret
+    made = driver(name, secrets={"A": secret})
+    item = {"type": "command_execution", "id": long, "command": "ls"}
+    part = {"type": "tool", "callID": long, "tool": "ls", "state": {"status": "completed"}}
+    block = {"type": "tool_use", "id": long, "name": "ls", "input": {"command": "ls"}}
+    session = {"session_id": long, "thread_id": long, "sessionID": long}
+    kinds = ["assistant", "item.completed", "tool_use", "tool.execution_start"]
+    call = {"tool_id": long, "tool_name": "ls", "data": {"toolCallId": long, "toolName": "ls"}}
+    events = []
+    for kind in kinds:
+        told = {"type": kind, **session, **call, "item": item, "part": part}
+        events += fed(made, line(**told, message={"content": [block]}))
+    assert "agent.tool" in [kind for kind, _ in events]
+    assert "[A]" in json.dumps(events)
+    assert secret[:8] not in json.dumps(events)
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (

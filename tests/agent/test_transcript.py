@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.promise import proves
 
+from muster.agent import transcript as transcripts
 from muster.agent.mask import Secrets
 from muster.agent.transcript import MESSAGE_BYTES_MAX, TEXT_BYTES_MAX, Transcript
 from muster.limits import VALUE_BYTES_MAX
@@ -169,3 +170,51 @@ def test_many_small_paragraphs_at_once_are_few_events_and_nothing_of_them_is_los
     assert said[-2].endswith("bytes cut]")
     assert said[-1] == "the end"
     assert say(transcript, "a\n\n" * 1_000_000)[0][1]["text"].startswith("a\n\na")
+
+
+def begun(transcript, call, **fields):
+    return transcript.update({"sessionUpdate": "tool_call", "toolCallId": call, **fields})
+
+
+@proves("agent.calls-bounded")
+@pytest.mark.parametrize("status", ["in_progress", "completed"])
+def test_what_is_kept_of_tool_calls_is_bounded_however_large_they_are(status, monkeypatch):
+    monkeypatch.setattr(transcripts, "TOOLS_BYTES_MAX", 1_000_000)
+    transcript = Transcript(Secrets({}))
+    large = "x" * 300_000
+    for n in range(40):
+        call = {"title": large, "kind": large, "rawInput": {"command": f"{n}{large}"}}
+        begun(transcript, f"{n}{large}", **call, status="in_progress")
+        begun(transcript, f"{n}{large}", status=status)
+        begun(transcript, f"{n}", title="short", status=status)
+    kept = [vars(transcript)[name] for name in ("_tools", "_shown", "_inputs", "_terminals")]
+    assert len(json.dumps(kept[:3])) < 1_100_000
+    assert transcript._held == sum(transcript._sizes.values()) <= 1_000_000
+    assert set(transcript._sizes) == set(transcript._tools)
+    assert "39" in transcript._tools, "the last one is known"
+    if status == "completed":
+        assert transcript._shown == {} == transcript._inputs
+        assert len(transcript._tools) == 80, "of what has ended only the name is kept"
+
+
+@proves("agent.calls-bounded")
+def test_a_call_that_is_larger_than_the_bound_is_known_until_the_next(monkeypatch):
+    monkeypatch.setattr(transcripts, "TOOLS_BYTES_MAX", 100_000)
+    transcript = Transcript(Secrets({}))
+    begun(transcript, "1", locations=[{"path": f"/etc/{n}"} for n in range(10_000)])
+    assert len(transcript.tool({"toolCallId": "1"})["locations"]) == 10_000
+    begun(transcript, "2", title="next")
+    assert list(transcript._tools) == ["2"]
+
+
+@proves("agent.secrets-masked")
+def test_a_secret_at_the_edge_of_a_name_is_hidden_before_the_name_is_cut():
+    edge = "x" * 285 + TOKEN
+    transcript = Transcript(Secrets({"A": TOKEN}))
+    events = begun(transcript, edge, title=edge, kind=edge, status=edge, rawInput={"a": edge})
+    content = {"type": edge, "text": "a"}
+    events += transcript.update({"sessionUpdate": "agent_message_chunk", "content": content})
+    events += transcript.end()
+    state = transcript.tool({"toolCallId": edge})
+    for said in (json.dumps(events), json.dumps({**state, "rawInput": ""})):
+        assert TOKEN[:8] not in said

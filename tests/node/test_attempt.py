@@ -743,3 +743,22 @@ def test_whoever_is_to_know_nothing_is_told_nothing_and_may_ask_for_nothing(home
     reads = {"memory", "digest", "recall", "memory.standing"}
     assert not reads & set(capability.verbs)
     assert ("remember" in capability.verbs) == (memory != "none")
+
+
+@proves("agent.first-answer")
+def test_a_decision_is_that_of_who_answered_first(home):
+    async def go():
+        one = trial(home, effects := EffectRunner(home.path, None))
+        running = asyncio.create_task(one.run())
+        await effects.ran.wait()
+        given: list[bool] = []
+        one._running = SimpleNamespace(answer=lambda _ask, allow: given.append(allow))
+        one.answer("1", "op:alice", allow=True)
+        one.answer("1", "op:bob", allow=False)
+        effects.on_event(AgentEvent("agent.decision", {"ask": "1", "by": "person"}))
+        running.cancel()
+        await asyncio.wait([running])
+        events = [e for e in one.daemon.posted if isinstance(e, AttemptEvent)]
+        return events[-1].fields["by"]
+
+    assert asyncio.run(go()) == "op:alice"

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -12,10 +14,11 @@ from tests.promise import proves
 
 from muster.agent.base import AgentEvent, Outcome
 from muster.agent.catalogue import AgentEntry
-from muster.node.attempts import workplace
+from muster.agent.marks import Marks
+from muster.node.attempts import effect_runner, workplace
 from muster.node.attempts.attempt import ENDS
 from muster.node.attempts.setup import BEGUN, GO_ON
-from muster.node.attempts.workplace import KEPT_MS_MAX, CutOff, sweep, waiting
+from muster.node.attempts.workplace import KEPT_MS_MAX, CutOff, left_behind, sweep, waiting
 from muster.node.host import clock
 
 __all__ = ["_hurried", "home"]
@@ -125,3 +128,32 @@ def test_what_waited_for_a_day_is_removed_and_what_is_worked_in_stays(home, monk
     assert (Path(home.work) / left.folder).is_dir()
     asyncio.run(sweep(made.daemon, []))
     assert not list(Path(home.work).iterdir())
+
+
+@proves("agent.over-before-the-next")
+def test_a_folder_in_which_something_lives_on_is_not_gone_on_with(home, monkeypatch):
+    left = cut_off(home)
+    assert [each.folder for each in waiting(Path(home.work))] == [left.folder]
+    monkeypatch.setattr(Marks, "end_all", lambda _self: [Path(home.work) / left.folder])
+    asyncio.run(left_behind(SimpleNamespace(home=home)))  # type: ignore[arg-type]
+    assert waiting(Path(home.work)) == []
+
+
+@proves("agent.over-before-the-next")
+def test_what_a_dead_daemon_left_is_ended_before_any_folder_is_cleared(home, monkeypatch):
+    done: list[str] = []
+
+    async def then(name: str, *_: object) -> str:
+        done.append(name)
+        return name
+
+    monkeypatch.setattr(effect_runner, "left_behind", partial(then, "ended"))
+    monkeypatch.setattr(effect_runner, "person_path", partial(then, "path"))
+    machine = SimpleNamespace(config=SimpleNamespace(path=""), doubts=True)
+    made = SimpleNamespace(
+        repos=Path(home.repos), worktrees=SimpleNamespace(clear=partial(then, "cleared")),
+        daemon=SimpleNamespace(home=home, machine=machine, core=None),
+    )  # fmt: skip
+    asyncio.run(effect_runner.EffectRunner.prepare(made))  # type: ignore[arg-type]
+    assert done[0] == "ended"
+    assert "cleared" in done

@@ -9,7 +9,8 @@ Rule 3: the agent gets its own process group and nobody waits for it without a b
 start themselves again as children, which hold the pipes open for ever.
 Rule 4: standard error is always drained; an agent that fills an unread pipe hangs.
 Rule 5: what fails before the agent was asked is this machine's fault, and said to be: nothing was
-done, and another machine may do better. What fails later is the agent's.
+done, and another machine may do better. What fails later is the agent's, also what it calls a
+missing login after it began to work.
 """
 
 import asyncio
@@ -59,6 +60,10 @@ STATUS: Final = {
     "max_turn_requests": "failed",
     "refusal": "failed",
 }
+# What an agent tells only when it was let in and has begun to work.
+WORK: Final = frozenset(
+    {"agent_message_chunk", "agent_thought_chunk", "tool_call", "tool_call_update", "plan"}
+)
 # Never the "always" options: a decision holds once and is recorded (policy.py, rule 3).
 OPTIONS: Final = {"allow": ("allow_once",), "deny": ("reject_once", "reject_always")}
 
@@ -98,6 +103,8 @@ class Session:
         self._flush: asyncio.TimerHandle | None = None
         # The session is opened with its whole past, which was told when it happened.
         self.replays = False
+        # Whether it began to work: then it was let in, and no error of it undoes that.
+        self.worked = False
         # What is asked, and whether the session is that of an attempt that was cut off.
         self.prompt, self.resumes, self.model = "", False, ""
         self.secrets = Secrets(order.get("secrets") or {})
@@ -107,7 +114,9 @@ class Session:
         """Something that the agent tells; what is not an update is not ours to answer."""
         if method != "session/update" or self.replays:
             return
-        self.line.tell(self.transcript.update(mapping(params.get("update"))))
+        update = mapping(params.get("update"))
+        self.worked |= str(update.get("sessionUpdate")) in WORK
+        self.line.tell(self.transcript.update(update))
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush)
 
@@ -118,6 +127,7 @@ class Session:
     async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
         if method != "session/request_permission":
             return None
+        self.worked = True
         options = mappings(params.get("options"))
         self.line.tell(self.transcript.flush())
         call = self.transcript.tool(mapping(params.get("toolCall")))
@@ -240,9 +250,10 @@ async def _conversation(session: Session, peer: Peer) -> dict[str, Any]:
         session.model = opened.model
         return await _turn(session, peer, number)
     except RpcError as error:
-        fault = "agent" if not number or error.code == AUTH_REQUIRED else ""
-        summary = _explain(error, str(session.order.get("login") or ""))
-        out = error.code == AUTH_REQUIRED
+        # The number is also that of any failure of a server.
+        out = error.code == AUTH_REQUIRED and not session.worked
+        fault = "agent" if not number or out else ""
+        summary = _explain(error, str(session.order.get("login") or ""), logged_out=out)
         return {"status": "error", "fault": fault, "summary": summary, "logged_out": out}
     except Unusable as error:
         return {"status": "error", "fault": "agent", "summary": str(error)}
@@ -281,7 +292,7 @@ async def _turn(session: Session, peer: Peer, number: str) -> dict[str, Any]:
     elif reason is None:
         why = "the agent ended its turn and did not say why"
     else:
-        why += cut(str(reason), 200)
+        why += cut(str(session.secrets.fields(reason)), 200)
     said = cut(session.transcript.last_message, SUMMARY_BYTES_MAX // 2)
     summary = said if status == "ok" else f"{why}. {said}"
     return {"status": status, "exit_code": 0 if status == "ok" else 1, "summary": summary}
@@ -333,13 +344,13 @@ async def _end(agent: asyncio.subprocess.Process, listening: asyncio.Task[None])
     return code
 
 
-def _explain(error: RpcError, login: str) -> str:
+def _explain(error: RpcError, login: str, *, logged_out: bool) -> str:
     """One sentence out of a protocol error; agents hide the cause in `data`."""
     data = error.data
     if isinstance(data, dict):
         data = data.get("details") or data.get("message") or data
     detail = f": {data}" if data else ""
-    if error.code == AUTH_REQUIRED:
+    if logged_out:
         advice = f"; {login} (in its daemon's environment or agents.env)" if login else ""
         words = str(error)
         if not detail and "auth" not in words.lower() and "log" not in words.lower():

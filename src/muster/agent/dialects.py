@@ -4,6 +4,7 @@ Rule 1: what a program prints is data: an event, a field or a reason that is new
 over, and nothing here raises, whatever kind a field has.
 Rule 2: a dialect changes words only. Each gives the updates of an ACP session, which transcript.py
 joins, masks and bounds as those of a program that speaks the protocol.
+Nothing is cut here, for a secret that is cut is not found any more; but for what is only compared.
 Rule 3: only the standard library, because the shim imports this file on every start.
 
 A dialect is a function `(turn, event) -> updates`; `turn` remembers what is known of the turn so
@@ -52,8 +53,8 @@ TOKENS: Final = {
     "read": "cachedReadTokens",
     "write": "cachedWriteTokens",
 }
-# A name by which a program finds its call again; all known ones are shorter.
-CALL_CHARS_MAX: Final = 200
+# What tells one message from the next; all known names are shorter.
+MESSAGE_CHARS_MAX: Final = 200
 
 
 class Turn:
@@ -82,7 +83,7 @@ class Turn:
         shown = command if isinstance(command, str) else f"{name} {named[0]}" if named else name
         return {
             "sessionUpdate": "tool_call",
-            "toolCallId": str(call)[:CALL_CHARS_MAX],
+            "toolCallId": str(call),
             "title": str(shown),
             "kind": KINDS.get(name, "other") if isinstance(name, str) else "other",
             "status": "in_progress",
@@ -93,7 +94,7 @@ class Turn:
         """The tool has ended."""
         return {
             "sessionUpdate": "tool_call_update",
-            "toolCallId": str(call)[:CALL_CHARS_MAX],
+            "toolCallId": str(call),
             "status": "failed" if failed else "completed",
             "rawOutput": output if isinstance(output, str) else _flat(output),
         }
@@ -110,7 +111,7 @@ class Turn:
 
     def count_message(self, message: Any, counts: Any, names: str) -> None:
         """Take the tokens of one message of the turn, which may be said with each part of it."""
-        name = str(message)[:CALL_CHARS_MAX]
+        name = str(message)[:MESSAGE_CHARS_MAX]
         if name != self._message:
             self._message, self._before = name, dict(self.tokens)
         self.tokens = dict(self._before)
@@ -119,7 +120,7 @@ class Turn:
     def open(self, session: Any) -> None:
         """The program names its session; the first name counts."""
         if not self.session and isinstance(session, str):
-            self.session = session[:CALL_CHARS_MAX]
+            self.session = session
 
     def use(self, model: Any) -> None:
         """A model answered."""

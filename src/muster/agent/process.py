@@ -5,12 +5,14 @@ Rule 2: the pipe into the shim stays open as long as the attempt may live: closi
 Rule 3: a shim that dies still gives an outcome, and what it left behind is killed by its marker.
 Rule 4: the command can stop its shim, or end it. One that does not obey in time is killed, and what
 happens after the command has begun is the command's doing, not this machine's.
+Rule 5: who comes after a daemon that died knows what that one left running (marks.py).
 """
 
 import asyncio
 import contextlib
 import os
 import uuid
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +30,7 @@ from muster.agent.lines import (
     cut,
     ended_by,
 )
+from muster.agent.marks import Marks
 from muster.agent.mask import Secrets, Stream
 from muster.agent.policy import Policy
 from muster.agent.relay import boot
@@ -89,6 +92,15 @@ class ShimAttempt:
     async def wait(self) -> Outcome:
         """The outcome, once nothing of the attempt is left running; may be awaited twice."""
         return await asyncio.shield(self._ended)
+
+    def when_over(self, then: Callable[[], None]) -> None:
+        """Call it once nothing of the attempt is left; never where something is, or may be."""
+
+        def ended(task: asyncio.Task[Outcome]) -> None:
+            if not task.cancelled() and task.exception() is None and not task.result().survivors:
+                then()
+
+        self._ended.add_done_callback(ended)
 
     def cancel(self, reason: str) -> None:
         """Begin to end it; harmless when it has ended or was cancelled before."""
@@ -205,7 +217,9 @@ class ShimAttempt:
             self._on_event(AgentEvent("agent.output", {"stream": "stderr", "text": text}))
 
 
-async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent) -> ShimAttempt:
+async def _spawn(
+    raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent, held: int | None
+) -> ShimAttempt:
     shim = await asyncio.create_subprocess_exec(
         # No site-packages: the shim needs none, and a .pth file can cost more than itself.
         *boot("muster.agent.shim", "-S"),
@@ -219,6 +233,7 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
         cwd="/",
         limit=SHIM_LINE_BYTES_MAX,
         start_new_session=True,
+        pass_fds=() if held is None else (held,),
     )
     attempt = ShimAttempt(shim, marker, order, on_event)
     attempt.send(raw)
@@ -233,8 +248,9 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
 class Runner:
     """Starts any agent of the catalogue, each attempt under its own shim."""
 
-    def __init__(self, discovery: Discovery) -> None:
+    def __init__(self, discovery: Discovery, marks: Marks | None = None) -> None:
         self._discovery = discovery
+        self._marks = marks
 
     async def start(self, order: AttemptOrder, on_event: OnEvent) -> ShimAttempt:
         """Start it; `on_event` is called in the loop's thread, in order, until `wait` returns.
@@ -267,7 +283,7 @@ class Runner:
                 f"The order of task {order.task} has {len(raw)} bytes and {ORDER_BYTES_MAX} are "
                 "allowed; put long texts into a file that the task names."
             )
-        starting = asyncio.create_task(_spawn(raw, order, marker, on_event))
+        starting = asyncio.create_task(self._marked(raw, order, marker, on_event))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -276,3 +292,21 @@ class Runner:
             attempt.abandon()
             await attempt.wait()
             raise
+
+    async def _marked(
+        self, raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
+    ) -> ShimAttempt:
+        """Start it under its mark, which goes when nothing of it is left."""
+        marks = self._marks
+        if marks is None:
+            return await _spawn(raw, order, marker, on_event, None)
+        held = marks.put(marker, order.cwd)
+        try:
+            attempt = await _spawn(raw, order, marker, on_event, held)
+        except OSError:
+            marks.remove(marker)
+            raise
+        finally:
+            os.close(held)
+        attempt.when_over(lambda: marks.remove(marker))
+        return attempt

@@ -7,10 +7,12 @@ paragraphs that come at once are one event, so that many small ones are not as m
 Rule 3: what an event repeats about a tool call is the merged state of all its updates, because
 an update names only what changed.
 Rule 4: secrets are replaced before anything is cut (mask.py); the state of a tool call keeps what
-was said, because permissions are decided on it.
+was said, because permissions are decided on it; but for names and titles, which are cut on arrival.
+Rule 5: what is kept of all calls is bounded in bytes, and the oldest goes first.
 """
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -30,6 +32,11 @@ PATHS_SHOWN_MAX: Final = 20
 PATH_BYTES_MAX: Final = 300
 PLAN_ENTRIES_MAX: Final = 50
 TOOLS_MAX: Final = 10_000
+# What the states of all calls hold together. The one that was told last stays in any case, for a
+# permission may be asked for it; a message is bounded as well.
+TOOLS_BYTES_MAX: Final = 16 * 1024 * 1024
+# What is kept beside the state of a call that goes on: what was shown of it, the end of its output.
+BESIDE_BYTES: Final = 16 * 1024
 # JSON of other languages is exact to here, and an entry holds no more.
 COUNT_MAX: Final = 2**53 - 1
 # Where agents name files in the raw input of their tools.
@@ -40,6 +47,7 @@ PATH_KEYS: Final = (
 )
 SHOWN: Final = ("title", "kind", "status")
 FINAL: Final = frozenset({"completed", "failed"})
+NAMES: Final = frozenset({*SHOWN, "toolCallId"})
 KEPT: Final = (*SHOWN, "toolCallId", "locations", "content", "rawInput", "rawOutput")
 # More than any turn costs; a number that is none is as little believed.
 DOLLARS_MAX: Final = 1_000_000
@@ -77,7 +85,9 @@ class Transcript:
         self._message = ""
         self._tools: dict[str, dict[str, Any]] = {}
         self._shown: dict[str, dict[str, Any]] = {}
-        self._inputs: dict[str, Any] = {}
+        self._inputs: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
+        self._held = 0
         self._terminals: dict[str, tuple[Stream, Tail]] = {}
         self._usage_shown: dict[str, Any] = {}
         self.tail = Tail(VALUE_BYTES_MAX)
@@ -143,15 +153,34 @@ class Transcript:
 
     def tool(self, update: Mapping[str, Any]) -> dict[str, Any]:
         """The merged state of the call that `update` is about; never grows beyond its bound."""
-        call = str(update.get("toolCallId", ""))
+        call = self._name(update.get("toolCallId", ""))
         state = self._tools.setdefault(call, {})
-        state.update({name: update[name] for name in KEPT if update.get(name) is not None})
-        if len(self._tools) > TOOLS_MAX:
-            oldest = next(iter(self._tools))
+        for name in KEPT:
+            if (value := update.get(name)) is not None:
+                state[name] = self._name(value) if name in NAMES else value
+        self._weigh(call, state)
+        return state
+
+    def _name(self, value: Any) -> str:
+        """What a call or a title is called: as it was said where it is short."""
+        if isinstance(value, str) and len(value.encode("utf-8", "replace")) <= TITLE_BYTES_MAX:
+            return value
+        return _title(self._secrets.fields(value))
+
+    def _weigh(self, call: str, state: Mapping[str, Any]) -> None:
+        """Keep within the bounds of all calls; this one stays."""
+        beside = 0 if str(state.get("status")) in FINAL else BESIDE_BYTES
+        size = _size(state) + beside
+        self._held += size - self._sizes.get(call, 0)
+        self._sizes[call] = size
+        while len(self._tools) > 1 and (
+            len(self._tools) > TOOLS_MAX or self._held > TOOLS_BYTES_MAX
+        ):
+            oldest = next(each for each in self._tools if each != call)
+            self._held -= self._sizes.pop(oldest)
             del self._tools[oldest]
             for known in (self._shown, self._inputs, self._terminals):
                 known.pop(oldest, None)
-        return state
 
     def count(self, usage: Mapping[str, Any], models: Iterable[Any] = ()) -> list[Event]:
         """The tokens of a turn so far, and the models that it used, as the program reports them."""
@@ -194,7 +223,7 @@ class Transcript:
                 self.tail.feed(b"\n")
             self._message = ""
         self._kind = kind
-        what = _title(content.get("type"))
+        what = _title(self._secrets.fields(content.get("type")))
         piece = str(content.get("text", "")) if what == "text" else f"[{what}]" if what else ""
         self._add(self._streams[kind].feed(piece.encode("utf-8", "replace")))
         whole, _, self._text = self._text.rpartition("\n\n")
@@ -218,7 +247,7 @@ class Transcript:
         return "agent.output", {"stream": "message", "text": text}
 
     def _tool(self, update: Mapping[str, Any]) -> list[Event]:
-        call = str(update.get("toolCallId", ""))
+        call = self._name(update.get("toolCallId", ""))
         if str(self._tools.get(call, {}).get("status")) in FINAL:
             return []  # It was reported as ended; agents send remarks about it later.
         state = self.tool(update)
@@ -236,9 +265,9 @@ class Transcript:
             return []  # Only content that streams; its end is shown with the final status.
         self._shown[call] = shown
         fields = {"call": _title(self._secrets.text(call)), **shown}
-        if said.get("rawInput") and said["rawInput"] != self._inputs.get(call):
-            self._inputs[call] = said["rawInput"]
-            fields["input"] = _as_text(said["rawInput"], INPUT_BYTES_MAX)
+        given = _as_text(said.get("rawInput") or None, INPUT_BYTES_MAX)
+        if given and given != self._inputs.get(call):
+            self._inputs[call] = fields["input"] = given
         if shown.get("status") in FINAL:
             contents = mappings(said.get("content"))
             diffs = [content for content in contents if content.get("type") == "diff"]
@@ -259,8 +288,11 @@ class Transcript:
                 tail.feed(stream.rest())
                 fields["output"] = tail.text()
             # A session may make thousands of calls; of a finished one only the name is kept.
-            self._tools[call] = {name: state[name] for name in SHOWN if name in state}
-            self._inputs.pop(call, None)
+            ended: dict[str, Any] = {name: state[name] for name in SHOWN if name in state}
+            self._tools[call] = ended
+            for known in (self._shown, self._inputs):
+                known.pop(call, None)
+            self._weigh(call, ended)
         return [("agent.tool", fields)]
 
 
@@ -306,6 +338,14 @@ def mappings(value: Any) -> list[Mapping[str, Any]]:
     """The mappings in a list; empty where it is none."""
     items = value if isinstance(value, list) else []
     return [each for each in items if isinstance(each, Mapping)]
+
+
+def _size(value: Any) -> int:
+    """The bytes that a value takes in memory; it nests no deeper than a message may."""
+    size = sys.getsizeof(value)
+    if isinstance(value, Mapping):
+        return size + sum(_size(key) + _size(each) for key, each in value.items())
+    return size + sum(map(_size, value)) if isinstance(value, list | tuple) else size
 
 
 def _is_count(value: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.errors import Conflict, NotFound, Refused
-from muster.node.tasks.approvals import AnswerAttempt, Approvals
+from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.proposals import Proposals
 from muster.node.verb import Column, Line
 from muster.verbs.declaration import Call, Context, Core, Nothing, opt, pos, verb
@@ -133,8 +133,7 @@ def _word(context: Context, ask: Said, known: Mapping[str, Any]) -> Answered:
 @verb("question.answer", auth="order", daily=True, object="task")
 def settle(core: Core, call: Call, ask: Answer) -> Answered:
     """The answer, on the machine where the agent waits."""
-    found = core.part(Approvals).find(ask.task, ask.question)
     allow = ask.answer == "yes"
-    core.do(AnswerAttempt(found.task, found.epoch, found.ask, allow, call.actor))
+    found = core.part(Approvals).answer(ask.task, ask.question, call.actor, allow=allow)
     title = found.fields.get("title", "")
     return Answered(found.task, found.ask, title, "allow" if allow else "deny")

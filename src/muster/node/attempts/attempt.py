@@ -127,7 +127,8 @@ class Attempt:
     def answer(self, ask: str, by: str, *, allow: bool) -> None:
         """A person's answer to a question of the agent; harmless when nobody asks any more."""
         if self._running is not None:
-            self._answered_by[ask] = by
+            # The agent takes the first answer: that is whose decision it is.
+            by = self._answered_by.setdefault(ask, by)
             self._running.answer(ask, allow)
 
     async def run(self) -> Ended:

@@ -34,7 +34,7 @@ from muster.node.attempts.attempt import ENDS, Attempt
 from muster.node.attempts.following import Following
 from muster.node.attempts.line_count import counted
 from muster.node.attempts.promotion import Promotions
-from muster.node.attempts.workplace import sweep, waiting_names
+from muster.node.attempts.workplace import left_behind, marks_of, sweep
 from muster.node.counter import DECLARED
 from muster.node.host import clock, disk
 from muster.node.host.facts import logins_of, probe
@@ -96,7 +96,7 @@ class EffectRunner:
         self.worktrees = Worktrees(home.repos_cache, Path(home.work))
         self.agents: Mapping[str, AgentEntry] = catalogue.load(home.path)
         self.discovery = Discovery(self.agents, daemon.machine.config.headless)
-        self.runner = Runner(self.discovery)
+        self.runner = Runner(self.discovery, marks_of(home))
         # With the person's PATH once it was asked for.
         self.environ: Mapping[str, str] = os.environ
         self._attempts: dict[tuple[str, Pair], Attempt] = {}
@@ -133,7 +133,7 @@ class EffectRunner:
         self.repos.mkdir(parents=True, exist_ok=True)
         path, _ = await asyncio.gather(
             person_path(self.daemon.machine.config.path, os.environ),
-            self.worktrees.clear(waiting_names(Path(self.daemon.home.work))),
+            self.worktrees.clear(await left_behind(self.daemon)),
         )
         self.environ = {**os.environ, "PATH": path}
         # Remove what no entry names. A database in doubt may have lost the entries that do.

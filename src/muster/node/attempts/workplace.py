@@ -6,7 +6,9 @@ a lost power supply) and its agent had opened a session that can be gone on with
 session wait, a day at most, for the next attempt at the same task by the same agent.
 Rule 2: what waits is on this machine alone: a note beside the folder, `<folder>.session`. It holds
 no secret, and what does not have its form is as good as absent.
-Rule 3: a review, and an attempt that was given files beside its folder, begin anew.
+Rule 3: what the daemon before us left running is ended first (`left_behind`): no two agents work in
+one folder.
+Rule 4: a review, and an attempt that was given files beside its folder, begin anew.
 """
 
 import asyncio
@@ -21,6 +23,7 @@ from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
+from muster.agent.marks import Marks
 from muster.atomic_file import write_file
 from muster.errors import MusterError
 from muster.git.cache import Base, Origin, Worktree
@@ -29,6 +32,7 @@ from muster.git.fence import Epoch
 from muster.node.attempts import blob_transfer as holder
 from muster.node.attempts import deliverables, inputs
 from muster.node.host import clock
+from muster.node.host.home import Home
 from muster.node.runtime import Runtime
 from muster.task.instruction import StartAttempt
 
@@ -197,6 +201,22 @@ class Workplace:
     def _can_wait(self) -> bool:
         given = inputs.folder_of(self.daemon, self.start)
         return not self.start.open.template.get("review") and not given.exists()
+
+
+def marks_of(home: Home) -> Marks:
+    """What says which attempts of this home run, or did when its daemon died."""
+    return Marks(Path(home.work).with_name("attempts"))
+
+
+async def left_behind(daemon: Runtime) -> dict[str, str]:
+    """End what a daemon before us left running; nobody goes on where that cannot be ended. The
+    folders of what waits then, as `waiting_names`.
+
+    Before this is done no end of an attempt is told, and no folder is taken or removed.
+    """
+    for folder in await asyncio.to_thread(marks_of(daemon.home).end_all):
+        forget(Path(daemon.home.work), folder.name)
+    return waiting_names(Path(daemon.home.work))
 
 
 async def sweep(daemon: Runtime, open_now: Sequence[Path | None]) -> None:

@@ -2,7 +2,8 @@
 
 Rule 1: a question lives in memory, because the agent that waits for it does; it is over when it is
 answered, when its time is up, or with its attempt. The journal keeps what was asked and decided.
-Rule 2: the fleet hears that somebody is needed, never what is asked: that stays in the journal.
+Rule 2: the first answer counts. Whoever answers later is told so, and who answered.
+Rule 3: the fleet hears that somebody is needed, never what is asked: that stays in the journal.
 """
 
 from collections.abc import Mapping
@@ -51,6 +52,8 @@ class Approvals(Part):
     def __init__(self, core: "Core") -> None:
         self.core = core
         self._open: dict[tuple[str, str], Question] = {}
+        # Who answered what is still open: its agent has not heard yet.
+        self._answered: dict[tuple[str, str], str] = {}
         self._tidy = False
 
     def tick(self) -> None:
@@ -86,15 +89,32 @@ class Approvals(Part):
 
     def _close(self, key: tuple[str, str], reason: str) -> None:
         del self._open[key]
+        self._answered.pop(key, None)
         self.core.incidents.close(_incident(*key), reason)
 
     def listing(self) -> list[Question]:
-        """What is open, the oldest first."""
-        return sorted(self._open.values(), key=lambda q: q.asked_ms)
+        """What waits for an answer, the oldest first."""
+        waiting = (each for key, each in self._open.items() if key not in self._answered)
+        return sorted(waiting, key=lambda q: q.asked_ms)
+
+    def answer(self, task: str, ask: str, by: str, *, allow: bool) -> Question:
+        """Give the one answer to the one question of a task. Raises: as `find`."""
+        found = self.find(task, ask)
+        self._answered[found.task, found.ask] = by
+        self.core.do(AnswerAttempt(found.task, found.epoch, found.ask, allow, by))
+        return found
 
     def find(self, task: str, ask: str = "") -> Question:
         """The one question of a task. Raises: Conflict without one, Refused with several."""
         found = [q for q in self.listing() if q.task == task and ask in ("", q.ask)]
+        before = [
+            by for key, by in self._answered.items() if key[0] == task and ask in ("", key[1])
+        ]
+        if not found and before:
+            raise Conflict(
+                f"{before[-1]} has answered that already, and the first answer counts; "
+                f"`muster logs {task[:12]}` shows what was decided"
+            )
         if not found:
             raise Conflict(
                 f"no agent of {self.core.name} waits for an answer about task {task[:12]}; "

@@ -111,7 +111,7 @@ class WorkerService(Part):
     # --- starting ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """What ran when we were stopped is over: our shims died with us. Say so."""
+        """What ran when we were stopped is over: it was ended before we began. Say so."""
         unfinished, core = [], self.core
         for row in core.tables.rows(ATTEMPT, writer=core.machine, state="running"):
             # A stream that ended says "running" for ever; the end may stand in a later one.
