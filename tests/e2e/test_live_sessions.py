@@ -206,6 +206,7 @@ def test_a_message_at_the_end_of_a_turn_makes_it_go_on_once(desk):
 
 
 @proves("hook.tells-what-is-new")
+@LOOKED_AT
 def test_what_another_machine_learned_meanwhile_is_in_the_request_after_a_tool(desk):
     hub, studio, key = desk.fleet.hub, desk.fleet["studio"], f"{desk.name}/port"
     process = desk.begin(desk.waits(), {"tool": "shell", "command": "true"}, {"text": "done"})
