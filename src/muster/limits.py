@@ -658,6 +658,8 @@ DELEGATION_LIFE_MS: Final = 24 * 3_600_000
 PROPOSAL_LIFE_MS: Final = 24 * 3_600_000
 PROPOSALS_OF_SESSION_MAX: Final = 4
 PROPOSALS_MAX: Final = 64
+# Of those that a person said a word about, the newest: more than anybody answers in a day.
+PROPOSALS_ENDED_MAX: Final = 256
 # So long a call waits for a person's word; clients give up on one that says nothing for a minute.
 PROPOSAL_WAIT_S_MAX: Final = 50.0
 DEVICE_DAYS_MAX: Final = 3_650

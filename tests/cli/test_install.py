@@ -136,6 +136,20 @@ def test_two_homes_are_in_one_program_and_each_goes_alone(tmp_path, person):
 
 
 @proves("install.restores")
+def test_a_file_of_ours_that_its_person_changed_is_theirs_and_what_is_in_our_folder_goes(person):
+    person.ok("install", "opencode", "--yes")
+    (plugin,) = (person.home / ".config" / "opencode" / "plugins").glob("*.js")
+    hook = person.machine / "plugins" / "opencode" / "hook.py"
+    for each in (plugin, hook):
+        each.write_text(each.read_text() + "\n// hers\n")
+    now = plugin.read_text()
+    taken = person.ok("uninstall", "opencode", "--yes")
+    states = {each["file"]: each["state"] for each in taken["files"]}
+    assert states[str(plugin)] == "kept what was changed since"
+    assert (plugin.read_text(), hook.exists()) == (now, False)
+
+
+@proves("install.restores")
 def test_a_file_that_was_removed_since_stays_removed(person):
     person.ok("install", "claude", "--yes")
     person.settings.unlink()

@@ -71,7 +71,9 @@ class CommandContext:
         yield {"task": "t1", "state": self.state, "summary": "the model is away"}
         yield {"run": args["run"], "settled": self.state}
 
-    def say(self, text):
+    def say(self, text, *, whole=False):
+        # What is to be agreed to is not abbreviated, and all else may be.
+        assert whole == text.startswith("\nmuster: "), text
         self.said.append(text)
 
 

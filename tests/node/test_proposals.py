@@ -9,6 +9,8 @@ from tests.node.test_sessions import opened
 from tests.promise import proves
 
 from muster.limits import PROPOSAL_LIFE_MS, PROPOSALS_OF_SESSION_MAX
+from muster.node.tasks import proposals
+from muster.node.tasks.proposals import Proposals
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_no_token_socket_or_page_says_a_persons_word(world):
 
 
 @proves("door.a-person-approves")
-def test_what_was_refused_is_not_asked_again_and_each_session_has_its_own(world):
+def test_what_was_refused_is_not_asked_again_by_any_session_in_any_writing(world):
     mac1 = world["mac1"]
     one, two = (opened(mac1, own=own, agent="claude") for own in ("a", "b"))
     id = ask(mac1, one)["proposal"]["proposal"]
@@ -93,7 +95,63 @@ def test_what_was_refused_is_not_asked_again_and_each_session_has_its_own(world)
     assert (again["proposal"], again["state"], again["reason"]) == (id, "refused", "not now")
     assert waiting(mac1) == []
     assert "nothing was changed" in refusal(mac1.order("proposal.end", id, word))
-    assert ask(mac1, two)["proposal"]["proposal"] != id
+    assert ask(mac1, two)["proposal"]["proposal"] == id
+    # Of the same spec in another writing nobody is asked again; of another base somebody is.
+    spec = mac1.call("proposal.about", {"proposal": id})["value"]["spec"]
+    whole = {"text": [], "agent": [], "machine": []}
+    written = f"# please\n{spec}".replace('"why do the tests fail?"', "'why do the tests fail?'")
+    assert written.count("'why") == 1
+    assert ask(mac1, two, **whole, spec=written)["proposal"]["proposal"] == id
+    other = spec.replace("tests fail", "tests still fail")
+    assert ask(mac1, two, **whole, spec=other)["proposal"]["state"] == "open"
+
+
+@proves("door.a-person-approves")
+def test_what_waits_is_each_sessions_own(world):
+    mac1 = world["mac1"]
+    one, two = (opened(mac1, own=own, agent="claude") for own in ("a", "b"))
+    ids = [ask(mac1, each)["proposal"]["proposal"] for each in (one, two)]
+    assert sorted(waiting(mac1)) == sorted(ids)
+    assert len(set(ids)) == 2
+    ordered(world, ids[0])
+    assert ask(mac1, two)["proposal"]["proposal"] == ids[1]
+
+
+@proves("door.a-person-approves")
+def test_what_was_answered_keeps_nobody_from_proposing_and_is_kept_in_bounds(world, monkeypatch):
+    monkeypatch.setattr(proposals, "PROPOSALS_MAX", 2)
+    monkeypatch.setattr(proposals, "PROPOSALS_ENDED_MAX", 3)
+    mac1 = world["mac1"]
+    session = opened(mac1, agent="claude")
+    for number in range(5):
+        asked = ask(mac1, session, text=[f"do {number}"])["proposal"]
+        word = {"proposal": asked["proposal"], "answer": "no"}
+        assert mac1.order("proposal.end", asked["proposal"], word)["ok"]
+    assert len(mac1.core.part(Proposals)._known) == 3
+    assert ask(mac1, session, text=["do 4"])["proposal"]["state"] == "refused"
+    for number in (5, 6):
+        assert ask(mac1, session, text=[f"do {number}"])["proposal"]["state"] == "open"
+    more = {**ASK, "text": ["one more"]}
+    assert "may not hand on" in refusal(mac1.call("delegate", more, capability=session["token"]))
+
+
+@proves("door.a-person-approves")
+def test_who_has_no_right_key_hears_of_no_proposal_however_the_ids_begin(world):
+    mac1 = world["mac1"]
+    session = opened(mac1, agent="claude")
+    keys = [ask(mac1, session, text=[f"do {n}"])["proposal"]["page"][-32:] for n in range(2)]
+    known = mac1.core.part(Proposals)._known
+    alike = {f"3fa9{id[4:]}": each for id, each in known.items()}
+    for id, each in alike.items():
+        each.id = id
+    known.clear()
+    known.update(alike)
+    assert "more than one" in refusal(mac1.call("proposal.about", {"proposal": "3fa9"}))
+    said = refusal(mac1.call("proposal.about", {"proposal": "3fa9", "key": "ab" * 16}))
+    assert "no session of mac1 proposes" in said
+    assert not any(id in said for id in alike)
+    found = mac1.call("proposal.about", {"proposal": "3fa9", "key": keys[1]})
+    assert found["value"]["proposal"] == list(alike)[1]
 
 
 @proves("door.a-person-approves")

@@ -288,9 +288,9 @@ class CommandContext:
             return False
         return True
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, whole: bool = False) -> None:
         if not self.json:
-            self._tell(safe(abbreviated(text)))
+            self._tell(safe(text if whole else abbreviated(text)))
 
     def note(self, text: str) -> None:
         if sys.stderr.isatty():

@@ -74,7 +74,7 @@ class Spoken:
     def question(self, what: str, default: str) -> str:  # noqa: ARG002 - nobody is at a terminal
         return default
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, whole: bool = False) -> None:  # noqa: ARG002 - all is whole here
         self._work.editor.tell(chunk("agent_thought_chunk", f"{text}\n"))
 
     def note(self, text: str) -> None:

@@ -55,8 +55,11 @@ class Context(Protocol):
     def question(self, what: str, default: str) -> str:
         """What a person answers on a terminal; without one, or with nothing, the default."""
 
-    def say(self, text: str) -> None:
-        """A line of progress for the person; nothing with --json."""
+    def say(self, text: str, *, whole: bool = False) -> None:
+        """A line of progress for the person; nothing with --json.
+
+        `whole`: what they are to agree to, of which nothing is abbreviated.
+        """
 
     def note(self, text: str) -> None:
         """What is waited for, for a person at a terminal; nobody else sees it."""

@@ -20,7 +20,7 @@ from muster.fleet.facts import LOGGED_OUT
 from muster.limits import DELEGATED_SPEC_BYTES_MAX, KEY_CHARS_MAX, REASON_CHARS_MAX
 from muster.log.stream import MachineId
 from muster.node.tasks.delegations import Delegations
-from muster.node.tasks.proposals import Proposals
+from muster.node.tasks.proposals import Proposals, content_of
 from muster.node.verb import Line
 from muster.task import check as checks
 from muster.task.delegation import SHELL, UNCHECKED, narrowed
@@ -114,19 +114,21 @@ def delegate(core: Core, call: Call, ask: Delegate) -> Delegated:
     except Denied as error:
         if not call.session:
             raise
-        return _proposed(core, call, error, spec.name, text, repo, base)
+        return _proposed(core, call, error, spec, text, repo, base)
     return Delegated(run, True, core.membership.name_of(owner))
 
 
 def _proposed(  # noqa: PLR0917 - what is proposed, and why
-    core: Core, call: Call, denied: Denied, name: str, text: str, repo: str, base: str
+    core: Core, call: Call, denied: Denied, spec: Spec, text: str, repo: str, base: str
 ) -> Delegated:
     """What a session proposes, or came of that. Raises: `denied` where too much waits already."""
-    part = core.part(Proposals)
-    known = part.same(call.session, text, repo, base)
+    part, content = core.part(Proposals), content_of(spec, repo, base)
+    known = part.same(call.session, content)
     if known is not None and known.run:
         return Delegated(known.run, False, known.owner)
-    made = known or part.propose(call.session, call.actor, str(denied), name, text, repo, base)
+    made = known or part.propose(
+        call.session, call.actor, str(denied), spec.name, text, repo, base, content
+    )
     if made is None:
         raise denied
     return Delegated("", known is None, "", proposed(made))

@@ -117,7 +117,7 @@ def install(context: Context, ask: Install) -> Installed | Finding:
     names = {str(edit.path) for edit in wanted}
     # Of an older version, and not needed any more.
     old_ones = [name for name in kept if name not in names]
-    changes += [_taken(name, kept.pop(name)) for name in old_ones]
+    changes += [_taken(name, kept.pop(name), place.own) for name in old_ones]
     if not changes:
         return Installed(ask.program, known.title, True, _states(wanted, set()), known.next)
     for change in changes:
@@ -158,7 +158,7 @@ def uninstall(context: Context, ask: Uninstall) -> Installed | Finding:
     kept = read_record(place.own).files
     if not kept:
         raise NotFound(f"Muster is not in {known.title}: nothing was put there from this home")
-    changes = [_taken(name, each) for name, each in kept.items()]
+    changes = [_taken(name, each, place.own) for name, each in kept.items()]
     for change in changes:
         if change.now != change.after and not change.path.is_relative_to(place.own):
             context.say(_shown(change, place.own))
@@ -182,12 +182,16 @@ def uninstall(context: Context, ask: Uninstall) -> Installed | Finding:
     return Installed(ask.program, known.title, True, files, known.next)
 
 
-def _taken(name: str, kept: Kept) -> _Change:
-    """A file without us; one that somebody removed since stays removed. Raises: Malformed."""
+def _taken(name: str, kept: Kept, own: Path) -> _Change:
+    """A file without us; one that somebody removed since stays removed, and of ours in a person's
+    folder one that they changed is theirs. Raises: Malformed.
+    """
     path = Path(name)
     now = read_file(path)
     if now is not None and sha(now) == kept.written:
         return _Change(path, now, as_bytes(kept.before), kept.mode, kept.made)
+    if isinstance(kept.edit, Whole) and not path.is_relative_to(own):
+        return _Change(path, now, now, kept.mode, kept.made)
     return _Change(path, now, take(kept.edit, now), kept.mode, kept.made)
 
 

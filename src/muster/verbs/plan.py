@@ -116,13 +116,13 @@ def ask(context: Context, wish: Ask) -> dict[str, Any] | Finding:
     if not wish.yes and not sys.stdin.isatty():
         context.say("nobody is here to say yes: hand the plan to `muster run`, or ask with --yes")
         return Finding(answer, NOT_RUN_EXIT)
-    context.say(f"\n{plan.spec}")
+    context.say(f"\n{plan.spec}", whole=True)
     while not wish.yes and (said := _said("Run this? [y/N/e(dit)] ")) not in ("y", "yes"):
         if said not in ("e", "edit"):
             return Finding({**answer, "declined": True}, NOT_RUN_EXIT)
         plan = _edited(context, plan)
         answer |= {"spec": plan.spec, "name": plan.name}
-        context.say(f"\n{plan.spec}")
+        context.say(f"\n{plan.spec}", whole=True)
     # Exactly what `muster run` would sign for this spec: the workers compute it again.
     wanted = {"base": "", "repo": repo or plan.repo, "spec": plan.spec, "values": {}}
     begun = context.ask("run", wanted, on=context.on, options={"object": plan.name})

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from muster.errors import Malformed, NotFound
+from muster.errors import Malformed
 from muster.limits import PROPOSAL_WAIT_S_MAX, REASON_CHARS_MAX
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.proposals import Proposal, Proposals, State
@@ -71,9 +71,7 @@ class About(Struct, frozen=True, kw_only=True):
 @verb("proposal.about", auth="local", on="none")
 def about(core: Core, call: Call, ask: OfProposal) -> About:
     """What is proposed. With a `key` that is another one's there is nothing."""
-    each = core.part(Proposals).find(ask.proposal)
-    if ask.key and ask.key != each.key:
-        raise NotFound("there is no such proposal")
+    each = core.part(Proposals).find(ask.proposal, ask.key)
     return About(**{name: getattr(each, name if name != "proposal" else "id")
                     for name in About.__struct_fields__})  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Verbs about permissions: what agents wait for, and a person's answer, signed.
 
-Rule: who says yes to a run that a session proposes signs that run, having been shown its text.
+Rule: who says yes to a run that a session proposes signs that run, having been shown all of it:
+its whole text, the repository and the base. A word about what is over by then orders nothing.
 """
 
 import contextlib
@@ -9,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from muster.errors import Conflict, NotFound, Refused
+from muster.errors import Conflict, MusterError, NotFound, Refused
 from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.proposals import Proposals
 from muster.node.verb import Column, Line
+from muster.verbs.client import Finding
 from muster.verbs.declaration import Call, Context, Core, Nothing, opt, pos, verb
 from muster.verbs.find import OfTask
 
@@ -87,7 +89,7 @@ class Answered(Struct, frozen=True):
       says=(Line("task {task:id}: {answer} — {title:60}", "question"),
             Line("{title:60}: {answer}", "!question"),
             Line("run {run:id} began", "run")))  # fmt: skip
-def answer(context: Context, ask: Said) -> Answered:
+def answer(context: Context, ask: Said) -> Answered | Finding:
     """Allow or deny what an agent waits for, or a run that a session proposes.
 
     On the machine where the agent waits: the one that its owner gave the task to. A proposal is
@@ -109,25 +111,54 @@ def answer(context: Context, ask: Said) -> Answered:
     return Answered(**context.ask("question.answer", given, on=where["holder"]))
 
 
-def _word(context: Context, ask: Said, known: Mapping[str, Any]) -> Answered:
+def _word(context: Context, ask: Said, known: Mapping[str, Any]) -> Answered | Finding:
     """A person's word about a proposal. Raises: Conflict, Refused."""
-    title, short = f"run {known['name']}", known["proposal"][:12]
-    if known["state"] != "open":
-        raise Conflict(f"proposal {short} is {known['state']} already; nothing was changed")
+    title = f"run {known['name']}"
+    _check_open(known)
     word = {"proposal": known["proposal"], "answer": ask.answer, "run": "", "owner": "",
             "reason": ask.reason}  # fmt: skip
     if ask.answer == "no":
         context.ask("proposal.end", word)
         return Answered(known["proposal"], "", title, "deny")
-    where = f" in repository {known['repo']}" if known["repo"] else ""
-    context.say(f"{known['actor']} proposes this run{where}:\n\n{known['spec']}")
+    context.say(_shown(known), whole=True)
     if not ask.yes and context.question("Order it as yours (yes or no)", "no") not in ("y", "yes"):
         raise Refused("nothing was ordered: say yes at a terminal when it was shown, or --yes")
+    # Reading takes a person minutes: by now it may have ended, or another word was said about it.
+    _check_open(context.ask("proposal.about", {"proposal": known["proposal"]}))
     # Exactly what was shown, and what `muster run` would sign for it.
     wanted = {"base": known["base"], "repo": known["repo"], "spec": known["spec"], "values": {}}
     begun = context.ask("run", wanted, options={"object": known["name"]})
-    context.ask("proposal.end", {**word, "run": begun["run"], "owner": begun["owner"]})
-    return Answered(known["proposal"], "", title, "allow", begun["run"])
+    ordered = Answered(known["proposal"], "", title, "allow", begun["run"])
+    try:
+        context.ask("proposal.end", {**word, "run": begun["run"], "owner": begun["owner"]})
+    except MusterError as error:
+        context.say(
+            f"run {begun['run']} began; its proposal stays as it is, and its session is not told: "
+            f"{error}"
+        )
+        return Finding(ordered, 1)
+    return ordered
+
+
+def _check_open(known: Mapping[str, Any]) -> None:
+    """Raises: Conflict where a word was said about it already."""
+    if known["state"] != "open":
+        short = known["proposal"][:12]
+        raise Conflict(f"proposal {short} is {known['state']} already; nothing was changed")
+
+
+def _shown(known: Mapping[str, Any]) -> str:
+    """All that a person signs. The text stands first: however long, the rest is above the question,
+    and no line of the text looks like one of ours.
+    """
+    text = "\n".join(f"  {line}" for line in known["spec"].rstrip("\n").split("\n"))
+    base = known["base"] or ("its default branch" if known["repo"] else "none")
+    rows = {
+        "repository": known["repo"] or "none", "base": base, "proposed by": known["actor"],
+        "session": known["session"], "because": known["because"],
+    }  # fmt: skip
+    lines = "\n".join(f"{name:<13}{' '.join(each.split())}" for name, each in rows.items())
+    return f"run {known['name']} is proposed:\n\n{text}\n\n{lines}\n"
 
 
 @verb("question.answer", auth="order", daily=True, object="task")

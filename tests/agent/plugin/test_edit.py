@@ -98,11 +98,19 @@ def test_a_file_that_says_one_thing_twice_is_refused_and_nothing_of_it_is_lost()
 @proves("install.restores")
 @pytest.mark.parametrize(
     "now", [b"// a comment\n{}", b"[]", b"\xff", b'{"hooks": []}', b'{"hooks": {"Stop": 1}}',
-            b"[" * 100_000]
+            b"[" * 100_000, b'{"a": 1e400}', b'{"a": -Infinity}', b'{"a": NaN}']
 )  # fmt: skip
 def test_a_file_that_is_no_such_object_is_refused(now):
     with pytest.raises(Malformed):
         put(OURS, now)
+
+
+@proves("install.restores")
+def test_half_a_character_is_no_end_of_it_and_stays_what_it_was():
+    once = put(OURS, b'{"\\ud800": ["\\ude00 \\ud83d\\ude00 \xc3\xa9"]}')
+    assert '"\\ud800": [\n    "\\ude00 \N{GRINNING FACE} é"'.encode() in once
+    rest = json.loads(take(OURS, once) or b"")
+    assert rest == {"\ud800": ["\ude00 \N{GRINNING FACE} é"]}
 
 
 @proves("install.restores")

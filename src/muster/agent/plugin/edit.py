@@ -13,6 +13,7 @@ Rule 4: what is ours is known by the home that put it there: another home's besi
 """
 
 import json
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -203,7 +204,9 @@ def _object(edit: Members, now: bytes | None) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        found = json.loads(text, object_pairs_hook=_once)
+        found = json.loads(
+            text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise Malformed(
             f"{edit.path} is no plain JSON ({error}), and nothing was changed; take its comments "
@@ -224,9 +227,19 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _finite(text: str) -> float:
+    """A number; one that is too large for any would be written back as no JSON."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is no number that can be kept")
+    return number
+
+
 def _json(value: Any, now: bytes | None) -> bytes:
     """As it was written before: with its indent."""
     second = next((line for line in (now or b"").decode().splitlines()[1:] if line.strip()), "")
     blanks = len(second) - len(second.lstrip())
     indent: int | str = "\t" if second.startswith("\t") else blanks or 2
-    return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+    # Half a character, which JSON has as an escape alone, is one again.
+    return text.encode(errors="backslashreplace")

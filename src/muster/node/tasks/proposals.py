@@ -4,20 +4,31 @@ Rule 1: a proposal lets nobody do anything. What begins is a run that a person s
 the text that was proposed.
 Rule 2: what became of one is said by a signed order alone. A page, a token and this machine's
 socket are reached by every agent that has a shell.
-Rule 3: it is in memory, and ends after a day. What was refused is refused for that time: nobody is
-asked the same thing again. The fleet hears that somebody is needed, and never what for.
+Rule 3: it is in memory, and ends after a day. What was refused is refused for that time, whichever
+session asks and however it writes the same: nobody is asked it again. The fleet hears that somebody
+is needed, and never what for.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
+from msgspec.structs import replace
+
 from muster.errors import Conflict, NotFound
 from muster.fleet import folds
-from muster.limits import PROPOSAL_LIFE_MS, PROPOSALS_MAX, PROPOSALS_OF_SESSION_MAX
+from muster.limits import (
+    PROPOSAL_LIFE_MS,
+    PROPOSALS_ENDED_MAX,
+    PROPOSALS_MAX,
+    PROPOSALS_OF_SESSION_MAX,
+)
 from muster.log.stream import scope_to
 from muster.message.kinds import MessageSend, MessageTerms
 from muster.node.part import Part
 from muster.node.tasks.followers import Followers
+from muster.task.spec import Spec
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -30,8 +41,9 @@ State = Literal["open", "ordered", "refused"]
 class Proposal:
     """A run that a session proposes, and why it may not simply hand it on.
 
-    `key` is what the address of its page ends with: who has it may read what is proposed. `run` is
-    what a person began of it, `owner` whose that is, and `by` who that was.
+    `content` is what its spec says, however that is written (`content_of`). `key` is what the
+    address of its page ends with: who has it may read what is proposed. `run` is what a person
+    began of it, `owner` whose that is, and `by` who that was.
     """
 
     id: str
@@ -43,6 +55,7 @@ class Proposal:
     spec: str
     repo: str
     base: str
+    content: bytes
     asked_ms: int
     until_ms: int
     state: State = "open"
@@ -80,9 +93,12 @@ class Proposals(Part):
         """Those that wait for a person, the oldest first."""
         return [each for each in self._known.values() if each.state == "open"]
 
-    def find(self, text: str) -> Proposal:
-        """The one whose id begins so. Raises: NotFound, Conflict where several do."""
-        found = [each for each in self._known.values() if text and each.id.startswith(text)]
+    def find(self, text: str, key: str = "") -> Proposal:
+        """The one whose id begins so, and that has the `key` where one is given: who has another
+        one hears of none. Raises: NotFound, Conflict where several do.
+        """
+        there = [each for each in self._known.values() if not key or each.key == key]
+        found = [each for each in there if text and each.id.startswith(text)]
         if len(found) > 1:
             raise Conflict(f"more than one proposal begins so: {', '.join(p.id for p in found)}")
         if not found:
@@ -92,23 +108,25 @@ class Proposals(Part):
             )
         return found[0]
 
-    def same(self, session: str, spec: str, repo: str, base: str) -> Proposal | None:
-        """What this session proposed already in the same words."""
-        wanted = (session, spec, repo, base)
-        return next((p for p in self._known.values() if wanted == _content(p)), None)
+    def same(self, session: str, content: bytes) -> Proposal | None:
+        """What this session proposed already, or a person refused to another one."""
+        found = [each for each in self._known.values() if each.content == content]
+        mine = [each for each in found if each.session == session]
+        return next(iter([*mine, *(each for each in found if each.state == "refused")]), None)
 
     def propose(  # noqa: PLR0917 - what is proposed, and by whom
-        self, session: str, actor: str, because: str, name: str, spec: str, repo: str, base: str
-    ) -> Proposal | None:
+        self, session: str, actor: str, because: str, name: str, spec: str, repo: str, base: str,
+        content: bytes,
+    ) -> Proposal | None:  # fmt: skip
         """A person is asked for this run; None where too much waits for them already."""
         core, waiting = self.core, self.listing()
         mine = sum(each.session == session for each in waiting)
-        if mine >= PROPOSALS_OF_SESSION_MAX or len(self._known) >= PROPOSALS_MAX:
+        if mine >= PROPOSALS_OF_SESSION_MAX or len(waiting) >= PROPOSALS_MAX:
             return None
         now_ms = core.now.wall_ms
         made = Proposal(
             core.draw(16).hex(), core.draw(16).hex(), session, actor, because, name, spec, repo,
-            base, now_ms, now_ms + PROPOSAL_LIFE_MS,
+            base, content, now_ms, now_ms + PROPOSAL_LIFE_MS,
         )  # fmt: skip
         self._known[made.id] = made
         short = made.id[:12]
@@ -127,6 +145,9 @@ class Proposals(Part):
                 f"proposal {proposal.id[:12]} is {proposal.state} already; nothing was changed"
             )
         proposal.state, proposal.by, proposal.reason = state, by, reason
+        ended = [each for each in self._known.values() if each.state != "open"]
+        for each in ended[:-PROPOSALS_ENDED_MAX]:
+            del self._known[each.id]
         core.incidents.close(_incident(proposal), f"{by}: {state}")
         core.part(Followers).answered(proposal.id)
         self._tell(proposal)
@@ -146,8 +167,12 @@ class Proposals(Part):
         core.append_body(MessageTerms(sent.id.hex(), to_session=proposal.session), scope=scope)
 
 
-def _content(each: Proposal) -> tuple[str, str, str, str]:
-    return each.session, each.spec, each.repo, each.base
+def content_of(spec: Spec, repo: str, base: str) -> bytes:
+    """What a run is about: the same for whatever is read as the same, with other comments, blanks,
+    quotes or another order of names, and with its repository in the text or beside it.
+    """
+    plain = msgspec.json.encode(replace(spec, repo=None, base=None), order="deterministic")
+    return hashlib.sha256(msgspec.json.encode([plain.decode(), repo, base])).digest()
 
 
 def _incident(each: Proposal) -> str:
