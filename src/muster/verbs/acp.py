@@ -73,7 +73,9 @@ class Agent:
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._peer = Peer(reader, writer, self._asked, self._told)
+        # The one that was used last stands last.
         self._sessions: dict[str, acp_session.Session] = {}
+        self._held = acp_session.Held(context.home)
         # What a session is at: a turn, or a run of before that it follows.
         self._turns: dict[str, Work] = {}
         self._follows: dict[str, Work] = {}
@@ -108,23 +110,24 @@ class Agent:
         session = str(params.get("sessionId"))
         for works in (self._turns, self._follows):
             if (work := works.get(session)) is not None:
-                threading.Thread(target=work.cancel, daemon=True).start()
+                work.cancel()
 
     async def _new(self, params: Mapping[str, Any]) -> dict[str, Any]:
         session = acp_session.opened(_folder(params))
-        await self._begin(session)
+        await self._require_daemon()
+        self._begin(session)
         return {"sessionId": session.id}
 
     async def _load(self, params: Mapping[str, Any]) -> dict[str, Any]:
         id, cwd = str(params.get("sessionId")), _folder(params)
-        try:
-            session = acp_session.known(self._context.home, id)
-        except MusterError as error:
-            raise RpcError({"code": _UNKNOWN, "message": str(error)}) from error
+        # All that is waited for comes first: of two that load one session, the second is told.
+        await self._require_daemon()
         if id in self._turns or id in self._follows:
             raise _error(_INVALID, "this session is open already")
+        # Found, then taken, then read: what another editor wrote before it was closed counts.
+        self._begin(self._known(id))
+        session = self._sessions[id] = self._known(id)
         session.cwd = cwd
-        await self._begin(session)
         work = Work(self._context, _Session(self, id), session)
         if (turn := work.replay()) is not None:
             self._follows[id] = work
@@ -137,17 +140,41 @@ class Agent:
                 except EOFError:
                     return
                 finally:
-                    self._loop.call_soon_threadsafe(self._follows.pop, id, None)
+                    self._loop.call_soon_threadsafe(self._unfollow, id, work)
 
             threading.Thread(target=follow, daemon=True).start()
         return {}
 
-    async def _begin(self, session: acp_session.Session) -> None:
-        """Raises: RpcError where no daemon answers, or too many are open."""
-        if len(self._sessions) >= SESSIONS_MAX:
-            raise _error(_INVALID, f"{SESSIONS_MAX} sessions are open, which is the most")
+    def _unfollow(self, id: str, work: Work) -> None:
+        if self._follows.get(id) is work:
+            del self._follows[id]
+
+    def _known(self, id: str) -> acp_session.Session:
+        try:
+            return acp_session.known(self._context.home, id)
+        except MusterError as error:
+            raise RpcError({"code": _UNKNOWN, "message": str(error)}) from error
+
+    async def _require_daemon(self) -> None:
         if not await asyncio.to_thread(self._context.running):
             raise _error(_FAILED, "no daemon answers here; `muster up --detach` starts it")
+
+    def _begin(self, session: acp_session.Session) -> None:
+        """Open it; where that is one too many, the one that was idle longest is closed.
+
+        Raises: RpcError where all of them work, or another process has it open.
+        """
+        full = session.id not in self._sessions and len(self._sessions) >= SESSIONS_MAX
+        idle = [id for id in self._sessions if id not in {*self._turns, *self._follows}]
+        if full and not idle:
+            raise _error(_INVALID, f"{SESSIONS_MAX} sessions work, which is the most; end one")
+        try:
+            self._held.take(session.id)
+        except MusterError as error:
+            raise _error(_INVALID, str(error)) from error
+        if full:
+            del self._sessions[idle[0]]
+            self._held.leave(idle[0])
         self._sessions[session.id] = session
 
     async def _prompt(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,20 +187,26 @@ class Agent:
         if id in self._turns:
             raise _error(_INVALID, "this session answers a prompt already; cancel it first")
         asked = text_of(params.get("prompt"))
+        self._sessions[id] = self._sessions.pop(id)
         if (before := self._follows.pop(id, None)) is not None:
             before.leave()
         work = self._turns[id] = Work(self._context, _Session(self, id), session)
         over: asyncio.Future[str] = self._loop.create_future()
 
         def turn() -> None:
+            # However the turn ends, the editor hears that it has.
+            answer: str | RpcError = _error(
+                _FAILED, "it failed here; `muster runs` tells what runs"
+            )
             try:
-                answer: str | RpcError = work.prompt(asked)
+                answer = work.prompt(asked)
             except MusterError as error:
                 data = {"exit": error.exit_code}
                 answer = RpcError({"code": _FAILED, "message": str(error), "data": data})
             except (EOFError, RpcError) as error:
                 answer = _error(_FAILED, f"the editor did not answer: {error}")
-            self._loop.call_soon_threadsafe(_settle, over, answer)
+            finally:
+                self._loop.call_soon_threadsafe(_settle, over, answer)
 
         threading.Thread(target=turn, daemon=True).start()
         try:

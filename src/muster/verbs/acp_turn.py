@@ -1,10 +1,12 @@
 """One turn of an editor: what a person asks for becomes a plan, and with their yes a run.
 
-Rule 1: nothing runs before the person said yes in the editor; anything else is a no.
+Rule 1: nothing runs before the person said yes in the editor to what they could read whole. What a
+phase asks is answered by their yes or their no alone; a dialog that is closed leaves it open.
 Rule 2: what the editor is shown is what the log says: the phases as a plan, each task as a tool
 call, and at the end what came of it.
 Rule 3: a cancel of the editor cancels what it began, the planning too. An editor that goes away
-cancels nothing but the planning: its run goes on, and the next session shows it.
+cancels nothing but the planning: its run goes on, and the next session shows it. A cancel that
+nobody could be told is said again until it is heard, and the person reads so meanwhile.
 Rule 4: a daemon that is started anew is waited for; the run was not its process.
 """
 
@@ -14,18 +16,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from muster.errors import Conflict, MusterError, NotFound, Unreachable
+from muster.agent.rpc import RpcError
+from muster.errors import Conflict, Exhausted, MusterError, NotFound, Unreachable, Unsettled
 from muster.node.host import clock
 from muster.node.host.home import Home
-from muster.task import spec as specs
 from muster.verbs import acp_session, plan
 from muster.verbs.acp_session import Session, Turn
+from muster.verbs.acp_words import TITLE_CHARS, chunk, fenced, phases_of, said, slot, standing
 from muster.verbs.client import Context
 
 # A daemon that is started anew answers long before.
 DAEMON_MS_MAX: Final = 60_000
 _LOOK_S: Final = 0.5
-_TITLE_CHARS: Final = 100
+# How long a cancel that was not heard waits at most before it is said again.
+_AGAIN_S_MAX: Final = 15.0
 _STATUS: Final = {
     "queued": "pending", "waiting": "pending", "leased": "in_progress", "done": "completed",
 }  # fmt: skip
@@ -60,9 +64,12 @@ class Spoken:
 
     def ask(self, verb: str, args: Mapping[str, Any], **how: Any) -> Any:
         self._work.check()
+        # Asked before it is signed: nothing that can fail stands between a run and its id here.
+        here = str(self._context.ask("status", {})["name"]) if verb == "run" else ""
         answer = self._context.ask(verb, args, **how)
         if verb == "run":
-            self._work.began(str(answer["run"]), str(answer["owner"]))
+            owner = str(answer["owner"])
+            self._work.began(str(answer["run"]), "" if owner == here else owner)
         return answer
 
     def stream(self, verb: str, args: Mapping[str, Any], *, on: str = "") -> Iterator[Any]:
@@ -93,13 +100,17 @@ class Work:
         # The run that is followed, and the machine that owns it.
         self._run: tuple[str, str] | None = None
         self._plans = False
+        # A cancel was wished for, and its machine has not heard it.
+        self._unheard = False
+        self._kept = True
 
     # --- from outside -------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """The person does not want it any more."""
+        """The person does not want it any more. Waits for nothing."""
+        self._unheard = True
         self._cancelled.set()
-        self._end_run("cancelled in the editor")
+        threading.Thread(target=self._stop, daemon=True).start()
 
     def leave(self) -> None:
         """Nobody looks any more: a plan that nobody waits for is not made, a run goes on."""
@@ -107,26 +118,54 @@ class Work:
         if self._plans:
             self._end_run("the editor went away")
 
-    def _end_run(self, reason: str) -> None:
-        if self._run is None:
-            return
-        run, on = self._run
-        try:
-            self.context.ask("cancel", {"what": run, "reason": reason}, on=on)
-        except MusterError:
-            # It has ended by itself, or the daemon is gone: who follows it hears so.
-            return
+    def _stop(self) -> None:
+        if self._end_run("cancelled in the editor"):
+            self._unheard = False
+
+    def _end_run(self, reason: str) -> bool:
+        """Whether its machine heard that it is to end: asked again for as long as that takes."""
+        what, told, wait_s = self._run, False, _LOOK_S
+        if what is None:
+            return False
+        run, on = what
+        while True:
+            try:
+                self.context.ask("cancel", {"what": run, "reason": reason}, on=on)
+                break
+            except (Unreachable, Exhausted, Unsettled) as error:
+                if not told:
+                    self._tell(
+                        f"Not stopped yet: {error}. It is asked again while your editor is open; "
+                        f"`muster cancel {run[:12]}` does it elsewhere."
+                    )
+                told = True
+            except Conflict:
+                # It has ended by itself.
+                break
+            except MusterError as error:
+                self._tell(f"It could not be stopped: {error}.")
+                return False
+            time.sleep(wait_s)
+            wait_s = min(wait_s * 2, _AGAIN_S_MAX)
+        if told:
+            self._tell(f"Run {run[:12]} was told to stop.")
+        return True
+
+    def _tell(self, text: str) -> None:
+        """Something beside the answer of a turn, unless nobody reads it any more."""
+        if not self._left.is_set():
+            self.say(f"{text}\n")
 
     def check(self) -> None:
         """Raises: Cancelled where the person has ended it."""
         if self._cancelled.is_set():
             raise Cancelled
 
-    def began(self, run: str, owner: str) -> None:
-        here = str(self.context.ask("status", {})["name"])
-        self._run = run, "" if owner == here else owner
+    def began(self, run: str, on: str) -> None:
+        """A run was signed, whose machine is `on`, "" for this one."""
+        self._run = run, on
         if self._cancelled.is_set():
-            self._end_run("cancelled in the editor")
+            threading.Thread(target=self._stop, daemon=True).start()
 
     # --- a turn -------------------------------------------------------------------------------
 
@@ -143,22 +182,37 @@ class Work:
                 self.say(turn.said)
                 return "end_turn"
             wanted = {"base": "", "repo": turn.repo, "spec": turn.spec, "values": {}}
-            begun = Spoken(self.context, self).ask("run", wanted, options={"object": turn.name})
-            turn.run, turn.owner = str(begun["run"]), (self._run or ("", ""))[1]
+            self._begin(turn, wanted)
             self._keep()
             self.follow(turn)
         except Cancelled:
             turn.said = turn.said or "Cancelled."
             return "cancelled"
-        except MusterError:
+        except (MusterError, RpcError):
             # Whatever it says, it said so because the person had ended it.
             if not self._cancelled.is_set():
                 raise
-            turn.said = turn.said or "Cancelled."
+            # A run that did not hear it goes on, and the next session follows it.
+            turn.said = turn.said or ("" if turn.run and self._unheard else "Cancelled.")
         finally:
             self._run = None
             self._keep()
         return "cancelled" if self._cancelled.is_set() else "end_turn"
+
+    def _begin(self, turn: Turn, wanted: Mapping[str, Any]) -> None:
+        """Raises: MusterError; Unreachable where nobody knows whether it began."""
+        # Written down before it is signed: whoever is killed in between did not say it never ran.
+        turn.said = f"Nobody answered whether {turn.name} began; `muster runs` tells."
+        self._keep()
+        try:
+            Spoken(self.context, self).ask("run", wanted, options={"object": turn.name})
+        except Unreachable:
+            raise
+        except (MusterError, Cancelled):
+            turn.said = ""
+            raise
+        turn.run, turn.owner = self._run or ("", "")
+        turn.said = ""
 
     def _plan(self, turn: Turn, asked: str) -> None:
         """Raises: NotFound without an agent that could, Refused where no plan came."""
@@ -174,20 +228,20 @@ class Work:
         if made is None:
             raise NotFound(str(plan.skeleton(machines, asked, turn.repo)["text"]))
         turn.spec, turn.name, turn.repo = made.spec, made.name, turn.repo or made.repo
-        self.say(f"```yaml\n{made.spec}```\n")
+        self.say(fenced(made.spec, "yaml"))
         self._show_plan(turn, {})
 
     def _agreed(self, turn: Turn) -> bool:
         where = f" in {turn.repo}" if turn.repo else ""
         title = f"Run {turn.name}{where} on the fleet"
-        return self._permitted(f"plan-{turn.name}", title, turn.spec)
+        return self._answered(f"plan-{turn.name}", title, fenced(turn.spec, "yaml")) == "yes"
 
-    def _permitted(self, call: str, title: str, text: str) -> bool:
-        """Whether the person said yes to what they were shown."""
+    def _answered(self, call: str, title: str, text: str) -> str:
+        """The person's "yes" or "no" to what they were shown; "" where they said neither."""
         content = [{"type": "content", "content": {"type": "text", "text": text}}]
         shown = {
             "toolCallId": call,
-            "title": title[:_TITLE_CHARS],
+            "title": title[:TITLE_CHARS],
             "kind": "execute",
             "status": "pending",
             "content": content,
@@ -195,7 +249,10 @@ class Work:
         asked = {"sessionId": self.session.id, "toolCall": shown, "options": [_YES, _NO]}
         answer = self.editor.ask("session/request_permission", asked)
         outcome = answer.get("outcome") if isinstance(answer, dict) else None
-        return isinstance(outcome, dict) and outcome.get("optionId") == _YES["optionId"]
+        if not isinstance(outcome, dict) or outcome.get("outcome") != "selected":
+            return ""
+        chosen = outcome.get("optionId")
+        return str(chosen) if chosen in (_YES["optionId"], _NO["optionId"]) else ""
 
     # --- a run --------------------------------------------------------------------------------
 
@@ -234,12 +291,12 @@ class Work:
         seen[task] = {**(before or {}), **change}
         state = str(seen[task].get("state", ""))
         where = str(seen[task].get("machine") or "")
-        title = f"{_slot(seen[task])}{f' on {where}' if where else ''}"
+        title = f"{slot(seen[task])}{f' on {where}' if where else ''}"
         text = str(seen[task].get("summary") or seen[task].get("reason") or "")
         update: dict[str, Any] = {
             "sessionUpdate": "tool_call" if before is None else "tool_call_update",
             "toolCallId": task,
-            "title": title[:_TITLE_CHARS],
+            "title": title[:TITLE_CHARS],
             "kind": "execute",
             "status": _STATUS.get(state, "failed"),
         }
@@ -256,22 +313,28 @@ class Work:
         try:
             why = self.context.ask("why", {"task": task}, on=turn.owner)
             question = str(why.get("question") or "")
-            yes = self._permitted(f"decide-{task}", f"{turn.name}: {question}", question)
+            title = f"{turn.name}: {question}"
+            answer = self._answered(f"decide-{task}", title, fenced(question))
             if self._cancelled.is_set() or self._left.is_set():
                 return
-            self.context.ask("decide", {"task": task, "answer": "yes" if yes else "no"})
+            if answer:
+                self.context.ask("decide", {"task": task, "answer": answer})
+            else:
+                self._tell(f"{turn.name} still waits for you: {_decides(task)}.")
         except (EOFError, Conflict):
             # The editor is gone, or somebody else has answered.
             return
+        except RpcError as error:
+            self._tell(f"Your editor could not ask you ({error}): {_decides(task)}.")
         except MusterError as error:
-            self.say(f"{error}\n")
+            self._tell(f"{error}")
 
     def _show_plan(self, turn: Turn, seen: Mapping[str, Mapping[str, Any]]) -> None:
         states: dict[str, list[str]] = {}
         for task in seen.values():
             states.setdefault(str(task.get("phase")), []).append(str(task.get("state")))
         entries = [
-            {"content": text, "priority": "medium", "status": _standing(states.get(name, []))}
+            {"content": text, "priority": "medium", "status": standing(states.get(name, []))}
             for name, text in phases_of(turn.spec).items()
         ]
         self.editor.tell({"sessionUpdate": "plan", "entries": entries})
@@ -281,7 +344,7 @@ class Work:
         for turn in self.session.turns:
             self.editor.tell(chunk("user_message_chunk", turn.asked))
             if turn.spec:
-                self.say(f"```yaml\n{turn.spec}```\n")
+                self.say(fenced(turn.spec, "yaml"))
             if turn.said or not turn.run:
                 self.say(turn.said or "It was not run.")
         last = self.session.turns[-1] if self.session.turns else None
@@ -291,12 +354,13 @@ class Work:
         self.editor.tell(chunk("agent_message_chunk", text))
 
     def _keep(self) -> None:
-        acp_session.keep(self.context.home, self.session)
-
-
-def chunk(kind: str, text: str) -> dict[str, Any]:
-    """A piece of what somebody says."""
-    return {"sessionUpdate": kind, "content": {"type": "text", "text": text}}
+        """Write the session down. A disk that refuses ends no run: the person reads so, once."""
+        try:
+            acp_session.keep(self.context.home, self.session)
+        except MusterError as error:
+            if self._kept:
+                self._tell(f"This session cannot be kept, so it ends with your editor: {error}.")
+            self._kept = False
 
 
 def repository_of(cwd: str, machines: list[dict[str, Any]], home: Home) -> str:
@@ -308,35 +372,5 @@ def repository_of(cwd: str, machines: list[dict[str, Any]], home: Home) -> str:
     return home.default_repository()
 
 
-def phases_of(spec: str) -> dict[str, str]:
-    """A line for each phase of a spec: who does what."""
-    found = {}
-    for name, phase in specs.read(spec.encode()).spec.phases.items():
-        who = "you" if phase.by_human else " or ".join(phase.agents)
-        first = (phase.do or phase.check or "").strip().partition("\n")[0]
-        found[name] = f"{name} ({who}): {first}"[:_TITLE_CHARS]
-    return found
-
-
-def said(turn: Turn, end: Mapping[str, Any], seen: Mapping[str, Mapping[str, Any]]) -> str:
-    """How a run ended, for a person."""
-    how = str(end["settled"])
-    reason = f": {end['reason']}" if end.get("reason") else ""
-    lines = [f"{turn.name} is {how}{reason}"]
-    for task in seen.values():
-        text = str(task.get("summary") or task.get("reason") or "")
-        lines.append(f"- {_slot(task)}: {task.get('state')}{f', {text}' if text else ''}")
-    land = f"; `muster land {turn.run[:12]}` puts it on your branch" if turn.repo else ""
-    return "\n".join([*lines, f"`muster runs {turn.run[:12]}` has all of it{land}."])
-
-
-def _slot(task: Mapping[str, Any]) -> str:
-    instance = task.get("instance")
-    return f"{task.get('phase')}[{instance}]" if instance else str(task.get("phase"))
-
-
-def _standing(states: list[str]) -> str:
-    """How a phase stands, of whose tasks these are the states."""
-    if not states or all(each in ("queued", "waiting") for each in states):
-        return "pending"
-    return "in_progress" if {"queued", "waiting", "leased"} & set(states) else "completed"
+def _decides(task: str) -> str:
+    return f"`muster decide {task[:12]} yes` or `no` answers it"
