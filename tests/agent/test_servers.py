@@ -77,13 +77,13 @@ def test_what_is_no_server_says_why(server, why):
     assert DOCS.refusal() == WEB.refusal() == ""
 
 
-def driven(tmp_path, agent, **order):
+def driven(tmp_path, agent, names=("docs", "web"), **order):
     program = tmp_path / agent
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     entry = load()[agent]
     start = start_of(agent, entry, str(tmp_path), headless=True)
-    told = offered(("docs", "web"), KNOWN, SOURCE, find)
+    told = offered(names, {**KNOWN, "shell": WEB, "write": WEB}, SOURCE, find)
     made = AttemptOrder(
         task="t", epoch=(1, 1), agent=agent, cwd="/", env={}, mcp=told.acp, mcp_file="/v/mcp",
         mcp_env=told.env, **order,
@@ -94,11 +94,22 @@ def driven(tmp_path, agent, **order):
 @proves("agent.mcp-per-task")
 def test_a_headless_program_reads_the_file_and_has_the_secrets_in_its_environment(tmp_path):
     made = driven(tmp_path, "claude")
-    assert made["argv"][-3:] == [
-        "--mcp-config=/v/mcp", "--allowedTools=mcp__docs", "--allowedTools=mcp__web",
+    assert made["argv"][-4:] == [
+        "--mcp-config=/v/mcp", "--strict-mcp-config", "--allowedTools=mcp__docs",
+        "--allowedTools=mcp__web",
     ]  # fmt: skip
     assert "secret" not in " ".join(made["argv"])
     assert made["env"]["DOCS_TOKEN"] == "docs-secret"
+
+
+@proves("agent.mcp-per-task")
+@pytest.mark.parametrize("name", ["shell", "write"])
+def test_a_server_that_is_called_as_what_a_program_does_itself_gives_it_no_leave_for_that(
+    tmp_path, name
+):
+    assert "--allow-tool=docs" in driven(tmp_path, "copilot")["argv"]
+    with pytest.raises(Broken, match=f"the MCP server {name} for leave to do what it calls {name}"):
+        driven(tmp_path, "copilot", ("docs", name))
 
 
 @proves("agent.mcp-per-task")
@@ -113,6 +124,13 @@ def test_a_headless_mode_that_is_given_no_server_is_not_started_without_it(tmp_p
     [
         ("mcp__docs__search", "docs"),
         ("search (docs MCP Server)", "docs"),
+        ("mcp__docs__get_one.v2", "docs"),
+        ("mcp__docs__evil__drop_all", ""),
+        ("mcp__docs___drop_all", ""),
+        ("mcp__docs__", ""),
+        ("mcp__docs__search then rm -rf", ""),
+        ("search (docs MCP Server) rm -rf", ""),
+        ("search (docs MCP Server)\n", ""),
         ("mcp__docsx__search", ""),
         ("mcp__web__x", ""),
         ("tell (docs) MCP Server", ""),

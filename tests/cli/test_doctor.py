@@ -13,7 +13,7 @@ from muster.node.host.home import Home
 from muster.verbs import agent as agents
 from muster.verbs import daemon_checks, doctor, setup
 from muster.verbs.daemon_checks import of_daemon
-from muster.verbs.doctor import Ask, _agents, _of_path
+from muster.verbs.doctor import Ask, _agents, _of_path, _servers
 from tests.cli import test_text
 from tests.promise import proves
 
@@ -55,6 +55,29 @@ def test_doctor_says_of_each_agent_whether_it_looks_logged_in(tmp_path, monkeypa
     (home.path / "agents.env").chmod(0o644)
     checks = list(doctor.tried("agents", "", partial(_agents, context)))
     assert [(c.name, c.state) for c in checks] == [("agents", "wrong")]
+
+
+@proves("agent.mcp-per-task", "cli.doctor")
+def test_doctor_names_the_server_that_lacks_a_variable_or_a_program_and_no_other(tmp_path):
+    home = Home(tmp_path / "home")
+    home.create()
+    assert list(_servers(home)) == []
+    home.put(
+        "config.toml",
+        b"""
+path = "/usr/bin:/bin"
+mcp.docs = {command = ["sh"], env = ["DOCS_TOKEN_OF_OURS"]}
+mcp.gone = {command = ["gone-mcp-of-nobody"]}
+mcp.well = {command = ["sh"], env = ["WELL_TOKEN_OF_OURS"]}
+""",
+    )
+    home.put("agents.env", b"WELL_TOKEN_OF_OURS=x\n")
+    (home.path / "agents.env").chmod(0o600)
+    docs, gone = _servers(home)
+    assert (docs.name, docs.state) == ("MCP server docs", "note")
+    assert "needs DOCS_TOKEN_OF_OURS, which is not set here" in docs.text
+    assert "agents.env" in docs.mend
+    assert "needs gone-mcp-of-nobody, which is not on PATH" in gone.text
 
 
 @proves("cli.agents", "cli.doctor")

@@ -618,13 +618,13 @@ def test_an_agent_has_the_servers_that_its_phase_names_and_their_secrets_stand_n
 @pytest.mark.parametrize(
     ("names", "why"), [(["docs"], "needs DOCS_TOKEN"), (["web"], "offers no MCP server web")]
 )
-def test_a_server_that_is_not_there_is_the_machines_fault_before_the_agent_is_asked(
+def test_a_server_that_is_not_there_is_told_before_the_agent_is_asked_and_spares_other_work(
     home, names, why
 ):
     effects = EffectRunner(home.path, OK)
     end = asyncio.run(offering(home, effects, mcp=names).run())
     assert isinstance(end, AttemptRefuse)
-    assert end.reason == "fault-machine"
+    assert end.reason == "fault-agent", "neither all of the machine nor a repository is at fault"
     assert why in end.text
     assert effects.ordered == []
 

@@ -11,9 +11,10 @@ import pytest
 from tests.promise import proves
 
 from muster import limits
+from muster.agent.servers import Server
 from muster.fleet.facts import Facts
 from muster.log import canon
-from muster.node.host.facts import TOOLS, Tools, power, probe, run_tool
+from muster.node.host.facts import TOOLS, Tools, power, probe, run_tool, servers_of
 from muster.task.route import Machine, judge, wants_of
 
 
@@ -102,3 +103,16 @@ def test_what_a_tool_prints_cannot_steer_a_terminal_or_grow():
 def test_only_an_unplugged_battery_is_battery_power(monkeypatch, battery, comes):
     monkeypatch.setattr(psutil, "sensors_battery", lambda: battery, raising=False)
     assert power() == comes
+
+
+@proves("agent.mcp-per-task", "node.facts-are-asked-not-guessed")
+def test_a_server_is_a_fact_only_where_its_program_and_its_variables_are(tmp_path):
+    program(tmp_path, "docs-mcp", "exit 0")
+    offers = {
+        "docs": Server(command=("docs-mcp",), env=("DOCS_TOKEN",)),
+        "web": Server(url="https://example.org/mcp", headers={"A": "Bearer ${WEB_TOKEN}"}),
+        "gone": Server(command=("gone-mcp",)),
+    }
+    path = str(tmp_path)
+    assert servers_of(offers, {"DOCS_TOKEN": "x"}, path) == {"mcp:docs": ""}
+    assert servers_of(offers, {"WEB_TOKEN": "x", "DOCS_TOKEN": ""}, path) == {"mcp:web": ""}

@@ -10,6 +10,7 @@ from tests.node.cores import Cores
 from tests.promise import proves
 
 from muster import limits
+from muster.agent.servers import Server
 from muster.errors import Conflict, Exhausted, NotFound, Unreachable
 from muster.git import command as git
 from muster.git import ref, removal, repository
@@ -217,3 +218,27 @@ def test_upkeep_goes_on_where_a_repository_cannot_be_packed(
     asyncio.run(effects.upkeep())
     assert [path.name for path in packed] == ["a.git", "b.git"]
     assert effects.daemon.core.counters["upkeep-failed"] >= 2
+
+
+@proves("agent.mcp-per-task")
+def test_a_machine_tells_of_a_server_when_what_it_needs_is_there(
+    effects: hand.EffectRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: object, **__: object) -> dict[str, str]:
+        return {}
+
+    async def plain(**_: object) -> dict[str, Any]:
+        return {"tools": {"git": "2"}}
+
+    monkeypatch.setattr(hand, "probe", plain)
+    monkeypatch.setattr(hand, "own_ways", lambda *_: ())
+    monkeypatch.setattr(effects.discovery, "found", nothing)
+    monkeypatch.setattr(effects.discovery, "logins", nothing)
+    docs = Server(command=("sh",), env=("DOCS_TOKEN_OF_OURS",))
+    machine: Any = SimpleNamespace(config=Config(mcp={"docs": docs}), facts={})
+    monkeypatch.setattr(effects.daemon, "machine", machine)
+    assert asyncio.run(effects.facts())["tools"] == {"git": "2"}
+    file = effects.daemon.home.path / "agents.env"
+    file.write_text("DOCS_TOKEN_OF_OURS=x\n")
+    file.chmod(0o600)
+    assert asyncio.run(effects.facts())["tools"] == {"git": "2", "mcp:docs": ""}

@@ -19,6 +19,7 @@ AGENTS = ("claude", "codex", "shell")
 MACHINES = ("hub", "mac1", "mac2")
 LABELS = ("gpu", "mac")
 REPOS = ("", "main", "other")
+SERVERS = ("docs", "prod-db")
 TIMES = (60_000, 600_000, 1_800_000)
 NAMES = {"mac1": "a" * 64, "mac2": "b" * 64}
 
@@ -43,6 +44,7 @@ def drawn_bounds(rng: random.Random) -> Bounds:
         told=Told(rng.random() < 0.9, rng.random() < 0.9, rng.choice((2_000, 6_000, 6_000))),
         tokens=rng.choice((0, 0, 0, 1_000, 2_000)),
         usd_millionths=rng.choice((0, 0, 0, 500_000, 2_000_000)),
+        servers=tuple(some(rng, SERVERS)) if rng.random() < 0.5 else (),
     )
 
 
@@ -63,6 +65,7 @@ def drawn_spec(rng: random.Random, *, may: float) -> Spec:
         **({"priority": 3} if rng.random() < 0.05 else {}),
         **({"budget": drawn_budget(rng)} if rng.random() < 0.9 else {}),
         **({"memory": drawn_memory(rng)} if rng.random() < 0.4 else {}),
+        **({"mcp": some(rng, SERVERS)} if rng.random() < 0.1 else {}),
     }
     if rng.random() < may:
         phase["may"] = {"delegate": drawn_may(rng)}
@@ -125,6 +128,8 @@ def test_whatever_is_handed_on_at_last_could_have_been_handed_on_at_first():
         (Bounds(1, 1, told=Told(False, True, 2_000)), {}, "is told what is remembered"),
         (Bounds(1, 1, told=Told(True, False, 2_000)), {"memory": {"write": ["fleet"]}}, "writes down what it learns"),
         (Bounds(1, 1, told=Told(True, True, 2_000)), {"memory": {"budget": 6_000}}, "is told 6000 tokens"),
+        (Bounds(1, 1), {"mcp": "prod-db"}, "has the MCP server prod-db, and may have none"),
+        (Bounds(1, 1, servers=("docs",)), {"mcp": ["docs", "prod-db"]}, "prod-db, and may have docs"),
         (Bounds(1, 1, tokens=100), {}, "more than 100 tokens"),
         (Bounds(1, 1, tokens=100), {"budget": {"tokens": 101}}, "more than 100 tokens"),
         (Bounds(1, 1, usd_millionths=500_000), {"budget": {"usd": "0.51"}}, "more than 0.50 dollars"),
@@ -153,6 +158,24 @@ def test_what_keeps_within_an_order_can_be_said_in_the_words_of_a_phase(memory, 
         phases = {"work": {**plain, **more}}
         asked = msgspec.convert({"muster": 1, "name": "s", "phases": phases}, Spec)
         assert (refusal(bounds, asked, "", ids) == "") == fits
+
+
+@proves("delegation.never-wider")
+def test_an_agent_hands_on_its_own_servers_and_a_grant_hands_on_none():
+    def asked(*servers: str, may: bool = False) -> Spec:
+        phase = {"do": "x", "agent": "claude", "check": "true"}
+        phase |= {"mcp": list(servers)} if servers else {}
+        phase |= {"may": {"delegate": {}}} if may else {}
+        return msgspec.convert({"muster": 1, "name": "s", "phases": {"work": phase}}, Spec)
+
+    own = of_phase(phase_order(asked("docs", may=True), "work"), "")
+    without = of_phase(phase_order(asked(may=True), "work"), "")
+    granted = of_grant(Grant("*", "2" * 64, 9, "delegate", Most(at_once=1, per_day=1)))
+    for bounds, fits in ((own, True), (without, False), (granted, False)):
+        assert bounds is not None
+        assert (refusal(bounds, asked("docs"), "", ids) == "") == fits
+        assert not refusal(bounds, asked(), "", ids)
+        assert refusal(bounds, asked("docs", "prod-db"), "", ids)
 
 
 @proves("delegation.never-wider")

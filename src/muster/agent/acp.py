@@ -64,6 +64,8 @@ STATUS: Final = {
 WORK: Final = frozenset(
     {"agent_message_chunk", "agent_thought_chunk", "tool_call", "tool_call_update", "plan"}
 )
+# The name of a tool behind a separator of two underscores, of which it has none itself.
+_TOOL: Final = r"[A-Za-z0-9.-]+(?:_[A-Za-z0-9.-]+)*_?"
 # Never the "always" options: a decision holds once and is recorded (policy.py, rule 3).
 OPTIONS: Final = {"allow": ("allow_once",), "deny": ("reject_once", "reject_always")}
 
@@ -184,9 +186,14 @@ class Session:
 
 
 def server_of(title: str, servers: Sequence[Mapping[str, Any]]) -> str:
-    """The server of the task whose tool is called so, as programs call them; "" for none."""
+    """The server of the task whose tool is called so, as programs call them; "" for none.
+
+    The whole title is read, and one with two readings is of nobody: in `mcp__db__x__y` the server
+    may also be `db__x`, which is another one's.
+    """
     for name in (str(each.get("name")) for each in servers):
-        if title.startswith(f"mcp__{name}__") or re.match(rf"[\w-]+ \({name} MCP Server\)", title):
+        own = re.escape(name)
+        if re.fullmatch(rf"mcp__{own}__{_TOOL}|[\w-]+ \({own} MCP Server\)", title, re.ASCII):
             return name
     return ""
 

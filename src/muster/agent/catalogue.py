@@ -64,6 +64,9 @@ class Headless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mcp: tuple[str, ...] = ()
     """What is added to give it the MCP servers of the file `{file}`, and leave to use their tools:
     a word with `{server}` once for each. Empty where it is given none in this mode."""
+    mcp_taken: tuple[str, ...] = ()
+    """What those words mean otherwise in the place of `{server}`, such as leave to use a tool of
+    the program itself: no server that is called so is given to it."""
 
     def __post_init__(self) -> None:
         if self.dialect not in DIALECTS or not self.command:

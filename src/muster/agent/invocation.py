@@ -47,6 +47,12 @@ def invocation(order: AttemptOrder, entry: AgentEntry, start: Start) -> dict[str
                     f"{order.agent} is driven by its headless mode here, which is given no MCP "
                     f"server; the task needs ACP: {' or '.join(entry.command[:1])}"
                 )
+            for name in (str(server["name"]) for server in order.mcp):
+                if name in own.mcp_taken:
+                    raise Broken(
+                        f"{order.agent} takes leave to use the MCP server {name} for leave to do "
+                        f"what it calls {name} itself; call the server otherwise in config.toml"
+                    )
             for word in own.mcp:
                 for server in order.mcp if "{server}" in word else order.mcp[:1]:
                     argv += _filled([word], file=order.mcp_file, server=str(server["name"]))

@@ -64,6 +64,18 @@ class Offered(msgspec.Struct, frozen=True):
     """The variables that the file names."""
 
 
+def lack(
+    name: str, server: Server, source: Mapping[str, str], find: Callable[[str], str | None]
+) -> str:
+    """What a server needs and this machine has not, as a sentence; "" where it can be given."""
+    for variable in server.variables:
+        if not source.get(variable):
+            return f"the MCP server {name} needs {variable}, which is not set here"
+    if server.command and find(server.command[0]) is None:
+        return f"the MCP server {name} needs {server.command[0]}, which is not on PATH"
+    return ""
+
+
 def offered(
     names: tuple[str, ...],
     known: Mapping[str, Server],
@@ -79,10 +91,9 @@ def offered(
         server = known.get(name)
         if server is None:
             raise Broken(f"this machine offers no MCP server {name}")
-        for variable in server.variables:
-            if not source.get(variable):
-                raise Broken(f"the MCP server {name} needs {variable}, which is not set here")
-            env[variable] = source[variable]
+        if lacks := lack(name, server, source, find):
+            raise Broken(lacks)
+        env |= {variable: source[variable] for variable in server.variables}
         if server.url:
             found = server.headers.items()
             headers = [{"name": key, "value": _filled(value, source)} for key, value in found]
@@ -90,8 +101,7 @@ def offered(
             entries[name] = {"type": "http", "url": server.url, "headers": server.headers}
             continue
         program = find(server.command[0])
-        if program is None:
-            raise Broken(f"the MCP server {name} needs {server.command[0]}, which is not on PATH")
+        assert program is not None
         args, own = list(server.command[1:]), {each: source[each] for each in server.env}
         given = [{"name": key, "value": value} for key, value in own.items()]
         acp.append({"name": name, "command": program, "args": args, "env": given})

@@ -56,6 +56,8 @@ class Bounds(NamedTuple):
     # What one attempt may use up; 0 where nobody said.
     tokens: int = 0
     usd_millionths: int = 0
+    # The MCP servers that its agents may have; here `()` means none.
+    servers: tuple[str, ...] = ()
 
 
 class Asking(Protocol):
@@ -92,10 +94,12 @@ def of_phase(template: Mapping[str, Any], repo: str) -> Bounds | None:
         agents = msgspec.convert(template.get("agent") or SHELL, str | list[str])
         timeout_ms = msgspec.convert(template.get("timeout_ms") or PHASE_TIMEOUT_MS, int)
         most = msgspec.convert(template.get("budget") or {}, dict[str, int])
+        servers = msgspec.convert(template.get("mcp") or (), tuple[str, ...])
     except msgspec.ValidationError as error:
         raise Malformed(f"what this task may hand on cannot be read: {error}") from error
     spent = (most.get("tokens", 0), most.get("usd_millionths", 0))
-    return _bounds(found, listed(agents), repo, timeout_ms, told_of(template), spent)
+    made = _bounds(found, listed(agents), repo, timeout_ms, told_of(template), spent)
+    return made._replace(servers=servers)
 
 
 def _bounds(  # noqa: PLR0917 - what is said of handing on, and what is said of the agent itself
@@ -170,6 +174,8 @@ def _refusals(bounds: Bounds, phase: Phase, repo: str, ids: Ids) -> Iterator[str
             yield "has a check, which a shell would carry out, and no shell may be asked"
         if phase.env:
             yield "sets variables, and only who may ask a shell does"
+    if others := [name for name in listed(phase.mcp) if name not in bounds.servers]:
+        yield f"has the MCP server {others[0]}, and may have {_said(bounds.servers, 'none')}"
     where = listed(phase.needs.machine) if phase.needs else ()
     if bounds.machines and not _within(where, bounds.machines, ids):
         yield f"is not bound to {_said(bounds.machines)}: say so in needs"
@@ -219,7 +225,7 @@ def narrowed(bounds: Bounds) -> dict[str, Any]:
 
 def _wider(bounds: Bounds, phase: Phase, further: Delegate, repo: str, ids: Ids) -> Iterator[str]:
     """Why its agent could hand on more than may be handed on now: never further, never wider."""
-    # What its agents are told and use up is what it is told and uses up itself.
+    # What its agents are told, use up and have of servers is what it is told, uses up and has.
     asked = _bounds(further, phase.agents, repo, phase.timeout_ms, bounds.told, (0, 0))
     if asked.depth >= bounds.depth:
         left = bounds.depth - 1

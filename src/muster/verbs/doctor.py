@@ -7,6 +7,7 @@ Rule 3: a check never changes anything of anybody's, and one that cannot be made
 `--fix` does stands in repair.py, and is looked at again afterwards.
 """
 
+import asyncio
 import contextlib
 import os
 import re
@@ -20,12 +21,15 @@ from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Struct, UnsetType, field, to_builtins
 
+from muster.agent.catalogue import which
+from muster.agent.servers import lack
 from muster.errors import MusterError, Refused
 from muster.fleet import certificate
 from muster.git import command as gits
 from muster.limits import SOCKET_PATH_BYTES_MAX
 from muster.node.host import clock, owner
 from muster.node.host.home import Home
+from muster.node.host.person_path import person_path
 from muster.node.host.reach import check_config
 from muster.store.sqlite import check_version
 from muster.task.spec import NAME
@@ -86,6 +90,7 @@ def _looked_at(context: Context) -> list[Check]:
         *guarded("SQLite", newest, check_version, well),
         *guarded("git", "install git 2.29 or newer", gits.check_version, well),
         *tried("agents", "mend the file it names", partial(_agents, context, asks=hangs is None)),
+        *tried("MCP servers", "mend the file it names", partial(_servers, context.home)),
         *_of_path(os.environ.get("PATH", "")),
         *_of_home(home),
     ]
@@ -143,6 +148,23 @@ def _agents(context: Context, *, asks: bool = True) -> Iterator[Check]:
     yield Check("sandbox", "note", f"agents run as {user}, unsandboxed: each is as powerful as you "
                 "are, and can read this home's keys", "run Muster under a user of its own, or give "
                 "it only specs whose agents you trust")  # fmt: skip
+
+
+def _servers(home: Home) -> Iterator[Check]:
+    """The MCP servers of config.toml that no agent can be given, so that no work for them comes."""
+    try:
+        config, file = home.config(), home.agent_variables()
+    except MusterError:
+        # Said by the check before.
+        return
+    if not config.mcp:
+        return
+    path = asyncio.run(person_path(config.path, os.environ))
+    source = {**os.environ, **file}
+    for name, server in config.mcp.items():
+        if lacks := lack(name, server, source, lambda program: which(program, path)):
+            yield Check(f"MCP server {name}", "note", f"{lacks}: it gets no work",
+                        "put the variable into agents.env, or install the program")  # fmt: skip
 
 
 def _of_path(path: str) -> Iterator[Check]:

@@ -198,9 +198,10 @@ class Attempt:
     async def _work(self, folder: Path) -> Ended:
         if self._stopped:
             return self._halted()
+        # What an order lacks here, such as a variable of a server, is no fault of the repository.
+        self._part = "agent"
         order = self._setup.order(folder, self.workplace.went_on)
         self._secrets = Secrets(order.secrets)
-        self._part = "agent"
         outcome = await self._run(order)
         self.logged_in = False if outcome.logged_out else outcome.status == "ok" or None
         if outcome.status == "cancelled":

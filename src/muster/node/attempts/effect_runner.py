@@ -37,7 +37,7 @@ from muster.node.attempts.promotion import Promotions
 from muster.node.attempts.workplace import left_behind, marks_of, sweep
 from muster.node.counter import DECLARED
 from muster.node.host import clock, disk
-from muster.node.host.facts import logins_of, probe
+from muster.node.host.facts import logins_of, probe, servers_of
 from muster.node.host.person_path import person_path
 from muster.node.host.reach import own_ways
 from muster.node.incarnations.own_incarnation import FactsChanged
@@ -59,7 +59,6 @@ from muster.task.instruction import (
 )
 from muster.task.kinds import NO_EPOCH
 from muster.task.kinds import Epoch as Pair
-from muster.task.route import MCP
 
 DECLARED[__name__] = {
     "upkeep-failed": "A part of the hourly upkeep failed; it is tried again.",
@@ -204,8 +203,8 @@ class EffectRunner:
             slots=config.slots,
             path=self.environ["PATH"],
         )
-        # A server stands among the tools: older machines read it there, and routing needs no more.
-        facts["tools"] |= {f"{MCP}{name}": "" for name in config.mcp}
+        given, path = self._variables(), self.environ["PATH"]
+        facts["tools"] |= await asyncio.to_thread(servers_of, config.mcp, given, path)
         ways = own_ways(config, self.daemon.machine.facts)
         address = next((way.address for way in ways if way.channel == FIRST), "")
         return {**facts, "address": address, "reach": msgspec.to_builtins(ways)}

@@ -24,8 +24,11 @@ import psutil
 
 import muster
 from muster import limits
+from muster.agent.catalogue import which
+from muster.agent.servers import Server, lack
 from muster.fleet.facts import LOGGED_IN, LOGGED_OUT, Facts
 from muster.node.host import clock
+from muster.task.route import MCP
 
 # name -> how it tells its version. What is found is what the tool printed, first line, cut.
 TOOLS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -121,6 +124,22 @@ class Tools:
 def logins_of(states: Mapping[str, bool]) -> dict[str, str]:
     """What is known of logins, as facts say it."""
     return {name: LOGGED_IN if state else LOGGED_OUT for name, state in states.items()}
+
+
+def servers_of(
+    offers: Mapping[str, Server], source: Mapping[str, str], path: str
+) -> dict[str, str]:
+    """The MCP servers that an agent can be given here, as facts say it.
+
+    They stand among the tools: older machines read them there, and routing needs no more. One that
+    lacks its program or a variable is no fact: work for it would come here and fail.
+    """
+    there = [
+        name
+        for name, server in offers.items()
+        if not lack(name, server, source, lambda program: which(program, path))
+    ]
+    return {f"{MCP}{name}": "" for name in there}
 
 
 # One memory for the process: every daemon in it runs on the same machine.
