@@ -21,11 +21,11 @@ from muster.errors import Refused, Unreachable
 from muster.limits import CONTEXT_OVER_MAX
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Base, Basis
+from muster.node.folders.below import files_below, is_file
 from muster.node.folders.disk import OF_PATH
 from muster.node.folders.known import as_known, is_there, known_base, stays
 from muster.node.folders.leftout import LeftOut
 from muster.node.folders.merger import Merger
-from muster.node.folders.onestep import InTheWay
 from muster.node.folders.outside import Outside
 from muster.node.folders.pauses import Flips, Pauses
 from muster.node.folders.reader import FRESH_MS, Change, Reader, Soon, Unfit
@@ -83,7 +83,7 @@ class Folder:
                 continue
             if hint:
                 paths.add(hint)
-            if not hint or not self._is_file(hint):
+            if not hint or not is_file(self._disk, hint):
                 paths |= self._below(hint)
         self._record(self._changes(paths, settle=False)[0])
 
@@ -139,10 +139,13 @@ class Folder:
 
     @property
     def root(self) -> bytes:
-        """What lies on this disk."""
-        return root_of(
-            {path: (b.digest, bool(b.signature.x)) for path, b in self.bases.items() if b.signature}
-        )
+        """What lies on this disk, but for what is left out."""
+        there = {
+            path: (b.digest, bool(b.signature.x))
+            for path, b in self.bases.items()
+            if b.signature and not self._ignore.leaves_out(path)
+        }
+        return root_of(there)
 
     # --- from the disk --------------------------------------------------------------------------
 
@@ -154,32 +157,22 @@ class Folder:
 
     def _below(self, path: str) -> set[str]:
         """The files at or below a path, on the disk and as they were."""
-        found = set[str]()
         if not path:
             # What it leaves out holds for all that is found beside it.
             self._read_ignore()
-        for each, signature in self._disk.walk(path, self._ignore.leaves_out):
-            if signature is None:
-                self.left[each] = "it is a link, or no plain file"
-            else:
-                found.add(each)
+        found, left = files_below(self._disk, path, self._ignore.leaves_out)
+        self.left |= left
         prefix = f"{path}/" if path else ""
         return found | {
             each for each, b in self.bases.items() if b.signature and each.startswith(prefix)
         }
 
-    def _is_file(self, path: str) -> bool:
-        try:
-            return self._disk.signature(path) is not None
-        except InTheWay:
-            # Nobody looks below it.
-            return True
-
     def _changes(self, paths: Iterable[str], *, settle: bool) -> tuple[list[Change], list[str]]:
         """What became of files, and of which of them nobody is writing."""
         changes, quiet, soon = list[Change](), list[str](), list[str]()
         for path in paths:
-            if path in self.stopped:
+            # What is left out may be one that was synced before: it is looked at no more.
+            if path in self.stopped or self._ignore.leaves_out(path):
                 continue
             try:
                 found = self._reader.look(path, self.bases.get(path))

@@ -1,0 +1,70 @@
+"""What a folder leaves out leaves the machine by no way, also where it was synced before."""
+
+import pytest
+from tests.node.shared_folders import Shared, SharedFolders
+from tests.promise import proves
+
+from muster.context import ignore
+from muster.context.ignore import IGNORE_FILE
+
+
+@pytest.fixture
+def two(tmp_path):
+    return SharedFolders(tmp_path, "hub", "studio")
+
+
+def look_at_everything(each: Shared) -> None:
+    each.folder.rescan(everything=False)
+    each.folder.rescan(everything=True)
+    each.look("", "n.draft", "sub")
+    each.settle_news()
+
+
+@proves("context.left-out-stays-here")
+def test_what_was_synced_before_it_was_left_out_is_not_read_any_more(two):
+    two.edit("hub", "n.draft", "public")
+    two.edit("hub", IGNORE_FILE, "*.draft\n")
+    for each in two.machines.values():
+        each.put("n.draft", "private words")
+        look_at_everything(each)
+    two.settle()
+    assert two.histories("n.draft") == {"public"}
+    assert two.texts("n.draft") == ["private words"] * 2
+    # Gone is a change too.
+    (two["hub"].top / "n.draft").unlink()
+    look_at_everything(two["hub"])
+    two.settle()
+    assert two.histories("n.draft") == {"public"}
+    assert two["studio"].text("n.draft") == "private words"
+
+
+@proves("context.left-out-stays-here")
+def test_what_every_machine_leaves_out_from_now_on_is_not_read_any_more(two, monkeypatch):
+    two.edit("hub", "n.draft", "public")
+    monkeypatch.setattr(ignore, "_ANY_LOCKED", ignore._any_of(["n.draft"]))
+    two["hub"].put("n.draft", "private words")
+    two["hub"].begin()
+    look_at_everything(two["hub"])
+    two.settle()
+    assert two.histories("n.draft") == {"public"}
+
+
+def test_what_is_left_out_is_no_part_of_what_lies_on_a_disk(two):
+    two.edit("hub", "n.md", "one")
+    two.edit("hub", IGNORE_FILE, "*.draft\n")
+    before = two["hub"].folder.root
+    two.edit("hub", IGNORE_FILE, "")
+    two.edit("hub", "n.draft", "public")
+    two.edit("hub", IGNORE_FILE, "*.draft\n")
+    assert [each.folder.root for each in two.machines.values()] == [before] * 2
+
+
+def test_what_is_left_out_no_more_is_over_what_it_was_made_of(two):
+    two.edit("hub", "n.draft", "public")
+    two.edit("hub", IGNORE_FILE, "*.draft\n")
+    two.edit("hub", "n.draft", "of the time between")
+    assert two["studio"].text("n.draft") == "public"
+    two.edit("hub", IGNORE_FILE, "")
+    assert two.texts("n.draft") == ["of the time between"] * 2
+    assert two["hub"].history("n.draft") == ["public", "of the time between"]
+    assert not two["hub"].folder.conflicts
