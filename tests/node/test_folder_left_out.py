@@ -1,7 +1,7 @@
 """What a folder leaves out leaves the machine by no way, also where it was synced before."""
 
 import pytest
-from tests.node.shared_folders import Shared, SharedFolders
+from tests.node.shared_folders import Shared, SharedFolders, aged
 from tests.promise import proves
 
 from muster.context import ignore
@@ -11,6 +11,15 @@ from muster.context.ignore import IGNORE_FILE
 @pytest.fixture
 def two(tmp_path):
     return SharedFolders(tmp_path, "hub", "studio")
+
+
+def leave_out(two: SharedFolders, lines: str) -> None:
+    """The list is this on every machine, and nobody has written it for a moment."""
+    two.edit("hub", IGNORE_FILE, lines)
+    for each in two.machines.values():
+        aged(each.top / IGNORE_FILE)
+        each.look(IGNORE_FILE)
+    two.settle()
 
 
 def look_at_everything(each: Shared) -> None:
@@ -23,7 +32,7 @@ def look_at_everything(each: Shared) -> None:
 @proves("context.left-out-stays-here")
 def test_what_was_synced_before_it_was_left_out_is_not_read_any_more(two):
     two.edit("hub", "n.draft", "public")
-    two.edit("hub", IGNORE_FILE, "*.draft\n")
+    leave_out(two, "*.draft\n")
     for each in two.machines.values():
         each.put("n.draft", "private words")
         look_at_everything(each)
@@ -51,20 +60,53 @@ def test_what_every_machine_leaves_out_from_now_on_is_not_read_any_more(two, mon
 
 def test_what_is_left_out_is_no_part_of_what_lies_on_a_disk(two):
     two.edit("hub", "n.md", "one")
-    two.edit("hub", IGNORE_FILE, "*.draft\n")
+    leave_out(two, "*.draft\n")
     before = two["hub"].folder.root
-    two.edit("hub", IGNORE_FILE, "")
+    leave_out(two, "")
     two.edit("hub", "n.draft", "public")
-    two.edit("hub", IGNORE_FILE, "*.draft\n")
+    leave_out(two, "*.draft\n")
     assert [each.folder.root for each in two.machines.values()] == [before] * 2
 
 
 def test_what_is_left_out_no_more_is_over_what_it_was_made_of(two):
     two.edit("hub", "n.draft", "public")
-    two.edit("hub", IGNORE_FILE, "*.draft\n")
+    leave_out(two, "*.draft\n")
     two.edit("hub", "n.draft", "of the time between")
     assert two["studio"].text("n.draft") == "public"
-    two.edit("hub", IGNORE_FILE, "")
+    leave_out(two, "")
     assert two.texts("n.draft") == ["of the time between"] * 2
     assert two["hub"].history("n.draft") == ["public", "of the time between"]
     assert not two["hub"].folder.conflicts
+
+
+# --- a machine that joins -----------------------------------------------------------------------
+
+
+@proves("context.left-out-stays-here")
+def test_a_machine_that_joins_records_nothing_that_the_fleet_leaves_out(two, tmp_path):
+    leave_out(two, "*.draft\nprivate\n")
+    joined = Shared(two["studio"].one, tmp_path / "empty")
+    joined.top = tmp_path / "new" / "notes"
+    joined.put(".a.draft", "private words")
+    joined.put("private/n.md", "private words")
+    joined.put("n.md", "public")
+    joined.home = tmp_path / "new"
+    joined.begin()
+    joined.wait()
+    assert joined.history(".a.draft") == joined.history("private/n.md") == []
+    assert joined.history("n.md") == ["public"]
+    assert joined.text(IGNORE_FILE) == "*.draft\nprivate\n"
+    assert joined.text("private/n.md") == "private words"
+
+
+@proves("context.left-out-stays-here")
+def test_what_a_list_that_comes_leaves_out_is_not_recorded_beside_it(two):
+    studio = two["studio"]
+    two.cut()
+    two.edit("hub", IGNORE_FILE, "*.draft\n", settle=False)
+    two.cores.link("hub", "studio")
+    two.cores.drain()
+    studio.put(".a.draft", "private words")
+    studio.folder.rescan(everything=True)
+    assert studio.history(".a.draft") == []
+    assert studio.text(".a.draft") == "private words"

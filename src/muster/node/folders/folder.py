@@ -92,9 +92,12 @@ class Folder:
 
         With `adopt` a file that is what counts, or what was written before a crash, is no change.
         """
-        every = sorted({path for path in paths if not self._ignore.leaves_out(path)})
-        for at in range(0, len(every), ASKED_MAX):
-            part = every[at : at + ASKED_MAX]
+        every = {path for path in paths if not self._ignore.leaves_out(path)}
+        rest = sorted(every - {IGNORE_FILE})
+        parts = [rest[at : at + ASKED_MAX] for at in range(0, len(rest), ASKED_MAX)]
+        # What is left out holds for all that is beside it: before any of that is recorded.
+        for asked in [[IGNORE_FILE], *parts] if IGNORE_FILE in every else parts:
+            part = asked
             # What was merged, or met, counts a moment later.
             for _ in range(3):
                 changes, quiet = self._changes(part, settle=True)
@@ -343,6 +346,7 @@ class Folder:
             if each.chunks is None:
                 again += self._freed(each.wanted.path)
         if any(each.wanted.path == IGNORE_FILE for each in plans):
+            self._ignore.read()
             self._again([IGNORE_FILE], settle=False)
         return again
 
