@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from muster.node.folders.disk import Disk
+from muster.node.folders.disk import Disk, unread
 from muster.node.folders.onestep import InTheWay
 
 
@@ -15,8 +15,8 @@ def files_below(
     """
     found, left = set[str](), dict[str, str]()
     for each, signature in disk.walk(path, leaves_out):
-        if signature is None:
-            left[each] = "it is a link, or no plain file"
+        if isinstance(signature, str):
+            left[each] = signature
         else:
             found.add(each)
     return found, left
@@ -27,4 +27,7 @@ def is_file(disk: Disk, path: str) -> bool:
     try:
         return disk.signature(path) is not None
     except InTheWay:
+        return True
+    except OSError as error:
+        unread(error)
         return True

@@ -35,6 +35,9 @@ OF_PATH: Final = frozenset(
 )
 
 
+NO_FILE: Final = "it is a link, or no plain file"
+
+
 class Signature(NamedTuple):
     """What tells without reading that a file is as it was; `x` are its executable bits."""
 
@@ -132,8 +135,8 @@ class Disk:
 
     def walk(
         self, below: str, leaves_out: Callable[[str], bool]
-    ) -> Iterator[tuple[str, Signature | None]]:
-        """Every file at or below a path; with no signature what is neither one nor a folder.
+    ) -> Iterator[tuple[str, Signature | str]]:
+        """Every file at or below a path; and what nobody can look at, or into, with the reason.
 
         Raises: NotThisFolder, OSError.
         """
@@ -142,10 +145,12 @@ class Disk:
                 yield from self._walk(folder, f"{below}/" if below else "", leaves_out)
         except (FileNotFoundError, InTheWay):
             return
+        except OSError as error:
+            yield below, unread(error)
 
     def _walk(
         self, folder: int, prefix: str, leaves_out: Callable[[str], bool]
-    ) -> Iterator[tuple[str, Signature | None]]:
+    ) -> Iterator[tuple[str, Signature | str]]:
         for name in sorted(os.listdir(folder)):
             path = prefix + name
             if leaves_out(path):
@@ -156,10 +161,13 @@ class Disk:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except InTheWay:
-                yield path, None
+                yield path, NO_FILE
+                continue
+            except OSError as error:
+                yield path, unread(error)
                 continue
             if inner < 0:
-                yield path, _of(found)
+                yield path, _of(found) or NO_FILE
                 continue
             try:
                 if path.count("/") < CONTEXT_PATH_DEPTH_MAX:
@@ -332,6 +340,13 @@ class Disk:
             except OSError as error:
                 raise _told(part, error) from error
         raise InTheWay(f"{part} is taken away and put back by somebody")
+
+
+def unread(error: OSError) -> str:
+    """Why one path cannot be read. Raises: OSError, the same, where that is not of one path."""
+    if error.errno not in OF_PATH:
+        raise error
+    return f"it cannot be read ({error.strerror})"
 
 
 def temporary_name() -> str:

@@ -22,7 +22,7 @@ from muster.limits import CONTEXT_OVER_MAX
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Base, Basis
 from muster.node.folders.below import files_below, is_file
-from muster.node.folders.disk import OF_PATH
+from muster.node.folders.disk import unread
 from muster.node.folders.known import as_known, is_there, known_base, stays
 from muster.node.folders.leftout import LeftOut
 from muster.node.folders.merger import Merger
@@ -180,9 +180,7 @@ class Folder:
             try:
                 found = self._reader.look(path, self.bases.get(path))
             except OSError as error:
-                if error.errno not in OF_PATH:
-                    raise
-                found = Unfit(f"it cannot be read ({error.strerror})")
+                found = Unfit(unread(error))
             if isinstance(found, Soon):
                 soon.append(path)
                 continue

@@ -4,11 +4,10 @@ Rule: the number of an inode is told from another one's only by the device. A de
 number when the machine starts; then a file that is as it was says that it is the same folder.
 """
 
-import contextlib
 from pathlib import Path
 
 from muster.node.folders.basis import Basis
-from muster.node.folders.disk import Disk, NotThisFolder
+from muster.node.folders.disk import Disk, NotThisFolder, unread
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.onestep import InTheWay
 
@@ -31,7 +30,11 @@ def _is_known(basis: Basis, folder: str, disk: Disk) -> bool:
     """Whether a file is there as it was last seen, or none was ever."""
     there = {path: base.signature for path, base in basis.bases(folder).items() if base.signature}
     for path, signature in there.items():
-        with contextlib.suppress(InTheWay):
+        try:
             if disk.signature(path) == signature:
                 return True
+        except InTheWay:
+            continue
+        except OSError as error:
+            unread(error)
     return not there

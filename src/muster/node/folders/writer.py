@@ -16,7 +16,7 @@ from muster.context.path import TEMPORARY
 from muster.errors import Broken, NotFound, Unreachable
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Aim, Base, Basis
-from muster.node.folders.disk import OF_PATH, Signature, Swapped, temporary_name
+from muster.node.folders.disk import OF_PATH, Signature, Swapped, temporary_name, unread
 from muster.node.folders.onestep import InTheWay
 from muster.node.folders.reader import Change, Reader, Soon, Unfit
 from muster.node.services.context import Wanted
@@ -258,9 +258,14 @@ class Writer:
     def take_up(self) -> None:
         """Find out what was being done when this machine ended. Raises: MusterError, OSError."""
         for aim in self._basis.aims(self._folder):
-            with contextlib.suppress(InTheWay):
-                self._disk.mend(aim.path, aim.name)
-                self._take_up(aim)
+            try:
+                with contextlib.suppress(InTheWay):
+                    self._disk.mend(aim.path, aim.name)
+                    self._take_up(aim)
+            except OSError as error:
+                # It is taken up by the next one who starts.
+                unread(error)
+                continue
             self._basis.done(self._folder, [aim.name])
 
     def remove_unfinished(self, leaves_out: Callable[[str], bool]) -> None:
