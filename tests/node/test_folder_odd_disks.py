@@ -1,18 +1,23 @@
-"""A disk with folders that nobody may read."""
+"""A disk with folders that nobody may read, and with numbers that no database holds."""
 
 import errno
 import os
+from typing import Any
 
 import pytest
 from tests.node.shared_folders import SharedFolders
 from tests.promise import proves
 
 from muster.node.folders import disk as disks
-from muster.node.folders.basis import Aim, Basis
+from muster.node.folders.basis import Aim, Base, Basis
+from muster.node.folders.disk import Disk, Signature
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.opening import opened_disk
 
 DIGEST = b"d" * 32
+# Beyond what SQLite holds: an inode of some network file systems, and a time after 2262.
+LARGE_INODE = 2**63 + 5
+YEAR_2300_NS = 10_413_792_000 * 1_000_000_000
 
 
 @pytest.fixture
@@ -90,3 +95,48 @@ def test_a_folder_is_known_by_any_file_that_can_be_looked_at(two, locked):
     basis.on_device("notes", 1 << 20)
     locked.add((hub.top / "sub").stat().st_ino)
     assert opened_disk(basis, mapped).device == hub.top.stat().st_dev
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+def test_a_file_of_the_year_2300_is_synced_like_any_other(two):
+    hub = two["hub"]
+    hub.put("n.md", "one")
+    os.utime(hub.top / "n.md", ns=(YEAR_2300_NS, YEAR_2300_NS))
+    if (hub.top / "n.md").stat().st_mtime_ns != YEAR_2300_NS:
+        pytest.skip("this disk knows no such time")
+    hub.look("n.md")
+    two.settle()
+    assert two["studio"].text("n.md") == "one"
+    hub.begin()
+    hub.look("", "n.md")
+    assert hub.history("n.md") == ["one"]
+
+
+def test_an_inode_of_sixty_four_bits_is_remembered(tmp_path, monkeypatch):
+    (tmp_path / "n.md").write_text("one")
+    real = os.stat
+
+    class Large:
+        st_ino = LARGE_INODE
+
+        def __init__(self, found: os.stat_result) -> None:
+            self._found = found
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._found, name)
+
+    disk = Disk(tmp_path, tmp_path.stat().st_ino)
+    monkeypatch.setattr(os, "stat", lambda *given, **more: Large(real(*given, **more)))
+    signature = disk.signature("n.md")
+    monkeypatch.undo()
+    base = Base(signature, DIGEST, said_x=False, over=frozenset())
+    basis = Basis(tmp_path / "b.db")
+    basis.lies_at("notes", "/a", LARGE_INODE)
+    basis.save("notes", {"n.md": base})
+    basis.lies_at("notes", "/a", LARGE_INODE)
+    assert basis.bases("notes") == {"n.md": base}
+    basis.lies_at("notes", "/a", LARGE_INODE + 1)
+    assert basis.bases("notes") == {}
+    assert isinstance(signature, Signature)

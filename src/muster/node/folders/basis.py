@@ -21,7 +21,7 @@ from muster.errors import Broken
 from muster.log.entry import EntryId
 from muster.log.fold import NO_ENTRY
 from muster.log.stream import FLEET
-from muster.node.folders.disk import Signature
+from muster.node.folders.disk import Signature, in_64_bits
 from muster.store.sqlite import Database, SqlValue, as_bytes, as_int, as_text
 
 _BASE: Final = (
@@ -105,7 +105,7 @@ class Basis:
 
     def lies_at(self, folder: str, top: str, inode: int, scope: str = FLEET) -> None:
         """The folder lies there from now on; what is known of another place is forgotten."""
-        where = (top, inode)
+        where = (top, in_64_bits(inode))
         found = self._database.query("select top, inode from lies where folder = ?", (folder,))
         more = self._database.query("select scope from lies_more where folder = ?", (folder,))
         before = as_text(more[0][0]) if more else FLEET

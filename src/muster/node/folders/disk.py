@@ -349,6 +349,11 @@ def unread(error: OSError) -> str:
     return f"it cannot be read ({error.strerror})"
 
 
+def in_64_bits(number: int) -> int:
+    """A number of the system's as a database holds it: equal where the lowest 64 bits are."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def temporary_name() -> str:
     """A name that nobody else has, for a file that is not whole yet, or not needed any more."""
     return TEMPORARY + secrets.token_hex(8)
@@ -379,7 +384,8 @@ def _mode(name: str, folder: int, *, x: bool) -> int | None:
 def _of(found: os.stat_result) -> Signature | None:
     if not stat.S_ISREG(found.st_mode):
         return None
-    return Signature(found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode & _X)
+    mtime, inode = in_64_bits(found.st_mtime_ns), in_64_bits(found.st_ino)
+    return Signature(mtime, found.st_size, inode, found.st_mode & _X)
 
 
 def _told(path: str, error: OSError) -> OSError | InTheWay:
