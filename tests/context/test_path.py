@@ -188,3 +188,26 @@ def test_a_text_made_to_be_slow_is_not():
     for text in ("eyJ" * 20_000, "a://" * 20_000, "xoxb-" * 20_000, "password=" * 10_000):
         find_secret(text)
         find_doubtful(text)
+
+
+@proves("context.keys-stay-here")
+@pytest.mark.parametrize("before", ["", "x" * 40 + " ", "(", "a://" * 9 + " "])
+def test_the_longest_password_in_an_address_is_found(before):
+    longest = f"{'a' * 21}://{'u' * 80}:{'p' * 80}@w"
+    assert find_secret(before + longest + " and more") == ("a password in an address", 1)
+    assert find_secret(before + longest[:-1] + "\n") is None
+
+
+def test_of_a_text_of_addresses_each_is_looked_through_as_far_as_one_is_long(monkeypatch):
+    sort, looked = "a password in an address", list[int]()
+    pattern = secret._COMPILED[sort]
+
+    class Counting:
+        def search(self, text: str, start: int, end: int) -> "re.Match[str] | None":
+            looked.append(min(end, len(text)) - start)
+            return pattern.search(text, start, end)
+
+    monkeypatch.setitem(secret._COMPILED, sort, Counting())
+    assert find_secret("a://" * 5_000) is None
+    assert len(looked) == 5_000
+    assert max(looked) < 200

@@ -57,8 +57,10 @@ _LETTERS: Final[dict[str, tuple[str, ...]]] = {
     "an age key": ("AGE-SECRET-KEY-1",),
 }  # fmt: skip
 _COMPILED: Final = {sort: re.compile(pattern) for sort, pattern in _SORTS.items()}
-# How far before its letters a text may begin, and how much of it is needed to know it.
-_BEFORE: Final = {"a password in an address": 22}
+# How far from its letters a text may begin and end, where it does not begin with them: so far it
+# is looked through for each of them, which may be all that a text has.
+_AROUND: Final = {"a password in an address": (22, len("://") + 80 + len(":") + 80 + len("@w"))}
+# How much of a text is needed to know it.
 _WHOLE: Final = 8 * 1024
 _DOUBTFUL: Final = re.compile(
     r"(?i)\b(?:password|passwd|secret|api[_-]?key|auth[_-]?token|access[_-]?token)\b"
@@ -102,12 +104,12 @@ class Search:
 
 def _first(text: str, sort: str) -> int | None:
     """Where the first key of a sort begins."""
-    pattern, before = _COMPILED[sort], _BEFORE.get(sort, 0)
+    pattern, around = _COMPILED[sort], _AROUND.get(sort)
     found = []
     for letters in _LETTERS[sort]:
         for at in _places(text, letters):
-            hit = pattern.search(text, max(0, at - before), at + _WHOLE) if before else (
-                pattern.match(text, at)
+            hit = pattern.match(text, at) if around is None else (
+                pattern.search(text, max(0, at - around[0]), at + around[1])
             )  # fmt: skip
             if hit is not None:
                 found.append(hit.start())
