@@ -1,11 +1,16 @@
 """What a folder leaves out leaves the machine by no way, also where it was synced before."""
 
+from pathlib import Path
+
 import pytest
 from tests.node.shared_folders import Shared, SharedFolders, aged
 from tests.promise import proves
 
 from muster.context import ignore
 from muster.context.ignore import IGNORE_FILE
+from muster.limits import CONTEXT_IGNORE_LINES_MAX
+from muster.node.folders.disk import Disk
+from muster.node.folders.leftout import LeftOut
 
 
 @pytest.fixture
@@ -110,3 +115,49 @@ def test_what_a_list_that_comes_leaves_out_is_not_recorded_beside_it(two):
     studio.folder.rescan(everything=True)
     assert studio.history(".a.draft") == []
     assert studio.text(".a.draft") == "private words"
+
+
+# --- a list that is being written, or written by hand -------------------------------------------
+
+
+class Written:
+    """A list as somebody writes it, beside nothing."""
+
+    def __init__(self) -> None:
+        self.disk, self.said = Disk(Path("/home/a/notes"), 1), (list[str](), True)
+
+    def lines(self, _path: str, _most: int) -> tuple[list[str], bool]:
+        return self.said
+
+
+@proves("context.left-out-stays-here")
+def test_while_a_list_is_written_what_it_said_and_what_it_says_is_left_out():
+    written = Written()
+    left_out = LeftOut(written, ())  # type: ignore[arg-type]
+    written.said = (["*.draft", "private"], True)
+    assert left_out.read()
+    for lines in (["a", "b"], ["a", "b", "!private"], ["a"], []):
+        written.said = (lines, False)
+        assert not left_out.read()
+        assert left_out.leaves_out("private/n.md")
+        assert left_out.leaves_out("n.draft")
+        assert left_out.leaves_out("a"), "as soon as it is there"
+    written.said = (["a", "b"], True)
+    assert left_out.read()
+    assert [left_out.leaves_out(each) for each in ("a", "b", "private/n.md")] == [True, True, False]
+
+
+def test_lines_that_leave_nothing_out_are_told(two):
+    leave_out(two, "# by hand\n*.log\n**/private\n../x\n")
+    for each in two.machines.values():
+        told = each.folder.doubtful[IGNORE_FILE]
+        assert told.startswith("line 3 leaves out nothing: '**/private' is no pattern")
+        assert told.endswith("and so do 1 more")
+    leave_out(two, "".join(f"{n}.log\n" for n in range(CONTEXT_IGNORE_LINES_MAX + 2)))
+    for each in two.machines.values():
+        told = each.folder.doubtful[IGNORE_FILE]
+        assert told.startswith(f"line {CONTEXT_IGNORE_LINES_MAX + 1} leaves out nothing")
+        assert "patterns" in told
+        assert told.endswith("and so do 1 more")
+    leave_out(two, "*.log\n")
+    assert [dict(each.folder.doubtful) for each in two.machines.values()] == [{}, {}]

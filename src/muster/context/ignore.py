@@ -84,7 +84,7 @@ class Pattern(NamedTuple):
 
 
 class Ignore:
-    """What a folder leaves out. Made of the lines of its file; bad lines are left out.
+    """What a folder leaves out. Made of the lines of its file; bad ones count for nothing.
 
     With `only` nothing else at its top is synced, as of a folder in which programs keep more.
     `above` is where the folder lies: a file may be what a program obeys because of that.
@@ -95,7 +95,9 @@ class Ignore:
     ) -> None:
         self._above = tuple(above[-_WAY_MAX:])
         self._only = frozenset(name.casefold() for name in only)
-        self._others = [Pattern((_ANY_DEFAULT,), anchored=False, back=False), *_readable(lines)]
+        # Which lines leave nothing out, and why; "" where all are patterns.
+        found, self.unread = _readable(lines)
+        self._others = [Pattern((_ANY_DEFAULT,), anchored=False, back=False), *found]
 
     def leaves_out(self, path: str) -> bool:
         """Whether a path, or a folder above it, is left out."""
@@ -129,18 +131,20 @@ def read_pattern(line: str) -> Pattern:
     return Pattern(compiled, "/" in text, line.strip().startswith("!"))
 
 
-def _readable(lines: Iterable[str]) -> list[Pattern]:
-    """The patterns of a file that anybody may have written: the first of so many lines."""
-    found: list[Pattern] = []
-    for line in lines:
-        if len(found) >= limits.CONTEXT_IGNORE_LINES_MAX:
-            break
-        if line.strip() and not line.startswith("#"):
-            try:
-                found.append(read_pattern(line))
-            except Malformed:
-                continue
-    return found
+def _readable(lines: Iterable[str]) -> tuple[list[Pattern], str]:
+    """The patterns of a file that anybody may have written, and which of its lines are none."""
+    found, why, more = list[Pattern](), "", 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            if len(found) >= limits.CONTEXT_IGNORE_LINES_MAX:
+                raise Malformed(f"a list has at most {limits.CONTEXT_IGNORE_LINES_MAX} patterns")
+            found.append(read_pattern(line))
+        except Malformed as error:
+            more += bool(why)
+            why = why or f"line {number} leaves out nothing: {error}"
+    return found, f"{why}; and so do {more} more" if more else why
 
 
 def _matches(pattern: Pattern, parts: list[str]) -> bool:

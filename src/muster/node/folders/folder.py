@@ -137,8 +137,8 @@ class Folder:
 
     @property
     def doubtful(self) -> Mapping[str, str]:
-        """Files that look as if they gave a password; by path, where."""
-        return self._reader.doubtful
+        """Files that look as if they gave a password, or leave out less than was meant; where."""
+        return self._reader.doubtful | self._ignore.unread
 
     @property
     def root(self) -> bytes:

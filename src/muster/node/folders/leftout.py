@@ -1,9 +1,10 @@
 """What one folder leaves out, as its file says now.
 
-Rule: while that file is being written, or has just gone, no less is left out than before.
+Rule: while that file is being written, or has just gone, no less is left out than before: what it
+said and what it says.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -19,18 +20,30 @@ class LeftOut:
 
     def __init__(self, reader: Reader, only: tuple[str, ...]) -> None:
         self._reader, self._only, self._above = reader, only, reader.disk.top.parts
-        self._lines = list[str]()
+        # Of the last time that nobody was writing it.
+        self._lines, self._whole = list[str](), Ignore((), only, self._above)
+        # What it says while somebody writes it.
+        self._half: list[str] | None = None
         # It is asked of each file, again and again: it remembers what it found.
-        self.leaves_out: Callable[[str], bool] = self._of([])
+        self.leaves_out: Callable[[str], bool] = lru_cache(_REMEMBERED_MAX)(self._whole.leaves_out)
 
     def read(self) -> bool:
         """Take in what the file says; whether that is all. Raises: InTheWay, OSError."""
         lines, is_sure = self._reader.lines(IGNORE_FILE, CONTEXT_INLINE_BYTES_MAX)
-        if is_sure or len(lines) >= len(self._lines):
-            self._lines = lines
-            self.leaves_out = self._of(lines)
+        if is_sure and (self._half is not None or lines != self._lines):
+            self._lines, self._half = lines, None
+            self._whole = Ignore(lines, self._only, self._above)
+            self.leaves_out = lru_cache(_REMEMBERED_MAX)(self._whole.leaves_out)
+        elif not is_sure and lines not in ([], self._half):
+            # An editor that has just emptied it said more a moment ago.
+            was, half = self._whole, Ignore(lines, self._only, self._above)
+            self._half = lines
+            self.leaves_out = lru_cache(_REMEMBERED_MAX)(
+                lambda path: was.leaves_out(path) or half.leaves_out(path)
+            )
         return is_sure or not (lines or self._lines)
 
-    def _of(self, lines: Iterable[str]) -> Callable[[str], bool]:
-        ignore = Ignore(lines, self._only, self._above)
-        return lru_cache(_REMEMBERED_MAX)(ignore.leaves_out)
+    @property
+    def unread(self) -> dict[str, str]:
+        """The file, and which of its lines leave nothing out; none where all are patterns."""
+        return {IGNORE_FILE: self._whole.unread} if self._whole.unread else {}
