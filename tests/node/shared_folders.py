@@ -27,6 +27,7 @@ from muster.git.text_merge import merge_texts
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET
 from muster.node import event as ev
+from muster.node.attempts.blob_transfer import entry_claim
 from muster.node.folders.basis import Basis
 from muster.node.folders.disk import Disk
 from muster.node.folders.folder import Folder
@@ -170,6 +171,9 @@ class Shared:
         if found.refused:
             raise Refused(found.refused)
         return found.ids, found.allowed
+
+    def claim(self, blob: str, id: EntryId) -> None:
+        self.blobs.claim(blob, entry_claim(id))
 
     def bytes_at(self, place: Place, path: str, where: Bytes) -> Iterable[bytes] | None:
         if where.data is not None:

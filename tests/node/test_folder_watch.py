@@ -17,17 +17,18 @@ from tests.promise import proves
 from muster.context.kinds import ContextPut
 from muster.errors import NotFound
 from muster.git.text_merge import merge_texts
+from muster.limits import CONTEXT_INLINE_BYTES_MAX
 from muster.node import event as ev
-from muster.node.attempts.blob_transfer import entry_claim
+from muster.node.attempts.blob_transfer import entry_claim, is_named
 from muster.node.folders import fetches, watch
 from muster.node.folders import thread as threads
 from muster.node.folders.basis import Basis
 from muster.node.folders.folder import Folder
 from muster.node.folders.mapping import Mapped
-from muster.node.folders.thread import FolderThread, Task
+from muster.node.folders.thread import FolderThread, Stopped, Task
 from muster.node.host import clock
 from muster.node.incidents import Noticed
-from muster.node.services.context import Bytes, FilesAnswered, FilesChanged
+from muster.node.services.context import Bytes, Contexts, FilesAnswered, FilesChanged
 from muster.store.blobs import Blobs
 
 
@@ -368,3 +369,30 @@ def test_what_files_are_made_of_is_read_anew_where_it_is_damaged_while_we_run(
         assert sorted(set(desk.texts)) == sorted(desk.texts), "no version twice"
 
     Desk(tmp_path).play(work)
+
+
+def test_whoever_is_killed_before_it_claims_its_blob_claims_it_at_the_next_start(
+    tmp_path, monkeypatch
+):
+    desk, data = Desk(tmp_path), "y" * (CONTEXT_INLINE_BYTES_MAX + 1)
+    blobs, core = desk.machine.blobs, desk.core
+    versions = core.part(Contexts).versions
+
+    def killed(*_given: object) -> None:
+        raise Stopped
+
+    async def write(desk: Desk) -> None:
+        desk.put("n.md", data)
+        await true(lambda: versions(PLACE, "n.md"))
+
+    async def start(desk: Desk) -> None:
+        await true(lambda: "notes" in desk.thread.states)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Blobs, "claim", killed)
+        desk.play(write)
+    for _ in range(2):
+        blobs.sweep(lambda name, claim: is_named(core, name, claim))
+        desk.play(start)
+    assert len(versions(PLACE, "n.md")) == 1
+    assert [blobs.get(name).decode() for name in blobs] == [data]

@@ -231,6 +231,9 @@ class Folder:
                     fresh.append(change)
                 else:
                     saved[change.path] = base
+                    if blob := change.fields.get("blob"):
+                        # Whoever was killed after that version was written has no claim yet.
+                        self._outside.claim(str(blob), base.holder or min(base.over))
         self._save(saved)
         return fresh
 

@@ -25,6 +25,9 @@ class Outside(Protocol):
     def write(self, place: Place, bodies: list[ContextPut]) -> tuple[tuple[EntryId, ...], bool]:
         """Write versions: their ids, and whether this machine may."""
 
+    def claim(self, blob: str, id: EntryId) -> None:
+        """This blob is here as what this version names, and is kept."""
+
     def bytes_at(self, place: Place, path: str, where: Bytes) -> Iterable[bytes] | None:
         """The bytes of a version; None where they are still to come: the path is told then."""
 

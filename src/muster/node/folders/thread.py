@@ -317,8 +317,12 @@ class FolderThread:
             raise Refused(found.refused)
         for body, id in zip(bodies, found.ids, strict=True):
             if body.blob:
-                self._blobs.claim(body.blob, entry_claim(id))
+                self.claim(body.blob, id)
         return found.ids, found.allowed
+
+    def claim(self, blob: str, id: EntryId) -> None:
+        """See `Outside`."""
+        self._blobs.claim(blob, entry_claim(id))
 
     def bytes_at(self, place: Place, path: str, where: Bytes) -> Iterable[bytes] | None:
         """See `Outside`."""
