@@ -238,6 +238,14 @@ def test_a_programs_no_is_no_answer_where_its_settings_name_another_account(plac
     assert place.logins("codex") == {}
 
 
+@proves("task.logins-are-facts")
+@pytest.mark.parametrize(("version", "login"), [("0.61.0", False), ("9.0", False), ("0.9.1", None)])
+def test_the_files_of_a_version_that_nobody_looked_at_say_no_to_nothing(place, version, login):
+    """An older one may keep its account elsewhere, or need none: it is tried."""
+    program(place.bin, "gemini", f"echo {version}")
+    assert place.logins("gemini").get("gemini") is login
+
+
 @proves("agent.login-refused")
 def test_who_was_refused_counts_again_when_the_program_says_something_new_of_its_login(
     place, monkeypatch

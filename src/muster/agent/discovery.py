@@ -13,7 +13,8 @@ succeeds, the program says something new of its login, or an hour has passed: a 
 nobody that it has changed.
 Rule 5: a program is asked for its login only where it is known to understand: an older one takes
 the question for a prompt, and asks its model. A no keeps work away, so it is asked again at each
-look; what its settings say of an account elsewhere makes it an open question.
+look; what its settings say of an account elsewhere makes it an open question, and so does a version
+that is older than the one whose files we know.
 """
 
 import asyncio
@@ -160,6 +161,11 @@ class Discovery:
         if state is True:
             return state
         answer = await self._says(entry, env, anew=anew)
+        if answer.code not in _LOGGED_IN and state is False:
+            # Where an older one keeps its account, or whether it needs one, was never looked at.
+            version = await self._version(entry, env)
+            is_older = version and _numbers(version) < _numbers(entry.tested)
+            return None if is_older else False
         said = _LOGGED_IN.get(answer.code, state)
         return None if said is False and may_be_elsewhere(entry, env) else said
 
