@@ -15,6 +15,8 @@ from muster.log.entry import EntryId
 from muster.node.services.context import Contexts, FilesChanged
 from muster.node.services.heads import Heads
 
+# What the questions call the tables of versions.
+NAMES = ("top", "over", "version", "context_top", "context_over", "context_version")
 MANY = CONTEXT_VERSIONS_READ_MAX + 50
 
 
@@ -171,3 +173,33 @@ def test_what_its_own_fold_would_skip_is_refused_and_nobody_waits(two):
     with pytest.raises(Refused, match="leads out of the folder"):
         two["hub"].write(PLACE, [ContextPut("notes", "../x", text="evil")])
     assert two["hub"].one.entries("context.put") == []
+
+
+@proves("context.not-writers-cost-nothing")
+def test_every_question_looks_up_whose_version_it_is_and_reads_nobody_elses(two, monkeypatch):
+    """What a machine wrote that may not was read and thrown away, row by row, with each question."""
+    (first,) = write(two, "studio", ContextPut("notes", "n.md", text="first"))
+    core = two.cores["hub"].core
+    asked, plain = list[str](), core.tables.query
+
+    def query(sql, bound=()):
+        if "context_" in sql:
+            plan = [str(detail) for *_, detail in plain(f"explain query plan {sql}", bound)]
+            # A version that is found by its id is one row; all others are many.
+            asked.extend(f"{each} of {sql}" for each in plan if each.startswith(("SEARCH", "SCAN")))
+        return plain(sql, bound)
+
+    monkeypatch.setattr(core.tables, "query", query)
+    heads = Heads(core, PLACE.scope, "notes")
+    assert [row.id for row in heads.of("n.md")] == [first]
+    heads.first("n.md")
+    heads.forgotten("n.md", "")
+    heads.with_bytes("n.md", b"x", x=False)
+    heads.spellings("n.md")
+    heads.paths(9)
+    heads.is_known("n.md")
+    ours = [
+        each for each in asked if any(f" {name} " in each.partition(" of ")[0] for name in NAMES)
+    ]
+    assert len(ours) >= 8
+    assert [each for each in ours if "stream=?" not in each.partition(" of ")[0]] == []

@@ -90,11 +90,15 @@ class AtRow(NamedTuple):
     at_ms: int
 
 
+# By the stream as well: what machines wrote that may not costs nobody a look at it.
 VERSION: Final = Table(
-    "context_version", VersionRow, indexes=(("folder", "folded"), ("same",), ("id",))
+    "context_version", VersionRow, indexes=(("folder", "folded", "stream"), ("same",), ("id",))
 )
-TOP: Final = Table("context_top", TopRow, indexes=(("folder", "folded"),), ids=True)
-OVER: Final = Table("context_over", OverRow, key=2, indexes=(("target",),))
+TOP: Final = Table(
+    "context_top", TopRow,
+    indexes=(("folder", "folded", "stream"), ("stream", "folder", "path")), ids=True,
+)  # fmt: skip
+OVER: Final = Table("context_over", OverRow, key=2, indexes=(("target", "file", "stream"),))
 AT: Final = Table("context_at", AtRow, indexes=(("folder",),))
 
 

@@ -66,7 +66,9 @@ class Fetches:
             await self._fetch(path, where)
         except MusterError:
             self._in_vain.add(where.entry)
-        self._under_way.discard(where.entry)
+        finally:
+            # Whatever became of it: its place is another one's now.
+            self._under_way.discard(where.entry)
         # Whoever waits has its turn; of this one it is seen that nothing is here.
         self._settle(folder, frozenset({path}))
         if where.entry in self._in_vain:
