@@ -126,7 +126,7 @@ class Written:
     def __init__(self) -> None:
         self.disk, self.said = Disk(Path("/home/a/notes"), 1), (list[str](), True)
 
-    def lines(self, _path: str, _most: int) -> tuple[list[str], bool]:
+    def lines(self, _path: str, _most: int, *, ours: bool) -> tuple[list[str], bool]:
         return self.said
 
 

@@ -347,7 +347,7 @@ class Folder:
             if each.chunks is None:
                 again += self._freed(each.wanted.path)
         if any(each.wanted.path == IGNORE_FILE for each in plans):
-            self._ignore.read()
+            self._ignore.read(ours=True)
             self._again([IGNORE_FILE], settle=False)
         return again
 

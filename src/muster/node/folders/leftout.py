@@ -27,9 +27,12 @@ class LeftOut:
         # It is asked of each file, again and again: it remembers what it found.
         self.leaves_out: Callable[[str], bool] = lru_cache(_REMEMBERED_MAX)(self._whole.leaves_out)
 
-    def read(self) -> bool:
-        """Take in what the file says; whether that is all. Raises: InTheWay, OSError."""
-        lines, is_sure = self._reader.lines(IGNORE_FILE, CONTEXT_INLINE_BYTES_MAX)
+    def read(self, *, ours: bool = False) -> bool:
+        """Take in what the file says; whether that is all. Raises: InTheWay, OSError.
+
+        What is `ours` was put there whole by us a moment ago.
+        """
+        lines, is_sure = self._reader.lines(IGNORE_FILE, CONTEXT_INLINE_BYTES_MAX, ours=ours)
         if is_sure and (self._half is not None or lines != self._lines):
             self._lines, self._half = lines, None
             self._whole = Ignore(lines, self._only, self._above)

@@ -79,11 +79,12 @@ class Reader:
         except InTheWay as error:
             return Unfit(str(error))
 
-    def lines(self, path: str, most: int) -> tuple[list[str], bool]:
+    def lines(self, path: str, most: int, *, ours: bool = False) -> tuple[list[str], bool]:
         """The lines of a file, none where it is gone, and whether they are sure to be all of them.
 
-        They are not while somebody writes it, or has just taken it away. Of more than `most` bytes
-        the first lines. Raises: InTheWay, NotThisFolder, OSError.
+        They are not while somebody writes it, or has just taken it away; what is `ours` was put
+        there whole. Of more than `most` bytes the first lines. Raises: InTheWay, NotThisFolder,
+        OSError.
         """
         now, wall_ms = self.disk.signature(path), clock.read().wall_ms
         if now is None:
@@ -97,7 +98,7 @@ class Reader:
             return [], False
         if now.size > most:
             data = data[: data.rfind(b"\n") + 1]
-        fresh = abs(wall_ms - now.mtime_ns // 1_000_000) < FRESH_MS
+        fresh = not ours and abs(wall_ms - now.mtime_ns // 1_000_000) < FRESH_MS
         is_sure = not fresh and self.disk.signature(path) == now
         return data.decode("utf-8", "replace").splitlines(), is_sure
 
