@@ -8,9 +8,9 @@ Rule 3: one `muster acp` at a time has a session open, for each writes it whole.
 """
 
 import contextlib
-import fcntl
 import os
 import re
+import sys
 import uuid
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,9 @@ import msgspec
 
 from muster.errors import Conflict, NotFound, unable
 from muster.node.host.home import Home
+
+if sys.platform != "win32":
+    import fcntl
 
 FOLDER: Final = "acp"
 # Of a session; the oldest are forgotten.
@@ -68,10 +71,12 @@ class Held:
         """
         try:
             if self._file < 0:
-                how = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                how = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
                 self._file = os.open(_folder(self._home) / _OPEN, how, 0o600)
         except OSError as error:
             raise unable(f"the sessions of editors cannot be locked: {error}", error) from error
+        if sys.platform == "win32":
+            return
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(id))
         except (BlockingIOError, PermissionError) as error:
@@ -83,6 +88,8 @@ class Held:
 
     def leave(self, id: str) -> None:
         """Another process may have it."""
+        if sys.platform == "win32":
+            return
         with contextlib.suppress(OSError):
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(id))
 

@@ -77,14 +77,9 @@ def exchange(name: str, own: str, folder: int) -> bool:
 
     Where the file system cannot, the place is emptied first: for a moment the file is not there.
     """
-    if libc is not None:
-        if not libc.renameat2(folder, os.fsencode(name), folder, os.fsencode(own), _EXCHANGE):
-            return True
-        number = ctypes.get_errno()
-        if number == errno.ENOENT:
-            return False
-        if number not in _UNKNOWN:
-            raise OSError(number, os.strerror(number), own)
+    done = _renamed(name, own, folder, _EXCHANGE, unless=errno.ENOENT)
+    if done is not None:
+        return done
     aside = name + ASIDE
     try:
         os.rename(own, aside, src_dir_fd=folder, dst_dir_fd=folder)
@@ -101,14 +96,9 @@ def exchange(name: str, own: str, folder: int) -> bool:
 
 def move(name: str, to: str, folder: int) -> bool:
     """Give a file a name that is free; False where it is not. Raises: OSError."""
-    if libc is not None:
-        if not libc.renameat2(folder, os.fsencode(name), folder, os.fsencode(to), _NOREPLACE):
-            return True
-        number = ctypes.get_errno()
-        if number == errno.EEXIST:
-            return False
-        if number not in _UNKNOWN:
-            raise OSError(number, os.strerror(number), to)
+    done = _renamed(name, to, folder, _NOREPLACE, unless=errno.EEXIST)
+    if done is not None:
+        return done
     # A link is made only where nothing is.
     try:
         os.link(name, to, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
@@ -116,3 +106,17 @@ def move(name: str, to: str, folder: int) -> bool:
         return False
     os.unlink(name, dir_fd=folder)
     return True
+
+
+def _renamed(name: str, to: str, folder: int, how: int, *, unless: int) -> bool | None:
+    """Whether the kernel did it, False where it is `unless` that kept it; None where it cannot."""
+    if libc is None:
+        return None
+    if not libc.renameat2(folder, os.fsencode(name), folder, os.fsencode(to), how):
+        return True
+    number = ctypes.get_errno()
+    if number == unless:
+        return False
+    if number in _UNKNOWN:
+        return None
+    raise OSError(number, os.strerror(number), to)
