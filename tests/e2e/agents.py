@@ -203,3 +203,18 @@ def give_planner(machine: Machine, name: str = "planner", script: str = "") -> N
         },
     }
     machine.home.put("agents.json", json.dumps({"version": 1, "agents": {name: entry}}).encode())
+
+
+@contextlib.contextmanager
+def planning(*, repository: bool = False) -> Iterator[Fleet]:
+    """A hub with the operator's key, and a studio whose one agent is the planner."""
+    with Fleet(["hub", "studio"]) as made:
+        made.hub.home.put_seed("operator.seed", made.operator_seed)
+        if repository:
+            made.add_repository()
+        for machine in made.machines.values():
+            plain(machine)
+        give_planner(made["studio"])
+        made.start()
+        until(lambda: "planner" in agents_of(made, "studio"), "the planner is known")
+        yield made

@@ -43,14 +43,7 @@ def intention(plan):
 
 @pytest.fixture(scope="module")
 def fleet():
-    with Fleet(["hub", "studio"]) as made:
-        made.hub.home.put_seed("operator.seed", made.operator_seed)
-        made.add_repository()
-        for machine in made.machines.values():
-            agents.plain(machine)
-        agents.give_planner(made["studio"])
-        made.start()
-        until(lambda: "planner" in agents.agents_of(made, "studio"), "the planner is known")
+    with agents.planning(repository=True) as made:
         yield made
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e import agents
 from tests.e2e.agents import lines, muster
-from tests.e2e.fleet import ROOT, Fleet, until
+from tests.e2e.fleet import ROOT, Fleet
 from tests.promise import proves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -45,14 +45,7 @@ def said(plan):
 
 @pytest.fixture(scope="module")
 def fleet():
-    with Fleet(["hub", "studio"]) as made:
-        made.hub.home.put_seed("operator.seed", made.operator_seed)
-        made.add_repository()
-        for machine in made.machines.values():
-            agents.plain(machine)
-        agents.give_planner(made["studio"])
-        made.start()
-        until(lambda: "planner" in agents.agents_of(made, "studio"), "the planner is known")
+    with agents.planning(repository=True) as made:
         yield made
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e import agents
 from tests.e2e.agents import below, lines, muster, prompt, settled, tasks
-from tests.e2e.fleet import Fleet, until
+from tests.e2e.fleet import until
 from tests.promise import proves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -28,13 +28,7 @@ phases:
 
 @pytest.fixture(scope="module")
 def fleet():
-    with Fleet(["hub", "studio"]) as made:
-        made.hub.home.put_seed("operator.seed", made.operator_seed)
-        for machine in made.machines.values():
-            agents.plain(machine)
-        agents.give_planner(made["studio"])
-        made.start()
-        until(lambda: "planner" in agents.agents_of(made, "studio"), "the planner is known")
+    with agents.planning() as made:
         yield made
 
 
