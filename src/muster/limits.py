@@ -180,7 +180,7 @@ SESSION_TOKENS_MAX: Final = 8
 HOOK_TEXT_BYTES_MAX: Final = 8 * 1024
 # Of one message; the whole of it is one question away.
 HOOK_MESSAGE_BYTES_MAX: Final = 2 * 1024
-HOOK_MESSAGES_MAX: Final = 20
+HOOK_MESSAGES_MAX: Final = 10
 HOOK_RECORDS_MAX: Final = 5
 # So often a turn goes on for messages before its person, or the next turn, has a word. Chosen
 # arbitrarily: two agents that answer each other at each end cost what they cost.

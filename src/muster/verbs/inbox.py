@@ -44,7 +44,7 @@ _PRIORITIES: Final = {rank: name for name, rank in RANKS.items() if name}
 
 class Inbox(Request, frozen=True):
     agent: Annotated[str, opt("only for this agent, or agent#session", kind="agent")] = ""
-    all: Annotated[bool, opt("read ones, too: the newest 200", short="a")] = False
+    all: Annotated[bool, opt("read ones, too: the newest 100", short="a")] = False
     before: Annotated[str, opt("with --all, only what is older than this message")] = ""
     mark: Annotated[bool, opt("mark what is shown as read")] = False
     limit: Annotated[Rows, opt(LIMIT_HELP)] = None

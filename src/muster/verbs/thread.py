@@ -15,7 +15,7 @@ from muster.node.terms import row_of, terms_in
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, newest_fitting, say_cut
 
-SHOWN_MAX: Final = 200
+SHOWN_MAX: Final = 100
 LIMIT_HELP: Final = f"show so many at most, up to {MESSAGES_SHOWN_MAX}"
 
 
