@@ -104,11 +104,13 @@ def _many(one: Path, other: Path, draw: random.Random, count: int) -> float:
         (one / path).write_bytes(data)
         made[path] = len(data)
 
+    missing = list(made.items())
+
     def there() -> bool:
-        return all((other / path).exists() for path in list(made)[-1:]) and all(
-            (other / path).stat().st_size == size if (other / path).exists() else False
-            for path, size in made.items()
-        )
+        # One that has come is not looked at again: to wait costs whoever works no processor.
+        while missing and _size(other / missing[-1][0]) == missing[-1][1]:
+            missing.pop()
+        return not missing
 
     _wait(there)
     return time.perf_counter() - began
@@ -152,6 +154,13 @@ def _share(fleet: FolderFleet, seconds: float) -> float:
     before = spent()
     time.sleep(seconds)
     return (spent() - before) / seconds * 100
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _has(path: Path, data: bytes) -> bool:

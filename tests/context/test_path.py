@@ -160,6 +160,15 @@ def test_a_password_like_line_is_doubtful_only():
     assert find_doubtful("password: $PASSWORD\nthe password is in the vault\n") is None
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["password", "PassWd", "SECRET", "api_key", "Api-Key", "apikey", "auth_token", "ACCESS-TOKEN",
+     "pa\u017f\u017fword", "api_\u212aey", "acce\u017fs_token"],
+)  # fmt: skip
+def test_each_word_for_a_password_is_found_in_any_case_also_that_of_odd_letters(word):
+    assert find_doubtful(f"{word} = hunter2222") == ("a password", 1)
+
+
 @proves("context.keys-stay-here")
 def test_of_several_keys_the_first_is_told_as_it_is_by_all_patterns_at_once():
     every = re.compile("|".join(f"({each})" for each in secret._SORTS.values()))

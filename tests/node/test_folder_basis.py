@@ -4,7 +4,7 @@ from tests.promise import proves
 
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Aim, Base, Basis
-from muster.node.folders.disk import Signature
+from muster.node.folders.signature import Signature
 
 BASE = Base(Signature(1, 2, 3, 0o100), b"d" * 32, said_x=True, over=frozenset({EntryId(b"1" * 32)}))
 

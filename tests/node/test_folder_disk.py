@@ -89,6 +89,25 @@ def test_a_folder_that_becomes_a_link_deletes_nothing_anywhere(two, tmp_path):
 
 
 @proves("context.no-way-out")
+def test_a_link_that_comes_while_a_file_is_looked_at_leads_nobody_out(tmp_path):
+    top, outside = tmp_path / "top", tmp_path / "outside"
+    for folder, text in ((top / "sub", "mine"), (outside, "secret")):
+        folder.mkdir(parents=True)
+        (folder / "n.md").write_text(text)
+    disk = Disk(top, top.stat().st_ino)
+    with disk.near("sub/n.md"):
+        was = disk.signature("sub/n.md")
+        (top / "sub").rename(top / "moved")
+        (top / "sub").symlink_to(outside)
+        assert disk.read("sub/n.md", 100) == b"mine"
+        assert disk.signature("sub/n.md") == was
+        with pytest.raises(InTheWay):
+            disk.signature("sub/deeper/n.md")
+    with pytest.raises(InTheWay):
+        disk.read("sub/n.md", 100)
+
+
+@proves("context.no-way-out")
 def test_a_file_that_becomes_a_link_is_neither_read_nor_written_through(two, tmp_path):
     two.edit("hub", "n.md", "one")
     (tmp_path / "secret").write_text("secret")

@@ -10,9 +10,10 @@ from tests.promise import proves
 
 from muster.node.folders import disk as disks
 from muster.node.folders.basis import Aim, Base, Basis
-from muster.node.folders.disk import Disk, Signature
+from muster.node.folders.disk import Disk
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.opening import opened_disk
+from muster.node.folders.signature import Signature
 
 DIGEST = b"d" * 32
 # Beyond what SQLite holds: an inode of some network file systems, and a time after 2262.

@@ -21,7 +21,7 @@ from muster.errors import Broken
 from muster.log.entry import EntryId
 from muster.log.fold import NO_ENTRY
 from muster.log.stream import FLEET
-from muster.node.folders.disk import Signature, in_64_bits
+from muster.node.folders.signature import Signature, in_64_bits
 from muster.store.sqlite import Database, SqlValue, as_bytes, as_int, as_text
 
 _BASE: Final = (

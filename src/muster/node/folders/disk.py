@@ -24,10 +24,10 @@ from muster.context.path import TEMPORARY
 from muster.errors import Conflict
 from muster.limits import CONTEXT_PATH_DEPTH_MAX
 from muster.node.folders.onestep import ASIDE, FOLDER, InTheWay, exchange, libc, move, step_into
+from muster.node.folders.signature import Signature, X, signature_in, signature_of
 
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_X: Final = 0o111
 _CHUNK: Final = 256 * 1024
 # What is wrong with one path, and not with the disk.
 OF_PATH: Final = frozenset(
@@ -36,15 +36,6 @@ OF_PATH: Final = frozenset(
 
 
 NO_FILE: Final = "it is a link, or no plain file"
-
-
-class Signature(NamedTuple):
-    """What tells without reading that a file is as it was; `x` are its executable bits."""
-
-    mtime_ns: int
-    size: int
-    inode: int
-    x: int
 
 
 class NotThisFolder(Conflict):
@@ -73,6 +64,8 @@ class Disk:
     def __init__(self, top: Path, inode: int, device: int | None = None) -> None:
         self.top = top
         self._inode, self._device = inode, device
+        # A folder that is held open, and its path.
+        self._near: tuple[str, int] | None = None
 
     @property
     def device(self) -> int:
@@ -82,11 +75,30 @@ class Disk:
 
     # --- looking ------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def near(self, path: str) -> Iterator[None]:
+        """Hold the folder of a file open: meanwhile the way to it is gone once, not each time.
+
+        Whatever else stands there now, it is the same folder that is looked into, and no link.
+        Raises: NotThisFolder, OSError.
+        """
+        above = path.rpartition("/")[0]
+        with contextlib.ExitStack() as stack:
+            # Where there is no such folder, each question has its own answer to that.
+            with contextlib.suppress(FileNotFoundError, InTheWay):
+                parts = above.split("/") if above else []
+                self._near = (above, stack.enter_context(self._folder(parts)))
+                stack.callback(self._leave)
+            yield
+
+    def _leave(self) -> None:
+        self._near = None
+
     def signature(self, path: str) -> Signature | None:
         """Of the file there; None without one. Raises: InTheWay, NotThisFolder, OSError."""
         try:
             with self._parent(path) as (folder, name):
-                return _signature(name, folder)
+                return signature_in(name, folder)
         except FileNotFoundError:
             return None
 
@@ -167,7 +179,7 @@ class Disk:
                 yield path, unread(error)
                 continue
             if inner < 0:
-                yield path, _of(found) or NO_FILE
+                yield path, signature_of(found) or NO_FILE
                 continue
             try:
                 if path.count("/") < CONTEXT_PATH_DEPTH_MAX:
@@ -193,7 +205,7 @@ class Disk:
                     writer.flush()
                     if sync:
                         os.fdatasync(writer.fileno())
-                    made = _of(os.fstat(writer.fileno()))
+                    made = signature_of(os.fstat(writer.fileno()))
                 whole = True
                 return made
             finally:
@@ -213,7 +225,7 @@ class Disk:
         What has the place then lies under `name`. Raises: InTheWay, OSError.
         """
         with self._parent(path) as (folder, own):
-            new = _signature(name, folder)
+            new = signature_in(name, folder)
             if not expected or not exchange(name, own, folder):
                 if not move(name, own, folder):
                     there = os.stat(own, dir_fd=folder, follow_symlinks=False)
@@ -222,7 +234,7 @@ class Disk:
                     return Swapped(None, met=True)
                 found = Swapped(new)
             else:
-                old = _of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+                old = signature_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
                 if old is None:
                     # A folder, or a link, has the place now: it gets it back.
                     exchange(name, own, folder)
@@ -238,7 +250,7 @@ class Disk:
             with self._parent(path) as (folder, own):
                 if not move(own, name, folder):
                     return Swapped(None, met=True)
-                old = _of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+                old = signature_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
                 if old is None:
                     move(name, own, folder)
                     return Swapped(None, met=True)
@@ -257,9 +269,9 @@ class Disk:
             if expected is None:
                 return move(name, own, folder)
             try:
-                if _signature(own, folder) != expected or not exchange(name, own, folder):
+                if signature_in(own, folder) != expected or not exchange(name, own, folder):
                     return False
-                if _signature(name, folder) == expected:
+                if signature_in(name, folder) == expected:
                     return True
             except FileNotFoundError:
                 return False
@@ -281,7 +293,7 @@ class Disk:
         Raises: InTheWay, OSError.
         """
         with contextlib.suppress(FileNotFoundError), self._parent(path) as (folder, _):
-            if only is not None and _signature(name, folder) != only:
+            if only is not None and signature_in(name, folder) != only:
                 return False
             os.unlink(name, dir_fd=folder)
             return True
@@ -299,8 +311,11 @@ class Disk:
 
     @contextlib.contextmanager
     def _parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        *above, name = path.split("/")
-        with self._folder(above, make=make) as folder:
+        above, _, name = path.rpartition("/")
+        if self._near is not None and self._near[0] == above:
+            yield self._near[1], name
+            return
+        with self._folder(above.split("/") if above else [], make=make) as folder:
             yield folder, name
 
     @contextlib.contextmanager
@@ -349,23 +364,9 @@ def unread(error: OSError) -> str:
     return f"it cannot be read ({error.strerror})"
 
 
-def in_64_bits(number: int) -> int:
-    """A number of the system's as a database holds it: equal where the lowest 64 bits are."""
-    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
-
-
 def temporary_name() -> str:
     """A name that nobody else has, for a file that is not whole yet, or not needed any more."""
     return TEMPORARY + secrets.token_hex(8)
-
-
-def _signature(name: str, folder: int) -> Signature | None:
-    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if stat.S_ISDIR(found.st_mode):
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        raise InTheWay(f"{name} is a link, or no plain file")
-    return _of(found)
 
 
 def _mode(name: str, folder: int, *, x: bool) -> int | None:
@@ -376,16 +377,9 @@ def _mode(name: str, folder: int, *, x: bool) -> int | None:
         return None
     if not stat.S_ISREG(found.st_mode):
         return None
-    mode = found.st_mode & 0o777 & ~_X
+    mode = found.st_mode & 0o777 & ~X
     # Whoever may read it may run it.
     return mode | (mode & 0o444) >> 2 if x else mode
-
-
-def _of(found: os.stat_result) -> Signature | None:
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    mtime, inode = in_64_bits(found.st_mtime_ns), in_64_bits(found.st_ino)
-    return Signature(mtime, found.st_size, inode, found.st_mode & _X)
 
 
 def _told(path: str, error: OSError) -> OSError | InTheWay:

@@ -16,8 +16,9 @@ from muster.context.path import path_refusal
 from muster.context.secret import Found, Search, find_doubtful, find_secret
 from muster.limits import BLOB_BYTES_MAX, CONTEXT_ASK_BYTES, CONTEXT_INLINE_BYTES_MAX
 from muster.node.folders.basis import Base
-from muster.node.folders.disk import Disk, Signature
+from muster.node.folders.disk import Disk
 from muster.node.folders.onestep import InTheWay
+from muster.node.folders.signature import Signature
 from muster.node.host import clock
 from muster.store.blobs import Blobs
 
@@ -68,16 +69,18 @@ class Reader:
     def look_at(self, path: str, base: Base | None) -> Change | Unfit | Soon | None:
         """As `look`, also of a file that nobody would call so."""
         try:
-            now = self.disk.signature(path)
-            was = base.signature if base is not None else None
-            if now is None:
-                gone: dict[str, object] = {"gone": 1}
-                return Change(path, None, b"", False, 0, gone) if was is not None else None
-            if now == was:
-                return None
-            return self._read(path, now, base)
+            with self.disk.near(path):
+                return self._looked(path, base)
         except InTheWay as error:
             return Unfit(str(error))
+
+    def _looked(self, path: str, base: Base | None) -> Change | Unfit | Soon | None:
+        now = self.disk.signature(path)
+        was = base.signature if base is not None else None
+        if now is None:
+            gone: dict[str, object] = {"gone": 1}
+            return Change(path, None, b"", False, 0, gone) if was is not None else None
+        return None if now == was else self._read(path, now, base)
 
     def lines(self, path: str, most: int, *, ours: bool = False) -> tuple[list[str], bool]:
         """The lines of a file, none where it is gone, and whether they are sure to be all of them.

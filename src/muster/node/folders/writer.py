@@ -16,9 +16,10 @@ from muster.context.path import TEMPORARY
 from muster.errors import Broken, NotFound, Unreachable
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Aim, Base, Basis
-from muster.node.folders.disk import OF_PATH, Signature, Swapped, temporary_name, unread
+from muster.node.folders.disk import OF_PATH, Swapped, temporary_name, unread
 from muster.node.folders.onestep import InTheWay
 from muster.node.folders.reader import Change, Reader, Soon, Unfit
+from muster.node.folders.signature import Signature
 from muster.node.services.context import Wanted
 
 # So many files are made to outlast the power one by one; of more the whole disk is, once.
