@@ -16,7 +16,7 @@ from muster.task import kinds
 from muster.task.causes import Unproven
 from muster.task.delegation_kinds import DelegationOpen
 from muster.task.evidence import check_evidence, run_args
-from muster.task.identity import run_id
+from muster.task.identity import run_id, task_id
 from muster.task.spec import parse
 from muster.task.template import phase_order
 
@@ -67,7 +67,7 @@ class Chain:
             causes = [self.append(asked, "delegation.open", assign)]
         opened = self.append(kinds.RunOpen(id, "s", SPEC, raw), "run.open", *causes)
         template = phase_order(parse(SPEC.encode()), "work")
-        task = kinds.TaskOpen(f"t{len(self.entries)}", template, run=id, phase="work")
+        task = kinds.TaskOpen(task_id(id, "work", ""), template, run=id, phase="work")
         opening = self.append(task, "task.open", opened)
         return self.append(
             kinds.TaskAssign(task.task, (1, 1), ME, "claude", 30_000), "task.assign", opening
@@ -78,6 +78,9 @@ class Chain:
 
     def grant(self, id: str, machine: MachineId) -> None:
         return None
+
+    def is_begun(self, opening: Entry, run: kinds.RunOpen) -> bool:
+        return True
 
     def is_counted(self, entry: Entry, run: str) -> bool:
         return True

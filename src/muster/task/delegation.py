@@ -72,6 +72,9 @@ class Asking(Protocol):
     def is_counted(self, entry: Entry, run: str) -> bool:
         """Whether this, and nothing else of its stream, is what is counted of the run."""
 
+    def is_begun(self, opening: Entry, run: RunOpen) -> bool:
+        """Whether this opening, and no other of its writer's, is what the run's order began."""
+
     def before(self, entry: Entry, source: str, since_ms: int, most: int) -> int:
         """Return how often its writer handed on work by the same source, dated since then, before
         it: what its stream had before it, and what other streams had when it came. So many of each

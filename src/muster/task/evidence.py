@@ -58,7 +58,7 @@ _RUNS_KNOWN_MAX: Final = 256
 HOPELESS: Final = frozenset(
     {
         "order-too-old", "operator-not-allowed", "delegation-not-allowed", "delegation-too-wide",
-        "delegation-too-many",
+        "delegation-too-many", "run-begun-before",
     }
 )  # fmt: skip
 _DAY_MS: Final = 24 * 3_600_000
@@ -136,8 +136,7 @@ def check_evidence(
         raise Unproven("spec-yields-nothing", text) from error
     if expected != opened.template:
         raise Unproven("task-not-in-spec", "the task is not what the signed spec yields")
-    named = opened.task == task_id(run.run, opened.phase, opened.instance)
-    certain = named and run.run == run_id(MachineId(entry.header.author), run.statement)
+    certain = _is_certain(opened, run, MachineId(entry.header.author))
     return Evidence(assign, opened, run, statement, certain)
 
 
@@ -179,9 +178,21 @@ def check_ordered(
     chain = _Chain(fleet, lookup, authority, now_ms, known, asking, 0)
     _allowed_run(run, statement, starter, chain)
     came(statement, starter)
-    if opened is not None and opened.task != task_id(run.run, opened.phase, opened.instance):
-        return False
-    return run.run == run_id(author, run.statement)
+    return _is_certain(opened, run, author)
+
+
+def _is_certain(opened: TaskOpen | None, run: RunOpen, owner: MachineId) -> bool:
+    """Whether nobody else can have a task, or run, of this id.
+
+    Raises: Unproven for a second task at one place of a run: whoever named a run by its order also
+    named its tasks by their places.
+    """
+    ordered = run.run == run_id(owner, run.statement)
+    if opened is None or opened.task == task_id(run.run, opened.phase, opened.instance):
+        return ordered
+    if ordered:
+        raise Unproven("task-other-id", "the id of the task is not that of its place in the run")
+    return False
 
 
 class _Chain(NamedTuple):
@@ -294,6 +305,14 @@ def asked_by(opening: Entry, lookup: Lookup) -> Entry | None:
 
 def _allowed_run(run: RunOpen, statement: Statement, starter: Entry, chain: _Chain) -> None:
     """Whoever ordered the run may: a person, or an agent within what a person signed."""
+    author = MachineId(starter.header.author)
+    if statement.target != author:
+        # As is said in `_its_own`.
+        text = "a run is ordered of one machine, and this order is for every one"
+        raise Unproven("statement-other-order", text)
+    if chain.asking is not None and not chain.asking.is_begun(starter, run):
+        text = "its order had begun another run of its owner already, and one order is one run"
+        raise Unproven("run-begun-before", text)
     asked = asked_by(starter, chain.lookup)
     if asked is None or chain.asking is None:
         _allowed(statement, starter, chain.authority, chain.now_ms)
@@ -333,6 +352,9 @@ def _ordered(
     except (MusterError, ValueError) as error:
         text = f"the operator's order does not hold: {error}"
         raise Unproven("statement-forged", text) from error
+    if bytes.fromhex(raw).hex() != raw:
+        # What an id follows from has one spelling.
+        raise Unproven("statement-forged", "the operator's order is not written in lower-case hex")
 
     machine, at_ms = MachineId(owner or entry.header.author), _moment(statement, entry)
     try:

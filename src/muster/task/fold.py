@@ -5,7 +5,8 @@ Rule 1: a row of `task` or `run` is changed by its owner's stream alone, along s
 Rule 2: epochs only rise (`epoch-not-higher`), and whatever ends an attempt names the epoch that
         holds the lease (`stale-epoch`).
 Rule 3: the row of a settled task is never written again; a late result has a table of its own.
-Rule 4: rows are narrow. What is large (spec, template, values) stays in the entry that a row names.
+Rule 4: one order is one run. A second one of the same order has no row of `run`, whatever its id.
+Rule 5: rows are narrow. What is large (spec, template, values) stays in the entry that a row names.
 
 A worker's and a person's entries go into tables keyed by *their* streams: they are inputs. The
 owner's `task.settle` cites the one that counted.
@@ -18,6 +19,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import NO_ENTRY, Rows, Skip, Table, body_as
 from muster.log.stream import StreamName
 from muster.task import kinds
+from muster.task.identity import order_id
 from muster.task.state import RUN_TRANSITIONS, TRANSITIONS, State
 
 
@@ -75,6 +77,25 @@ class TaskRow(NamedTuple):
     def epoch(self) -> kinds.Epoch:
         """The newest epoch handed out."""
         return (self.epoch_order, self.epoch_count)
+
+
+class BeginningRow(NamedTuple):
+    """The order by which a run was begun: `statement` is its `identity.order_id`."""
+
+    stream: StreamName
+    statement: str
+    run: str
+    entry: EntryId
+
+
+class AgainRow(NamedTuple):
+    """A run that counts for nothing: its order had begun another one in this stream."""
+
+    stream: StreamName
+    run: str
+    statement: str
+    at_ms: int
+    entry: EntryId
 
 
 Work = TypeVar("Work", TaskRow, RunRow)
@@ -137,6 +158,8 @@ RUN: Final = Table(
     ),
     ids=True,
 )  # fmt: skip
+BEGINNING: Final = Table("run_beginning", BeginningRow, indexes=(("run",),), ids=True)
+AGAIN: Final = Table("run_again", AgainRow, indexes=(("statement",),), ids=True)
 TASK: Final = Table(
     "task",
     TaskRow,
@@ -153,11 +176,15 @@ class TaskFold:
     """The owner's stream: runs and tasks."""
 
     name = "task"
-    tables = (RUN, TASK, LATE)
+    tables = (RUN, BEGINNING, AGAIN, TASK, LATE)
     kinds = frozenset(k for k in kinds.KINDS if k.startswith(("run.", "task."))) - {"task.decide"}
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
-        return (_APPLY[entry.header.kind](entry, rows),)
+        made = _APPLY[entry.header.kind](entry, rows)
+        if not isinstance(made, RunRow) or entry.header.kind != "run.open":
+            return (made,)
+        order = order_id(body_as(entry, kinds.RunOpen).statement)
+        return (made, BeginningRow(rows.stream, order, made.run, entry.id)) if order else (made,)
 
 
 class AttemptFold:
@@ -222,7 +249,9 @@ def _run_open(entry: Entry, rows: Rows) -> NamedTuple:
     body = body_as(entry, kinds.RunOpen)
     if rows.get(RUN, body.run) is not None:
         raise Skip("run-exists")
-    now = entry.header.t[0]
+    now, order = entry.header.t[0], order_id(body.statement)
+    if order and rows.get(BEGINNING, order) is not None:
+        return AgainRow(rows.stream, body.run, order, now, entry.id)
     dedupe = f"key:{body.key}" if body.key else ""
     return RunRow(
         rows.stream, body.run, body.name, "open", body.repo, now, now, "", entry.id, NO_ENTRY,

@@ -5,8 +5,11 @@ a hash of the run's id and of the task's place. So an id cannot be taken by writ
 opens it shows the very order that it was made from, and that order was for one machine.
 Rule 2: an id that was not made so (by an older Muster, or chosen by who ordered a single task) is
 no mistake: whose it is then follows from the order alone (`node/tasks/ownership.py`).
+Rule 3: one order is one run of its owner, whatever its owner calls it: of a stream the first that
+was opened counts (`fold.py`), of several streams the one that `one_of` names.
 """
 
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final
 
@@ -19,6 +22,23 @@ _DIGITS: Final = 32
 def run_id(owner: str, statement: str) -> str:
     """The id of the run that this order (in hex) begins on this machine."""
     return sha256(f"muster/run/v1\n{owner}\n{statement}".encode()).hexdigest()[:_DIGITS]
+
+
+def order_id(statement: str) -> str:
+    """What an order (in hex) is told apart by, however the hex is written; "" for no hex."""
+    try:
+        return sha256(bytes.fromhex(statement)).hexdigest() if statement else ""
+    except ValueError:
+        return ""
+
+
+def one_of(runs: Iterable[str], owner: str, statement: str) -> str:
+    """Of several runs that an owner's streams opened by one order the one that counts.
+
+    It is the same wherever these are known: the id that follows from the order, else the lowest.
+    """
+    known, own = set(runs), run_id(owner, bytes.fromhex(statement).hex())
+    return own if own in known else min(known)
 
 
 def task_id(run: str, phase: str, instance: str) -> str:

@@ -16,7 +16,7 @@ beginning of a run's id and of a task's where either may be meant.
 import re
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -25,6 +25,7 @@ from muster.log.fold import Table
 from muster.node.call.router import Router
 from muster.node.tasks.ended_work import OPEN
 from muster.node.tasks.kept import kept_of
+from muster.node.tasks.one_run import second
 from muster.node.tasks.ownership import Held, Ownership
 from muster.node.verb import at_once
 from muster.task.fold import RUN, TASK, RunRow, TaskRow, Work
@@ -261,6 +262,14 @@ def _held(core: Core, table: Table[Work], name: str) -> Held[Work]:
 
 def _missing(core: Core, table: Table[Work], text: str) -> NotFound:
     said, what = claims(core, table, text) if text else [], table.name
+    rows: list[Any] = core.part(Ownership).claims(table, text) if said else []
+    for name in (*(row.run for row in rows if row.run), text):
+        if name and (found := second(core, name)) is not None:
+            return NotFound(
+                f"{core.membership.name_of(found.owner)} began run {found.run[:12]} by the order "
+                f"that began its run {found.counts[:12]}: one order is one run, and this one "
+                f"counts for nothing; `muster runs {found.counts[:12]}` shows the one that does"
+            )
     if said:
         names = ", ".join(sorted({each.machine for each in said}))
         return NotFound(f"{names} claims a {what} {text[:12]}, and no operator ordered it")

@@ -40,6 +40,17 @@ def rows(core: Core, held: Held[TaskRow]) -> list[TaskRow]:
     return found
 
 
+def entries(core: Core, held: Held[TaskRow]) -> list[Entry]:
+    """Every entry about a task that counts, oldest first: its owner's, and its workers'."""
+    # Many rows name the same entry: it is read once.
+    ids = {id for row in rows(core, held) for id in (row.opened, row.assigned, row.settled)}
+    for attempt in core.part(Ownership).attempts(held.row.task):
+        ids |= {attempt.started, attempt.ended}
+    found = (core.log.entry(id) for id in ids)
+    known = {entry.id: entry for entry in found if entry is not None}
+    return sorted(known.values(), key=lambda e: (e.header.t, e.id))
+
+
 def reason_before(core: Core, task: str) -> str:
     """Why the attempt before this one came to nothing; "" where there was none."""
     found = core.part(Ownership).held(TASK, task)

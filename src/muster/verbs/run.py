@@ -7,12 +7,14 @@ from typing import Annotated, Any, Final
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from muster.errors import Conflict, Malformed, MusterError, Refused
+from muster.errors import Conflict, Denied, Malformed, MusterError, Refused
+from muster.fleet.statement import open_statement
 from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX, RUN_TASKS_MAX
 from muster.log.fold import Skip, body_as, body_or_none
 from muster.node.services.presence import presence
 from muster.node.tasks.actor import HandedOn, handed_on, said
 from muster.node.tasks.kept import check_kept, is_done, kept_of
+from muster.node.tasks.one_run import Again, again
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
 from muster.node.verb import Turns
@@ -112,6 +114,8 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
     if len(ask.key) > KEY_CHARS_MAX:
         raise Malformed(f"a key has at most {KEY_CHARS_MAX} characters, this one {len(ask.key)}")
     statement = call.statement.encode().hex()
+    if open_statement(call.statement.encode(), core.membership.fleet).target != core.machine:
+        raise Denied("a run is ordered of one machine, and this order is for every one")
     body = kinds.RunOpen(
         run=run_id(core.machine, statement),
         name=spec.name,
@@ -212,7 +216,8 @@ class RunView(Struct, frozen=True, kw_only=True):
     """A run; with its graph where one is asked for, as far as its spec can be read here.
 
     `waits_for` is its owner where that is away: only its owner can go on with a run. `by` is who
-    ordered it, `handed_on` which agent it was and what let it; `done` phases of `total` are done.
+    ordered it, `handed_on` which agent it was and what let it; `again` are runs that its owner
+    began by the same order, which count for nothing; `done` phases of `total` are done.
     """
 
     run: str
@@ -229,6 +234,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     done: int | UnsetType = UNSET
     total: int | UnsetType = UNSET
     claims: list[Claim] | UnsetType = UNSET
+    again: list[Again] | UnsetType = UNSET
     tasks: list[Task] | UnsetType = UNSET
     phases: dict[str, Phase] | UnsetType = UNSET
     progress: dict[str, Progress] | UnsetType = UNSET
@@ -265,6 +271,7 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
         run_view(core, held.row),
         handed_on=handed_on(core, held.row),
         claims=claims(core, RUN, held.row.run),
+        again=again(core, held.owner, held.row.run) or UNSET,
         tasks=tasks[:LIMIT_MAX],
     )
     document = spec_of(core, held.row)

@@ -17,6 +17,7 @@ from muster.log.fold import body_or_none
 from muster.node.services.knowing import Shown, knew
 from muster.node.services.presence import presence
 from muster.node.tasks.actor import HandedOn, handed_on, said
+from muster.node.tasks.one_run import Again, again
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Held, Listing, Ownership, newest
 from muster.node.verb import Turns
@@ -192,7 +193,8 @@ class Now(Struct, frozen=True):
 
 class Why(Struct, frozen=True, kw_only=True):
     """`question` is what a person is asked, `now` of a task that is not settled; `kept_by` a run
-    that it was asked about, which did not run it again.
+    that it was asked about, which did not run it again; `again` what else its owner began by the
+    order of its run, which counts for nothing.
     """
 
     task: Task
@@ -202,6 +204,7 @@ class Why(Struct, frozen=True, kw_only=True):
     now: Now | UnsetType = UNSET
     kept_by: str | UnsetType = UNSET
     handed_on: HandedOn | UnsetType = UNSET
+    again: list[Again] | UnsetType = UNSET
 
 
 @verb("why", auth="local", group="Work", harmless=True)
@@ -225,6 +228,7 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
         now=_now(core, now) if now else UNSET,
         kept_by=of if of != row.run else UNSET,
         handed_on=_handed_on(core, row.run),
+        again=again(core, held.owner, row.run) or UNSET,
     )
 
 
@@ -275,7 +279,7 @@ def _decisions(core: Core, held: Held[TaskRow]) -> list[Decision]:
         if row.state == "queued" and row.reason
     }
     found = []
-    for entry in history(core, held):
+    for entry in past.entries(core, held):
         body = body_or_none(entry, kinds.TaskAssign)
         if body is None:
             continue
@@ -293,17 +297,6 @@ def _decisions(core: Core, held: Held[TaskRow]) -> list[Decision]:
             )
         )
     return found
-
-
-def history(core: Core, held: Held[TaskRow]) -> list[Entry]:
-    """Every entry about a task that counts, oldest first: its owner's, and its workers'."""
-    # Many rows name the same entry: it is read once.
-    ids = {id for row in past.rows(core, held) for id in (row.opened, row.assigned, row.settled)}
-    for attempt in core.part(Ownership).attempts(held.row.task):
-        ids |= {attempt.started, attempt.ended}
-    found = (core.log.entry(id) for id in ids)
-    entries = {entry.id: entry for entry in found if entry is not None}
-    return sorted(entries.values(), key=lambda e: (e.header.t, e.id))
 
 
 class Cited(Struct, frozen=True, kw_only=True):
@@ -331,6 +324,7 @@ class Explained(Struct, frozen=True):
     claims: list[Claim]
     names: dict[str, str]
     knew: list[Shown]
+    again: list[Again] | UnsetType = UNSET
 
 
 @verb("explain", auth="local")
@@ -341,7 +335,7 @@ def explain(core: Core, call: Call, ask: OfTask) -> Explained:
     """
     held = find_task(core, ask.task)
     seen: dict[bytes, Entry] = {}
-    todo = history(core, held)
+    todo = past.entries(core, held)
     while todo:
         entry = todo.pop()
         if entry.id in seen or len(seen) > SHOWN_MAX:
@@ -356,6 +350,7 @@ def explain(core: Core, call: Call, ask: OfTask) -> Explained:
         claims(core, TASK, held.row.task),
         dict(islice(_names(core.roster), NAMES_MAX)),
         [each for each in knew(core, held.row.task) if room.has(each)],
+        again(core, held.owner, held.row.run) or UNSET,
     )
 
 

@@ -116,10 +116,16 @@ def why(value: Any, _files: Files) -> str:
 
 
 def claimed(value: Any) -> list[str]:
-    """What machines that do not own it say about it: shown, and counted for nothing."""
+    """What machines say about it that do not own it, and what its owner began beside it: shown,
+    and counted for nothing.
+    """
     return [
         f"{clean(each['machine'])} claims that it is {clean(each['state'])}, and does not own it"
         for each in value.get("claims") or ()
+    ] + [
+        f"its owner began run {short(each['run'])} by the same order: one order is one run, and "
+        "that one counts for nothing"
+        for each in value.get("again") or ()
     ]
 
 

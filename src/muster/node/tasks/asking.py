@@ -18,6 +18,7 @@ from muster.fleet.grant import DELEGATE, Grant
 from muster.limits import DELEGATIONS_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import MachineId, StreamName
+from muster.node.tasks.one_run import is_begun
 from muster.task import kinds, template
 from muster.task.causes import Lookup, Unproven
 from muster.task.delegation_fold import DELEGATION, DelegationRow
@@ -55,6 +56,9 @@ class Asking:
     def is_counted(self, entry: Entry, run: str) -> bool:
         rows = self._core.tables.rows(DELEGATION, stream=entry.stream, run=run)
         return bool(rows) and rows[0].entry == entry.id
+
+    def is_begun(self, opening: Entry, run: kinds.RunOpen) -> bool:
+        return is_begun(self._core, opening, run)
 
     def before(self, entry: Entry, source: str, since_ms: int, most: int) -> int:
         tables, log, found = self._core.tables, self._core.log, 0

@@ -8,7 +8,8 @@ Rule 3: only the rows of the owner's streams speak. What the others wrote is a c
 one, with the name of who makes it, and counts for nothing.
 Rule 4: an id behind which there is no order is nobody's. It is in no list. What came here after
 its key was shut out has no order behind it, whatever date it bears (call/shut_out.py).
-Rule 5: a list is cut for each writer by itself, after the claims were taken out: whoever writes
+Rule 5: one order is one run, whatever its owner calls it (one_run.py): another is nobody's.
+Rule 6: a list is cut for each writer by itself, after the claims were taken out: whoever writes
 much does not crowd out what others wrote.
 """
 
@@ -21,17 +22,18 @@ from muster.fleet.statement import Statement
 from muster.limits import ATTEMPTS_OF_TASK_MAX
 from muster.log.entry import Entry
 from muster.log.fold import Table, body_or_none
-from muster.log.stream import FLEET
+from muster.log.stream import FLEET, StreamName
 from muster.node.call.shut_out import is_after, was_told
 from muster.node.counter import DECLARED, labelled
 from muster.node.part import Part
 from muster.node.tasks.asking import Asking
 from muster.node.tasks.ended_work import shown
+from muster.node.tasks.one_run import is_doubled
 from muster.node.verb import Turns
 from muster.task.causes import Unproven
 from muster.task.evidence import Known, check_ordered
 from muster.task.fold import ATTEMPT, RUN, TASK, AttemptRow, RunRow, TaskRow, Work
-from muster.task.kinds import TaskAssign
+from muster.task.kinds import RunOpen, TaskAssign
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -79,6 +81,13 @@ class Ownership(Part):
         # Who was no operator may be known as one later: a no counts only as long as its roster.
         self._never: set[bytes] = set()
         self._roster: object = None
+        core.on("run.open", self._on_open)
+
+    def _on_open(self, _stream: StreamName, entry: Entry) -> None:
+        """What was judged may be another's now: its order has begun a run in two streams."""
+        body = body_or_none(entry, RunOpen)
+        if body is not None and is_doubled(self.core, entry, body):
+            self._rank.clear()
 
     def owner(self, table: Table[Work], name: str) -> str | None:
         """The machine whose task or run this is; None when it is nobody's."""
