@@ -9,12 +9,12 @@ the others are: those only order what the rare ones found.
 from collections.abc import Callable, Iterable
 from typing import Final
 
-# Records that the rarest words may have together. Measured over 100,000: at 2,000 a known record is
-# among the first ten 98 times of 100, and to ask all words takes five times as long.
-RARE_RECORDS_MAX: Final = 2_000
+# Records that the rarest words may have together. Measured over 100,000: with these two a known
+# record is among the first ten 99 times of 100; at twice as many 100 times, for half as much again.
+RARE_RECORDS_MAX: Final = 1_000
 # Records that all words which rank may have together: FTS5 counts each of them anew for `bm25`, and
 # what many have tells next to nothing.
-RANKED_RECORDS_MAX: Final = 10_000
+RANKED_RECORDS_MAX: Final = 5_000
 # Different words of a question that are looked up, and those of them that are asked.
 WORDS_LOOKED_MAX: Final = 64
 WORDS_ASKED_MAX: Final = 24
