@@ -301,6 +301,22 @@ CONTEXT_IGNORE_LINES_MAX: Final = 200
 CONTEXT_IGNORE_CHARS_MAX: Final = 200
 # What is larger is synced where somebody said so: few texts are, and each edit costs all of it.
 CONTEXT_ASK_BYTES: Final = 1024 * 1024
+# Replaced versions keep their bytes so long, and the newest of a file whatever their age.
+CONTEXT_KEPT_MS: Final = 30 * 24 * 3_600_000
+CONTEXT_KEPT_NEWEST: Final = 50
+# What has fewer bytes is hardly larger than what is kept of it.
+CONTEXT_LET_GO_BYTES_MIN: Final = 256
+# Streams of which a disk says how far it has come, and replaced versions that it is made of yet: a
+# folder has fewer writers, and a disk with more of the latter says nothing until it has fewer.
+CONTEXT_STREAMS_MAX: Final = 256
+CONTEXT_KEPT_MAX: Final = 64
+# Versions that one entry says again: 17 KB.
+CONTEXT_REPLACED_MAX: Final = 256
+# Others that are over one version, or have its bytes, as far as they are looked at.
+CONTEXT_BESIDE_MAX: Final = 64
+# What one step looks at and lets go; together some five milliseconds.
+CONTEXT_LET_GO_LOOKED_MAX: Final = 64
+CONTEXT_LET_GO_IN_STEP_MAX: Final = 8
 # What a folder should not have more of, all its files together; more is told, and synced.
 CONTEXT_FOLDER_BYTES: Final = 100 * 1024 * 1024
 

@@ -7,10 +7,25 @@ import pytest
 from tests.context.world import ALICE, Stream
 from tests.promise import proves
 
-from muster.context.fold import AT, OVER, TOP, VERSION
-from muster.context.kinds import ContextAt, ContextPut, check_put, held, holding
+from muster.context.fold import AT, OVER, PASSED, TOP, VERSION
+from muster.context.kinds import (
+    ContextAt,
+    ContextPassed,
+    ContextPut,
+    ContextReplaced,
+    check_put,
+    held,
+    holding,
+    rest_of,
+)
 from muster.errors import Malformed
-from muster.limits import CONTEXT_INLINE_BYTES_MAX
+from muster.limits import (
+    CONTEXT_INLINE_BYTES_MAX,
+    CONTEXT_KEPT_MAX,
+    CONTEXT_REPLACED_MAX,
+    CONTEXT_STREAMS_MAX,
+)
+from muster.log import canon
 from muster.log.kind import KINDS
 from muster.log.stream import JOURNAL, Scope
 
@@ -125,3 +140,72 @@ def test_more_than_stands_in_an_entry_is_refused():
 
 def test_a_field_that_is_not_known_refuses_the_whole_version():
     assert KINDS["context.put"].unknown == KINDS["context.at"].unknown == "refuse"
+
+
+def test_what_a_disk_needs_no_more_is_one_row_the_last():
+    a = Stream(ALICE)
+    streams = {f"{'b' * 64}/{'2' * 32}": 7, f"{'a' * 64}/{'1' * 32}": 3}
+    a.append(ContextPassed("notes", {}, ended=1))
+    a.append(ContextPassed("notes", streams, ["2" * 64, "1" * 64]), at_ms=2000)
+    (row,) = a.rows.every(PASSED)
+    assert (row.sizes, row.ended, row.at_ms) == (streams, 0, 2000)
+    assert row.kept.split() == ["1" * 64, "2" * 64]
+
+
+def test_what_is_said_again_is_on_top_no_more_and_is_no_version():
+    a = Stream(ALICE)
+    first, other = a.put("n.md", "0"), a.put("m.md", "other")
+    a.append(ContextReplaced("notes", "n.md", [first.hex(), other.hex(), first.hex()]))
+    assert {row.id for row in a.rows.every(TOP)} == {other}, "of another file is over nothing"
+    assert [row.target for row in a.rows.every(OVER)] == sorted([first, other])
+    assert len(a.rows.every(VERSION)) == 2
+
+
+@proves("context.bad-ones-are-skipped")
+@pytest.mark.parametrize(
+    "body",
+    [
+        ContextPassed("../notes"),
+        ContextPassed("notes", {"no stream": 1}),
+        ContextPassed("notes", {f"{'b' * 64}/{'2' * 32}": -1}),
+        ContextPassed("notes", {f"{n:064x}/{'2' * 32}": 1 for n in range(CONTEXT_STREAMS_MAX + 1)}),
+        ContextPassed("notes", {}, ["short"]),
+        ContextPassed("notes", {}, ["1" * 64] * (CONTEXT_KEPT_MAX + 1)),
+        ContextReplaced("../notes", "n.md", ["1" * 64]),
+        ContextReplaced("notes", "../n.md", ["1" * 64]),
+        ContextReplaced("notes", "n.md", []),
+        ContextReplaced("notes", "n.md", ["short"]),
+        ContextReplaced("notes", "n.md", ["1" * 64] * (CONTEXT_REPLACED_MAX + 1)),
+    ],
+)
+def test_what_a_disk_cannot_have_said_is_skipped(body):
+    a = Stream(ALICE)
+    a.append(body)
+    assert a.skipped == ["bad-context"]
+    assert not a.rows.held
+
+
+@proves("context.let-go-changes-nothing-that-counts")
+@pytest.mark.parametrize(
+    "put",
+    [
+        ContextPut("notes", "N.md", ["2" * 64, "1" * 64, "2" * 64], "one word", x=1),
+        ContextPut("notes", "n.bin", b64=base64.b64encode(b"\xff\x00").decode()),
+        ContextPut("notes", "big.bin", ["1" * 64], blob="ab" * 32, size=50_000),
+    ],
+)
+def test_what_is_kept_of_a_version_makes_the_same_rows_without_its_bytes(put):
+    a, b = Stream(ALICE), Stream(ALICE)
+    a.append(put)
+    (row,) = a.rows.every(VERSION)
+    b.rows.rest = canon.encode(rest_of(put, row.sha256, row.size))
+    assert b"one word" not in b.rows.rest
+    b.append(put, body=False)
+    assert b.rows.held == a.rows.held
+
+
+def test_what_is_kept_and_is_rotten_is_skipped():
+    a = Stream(ALICE)
+    a.rows.rest = b"{}"
+    a.append(ContextPut("notes", "n.md"), body=False)
+    assert a.skipped == ["bad-context"]

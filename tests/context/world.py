@@ -29,12 +29,14 @@ class Stream:
         self.skipped: list[str] = []
         self.size = 0
 
-    def append(self, body: Any, at_ms: int = 1000) -> EntryId:
+    def append(self, said: Any, at_ms: int = 1000, *, body: bool = True) -> EntryId:
         # A salt of each entry's own: two that say the same are two.
         seq, self.size = self.size, self.size + 1
-        raw, salt = canon.encode(body), seq.to_bytes(16, "big")
-        kind = kind_of(type(body))
+        raw, salt = canon.encode(said), seq.to_bytes(16, "big")
+        kind = kind_of(type(said))
         entry = compose(self.name, seq, Stamp(at_ms, 0), kind, "muster", [], raw, salt)
+        if not body:
+            entry = entry.without_body()
         try:
             self.rows.apply(ContextFold().apply(entry, self.rows))
         except Skip as skip:

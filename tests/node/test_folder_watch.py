@@ -14,6 +14,7 @@ import pytest
 from tests.node.shared_folders import PLACE, SharedFolders, aged
 from tests.promise import proves
 
+from muster.context.fold import PASSED, PassedRow
 from muster.context.kinds import ContextPut
 from muster.errors import NotFound
 from muster.git.text_merge import merge_texts
@@ -277,6 +278,26 @@ def test_a_folder_that_is_taken_away_and_one_that_gets_its_name_delete_nothing(t
         desk.map(other)
         await true((other / "n.md").exists)
         assert desk.texts == ["one"]
+
+    Desk(tmp_path).play(work)
+
+
+@proves("context.let-go-when-nobody-needs-it")
+def test_a_disk_says_what_it_needs_no_more_and_that_it_has_the_folder_no_more(tmp_path):
+    async def work(desk: Desk) -> None:
+        desk.put("n.md", "one")
+        await true(lambda: said(desk))
+        desk.put("n.md", "two")
+        await true(lambda: desk.texts == ["one", "two"])
+        assert [row.ended for row in said(desk)] == [0], "once a day"
+        del desk.thread.mapped["notes"]
+        desk.thread.tell(Task("notes"))
+        await true(lambda: [row.ended for row in said(desk)] == [1])
+        desk.map(desk.top)
+        await true(lambda: [row.ended for row in said(desk)] == [0])
+
+    def said(desk: Desk) -> list[PassedRow]:
+        return desk.core.tables.rows(PASSED)
 
     Desk(tmp_path).play(work)
 

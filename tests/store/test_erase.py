@@ -11,6 +11,7 @@ from tests.promise import proves
 from tests.store.test_properties import BATCHES
 from tests.store.world import NOTE, OWNER, Machine, Note, NoteRow, Notes, Tasks, everything, note
 
+from muster.errors import NotFound
 from muster.log.entry import Entry
 from muster.log.fold import Rows, Table, body_as
 from muster.log.stream import StreamName
@@ -129,3 +130,62 @@ def test_a_table_whose_rows_are_an_entrys_says_so_by_its_key():
 
     with pytest.raises(ValueError, match="of which entry"):
         Noting(Named())
+
+
+class Kept(Notes):
+    """Makes of what was kept what it would make of the body."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
+        self.calls += 1
+        if entry.body is None and rows.rest is not None:
+            return [NoteRow(rows.stream, entry.header.seq, rows.rest.decode())]
+        return super().apply(entry, rows)
+
+
+@proves("context.let-go-in-small-steps")
+def test_to_let_a_body_go_folds_nothing_and_a_rebuild_makes_the_same_rows(tmp_path):
+    fold = Kept()
+    a = Noting(fold, path=tmp_path / "log.db")
+    entries = a.write(a.fleet, *(note(f"text {n}") for n in range(20)))
+    calls, root = fold.calls, a.store.log.root_at(a.fleet, 20)
+    with a.store.transaction():
+        a.store.let_go(a.fleet, 7, b"text 7")
+    assert fold.calls == calls
+    gone = a.store.log.entry_at(a.fleet, 7)
+    assert (gone.id, gone.body, gone.salt) == (entries[7].id, None, b"")
+    assert [a.store.log.is_let_go(a.fleet, n) for n in (6, 7)] == [False, True]
+    for _ in a.store.rebuild():
+        pass
+    assert [row.text for row in a.store.tables.rows(NOTE)] == [f"text {n}" for n in range(20)]
+    assert a.store.log.root_at(a.fleet, 20) == root
+    # Erased for good, nothing is kept of it.
+    erase(a, a.fleet, 7)
+    assert not a.store.log.is_let_go(a.fleet, 7)
+    assert len(a.store.tables.rows(NOTE)) == 19
+
+
+def test_what_is_let_go_comes_back_with_a_transaction_that_fails(tmp_path):
+    a = Noting(Kept(), path=tmp_path / "log.db")
+    a.write(a.fleet, note("text"))
+    with pytest.raises(RuntimeError), a.store.transaction():
+        a.store.let_go(a.fleet, 0, b"text")
+        raise RuntimeError
+    assert a.store.log.entry_at(a.fleet, 0).body is not None
+    assert not a.store.log.is_let_go(a.fleet, 0)
+    with a.store.transaction(), pytest.raises(NotFound):
+        a.store.let_go(a.fleet, 1, b"text")
+
+
+@proves("store.older-home")
+def test_a_database_of_before_that_has_no_place_for_what_is_kept_gets_one(tmp_path):
+    a = Noting(Kept(), path=tmp_path / "log.db")
+    a.write(a.fleet, note("text"))
+    a.store._database.execute("drop table rest")
+    a.store.close()
+    b = Noting(Kept(), path=tmp_path / "log.db")
+    with b.store.transaction():
+        b.store.let_go(b.fleet, 0, b"text")
+    assert b.store.log.is_let_go(b.fleet, 0)

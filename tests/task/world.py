@@ -41,6 +41,7 @@ class MemoryRows:
         self.stream = StreamName(MachineId(machine), Incarnation("1" * 32), FLEET)
         self._tables = {table.row: table for fold in _FOLDS for table in fold.tables}
         self.held: dict[tuple[Any, ...], NamedTuple] = {}
+        self.rest: bytes | None = None
 
     def get(self, table: Table[R], *key: Any) -> R | None:
         found: Any = self.held.get((table.name, *key))

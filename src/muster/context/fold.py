@@ -1,7 +1,8 @@
 """Versions of files, what they are over, and what machines have on their disks become rows.
 
 Rule 1: no row holds bytes of a file: they stay in the entry's body or in a blob.
-Rule 2: a version whose body is gone has no row here: without its path it is of no file.
+Rule 2: a version whose body is gone has no row here: without its path it is of no file. One that
+        was let go for its room has the same rows as before, made of what was kept of it.
 Rule 3: ids that nobody knows yet are kept: arrival order is never an input.
 Rule 4: what counts of a file is found without all that it ever was: `context_top` has the versions
         that no later one of the same machine is over, `context_over` who is over which.
@@ -13,15 +14,31 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from muster.context.kinds import ContextAt, ContextPut, check_at, check_put, held
+from muster import limits
+from muster.context.kinds import (
+    ContextAt,
+    ContextPassed,
+    ContextPut,
+    ContextReplaced,
+    ContextRest,
+    check_at,
+    check_passed,
+    check_put,
+    check_replaced,
+    held,
+)
 from muster.context.path import folded
 from muster.errors import Malformed
+from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import NO_ENTRY, Gone, Rows, Skip, Table, body_as
 from muster.log.stream import FLEET, StreamName, is_group
 
 # What the fold reads, by kind.
-BODIES: Final[Mapping[str, type[Struct]]] = {"context.put": ContextPut, "context.at": ContextAt}
+BODIES: Final[Mapping[str, type[Struct]]] = {
+    "context.put": ContextPut, "context.at": ContextAt,
+    "context.passed": ContextPassed, "context.replaced": ContextReplaced,
+}  # fmt: skip
 # Instead of the hash of bytes: of a file that is gone, and of one whose bytes another version has.
 NO_BYTES: Final = b""
 
@@ -90,6 +107,23 @@ class AtRow(NamedTuple):
     at_ms: int
 
 
+class PassedRow(NamedTuple):
+    """What a machine said last that its disk needs no more; see `ContextPassed`."""
+
+    stream: StreamName
+    folder: str
+    ended: int
+    upto: str
+    kept: str
+    at_ms: int
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How far it has come, by stream."""
+        pairs = (each.rpartition(":") for each in self.upto.split())
+        return {stream: int(size) for stream, _, size in pairs}
+
+
 # By the stream as well: what machines wrote that may not costs nobody a look at it.
 VERSION: Final = Table(
     "context_version", VersionRow, indexes=(("folder", "folded", "stream"), ("same",), ("id",))
@@ -100,6 +134,7 @@ TOP: Final = Table(
 )  # fmt: skip
 OVER: Final = Table("context_over", OverRow, key=2, indexes=(("target", "file", "stream"),))
 AT: Final = Table("context_at", AtRow, indexes=(("folder",),))
+PASSED: Final = Table("context_passed", PassedRow, indexes=(("folder",),))
 
 
 class ContextFold:
@@ -107,7 +142,7 @@ class ContextFold:
 
     name = "context"
     version = 2
-    tables = (VERSION, TOP, OVER, AT)
+    tables = (VERSION, TOP, OVER, AT, PASSED)
     kinds = frozenset(BODIES)
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
@@ -119,6 +154,14 @@ class ContextFold:
             if header.kind == "context.at":
                 at = check_at(body_as(entry, ContextAt))
                 return [AtRow(stream, at.folder, bytes.fromhex(at.root), header.t[0])]
+            if header.kind == "context.passed":
+                return [_passed(check_passed(body_as(entry, ContextPassed)), stream, header.t[0])]
+            if header.kind == "context.replaced":
+                said = check_replaced(body_as(entry, ContextReplaced))
+                file = file_print(said.folder, said.path)
+                return list(_over(stream, header.seq, sorted(set(said.over)), file, rows))
+            if entry.body is None and rows.rest is not None:
+                return self._let_go(entry, rows, rows.rest)
             put = check_put(body_as(entry, ContextPut))
             digest, size = _bytes_of(put)
         except Malformed as error:
@@ -132,6 +175,36 @@ class ContextFold:
         )  # fmt: skip
         return [row, *_place(row, rows)]
 
+    @staticmethod
+    def _let_go(entry: Entry, rows: Rows, rest: bytes) -> list[NamedTuple]:
+        """The rows of a version of whose body this was kept. Raises: Malformed."""
+        had = canon.decode_as(rest, ContextRest, "context.rest", size_max=limits.BODY_BYTES_MAX)
+        header, path = entry.header, had.path
+        row = VersionRow(
+            rows.stream, header.seq, entry.id, had.folder, path, folded(path),
+            bytes.fromhex(had.sha256), had.size, had.blob, 0, had.x, NO_ENTRY,
+            " ".join(sorted(set(had.over))), header.actor, *header.t,
+        )  # fmt: skip
+        return [row, *_place(row, rows)]
+
+
+def _passed(said: ContextPassed, stream: StreamName, at_ms: int) -> PassedRow:
+    upto = " ".join(f"{each}:{size}" for each, size in sorted(said.upto.items()))
+    return PassedRow(stream, said.folder, said.ended, upto, " ".join(sorted(said.kept)), at_ms)
+
+
+def _over(
+    stream: StreamName, seq: int, over: list[str], file: bytes, rows: Rows
+) -> Iterable[NamedTuple]:
+    """Versions of a file that an entry is over are on top no more. Each once, in order."""
+    # By the text, not the set: each machine numbers them alike.
+    for n, text in enumerate(over):
+        target = EntryId(bytes.fromhex(text))
+        yield OverRow(stream, seq, n, target, file)
+        below = rows.get(TOP, target)
+        if below is not None and below.file == file:
+            yield Gone(below)
+
 
 def file_print(folder: str, path: str) -> bytes:
     """What tells one file of a folder from every other one: half of a SHA-256."""
@@ -141,13 +214,7 @@ def file_print(folder: str, path: str) -> bytes:
 def _place(row: VersionRow, rows: Rows) -> Iterable[NamedTuple]:
     """What a version is over, and which of its machine's versions of the file are on top now."""
     file = file_print(row.folder, row.path)
-    # By the text, not the set: each machine numbers them alike.
-    for n, text in enumerate(row.over.split()):
-        target = EntryId(bytes.fromhex(text))
-        yield OverRow(row.stream, row.seq, n, target, file)
-        below = rows.get(TOP, target)
-        if below is not None and below.file == file:
-            yield Gone(below)
+    yield from _over(row.stream, row.seq, row.over.split(), file, rows)
     yield TopRow(
         row.stream, row.id, row.seq, row.folder, row.path, row.folded, file, row.absent,
         row.at_ms, row.at_n,

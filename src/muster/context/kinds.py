@@ -1,4 +1,4 @@
-"""The bodies of what stands in context folders: a version of a file, and what a disk has.
+"""The bodies of what stands in context folders: versions of files, and what disks have of them.
 
 Rule 1: a version is one entry; its id is the entry's id. Who may know it is the stream's scope.
 Rule 2: `over` names the versions that the file was made of before it was changed, never what its
@@ -23,6 +23,7 @@ from muster.log.kind import kind
 # A folder is named alike on every machine; where it lies is each machine's own.
 _FOLDER: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ID: Final = re.compile(r"[0-9a-f]{64}")
+_STREAM: Final = re.compile(r"[0-9a-f]{64}/[0-9a-f]{32}")
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -53,6 +54,44 @@ class ContextAt(Body, frozen=True):
     root: str
 
 
+@kind("context.passed")
+class ContextPassed(Body, frozen=True):
+    """What the writer's disk needs no more: whatever is replaced in the first `upto` entries.
+
+    By stream (MACHINE/INCARNATION, of this scope), how many. Of what is replaced there its files
+    are made of these yet: `kept`. `ended`: it has the folder no more, and needs nothing.
+    """
+
+    folder: str
+    upto: dict[str, int] = {}
+    kept: list[str] = []
+    ended: Literal[0, 1] = 0
+
+
+@kind("context.replaced")
+class ContextReplaced(Body, frozen=True):
+    """Versions that the writer's own were over: said again before those lose their bodies.
+
+    Else whoever gets one of these with its body, and what was over it without, has it back.
+    """
+
+    folder: str
+    path: str
+    over: list[str]
+
+
+class ContextRest(Body, frozen=True):
+    """What is kept of a version whose bytes were let go: all that its rows say. Never an entry."""
+
+    folder: str
+    path: str
+    over: list[str]
+    sha256: str
+    size: int
+    blob: Literal[0, 1] = 0
+    x: Literal[0, 1] = 0
+
+
 def check_folder(name: str) -> str:
     """The name of a folder, if it can be one. Raises: Malformed."""
     if not _FOLDER.fullmatch(name) or ".." in name:
@@ -69,9 +108,7 @@ def check_put(body: ContextPut) -> ContextPut:
         raise Malformed(f"the path {body.path[:80]!r} {refusal}")
     if len(body.over) > limits.CONTEXT_OVER_MAX:
         raise Malformed(f"a version replaces at most {limits.CONTEXT_OVER_MAX}")
-    for each in [*body.over, *([body.same] if body.same else [])]:
-        if not _ID.fullmatch(each):
-            raise Malformed(f"{each[:80]!r} is not the id of a version")
+    _check_ids([*body.over, *([body.same] if body.same else [])])
     ways = [body.text, body.b64, body.same, body.blob, body.gone]
     if sum(map(bool, ways)) > 1:
         raise Malformed("a version has its bytes in one way")
@@ -108,6 +145,41 @@ def holding(data: bytes) -> dict[str, str]:
     if text and len(msgspec.json.encode(text)) <= limits.CONTEXT_INLINE_BYTES_MAX * 4 // 3:
         return {"text": text}
     return {"b64": base64.b64encode(data).decode()} if data else {}
+
+
+def rest_of(put: ContextPut, digest: bytes, size: int) -> ContextRest:
+    """What is kept of a version with these bytes when they are let go."""
+    blob: Literal[0, 1] = 1 if put.blob else 0
+    return ContextRest(put.folder, put.path, put.over, digest.hex(), size, blob, put.x)
+
+
+def check_passed(body: ContextPassed) -> ContextPassed:
+    """What a disk needs no more, if it can be kept. Raises: Malformed."""
+    check_folder(body.folder)
+    if len(body.upto) > limits.CONTEXT_STREAMS_MAX or len(body.kept) > limits.CONTEXT_KEPT_MAX:
+        raise Malformed(f"a disk of {body.folder} names too many")
+    for stream, size in body.upto.items():
+        if not _STREAM.fullmatch(stream) or not 0 <= size < limits.STREAM_SIZE_MAX:
+            raise Malformed(f"{stream[:100]!r} is no stream of which {size} entries are")
+    _check_ids(body.kept)
+    return body
+
+
+def check_replaced(body: ContextReplaced) -> ContextReplaced:
+    """What is said again, if it can be kept. Raises: Malformed."""
+    check_folder(body.folder)
+    if refusal := path_refusal(body.path):
+        raise Malformed(f"the path {body.path[:80]!r} {refusal}")
+    if not 1 <= len(body.over) <= limits.CONTEXT_REPLACED_MAX:
+        raise Malformed(f"1 to {limits.CONTEXT_REPLACED_MAX} versions are said again at once")
+    _check_ids(body.over)
+    return body
+
+
+def _check_ids(ids: list[str]) -> None:
+    for each in ids:
+        if not _ID.fullmatch(each):
+            raise Malformed(f"{each[:80]!r} is not the id of a version")
 
 
 def check_at(body: ContextAt) -> ContextAt:

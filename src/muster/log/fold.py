@@ -91,6 +91,10 @@ class Rows(Protocol):
     @property
     def stream(self) -> StreamName: ...
 
+    @property
+    def rest(self) -> bytes | None:
+        """What was kept for this fold of a body that was let go, None where none was."""
+
     def get(self, table: Table[R], *key: Value) -> R | None:
         """Return the row with this key, None when there is none.
 

@@ -26,6 +26,7 @@ from muster.node.services.memory import Memory
 from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.presence import LastHeard
 from muster.node.services.quotas import Quotas
+from muster.node.services.retention import Retention
 from muster.node.services.search import Search
 from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
@@ -80,6 +81,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Search,
     Erasures,
     Contexts,
+    Retention,
     LastHeard,
     Tail,
 )

@@ -26,7 +26,7 @@ from muster.log.stream import StreamName
 from muster.store.admission_order import AdmissionOrder
 from muster.store.fold_tables import CHANGES_MAX, FoldTable
 from muster.store.schema import CORE_TABLES, pack
-from muster.store.sqlite import Database
+from muster.store.sqlite import Database, as_bytes
 from muster.store.streams import Head
 
 REASON_CHARS_MAX: Final = 64
@@ -39,7 +39,7 @@ Entries = Callable[[int, int, int], Iterable[Entry]]
 class _Bound:
     """A fold with its tables; to the fold it is the rows of the stream that is being folded."""
 
-    __slots__ = ("fold", "number", "stream", "tables")
+    __slots__ = ("fold", "number", "rest", "stream", "tables")
 
     stream: StreamName
 
@@ -48,6 +48,7 @@ class _Bound:
         # By the classes of their rows.
         self.tables = {t.row: FoldTable[Any](database, heads, t) for t in fold.tables}
         self.number = 0
+        self.rest: bytes | None = None
 
     def get(self, table: Table[R], *key: Value) -> R | None:
         found: R | None = self.tables[table.row].get((self.number, *key))
@@ -86,8 +87,9 @@ class Folding:
             bounds = wanted.get(entry.header.kind, ())
             if bounds:
                 self._folded_bytes += len(entry.body or b"")
+                rest = self._rest(stream, entry) if entry.body is None else None
             for bound in bounds:
-                bound.number, bound.stream = stream, name
+                bound.number, bound.stream, bound.rest = stream, name, rest
                 tables = bound.tables
                 try:
                     changes = list(bound.fold.apply(entry, bound))
@@ -112,6 +114,11 @@ class Folding:
                     continue
                 row_number = pack(stream, entry.header.seq)
                 self._skipped.append((row_number, bound.fold.name, reason[:REASON_CHARS_MAX]))
+
+    def _rest(self, stream: int, entry: Entry) -> bytes | None:
+        sql = "select body from rest where entry = ?"
+        found = self._database.query(sql, (pack(stream, entry.header.seq),))
+        return as_bytes(found[0][0]) if found else None
 
     def cut_back(self, stream: int, size: int, last: int, number: int) -> None:
         """Undo the entries from `size` on, which are those admitted after `last`.

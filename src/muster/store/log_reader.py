@@ -209,6 +209,11 @@ class LogReader:
         )
         return [self._parse(row) for row in found]
 
+    def is_let_go(self, stream: StreamName, seq: int) -> bool:
+        """Return whether the body of an entry was let go for its room."""
+        sql = "select 1 from rest where entry = ?"
+        return bool(self._database.query(sql, (pack(self._streams.of(stream).id, seq),)))
+
     def admitted(self, stream: StreamName, seq: int) -> tuple[int, int] | None:
         """Return the admission number and time (ms) of an entry, None when it is not held."""
         self._contents.settle()

@@ -41,6 +41,9 @@ create table if not exists entry(
   salt blob not null,
   body blob               -- null: erased or withheld
 ) strict;
+create table if not exists rest(
+  entry int primary key,  -- of an entry whose body was let go: what the folds need of it
+  body blob not null) without rowid, strict;
 create table if not exists leaf(
   run int not null,       -- see entry_index.py
   first blob not null,    -- the smallest key in `data`
@@ -104,9 +107,10 @@ def tile_id(stream: int, level: int, index: int) -> int:
 def prepare(database: Database) -> None:
     """Make the tables in a new database. Raises: Broken: it is of another Muster."""
     version = as_int(database.query("pragma user_version")[0][0])
-    if version == FORMAT:
+    newest = "select 1 from sqlite_master where name = 'rest'"
+    if version == FORMAT and database.query(newest):
         return
-    if version != 0:
+    if version not in (0, FORMAT):
         raise Broken(
             f"The database {database.path} has format {version}, this Muster reads {FORMAT}; "
             "install the Muster that wrote it or a newer one."

@@ -441,6 +441,7 @@ class Store:
         # Without this SQLite leaves the bytes in the freed part of the page.
         self._database.execute("pragma secure_delete = on")
         self._database.execute("update entry set salt = x'', body = null where id = ?", (row,))
+        self._database.execute("delete from rest where entry = ?", (row,))
         self._contents.cache.drop(row)
         self._folding.flush()
         self._folding.fold_anew(
@@ -451,6 +452,25 @@ class Store:
         # Copies of it may lie in the write-ahead log, and in unused bytes of the file.
         self._keep(_COPIES, as_int(self.recall(_COPIES) or 0) + 1)
         self._done.append(partial(self.erase_body, stream, seq))
+
+    def let_go(self, stream: StreamName, seq: int, rest: bytes) -> None:
+        """Let the body of an entry go, here, for its room: tables stay as they are.
+
+        `rest` is what the folds make the same rows of when they read the entry again. It costs the
+        same whatever the stream holds; what of the bytes is on the disk is overwritten in time.
+
+        Raises: NotFound: there is no such entry here.
+        """
+        self._check_open("letting go")
+        head = self._streams.of(stream)
+        if not 0 <= seq < head.held:
+            raise NotFound(f"The entry {seq} of {stream} is not on this machine.")
+        self._contents.settle()
+        row = pack(head.id, seq)
+        self._database.execute("insert or replace into rest(entry, body) values(?, ?)", (row, rest))
+        self._database.execute("update entry set salt = x'', body = null where id = ?", (row,))
+        self._contents.cache.drop(row)
+        self._done.append(partial(self.let_go, stream, seq, rest))
 
     @property
     def has_copies(self) -> bool:

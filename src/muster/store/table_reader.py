@@ -59,6 +59,7 @@ class TableReader:
         writer: str = "",
         begins: Mapping[str, str] | None = None,
         below: Mapping[str, Value] | None = None,
+        above: Mapping[str, Value] | None = None,
         **equals: Value | StreamName,
     ) -> list[R]:
         """Return rows whose columns have these values.
@@ -66,11 +67,13 @@ class TableReader:
         `order` names columns, with a minus for descending; without it the key orders. With
         `writer` the limit counts that machine's rows alone, so that nobody crowds out another.
         `begins` has columns and what they begin with; `below` has columns and values that what
-        they hold comes before, compared in their order.
+        they hold comes before, compared in their order; `above` the same, with what comes after.
         """
         found = self._flushed(table)
-        starts, before, heads = dict(begins or {}), dict(below or {}), self._streams.heads
-        for name in (*equals, *starts, *before, *(o.removeprefix("-") for o in order)):
+        starts, heads = dict(begins or {}), self._streams.heads
+        bounds = [(dict(each), sign) for each, sign in ((below, "<"), (above, ">")) if each]
+        bound_names = [name for each, _ in bounds for name in each]
+        for name in (*equals, *starts, *bound_names, *(o.removeprefix("-") for o in order)):
             if name not in found.names:
                 raise ValueError(f"the table {table.name} has no column {name}")
         values: list[Any] = [
@@ -86,9 +89,9 @@ class TableReader:
         for name, text in starts.items():
             where += f" and {quoted(name)} >= ? and {quoted(name)} < ?"
             values += (text, text + _LAST)
-        if before:
-            where += f" and ({', '.join(map(quoted, before))}) < ({marks(len(before))})"
-            values += before.values()
+        for bound, sign in bounds:
+            where += f" and ({', '.join(map(quoted, bound))}) {sign} ({marks(len(bound))})"
+            values += bound.values()
         by = ", ".join(
             f"{quoted(column[1:])} desc" if column.startswith("-") else quoted(column)
             for column in (order or found.key_names)

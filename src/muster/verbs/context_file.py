@@ -237,7 +237,9 @@ async def get(daemon: Daemon, call: Perform, ask: Get) -> Got:
         raise NotFound(f"{ask.path[:80]} was not there")
     where = part.bytes_of(row)
     if where is None:
-        raise NotFound(f"the bytes of {ask.path[:80]} are not on this machine")
+        let_go = core.log.is_let_go(row.stream, row.seq)
+        why = "were let go: it was replaced long ago, and often" if let_go else "are not here"
+        raise NotFound(f"the bytes of {ask.path[:80]} as it was then {why}")
     raw = where.data
     if raw is None:
         raw = await asyncio.to_thread(daemon.machine.blobs.get, where.digest.hex())

@@ -23,6 +23,7 @@ from muster.log.entry import EntryId
 from muster.node.folders.basis import Base, Basis
 from muster.node.folders.below import files_below, is_file
 from muster.node.folders.disk import unread
+from muster.node.folders.holders import Holders
 from muster.node.folders.known import as_known, is_there, known_base, stays
 from muster.node.folders.leftout import LeftOut
 from muster.node.folders.merger import Merger
@@ -58,7 +59,7 @@ class Folder:
         self.stopped: set[str] = set()
         self._ignore = LeftOut(reader, only)
         self._may_write = True
-        self._holders = {b.digest: b.holder for b in self.bases.values() if b.holder}
+        self._holders = Holders(self.bases)
         self._names = {folded(path): path for path, b in self.bases.items() if b.signature}
         self._merger = Merger(place, outside)
         self._flips, self._pauses = Flips(), Pauses()
@@ -286,7 +287,7 @@ class Folder:
 
     def _body(self, change: Change, over: frozenset[EntryId]) -> ContextPut:
         fields: dict[str, Any] = dict(change.fields)
-        holder = self._holders.get(change.digest)
+        holder = self._holders.of(change.digest)
         if holder and change.signature is not None and change.size >= _SAME_BYTES_MIN:
             fields = {"same": holder.hex(), **({"x": 1} if change.said_x else {})}
         # More than one version can name would make none: what is left out stays beside it.
@@ -390,9 +391,8 @@ class Folder:
 
     def _index(self, path: str) -> None:
         base, name = self.bases.get(path), folded(path)
+        self._holders.look(path)
         if base is not None and base.signature is not None:
             self._names[name] = path
-            if base.holder:
-                self._holders[base.digest] = base.holder
         elif self._names.get(name) == path:
             del self._names[name]

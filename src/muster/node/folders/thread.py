@@ -28,6 +28,7 @@ from muster.node.folders.folder import Folder
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.notices import Notices
 from muster.node.folders.opening import opened_disk
+from muster.node.folders.passed import Passed
 from muster.node.folders.reader import FRESH_MS, Reader
 from muster.node.folders.state import State
 from muster.node.folders.writer import OLD_S
@@ -68,6 +69,8 @@ class Task(NamedTuple):
     old: str = ""
     rescan: bool = False
     everything: bool = False
+    # What the disk needs no more is to be said.
+    passes: bool = False
 
 
 class FolderThread:
@@ -99,6 +102,7 @@ class FolderThread:
         self._fetches = Fetches(daemon, fetch, self._settle)
         self._told: dict[str, bytes] = {}
         self._notices = Notices(self._send)
+        self._passed = Passed(self._ask, self._send)
         self._root_due_ms: dict[str, int] = {}
 
     # --- the loop's side ------------------------------------------------------------------------
@@ -180,6 +184,7 @@ class FolderThread:
                 joined[name] = Task(
                     name, was.looks | task.looks, was.settles | task.settles, "",
                     was.rescan or task.rescan, was.everything or task.everything,
+                    was.passes or task.passes,
                 )  # fmt: skip
         return [*olds, *joined.values()]
 
@@ -192,13 +197,15 @@ class FolderThread:
             self._failing.pop(task.folder, None)
         if mapped is None:
             # What becomes of its files from here on is nobody's deletion.
-            if self._opened_as.pop(task.folder, None) is not None:
+            if (was := self._opened_as.pop(task.folder, None)) is not None:
                 basis.forget(task.folder)
+                self._told.pop(task.folder, None)
+                self._passed.end(was.place)
             return
         due_ms = self._failing.get(task.folder, 0)
         if clock.boot_ms() < due_ms:
             # What happens meanwhile is found then; what was replaced is looked at then.
-            if task.old:
+            if task.old or task.passes:
                 self._after((due_ms - clock.boot_ms()) / 1000, task)
             return
         if self._failing.pop(task.folder, None) is not None:
@@ -212,6 +219,8 @@ class FolderThread:
                 self._folders[task.folder] = folder
             else:
                 self._do(folder, task)
+            if task.passes and not self._passed.say(folder):
+                self._after(AGAIN_S, Task(task.folder, passes=True))
         except Stopped:
             raise
         except (MusterError, OSError) as error:
@@ -286,6 +295,8 @@ class FolderThread:
         if folder is not None and folder.root != self._told.get(name):
             self._told[name] = folder.root
             self._send(WriteRoot(folder.place, folder.root))
+            if (after_s := self._passed.changed(name)) is not None:
+                self._after(after_s, Task(name, passes=True))
 
     # --- what folders need ----------------------------------------------------------------------
 

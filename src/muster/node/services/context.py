@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from muster.context.fold import AT, VERSION, ContextFold, VersionRow
-from muster.context.kinds import ContextAt, ContextPut, check_put, held
+from muster.context.kinds import ContextAt, ContextPut, ContextReplaced, check_put, held
 from muster.context.path import folded
 from muster.context.state import File, Version, file_of, merge_of, named
 from muster.errors import Malformed, Refused
@@ -129,6 +129,8 @@ class FilesAnswered(ev.Effect, frozen=True):
     settled: bool = True
     # Why nothing of it was written.
     refused: str = ""
+    # How many entries of each stream are here, in which the folder has versions that count.
+    cut: Mapping[str, int] = MappingProxyType({})
 
 
 class FilesChanged(ev.Effect, frozen=True):
@@ -150,6 +152,7 @@ class Contexts(Part):
         # Within a step nothing changes of what machines may.
         self._counting: dict[Place, Heads] = {}
         core.on("context.put", self._came)
+        core.on("context.replaced", self._came_again)
         core.on(ev.RosterChanged, self._roster_changed)
         core.on(ev.HeadConfirmed, lambda _: core.do(FilesChanged(None)))
         core.on(AskFiles, self._asked)
@@ -360,6 +363,12 @@ class Contexts(Part):
         # Whoever named these bytes before they came.
         for row in self._core.tables.rows(VERSION, same=entry.id, limit=CONTEXT_VERSIONS_READ_MAX):
             self._touch(Place(row.stream.scope, row.folder), row.path)
+
+    def _came_again(self, stream: StreamName, entry: Entry) -> None:
+        """Of what it names some was taken for current here, where what replaced it had no body."""
+        body = body_or_none(entry, ContextReplaced)
+        if body is not None and stream.machine != self._core.machine:
+            self._touch(Place(stream.scope, body.folder), body.path)
 
     def _touch(self, place: Place, path: str) -> None:
         self._touched.setdefault(place, set()).add(path)

@@ -8,10 +8,10 @@ was made of. What the others write, however much, is neither read nor judged.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from muster.context.fold import VERSION, VersionRow, file_print
+from muster.context.fold import TOP, VERSION, VersionRow, file_print
 from muster.context.path import folded
 from muster.errors import Denied
-from muster.limits import CONTEXT_HEADS_MAX, CONTEXT_SPELLINGS_MAX
+from muster.limits import CONTEXT_BESIDE_MAX, CONTEXT_HEADS_MAX, CONTEXT_SPELLINGS_MAX
 from muster.log.entry import EntryId
 from muster.log.stream import MachineId, Scope, StreamName
 from muster.store.sqlite import as_bytes, as_int, as_text
@@ -56,6 +56,17 @@ where version.folder = ?1 and version.folded = ?2 and version.path = ?3 and vers
 and version.absent = 0 and coalesce(named.sha256, version.sha256) = ?4
 and version.stream in ({0}) order by version.at_ms desc, version.at_n desc, version.id desc limit 1
 """
+_REPLACERS = """
+select stream.name, over.seq from context_over as over join stream on stream.id = over.stream
+where over.target = ?1 and over.file = ?2 and over.stream in ({0}) limit ?3
+"""
+# By an entry that is no version itself.
+_SAID_AGAIN = """
+select 1 from context_over as over where over.target = ?1 and over.file = ?2
+and over.stream in ({0}) and not exists (
+  select 1 from context_version as own
+  where own.stream = over.stream and own.seq = over.seq) limit 1
+"""
 _PATHS = "select distinct path from context_top where folder = ?1 and stream in ({0}) limit ?2"
 _ANY = "select 1 from context_top where folder = ?1 and folded = ?2 and stream in ({0}) limit 1"
 
@@ -69,6 +80,11 @@ def may_in_folder(core: "Core", verb: str, machine: MachineId, folder: str) -> b
     return True
 
 
+def passed_name(stream: StreamName) -> str:
+    """What `context.passed` calls a stream of its own scope."""
+    return f"{stream.machine}/{stream.incarnation}"
+
+
 class Heads:
     """What counts in one folder now: the rights are asked once."""
 
@@ -78,6 +94,8 @@ class Heads:
         streams = [each for each in core.log.streams() if each.scope == scope]
         own = [each for each in streams if each.machine == core.machine]
         may = [each for each in streams if self.allows(WRITE, each.machine)]
+        # Of those whose machine may write the folder now.
+        self.streams = tuple(may)
         self._every, self._own, self._may = map(self._numbers, (streams, own, may))
         # Rows that were read, for whoever must not take too long.
         self.read = 0
@@ -151,6 +169,34 @@ class Heads:
         """Whether anybody wrote a version of it, whether it counts or not."""
         sql = _ANY.format(self._every)
         return bool(self._core.tables.query(sql, (self._folder, name)))
+
+    def replaced(self, ids: Iterable[EntryId]) -> list[EntryId]:
+        """Those of these versions that some other one is over, and those that nobody knows."""
+        found = ((id, self.row(id)) for id in ids)
+        return [id for id, row in found if row is None or self._is_over(row)]
+
+    def replacers(self, row: VersionRow) -> list[tuple[StreamName, int]]:
+        """The entries that are over a version: some of them."""
+        bound = (row.id, file_print(row.folder, row.path), CONTEXT_BESIDE_MAX)
+        found = self._core.tables.query(_REPLACERS.format(self._may), bound)
+        return [(StreamName.parse(as_text(name)), as_int(seq)) for name, seq in found]
+
+    def not_said_again(self, row: VersionRow) -> list[EntryId]:
+        """What a version is over, and its machine has not said again apart from it."""
+        machine, file = row.stream.machine, file_print(row.folder, row.path)
+        its = self._numbers([each for each in self.streams if each.machine == machine])
+        sql = _SAID_AGAIN.format(its)
+        return [id for id in sorted(row.targets) if not self._core.tables.query(sql, (id, file))]
+
+    def passed(self) -> dict[str, int]:
+        """How many entries are here of each stream in which the folder has versions that count."""
+        log, found = self._core.log, {}
+        for stream in self.streams:
+            if self._core.tables.rows(
+                TOP, stream=stream, folder=self._folder, order=("path",), limit=1
+            ):
+                found[passed_name(stream)] = log.size(stream)
+        return found
 
     def _is_over(self, row: VersionRow) -> bool:
         bound = (row.id, file_print(row.folder, row.path))

@@ -1,0 +1,54 @@
+"""Versions that have the bytes of files on this disk: a copy names one instead of its bytes.
+
+Rule: only what is on the disk, or was a moment ago. Of what was replaced longer ago every machine
+may have let the bytes go.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from muster.log.entry import EntryId
+from muster.node.folders.basis import Base
+from muster.node.host import clock
+
+# Far less than a replaced version keeps its bytes; far more than a folder takes to be renamed.
+MOMENT_MS: Final = 3_600_000
+_FORGOTTEN_AT: Final = 10_000
+
+
+class Holders:
+    """See the rule at the top of this file; `bases` are the files as they are known."""
+
+    def __init__(self, bases: Mapping[str, Base]) -> None:
+        self._bases = bases
+        self._paths: dict[bytes, dict[str, None]] = {}
+        self._digests: dict[str, bytes] = {}
+        # What was on the disk, and until when it may be named.
+        self._left: dict[bytes, tuple[EntryId, int]] = {}
+        self._was: dict[str, EntryId] = {}
+        for path in bases:
+            self.look(path)
+
+    def look(self, path: str) -> None:
+        """A file may be another one than before."""
+        base, was = self._bases.get(path), self._digests.pop(path, None)
+        holder = self._was.pop(path, None)
+        if was is not None and holder is not None:
+            self._paths[was].pop(path, None)
+            if not self._paths[was]:
+                del self._paths[was]
+            if len(self._left) >= _FORGOTTEN_AT:
+                self._left.clear()
+            self._left[was] = (holder, clock.boot_ms() + MOMENT_MS)
+        if base is not None and base.signature is not None and base.holder:
+            self._paths.setdefault(base.digest, {})[path] = None
+            self._digests[path], self._was[path] = base.digest, base.holder
+
+    def of(self, digest: bytes) -> EntryId | None:
+        """A version with these bytes; None where none may be named."""
+        for path in self._paths.get(digest, ()):
+            base = self._bases.get(path)
+            if base is not None and base.signature is not None and base.digest == digest:
+                return base.holder or None
+        holder, until_ms = self._left.get(digest, (None, 0))
+        return holder if clock.boot_ms() < until_ms else None

@@ -1,0 +1,301 @@
+"""Which versions of context files keep their bytes: what nobody needs any more is let go, here.
+
+Rule 1: a version goes when something that counts is over it since `CONTEXT_KEPT_MS`, the newest
+`CONTEXT_KEPT_NEWEST` of its file are newer, its file is in no conflict, and the disk of each
+machine that has the folder said that it needs it no more (`context.passed`).
+Rule 2: only the bytes go: what a version was over, and when, counts as before (`Store.let_go`).
+Rule 3: what it was over is said again before by its own machine (`context.replaced`): whoever joins
+gets no body of it, and would take for current what it replaced.
+Rule 4: the first version of a file of each machine stays: it says since when there is that file.
+Rule 5: a step looks at a bounded number, however many there are; all are looked through once a day.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from muster.context.fold import AT, PASSED, VERSION, PassedRow, VersionRow
+from muster.context.kinds import ContextPassed, ContextPut, ContextReplaced, rest_of
+from muster.limits import (
+    CONTEXT_BESIDE_MAX,
+    CONTEXT_KEPT_MS,
+    CONTEXT_KEPT_NEWEST,
+    CONTEXT_LET_GO_BYTES_MIN,
+    CONTEXT_LET_GO_IN_STEP_MAX,
+    CONTEXT_LET_GO_LOOKED_MAX,
+    CONTEXT_REPLACED_MAX,
+)
+from muster.log import canon
+from muster.log.entry import EntryId
+from muster.log.fold import body_or_none
+from muster.log.stream import MachineId, StreamName
+from muster.node import event as ev
+from muster.node.part import Part
+from muster.node.services.context import Contexts, FilesAnswered, Place
+from muster.node.services.heads import Heads, passed_name
+from muster.store.sqlite import as_text
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+# A start has other things to do; and what is let go today may as well go tomorrow.
+_FIRST_MS: Final = 60_000
+EVERY_MS: Final = 24 * 3_600_000
+# To let one go, and to ask what counts of a file, costs as much as to look at so many.
+_LET_GO_COST: Final = CONTEXT_LET_GO_LOOKED_MAX // CONTEXT_LET_GO_IN_STEP_MAX
+_FILE_COST: Final = CONTEXT_LET_GO_LOOKED_MAX // 4
+_PAGE: Final = 20
+_NAMES = """
+select folded from context_version where folder = ?1 and folded > ?2 order by folded limit 1
+"""
+_MANY = "select 1 from context_version where folder = ?1 and folded = ?2 limit ?3"
+
+
+class AskReplaced(ev.Event, frozen=True):
+    """Which of these versions something is over; and how much is here of each stream."""
+
+    number: int
+    place: Place
+    ids: tuple[EntryId, ...] = ()
+
+
+class WritePassed(ev.Event, frozen=True):
+    """What this machine's disk needs no more of a folder (`ContextPassed`)."""
+
+    place: Place
+    upto: Mapping[str, int]
+    kept: tuple[EntryId, ...] = ()
+    ended: bool = False
+
+
+class _Disk(NamedTuple):
+    """What the disk of a machine needs no more, as it said last."""
+
+    sizes: Mapping[str, int]
+    kept: frozenset[str]
+
+    def has_passed(self, row: VersionRow, by: Iterable[tuple[StreamName, int]]) -> bool:
+        """Whether it was made of something else when one of these was here, and is now."""
+        if row.id.hex() in self.kept:
+            return False
+        return any(self.sizes.get(passed_name(stream), 0) > seq for stream, seq in by)
+
+
+class Retention(Part):
+    """See the rules at the top of this file."""
+
+    name = "retention"
+    effects = (FilesAnswered, ev.Again)
+
+    def __init__(self, core: "Core") -> None:
+        self._core = core
+        self._due_ms = core.now.boot_ms + _FIRST_MS
+        # Where the present looking through is; each turn takes it further.
+        self._walk: Iterator[int] | None = None
+        core.on(AskReplaced, self._asked)
+        core.on(WritePassed, self._write)
+        core.on(ev.Turn, lambda _: self._go_on())
+
+    # --- what the watcher asks and says -------------------------------------------------------
+
+    def _asked(self, event: AskReplaced) -> None:
+        core = self._core
+        heads = Heads(core, event.place.scope, event.place.folder)
+        ids = tuple(heads.replaced(event.ids))
+        core.do(FilesAnswered(event.number, ids=ids, settled=core.settled, cut=heads.passed()))
+
+    def _write(self, event: WritePassed) -> None:
+        core, place = self._core, event.place
+        own = core.membership.own(place.scope)
+        at = core.tables.row(AT, own, place.folder)
+        said = core.tables.row(PASSED, own, place.folder)
+        kept = sorted(id.hex() for id in event.kept)
+        if not core.settled or at is None:
+            return
+        is_said = said is not None and (said.ended, said.kept) == (event.ended, " ".join(kept))
+        if is_said and said is not None and (event.ended or said.at_ms > at.at_ms):
+            # Its disk is as it was: the same would be said again.
+            return
+        body = ContextPassed(place.folder, dict(event.upto), kept, 1 if event.ended else 0)
+        core.append_body(body, scope=place.scope)
+
+    # --- when ---------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Begin to look all of them through, once a day."""
+        if self._walk is None and self._core.now.boot_ms >= self._due_ms:
+            self._due_ms = self._core.now.boot_ms + EVERY_MS
+            self._walk = self._all()
+            self._core.do(ev.Again())
+
+    def _go_on(self) -> None:
+        """As much of it as a step may, once in a step."""
+        core, walk = self._core, self._walk
+        if walk is None or Retention in core.of_step or core.store.waits or not core.settled:
+            return
+        core.of_step[Retention] = None
+        # What fails ends it until tomorrow: the others of today go then.
+        self._walk, room = None, CONTEXT_LET_GO_LOOKED_MAX
+        for cost in walk:
+            room -= cost
+            if room <= 0:
+                self._walk = walk
+                core.do(ev.Again())
+                return
+
+    # --- what goes ----------------------------------------------------------------------------
+
+    def _all(self) -> Iterator[int]:
+        """Look all of them through, and say after each bit of it what it cost."""
+        rows = self._core.tables.rows(AT)
+        for place in sorted({Place(row.stream.scope, row.folder) for row in rows}):
+            name = ""
+            # Asked again where something may go.
+            while name or self._disks(place) is not None:
+                found = self._core.tables.query(_NAMES, (place.folder, name))
+                yield 1
+                if not found:
+                    break
+                name = as_text(found[0][0])
+                bound = (place.folder, name, CONTEXT_KEPT_NEWEST + 1)
+                if len(self._core.tables.query(_MANY, bound)) > CONTEXT_KEPT_NEWEST:
+                    yield from self._of_file(place, name)
+
+    def _disks(self, place: Place) -> list[_Disk] | None:
+        """The disks that the folder is on; None where one of them has said nothing yet."""
+        core, found = self._core, []
+        own = core.membership.own(place.scope)
+        every = core.tables.rows(PASSED, folder=place.folder)
+        last: dict[MachineId, PassedRow] = {}
+        for row in sorted(every, key=lambda row: row.at_ms):
+            if row.stream.scope == place.scope:
+                last[row.stream.machine] = row
+        rows = core.tables.rows(AT, folder=place.folder)
+        for machine in {row.stream.machine for row in rows if row.stream.scope == place.scope}:
+            here = machine in core.roster.machines and core.membership.may_hold(own, machine)
+            said = last.get(machine)
+            if not here or (said is not None and said.ended):
+                continue
+            if said is None:
+                return None
+            found.append(_Disk(said.sizes, frozenset(said.kept.split())))
+        return found
+
+    def _of_file(self, place: Place, name: str) -> Iterator[int]:
+        """What goes of the file at a path, folded."""
+        streams = [s for s in self._core.log.streams() if s.scope == place.scope]
+        since: tuple[int, int, EntryId] | None = None
+        for stream in streams:
+            after, first = -1, True
+            while True:
+                # Others may have done anything since the last step. Of the newest there are more.
+                look = self._look(place)
+                path = look.only_content(name) if look is not None else None
+                since = since or (look.newest(name) if look is not None else None)
+                if look is None or path is None or since is None:
+                    yield _FILE_COST
+                    return
+                rows = [] if stream not in look.heads.streams else look.page(name, stream, after)
+                go = list[VersionRow]()
+                for row in rows:
+                    after = row.seq
+                    is_own = row.path == path and _stamp(row) < since
+                    # Rule 4.
+                    is_first, first = first and is_own, first and not is_own
+                    if is_own and not is_first and look.is_past(row, since):
+                        go.append(row)
+                        if len(go) == CONTEXT_LET_GO_IN_STEP_MAX:
+                            break
+                self._let_go(look, place, path, go)
+                yield _FILE_COST + len(rows) + len(go) * _LET_GO_COST
+                is_last = not rows or _stamp(rows[-1]) >= since
+                if is_last and len(go) < CONTEXT_LET_GO_IN_STEP_MAX:
+                    break
+
+    def _look(self, place: Place) -> "_Look | None":
+        disks = self._disks(place)
+        return _Look(self._core, place, disks) if disks is not None else None
+
+    def _let_go(self, look: "_Look", place: Place, path: str, rows: list[VersionRow]) -> None:
+        """Let the bytes of these versions go, of the others' where rule 3 holds."""
+        core, go, over = self._core, list[VersionRow](), set[EntryId]()
+        for row in rows:
+            missing = look.heads.not_said_again(row)
+            if not missing or row.stream.machine == core.machine:
+                go.append(row)
+                over.update(missing)
+        every = [id.hex() for id in sorted(over)]
+        for at in range(0, len(every), CONTEXT_REPLACED_MAX):
+            some = every[at : at + CONTEXT_REPLACED_MAX]
+            core.append_body(ContextReplaced(place.folder, path, some), scope=place.scope)
+        for row in go:
+            body = body_or_none(core.log.entry(row.id), ContextPut)
+            if body is not None:
+                rest = canon.encode(rest_of(body, row.sha256, row.size))
+                core.store.let_go(row.stream, row.seq, rest)
+
+
+class _Look:
+    """What is known of a folder's versions in one step."""
+
+    def __init__(self, core: "Core", place: Place, disks: list[_Disk]) -> None:
+        self._core, self._place, self._disks = core, place, disks
+        self.heads = Heads(core, place.scope, place.folder)
+
+    def only_content(self, name: str) -> str | None:
+        """The path that is this one, folded, where its heads are one content; None without."""
+        part = self._core.part(Contexts)
+        rows = self.heads.of(name)
+        one = len({(row.path, *part.version(row).content) for row in rows}) == 1
+        return rows[0].path if one else None
+
+    def newest(self, name: str) -> tuple[int, int, EntryId] | None:
+        """The stamp before which a version is none of the newest; None where there are no more."""
+        found = [
+            _stamp(row)
+            for stream in self.heads.streams
+            for row in self._rows(name, stream, CONTEXT_KEPT_NEWEST, "-seq")
+        ]
+        found.sort(reverse=True)
+        return found[CONTEXT_KEPT_NEWEST - 1] if len(found) >= CONTEXT_KEPT_NEWEST else None
+
+    def page(self, name: str, stream: StreamName, after: int) -> list[VersionRow]:
+        """The next versions of a stream."""
+        return self._rows(name, stream, _PAGE, "seq", after)
+
+    def _rows(
+        self, name: str, stream: StreamName, most: int, order: str, after: int = -1
+    ) -> list[VersionRow]:
+        return self._core.tables.rows(
+            VERSION, order=(order,), limit=most, above={"seq": after},
+            folder=self._place.folder, folded=name, stream=stream,
+        )  # fmt: skip
+
+    def is_past(self, row: VersionRow, since: tuple[int, int, EntryId]) -> bool:
+        """Whether nobody needs the bytes of a version that is none of the newest."""
+        if row.absent or row.same or row.size < CONTEXT_LET_GO_BYTES_MIN:
+            return False
+        if self._core.log.is_let_go(row.stream, row.seq) or not self._is_replaced(row):
+            return False
+        also = self._core.tables.rows(VERSION, same=row.id, limit=CONTEXT_BESIDE_MAX)
+        return len(also) < CONTEXT_BESIDE_MAX and all(
+            self._is_over(each, row.folded, since) for each in also
+        )
+
+    def _is_over(self, row: VersionRow, name: str, since: tuple[int, int, EntryId]) -> bool:
+        """Whether nobody needs a version that has the bytes of another one."""
+        if (row.stream.scope, row.folder) != self._place:
+            return False
+        newest = since if row.folded == name else self.newest(row.folded)
+        return newest is not None and _stamp(row) < newest and self._is_replaced(row)
+
+    def _is_replaced(self, row: VersionRow) -> bool:
+        """Whether it is replaced since so long, and on every disk."""
+        by = self.heads.replacers(row)
+        until_ms = self._core.now.wall_ms - CONTEXT_KEPT_MS
+        admitted = (self._core.log.admitted(*each) for each in by)
+        is_old = any(each is not None and each[1] <= until_ms for each in admitted)
+        return is_old and all(disk.has_passed(row, by) for disk in self._disks)
+
+
+def _stamp(row: VersionRow) -> tuple[int, int, EntryId]:
+    return row.at_ms, row.at_n, row.id
