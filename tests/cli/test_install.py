@@ -102,13 +102,47 @@ def test_settings_that_lie_elsewhere_behind_a_link_stay_there(person):
     assert elsewhere.read_text() == SETTINGS
 
 
+COMMENTED = b"""\xef\xbb\xbf// mine: {\r
+{\r
+\t/* "mcpServers": {}, */\r
+\t"theme": "dark // not a comment", // why\r
+\t"hooks": { /* none yet */ }\r
+}\r
+"""
+
+
+@proves("install.restores")
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("gemini", ".gemini/settings.json"), ("qwen", ".qwen/settings.json"),
+     ("vscode", ".config/Code/User/mcp.json"), ("opencode", ".config/opencode/opencode.jsonc"),
+     ("cursor", ".cursor/hooks.json"), ("copilot", ".copilot/mcp-config.json")],
+)  # fmt: skip
+def test_settings_with_comments_keep_them_and_every_byte(person, name, file):
+    settings = person.home / file
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_bytes(COMMENTED)
+    person.ok("install", name, "--yes")
+    there = settings.read_bytes()
+    assert str(person.machine).encode() in there
+    assert there.startswith(COMMENTED[: COMMENTED.index(b'"hooks"')])
+    # Also where its person wrote in it since.
+    settings.write_bytes(there.replace(b"// mine", b"// all mine"))
+    person.ok("uninstall", name, "--yes")
+    assert settings.read_bytes() == COMMENTED.replace(b"// mine", b"// all mine")
+    settings.write_bytes(COMMENTED)
+    person.ok("install", name, "--yes")
+    person.ok("uninstall", name, "--yes")
+    assert settings.read_bytes() == COMMENTED
+
+
 @proves("install.restores")
 def test_what_cannot_be_is_refused_in_a_sentence_and_nothing_is_written(person):
     person.settings.write_text("{ // with a comment\n}")
     before = person.files
     said = person.muster("install", "claude", "--yes")
     assert (said.code, person.files) == (3, before)
-    assert "no plain JSON" in said.err
+    assert "has comments" in said.err
     assert person.muster("install", "emacs", "--yes").code == 5
     assert "was put there" in person.muster("uninstall", "codex", "--yes").err
     assert person.muster("install", "codex", "--yes", "--project").code == 3

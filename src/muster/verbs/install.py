@@ -111,7 +111,8 @@ def install(context: Context, ask: Install) -> Installed | Finding:
             changes.append(_Change(edit.path, now, after, mode))
             # What stood there without us: as it was kept, or what somebody made of it since.
             same = old is not None and now is not None and old.written == sha(now)
-            before = old.before if old is not None and same else as_text(take(edit, now))
+            was = as_bytes(old.before) if old is not None else None
+            before = old.before if old is not None and same else as_text(take(edit, now, was))
             made = old.made if old is not None else _missing(edit.path)
             kept[str(edit.path)] = Kept(before, sha(after), edit, mode, made)
     names = {str(edit.path) for edit in wanted}
@@ -192,7 +193,7 @@ def _taken(name: str, kept: Kept, own: Path) -> _Change:
         return _Change(path, now, as_bytes(kept.before), kept.mode, kept.made)
     if isinstance(kept.edit, Whole) and not path.is_relative_to(own):
         return _Change(path, now, now, kept.mode, kept.made)
-    return _Change(path, now, take(kept.edit, now), kept.mode, kept.made)
+    return _Change(path, now, take(kept.edit, now, as_bytes(kept.before)), kept.mode, kept.made)
 
 
 def _check_unchanged(changes: list[_Change]) -> None:

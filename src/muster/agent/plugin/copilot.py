@@ -24,7 +24,7 @@ def edits(place: Place) -> list[Edit]:
         *ours(place, "copilot"),
         Whole(folder / "hooks" / f"{place.name}.json", as_json(known)),
         Members(folder / "mcp-config.json", str(place.own),
-                sets=((("mcpServers", place.name), server),)),
+                sets=((("mcpServers", place.name), server),), reads="commas"),
     ]  # fmt: skip
 
 

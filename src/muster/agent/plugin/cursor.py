@@ -25,9 +25,10 @@ def edits(place: Place) -> list[Edit]:
         Members(
             folder / "hooks.json", str(place.own), needs=((("version",), 1),),
             adds=tuple((("hooks", name), stop if name == "stop" else hook) for name in EVENTS),
+            reads="commas",
         ),
         Members(folder / "mcp.json", str(place.own),
-                sets=((("mcpServers", place.name), place.server("cursor")),)),
+                sets=((("mcpServers", place.name), place.server("cursor")),), reads="commas"),
     ]  # fmt: skip
 
 

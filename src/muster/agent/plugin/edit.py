@@ -13,19 +13,21 @@ Rule 4: what is ours is known by the home that put it there: another home's besi
 """
 
 import json
-import math
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from muster.agent.plugin.jsonc import read, rewritten, same, without_root
 from muster.agent.plugin.settings import check_free, read_text
 from muster.agent.plugin.tables import Tables, put_tables, take_tables
 from muster.errors import Malformed
 
 Names = tuple[str, ...]
+# What a program reads in its JSON: no more, comments, or those and a comma behind a last item.
+Reads = Literal["plain", "comments", "commas"]
 _INNER: Final = "hooks"
 
 
@@ -49,6 +51,7 @@ class Members(Struct, frozen=True, tag="members"):
     needs: tuple[tuple[Names, Any], ...] = ()
     sets: tuple[tuple[Names, Any], ...] = ()
     adds: tuple[tuple[Names, Any], ...] = ()
+    reads: Reads = "plain"
 
 
 Edit = Whole | Members | Tables
@@ -60,7 +63,8 @@ def put(edit: Edit, now: bytes | None) -> bytes:
         return edit.text.encode()
     if isinstance(edit, Tables):
         return put_tables(edit, now)
-    found = _object(edit, now)
+    text = read_text(edit.path, now)
+    found = _object(edit, text, edit.reads)
     wanted = deepcopy(found)
     for names, value in edit.needs:
         _place(edit, wanted, names[:-1]).setdefault(names[-1], value)
@@ -75,22 +79,26 @@ def put(edit: Edit, now: bytes | None) -> bytes:
             raise Malformed(f"{'.'.join(names)} in {edit.path} is no list; mend it first")
         _add(edit, items, item)
     # What says the same is left as it was written.
-    return now if now is not None and wanted == found else _json(wanted, now)
+    return now if now is not None and same(wanted, found) else _bytes(_written(edit, text, wanted))
 
 
-def take(edit: Edit, now: bytes | None) -> bytes | None:
-    """The file without what is ours; None where nothing else is in it. Raises: Malformed."""
+def take(edit: Edit, now: bytes | None, before: bytes | None = None) -> bytes | None:
+    """The file without what is ours; None where nothing else is in it. Raises: Malformed.
+
+    Of what it was before we came, `before`, what is empty stays; None where it was not there.
+    """
     if now is None or isinstance(edit, Whole):
         return None
     if isinstance(edit, Tables):
         return take_tables(edit, now)
-    found = _object(edit, now)
+    text, old = read_text(edit.path, now), _object(edit, read_text(edit.path, before))
+    found = _object(edit, text)
     wanted = deepcopy(found)
     for names, value in edit.sets:
         place = _reached(wanted, names[:-1])
         if place is not None and names[-1] in place and _is_ours(edit, place[names[-1]], value):
             del place[names[-1]]
-            _clear(wanted, names[:-1])
+            _clear(wanted, names[:-1], old)
     for names, _ in edit.adds:
         place = _reached(wanted, names[:-1])
         items = place.get(names[-1]) if place is not None else None
@@ -98,18 +106,24 @@ def take(edit: Edit, now: bytes | None) -> bytes | None:
             kept = _without(edit, items)
             if kept != items:
                 place[names[-1]] = kept
-                if not kept:
+                if not kept and not _has(old, names):
                     del place[names[-1]]
-                    _clear(wanted, names[:-1])
-    if wanted == found:
+                    _clear(wanted, names[:-1], old)
+    if same(wanted, found):
         return now
     rest = deepcopy(wanted)
     for names, value in edit.needs:
         place = _reached(rest, names[:-1])
-        if place is not None and place.get(names[-1]) == value:
+        if place is not None and place.get(names[-1]) == value and not _has(old, names):
             del place[names[-1]]
-            _clear(rest, names[:-1])
-    return _json(wanted, now) if rest else None
+            _clear(rest, names[:-1], old)
+    if not rest or same(rest, old):
+        wanted = rest
+    after = _written(edit, text, wanted)
+    if wanted or (before is not None and read(before.decode()).root is not None):
+        return _bytes(after)
+    after = without_root(after)
+    return None if before is None and not after.strip() else _bytes(after)
 
 
 def placed(edit: Members, now: bytes | None, names: Names) -> tuple[int, int]:
@@ -117,7 +131,7 @@ def placed(edit: Members, now: bytes | None, names: Names) -> tuple[int, int]:
 
     Raises: Malformed, Conflict.
     """
-    items = _reached(_object(edit, put(edit, now)), names[:-1]) or {}
+    items = _reached(_object(edit, put(edit, now).decode()), names[:-1]) or {}
     for number, item in enumerate(items[names[-1]]):
         for inner, each in enumerate(_hooks(item)):
             if _runs_ours(edit, each):
@@ -174,12 +188,17 @@ def _is_ours(edit: Members, there: Any, value: Any) -> bool:
     return edit.mark in json.dumps(there, ensure_ascii=False)
 
 
-def _clear(found: dict[str, Any], names: Sequence[str]) -> None:
-    """Take out objects that are empty now, from the inner ones on."""
+def _clear(found: dict[str, Any], names: Sequence[str], old: dict[str, Any]) -> None:
+    """Take out objects that are empty now and were not there before, from the inner ones on."""
     for size in range(len(names), 0, -1):
         place = _reached(found, names[: size - 1])
-        if place is not None and place.get(names[size - 1]) == {}:
+        if place is not None and place.get(names[size - 1]) == {} and not _has(old, names[:size]):
             del place[names[size - 1]]
+
+
+def _has(found: dict[str, Any], names: Sequence[str]) -> bool:
+    place = _reached(found, names[:-1])
+    return place is not None and names[-1] in place
 
 
 def _reached(found: dict[str, Any], names: Sequence[str]) -> dict[str, Any] | None:
@@ -199,47 +218,39 @@ def _place(edit: Members, found: dict[str, Any], names: Sequence[str]) -> dict[s
     return place
 
 
-def _object(edit: Members, now: bytes | None) -> dict[str, Any]:
-    text = read_text(edit.path, now)
-    if not text.strip():
-        return {}
+def _object(edit: Members, text: str, reads: Reads = "commas") -> dict[str, Any]:
+    """What a file says; nothing where it is empty, or has comments alone. Raises: Malformed."""
     try:
-        found = json.loads(
-            text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
-        )
-    except (ValueError, RecursionError) as error:
+        document = read(text)
+    except ValueError as error:
         raise Malformed(
-            f"{edit.path} is no plain JSON ({error}), and nothing was changed; take its comments "
-            "out, or mend it"
+            f"{edit.path} is no JSON ({error}), and nothing was changed; mend it first"
         ) from error
+    if document.comments and reads == "plain":
+        raise Malformed(
+            f"{edit.path} has comments, with which its program reads nothing of it; take them out"
+        )
+    if document.has_last_comma and reads != "commas":
+        raise Malformed(
+            f"{edit.path} has a comma behind a last item, with which its program reads nothing of "
+            "it; take it out"
+        )
+    found = {} if document.root is None else document.root.value
     if not isinstance(found, dict):
         raise Malformed(f"{edit.path} holds no JSON object; nothing was changed")
     return found
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of these; one of two members of a name would be lost in writing it back."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it has {twice[:40]!r} twice")
-    return found
+def _written(edit: Members, text: str, wanted: dict[str, Any]) -> str:
+    """The text, saying what is wanted. Raises: Malformed."""
+    try:
+        return rewritten(text, wanted)
+    except ValueError as error:
+        raise Malformed(
+            f"{edit.path} cannot be changed ({error}), and nothing was; mend it first"
+        ) from error
 
 
-def _finite(text: str) -> float:
-    """A number; one that is too large for any would be written back as no JSON."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is no number that can be kept")
-    return number
-
-
-def _json(value: Any, now: bytes | None) -> bytes:
-    """As it was written before: with its indent."""
-    second = next((line for line in (now or b"").decode().splitlines()[1:] if line.strip()), "")
-    blanks = len(second) - len(second.lstrip())
-    indent: int | str = "\t" if second.startswith("\t") else blanks or 2
-    text = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+def _bytes(text: str) -> bytes:
     # Half a character, which JSON has as an escape alone, is one again.
     return text.encode(errors="backslashreplace")

@@ -23,6 +23,7 @@ def edits(place: Place) -> list[Edit]:
         (place.project or top) / ".gemini" / "settings.json", str(place.own),
         sets=((("mcpServers", place.name), place.server("gemini")),),
         adds=tuple((("hooks", name), group[0]) for name, group in groups.items()),
+        reads="comments",
     )  # fmt: skip
     return [*ours(place, "gemini"), settings]
 

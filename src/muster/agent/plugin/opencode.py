@@ -24,12 +24,20 @@ def edits(place: Place) -> list[Edit]:
         *ours(place, "opencode"),
         Whole(folder / "plugins" / f"{place.name}.js", text.replace('"@HOOK@"', hook)),
         Members(
-            (config if place.project is None else place.project) / "opencode.json", str(place.own),
+            _settings(place, config), str(place.own),
             # Where it has none, opencode writes it into the file by itself.
             needs=((("$schema",), "https://opencode.ai/config.json"),),
-            sets=((("mcp", place.name), server),),
+            sets=((("mcp", place.name), server),), reads="commas",
         ),
     ]  # fmt: skip
+
+
+def _settings(place: Place, config: Path) -> Path:
+    """The file of settings: the one that the person has, where that is the one with comments."""
+    folder = config if place.project is None else place.project
+    plain, other = folder / "opencode.json", folder / "opencode.jsonc"
+    only_other = place.read(plain) is None and place.read(other) is not None
+    return other if only_other else plain
 
 
 OPENCODE: Final = Program("opencode", "`opencode`", edits)

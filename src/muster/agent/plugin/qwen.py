@@ -24,6 +24,7 @@ def edits(place: Place) -> list[Edit]:
         folder / "settings.json", str(place.own),
         sets=((("mcpServers", place.name), place.server("qwen")),),
         adds=tuple((("hooks", name), group[0]) for name, group in groups.items()),
+        reads="comments",
     )  # fmt: skip
     return [*ours(place, "qwen"), settings]
 

@@ -21,7 +21,7 @@ def edits(place: Place) -> list[Edit]:
     file = user if place.project is None else place.project / ".vscode" / "mcp.json"
     server = {"type": "stdio", **place.server("vscode")}
     known = ((("servers", place.name), server),)
-    return [*ours(place, "vscode"), Members(file, str(place.own), sets=known)]
+    return [*ours(place, "vscode"), Members(file, str(place.own), sets=known, reads="commas")]
 
 
 VSCODE: Final = Program("Visual Studio Code", "its window", edits)
