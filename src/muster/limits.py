@@ -194,6 +194,21 @@ HOOK_TOUCHED_MS: Final = 15 * 60_000
 # Records and files that are remembered for sessions to be told of.
 HOOK_RECORDS_KEPT: Final = 200
 HOOK_FILES_KEPT: Final = 2_000
+# Files of one call between machines about what sessions write: 4 KiB of prints.
+SAME_FILES_PER_CALL: Final = 64
+# Sessions of one machine that are named for one file.
+SAME_FILE_WRITERS_MAX: Final = 8
+# Calls to each machine are so far apart, whatever is written here.
+SAME_FILE_APART_MS: Final = 1_000
+# Whoever goes on writing a file is told of again after so long: sooner it would be no news.
+SAME_FILE_SAID_APART_MS: Final = 60_000
+# Of one machine: one that writes all the time, and has all of it answered, makes three a second.
+SAME_FILE_CALLS_PER_MINUTE: Final = 240
+# A session is told of so many meetings with one machine within HOOK_TOUCHED_MS: who meets oftener
+# knows by now, and a machine that lies has no more room either.
+SAME_FILES_TOLD_MAX: Final = 12
+# What waits for the next event of one session.
+SAME_FILES_WAITING_MAX: Final = 64
 
 # --- memory ----------------------------------------------------------------------------
 # What a person writes down about one thing; more is a file of the repository, and a pointer to it.

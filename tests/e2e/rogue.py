@@ -153,6 +153,7 @@ class Rogue:
         args |= {
             "beat": {"holds": [[task, *epoch, shapes.text()]], "mark": shapes.text()},
             "hold": {"held": [[task, *epoch]], "gone": [], "mark": shapes.text()},
+            "session.met": {"files": [["a" * 32, "", [["claude", "s-1", 1]]]], "back": True},
             "git.serve": {"machine": "hub", "repo": shapes.text(), "service": "git-upload-pack"},
         }.get(verb, {})
         request: dict[str, Any] = {"args": args, "verb": verb}

@@ -232,6 +232,8 @@ def cores() -> Iterator[Door]:
             ("beat", {"holds": [["t", 1, 1, ""]], "mark": "m"}),
             ("hold", {"gone": [["t", 1, 1]], "held": [], "mark": "m"}),
             ("release", {"epoch": [1, 1], "reason": "", "task": "t"}),
+            ("session.wrote", {"files": [["a" * 32, "b" * 32]]}),
+            ("session.met", {"back": True, "files": [["a" * 32, "", [["claude", "s-1", 1]]]]}),
             ("renew", {"request": "x"}),
             ("enrol", {"request": "x"}),
             ("git.serve", {"machine": "studio", "repo": "main", "service": "git-upload-pack"}),

@@ -283,6 +283,8 @@ class Siege:
             "beat": {"holds": [[task, *epoch, shapes.text()]], "mark": "x:1"},
             "hold": {"held": [[task, *epoch]], "gone": [[task, *epoch]], "mark": shapes.text()},
             "release": {"task": task, "epoch": epoch, "reason": shapes.text()},
+            "session.wrote": {"files": [["a" * 32, rng.choice(("", shapes.text()))]]},
+            "session.met": {"files": [["a" * 32, "", [["claude", shapes.text(), 1]]]], "back": True},
             "renew": {"request": shapes.text()}, "enrol": {"request": shapes.text()},
             "submit": {"tasks": [{"statement": shapes.text("statement"), "task": task, "template": shapes.anything()}]},
         }.get(verb, {})  # fmt: skip

@@ -70,6 +70,8 @@ MEANT: dict[str, dict[str, Any]] = {
     "cancel": {"what": "abcd"},
     "send": {"to": "build", "text": ["hello"]},
     "repo": {"action": "list"},
+    "session.wrote": {"files": [["a" * 32, "b" * 32]]},
+    "session.met": {"files": [["a" * 32, "b" * 32, [["claude", "s-1", 1]]]]},
 }
 
 

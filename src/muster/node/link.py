@@ -25,7 +25,9 @@ Answer = Mapping[str, Any]
 
 # What this version can that an earlier one could not, said in every hello (docs/spec/sync.md).
 # Whoever writes what only some read looks at it first; a name is never given another meaning.
-FEATURES: Final = ("kinds-ignore-unknown", "one-session", "want-not-now")
+# A machine with this one hears of files that sessions write (node/services/same_files.py).
+SAME_FILES: Final = "same-files"
+FEATURES: Final = ("kinds-ignore-unknown", "one-session", "want-not-now", SAME_FILES)
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.presence import LastHeard
 from muster.node.services.quotas import Quotas
 from muster.node.services.retention import Retention
+from muster.node.services.same_files import SameFiles
 from muster.node.services.search import Search
 from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
@@ -74,6 +75,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Mailbox,
     Undelivered,
     Sessions,
+    SameFiles,
     Hooks,
     Memory,
     Showings,

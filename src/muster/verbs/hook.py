@@ -31,10 +31,12 @@ from muster.memory.kinds import PINNED, MemoryPut
 from muster.memory.showing import Reader
 from muster.memory.state import RecordName, Version
 from muster.message.fold import MESSAGE, Message, message_of
+from muster.message.same_file import File, Met, Prints, prints_of
 from muster.message.session import SessionRow
-from muster.node.services.hooks import File, Hooks
+from muster.node.services.hooks import Hooks
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
+from muster.node.services.same_files import SameFiles
 from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
 from muster.node.services.speakers import Speakers
@@ -50,6 +52,7 @@ _PAGES_MAX: Final = 2
 # Unread messages that are looked through for those that fit.
 _LOOKED_MAX: Final = 100
 _FILES_SHOWN_MAX: Final = 3
+_PATH_CHARS_SHOWN: Final = 200
 # Texts of one key that contradict each other.
 _HEADS_MAX: Final = 4
 # Versions of one key that a session may have been shown, and keys that are looked at in a row.
@@ -65,6 +68,7 @@ class Event(Request, frozen=True):
     root: Annotated[str, data()] = ""
     git: Annotated[str, data()] = ""
     head: Annotated[str, data()] = ""
+    origin: Annotated[str, data()] = ""
     confirms: Annotated[bool, data()] = False
     pid: Annotated[int, data()] = 0
 
@@ -102,9 +106,8 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
             shown = _messages(core, row, told, parts)
         if told.event != "stop" and row.mode == "open":
             read = yield from _records(core, row, parts)
-    files = [_file(each, told.folder, ask.root, ask.git) for each in told.files]
-    _written(core, row, files, parts)
-    number = hooks.hand(row, shown, read, confirms=ask.confirms)
+    met = _written(core, row, told, ask, parts)
+    number = hooks.hand(row, shown, read, met, confirms=ask.confirms)
     text = plugin.answer(row.agent, told, parts.text)
     return f"{number}:{text.encode().hex()}" if text else f"{number}:"
 
@@ -268,27 +271,48 @@ def _concerns(put: MemoryPut, row: SessionRow) -> bool:
     return not repos or PINNED in put.tags or row.project.rpartition("/")[2] in repos
 
 
-def _written(core: Core, row: SessionRow, files: Iterable[File], room: _Room) -> None:
-    """Note what was written, and put in who else does."""
-    now_ms, hooks = core.now.boot_ms, core.part(Hooks)
-    found = hooks.wrote(row, files)
-    for file, other in found[:_FILES_SHOWN_MAX] if row.mode != "do-not-disturb" else ():
-        ago = max(0, now_ms - other.at_ms) // 60_000
-        who = core.part(Sessions).find(other.session)
-        path = " ".join(visible(file.path).split())
-        if room.add(
-            f"[muster] {who.agent}@{core.name}#{who.name} wrote {path}, too, {ago} "
-            "min ago: read it again before you go on, and tell that session what you change."
-        ):
-            hooks.told_of_file(row, file, other)
+def _written(core: Core, row: SessionRow, told: plugin.Said, ask: Event, room: _Room) -> list[Met]:
+    """Note what was written, and put in who else wrote what this session did, the first of it."""
+    part = core.part(SameFiles)
+    for each in told.files:
+        file, prints = _file(each, told.folder, ask)
+        part.wrote(row, file, ask.root, prints)
+    shown = list[Met]()
+    # The end of a turn is none of it: no turn goes on for that.
+    if row.mode != "do-not-disturb" and told.event != "stop":
+        for met in part.due(row)[:_FILES_SHOWN_MAX]:
+            if not room.add(_notice(core, met)):
+                break
+            shown.append(met)
+    return shown
 
 
-def _file(path: str, folder: str, root: str, git: str) -> File:
-    """A file, by its project and where it is in there: the same in every worktree of it."""
-    whole = os.path.normpath(os.path.join(folder or "/", path))
+def _notice(core: Core, met: Met) -> str:
+    """Who wrote a file, where and when; the path is that of the session that is told."""
+    agent, session = met.writer.agent, met.writer.session
+    machine = visible(core.membership.name_of(met.writer.machine))
+    path = " ".join(visible(met.file.path).split())
+    path = path if len(path) <= _PATH_CHARS_SHOWN else "…" + path[-_PATH_CHARS_SHOWN:]
+    ago = max(0, core.now.boot_ms - met.at_ms) // 60_000
+    said = f"[muster] {agent}@{machine}#{session} wrote {path}, too, {ago} min ago"
+    if met.where == "here":
+        return f"{said}: read it again before you go on, and tell that session what you change."
+    place = "this machine" if met.where == "beside" else machine
+    return (
+        f"{said}, in another checkout on {place}: yours does not have that change; tell that "
+        "session what you change."
+    )
+
+
+def _file(path: str, folder: str, ask: Event) -> tuple[File, Prints]:
+    """A file, by its project and where it is in there: the same in every worktree of it; and how
+    other machines know it.
+    """
+    whole, root = os.path.normpath(os.path.join(folder or "/", path)), ask.root
     if root and whole.startswith(root.rstrip("/") + "/"):
-        return File(git or root, os.path.relpath(whole, root))
-    return File("", whole)
+        below = os.path.relpath(whole, root)
+        return File(ask.git or root, below), prints_of(ask.origin, ask.git, below)
+    return File("", whole), Prints()
 
 
 def _branch(head: str) -> str:

@@ -5,12 +5,18 @@ Rule: a token is told to whoever opened the session, once, and stands in no list
 
 from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from muster.limits import SESSIONS_MAX
+from muster.limits import (
+    HOOK_TOUCHED_MS,
+    SAME_FILE_WRITERS_MAX,
+    SAME_FILES_PER_CALL,
+    SESSIONS_MAX,
+)
 from muster.message.session import Mode, SessionRow, split_address
+from muster.node.services.same_files import SameFiles
 from muster.node.services.sessions import Sessions
-from muster.node.verb import Column, Line
+from muster.node.verb import LATER, Column, Later, Line
 from muster.verbs.declaration import Call, Core, Nothing, Request, data, opt, pos, verb
 from muster.verbs.listing import say_cut
 
@@ -89,6 +95,42 @@ def close(core: Core, call: Call, ask: Closing) -> Closed:
     row = part.change(part.find(ask.session), state="gone" if ask.gone else "ended")
     part.forget(row)
     return Closed(row.name, row.state)
+
+
+Print = Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{32})?\Z")]
+# As agents and sessions are called: nothing else of another machine's words reaches a session.
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
+Ago = Annotated[int, Meta(ge=0, le=HOOK_TOUCHED_MS)]
+Writers = Annotated[list[tuple[Name, Name, Ago]], Meta(max_length=SAME_FILE_WRITERS_MAX)]
+
+
+class Wrote(Request, frozen=True, forbid_unknown_fields=False):
+    files: Annotated[
+        Annotated[list[tuple[Print, Print]], Meta(max_length=SAME_FILES_PER_CALL)], data()
+    ]
+
+
+@verb("session.wrote", auth="peer")
+def wrote(core: Core, call: Call, ask: Wrote) -> Later:
+    """Sessions of another machine wrote these files just now; which ones only those know that wrote
+    the same.
+    """
+    core.part(SameFiles).on_wrote(call.peer, ask.files)
+    return LATER
+
+
+class Meeting(Request, frozen=True, forbid_unknown_fields=False):
+    files: Annotated[
+        Annotated[list[tuple[Print, Print, Writers]], Meta(max_length=SAME_FILES_PER_CALL)], data()
+    ]
+    back: Annotated[bool, data()] = False
+
+
+@verb("session.met", auth="peer")
+def met(core: Core, call: Call, ask: Meeting) -> Later:
+    """Sessions of both machines wrote these files; `back` asks who did here."""
+    core.part(SameFiles).on_met(call.peer, ask.files, back=ask.back)
+    return LATER
 
 
 class Live(Struct, frozen=True, kw_only=True):

@@ -96,6 +96,38 @@ def test_it_tells_what_it_was_told_prints_the_answer_and_says_that_it_did(path):
     assert (second.verb, second.args["number"]) == ("hook.printed", "7")
 
 
+@proves("hook.collisions-across-machines", "hook.delays-nothing")
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ('[core]\n\turl = no\n[remote "origin"]\n\tfetch = +refs/*\n\tURL = git@example.com:a/b.git\n',
+         "example.com:a/b.git"),
+        ('[remote "origin"]\nurl=https://alice:s3cret@example.com/a@b\n', "https://example.com/a@b"),
+        ('[remote "origin"]\nurl = /srv/shop.git', "/srv/shop.git"),
+        ('[remote "origin"]\nurl = "https://example.com/\\"a"', ""),
+        ('[remote "other"]\nurl = https://example.com/a', ""),
+        ("url\n=\x00\xff[", ""),
+        (None, ""),
+        ("pipe", ""),
+    ],
+)  # fmt: skip
+def test_it_says_where_the_checkout_was_cloned_from_and_no_password(path, config, told):
+    git = path.parent / ".git"
+    git.mkdir()
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    if config == "pipe":
+        os.mkfifo(git / "config")
+    elif config is not None:
+        (git / "config").write_text(config, encoding="latin-1")
+    raw: list[bytes] = []
+    thread = serve(path, lambda there: raw.append(decode(frame(there)).payload))
+    assert run(path).returncode == 0
+    thread.join(START_S)
+    call = canon.decode_as(raw[0], Request, "call", size_max=1 << 20)
+    assert call.args["origin"] == told
+    assert b"s3cret" not in raw[0]
+
+
 @proves("hook.delays-nothing")
 def test_without_a_daemon_it_says_nothing(path):
     done = run(path)

@@ -18,6 +18,7 @@ LIMIT_S = 0.05
 INPUT_BYTES_MAX = 96 * 1024
 READ_BYTES_MAX = 64 * 1024 * 1024
 ANSWER_BYTES_MAX = 64 * 1024
+CONFIG_BYTES_MAX = 64 * 1024
 UP_MAX = 24
 
 
@@ -25,7 +26,8 @@ def read_file(path: str, most: int) -> bytes:
     """The beginning of a small file; b"" where it cannot be read."""
     file = -1
     try:
-        file = posix.open(path, posix.O_RDONLY)
+        # A pipe that nobody writes to is an empty file.
+        file = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK)
         return posix.read(file, most)
     except OSError:
         return b""
@@ -52,6 +54,22 @@ def project() -> tuple[str, str, str]:
             break
         top = top.rpartition("/")[0] or "/"
     return "", "", ""
+
+
+def origin(git: str) -> str:
+    """Where the checkout was cloned from; who logs in there, and how, is left out."""
+    section = ""
+    for line in read_file(git + "/config", CONFIG_BYTES_MAX).decode("utf-8", "replace").split("\n"):
+        name, _, value = line.partition("=")
+        if name.strip().startswith("["):
+            section = line.strip()
+        elif section == '[remote "origin"]' and name.strip().lower() == "url":
+            scheme, mark, rest = value.strip().partition("://")
+            if not mark:
+                scheme, rest = "", scheme
+            host, end, place = rest.partition("/" if mark else ":")
+            return scheme + mark + host.rpartition("@")[2] + end + place
+    return ""
 
 
 def text(value: str) -> str:
@@ -135,7 +153,8 @@ def main() -> None:
         who = '"agent":' + text(AGENT)
         # Whoever began this hook began the server of our tools as well: so both are one session.
         pid = ',"pid":' + str(posix.getppid())
-        args = who + ',"confirms":true' + where + told + pid + ',"root":' + text(top)
+        cloned = ',"origin":' + text(origin(git) if git else "")
+        args = who + ',"confirms":true' + where + told + cloned + pid + ',"root":' + text(top)
         daemon.sendall(frame("hook", 1, args))
         number, answer = answered(daemon, end_s)
         if answer:

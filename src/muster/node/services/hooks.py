@@ -4,8 +4,8 @@ Rule 1: shown is what is proven. What a hook was handed counts as printed when i
 read with the next event of its session: then the program took what was printed, and went on.
 What nobody said to be printed is handed out again.
 Rule 2: a session is told of a record that changed since it was told last, and of another session
-that wrote the same file, once. What it was told of records is written down as read by it, when it
-was printed.
+that wrote the same file (same_files.py), once. What it was told of records is written down as read
+by it, when it was printed.
 Rule 3: one turn goes on for messages so often, and no oftener: two agents that answer each other
 would never end.
 Rule 4: all of it is in memory and bounded. After a restart a message is handed out again that was
@@ -19,10 +19,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.limits import (
     HOOK_CONTINUED_MAX,
-    HOOK_FILES_KEPT,
     HOOK_HANDED_MS,
     HOOK_RECORDS_KEPT,
-    HOOK_TOUCHED_MS,
     SESSIONS_MAX,
 )
 from muster.log import canon
@@ -32,9 +30,11 @@ from muster.log.stream import FLEET, Scope, StreamName, scope_to
 from muster.memory.kinds import MemoryPut, MemoryRefute
 from muster.memory.showing import Reader
 from muster.message.kinds import MessageRead
+from muster.message.same_file import Met
 from muster.message.session import SessionRow
 from muster.node.part import Part
 from muster.node.services import messages
+from muster.node.services.same_files import SameFiles
 from muster.node.services.showings import Showings
 from muster.store.store import Draft
 from muster.task.kinds import NO_EPOCH
@@ -46,20 +46,6 @@ if TYPE_CHECKING:
 _HANDED_MAX: Final = 16
 
 
-class File(NamedTuple):
-    """A file of a project: whichever of its checkouts it is in."""
-
-    project: str
-    path: str
-
-
-class Writer(NamedTuple):
-    """Who else wrote a file, and when."""
-
-    session: str
-    at_ms: int
-
-
 class _Record(NamedTuple):
     number: int
     key: str
@@ -69,10 +55,11 @@ class _Record(NamedTuple):
 
 @dataclass
 class _Handed:
-    """The messages of one answer, and the versions of records that it tells of."""
+    """The messages of one answer, and the versions of records and the writers that it tells of."""
 
     ids: tuple[EntryId, ...]
     read: tuple[EntryId, ...]
+    met: tuple[Met, ...]
     # How far it had been told of records before.
     records: int
     at_ms: int
@@ -90,7 +77,6 @@ class _Told:
     # What made a turn go on: that happens once for each message; and how often this one did.
     at_stop: dict[EntryId, None] = field(default_factory=dict)
     continued: int = 0
-    files: set[tuple[File, str]] = field(default_factory=set)
 
 
 class Hooks(Part):
@@ -105,8 +91,6 @@ class Hooks(Part):
         # The records that changed last, of what everybody may know.
         self._records: deque[_Record] = deque(maxlen=HOOK_RECORDS_KEPT)
         self._came = 0
-        # Who wrote which file last.
-        self._files: dict[tuple[File, str], int] = {}
         core.on("memory.put", self._remembered)
         core.on("memory.refute", self._remembered)
 
@@ -124,7 +108,9 @@ class Hooks(Part):
         told, now_ms = self._of(row), self._core.now.boot_ms
         shown = [id for each in told.handed.values() if each.printed for id in each.ids]
         late = [each for each in told.handed.values() if now_ms - each.at_ms >= HOOK_HANDED_MS]
-        told.records = min([told.records, *(each.records for each in late if not each.printed)])
+        lost = [each for each in late if not each.printed]
+        told.records = min([told.records, *(each.records for each in lost)])
+        self._met_again(row, lost)
         told.handed = {
             number: each
             for number, each in told.handed.items()
@@ -134,25 +120,37 @@ class Hooks(Part):
 
     def drop(self, row: SessionRow) -> None:
         """What was handed out and not settled counts as shown to nobody."""
-        self._of(row).handed.clear()
+        handed = self._of(row).handed
+        self._met_again(row, [each for each in handed.values() if not each.printed])
+        handed.clear()
+
+    def _met_again(self, row: SessionRow, handed: Iterable[_Handed]) -> None:
+        """Nobody printed these: what they told of other writers is told once more."""
+        for each in handed:
+            for met in each.met:
+                self._core.part(SameFiles).again(row, met)
 
     def under_way(self, row: SessionRow) -> set[EntryId]:
         """What another answer to this session, given a moment ago, may yet print."""
         return {id for each in self._of(row).handed.values() for id in each.ids}
 
     def hand(
-        self, row: SessionRow, ids: Sequence[EntryId], read: Sequence[EntryId], *, confirms: bool
-    ) -> int:
-        """These messages are handed out, and these versions told of: the number by which they are
-        said to be `printed`.
+        self, row: SessionRow, ids: Sequence[EntryId], read: Sequence[EntryId],
+        met: Sequence[Met], *, confirms: bool,
+    ) -> int:  # fmt: skip
+        """These messages are handed out, and these versions and writers told of: the number by
+        which they are said to be `printed`.
 
         Whoever does not confirm is believed to print what it is given.
         """
         self._answers += 1
         told = self._of(row)
-        if ids or read:
+        for each in met:
+            self._core.part(SameFiles).told(row, each)
+        if ids or read or met:
             since = told.before if read else told.records
-            handed = _Handed(tuple(ids), tuple(read), since, self._core.now.boot_ms, printed=False)
+            now_ms = self._core.now.boot_ms
+            handed = _Handed(tuple(ids), tuple(read), tuple(met), since, now_ms, printed=False)
             told.handed[self._answers] = handed
             if len(told.handed) > _HANDED_MAX:
                 del told.handed[next(iter(told.handed))]
@@ -242,30 +240,7 @@ class Hooks(Part):
         told = self._of(row)
         told.records = min(told.records, told.before)
 
-    # --- files ----------------------------------------------------------------------------
-
-    def wrote(self, row: SessionRow, files: Iterable[File]) -> list[tuple[File, Writer]]:
-        """This session wrote these: who else did a short while ago, but for whom it was told of."""
-        told, now_ms = self._of(row), self._core.now.boot_ms
-        found = list[tuple[File, Writer]]()
-        for file in files:
-            for (other, session), at_ms in list(self._files.items()):
-                fresh = now_ms - at_ms < HOOK_TOUCHED_MS and (file, session) not in told.files
-                if other == file and session != row.name and fresh:
-                    found.append((file, Writer(session, at_ms)))
-            self._files.pop((file, row.name), None)
-            self._files[file, row.name] = now_ms
-            if len(self._files) > HOOK_FILES_KEPT:
-                del self._files[next(iter(self._files))]
-        return found
-
-    def told_of_file(self, row: SessionRow, file: File, other: Writer) -> None:
-        """It was told of this one; that happens once."""
-        told = self._of(row)
-        told.files.add((file, other.session))
-        if len(told.files) > HOOK_FILES_KEPT:
-            told.files.clear()
-
     def ended(self, row: SessionRow) -> None:
         """Nothing of it is kept but what is durable."""
         self._told.pop(row.name, None)
+        self._core.part(SameFiles).ended(row)
