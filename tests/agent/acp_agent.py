@@ -246,6 +246,12 @@ def obeys_cancel():
     return "cancelled"
 
 
+def note(request):
+    """What its session was told, for the test."""
+    with open("told", "w", encoding="utf-8") as file:
+        json.dump(request["params"], file)
+
+
 def main(behaviour):
     if behaviour == "silent":
         time.sleep(60)
@@ -263,6 +269,7 @@ def main(behaviour):
             error = {"code": -32002, "message": "no such session"}
             send({"id": request["id"], "error": error})
         elif method in ("session/load", "session/resume"):
+            note(request)
             if method == "session/load":
                 say("what was said long ago")
             modes = [{"id": "careful", "name": "c"}, {"id": "wild", "name": "w"}]
@@ -271,6 +278,7 @@ def main(behaviour):
             error = {"code": -32000, "message": "the licence has expired"}
             send({"id": request["id"], "error": error})
         elif method == "session/new":
+            note(request)
             modes = [{"id": "careful", "name": "c"}, {"id": "wild", "name": "w"}]
             state = {"currentModeId": "wild", "availableModes": modes}
             reply(request, {"sessionId": "s1", "modes": state})

@@ -12,7 +12,7 @@ from tests.promise import proves
 
 from muster import limits
 from muster.agent import relay
-from muster.agent.catalogue import AgentEntry
+from muster.agent.catalogue import AgentEntry, Servers
 from muster.agent.policy import ASK, TASK_RULES, Policy, Rule
 
 BAD = Path(__file__).with_name("acp_agent.py")
@@ -39,6 +39,21 @@ def run(world, behaviour, mode="", **changes):
 def decision(world):
     (only,) = [e.fields for e in world.events if e.kind == "agent.decision"]
     return only
+
+
+@proves("agent.mcp-per-task")
+@pytest.mark.parametrize("resume", ["", "s7"])
+def test_a_session_is_told_of_its_servers_and_of_what_its_program_wants_beside_them(world, resume):
+    docs = {"name": "docs", "command": "/opt/docs", "args": [], "env": []}
+    known = catalogue("loads")["bad"]
+    known = {"bad": msgspec.structs.replace(known, mcp=Servers(meta={"waitMs": 5}))}
+    order = world.order(agent="bad", prompt="go", mcp=(docs,), resume=resume, go_on="Go on.")
+    world.run(order, known)
+    told = json.loads((world.cwd / "told").read_text())
+    assert (told["mcpServers"], told["_meta"]) == ([docs], {"waitMs": 5})
+    world.run(msgspec.structs.replace(order, mcp=()), known)
+    told = json.loads((world.cwd / "told").read_text())
+    assert (told["mcpServers"], "_meta" in told) == ([], False)
 
 
 @proves("agent.acp-events")

@@ -15,8 +15,10 @@ gets a text. Every request is appended to LOG, a JSON object a line, so that a t
 what the model was really sent. `{"fail": 500}` answers with that HTTP status. A step with `when`
 or `unless` counts only if the prompt before the script has, or has not, these words. `{"hold":
 FILE}` makes the file and leaves the agent without an answer; once the file is there it counts no
-more. A step with the tool `mcp` calls the tool of that `name` of whichever server offers it;
-`@@last:NAME` in it is what the newest result says under that name.
+more. A step with the tool `mcp` calls the tool of that `name` of whichever server offers it, or
+by the name `called`, for a client may know more tools than it tells its model of; one that is
+`patient` is taken again while the client knows no such tool yet. `@@last:NAME` in it is what the
+newest result says under that name.
 """
 
 import json
@@ -30,6 +32,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 MARK = "@@script"
+# How clients say that a server is not there yet; how often, and how long, one waits for it.
+ABSENT = re.compile(r"No such tool available|unsupported call")
+PATIENCE = 40
+PAUSE_S = 0.5
 LAST = re.compile(r"@@last:(\w+)")
 SHELLS = ("Bash", "exec_command", "shell_command", "shell", "run_shell_command", "bash")
 # Tools that write a file: what they call its path and its text.
@@ -126,6 +132,10 @@ def next_step(turn: Turn) -> dict[str, Any]:
     text = turn.said[starts[-1]][1]
     steps = read_script(text)
     results = [said for who, said in turn.said[starts[-1] :] if who == "result"]
+    if any(each.get("patient") for each in steps):
+        absent = [each for each in results if ABSENT.search(each)][:PATIENCE]
+        time.sleep(PAUSE_S if absent and ABSENT.search(results[-1]) else 0)
+        results = results[len(absent) :]
     step = json.dumps(steps[min(len(results), len(steps) - 1)])
     for name in LAST.findall(step):
         there = re.search(rf'"{name}"\s*:\s*"([^"\\]*)"', results[-1] if results else "")
@@ -145,15 +155,14 @@ def read_script(prompt: str) -> list[dict[str, Any]]:
 
 def tool_call(step: dict[str, Any], tools: dict[str, dict[str, Any]]) -> Call:
     if step["tool"] == "mcp":
-        # A client may know more tools than it tells its model of at first.
         server = step.get("server", "muster")
         ends = tuple(f"{each}{step['name']}" for each in ("__", "_", "-"))
-        ours = (name for name in tools if "muster" in name or server in name)
+        ours = {name: tool for name, tool in tools.items() if "muster" in name or server in name}
         offered = (name for name in ours if name.endswith(ends))
-        within = (name for name, tool in tools.items() if tool.get("type") == "namespace"
+        within = (name for name, tool in ours.items() if tool.get("type") == "namespace"
                   and step["name"] in [each.get("name") for each in tool["tools"]])  # fmt: skip
         known = next(within, None)
-        fallback = f"mcp__{server}__{step['name']}"
+        fallback = step.get("called", f"mcp__{server}__{step['name']}")
         name = f"{known}/{step['name']}" if known else next(offered, fallback)
         return Call(name, step["arguments"])
     writer = next((name for name in WRITERS if name in tools), "")
@@ -398,9 +407,17 @@ class Handler(BaseHTTPRequestHandler):
         """Silent; the log is LOG."""
 
 
+class Model(ThreadingHTTPServer):
+    """The server; an agent that is ended hangs up in the middle, which is nothing to tell of."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def main() -> None:
     Handler.log_path = sys.argv[1] if len(sys.argv) > 1 else None
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Model(("127.0.0.1", 0), Handler)
     print(server.server_port, flush=True)
     server.serve_forever()
 

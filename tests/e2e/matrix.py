@@ -57,14 +57,17 @@ async def asked(stage: Stage, *answers: bool, steps: tuple[dict[str, Any], ...])
 
 
 def write(stage: Stage) -> str:
-    """It writes a file, runs a command, and what that printed reaches its model."""
+    """It writes a file and runs a command.
+
+    The command changes something: Codex tells of one that only looks (`ls`) as of a file it read.
+    """
     target = stage.tree / "hello.txt"
     write = {"tool": "write", "path": str(target), "content": "hello\n"}
-    outcome = stage.run(
-        stage.order(write, {"tool": "shell", "command": "ls -1"}, {"text": "It is written."})
-    )
+    ran = {"tool": "shell", "command": "ls -1 && touch ran"}
+    outcome = stage.run(stage.order(write, ran, {"text": "It is written."}))
     assert (outcome.status, outcome.summary) == ("ok", "It is written."), (outcome, told(stage))
     assert target.read_text().strip() == "hello"
+    assert (stage.tree / "ran").exists(), told(stage)
     looked_at(stage, outcome)
     return ""
 

@@ -167,7 +167,11 @@ def desk(request: Any, ground: tuple[Fleet, str, Path]) -> Iterator[Desk]:
 def test_a_message_comes_at_the_start_and_after_a_tool_and_the_answer_is_of_that_session(desk):
     desk.send("before the start")
     answer = {"to": "hub", "text": f"done by {desk.name}"}
-    tool = {"tool": "mcp", "server": desk.server, "name": "send", "arguments": answer}
+    tool = {
+        "tool": "mcp", "server": desk.server, "name": "send", "arguments": answer, "patient": True,
+        # Claude hides a tool from its model whose server came after the first request.
+        **({"called": f"mcp__plugin_{desk.server}_muster__send"} if desk.name == "claude" else {}),
+    }  # fmt: skip
     process = desk.begin(desk.waits(), tool, {"text": "done"})
     desk.during("while it worked")
     said = desk.end(process)
@@ -178,7 +182,7 @@ def test_a_message_comes_at_the_start_and_after_a_tool_and_the_answer_is_of_that
     assert (desk.state("before the start"), desk.state("while it worked")) == ("read", "read")
     (live,) = [s for s in desk.fleet["studio"].ask("sessions") if s["project"] == str(desk.folder)]
     assert (live["agent"], live["branch"]) == (desk.name, "trunk")
-    (got,) = until(lambda: desk.answers(answer["text"]), "the answer arrived")
+    (got,) = until(lambda: desk.answers(answer["text"]), lambda: f"the answer arrived: {said}")
     assert (got["from"], got["session"]) == (f"{desk.name}@studio", live["session"]), got
 
 

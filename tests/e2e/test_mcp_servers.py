@@ -8,17 +8,26 @@ import pytest
 
 from muster.agent import servers
 from muster.agent.servers import Server
-from tests.e2e import agents
-from tests.e2e.stage import Stage, every
+from tests.e2e import agents, mcp_server
+from tests.e2e.stage import ALL, Stage, every
 from tests.promise import proves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
-WORDS = Server(command=(sys.executable, SERVER), env=("WORD",))
-LOOKS = {"tool": "mcp", "server": "words", "name": "look_up", "arguments": {"word": "x"}}
-# What it says back, turned round, so that nothing but the server can have said it.
-SECRET, SAID = "a-word-of-ours", "sruo-fo-drow-a"
+# It is there after a while: no program may begin without it.
+WORDS = Server(command=(sys.executable, SERVER, "1.5"), env=("WORD",))
+FAR = {"Authorization": "Bearer ${FAR_TOKEN}"}
+SECRETS = {"WORD": "a-word-of-ours", "FAR_TOKEN": "a-token-of-ours"}
+# What they say back, turned round, so that nothing but the servers can have said it.
+SAID = ("sruo-fo-drow-a", "sruo-fo-nekot-a reraeB")
+# Gemini CLI 0.61 reads servers in no file and no argument, only in settings of its person or root.
+CELLS = [(name, mode) for name in ALL for mode in ("acp", "headless")]
+CELLS.remove(("gemini", "headless"))
+
+
+def looks(server):
+    return {"tool": "mcp", "server": server, "name": "look_up", "arguments": {"word": "x"}}
 
 
 def test_a_server_of_the_tests_is_one():
@@ -27,23 +36,27 @@ def test_a_server_of_the_tests_is_one():
 
 @proves("agent.mcp-per-task", "agent.real-agents")
 @pytest.mark.parametrize(
-    ("name", "mode"),
-    [("claude", "headless"), *((name, "acp") for name in ("claude", *every()) if name in
-     ("claude", "gemini", "opencode")), *((name, "headless") for name in every() if name == "copilot")],
-)  # fmt: skip
-def test_a_real_agent_uses_the_server_of_its_task_and_nobody_is_asked(name, mode, tmp_path):
+    ("name", "mode"), [cell for cell in CELLS if cell[0] in every("claude", "codex", "copilot")]
+)
+def test_a_real_agent_uses_the_servers_of_its_task_and_nobody_is_asked(name, mode, tmp_path):
+    """One over standard input and one at an address, each with a secret of its own."""
     if why := agents.absent(name):
         pytest.skip(why)
-    told = servers.offered(("words",), {"words": WORDS}, {"WORD": SECRET}, lambda path: path)
-    file = tmp_path / "mcp"
-    file.write_text(told.file)
-    with agents.scripted_model(tmp_path) as url:
+    with mcp_server.serving() as far, agents.scripted_model(tmp_path) as url:
+        known = {"words": WORDS, "far": Server(url=far, headers=FAR)}
+        told = servers.offered(tuple(known), known, SECRETS, lambda path: path)
+        file = tmp_path / "mcp"
+        file.write_text(told.file)
         stage = Stage(name, url, tmp_path, headless=mode == "headless")
-        given = {"mcp": told.acp, "mcp_file": str(file), "mcp_env": told.env}
-        outcome = stage.run(stage.order(LOOKS, {"text": "done"}, **given))
-    assert outcome.status == "ok", outcome
-    assert f"it means {SAID}" in (tmp_path / "requests").read_text()
+        given = {
+            "mcp": told.acp, "mcp_file": str(file), "mcp_toml": told.toml, "mcp_json": told.json,
+            "mcp_env": told.env,
+        }  # fmt: skip
+        steps = (looks("words"), looks("far"), {"text": "done"})
+        outcome = stage.run(stage.order(*steps, **given))
+    what = [(each.kind, each.fields) for each in stage.events]
+    assert outcome.status == "ok", (outcome, what)
+    requests = (tmp_path / "requests").read_text()
+    assert [each for each in SAID if f"it means {each}" not in requests] == [], what
     assert stage.fields("agent.ask") == []
-    decided = stage.fields("agent.decision")
-    assert all("words, which the task names" in each["because"] for each in decided)
-    assert SECRET not in json.dumps([each.fields for each in stage.events])
+    assert not [s for s in SECRETS.values() if s in json.dumps(what) + file.read_text()]

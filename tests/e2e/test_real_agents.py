@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 HERE = Path(__file__).parent
 AGENTS = every("claude", "codex")
+# Over ACP Gemini CLI 0.61 tells of a command that it was done, and nothing of what it printed.
+SAY_NO_OUTPUT = ("gemini",)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def test_a_real_agent_writes_a_file_and_commits_it(stage, model):
     assert outcome.usage["input_tokens"] > 0
     tools = {f["kind"]: f for f in stage.fields("agent.tool") if f["status"] == "completed"}
     assert str(target) in tools["edit"]["paths"], told
-    assert commit in tools["execute"]["output"], told
+    assert commit in tools["execute"]["output"] or stage.name in SAY_NO_OUTPUT, told
     # What the command printed has reached the model, too.
     requests = [json.loads(line) for line in model[1].read_text().splitlines()]
     assert any(who == "result" and commit in text for r in requests for who, text in r["said"])

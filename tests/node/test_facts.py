@@ -11,6 +11,7 @@ import pytest
 from tests.promise import proves
 
 from muster import limits
+from muster.agent.catalogue import load
 from muster.agent.servers import Server
 from muster.fleet.facts import Facts
 from muster.log import canon
@@ -114,5 +115,22 @@ def test_a_server_is_a_fact_only_where_its_program_and_its_variables_are(tmp_pat
         "gone": Server(command=("gone-mcp",)),
     }
     path = str(tmp_path)
-    assert servers_of(offers, {"DOCS_TOKEN": "x"}, path) == {"mcp:docs": ""}
-    assert servers_of(offers, {"WEB_TOKEN": "x", "DOCS_TOKEN": ""}, path) == {"mcp:web": ""}
+
+    def told(**source):
+        return servers_of(offers, source, path, {}, {})
+
+    assert told(DOCS_TOKEN="x") == {"mcp:docs": ""}
+    assert told(WEB_TOKEN="x", DOCS_TOKEN="") == {"mcp:web": ""}
+
+
+@proves("agent.mcp-per-task", "node.facts-are-asked-not-guessed")
+def test_the_fact_of_a_server_names_the_agents_that_are_not_given_it_as_they_are_driven_here():
+    offers = {name: Server(url="https://example.org/mcp") for name in ("docs", "shell")}
+    agents = load()
+    drivers = {"gemini": "headless", "claude": "headless", "copilot": "acp"}
+    assert servers_of(offers, {}, "", agents, drivers) == {
+        "mcp:docs": "except gemini", "mcp:shell": "except gemini, copilot",
+    }  # fmt: skip
+    assert servers_of(offers, {}, "", agents, {"gemini": "acp"})["mcp:docs"] == ""
+    many = {f"agent-{n:033}": agents["gemini"] for n in range(5)}
+    assert servers_of(offers, {}, "", many, dict.fromkeys(many, "headless")) == {}

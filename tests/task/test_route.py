@@ -55,6 +55,22 @@ def test_a_phase_with_a_server_wants_a_machine_whose_owner_offers_it():
     assert not judge(wants, machine(BUILD, tools={"docs": "1"})).fits
 
 
+@proves("agent.mcp-per-task", "task.needs-are-hard")
+def test_an_agent_that_is_not_given_the_server_there_is_none_for_its_phase():
+    wants = wants_of({"agent": ["gemini", "claude"], "mcp": ["docs"]})
+    tools = {"mcp:docs": "except gemini, copilot"}
+    both = machine(BUILD, tools=tools, agents={"gemini": "1", "claude": "1"})
+    assert judge(wants, both).agent == "claude"
+    one = judge(wants, machine(BUILD, tools=tools, agents={"gemini": "1"}))
+    assert (one.fits, one.reasons) == (False, ("gemini is not given the MCP server docs there",))
+    out = {"agents": {"gemini": "1", "claude": "1"}, "logins": {"claude": "no"}}
+    assert judge(wants, machine(BUILD, tools=tools, **out)).login == "claude"
+    # What a machine of before says, and of another server.
+    assert judge(wants, machine(BUILD, tools={"mcp:docs": ""}, agents={"gemini": "1"})).fits
+    other = {"mcp:docs": "", "mcp:web": "except gemini"}
+    assert judge(wants, machine(BUILD, tools=other, agents={"gemini": "1"})).fits
+
+
 @proves("task.needs-are-hard")
 @pytest.mark.parametrize(
     ("needs", "facts"),

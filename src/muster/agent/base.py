@@ -58,8 +58,12 @@ class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The MCP servers that it has, as ACP describes them."""
     mcp_file: str = ""
     """The same for a program that reads a file: where it is."""
+    mcp_toml: dict[str, str] = {}
+    """Each by its name, as a program reads it that has tables of TOML."""
+    mcp_json: str = ""
+    """All of them as a configuration of JSON."""
     mcp_env: dict[str, str] = {}
-    """The variables that the file names."""
+    """The variables that these name."""
     go_on: str = ""
     """What the agent is asked in a session that it goes on with; it knows the rest."""
 

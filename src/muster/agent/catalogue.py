@@ -44,6 +44,25 @@ class Added(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     env: dict[str, str] = {}
 
 
+class Servers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a program is given the MCP servers of its task, and leave to use their tools.
+
+    In `args` and `env` stand `{file}` for a file of the form of `.mcp.json`, `{json}` for a
+    configuration of opencode, and in a word that counts once for each server `{server}` for its
+    name and `{toml}` for its table. None of them holds a secret.
+    """
+
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    taken: tuple[str, ...] = ()
+    """What those words mean otherwise in the place of `{server}`, such as leave to use a tool of
+    the program itself: no server that is called so is given to it."""
+    session: bool = True
+    """Over ACP: whether the session is told of them. Not where the program takes them by words."""
+    meta: dict[str, int] = {}
+    """Over ACP: what the session is told beside them (`_meta`)."""
+
+
 class Headless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an agent's own program is driven without an adapter: its prompt goes to standard input.
 
@@ -61,12 +80,8 @@ class Headless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What is added to go on with a session: its name stands for `{session}`."""
     session: tuple[str, ...] = ()
     """What is added to name a new session, where the program tells its own name too late."""
-    mcp: tuple[str, ...] = ()
-    """What is added to give it the MCP servers of the file `{file}`, and leave to use their tools:
-    a word with `{server}` once for each. Empty where it is given none in this mode."""
-    mcp_taken: tuple[str, ...] = ()
-    """What those words mean otherwise in the place of `{server}`, such as leave to use a tool of
-    the program itself: no server that is called so is given to it."""
+    mcp: Servers | None = None
+    """What gives it MCP servers; none where it is given none in this mode."""
 
     def __post_init__(self) -> None:
         if self.dialect not in DIALECTS or not self.command:
@@ -119,6 +134,8 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The modes in which it asks nobody, or a model instead of us: no task is put into them."""
     model: Added | None = None
     """What chooses a model over ACP, where the session is not asked to."""
+    mcp: Servers = Servers()
+    """What gives it MCP servers over ACP, beside the session."""
     loads_next_minute: bool = False
     """Whether a session can be loaded only in a later minute (UTC) than it was opened in."""
     node_major_min: int = 0
@@ -247,6 +264,25 @@ def start_of(
         )
     command = own.command if own.command[0] != entry.program else (program, *own.command[1:])
     return Start(HEADLESS, list(command), {**entry.env, **own.env})
+
+
+def gives_no_server(entry: AgentEntry, driver: str, server: str) -> str:
+    """Why an agent that is driven so is not given the MCP server of this name; "" where it is."""
+    given: Servers | None = entry.mcp
+    if driver == HEADLESS:
+        given = entry.headless.mcp if entry.headless is not None else None
+    if given is None:
+        needs = " or ".join(entry.command[:1])
+        return (
+            "is driven by its headless mode here, which is given no MCP server; the task needs "
+            f"ACP: {needs}"
+        )
+    if server in given.taken:
+        return (
+            f"takes leave to use the MCP server {server} for leave to do what it calls {server} "
+            "itself; call the server otherwise in config.toml"
+        )
+    return ""
 
 
 def which(program: str, path: str) -> str | None:

@@ -9,11 +9,16 @@ Rule 3: no task puts an agent into a mode in which nobody is asked: what it may 
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from muster.agent.base import AttemptOrder
-from muster.agent.catalogue import HEADLESS, AgentEntry, Start
+from muster.agent.catalogue import HEADLESS, AgentEntry, Start, gives_no_server
 from muster.errors import Broken, Malformed
+
+# What names variables, and is of no use without them.
+_NAMING: Final = ("{file}", "{json}", "{toml}")
 
 
 def invocation(order: AttemptOrder, entry: AgentEntry, start: Start) -> dict[str, Any]:
@@ -40,23 +45,10 @@ def invocation(order: AttemptOrder, entry: AgentEntry, start: Start) -> dict[str
         )
     elif order.model:
         asks = order.model
+    servers = _servers(order, entry, start)
+    argv += servers["argv"]
+    env |= servers["env"]
     if headless and own is not None:
-        if order.mcp:
-            if not own.mcp:
-                raise Broken(
-                    f"{order.agent} is driven by its headless mode here, which is given no MCP "
-                    f"server; the task needs ACP: {' or '.join(entry.command[:1])}"
-                )
-            for name in (str(server["name"]) for server in order.mcp):
-                if name in own.mcp_taken:
-                    raise Broken(
-                        f"{order.agent} takes leave to use the MCP server {name} for leave to do "
-                        f"what it calls {name} itself; call the server otherwise in config.toml"
-                    )
-            for word in own.mcp:
-                for server in order.mcp if "{server}" in word else order.mcp[:1]:
-                    argv += _filled([word], file=order.mcp_file, server=str(server["name"]))
-            env |= order.mcp_env
         if order.resume and own.resume:
             session = order.resume
             argv += _filled(own.resume, session=session)
@@ -73,7 +65,32 @@ def invocation(order: AttemptOrder, entry: AgentEntry, start: Start) -> dict[str
         "loads_next_minute": entry.loads_next_minute,
         "mode": order.mode or entry.mode,
         "login": entry.login,
+        **servers["told"],
     }
+
+
+def _servers(order: AttemptOrder, entry: AgentEntry, start: Start) -> dict[str, Any]:
+    """What the program's command, its environment and its session have of its MCP servers.
+
+    Raises: Broken where it is not given one of them.
+    """
+    names = [str(server["name"]) for server in order.mcp]
+    for name in names:
+        if why := gives_no_server(entry, start.driver, name):
+            raise Broken(f"{order.agent} {why}")
+    given = entry.headless.mcp if start.driver == HEADLESS and entry.headless else entry.mcp
+    if not names or given is None:
+        return {"argv": [], "env": {}, "told": {}}
+    argv, texts = list[str](), {"file": order.mcp_file, "json": order.mcp_json}
+    for word in given.args:
+        for name in names if "{server}" in word else names[:1]:
+            known = {"server": name, **texts, "toml": order.mcp_toml.get(name, "")}
+            argv += _filled([word], **{k: v for k, v in known.items() if f"{{{k}}}" in word})
+    env = {key: _with(value, texts) for key, value in given.env.items()}
+    if any(mark in word for word in (*given.args, *given.env.values()) for mark in _NAMING):
+        env |= order.mcp_env
+    told = {"mcp": msgspec.to_builtins(order.mcp) if given.session else [], "mcp_meta": given.meta}
+    return {"argv": argv, "env": env, "told": told}
 
 
 def _filled(words: Sequence[str], **values: str) -> list[str]:

@@ -61,8 +61,7 @@ async def open_session(order: Mapping[str, Any], peer: Peer, listener: Listener)
     found = await _reopened(order, peer, mapping(said.get("agentCapabilities")), listener)
     resumes = bool(found)
     if not resumes:
-        new = {"cwd": order["cwd"], "mcpServers": list(order.get("mcp") or ())}
-        found = mapping(await peer.ask("session/new", new))
+        found = mapping(await peer.ask("session/new", _where(order)))
     number = found.get("sessionId")
     if not isinstance(number, str) or not number:
         raise Unusable("the agent opened no session")
@@ -70,6 +69,12 @@ async def open_session(order: Mapping[str, Any], peer: Peer, listener: Listener)
     if wanted := str(order.get("set_model") or ""):
         await _choose(peer, number, found, "model", wanted)
     return Opened(number, resumes, wanted or _current(found, "model"))
+
+
+def _where(order: Mapping[str, Any]) -> dict[str, Any]:
+    """What a session is told that is opened: its folder, and the servers of its task."""
+    told = {"cwd": order["cwd"], "mcpServers": list(order.get("mcp") or ())}
+    return told | ({"_meta": order["mcp_meta"]} if order.get("mcp_meta") else {})
 
 
 async def _reopened(
@@ -80,8 +85,7 @@ async def _reopened(
     resumes = "resume" in mapping(able.get("sessionCapabilities"))
     if not number or not (resumes or able.get("loadSession") is True):
         return {}
-    servers = list(order.get("mcp") or ())
-    asked = {"sessionId": number, "cwd": order["cwd"], "mcpServers": servers}
+    asked = {"sessionId": number, **_where(order)}
     listener.replays = True
     try:
         found = await peer.ask("session/resume" if resumes else "session/load", asked)

@@ -34,6 +34,8 @@ from muster.task.version import Version, check_range, in_range, version_of
 
 # How an MCP server that a machine offers stands among its tools.
 MCP: Final = "mcp:"
+# What stands there in the place of a version, before the agents that are not given it.
+EXCEPT: Final = "except "
 # The agent that does nothing, in the step that accepts its task: it has slots of its own, which
 # are named as it is. All others share those that are named "".
 NOOP: Final = "noop"
@@ -203,8 +205,9 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     # Whoever did the round before does the next one, where it can.
     ranked = sorted(wants.agents, key=lambda agent: agent != agent_before)
     here = [a for a in ranked if a in machine.facts.agents]
-    out = [a for a in here if machine.facts.logins.get(a) == LOGGED_OUT]
-    able = [a for a in here if a not in out]
+    without = {a: server for a in here if (server := _not_given(wants.needs, machine.facts, a))}
+    out = [a for a in here if a not in without and machine.facts.logins.get(a) == LOGGED_OUT]
+    able = [a for a in here if a not in without and a not in out]
     # An agent further down the list that works is better than the first that does not.
     against = dict.fromkeys(able, "")
     for agent in able:
@@ -226,6 +229,8 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     login = out[0] if out and not agent and not lacks else ""
     if out and not agent:
         lacks.append(f"{' and '.join(out)} {'are' if out[1:] else 'is'} not logged in there")
+    if not agent:
+        lacks += [f"{a} is not given the MCP server {s} there" for a, s in without.items()]
     if machine.id in wants.avoid:
         why = f": {against[agent]}" if against.get(agent) else ""
         lacks.append(f"could not do this task before{why}")
@@ -276,6 +281,15 @@ def _lacks_place(wants: Wants, machine: Machine) -> list[str]:
     lacks += [f"no repository {r}" for r in listed(needs.repo) if r not in facts.repositories]
     lacks += [f"no agent {agent}" for agent in listed(needs.agent) if agent not in facts.agents]
     return lacks
+
+
+def _not_given(needs: Needs, facts: Facts, agent: str) -> str:
+    """The MCP server of the phase that an agent there is not given; "" for none."""
+    for tool in needs.tools or ():
+        said = facts.tools.get(tool, "") if tool.startswith(MCP) else ""
+        if said.startswith(EXCEPT) and agent in said.removeprefix(EXCEPT).split(", "):
+            return tool.removeprefix(MCP)
+    return ""
 
 
 def _lacks_means(wants: Wants, facts: Facts) -> list[str]:

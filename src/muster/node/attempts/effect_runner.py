@@ -193,18 +193,19 @@ class EffectRunner:
         """What this machine is and has, now; `anew` asks again who is logged in."""
         config = self.daemon.machine.config
         found = await self.discovery.found(self.environ)
+        drivers = {name: each.driver for name, each in found.items() if each.driver}
         logins = await self.discovery.logins(found, self._variables(), anew=anew)
         facts = await probe(
             labels=config.labels,
             agents={name: each.version for name, each in found.items()},
             logins=logins_of(logins),
-            drivers={name: each.driver for name, each in found.items() if each.driver},
+            drivers=drivers,
             repositories=list(repository.listing(self.repos)),
             slots=config.slots,
             path=self.environ["PATH"],
         )
-        given, path = self._variables(), self.environ["PATH"]
-        facts["tools"] |= await asyncio.to_thread(servers_of, config.mcp, given, path)
+        known = (config.mcp, self._variables(), self.environ["PATH"], self.agents, drivers)
+        facts["tools"] |= await asyncio.to_thread(servers_of, *known)
         ways = own_ways(config, self.daemon.machine.facts)
         address = next((way.address for way in ways if way.channel == FIRST), "")
         return {**facts, "address": address, "reach": msgspec.to_builtins(ways)}

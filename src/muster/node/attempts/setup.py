@@ -155,6 +155,8 @@ class AttemptSetup:
             mode=str(self.template.get("mode", "")),
             mcp=mcp.acp,
             mcp_file=file,
+            mcp_toml=mcp.toml,
+            mcp_json=mcp.json,
             mcp_env=mcp.env,
             resume=cut_off.session if cut_off is not None else "",
             resume_opened_ms=cut_off.opened_ms if cut_off is not None else 0,

@@ -24,11 +24,11 @@ import psutil
 
 import muster
 from muster import limits
-from muster.agent.catalogue import which
+from muster.agent.catalogue import AgentEntry, gives_no_server, which
 from muster.agent.servers import Server, lack
 from muster.fleet.facts import LOGGED_IN, LOGGED_OUT, Facts
 from muster.node.host import clock
-from muster.task.route import MCP
+from muster.task.route import EXCEPT, MCP
 
 # name -> how it tells its version. What is found is what the tool printed, first line, cut.
 TOOLS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -127,20 +127,30 @@ def logins_of(states: Mapping[str, bool]) -> dict[str, str]:
 
 
 def servers_of(
-    offers: Mapping[str, Server], source: Mapping[str, str], path: str
+    offers: Mapping[str, Server],
+    source: Mapping[str, str],
+    path: str,
+    agents: Mapping[str, AgentEntry],
+    drivers: Mapping[str, str],
 ) -> dict[str, str]:
     """The MCP servers that an agent can be given here, as facts say it.
 
     They stand among the tools: older machines read them there, and routing needs no more. One that
-    lacks its program or a variable is no fact: work for it would come here and fail.
+    lacks its program or a variable is no fact: work for it would come here and fail. A fact
+    says as well which of `agents`, as they are driven here, are not given the server.
     """
-    there = [
-        name
-        for name, server in offers.items()
-        if not lack(name, server, source, lambda program: which(program, path))
-    ]
-    return {f"{MCP}{name}": "" for name in there}
+    found = {}
+    for name, server in offers.items():
+        if lack(name, server, source, lambda program: which(program, path)):
+            continue
+        without = [a for a, how in drivers.items() if gives_no_server(agents[a], how, name)]
+        if len(said := f"{EXCEPT}{', '.join(without)}" if without else "") <= _SAID_MAX:
+            found[f"{MCP}{name}"] = said
+    return found
 
+
+# What a fact has room for; a machine on which so many agents are not given a server says of none.
+_SAID_MAX: Final = 200
 
 # One memory for the process: every daemon in it runs on the same machine.
 _TOOLS_HERE: Final = Tools()
