@@ -26,16 +26,21 @@ from muster.task.delegation_kinds import DelegationOpen
 from muster.task.identity import run_id
 
 
-def backdates(one: One, ahead_ms: int) -> None:
-    """From now on what a member asks for is dated so, whatever its stream had before."""
+def backdates(one: One, ahead_ms: int, *, every: bool = False) -> None:
+    """From now on what a member asks for is dated so, whatever its stream had before.
+
+    With `every` it dates all that it writes so, and after what it has in that stream.
+    """
     store = one.core.store
     append = Store.append
 
     def dated(stream: Any, drafts: Any, now_ms: int) -> Any:
-        if drafts[0].kind != "delegation.open":
+        if drafts[0].kind != "delegation.open" and not every:
             return append(store, stream, drafts, now_ms)
         # Stamps rise in the streams of honest machines alone.
-        store._stamp = Stamp(0, 0)
+        if ahead_ms < 0:
+            size = store.log.size(stream) if every else 0
+            store._stamp = store.log.entry_at(stream, size - 1).stamp if size else Stamp(0, 0)
         return append(store, stream, drafts, now_ms + ahead_ms)
 
     store.append = dated  # type: ignore[method-assign]
@@ -52,12 +57,32 @@ def backdates(one: One, ahead_ms: int) -> None:
 def test_no_date_that_an_asker_chooses_gives_it_more_than_a_grant_allows(step_ms, why):
     world = Fleet()
     forger, id = Forger(world, "mac1"), world.grant("mac1", per_day=1, at_once=20, days=300)
-    runs = []
+    runs, core = [], forger.one.core
     for number in range(4):
-        backdates(forger.one, number * step_ms)
+        if step_ms < 0 and number:
+            # Of a stream nothing counts that is dated before what it has; so it begins another.
+            backdates(forger.one, number * step_ms, every=True)
+            forge(forger.one, lambda n=number: core.membership.renewed(Incarnation(f"{n:032x}")))
+            forge(forger.one, core.part(OwnIncarnation)._open_incarnation)
+        else:
+            backdates(forger.one, number * step_ms)
         runs.append(forger.asks("mac2", grant=id, back_ms=max(0, -number * step_ms)))
     assert begun(world) == runs[:1]
     assert all(why in whys(world, run) for run in runs[1:])
+
+
+@proves("delegation.budget", "store.stamps-rise")
+def test_what_is_dated_before_what_its_stream_has_counts_nowhere_and_is_begun_by_nobody():
+    world = Fleet()
+    forger, id = Forger(world, "mac1"), world.grant("mac1", per_day=2, at_once=20, days=300)
+    runs = [forger.asks("mac2", grant=id)]
+    backdates(forger.one, -3_600_000)
+    runs.append(forger.asks("mac2", grant=id, back_ms=3_600_000))
+    assert begun(world) == runs[:1]
+    for name in ("hub", "mac1", "mac2"):
+        tables = world[name].core.tables
+        assert [row.run for row in tables.rows(DELEGATION)] == runs[:1]
+        assert {each.reason for each in tables.skipped()} == {"stamp-not-later"}
 
 
 @proves("delegation.budget")
@@ -112,9 +137,9 @@ def test_what_other_streams_of_an_asker_had_is_counted_whatever_dates_it_has():
     core = forger.one.core
     for number in range(1, 4):
         # The same machine begins anew, and dates what it asks for before all that it had.
+        backdates(forger.one, -number * 3_600_000, every=True)
         forge(forger.one, lambda n=number: core.membership.renewed(Incarnation(f"{n:032x}")))
         forge(forger.one, core.part(OwnIncarnation)._open_incarnation)
-        backdates(forger.one, -number * 3_600_000)
         runs.append(forger.asks("mac2", grant=id, back_ms=number * 3_600_000))
     assert begun(world) == runs[:2]
     assert "more runs" in whys(world, runs[-1])

@@ -89,8 +89,8 @@ def test_in_another_stream_of_its_owner_an_order_begins_no_other_run(back_ms: in
     it = Ordered()
     it.begins(it.run)
     for number in (1, 2):
+        backdates(it.owner, -back_ms, every=True)
         it.anew(number)
-        backdates(it.owner, -back_ms)
         it.begins(f"{number:032x}")
     assert begun(it.world) == [it.run]
     assert it.listed("hub") == it.listed("mac2") == [it.run]

@@ -7,6 +7,11 @@ Rule 3: a stream's size is every fold's cursor. A fold that is new, or whose tab
         bodies changed, is folded from the first entry before anything else happens: what could not
         be read before, or only by half, is read then.
 
+Rule 4: within a stream stamps rise, or what they are on counts for nothing: no fold is given an
+        entry whose stamp is not later than all before it, on any machine (`stamp-not-later`). Its
+        writer would choose the past that a count of a day, a list or an order goes by. It stays in
+        the log, whose form it breaks.
+
 A fold that raises anything but `Skip` has a mistake. That is recorded under `mistake-…`, which
 `skipped` shows and a rebuild with the mended fold clears.
 """
@@ -19,17 +24,23 @@ from typing import Any, Final
 
 from muster.errors import MISTAKES, Refused
 from muster.limits import ROWS_CACHED_BYTES_MAX, ROWS_CACHED_MAX
-from muster.log.entry import Entry
+from muster.log.entry import Entry, parse
 from muster.log.fold import Fold, Gone, R, Skip, Table, Value
 from muster.log.kind import schema
 from muster.log.stream import StreamName
 from muster.store.admission_order import AdmissionOrder
 from muster.store.fold_tables import CHANGES_MAX, FoldTable
 from muster.store.schema import CORE_TABLES, pack
-from muster.store.sqlite import Database, as_bytes
+from muster.store.sqlite import Database, as_bytes, as_int
 from muster.store.streams import Head
 
 REASON_CHARS_MAX: Final = 64
+# Under what an entry without a later stamp is recorded, for all folds.
+STAMPS: Final = "stamps"
+_NOT_LATER: Final = "stamp-not-later"
+# What all folds are given; another number folds every stream anew (2: stamps that rise).
+_GIVEN: Final = 2
+_BEFORE_ALL: Final = (-1, 0)
 # Rows wait in memory while refolding; this many entries keep them at some ten megabytes.
 ENTRIES_PER_FLUSH: Final = 5_000
 
@@ -64,6 +75,9 @@ class Folding:
         self._database, self._heads = database, heads
         self._bounds = [_Bound(fold, database, heads) for fold in folds]
         self._skipped: list[tuple[int, str, str]] = []
+        # The latest stamp of each stream that grew since the start; those that SQLite must keep.
+        self._latest: dict[int, tuple[int, int]] = {}
+        self._backdated: dict[int, tuple[int, int]] = {}
         # The tables with rows that SQLite may not have yet: most steps write few of them.
         self._written: dict[str, FoldTable[Any]] = {}
         # The bodies of the entries from which the rows in memory were made.
@@ -82,8 +96,41 @@ class Folding:
 
     def apply(self, stream: int, entries: Iterable[Entry], first: int) -> None:
         """Fold consecutive entries of a stream; the first has the admission number `first`."""
-        wanted, name = self._wanted, self._heads[stream].name
+        latest, late = None, False
+        given: list[tuple[int, Entry]] = []
         for at, entry in enumerate(entries, first):
+            stamp = entry.header.t
+            if latest is None:
+                latest = self._latest_before(stream, entry.header.seq)
+            if stamp > latest:
+                latest = stamp
+                given.append((at, entry))
+                continue
+            late = True
+            self._skipped.append((pack(stream, entry.header.seq), STAMPS, _NOT_LATER))
+        if latest is not None:
+            self._latest[stream] = latest
+            if late:
+                self._backdated[stream] = latest
+        self._give(stream, given)
+
+    def _latest_before(self, stream: int, seq: int) -> tuple[int, int]:
+        """The latest stamp of what a stream has before this entry."""
+        if not seq:
+            return _BEFORE_ALL
+        if (known := self._latest.get(stream)) is not None:
+            return known
+        (header,) = self._database.query(
+            "select header from entry where id = ?", (pack(stream, seq - 1),)
+        )
+        kept = self._database.query("select ms, n from backdated where stream = ?", (stream,))
+        stamps = [(as_int(ms), as_int(n)) for ms, n in kept]
+        return max(parse(as_bytes(header[0]), b"", None).header.t, *stamps, _BEFORE_ALL)
+
+    def _give(self, stream: int, given: Iterable[tuple[int, Entry]]) -> None:
+        """Let every fold that wants them have these entries, each with its admission number."""
+        wanted, name = self._wanted, self._heads[stream].name
+        for at, entry in given:
             bounds = wanted.get(entry.header.kind, ())
             if bounds:
                 self._folded_bytes += len(entry.body or b"")
@@ -141,6 +188,10 @@ class Folding:
         written, self._written = self._written, {}
         for table in written.values():
             table.flush()
+        if self._backdated:
+            rows = [(stream, *stamp) for stream, stamp in self._backdated.items()]
+            self._backdated = {}
+            self._database.executemany("insert or replace into backdated values(?, ?, ?)", rows)
         if self._skipped:
             skipped, self._skipped = self._skipped, []
             self._database.executemany(
@@ -161,6 +212,8 @@ class Folding:
     def forget(self) -> None:
         """Drop what a rolled back transaction left in memory."""
         self._skipped.clear()
+        self._latest.clear()
+        self._backdated.clear()
         self._written.clear()
         for table in self.tables.values():
             table.forget()
@@ -183,6 +236,7 @@ class Folding:
                 ],
                 [(kind, schema(kind)) for kind in sorted(fold.kinds)],
                 getattr(fold, "version", 1),
+                _GIVEN,
             )
             fingerprint = hashlib.sha256(repr(shape).encode()).hexdigest()
             before, tables = known.pop(name, ("", ""))
@@ -258,8 +312,11 @@ class Folding:
                     "delete from skipped where entry = ? and fold = ?",
                     (pack(stream, entry.header.seq), bound.fold.name),
                 )
+            self.flush()
+            place = (pack(stream, entry.header.seq), STAMPS)
+            late = self._database.query("select 1 from skipped where entry = ? and fold = ?", place)
             with self._feeding(alone):
-                self.apply(stream, [entry], admitted[0])
+                self._give(stream, [] if late else [(admitted[0], entry)])
                 self.flush()
         if others := [bound.fold.name for bound in wanting if bound not in alone]:
             for _ in self.refold(order, entries, only=others, stream=stream):

@@ -75,6 +75,9 @@ create index if not exists admission_stream on admission(stream, start);
 create table if not exists skipped(
   entry int not null, fold text not null, reason text not null,
   primary key(entry, fold)) without rowid, strict;
+create table if not exists backdated(
+  stream integer primary key, -- in which a stamp was not later than all before it
+  ms int not null, n int not null) strict; -- the latest of them
 create table if not exists fork(
   stream integer primary key, common int not null, ms int not null,
   evidence blob not null) strict;
@@ -107,7 +110,7 @@ def tile_id(stream: int, level: int, index: int) -> int:
 def prepare(database: Database) -> None:
     """Make the tables in a new database. Raises: Broken: it is of another Muster."""
     version = as_int(database.query("pragma user_version")[0][0])
-    newest = "select 1 from sqlite_master where name = 'rest'"
+    newest = "select 1 from sqlite_master where name = 'backdated'"
     if version == FORMAT and database.query(newest):
         return
     if version not in (0, FORMAT):

@@ -41,7 +41,9 @@ def heard_ms_ago(core: "Core", machine: MachineId) -> int | None:
     for stream in core.log.streams() if machine != core.machine else ():
         size = core.log.size(stream)
         if stream.machine == machine and size:
-            newest = max(newest, core.log.entry_at(stream, size - 1).stamp.ms)
+            # Its date is its writer's own: nothing was said later than it came here.
+            came = core.log.admitted(stream, size - 1) or (0, core.now.wall_ms)
+            newest = max(newest, min(came[1], core.log.entry_at(stream, size - 1).stamp.ms))
     since = [core.now.wall_ms - newest] if newest else []
     heard = core.part(LastHeard).ms
     if machine in heard:
