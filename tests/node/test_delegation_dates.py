@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.node.cores import One
-from tests.node.test_delegations import DAY_MS, Fleet, Forger, asked, begun, forge, whys
+from tests.node.delegating import DAY_MS, Fleet, Forger, asked, begun, forge, whys
 from tests.promise import proves
 
 from muster.log.clock import Stamp

@@ -107,7 +107,7 @@ def test_every_grant_that_is_taken_lets_its_holder_do_what_it_says(world):
         if not verb.startswith("grant"):
             assert kind(given(world, BOB.key, verb)) == "ok", verb
             assert hub.roster.decide(BOB.key, verb, "anything", WALL_MS)
-    # What a machine hands on is within bounds, and looked at by itself (test_delegations.py).
+    # What a machine hands on is within bounds, and looked at by itself (test_delegation_bounds.py).
     for verb in MACHINE_VERBS.keys() - {DELEGATE}:
         assert kind(given(world, laptop, verb)) == "ok"
         assert hub.roster.decide(laptop, verb, "*", WALL_MS)

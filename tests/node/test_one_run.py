@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.node.delegating import Fleet, Forger, begun, forge, whole
 from tests.node.test_delegation_dates import backdates
-from tests.node.test_delegations import Fleet, Forger, begun, forge, whole
 from tests.promise import proves
 
 from muster.log.stream import Incarnation

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.node.cores import One
-from tests.node.test_delegations import ASK, Fleet, refusal
+from tests.node.delegating import ASK, Fleet, refusal
 from tests.node.test_sessions import opened
 from tests.promise import proves
 
