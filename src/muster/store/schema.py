@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 from muster.errors import Broken
-from muster.store.sqlite import Database, as_int
+from muster.store.sqlite import Database, as_int, as_text
 
 SEQ_BITS: Final = 40
 SEQ_MASK: Final = (1 << SEQ_BITS) - 1
@@ -110,8 +110,9 @@ def tile_id(stream: int, level: int, index: int) -> int:
 def prepare(database: Database) -> None:
     """Make the tables in a new database. Raises: Broken: it is of another Muster."""
     version = as_int(database.query("pragma user_version")[0][0])
-    newest = "select 1 from sqlite_master where name = 'backdated'"
-    if version == FORMAT and database.query(newest):
+    # Some of the tables are younger than the format: a database of before gets them.
+    there = {as_text(name) for (name,) in database.query("select name from sqlite_master")}
+    if version == FORMAT and there >= CORE_TABLES:
         return
     if version not in (0, FORMAT):
         raise Broken(
