@@ -2,6 +2,7 @@
 
 import pytest
 from tests.promise import proves
+from tests.work import calls
 
 from muster.limits import (
     HOOK_FILES_KEPT,
@@ -46,7 +47,7 @@ class Desk(Writes):
         self.wrote(who, File(git, path), root, prints(path, **at), self.ms)
 
     def meet(self, *others: tuple[str, str], path: str = "api.py", machine: str = AWAY) -> None:
-        self.met(machine, prints(path), [(*each, self.ms) for each in others], self.ms)
+        self.met(machine, {prints(path): [(*each, self.ms) for each in others]}, self.ms)
 
     def hears(self, who: Writer = A) -> list[tuple[str, str, str]]:
         """What a session is told now, and that it was."""
@@ -196,6 +197,17 @@ def test_another_machine_fills_no_memory_with_files_that_nobody_wrote_here():
         desk.meet(("claude", f"s-{number}"), path=f"{number}.py")
         desk.meet(("claude", f"s-{number}"), path="other.py")
     assert (len(desk._sessions), len(desk._writes), desk.due(A)) == (before, 1, [])
+
+
+@proves("hook.collisions-bounded")
+def test_many_files_of_one_call_cost_little_more_than_one_and_each_is_answered_once():
+    desk = Desk()
+    for number in range(HOOK_FILES_KEPT):
+        desk.write(A, f"{number}.py")
+    one = {prints("1.py"): [("claude", "s", 0)]}
+    many = {prints(f"{number}.py"): [("claude", "s", 0)] for number in range(-50, 14)}
+    assert calls(lambda: desk.met(AWAY, many, 0)) < 2 * calls(lambda: desk.met(AWAY, one, 0))
+    assert len(desk.shared([prints("1.py")] * 64, 0)) == 1
 
 
 @proves("hook.collisions-bounded")

@@ -19,7 +19,7 @@ import hashlib
 import re
 import unicodedata
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
@@ -238,14 +238,14 @@ class Writes:
         ]
 
     def met(
-        self, machine: str, prints: Prints, writers: Sequence[tuple[str, str, int]], now_ms: int
+        self, machine: str, files: Mapping[Prints, Sequence[tuple[str, str, int]]], now_ms: int
     ) -> None:
-        """Another machine says which agents and sessions of it wrote a file, and when. Whoever
+        """Another machine says which agents and sessions of it wrote these files, and when. Whoever
         wrote the same here hears of it; where nobody did it is nothing.
         """
-        for _, keys in self._own((prints,), now_ms):
+        for prints, keys in self._own(files, now_ms):
             for (file, who), (agent, session, at_ms) in (
-                (key, other) for key in keys for other in writers
+                (key, other) for key in keys for other in files[prints]
             ):
                 other = Writer(machine, agent, session)
                 self._tell(who, Met(file, other, at_ms, "elsewhere"), now_ms)
@@ -255,13 +255,13 @@ class Writes:
     def _own(
         self, prints: Iterable[Prints], now_ms: int
     ) -> Iterator[tuple[Prints, list[tuple[File, Writer]]]]:
-        """For each of these the writes of sessions here."""
+        """For each of these, once, the writes of sessions here."""
         self._forget(now_ms)
         by_print: dict[str, dict[tuple[File, Writer], None]] = {}
         for key, write in self._writes.items():
             for each in set(write.prints) - {""}:
                 by_print.setdefault(each, {})[key] = None
-        for asked in prints:
+        for asked in dict.fromkeys(prints):
             near = {**by_print.get(asked.address, {}), **by_print.get(asked.name, {})}
             yield asked, [key for key in near if are_same(self._writes[key].prints, asked)]
 

@@ -115,11 +115,15 @@ class SameFiles(Part):
         if not self._hears(peer):
             return
         now_ms = self._core.now.boot_ms
-        for address, name, writers in files:
-            others = [(agent, session, now_ms - ago_ms) for agent, session, ago_ms in writers]
-            self._writes.met(peer, Prints(address, name), others, now_ms)
+        found = {
+            Prints(address, name): [
+                (agent, session, now_ms - ago_ms) for agent, session, ago_ms in by
+            ]
+            for address, name, by in files
+        }
+        self._writes.met(peer, found, now_ms)
         if back:
-            self._answer(peer, [Prints(address, name) for address, name, _ in files], back=False)
+            self._answer(peer, list(found), back=False)
 
     def _answer(self, peer: str, files: Sequence[Prints], *, back: bool) -> None:
         now_ms = self._core.now.boot_ms
