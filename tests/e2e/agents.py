@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from muster.agent.servers import Server
 from muster.channel import FIRST, http
 from muster.node.host.config import Config, config_text
 from tests.agent.world import marked
@@ -26,10 +27,13 @@ from tests.e2e.fleet import NOTES, ROOT, Fleet, Machine, until
 from tests.e2e.vendor import CODEX
 
 HERE = Path(__file__).parent
+WORDS = Server(command=(sys.executable, str(HERE / "mcp_server.py")), env=("WORD",))
 AGENTS = ("claude", "codex")
 WORKERS = ("studio", "laptop")
 # A secret that is easy to look for: it must be in no log, no journal and no argument list.
 KEY = "sk-ant-e2e-do-not-tell-7f3a9c"
+# What studio's owner gives the MCP server that studio alone offers; the server says it backwards.
+WORD = "a-word-of-studio-51d0e7"
 # Half of it is the worker's own: a busy test machine must not lose its lease to Node starting.
 LEASE_S = 16
 
@@ -85,6 +89,7 @@ def settle(machine: Machine, url: str) -> None:
         labels=(f"on-{machine.name}",),
         lease_s=LEASE_S,
         agent_env=(NOTES, "MODEL_PROVIDER"),
+        mcp={"words": WORDS} if machine.name == "studio" else {},
     )
     machine.home.put("config.toml", config_text(config))
     home = machine.fleet.root / f"{machine.name}-user"
@@ -101,6 +106,7 @@ def settle(machine: Machine, url: str) -> None:
         machine.env["PATH"] = agents + os.pathsep + path
         if machine.name == "studio":
             machine.env |= keys
+            machine.home.put("agents.env", f"WORD={WORD}\n".encode())
         else:
             keys["CODEX_HOME"] = str(codex)
             text = "".join(f"{name}={value}\n" for name, value in keys.items())

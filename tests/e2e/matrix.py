@@ -37,6 +37,9 @@ ASKS = Policy({"execute": ASK})
 ASKS_NOBODY = "its headless mode asks nobody: what it may do stands in its arguments"
 SAYS_NO_TOKENS = "it says no tokens in this mode"
 
+# What is tried with the programs beside the cells, in its long form.
+DEEP = ("agent_fleet", "real_agents", "headless_agents", "live_sessions", "mcp_servers")
+
 
 def told(stage: Stage) -> str:
     return json.dumps([[event.kind, event.fields] for event in stage.events], indent=1)
@@ -187,8 +190,7 @@ def main(names: list[str]) -> int:
                     failed += not holds
                     print(f"{name:9} {mode:9} {cell:7} {said}", flush=True)
     here = Path(__file__).parent
-    deep = ["test_agent_fleet.py", "test_real_agents.py", "test_headless_agents.py"]
-    files = [str(here / each) for each in deep if (here / each).exists()]
+    files = [str(here / f"test_{each}.py") for each in DEEP]
     env = {**os.environ, "MUSTER_AGENTS": "all"}
     tests = [sys.executable, "-m", "pytest", "-q", "-rs", *files]
     return int(bool(failed) | (subprocess.run(tests, env=env, check=False).returncode != 0))

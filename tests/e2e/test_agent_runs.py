@@ -155,6 +155,34 @@ def test_the_journal_is_read_on_another_machine_and_tells_everything(fleet, agen
     assert agents.KEY not in told
 
 
+@proves("agent.mcp-per-task", "agent.works-in-a-run", "node.secrets-stay-out")
+def test_an_agent_uses_the_server_that_its_phase_names_where_an_owner_offers_it(fleet, agent):
+    """Studio alone offers it; what the server said stands in the journal, what it was given not."""
+    name = f"looks-{agent}"
+    looks = {"tool": "mcp", "server": "words", "name": "look_up", "arguments": {"word": "x"}}
+    steps = (looks, shell_step(agent, "touch hello.txt"), {"text": "It was looked up."})
+    text = ALONE.format(name=name, agent=agent, do=prompt(*steps), more="mcp: words")
+    run = begin(fleet, text, name)
+    view = settled(fleet, run)
+    assert view["state"] == "done", json.dumps(view, indent=1)
+    work = tasks(fleet, run)["work"]
+    assert (work["machine"], work["agent"]) == ("studio", agent)
+    entries = journal(fleet, work["task"])
+    told = json.dumps(entries, indent=1)
+    (used,) = [
+        e for e in entries if "it means" in str(e.get("output")) and e["status"] == "completed"
+    ]
+    assert f"it means {agents.WORD[::-1]}" in used["output"], told
+    assert "words" in used["title"], told
+    assert "agent.ask" not in {e["kind"] for e in entries}, told
+    assert agents.WORD not in told
+    # Where nobody offers one it is said before anything is begun.
+    spec = fleet.root / "nowhere.yml"
+    spec.write_text(text.replace("mcp: words", "mcp: nowhere"))
+    said = muster(fleet, fleet.hub, "check", str(spec))
+    assert "no MCP server nowhere" in said.out + said.err, said
+
+
 def _begun(fleet, run):
     """The task once an attempt of it has begun, as far as the hub knows."""
     work = tasks(fleet, run).get("work")

@@ -29,6 +29,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 PROGRAMS = ALL
 # Programs whose every event is looked at each time; of the others those of the long form.
 LOOKED_AT = pytest.mark.parametrize("desk", every("claude", "codex"), indirect=True)
+# Programs differ most in how a hook makes a turn go on.
+ENDS = pytest.mark.parametrize("desk", every("claude", "codex", "gemini", "copilot"), indirect=True)
 ARGV: dict[str, list[str]] = {
     "claude": ["claude", "-p", "--permission-mode", "bypassPermissions", "--model",
                "claude-sonnet-4-5"],
@@ -197,7 +199,7 @@ def test_a_message_is_in_the_request_with_the_prompt(desk):
 
 
 @proves("install.messages-reach-the-model", "hook.turns-end")
-@LOOKED_AT
+@ENDS
 def test_a_message_at_the_end_of_a_turn_makes_it_go_on_once(desk):
     desk.without(TOOL)
     process = desk.begin(desk.waits(), {"text": "done"})

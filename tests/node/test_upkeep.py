@@ -10,6 +10,7 @@ from tests.node.cores import Cores
 from tests.promise import proves
 
 from muster import limits
+from muster.agent.discovery import Found
 from muster.agent.servers import Server
 from muster.errors import Conflict, Exhausted, NotFound, Unreachable
 from muster.git import command as git
@@ -242,3 +243,9 @@ def test_a_machine_tells_of_a_server_when_what_it_needs_is_there(
     file.write_text("DOCS_TOKEN_OF_OURS=x\n")
     file.chmod(0o600)
     assert asyncio.run(effects.facts())["tools"] == {"git": "2", "mcp:docs": ""}
+
+    async def some(*_: object, **__: object) -> dict[str, Found]:
+        return {"gemini": Found("/x/gemini", "1", "headless"), "noop": Found("", "")}
+
+    monkeypatch.setattr(effects.discovery, "found", some)
+    assert asyncio.run(effects.facts())["tools"]["mcp:docs"] == "except gemini"

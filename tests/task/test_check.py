@@ -141,6 +141,16 @@ def test_what_the_machine_that_is_meant_lacks_is_told_although_another_has_it():
     assert sentence.endswith("the nearest is studio: no agent claude; install it there with `get claude`")  # fmt: skip
 
 
+@proves("agent.mcp-per-task")
+def test_an_agent_that_is_not_given_the_server_of_its_phase_is_told_before_the_run():
+    here = {"agents": {"gemini": ""}, "tools": {"git": "2", "mcp:docs": "except gemini"}}
+    raw = text({"a": "agent: gemini\ndo: x\ncheck: y\nmcp: docs"})
+    (sentence,) = told(raw, fleet=Fleet([machine("lab", **here)], None, ADVICE))
+    assert sentence.endswith("gemini is not given the MCP server docs as it is driven there")
+    here["tools"] = {"git": "2", "mcp:docs": ""}
+    assert told(raw, fleet=Fleet([machine("lab", **here)], None, ADVICE)) == []
+
+
 @proves("cli.agents")
 def test_an_agent_that_is_logged_in_nowhere_is_warned_of_with_what_to_do():
     out, well = ({"agents": {"claude": ""}, "logins": {"claude": each}} for each in ("no", "yes"))

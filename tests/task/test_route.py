@@ -62,7 +62,10 @@ def test_an_agent_that_is_not_given_the_server_there_is_none_for_its_phase():
     both = machine(BUILD, tools=tools, agents={"gemini": "1", "claude": "1"})
     assert judge(wants, both).agent == "claude"
     one = judge(wants, machine(BUILD, tools=tools, agents={"gemini": "1"}))
-    assert (one.fits, one.reasons) == (False, ("gemini is not given the MCP server docs there",))
+    assert (one.fits, one.reasons) == (
+        False,
+        ("gemini is not given the MCP server docs as it is driven there",),
+    )
     out = {"agents": {"gemini": "1", "claude": "1"}, "logins": {"claude": "no"}}
     assert judge(wants, machine(BUILD, tools=tools, **out)).login == "claude"
     # What a machine of before says, and of another server.

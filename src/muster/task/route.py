@@ -230,7 +230,9 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     if out and not agent:
         lacks.append(f"{' and '.join(out)} {'are' if out[1:] else 'is'} not logged in there")
     if not agent:
-        lacks += [f"{a} is not given the MCP server {s} there" for a, s in without.items()]
+        lacks += [
+            f"{a} is not given the MCP server {s} as it is driven there" for a, s in without.items()
+        ]
     if machine.id in wants.avoid:
         why = f": {against[agent]}" if against.get(agent) else ""
         lacks.append(f"could not do this task before{why}")
