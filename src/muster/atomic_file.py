@@ -11,15 +11,18 @@ from pathlib import Path
 from muster.errors import MusterError, unable
 
 
-def write_file(path: Path, data: bytes, *, runs: bool = False) -> None:
+def write_file(
+    path: Path, data: bytes, *, runs: bool = False, mode: int = 0o600, temporary: str = ".tmp-"
+) -> None:
     """Replace `path` by `data`; durable on return, and never seen half written.
 
-    It is for its owner alone; `runs`: as a program.
+    It is for its owner alone, unless its `mode` says another thing; `runs`: as a program. How the
+    name of the temporary file begins is `temporary`.
 
     Raises: Broken, Exhausted: the disk refused; the old file is untouched.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=temporary, dir=path.parent)
     except OSError as error:
         raise failed(path, error) from error
     try:
@@ -29,6 +32,8 @@ def write_file(path: Path, data: bytes, *, runs: bool = False) -> None:
             sync_handle(file.fileno())
         if runs:
             os.chmod(name, 0o700)
+        elif mode != 0o600:
+            os.chmod(name, mode)
         # The rename is what makes it count, so it comes only after the bytes are safe.
         os.replace(name, path)
         sync_folder(path.parent)

@@ -1,6 +1,9 @@
 """`muster install` and `uninstall` in a real home, on files as persons have them."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,12 +11,13 @@ from typing import Any
 import pytest
 
 from muster.agent.plugin.programs import PROGRAMS
-from muster.errors import Conflict
+from muster.errors import Conflict, MusterError, Refused
 from muster.node.host.home import Home
 from muster.verbs import install
 from tests.cli.world import Said, everything_in, muster
 from tests.promise import proves
 
+ROOT = Path(__file__).parent.parent.parent
 SETTINGS = '{\n    "model": "opus",\n    "hooks": {"Stop": [{"hooks": []}]}\n}\n'
 
 
@@ -223,6 +227,117 @@ def test_what_somebody_wrote_while_the_question_was_open_is_not_overwritten(
     with pytest.raises(Conflict, match="while you were asked"):
         verb(context, asks[verb]("claude"))
     assert person.settings.read_text() == '{"hers": 1}'
+
+
+@proves("install.cut-off")
+@pytest.mark.parametrize("name", ["claude", "codex", "opencode"])
+def test_killed_at_any_moment_either_verb_comes_to_what_it_would_have(tmp_path, person, name):
+    (person.home / ".config" / "opencode").mkdir(parents=True)
+    (person.home / ".config" / "opencode" / "opencode.jsonc").write_bytes(COMMENTED)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    words = [str(person.home), str(person.machine), name, str(scratch)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.cli.killed_install", *words], capture_output=True, text=True,
+        env={**os.environ, "HOME": str(person.home)}, cwd=ROOT, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    # Each file is at least made and put in its place.
+    assert all(int(each) > 8 for each in done.stdout.split()), done.stdout
+
+
+LINKS = {
+    "claude": (".claude", ".claude/settings.local.json"),
+    "gemini": (".gemini", ".gemini/settings.json"),
+    "qwen": (".qwen", ".qwen/settings.json"),
+    "cursor": (".cursor", ".cursor/mcp.json"),
+    "vscode": (".vscode", ".vscode/mcp.json"),
+    "opencode": (".opencode", "opencode.json", ".opencode/plugins"),
+}
+
+
+@proves("install.project-alone")
+@pytest.mark.parametrize("name", LINKS)
+def test_for_a_project_alone_no_link_of_it_leads_a_write_elsewhere(
+    tmp_path, person, name, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(person.home))
+    notes = SimpleNamespace(
+        home=Home(person.machine), say=lambda _: None, question=None, note=lambda _: None
+    )
+    for number, link in enumerate(LINKS[name]):
+        elsewhere = tmp_path / f"elsewhere-{number}"
+        elsewhere.mkdir()
+        (elsewhere / "mcp.json").write_text("{}")
+        # A folder, a file that is there, one that is not, and one behind a second link.
+        (elsewhere / "again").symlink_to(elsewhere / "not" / "there")
+        for each, target in enumerate(("", "mcp.json", "no.json", "again", "../person-to-be")):
+            project = tmp_path / f"project-{number}-{each}"
+            (project / link).parent.mkdir(parents=True)
+            (project / link).symlink_to(elsewhere / target)
+            monkeypatch.chdir(project)
+            before = everything_in(tmp_path)
+            with pytest.raises(MusterError):
+                install.install(notes, install.Install(name, yes=True, project=True))
+            assert everything_in(tmp_path) == before
+            assert not (elsewhere / "not").exists()
+            assert not (person.machine / "plugins" / name).exists()
+
+
+@proves("install.project-alone")
+def test_a_link_that_came_after_the_install_is_none_of_ours(tmp_path, person, monkeypatch):
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("HOME", str(person.home))
+    context = SimpleNamespace(
+        home=Home(person.machine), say=lambda _: None, question=None, note=lambda _: None
+    )
+    wish = install.Install("opencode", yes=True, project=True)
+    install.install(context, wish)
+    # All that we wrote, elsewhere: none of that is the project's any more.
+    (project / ".opencode").rename(elsewhere)
+    (project / ".opencode").symlink_to(elsewhere)
+    (project / "opencode.json").rename(elsewhere / "opencode.json")
+    (project / "opencode.json").symlink_to(elsewhere / "opencode.json")
+    before = everything_in(elsewhere)
+    with pytest.raises(Refused, match="leads out of"):
+        install.install(context, wish)
+    taken = install.uninstall(context, install.Uninstall("opencode", yes=True))
+    assert everything_in(elsewhere) == before
+    states = {each.file: each.state for each in taken.files}
+    assert states[str(project / "opencode.json")] == "kept what was changed since"
+    assert not (person.machine / "plugins" / "opencode").exists()
+
+
+@proves("install.project-alone")
+def test_a_link_that_came_while_the_question_was_open_is_not_followed(
+    tmp_path, person, monkeypatch
+):
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for each in (project, elsewhere):
+        each.mkdir()
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("HOME", str(person.home))
+
+    def asked(*_: str) -> str:
+        (project / ".vscode").symlink_to(elsewhere)
+        return "y"
+
+    context = SimpleNamespace(
+        home=Home(person.machine), say=lambda _: None, question=asked, note=lambda _: None
+    )
+    with pytest.raises(Refused, match="leads out of"):
+        install.install(context, install.Install("vscode", project=True))
+    assert not any(elsewhere.iterdir())
+
+
+@proves("install.restores")
+def test_what_is_no_file_is_refused_and_nobody_waits_for_it(person):
+    person.settings.unlink()
+    os.mkfifo(person.settings)
+    said = person.muster("install", "claude", "--yes")
+    assert (said.code, "is no file" in said.err) == (3, True), said
 
 
 def looked_at(person: Person, name: str) -> tuple[str, str, str]:

@@ -6,22 +6,23 @@ Rule 2: what each file was is kept, for its owner alone, until all of it is take
 file that nobody changed since is as it was, byte for byte, and in one that somebody did all that
 is not ours stays.
 Rule 3: to install twice changes nothing.
+Rule 4: whatever moment it is cut off at, either verb afterwards comes to what it would have.
+Rule 5: for one project alone nothing outside of it is written, whichever links it has.
 """
 
-import difflib
 import stat
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Struct
 
-from muster.agent.plugin.edit import Edit, Whole, put, take
+from muster.agent.plugin.edit import Edit, Whole, left_over, put, take
+from muster.agent.plugin.place import Place
 from muster.agent.plugin.programs import PROGRAMS, program
 from muster.agent.plugin.settings import check_free
-from muster.atomic_file import write_file
-from muster.errors import Conflict, NotFound, unable
+from muster.errors import Conflict, NotFound
 from muster.verbs.client import Finding
 from muster.verbs.declaration import Context, Request, opt, pos, verb
 from muster.verbs.installed import (
@@ -34,6 +35,18 @@ from muster.verbs.installed import (
     read_file,
     read_record,
     sha,
+)
+from muster.verbs.settings_change import (
+    Change,
+    check_inside,
+    check_unchanged,
+    is_inside,
+    missing,
+    prune,
+    replace,
+    shown,
+    sweep,
+    write,
 )
 
 _YES: Final = ("y", "yes")
@@ -70,16 +83,6 @@ class Installed(Struct, frozen=True):
     next: str = ""
 
 
-class _Change(NamedTuple):
-    """What a file is now, and what it is to be: None where it is no more."""
-
-    path: Path
-    now: bytes | None
-    after: bytes | None
-    mode: int = 0o600
-    made: str = ""
-
-
 @verb("install", auth="local", runs="client", group="Messages", on="none")
 def install(context: Context, ask: Install) -> Installed | Finding:
     """Put Muster into an agent program: messages, memory and notices come into its sessions.
@@ -102,39 +105,42 @@ def install(context: Context, ask: Install) -> Installed | Finding:
         )
     changes = []
     for edit in wanted:
+        check_inside(edit.path, project, place.own)
         now, old = read_file(edit.path), kept.get(str(edit.path))
         if isinstance(edit, Whole) and not edit.path.is_relative_to(place.own):
             check_free(edit.path, "content", now is None or old is not None)
-        after = put(edit, now)
+        was = as_bytes(old.before) if old is not None else None
+        after = put(edit, _without_older(old, edit, now))
         if after != now:
             mode = stat.S_IMODE(edit.path.stat().st_mode) if now is not None else 0o600
-            changes.append(_Change(edit.path, now, after, mode))
+            changes.append(Change(edit.path, now, after, mode))
             # What stood there without us: as it was kept, or what somebody made of it since.
-            same = old is not None and now is not None and old.written == sha(now)
-            was = as_bytes(old.before) if old is not None else None
+            same = old is not None and old.is_as_written(now)
             before = old.before if old is not None and same else as_text(take(edit, now, was))
-            made = old.made if old is not None else _missing(edit.path)
-            kept[str(edit.path)] = Kept(before, sha(after), edit, mode, made)
+            made = old.made if old is not None else missing(edit.path)
+            older = sha(now) if now is not None and same else ""
+            kept[str(edit.path)] = Kept(before, sha(after), edit, mode, made, older)
     names = {str(edit.path) for edit in wanted}
     # Of an older version, and not needed any more.
     old_ones = [name for name in kept if name not in names]
-    changes += [_taken(name, kept.pop(name), place.own) for name in old_ones]
+    changes += [_taken(name, kept[name], place.own, project) for name in old_ones]
     if not changes:
         return Installed(ask.program, known.title, True, _states(wanted, set()), known.next)
     for change in changes:
-        context.say(_shown(change, place.own))
+        if change.now != change.after:
+            context.say(shown(change, place.own))
     changed = {change.path for change in changes}
     if not (ask.yes or _agrees(context, f"Write this into {known.title}? (y/N)")):
         return Finding(Installed(ask.program, known.title, False, _states(wanted, changed)), 1)
-    _check_unchanged(changes)
+    check_unchanged(changes)
     # First what is needed to undo it: a crash in between leaves nothing that cannot be.
-    _write(
-        place.own / RECORD,
-        msgspec.json.encode(Record(kept, project, place.python), enc_hook=str),
-        0o600,
-    )
+    _note(place, Record(kept, project, place.python))
+    sweep(kept, place)
     for change in changes:
-        _replace(change)
+        replace(change, place, project)
+    if old_ones:
+        rest = {name: each for name, each in kept.items() if name in names}
+        _note(place, Record(rest, project, place.python))
     needed = [name for name in _NEEDED if find_spec(name) is None]
     if needed:
         context.note(
@@ -156,75 +162,69 @@ def uninstall(context: Context, ask: Uninstall) -> Installed | Finding:
     home, known = context.home, program(ask.program)
     home.require()
     place = place_of(home, ask.program, None)
-    kept = read_record(place.own).files
+    record = read_record(place.own)
+    kept, project = record.files, record.project
     if not kept:
+        # An install that was cut off before it began may have left something in our own folder.
+        prune(place)
         raise NotFound(f"Muster is not in {known.title}: nothing was put there from this home")
-    changes = [_taken(name, each, place.own) for name, each in kept.items()]
+    changes = [_taken(name, each, place.own, project) for name, each in kept.items()]
     for change in changes:
         if change.now != change.after and not change.path.is_relative_to(place.own):
-            context.say(_shown(change, place.own))
+            context.say(shown(change, place.own))
     if not (ask.yes or _agrees(context, f"Take this out of {known.title}? (y/N)")):
         files = [Touched(str(change.path), "as it was") for change in changes]
         return Finding(Installed(ask.program, known.title, False, files), 1)
-    _check_unchanged(changes)
+    check_unchanged(changes)
     files = [
         Touched(
             str(change.path),
-            "removed" if change.after is None
-            else "as it was" if change.now is None or sha(change.now) == each.written
+            "kept what was changed since" if not is_inside(change.path, project, place.own)
+            else "removed" if change.after is None
+            else "as it was" if change.now is None or each.is_as_written(change.now)
             else "kept what was changed since",
         )
         for change, each in zip(changes, kept.values(), strict=True)
     ]  # fmt: skip
+    sweep(kept, place)
     for change in changes:
-        _replace(change)
-    (place.own / RECORD).unlink(missing_ok=True)
-    _prune(place.own)
+        replace(change, place, project)
+    prune(place)
     return Installed(ask.program, known.title, True, files, known.next)
 
 
-def _taken(name: str, kept: Kept, own: Path) -> _Change:
+def _note(place: Place, record: Record) -> None:
+    """Write down what is needed to undo an install."""
+    write(place.own / RECORD, msgspec.json.encode(record, enc_hook=str), 0o600, place.name)
+
+
+def _taken(name: str, kept: Kept, own: Path, project: str) -> Change:
     """A file without us; one that somebody removed since stays removed, and of ours in a person's
-    folder one that they changed is theirs. Raises: Malformed.
+    folder one that they changed is theirs; nothing where a link leads out of the project now.
+
+    Raises: Malformed.
     """
     path = Path(name)
+    if not is_inside(path, project, own):
+        return Change(path, None, None)
     now = read_file(path)
-    if now is not None and sha(now) == kept.written:
-        return _Change(path, now, as_bytes(kept.before), kept.mode, kept.made)
+    if kept.is_as_written(now):
+        return Change(path, now, as_bytes(kept.before), kept.mode, kept.made)
     if isinstance(kept.edit, Whole) and not path.is_relative_to(own):
-        return _Change(path, now, now, kept.mode, kept.made)
-    return _Change(path, now, take(kept.edit, now, as_bytes(kept.before)), kept.mode, kept.made)
+        return Change(path, now, now, kept.mode, kept.made)
+    after = take(kept.edit, now, as_bytes(kept.before))
+    return Change(path, now, after, kept.mode, kept.made)
 
 
-def _check_unchanged(changes: list[_Change]) -> None:
-    """Raises: Conflict where a file is not any more what was shown."""
-    for change in changes:
-        if read_file(change.path) != change.now:
-            raise Conflict(
-                f"{change.path} was changed while you were asked; nothing of it was written, so "
-                "begin again"
-            )
-
-
-def _replace(change: _Change) -> None:
-    """Write it, or take it away, unless somebody changed it meanwhile. Raises: Conflict.
-
-    Through a link to where the file is: a person's settings may lie elsewhere.
-    """
-    _check_unchanged([change])
-    if change.now == change.after:
-        return
-    if change.after is None:
-        real = change.path.resolve()
-        real.unlink(missing_ok=True)
-        for folder in real.parents if change.made else ():
-            if not _is_empty(folder):
-                break
-            folder.rmdir()
-            if folder == Path(change.made):
-                break
-    else:
-        _write(change.path, change.after, change.mode)
+def _without_older(old: Kept | None, edit: Edit, now: bytes | None) -> bytes | None:
+    """A file without what only an older version put in."""
+    if old is None or now is None:
+        return now
+    if sha(now) == old.older:
+        # Cut off before ours was put over it: what the older one put in is known no more.
+        return as_bytes(old.before)
+    gone = left_over(old.edit, edit)
+    return now if gone is None else take(gone, now, as_bytes(old.before))
 
 
 def _agrees(context: Context, what: str) -> bool:
@@ -240,45 +240,3 @@ def _states(edits: list[Edit], changed: set[Path], *, done: bool = False) -> lis
         )
         for edit in edits
     ]  # fmt: skip
-
-
-def _shown(change: _Change, own: Path) -> str:
-    """What would change, as people read it; of a file in our own folder that it is written."""
-    if change.path.is_relative_to(own) and change.after is not None:
-        lines = change.after.count(b"\n")
-        what = "a new file" if change.now is None else "written anew"
-        return f"{change.path}: {what} of Muster's own, {lines} lines"
-    path, now, after = change.path, change.now, change.after
-    old, new = ((each or b"").decode(errors="replace").splitlines() for each in (now, after))
-    names = ("/dev/null" if now is None else str(path), "/dev/null" if after is None else str(path))
-    return "\n".join(difflib.unified_diff(old, new, *names, lineterm="", n=2))
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    real = path.resolve()
-    try:
-        real.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unable(f"{real.parent} cannot be made ({error.strerror})", error) from error
-    write_file(real, data)
-    if mode != 0o600:
-        real.chmod(mode)
-
-
-def _missing(path: Path) -> str:
-    """The outermost folder that has to be made for a file; "" for none."""
-    gone = [each for each in path.resolve().parents if not each.exists()]
-    return str(gone[-1]) if gone else ""
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
-
-
-def _prune(folder: Path) -> None:
-    """Take away our folder's empty folders, and it."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if _is_empty(path):
-            path.rmdir()
-    if _is_empty(folder):
-        folder.rmdir()

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from muster.agent.plugin.settings import SETTINGS_BYTES_MAX
 from muster.errors import Malformed, unable
 from muster.node.host.home import Home, default_home
 
+_BINARY: Final = getattr(os, "O_BINARY", 0)
 RECORD: Final = "installed.json"
 # Not the one of an environment that may be gone tomorrow, where the system has one.
 _PYTHONS: Final = ("/usr/bin/python3",)
@@ -29,10 +31,11 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True):
     python: str = ""
 
 
-class Kept(Struct, frozen=True, forbid_unknown_fields=True):
+class Kept(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a file was before, what was written over it (its sha256), and what of that is ours.
 
-    `made` is the outermost folder that was made for it, "" for none.
+    `made` is the outermost folder that was made for it, "" for none; `older` the sha256 of what an
+    older version wrote, where that stood there when this was noted down: it may stand there still.
     """
 
     before: str | None
@@ -40,6 +43,11 @@ class Kept(Struct, frozen=True, forbid_unknown_fields=True):
     edit: Edit
     mode: int = 0o600
     made: str = ""
+    older: str = ""
+
+    def is_as_written(self, now: bytes | None) -> bool:
+        """Whether what stands there is what we wrote, and nobody since."""
+        return now is not None and sha(now) in (self.written, self.older)
 
 
 def place_of(home: Home, name: str, project: Path | None) -> Place:
@@ -57,8 +65,15 @@ def place_of(home: Home, name: str, project: Path | None) -> Place:
 def read_file(path: Path) -> bytes | None:
     """Raises: Malformed: it is no file of settings; Broken: it cannot be read."""
     try:
-        with path.open("rb") as file:
-            found = file.read(SETTINGS_BYTES_MAX + 1)
+        # Nobody waits for the other end of what is no file.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise Malformed(f"{path} is no file, and nothing was changed; take it away first")
+            with open(handle, "rb", closefd=False) as file:
+                found = file.read(SETTINGS_BYTES_MAX + 1)
+        finally:
+            os.close(handle)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from tests.promise import proves
 
-from muster.agent.plugin.edit import Members, Whole, placed, put, take
+from muster.agent.plugin.edit import Members, Whole, left_over, placed, put, take
 from muster.agent.plugin.tables import Tables
 from muster.errors import Conflict, Malformed
 
@@ -63,6 +63,16 @@ def test_what_an_older_version_put_in_goes_first():
     assert [each["command"] for each in json.loads(put(OURS, both))["hooks"]["Stop"]] == [
         "py /own/hook.py", "py /other/hook.py",
     ]  # fmt: skip
+
+
+@proves("install.restores")
+def test_what_only_an_older_version_put_in_is_known():
+    older = replace(OURS, sets=(*OURS.sets, (("old", "muster"), 1)),
+                    adds=(*OURS.adds, (("hooks", "Old"), {"command": "py /own/hook.py"})))  # fmt: skip
+    gone = left_over(older, OURS)
+    assert put(OURS, take(gone, put(older, b'{"a": 1}'))) == put(OURS, b'{"a": 1}')
+    assert left_over(OURS, OURS) is None
+    assert left_over(TABLES, OURS) is None
 
 
 @proves("install.restores")

@@ -90,7 +90,8 @@ def take(edit: Edit, now: bytes | None, before: bytes | None = None) -> bytes | 
     if now is None or isinstance(edit, Whole):
         return None
     if isinstance(edit, Tables):
-        return take_tables(edit, now)
+        kept_tables = take_tables(edit, now)
+        return b"" if kept_tables is None and before is not None else kept_tables
     text, old = read_text(edit.path, now), _object(edit, read_text(edit.path, before))
     found = _object(edit, text)
     wanted = deepcopy(found)
@@ -124,6 +125,16 @@ def take(edit: Edit, now: bytes | None, before: bytes | None = None) -> bytes | 
         return _bytes(after)
     after = without_root(after)
     return None if before is None and not after.strip() else _bytes(after)
+
+
+def left_over(old: Edit, new: Edit) -> Members | None:
+    """What an older version put into an object that is not put there any more; None for nothing."""
+    if not (isinstance(old, Members) and isinstance(new, Members)):
+        return None
+    stay = {names for names, _ in (*new.sets, *new.adds)}
+    sets = tuple(each for each in old.sets if each[0] not in stay)
+    adds = tuple(each for each in old.adds if each[0] not in stay)
+    return Members(old.path, old.mark, (), sets, adds) if sets or adds else None
 
 
 def placed(edit: Members, now: bytes | None, names: Names) -> tuple[int, int]:

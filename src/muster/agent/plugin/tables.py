@@ -77,7 +77,8 @@ def put_tables(edit: Tables, now: bytes | None) -> bytes:
 def take_tables(edit: Tables, now: bytes) -> bytes | None:
     """The file without the tables; None where nothing else is in it. Raises: Malformed."""
     text = read_text(edit.path, now)
-    return _taken(edit, text, moves=True).encode() or None
+    rest = _taken(edit, text, moves=True)
+    return now if rest == text else rest.encode() or None
 
 
 def _taken(edit: Tables, text: str, *, moves: bool) -> str:
