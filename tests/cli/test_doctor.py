@@ -80,6 +80,35 @@ mcp.well = {command = ["sh"], env = ["WELL_TOKEN_OF_OURS"]}
     assert "needs gone-mcp-of-nobody, which is not on PATH" in gone.text
 
 
+@proves("agent.mcp-per-task", "cli.doctor")
+def test_doctor_names_the_agent_that_is_not_given_a_server_as_it_is_driven_here(
+    tmp_path, monkeypatch
+):
+    for name in ("gemini", "claude"):
+        (tmp_path / name).write_text("#!/bin/sh\necho 1.2.3\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home = Home(tmp_path / "home")
+    home.create()
+    home.put("fleet.json", b"{}")
+    context: Any = SimpleNamespace(home=home, note=print)
+
+    def told(config):
+        path = f'path = "{tmp_path}:/usr/bin:/bin"\n'
+        home.put("config.toml", (path + config).encode())
+        return [(c.text, c.mend) for c in _agents(context) if c.name == "MCP server docs"]
+
+    docs = 'mcp.docs = {url = "https://example.org/mcp"}\n'
+    assert told(docs) == []
+    assert told(docs + 'headless = ["gemini", "claude"]') == [
+        (
+            "gemini is driven by its headless mode here, which is given no MCP server",
+            "the task needs ACP: gemini",
+        )
+    ]
+
+
 @proves("cli.agents", "cli.doctor")
 def test_doctor_without_a_daemon_finds_what_a_daemon_would_and_says_how_to_get_the_rest(
     tmp_path, monkeypatch

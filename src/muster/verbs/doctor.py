@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Struct, UnsetType, field, to_builtins
 
-from muster.agent.catalogue import which
+from muster.agent.catalogue import gives_no_server, load, which
 from muster.agent.servers import lack
 from muster.errors import MusterError, Refused
 from muster.fleet import certificate
@@ -121,7 +121,7 @@ def _hangs(context: Context) -> int | None:
 
 
 def _agents(context: Context, *, asks: bool = True) -> Iterator[Check]:
-    rows, wanted = _rows(context, asks=asks), context.home.config().headless
+    rows, config = _rows(context, asks=asks), context.home.config()
     there = [row for row in rows if row["state"] != agents.ABSENT]
     well = [row for row in there if row["state"] != agents.SILENT]
     names = ", ".join(f"{row['agent']} {row['version']}".strip() for row in well)
@@ -138,12 +138,17 @@ def _agents(context: Context, *, asks: bool = True) -> Iterator[Check]:
             text = f"{name} is on PATH but not logged in: it gets no work"
             yield Check(f"agent {name}", "note", text, row["mend"])
         else:
-            known = "is logged in" if row["login"] else "is here; nobody can tell of its login"
-            yield Check(f"agent {name}", "ok", f"{name} {known}{way}")
+            login = "is logged in" if row["login"] else "is here; nobody can tell of its login"
+            yield Check(f"agent {name}", "ok", f"{name} {login}{way}")
     drivers = {row["agent"]: row["driver"] for row in rows}
-    for wished in sorted(each for each in wanted if drivers.get(each, "acp") == "acp"):
+    for wished in sorted(each for each in config.headless if drivers.get(each, "acp") == "acp"):
         yield Check("headless", "note", f"`headless` names {wished[:40]!r}, which has no such mode "
                     "that keeps to the work folder", "take it out of `headless`")  # fmt: skip
+    known = load(context.home.path) if config.mcp else {}
+    for server, row in ((each, row) for each in config.mcp for row in there if row["driver"]):
+        if why := gives_no_server(known[row["agent"]], row["driver"], server):
+            what, _, mend = why.partition("; ")
+            yield Check(f"MCP server {server}", "note", f"{row['agent']} {what}", mend)
     user = "root" if hasattr(os, "getuid") and os.getuid() == 0 else "your own user"
     yield Check("sandbox", "note", f"agents run as {user}, unsandboxed: each is as powerful as you "
                 "are, and can read this home's keys", "run Muster under a user of its own, or give "
