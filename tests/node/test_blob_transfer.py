@@ -122,6 +122,32 @@ def test_another_machine_that_fetched_it_serves_it_when_its_author_is_away(tmp_p
 
 
 @proves("node.blob-other-holder")
+def test_whoever_sends_a_byte_now_and_then_is_given_up_for_another_one(tmp_path, monkeypatch):
+    """It is never silent, so nothing ended it: it had a place in the queue for ever."""
+    monkeypatch.setattr(holder, "SILENCE_S", 0.3)
+    monkeypatch.setattr(holder, "SLOWEST_BYTES_S", 1 << 30)
+    links = (*STAR, ("studio", "laptop"))
+    hub, studio, laptop = desks(tmp_path, "hub", "studio", "laptop", links=links)
+    source = studio.deliver(DATA)
+    bring(hub, source)
+    sent = 0
+
+    async def drip(_call, stream):
+        nonlocal sent
+        stream.accept()
+        for _ in range(1_000):
+            await stream.send(b"x")
+            sent += 1
+            await asyncio.sleep(0.02)
+
+    studio.handle = drip
+    bring(laptop, source)
+    assert laptop.blobs.get(source.artefact.sha256) == DATA
+    assert 0 < sent < 1_000
+    assert [d.open for d in (hub, laptop)] == [[], []]
+
+
+@proves("node.blob-other-holder")
 def test_a_blob_that_nobody_with_a_link_has_is_to_be_waited_for(three):
     hub, studio, laptop = three
     source = studio.deliver(DATA)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.node.shared_folders import PLACE
 from tests.promise import proves
 
 from muster.context.kinds import check_put
@@ -18,7 +19,6 @@ from muster.limits import CONTEXT_OVER_MAX
 from muster.log.entry import EntryId
 from muster.node.folders.choice import check_folder_fit
 from muster.node.folders.disk import Disk
-from muster.node.folders.folder import Folder
 from muster.node.folders.holders import Holders
 from muster.node.folders.mapping import FOLDERS_MAX, FolderMap, Mapped
 from muster.node.folders.preset import chosen
@@ -167,9 +167,8 @@ def test_a_change_of_what_more_versions_have_than_one_can_name_is_a_version():
     change = SimpleNamespace(
         fields={"text": "x"}, digest="", signature=None, size=1, said_x=False, path="a.md"
     )
-    folder = SimpleNamespace(_holders=Holders({}), place=SimpleNamespace(folder="notes"))
     over = frozenset(EntryId(bytes([n]) * 32) for n in range(CONTEXT_OVER_MAX + 1))
-    body = Folder._body(folder, change, over)  # type: ignore[arg-type]
+    body = Holders({}).body(PLACE, change, over)  # type: ignore[arg-type]
     assert check_put(body) == body
     assert len(body.over) == CONTEXT_OVER_MAX
 

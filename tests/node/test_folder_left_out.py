@@ -8,6 +8,7 @@ from tests.promise import proves
 
 from muster.context import ignore
 from muster.context.ignore import IGNORE_FILE
+from muster.errors import Unreachable
 from muster.limits import CONTEXT_IGNORE_LINES_MAX
 from muster.node.folders.disk import Disk
 from muster.node.folders.leftout import LeftOut
@@ -117,14 +118,111 @@ def test_what_a_list_that_comes_leaves_out_is_not_recorded_beside_it(two):
     assert studio.text(".a.draft") == "private words"
 
 
+def a_list_whose_bytes_are_late(two: SharedFolders, tmp_path: Path) -> Shared:
+    """The fleet's list is a blob, and a machine that joins has not got it."""
+    two.edit("hub", IGNORE_FILE, "*.draft\n" + "# why, at length\n" * 4_000)
+    joined = Shared(two["studio"].one, tmp_path / "empty")
+    joined.top, joined.home = tmp_path / "new" / "notes", tmp_path / "new"
+    joined.bytes_at = lambda *_: None  # type: ignore[method-assign]
+    joined.put("n.draft", "private words")
+    joined.put("n.md", "public")
+    return joined
+
+
+@proves("context.left-out-stays-here")
+def test_nothing_is_recorded_while_the_bytes_of_the_list_are_on_their_way(two, tmp_path):
+    two.edit("hub", "old.md", "of the fleet")
+    joined = a_list_whose_bytes_are_late(two, tmp_path)
+    with pytest.raises(Unreachable, match="what the fleet leaves out"):
+        joined.begin()
+    assert joined.history("n.draft") == joined.history("n.md") == []
+    hub = two["hub"]
+    joined.bytes_at = lambda *given: Shared.bytes_at(hub, *given)  # type: ignore[method-assign]
+    joined.begin()
+    joined.wait()
+    assert (joined.history("n.draft"), joined.history("n.md")) == ([], ["public"])
+    assert joined.text("old.md") == "of the fleet"
+
+
+@proves("context.left-out-stays-here")
+def test_a_list_that_comes_later_keeps_what_is_changed_meanwhile_from_the_log_too(two, tmp_path):
+    studio, hub = two["studio"], two["hub"]
+    two.edit("hub", "n.draft", "public")
+    studio.bytes_at = lambda *_: None  # type: ignore[method-assign]
+    leave_out_on_hub = "*.draft\n" + "# why, at length\n" * 4_000
+    two.edit("hub", IGNORE_FILE, leave_out_on_hub)
+    studio.put("n.draft", "private words")
+    with pytest.raises(Unreachable, match="what the fleet leaves out"):
+        studio.look("n.draft")
+    studio.bytes_at = lambda *given: Shared.bytes_at(hub, *given)  # type: ignore[method-assign]
+    studio.folder.rescan(everything=True)
+    assert studio.history("n.draft") == ["public"]
+    # What the folder itself leaves out can be said meanwhile.
+    assert studio.text(IGNORE_FILE) == leave_out_on_hub
+
+
+# --- the very moment --------------------------------------------------------------------------------
+
+
+@proves("context.left-out-stays-here")
+def test_what_is_replaced_in_the_second_in_which_it_is_left_out_is_no_version(two):
+    """Somebody has the file open, and goes on to write: that stays on the disk, and only there."""
+    two.edit("hub", "n.draft", "public")
+    studio = two["studio"]
+    with (studio.top / "n.draft").open("r+") as file:
+        two.edit("hub", "n.draft", "public, too")
+        file.write("private words")
+        file.flush()
+        aged(Path(f"/proc/self/fd/{file.fileno()}"))
+    leave_out(two, "*.draft\n")
+    two.second_later()
+    assert two.histories("n.draft") == {"public", "public, too"}
+    assert studio.text("n.draft") == "private words"
+    assert not list(studio.top.glob(".~muster-*"))
+
+
+@proves("context.left-out-stays-here")
+def test_whoever_is_killed_in_that_second_records_it_no_more(two):
+    two.edit("hub", "n.draft", "public")
+    studio = two["studio"]
+    with (studio.top / "n.draft").open("r+") as file:
+        two.edit("hub", "n.draft", "public, too")
+        file.write("private words")
+        file.flush()
+        aged(Path(f"/proc/self/fd/{file.fileno()}"))
+    leave_out(two, "*.draft\n")
+    studio.begin()
+    assert two.histories("n.draft") == {"public", "public, too"}
+    assert studio.text("n.draft") == "private words"
+
+
+@proves("context.left-out-stays-here")
+def test_a_list_that_nobody_has_told_of_yet_holds_all_the_same(two):
+    two.edit("hub", "n.draft", "public")
+    hub = two["hub"]
+    hub.put(IGNORE_FILE, "*.draft\n")
+    hub.put("n.draft", "private words")
+    hub.look("n.draft")
+    two.edit("studio", "m.md", "one")
+    hub.folder.settle(["n.draft", "m.md"])
+    assert two.histories("n.draft") == {"public"}
+
+
 # --- a list that is being written, or written by hand -------------------------------------------
+
+
+class Nowhere(Disk):
+    """A folder that is nowhere."""
+
+    def signature(self, path: str) -> None:
+        return None
 
 
 class Written:
     """A list as somebody writes it, beside nothing."""
 
     def __init__(self) -> None:
-        self.disk, self.said = Disk(Path("/home/a/notes"), 1), (list[str](), True)
+        self.disk, self.said = Nowhere(Path("/home/a/notes"), 1), (list[str](), True)
 
     def lines(self, _path: str, _most: int, *, ours: bool) -> tuple[list[str], bool]:
         return self.said

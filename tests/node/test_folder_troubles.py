@@ -15,10 +15,10 @@ from muster.context.kinds import ContextPut
 from muster.errors import Broken
 from muster.limits import CONTEXT_ASK_BYTES
 from muster.node.folders import disk as disks
-from muster.node.folders import folder as folders
 from muster.node.folders import onestep, reader, writer
 from muster.node.folders.basis import Basis, open_basis
 from muster.node.folders.disk import Disk, NotThisFolder
+from muster.node.folders.holders import Holders
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.opening import opened_disk
 from muster.node.folders.pauses import AGAIN_MS_MAX
@@ -368,13 +368,13 @@ def test_one_file_that_cannot_be_read_or_written_keeps_no_other_one_waiting(two,
 def test_a_version_that_is_refused_keeps_no_other_one_from_the_log(two, monkeypatch):
     for name in ("bad.md", "good.md"):
         two["hub"].put(name, "one")
-    body = folders.Folder._body
+    body = Holders.body
 
-    def bad(self: Any, change: Any, over: Any) -> ContextPut:
-        made = body(self, change, over)
+    def bad(self: Any, place: Any, change: Any, over: Any) -> ContextPut:
+        made = body(self, place, change, over)
         return ContextPut("notes", "../x") if change.path == "bad.md" else made
 
-    monkeypatch.setattr(folders.Folder, "_body", bad)
+    monkeypatch.setattr(Holders, "body", bad)
     two["hub"].look("")
     assert two["hub"].history("good.md") == ["one"]
     assert "leads out" in two["hub"].folder.left["bad.md"]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from tests.node.shared_folders import PLACE, SharedFolders, aged
@@ -27,6 +27,7 @@ from muster.node.folders.basis import Basis
 from muster.node.folders.folder import Folder
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.thread import FolderThread, Stopped, Task
+from muster.node.folders.writer import Writer
 from muster.node.host import clock
 from muster.node.incidents import Noticed
 from muster.node.services.context import Bytes, Contexts, FilesAnswered, FilesChanged
@@ -80,10 +81,9 @@ def test_no_link_to_a_folder_is_followed_and_a_folder_that_is_new_is_watched(tmp
     top, outside = tmp_path / "top", tmp_path / "outside"
     (top / "sub").mkdir(parents=True)
     (outside / "far").mkdir(parents=True)
-    assert watch.watched(top, deep=True) == ([top], True)
     (top / "link").symlink_to(outside)
-    assert watch.watched(top, deep=True) == ([top, top / "sub"], False)
-    assert watch.watched(top, deep=False) == ([top], False)
+    assert watch.watched(top, deep=True) == [top, top / "sub"]
+    assert watch.watched(top, deep=False) == [top]
     heard, done = Heard(), list[str]()
 
     def until() -> bool:
@@ -95,13 +95,61 @@ def test_no_link_to_a_folder_is_followed_and_a_folder_that_is_new_is_watched(tmp
         if "sub/a.md" in paths and len(done) == 1:
             (top / "sub" / "new").mkdir()
             done.append("")
-        if len(heard.told) > 1 and len(done) == 2:
+        # Once for the folder that is there, and once when that is watched as well.
+        if sum("sub/new" in each for each in heard.paths) > 1 and len(done) == 2:
             (top / "sub" / "new" / "b.md").write_text("x")
             done.append("")
         return "sub/new/b.md" in paths
 
     asyncio.run(watched(top, heard, until))
     assert not any("far" in path for paths in heard.paths for path in paths)
+
+
+@proves("context.watched-or-looked-through")
+def test_a_folder_that_is_moved_in_with_a_link_in_it_leads_nowhere(tmp_path):
+    """All that lies below was watched by one watch, which follows the links in what comes later."""
+    top, outside = tmp_path / "top", tmp_path / "outside"
+    top.mkdir()
+    (outside / "far").mkdir(parents=True)
+    (tmp_path / "new" / "inner").mkdir(parents=True)
+    (tmp_path / "new" / "link").symlink_to(outside)
+    heard, done = Heard(), list[str]()
+
+    def until() -> bool:
+        if heard.told and not done:
+            (tmp_path / "new").rename(top / "new")
+            done.append("")
+        if sum("new" in each for each in heard.paths) > 1 and len(done) == 1:
+            (outside / "far" / "n.md").write_text("x")
+            (outside / "n.md").write_text("x")
+            (top / "new" / "inner" / "a.md").write_text("x")
+            done.append("")
+        return any("new/inner/a.md" in paths for paths in heard.paths)
+
+    asyncio.run(watched(top, heard, until))
+    assert not any("link/" in path for paths in heard.paths for path in paths)
+
+
+@proves("context.watched-or-looked-through")
+def test_each_of_many_new_folders_is_watched_also_one_that_was_there_before(tmp_path):
+    heard, numbers = Heard(), iter(range(1_000))
+    made = [next(numbers)]
+
+    def until() -> bool:
+        paths = {path for paths in heard.paths for path in paths}
+        last = f"{made[-1]}/n.md"
+        if last in paths and len(made) < 12:
+            (tmp_path / str(made[-1]) / "n.md").unlink()
+            (tmp_path / str(made[-1])).rmdir()
+            # The first one comes back, under the name that it had.
+            made.append(next(numbers) if len(made) != 5 else 0)
+        if heard.told:
+            (tmp_path / str(made[-1])).mkdir(exist_ok=True)
+            (tmp_path / str(made[-1]) / "n.md").write_text(str(len(heard.paths)))
+        return len(made) == 12 and last in paths
+
+    asyncio.run(watched(tmp_path, heard, until))
+    assert len(heard.told) > 1, "it began anew, with one watch for all of them"
 
 
 def test_to_begin_to_watch_keeps_nobody_waiting(tmp_path, monkeypatch):
@@ -298,6 +346,96 @@ def test_a_disk_says_what_it_needs_no_more_and_that_it_has_the_folder_no_more(tm
 
     def said(desk: Desk) -> list[PassedRow]:
         return desk.core.tables.rows(PASSED)
+
+    Desk(tmp_path).play(work)
+
+
+class Saved:
+    """A file that somebody has open while it is replaced, and then writes into."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def __aenter__(self) -> Self:
+        desk = self._desk
+        desk.put("n.md", "one")
+        await true(lambda: desk.texts == ["one"])
+        self._file = (desk.top / "n.md").open("r+")
+        (row,) = desk.core.part(Contexts).versions(PLACE, "n.md")
+        body = ContextPut("notes", "n.md", [row.id.hex()], "theirs")
+        desk.world["studio"].write(PLACE, [body])
+        desk.world.cores.drain()
+        desk.world.cores.pass_ms(200)
+        desk.thread.tell(Task("notes", settles=frozenset({"n.md"})))
+        await true(lambda: (desk.top / "n.md").read_text() == "theirs")
+        return self
+
+    def save(self) -> None:
+        self._file.write("mine")
+        self._file.flush()
+        aged(Path(f"/proc/self/fd/{self._file.fileno()}"))
+
+    async def __aexit__(self, *_: object) -> None:
+        self._file.close()
+
+
+@proves("context.nothing-is-lost")
+def test_what_a_second_look_could_not_see_is_looked_at_again(tmp_path, monkeypatch):
+    """It stayed beside its place, hidden, until the machine started anew."""
+    monkeypatch.setattr(threads, "AGAIN_S", 0.05)
+    failed = list[str]()
+    look_at_old = Folder.look_at_old
+
+    def fails(self: Folder, name: str) -> bool:
+        if len(failed) < 2:
+            failed.append(name)
+            raise OSError(errno.EIO, "error")
+        return look_at_old(self, name)
+
+    async def work(desk: Desk) -> None:
+        monkeypatch.setattr(Folder, "look_at_old", fails)
+        async with Saved(desk) as saved:
+            saved.save()
+            await true(lambda: "mine" in desk.texts)
+            await true(lambda: not list(desk.top.glob(".~muster-*")))
+
+    Desk(tmp_path).play(work)
+    assert len(failed) == 2
+
+
+@proves("context.nothing-is-lost")
+@pytest.mark.parametrize("what", ["removed", "mapped anew"])
+def test_what_is_saved_in_the_second_in_which_a_folder_is_taken_away_is_a_version(tmp_path, what):
+    async def work(desk: Desk) -> None:
+        async with Saved(desk) as saved:
+            saved.save()
+            if what == "removed":
+                del desk.thread.mapped["notes"]
+                desk.thread.tell(Task("notes"))
+            else:
+                (tmp_path / "other").mkdir()
+                desk.map(tmp_path / "other")
+            await true(lambda: "mine" in desk.texts)
+            await true(lambda: not list(desk.top.glob(".~muster-*")))
+            assert (desk.top / "n.md").read_text() == "theirs"
+
+    Desk(tmp_path).play(work)
+
+
+def test_what_cannot_be_looked_at_when_a_folder_is_taken_away_is_told_with_its_place(
+    tmp_path, monkeypatch
+):
+    def fails(*_given: object) -> None:
+        raise OSError(errno.EIO, "error")
+
+    async def work(desk: Desk) -> None:
+        async with Saved(desk):
+            monkeypatch.setattr(Writer, "look_at_old", fails)
+            del desk.thread.mapped["notes"]
+            desk.thread.tell(Task("notes"))
+            await true(lambda: any("by hand" in each.title for each in desk.noticed))
+            (stayed,) = desk.top.glob(".~muster-*")
+            assert stayed.name in desk.noticed[-1].title
 
     Desk(tmp_path).play(work)
 

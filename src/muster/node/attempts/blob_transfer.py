@@ -46,6 +46,8 @@ Told = Callable[[Artefact, int], None]
 
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 SILENCE_S: Final = BLOB_SILENCE_MS_MAX / 1000
+# Slower than any line that people work over; whoever sends so has no room in anybody's queue.
+SLOWEST_BYTES_S: Final = 4 * 1024
 _NO: Final = "no entry that you may read names such a blob of this machine"
 
 
@@ -257,7 +259,7 @@ async def bring(
         except Denied:
             if machine == source.machine:
                 raise
-        except (Unreachable, NotFound, Conflict, Malformed):
+        except (Unreachable, NotFound, Conflict, Malformed, TimeoutError):
             core.counters["blob-not-there"] += 1
         else:
             return
@@ -281,7 +283,9 @@ async def _bring_from(daemon: "Runtime", machine: MachineId, source: Source, tol
     if link is None:
         raise Unreachable("the link is gone")
     args = {"entry": source.entry.hex(), "sha256": artefact.sha256}
-    async with daemon.streams.call(link, "blob.serve", args) as stream:
+    # Whoever sends a byte now and then is not silent: all of it has its time as well.
+    until_s = SILENCE_S + artefact.size / SLOWEST_BYTES_S
+    async with asyncio.timeout(until_s), daemon.streams.call(link, "blob.serve", args) as stream:
         stream.silence_s = SILENCE_S
         with blobs.incoming(artefact.size) as blob:
             while data := await stream.receive():

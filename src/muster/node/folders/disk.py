@@ -17,24 +17,43 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster.context.path import TEMPORARY
 from muster.errors import Conflict
 from muster.limits import CONTEXT_PATH_DEPTH_MAX
-from muster.node.folders.onestep import ASIDE, FOLDER, InTheWay, exchange, libc, move, step_into
-from muster.node.folders.signature import Signature, X, signature_in, signature_of
+from muster.node.folders.modes import NEW, keeps_modes, mode_of
+from muster.node.folders.onestep import (
+    ASIDE,
+    FOLDER,
+    InTheWay,
+    exchange,
+    give_mode,
+    libc,
+    make_last,
+    move,
+    step_into,
+)
+from muster.node.folders.signature import Signature, signature_in, signature_of
 
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK: Final = 256 * 1024
 # What is wrong with one path, and not with the disk.
 OF_PATH: Final = frozenset(
-    {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EILSEQ, errno.ETXTBSY, errno.EBUSY}
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENAMETOOLONG,
+        errno.EILSEQ,
+        errno.ETXTBSY,
+        errno.EBUSY,
+        # A name that the disk cannot have, as FAT has no ?; or that it can do no such thing with.
+        errno.EINVAL,
+        errno.ENOTSUP,
+    }
 )
-
-
 NO_FILE: Final = "it is a link, or no plain file"
 
 
@@ -72,6 +91,12 @@ class Disk:
         """The number of the device that the folder lies on now. Raises: NotThisFolder."""
         with self._folder([]) as folder:
             return os.fstat(folder).st_dev
+
+    @cached_property
+    def keeps_x(self) -> bool:
+        """Whether the disk can tell what can be executed. Raises: NotThisFolder, OSError."""
+        with self._folder([]) as folder:
+            return keeps_modes(folder, temporary_name())
 
     # --- looking ------------------------------------------------------------------------------
 
@@ -194,17 +219,17 @@ class Disk:
     ) -> Signature | None:
         """Write a file whole, under another name beside its place. Raises: InTheWay, OSError."""
         with self._parent(path, make=True) as (folder, own):
-            mode = _mode(own, folder, x=x)
-            file, whole = os.open(name, _NEW, mode or (0o755 if x else 0o644), dir_fd=folder), False
+            mode = mode_of(own, folder, x=x)
+            file, whole = os.open(name, NEW, mode or (0o755 if x else 0o644), dir_fd=folder), False
             try:
                 if mode is not None:
-                    os.fchmod(file, mode)
+                    give_mode(file, mode)
                 with os.fdopen(file, "wb") as writer:
                     for chunk in chunks:
                         writer.write(chunk)
                     writer.flush()
                     if sync:
-                        os.fdatasync(writer.fileno())
+                        make_last(writer.fileno(), os.fdatasync)
                     made = signature_of(os.fstat(writer.fileno()))
                 whole = True
                 return made
@@ -241,7 +266,7 @@ class Disk:
                     return Swapped(None, met=True)
                 found = Swapped(new, name, old)
             if sync:
-                os.fsync(folder)
+                make_last(folder)
             return found
 
     def take_away(self, path: str, name: str, *, sync: bool = True) -> Swapped:
@@ -255,7 +280,7 @@ class Disk:
                     move(name, own, folder)
                     return Swapped(None, met=True)
                 if sync:
-                    os.fsync(folder)
+                    make_last(folder)
                 return Swapped(None, name, old)
         except FileNotFoundError:
             return Swapped(None)
@@ -367,19 +392,6 @@ def unread(error: OSError) -> str:
 def temporary_name() -> str:
     """A name that nobody else has, for a file that is not whole yet, or not needed any more."""
     return TEMPORARY + secrets.token_hex(8)
-
-
-def _mode(name: str, folder: int, *, x: bool) -> int | None:
-    """Who may do what with the file there, which stays so; None without one."""
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    mode = found.st_mode & 0o777 & ~X
-    # Whoever may read it may run it.
-    return mode | (mode & 0o444) >> 2 if x else mode
 
 
 def _told(path: str, error: OSError) -> OSError | InTheWay:

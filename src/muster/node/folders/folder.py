@@ -11,14 +11,12 @@ until something else comes.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from muster.context.ignore import IGNORE_FILE
-from muster.context.kinds import ContextPut
 from muster.context.path import folded
 from muster.context.state import root_of
 from muster.errors import Refused, Unreachable
-from muster.limits import CONTEXT_OVER_MAX
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Base, Basis
 from muster.node.folders.below import files_below, is_file
@@ -31,14 +29,12 @@ from muster.node.folders.outside import Outside
 from muster.node.folders.pauses import Flips, Pauses
 from muster.node.folders.reader import FRESH_MS, Change, Reader, Soon, Unfit
 from muster.node.folders.writer import Plan, Writer, plan
-from muster.node.services.context import Place, Wanted
+from muster.node.services.context import NOT_HERE, Place, Wanted
 
 # Files in one question to the core, and versions in one step: neither may take longer than 50 ms.
 ASKED_MAX: Final = 100
 # Reasons that are kept: whoever may not write there fills nobody's memory.
 LEFT_MAX: Final = 1_000
-# Shorter ones are said again rather than named.
-_SAME_BYTES_MIN: Final = 200
 _NOBODY: Final = frozenset[EntryId]()
 
 
@@ -52,13 +48,17 @@ class Folder:
         self.place, self._disk, self._reader = place, reader.disk, reader
         self._basis, self._outside = basis, outside
         self.bases = basis.bases(place.folder)
-        self.writer = Writer(place.folder, reader, basis, self.bases, self._put_late)
+        self._ignore = LeftOut(reader, only)
+        self.writer = Writer(
+            place.folder, reader, basis, self.bases, self._put_late, ignore=self._ignore
+        )
         # What is not as others have it, and why; by path.
         self.left: dict[str, str] = {}
         self.conflicts: set[str] = set()
         self.stopped: set[str] = set()
-        self._ignore = LeftOut(reader, only)
         self._may_write = True
+        # Whether the fleet leaves out what nobody here knows yet: until then nothing is recorded.
+        self._list_waits = False
         self._holders = Holders(self.bases)
         self._names = {folded(path): path for path, b in self.bases.items() if b.signature}
         self._merger = Merger(place, outside)
@@ -145,7 +145,7 @@ class Folder:
     def root(self) -> bytes:
         """What lies on this disk, but for what is left out."""
         there = {
-            path: (b.digest, bool(b.signature.x))
+            path: (b.digest, bool(b.signature.x) and self._disk.keeps_x)
             for path, b in self.bases.items()
             if b.signature and not self._ignore.leaves_out(path)
         }
@@ -174,6 +174,9 @@ class Folder:
     def _changes(self, paths: Iterable[str], *, settle: bool) -> tuple[list[Change], list[str]]:
         """What became of files, and of which of them nobody is writing."""
         changes, quiet, soon = list[Change](), list[str](), list[str]()
+        if self._ignore.is_stale:
+            # It was written, and nobody has told of that yet.
+            self._read_ignore()
         for path in paths:
             # What is left out may be one that was synced before: it is looked at no more.
             if path in self.stopped or self._ignore.leaves_out(path):
@@ -263,7 +266,9 @@ class Folder:
                         self.left[each.path] = str(error)
 
     def _write(self, changes: list[Change]) -> None:
-        bodies = [self._body(each, self._over(each.path)) for each in changes]
+        if self._list_waits and any(each.path != IGNORE_FILE for each in changes):
+            raise Unreachable(f"what the fleet leaves out ({IGNORE_FILE}): {NOT_HERE}")
+        bodies = [self._holders.body(self.place, each, self._over(each.path)) for each in changes]
         ids, self._may_write = self._outside.write(self.place, bodies)
         saved = dict[str, Base | None]()
         for each, id, body in zip(changes, ids, bodies, strict=True):
@@ -285,18 +290,11 @@ class Folder:
         )
         return True
 
-    def _body(self, change: Change, over: frozenset[EntryId]) -> ContextPut:
-        fields: dict[str, Any] = dict(change.fields)
-        holder = self._holders.of(change.digest)
-        if holder and change.signature is not None and change.size >= _SAME_BYTES_MIN:
-            fields = {"same": holder.hex(), **({"x": 1} if change.said_x else {})}
-        # More than one version can name would make none: what is left out stays beside it.
-        named = sorted(each.hex() for each in over)[:CONTEXT_OVER_MAX]
-        return ContextPut(self.place.folder, change.path, named, **fields)
-
     def _put_late(self, path: str, change: Change, over: frozenset[EntryId]) -> EntryId:
         """A version of what was found where nobody expected it; the file itself is another."""
-        (id,), _ = self._outside.write(self.place, [self._body(change._replace(path=path), over)])
+        (id,), _ = self._outside.write(
+            self.place, [self._holders.body(self.place, change._replace(path=path), over)]
+        )
         return id
 
     # --- to the disk ----------------------------------------------------------------------------
@@ -315,6 +313,8 @@ class Folder:
             path = wanted.path
             if wanted.why or path not in self.stopped:
                 self._tell(wanted)
+            if path == IGNORE_FILE:
+                self._list_waits = wanted.why == NOT_HERE
             if wanted.conflict:
                 if self._merge(wanted):
                     again.append(path)
@@ -325,14 +325,15 @@ class Folder:
             base = self.bases.get(path)
             if wanted.as_is or path in self.stopped or stays(base, wanted):
                 continue
-            if is_there(base, wanted):
+            if is_there(base, wanted, lambda: self._disk.keeps_x):
                 saved[path] = known_base(base, wanted)
                 continue
             chunks = None
             if wanted.content is not None:
                 chunks = self._outside.bytes_at(self.place, path, wanted.content)
                 if chunks is None:
-                    self.left[path] = "its bytes are not here yet"
+                    self.left[path] = NOT_HERE
+                    self._list_waits |= path == IGNORE_FILE
                     continue
             if base is not None and base.signature is not None:
                 self._flips.replaces(path, base.digest)

@@ -5,15 +5,21 @@ may have let the bytes go.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
+from muster.context.kinds import ContextPut
+from muster.limits import CONTEXT_OVER_MAX
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Base
+from muster.node.folders.reader import Change
 from muster.node.host import clock
+from muster.node.services.context import Place
 
 # Far less than a replaced version keeps its bytes; far more than a folder takes to be renamed.
 MOMENT_MS: Final = 3_600_000
 _FORGOTTEN_AT: Final = 10_000
+# Shorter ones are said again rather than named.
+_SAME_BYTES_MIN: Final = 200
 
 
 class Holders:
@@ -43,6 +49,16 @@ class Holders:
         if base is not None and base.signature is not None and base.holder:
             self._paths.setdefault(base.digest, {})[path] = None
             self._digests[path], self._was[path] = base.digest, base.holder
+
+    def body(self, place: Place, change: Change, over: frozenset[EntryId]) -> ContextPut:
+        """A version of what a file is now, over these."""
+        fields: dict[str, Any] = dict(change.fields)
+        holder = self.of(change.digest)
+        if holder and change.signature is not None and change.size >= _SAME_BYTES_MIN:
+            fields = {"same": holder.hex(), **({"x": 1} if change.said_x else {})}
+        # More than one version can name would make none: what is left out stays beside it.
+        named = sorted(each.hex() for each in over)[:CONTEXT_OVER_MAX]
+        return ContextPut(place.folder, change.path, named, **fields)
 
     def of(self, digest: bytes) -> EntryId | None:
         """A version with these bytes; None where none may be named."""

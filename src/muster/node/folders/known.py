@@ -4,6 +4,8 @@ Rule: a file that is what counts, or what this machine wrote before it could rem
 is no change of anybody's.
 """
 
+from collections.abc import Callable
+
 from muster.log.fold import NO_ENTRY
 from muster.node.folders.basis import Base
 from muster.node.folders.reader import Change
@@ -30,14 +32,16 @@ def stays(base: Base | None, wanted: Wanted) -> bool:
     return base is not None and base.behind is not None and base.behind == wanted.made_of
 
 
-def is_there(base: Base | None, wanted: Wanted) -> bool:
-    """Whether the disk has it already, whatever it is made of."""
+def is_there(base: Base | None, wanted: Wanted, keeps_x: Callable[[], bool]) -> bool:
+    """Whether the disk, which `keeps_x` or not, has it already, whatever it is made of."""
     on_disk = base is not None and base.signature is not None
     if wanted.content is None:
         return not on_disk
     if base is None or base.signature is None:
         return False
-    return base.digest == wanted.content.digest and bool(base.signature.x) == wanted.x
+    if base.digest != wanted.content.digest:
+        return False
+    return bool(base.signature.x) == wanted.x or not keeps_x()
 
 
 def known_base(base: Base | None, wanted: Wanted) -> Base | None:

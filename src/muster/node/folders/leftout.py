@@ -11,6 +11,7 @@ from typing import Final
 from muster.context.ignore import IGNORE_FILE, Ignore
 from muster.limits import CONTEXT_INLINE_BYTES_MAX
 from muster.node.folders.reader import Reader
+from muster.node.folders.signature import Signature
 
 _REMEMBERED_MAX: Final = 50_000
 
@@ -22,6 +23,7 @@ class LeftOut:
         self._reader, self._only, self._above = reader, only, reader.disk.top.parts
         # Of the last time that nobody was writing it.
         self._lines, self._whole = list[str](), Ignore((), only, self._above)
+        self._seen: Signature | None = None
         # What it says while somebody writes it.
         self._half: list[str] | None = None
         # It is asked of each file, again and again: it remembers what it found.
@@ -32,6 +34,8 @@ class LeftOut:
 
         What is `ours` was put there whole by us a moment ago.
         """
+        # Before it is read: what is written meanwhile makes it another one.
+        self._seen = self._reader.disk.signature(IGNORE_FILE)
         lines, is_sure = self._reader.lines(IGNORE_FILE, CONTEXT_INLINE_BYTES_MAX, ours=ours)
         if is_sure and (self._half is not None or lines != self._lines):
             self._lines, self._half = lines, None
@@ -45,6 +49,11 @@ class LeftOut:
                 lambda path: was.leaves_out(path) or half.leaves_out(path)
             )
         return is_sure or not (lines or self._lines)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the file is another one than was read. Raises: InTheWay, OSError."""
+        return self._reader.disk.signature(IGNORE_FILE) != self._seen
 
     @property
     def unread(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from muster.errors import Refused
@@ -18,6 +19,9 @@ _NOREPLACE: Final = 1
 _EXCHANGE: Final = 2
 # What a file system says that knows no such thing.
 _UNKNOWN: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+# What one says that has no links, and none of a file's modes, as FAT has none.
+_NO_LINKS: Final = _UNKNOWN | {errno.EPERM, errno.EMLINK}
+_EMPTY: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Behind the name of a new file: what has its place, while the two change names in three steps.
 ASIDE: Final = "-aside"
 libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -104,8 +108,47 @@ def move(name: str, to: str, folder: int) -> bool:
         os.link(name, to, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _taken(name, to, folder)
     os.unlink(name, dir_fd=folder)
     return True
+
+
+def _taken(name: str, to: str, folder: int) -> bool:
+    """As `move`, where the disk knows no links: the name is taken by an empty file before."""
+    try:
+        os.close(os.open(to, _EMPTY, 0o600, dir_fd=folder))
+    except FileExistsError:
+        return False
+    try:
+        os.rename(name, to, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        os.unlink(to, dir_fd=folder)
+        raise
+    return True
+
+
+def make_last(file: int, sync: Callable[[int], None] | None = None) -> None:
+    """What was done to a file, or in a folder, outlasts the power, where the disk can promise that.
+
+    Raises: OSError.
+    """
+    try:
+        (sync or os.fsync)(file)
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
+
+
+def give_mode(file: int, mode: int) -> None:
+    """Say who may do what with a file, where the disk keeps that. Raises: OSError."""
+    try:
+        os.fchmod(file, mode)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
 
 
 def _renamed(name: str, to: str, folder: int, how: int, *, unless: int) -> bool | None:

@@ -118,8 +118,12 @@ class Reader:
             return Soon.SOON
         if isinstance(found, Unfit):
             return found
-        x = bool(now.x)
-        if base is not None and base.signature is not None and bool(base.signature.x) == x:
+        x = bool(now.x) and self.disk.keeps_x
+        if (
+            base is not None
+            and base.signature is not None
+            and bool(base.signature.x) == bool(now.x)
+        ):
             # Nobody touched the bit, which may be another here than was said.
             x = base.said_x
         digest, fields = found

@@ -25,6 +25,7 @@ from muster.node.attempts.blob_transfer import entry_claim
 from muster.node.folders.basis import Basis, open_basis
 from muster.node.folders.fetches import Fetches
 from muster.node.folders.folder import Folder
+from muster.node.folders.lastlook import look_last
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.notices import Notices
 from muster.node.folders.opening import opened_disk
@@ -192,7 +193,8 @@ class FolderThread:
         mapped = self.mapped.get(task.folder)
         if self._opened_as.get(task.folder) is not mapped:
             # It was taken away, or is another one, or is to begin anew.
-            self._folders.pop(task.folder, None)
+            if (left := self._folders.pop(task.folder, None)) is not None:
+                self._leave(left)
             self.states.pop(task.folder, None)
             self._failing.pop(task.folder, None)
         if mapped is None:
@@ -226,6 +228,9 @@ class FolderThread:
         except (MusterError, OSError) as error:
             failed = str(error) or type(error).__name__
             self._is_doubtful = isinstance(error, Broken)
+            if task.old and folder is not None:
+                # What was replaced may hold what nobody has: it is looked at when that can be done.
+                folder.writer.fresh_old.append(task.old)
             self._failing[task.folder] = clock.boot_ms() + int(AGAIN_S * 1000)
             self._after(AGAIN_S, Task(task.folder, rescan=True, everything=True))
         finally:
@@ -253,6 +258,15 @@ class FolderThread:
             folder.rescan(everything=task.everything)
         if task.settles:
             folder.settle(task.settles)
+
+    def _leave(self, folder: Folder) -> None:
+        """This folder is kept no more: what was just replaced in it is looked at before."""
+        stayed = look_last(folder.writer, self._ending.wait)
+        title = (
+            f"context folder {folder.place.folder}: what was saved while it was taken away lies in "
+            f"{', '.join(stayed[:3])}: look at it by hand"
+        )
+        self._notices.tell(folder.place.folder, "left", title if stayed else "")
 
     def _look_later(self, folder: Folder) -> None:
         names, folder.writer.fresh_old = folder.writer.fresh_old, []

@@ -5,7 +5,8 @@ the machine slept, and now and then.
 Rule 2: where the system cannot watch (no `watchfiles`, no watches left), the folder is looked
 through every 30 s, and that is told once: never a busy loop.
 Rule 3: to begin to watch takes as long as there are folders, so it is done in a thread. No link to
-a folder is followed: whoever makes one to `/` would have the whole disk watched.
+a folder is followed, also where one is moved in later: whoever makes one to `/` would have the
+whole disk watched. So each folder is watched by its own name.
 """
 
 import asyncio
@@ -23,10 +24,13 @@ from muster.node.host import clock
 _DEBOUNCE_MS: Final = 200
 _STEP_MS: Final = 15
 RESCAN_S: Final = 30.0
+_ANEW_S: Final = 0.2
 # Events that the kernel dropped leave no trace; what they told of is found then.
 SAFETY_S: Final = 300.0
 _SLEEP_LOOK_S: Final = 5.0
 _SLEPT_MS: Final = 10_000
+# So many new folders have a watch of their own, of which a system has some hundred.
+_MORE_MAX: Final = 8
 # What a watch says last.
 _END: Final = object()
 # "" is the folder itself.
@@ -58,37 +62,31 @@ async def watch(
         except (OSError, RuntimeError) as error:
             tell(f"it is looked through every 30 s, for the system does not watch it ({error})")
         else:
-            # There is another folder: it is to be watched as well.
+            # There are other folders: they are to be watched as well. Never a busy loop.
+            await asyncio.sleep(_ANEW_S)
             continue
         await asyncio.sleep(RESCAN_S)
 
 
 async def _events(top: Path, *, deep: bool) -> AsyncIterator[Any]:
     """What happens in a folder, None when the watch has begun; it ends when it must begin anew."""
-    from watchfiles import awatch  # noqa: PLC0415 - an extra
+    import watchfiles  # noqa: PLC0415, F401 - an extra, which is missed here and in no thread
 
     loop, heard = asyncio.get_running_loop(), asyncio.Queue[Any]()
     ours: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
     ended = threading.Event()
 
     async def watching() -> None:
-        tops, recursive = watched(top, deep=deep)
-        known = frozenset(map(str, tops))
-        events = awatch(
-            *tops, debounce=_DEBOUNCE_MS, step=_STEP_MS, recursive=recursive,
-            watch_filter=lambda _, path: TEMPORARY not in path, ignore_permission_denied=True,
-        )  # fmt: skip
-        async with contextlib.aclosing(events):
-            first = asyncio.ensure_future(anext(events))
-            # It is made in its first turn.
-            await asyncio.sleep(0)
-            if not first.done() or not first.exception():
-                say(None)
-            say(await first)
-            async for changes in events:
-                say(changes)
-                if not recursive and deep and _has_new(changes, known):
-                    return
+        try:
+            async with asyncio.TaskGroup() as group:
+                await _watched_in(group, top, say, deep=deep)
+        except* (OSError, RuntimeError) as found:
+            errors = list(found.exceptions)
+        else:
+            return
+        # What is gone by now is no trouble of the system's: it begins anew.
+        if not (_is_folder(top) and all(isinstance(each, FileNotFoundError) for each in errors)):
+            raise errors[0]
 
     def say(what: Any) -> None:
         with contextlib.suppress(RuntimeError):
@@ -124,30 +122,68 @@ async def _events(top: Path, *, deep: bool) -> AsyncIterator[Any]:
                 its_loop.call_soon_threadsafe(task.cancel)
 
 
-def watched(top: Path, *, deep: bool) -> tuple[list[Path], bool]:
-    """What is to be watched, and whether all that lies below as well.
+class _Anew(FileNotFoundError):
+    """There are so many new folders that one watch for all of them is to be made."""
 
-    Where a link leads to a folder each folder is named: whoever watches all below follows links.
+
+async def _watched_in(
+    group: asyncio.TaskGroup, top: Path, say: Callable[[Any], None], *, deep: bool
+) -> None:
+    """Say what happens in a folder, and in each that is made in it, for ever."""
+    from watchfiles import Change, awatch  # noqa: PLC0415 - an extra
+
+    more = 0
+
+    async def of(tops: list[Path], told: Any) -> None:
+        events = awatch(
+            *tops, debounce=_DEBOUNCE_MS, step=_STEP_MS, recursive=False,
+            watch_filter=lambda _, path: TEMPORARY not in path, ignore_permission_denied=True,
+        )  # fmt: skip
+        async with contextlib.aclosing(events):
+            first = asyncio.ensure_future(anext(events))
+            # It is made in its first turn.
+            await asyncio.sleep(0)
+            if not first.done() or not first.exception():
+                say(told)
+            found(await first)
+            async for changes in events:
+                found(changes)
+
+    def found(changes: Any) -> None:
+        nonlocal more
+        say(changes)
+        made = [Path(path) for how, path in changes if how == Change.added] if deep else []
+        fresh = [each for path in made if _is_folder(path) for each in watched(path, deep=True)]
+        if fresh:
+            more += 1
+            if more > _MORE_MAX:
+                raise _Anew(top)
+            # What was made in them before they were watched is seen by a second look.
+            again = {(Change.added, str(each)) for each in fresh}
+            group.create_task(of(sorted(set(fresh)), again))
+
+    await of(watched(top, deep=deep), None)
+
+
+def watched(top: Path, *, deep: bool) -> list[Path]:
+    """The folders that are to be watched, each by its name.
+
+    Whoever watches all that lies below one follows links, also those that are moved in later.
     """
-    if not deep:
-        return [top], False
-    found, todo, has_link = [top], [top], False
+    found, todo = [top], [top] if deep else []
     while todo:
         try:
             with os.scandir(todo.pop()) as inner:
-                for each in inner:
-                    if each.is_dir(follow_symlinks=False):
-                        found.append(Path(each.path))
-                        todo.append(Path(each.path))
-                    elif each.is_symlink() and each.is_dir():
-                        has_link = True
+                below = [Path(each.path) for each in inner if each.is_dir(follow_symlinks=False)]
         except OSError:
             continue
-    return (found, False) if has_link else ([top], True)
+        found += below
+        todo += below
+    return found
 
 
-def _has_new(changes: Any, known: frozenset[str]) -> bool:
-    return any(path not in known and os.path.isdir(path) for _, path in changes)
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _paths(top: Path, changes: Any) -> frozenset[str]:

@@ -17,6 +17,7 @@ from muster.errors import Broken, NotFound, Unreachable
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Aim, Base, Basis
 from muster.node.folders.disk import OF_PATH, Swapped, temporary_name, unread
+from muster.node.folders.leftout import LeftOut
 from muster.node.folders.onestep import InTheWay
 from muster.node.folders.reader import Change, Reader, Soon, Unfit
 from muster.node.folders.signature import Signature
@@ -58,10 +59,12 @@ class Writer:
     """See the rules at the top of this file. It changes `bases`, what the files are made of."""
 
     def __init__(
-        self, folder: str, reader: Reader, basis: Basis, bases: dict[str, Base], late: Late
-    ) -> None:
+        self, folder: str, reader: Reader, basis: Basis, bases: dict[str, Base], late: Late,
+        *, ignore: LeftOut,
+    ) -> None:  # fmt: skip
         self._folder, self._disk, self._reader = folder, reader.disk, reader
         self._basis, self._bases, self._late = basis, bases, late
+        self._ignore = ignore
         # What lies beside its place, by its name there; whoever drives this looks at it in `OLD_S`.
         self.old: dict[str, Old] = {}
         self.fresh_old: list[str] = []
@@ -214,9 +217,9 @@ class Writer:
         Raises: MusterError, OSError.
         """
         old = self.old[name]
-        beside = _beside(old.path, name)
+        at = beside(old.path, name)
         found = self._reader.look_at(
-            beside, Base(old.signature, old.digest, said_x=False, over=old.over)
+            at, Base(old.signature, old.digest, said_x=False, over=old.over)
         )
         if isinstance(found, Soon):
             return True
@@ -224,6 +227,10 @@ class Writer:
             self.old[name] = old._replace(signature=found.signature, digest=found.digest)
             if found.digest == old.digest:
                 return False
+        if isinstance(found, Change) and self._ignore.leaves_out(old.path):
+            # Nobody records it any more, and nobody takes it away.
+            found = Unfit("it is left out")
+        if isinstance(found, Change) and found.signature is not None:
             id = self._late(old.path, found, old.over)
             self.old[name] = self.old[name]._replace(over=frozenset({id}))
             return True
@@ -281,20 +288,26 @@ class Writer:
                 self._disk.drop(path, name)
 
     def _take_up(self, aim: Aim) -> None:
-        before, beside = self._bases.get(aim.path), _beside(aim.path, aim.name)
+        before, at = self._bases.get(aim.path), beside(aim.path, aim.name)
         there = self._disk.signature(aim.path)
+        if there is not None and not there.size and self._disk.digest(at) == aim.digest:
+            # A name that was taken for what was prepared (`move`): it is brought once more.
+            self._disk.drop(aim.path, aim.path.rpartition("/")[2], there)
+            there = None
         if there is not None and self._disk.digest(aim.path) == aim.digest:
             base = Base(there, aim.digest, aim.said_x, aim.made_of)
             self._keep(aim.path, base)
-        elif there is None and not aim.digest and self._disk.signature(beside) is not None:
+        elif there is None and not aim.digest and self._disk.signature(at) is not None:
             self._keep(aim.path, Base(None, b"", said_x=False, over=aim.made_of))
-        found = self._reader.look_at(beside, before)
+        found = self._reader.look_at(at, before)
         known = {aim.digest, before.digest if before is not None else b""}
-        if isinstance(found, Soon) and self._disk.digest(beside) not in known:
+        if isinstance(found, Soon) and self._disk.digest(at) not in known:
             raise Unreachable(f"{aim.path} is being written just now: it is looked at again soon")
-        if isinstance(found, Change) and found.signature is not None and found.digest not in known:
+        if isinstance(found, Change) and (found.signature is None or found.digest in known):
+            found = None
+        if isinstance(found, Change) and not self._ignore.leaves_out(aim.path):
             self._late(aim.path, found, aim.over)
-        elif isinstance(found, Unfit):
+        elif isinstance(found, (Change, Unfit)):
             was = before.digest if before is not None else b""
             self._give_back(aim.path, aim.name, aim.over, was)
         self._disk.drop(aim.path, aim.name)
@@ -309,6 +322,7 @@ def plan(wanted: Wanted, chunks: Iterable[bytes] | None) -> Plan:
     return Plan(wanted, temporary_name(), chunks)
 
 
-def _beside(path: str, name: str) -> str:
+def beside(path: str, name: str) -> str:
+    """Where what replaces a file lies under this name, and then what was replaced."""
     folder, slash, _ = path.rpartition("/")
     return f"{folder}{slash}{name}"

@@ -11,15 +11,13 @@ Rule 4: an answer takes no more than a step may: what it leaves out is asked aga
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.context.fold import AT, VERSION, ContextFold, VersionRow
 from muster.context.kinds import ContextAt, ContextPut, ContextReplaced, check_put, held
 from muster.context.path import folded
 from muster.context.state import File, Version, file_of, merge_of, named
 from muster.errors import Malformed, Refused
-from muster.fleet.grant import ANYTHING
-from muster.fleet.roster import Roster
 from muster.limits import (
     CONTEXT_OVER_MAX,
     CONTEXT_PATHS_MAX,
@@ -34,11 +32,15 @@ from muster.log.fold import NO_ENTRY, body_or_none
 from muster.log.stream import FleetId, MachineId, Scope, StreamName
 from muster.node import event as ev
 from muster.node.part import Part
-from muster.node.services.heads import EXEC, WRITE, Heads, may_in_folder
+from muster.node.services.heads import EXEC, WRITE, Heads, given_rights, may_in_folder
 from muster.store.store import Draft
 
 if TYPE_CHECKING:
     from muster.node.core import Core
+
+
+# Why a version is not on a disk whose bytes are still to come.
+NOT_HERE: Final = "its bytes are not here yet"
 
 
 class Place(NamedTuple):
@@ -270,7 +272,7 @@ class Contexts(Part):
             return wanted
         where = self.bytes_of(rows[winner.id])
         if where is None:
-            return wanted._replace(as_is=True, why="its bytes are not here yet")
+            return wanted._replace(as_is=True, why=NOT_HERE)
         x = winner.x and any(heads.allows(EXEC, rows[id].stream.machine) for id in file.made_of)
         wanted = wanted._replace(content=where, x=x, said_x=winner.x, conflict=file.is_conflict)
 
@@ -382,16 +384,10 @@ class Contexts(Part):
 
     def _roster_changed(self, event: ev.RosterChanged) -> None:
         before, after = event.before, event.after
-        if before is None or _rights(before) != _rights(after):
+        if before is None or given_rights(before) != given_rights(after):
             self._core.do(FilesChanged(None))
 
 
 def _merged_bit(first: bool, base: bool, second: bool) -> bool:
     """The side that changed it says what it is."""
     return second if first == base else first
-
-
-def _rights(roster: Roster) -> tuple[frozenset[str], frozenset[str]]:
-    """What decides who may write: changes of anything else change no folder."""
-    given = frozenset(g.id for g in roster.grants if g.grant.verb in (WRITE, EXEC, ANYTHING))
-    return given, frozenset(roster.revoked)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from muster.context.fold import TOP, VERSION, VersionRow, file_print
 from muster.context.path import folded
 from muster.errors import Denied
+from muster.fleet.grant import ANYTHING
+from muster.fleet.roster import Roster
 from muster.limits import CONTEXT_BESIDE_MAX, CONTEXT_HEADS_MAX, CONTEXT_SPELLINGS_MAX
 from muster.log.entry import EntryId
 from muster.log.stream import MachineId, Scope, StreamName
@@ -78,6 +80,12 @@ def may_in_folder(core: "Core", verb: str, machine: MachineId, folder: str) -> b
     except Denied:
         return False
     return True
+
+
+def given_rights(roster: Roster) -> tuple[frozenset[str], frozenset[str]]:
+    """What decides who may write: changes of anything else change no folder."""
+    given = frozenset(g.id for g in roster.grants if g.grant.verb in (WRITE, EXEC, ANYTHING))
+    return given, frozenset(roster.revoked)
 
 
 def passed_name(stream: StreamName) -> str:
