@@ -1,5 +1,6 @@
 """Arguments that a verb takes, made of what its Request declares: the least that is understood."""
 
+import re
 from typing import Any
 
 from msgspec import inspect
@@ -25,8 +26,8 @@ def _value(type: Any) -> Any:
             return _value(inner)
         case inspect.LiteralType(values=values):
             return values[0]
-        case inspect.StrType():
-            return "x"
+        case inspect.StrType(pattern=pattern):
+            return "x" if pattern is None or re.match(pattern, "x") else ""
         case inspect.IntType(ge=ge):
             return max(ge or 0, 1)
         case inspect.BoolType():

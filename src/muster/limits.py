@@ -182,9 +182,17 @@ HOOK_TEXT_BYTES_MAX: Final = 8 * 1024
 HOOK_MESSAGE_BYTES_MAX: Final = 2 * 1024
 HOOK_MESSAGES_MAX: Final = 10
 HOOK_RECORDS_MAX: Final = 5
-# So often a turn goes on for messages before its person, or the next turn, has a word. Chosen
-# arbitrarily: two agents that answer each other at each end cost what they cost.
+# So often in so long a session goes on for messages, at the end of a turn or woken, where its
+# person says nothing. Chosen arbitrarily: two agents that answer each other cost what they cost,
+# and one that serves others while its person is away is not deaf for ever.
 HOOK_CONTINUED_MAX: Final = 8
+HOOK_CONTINUED_MS: Final = 8 * 3_600_000
+# Programs that wait beside a session that rests; each is a link of those of this user.
+SESSION_WAITS_MAX: Final = 64
+# A session that no hook told of for so long may rest: where a person stops a turn no hook says it.
+SESSION_SILENT_MS: Final = 30_000
+# What was handed to one session wakes no other one of its agent for so long.
+HOOK_TAKEN_MS: Final = 5 * 60_000
 # The beginning of what a program tells its hook; in hex it fits into one frame.
 HOOK_INPUT_BYTES_MAX: Final = 96 * 1024
 # What was handed out and not said to be printed is handed out again after so long.

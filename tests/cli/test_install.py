@@ -14,6 +14,7 @@ from muster.agent.plugin.programs import PROGRAMS
 from muster.errors import Conflict, MusterError, Refused
 from muster.node.host.home import Home
 from muster.verbs import install
+from muster.verbs.installed import sha
 from tests.cli.world import Said, everything_in, muster
 from tests.promise import proves
 
@@ -381,3 +382,33 @@ def test_who_installs_hears_which_packages_the_tools_need(person, monkeypatch):
     )
     assert install.install(context, install.Install("cursor", yes=True)).done
     assert ["no_such_package" in each and "[doors]" in each for each in told] == [True]
+
+
+@proves("install.restores", "install.is-looked-at")
+def test_what_an_older_version_put_in_works_is_said_and_is_made_whole_and_taken_out(person):
+    before = person.files
+    person.ok("install", "claude", "--yes")
+    own, whole = person.machine / "plugins" / "claude", everything_in(person.machine)
+    # As it was before a hook waited.
+    kept = json.loads((own / "installed.json").read_text())
+    hooks = own / "muster" / "hooks" / "hooks.json"
+    known = json.loads(hooks.read_text())
+    for event in known["hooks"].values():
+        event[0]["hooks"] = [each for each in event[0]["hooks"] if not each.get("async")]
+    hooks.write_text(json.dumps(known))
+    del kept["files"][str(own / "wait_script.py")]
+    kept["files"][str(hooks)]["edit"]["text"] = hooks.read_text()
+    kept["files"][str(hooks)]["written"] = sha(hooks.read_bytes())
+    (own / "installed.json").write_text(json.dumps(kept))
+    (own / "wait_script.py").unlink()
+    state, text, mend = looked_at(person, "claude")
+    assert (state, "another version" in text, "install claude" in mend) == ("note", True, True)
+    person.ok("install", "claude", "--yes")
+    now = everything_in(person.machine)
+    # Its record names the same files, in another order.
+    names = [
+        json.loads(each.pop("plugins/claude/installed.json"))["files"] for each in (now, whole)
+    ]
+    assert (names[0].keys(), now) == (names[1].keys(), whole)
+    person.ok("uninstall", "claude", "--yes")
+    assert (person.files, own.exists()) == (before, False)

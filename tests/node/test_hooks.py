@@ -28,14 +28,14 @@ def world() -> Cores:
 
 def hook(
     one: One, event: str, own: str = "0a1b", *, prints: bool = True, git: str = "",
-    origin: str = "", **more: Any,
+    origin: str = "", pid: int = 7, **more: Any,
 ) -> str:  # fmt: skip
     """What the program's hook prints with this event."""
     said = {"session_id": own, "cwd": "/w/shop", "hook_event_name": NAMES[event], **more}
     told = {"agent": "noop", "input": json.dumps(said).encode().hex()}
     where = {"root": "/w/shop", "git": git or "/w/shop/.git", "head": "ref: refs/heads/main"}
     where |= {"origin": origin}
-    answer = one.call("hook", {**told, **where, "confirms": True})
+    answer = one.call("hook", {**told, **where, "confirms": True, "pid": pid})
     assert answer["ok"], answer
     number, _, raw = answer["value"].partition(":")
     if raw and prints:

@@ -33,6 +33,7 @@ from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
 from muster.node.services.tail import Tail
 from muster.node.services.undelivered import Undelivered
+from muster.node.services.wakes import Wakes
 from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.asked_work import AskedWork
 from muster.node.tasks.branches import Branches
@@ -77,6 +78,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Sessions,
     SameFiles,
     Hooks,
+    Wakes,
     Memory,
     Showings,
     Quotas,

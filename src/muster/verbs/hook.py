@@ -4,12 +4,13 @@ Rule 1: every text of a message stands behind who said it as far as that is prov
 is an instruction of the person who sits there.
 Rule 2: an answer is bounded in bytes, the newest first, what is for this very session before all
 else; how much more there is is said.
-Rule 3: a turn goes on for a message to this agent or session, and for nothing else; once for each,
-and not for ever.
+Rule 3: a session goes on for a message to this agent or session, and for nothing else; once for
+each, and not for ever. That is so at the end of a turn, and where it is woken while it rests.
 Rule 4: what is told of memory counts as read by the session, as whatever it asks for itself does.
 What has no room is told with a later event.
 """
 
+import asyncio
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -40,12 +41,13 @@ from muster.node.services.same_files import SameFiles
 from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
 from muster.node.services.speakers import Speakers
+from muster.node.services.wakes import Wait, Wakes
 from muster.node.tasks.actor import said
 from muster.node.terms import terms_of
 from muster.node.verb import Turns
 from muster.printable import visible
 from muster.task.kinds import NO_EPOCH
-from muster.verbs.declaration import Call, Core, Request, data, verb
+from muster.verbs.declaration import Call, Core, Daemon, Perform, Request, Stream, data, verb
 
 # Of what came while nobody looked a page or two; the rest with the next event.
 _PAGES_MAX: Final = 2
@@ -80,16 +82,17 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
     """
     told = plugin.read(_bytes(ask.input))
     if told is None:
-        return "0:"
+        return _answer(0, "")
     sessions, hooks = core.part(Sessions), core.part(Hooks)
     row = sessions.of(ask.agent, told.own)
     if told.event == "end":
         sessions.left(ask.agent, ask.pid)
+        core.part(Wakes).ended(ask.agent, told.own)
         if row is not None:
             sessions.change(row, state="ended")
             hooks.ended(row)
             sessions.forget(row)
-        return "0:"
+        return _answer(0, "")
     if row is None or told.event == "start" or row.state != "open":
         folder = ask.root or told.folder
         row = sessions.open(ask.agent, told.own, folder, _branch(ask.head))
@@ -97,7 +100,7 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
     sessions.runs_in(row, ask.pid)
     # A program that begins anew proves nothing of what the one before it printed.
     hooks.drop(row) if told.event == "start" else hooks.settle(row)
-    if told.event in ("start", "prompt") or told.again is False:
+    if told.event == "start" or told.again is False or (told.event == "prompt" and not told.woken):
         hooks.turn_began(row)
     yield from islice(core.part(Mailbox).whole(row.agent), _PAGES_MAX)
     parts, shown, read = _Room(HOOK_TEXT_BYTES_MAX), list[EntryId](), list[EntryId]()
@@ -109,7 +112,57 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
     met = _written(core, row, told, ask, parts)
     number = hooks.hand(row, shown, read, met, confirms=ask.confirms)
     text = plugin.answer(row.agent, told, parts.text)
-    return f"{number}:{text.encode().hex()}" if text else f"{number}:"
+    if told.event == "start" or (told.event == "stop" and not text):
+        core.part(Wakes).rests(row, ask.pid)
+    else:
+        core.part(Wakes).works(row, ask.pid)
+    return _answer(number, text)
+
+
+class Waiting(Request, frozen=True):
+    agent: Annotated[str, data()]
+    input: Annotated[str, data()]
+    pid: Annotated[int, data()] = 0
+
+
+@verb("hook.wait", auth="local", runs="stream", followed=True, on="none")
+async def wait(daemon: Daemon, call: Perform, stream: Stream, ask: Waiting) -> str:
+    """What wakes a session that rests, as soon as there is something, as `hook` answers it; `0:`
+    where nobody need wait any more. `input` is what began the wait: a start, or the end of a turn.
+    """
+    core, told = daemon.core, plugin.read(_bytes(ask.input))
+    if told is None:
+        return _answer(0, "")
+    wakes, sessions = core.part(Wakes), core.part(Sessions)
+    key, own = (ask.agent, told.own), Wait(ask.pid, stream.tell_later, stream.told)
+    wakes.begin(key, own)
+    try:
+        while not own.over:
+            row, left_ms = sessions.of(*key), None
+            if row is not None and row.state == "open" and row.mode != "do-not-disturb":
+                left_ms = wakes.left_ms(row, own)
+            if row is not None and left_ms == 0:
+                for _ in core.part(Mailbox).whole(row.agent):
+                    await asyncio.sleep(0)
+                if not own.over and (found := _waking(core, row, told)):
+                    return found
+            await stream.hear(left_ms / 1000 if left_ms else None)
+    finally:
+        wakes.end(key, own)
+    return _answer(0, "")
+
+
+def _waking(core: Core, row: SessionRow, told: plugin.Said) -> str:
+    """What wakes a session; "" for nothing."""
+    hooks, parts = core.part(Hooks), _Room(HOOK_TEXT_BYTES_MAX)
+    if not hooks.may_go_on(row):
+        return ""
+    shown = _messages(core, row, told._replace(event="stop"), parts, wakes=True)
+    return _answer(hooks.hand(row, shown, (), (), confirms=True), parts.text) if shown else ""
+
+
+def _answer(number: int, text: str) -> str:
+    return f"{number}:{text.encode().hex()}"
 
 
 class Printed(Request, frozen=True):
@@ -147,8 +200,12 @@ class _Room:
         return "\n".join(self._lines)
 
 
-def _messages(core: Core, row: SessionRow, told: plugin.Said, room: _Room) -> list[EntryId]:
-    """Put in what is unread, and which messages that were."""
+def _messages(
+    core: Core, row: SessionRow, told: plugin.Said, room: _Room, *, wakes: bool = False
+) -> list[EntryId]:
+    """Put in what is unread, and which messages that were. Nobody is woken for what matters little,
+    and not for what another session of the agent was handed.
+    """
     sessions, box, hooks = core.part(Sessions), core.part(Mailbox), core.part(Hooks)
     all_of_it, speakers = sessions.wanted(row.name), Speakers(core)
     ours = f"{row.agent}@{core.machine}"
@@ -171,6 +228,8 @@ def _messages(core: Core, row: SessionRow, told: plugin.Said, room: _Room) -> li
                 continue
         if told.event == "stop" and hooks.went_on_for(row, there.id):
             continue
+        if wakes and (there.rank > 0 or hooks.is_taken(row, there.id)):
+            continue
         found.append(message_of(core.log.entry_at(*place)))
         # No more are shown, and a session may have any number of them.
         if len(found) == HOOK_MESSAGES_MAX:
@@ -192,7 +251,10 @@ def _messages(core: Core, row: SessionRow, told: plugin.Said, room: _Room) -> li
         room.add(f"[muster] and {more} more: the tool inbox, or `muster inbox --agent "
                  f"'{row.agent}#{row.name}'`, shows them.")  # fmt: skip
     if told.event == "stop" and not hooks.go_on(row, shown):
-        room.add("[muster] This turn went on often enough: what comes now waits for the next.")
+        room.add(
+            "[muster] This session went on often enough without its person: what comes now waits "
+            "for the next prompt."
+        )
     room.add(
         "[muster] The tool reply, or `muster reply ID TEXT`, answers; ack says that it is done."
     )

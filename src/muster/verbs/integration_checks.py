@@ -10,6 +10,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from muster.agent.plugin.edit import put
@@ -45,7 +46,7 @@ def _mend(name: str) -> str:
 
 def _of_program(context: Context, name: str, place: Place, runs: bool) -> Iterator[Check]:
     record, known, mend = read_record(place.own), PROGRAMS[name], _mend(name)
-    what = f"program {name}"
+    what, project = f"program {name}", Path(record.project) if record.project else None
     if not record.files:
         return
     changed = [file for file, each in record.files.items() if not _stands(file, record)]
@@ -54,10 +55,18 @@ def _of_program(context: Context, name: str, place: Place, runs: bool) -> Iterat
         text = f"what Muster put into {known.title} is not there any more: {changed[0]}{more}"
         yield Check(what, "wrong", text, mend)
         return
-    failed = _hook_fails(record.python, place)
+    files = set(record.files)
+    hooks = [each for each in (place.hook, place.waiting) if str(each) in files]
+    failed = next(filter(None, (_hook_fails(record.python, each) for each in hooks)), "")
     if failed:
         yield Check(what, "wrong", f"the hook in {known.title} does not run: {failed}", mend)
         return
+    wanted = {str(edit.path) for edit in known.edits(place_of(context.home, name, project))}
+    if wanted - files:
+        text = (
+            f"another version of Muster was put into {known.title}: that knows less than this one"
+        )
+        yield Check(what, "note", text, mend)
     if not runs:
         text = f"{known.title} has its hook and its tools; they answer when the daemon runs"
         yield Check(what, "note", text, "muster up --detach")
@@ -80,11 +89,11 @@ def _stands(file: str, record: Record) -> bool:
         return False
 
 
-def _hook_fails(python: str, place: Place) -> str:
-    """Why the hook does not run; "" where it does. It is told of no event."""
+def _hook_fails(python: str, hook: Path) -> str:
+    """Why a hook does not run; "" where it does. It is told of no event."""
     try:
         done = subprocess.run(
-            [python, "-I", "-S", str(place.hook)], input="{}", capture_output=True, text=True,
+            [python, "-I", "-S", str(hook)], input="{}", capture_output=True, text=True,
             timeout=_ANSWER_S, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -30,7 +30,15 @@ EVENTS: Final[dict[str, Event]] = {
     "agentstop": "stop",
     "sessionend": "end",
 }
-SCRIPT: Final = "muster.agent.plugin.hook_script"
+HOOK: Final = "muster.agent.plugin.hook_script"
+WAIT: Final = "muster.agent.plugin.wait_script"
+# Written into a hook's file in place of what that imports of it.
+_SHARED: Final = "muster.agent.plugin.hook_bytes"
+_IMPORT: Final = re.compile(
+    r"^from muster\.agent\.plugin\.hook_bytes import \([^)]*\)\n", re.MULTILINE
+)
+# A prompt that no person gave begins so: Claude's own word, also when a hook of ours woke it.
+NO_PERSON: Final = "<task-notification>"
 # Members that hold the program's own id of its session.
 _OWN: Final = ("session_id", "sessionId", "conversation_id")
 _PATHS: Final = ("file_path", "filePath", "path", "absolute_path", "notebook_path")
@@ -47,7 +55,7 @@ class Said(NamedTuple):
     """What a hook was told: by the program's name of the event, in which session and folder.
 
     `files` are those that a tool wrote; `again` is a turn that went on because of a hook already,
-    None where the program does not say it.
+    None where the program does not say it. A prompt that is `woken` comes from no person.
     """
 
     event: Event
@@ -56,6 +64,7 @@ class Said(NamedTuple):
     folder: str = ""
     files: tuple[str, ...] = ()
     again: bool | None = None
+    woken: bool = False
 
 
 def read(raw: bytes) -> Said | None:
@@ -69,10 +78,12 @@ def read(raw: bytes) -> Said | None:
     if event is None or not isinstance(name, str) or not own or below:
         return None
     folder, again = found.get("cwd"), found.get("stop_hook_active")
+    prompt = found.get("prompt")
     files = _files(found) if event == "tool" else ()
     return Said(
         event, name, own, folder if isinstance(folder, str) else "", files,
         again if isinstance(again, bool) else None,
+        isinstance(prompt, str) and prompt.startswith(NO_PERSON),
     )  # fmt: skip
 
 
@@ -127,18 +138,24 @@ def _files(found: dict[str, Any]) -> tuple[str, ...]:
     return tuple(each for each in [*named, *patched] if isinstance(each, str))[:_FILES_MAX]
 
 
-def script(agent: str, socket: str) -> str:
-    """The hook of this agent's program, as a file of Python; `socket` is where its daemon listens.
+def script(agent: str, socket: str, module: str = HOOK) -> str:
+    """The hook of this agent's program, or that of this `module`, as a file of Python; `socket` is
+    where its daemon listens.
 
     Raises: Malformed where the path cannot stand in one.
     """
     if not socket.isprintable() or '"' in socket or "\\" in socket:
         raise Malformed(f"no hook can name the socket {socket!r}; choose a plainer MUSTER_HOME")
-    found = find_spec(SCRIPT)
+    shared = _source(_SHARED).partition('"""\n\n')[2]
+    text = _IMPORT.sub(lambda _: shared, _source(module))
+    return text.replace("@SOCKET@", socket).replace("@AGENT@", agent)
+
+
+def _source(module: str) -> str:
+    found = find_spec(module)
     assert found is not None, "it lies beside this file"
     assert found.origin is not None, "it is a file"
-    text = Path(found.origin).read_text(encoding="utf-8")
-    return text.replace("@SOCKET@", socket).replace("@AGENT@", agent)
+    return Path(found.origin).read_text(encoding="utf-8")
 
 
 def _nested(said: Said, text: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from muster.agent.plugin.edit import Edit, Whole
-from muster.agent.plugin.hook import script
+from muster.agent.plugin.hook import WAIT, script
 from muster.errors import Malformed
 
 
@@ -55,23 +55,35 @@ class Place(NamedTuple):
         return {"command": self.python, "args": args}
 
     @property
+    def waiting(self) -> Path:
+        """Where the hook that wakes a session lies, of a program that has such."""
+        return self.own / "wait_script.py"
+
+    @property
     def command(self) -> str:
-        """A shell line that runs the hook, and does nothing where that is gone.
+        """A shell line that runs the hook, and does nothing where that is gone."""
+        return self.line(self.hook)
+
+    def line(self, hook: Path) -> str:
+        """A shell line that runs this hook, and does nothing where that is gone.
 
         Python would end with 2 there, with which a hook forbids what it was asked about: nobody
         could type a word to a program whose Muster was taken out meanwhile.
         """
-        hook = shlex.quote(str(self.hook))
-        return f"[ ! -f {hook} ] || exec {shlex.quote(self.python)} -I -S {hook}"
+        path = shlex.quote(str(hook))
+        return f"[ ! -f {path} ] || exec {shlex.quote(self.python)} -I -S {path}"
 
 
-def ours(place: Place, agent: str) -> list[Edit]:
-    """The files of every program: its hook, and its end of the door. Raises: Malformed."""
+def ours(place: Place, agent: str, *, wakes: bool = False) -> list[Edit]:
+    """The files of every program: its hook, its end of the door, and, of one that a hook `wakes`,
+    that. Raises: Malformed.
+    """
     shim = find_spec("muster.door.mcp_stdio")
     assert shim is not None, "it is a part of Muster"
     assert shim.origin is not None, "it is a file"
     text = Path(shim.origin).read_text(encoding="utf-8")
-    return [Whole(place.hook, script(agent, place.socket)), Whole(place.shim, text)]
+    waits = [Whole(place.waiting, script(agent, place.socket, WAIT))] if wakes else []
+    return [Whole(place.hook, script(agent, place.socket)), *waits, Whole(place.shim, text)]
 
 
 def as_json(value: Any) -> str:

@@ -6,8 +6,8 @@ What nobody said to be printed is handed out again.
 Rule 2: a session is told of a record that changed since it was told last, and of another session
 that wrote the same file (same_files.py), once. What it was told of records is written down as read
 by it, when it was printed.
-Rule 3: one turn goes on for messages so often, and no oftener: two agents that answer each other
-would never end.
+Rule 3: without its person a session goes on for messages so often, and no oftener: two agents that
+answer each other, at each end or waking each other, would never end.
 Rule 4: all of it is in memory and bounded. After a restart a message is handed out again that was
 not marked yet, and nothing else.
 """
@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.limits import (
     HOOK_CONTINUED_MAX,
+    HOOK_CONTINUED_MS,
     HOOK_HANDED_MS,
     HOOK_RECORDS_KEPT,
+    HOOK_TAKEN_MS,
     SESSIONS_MAX,
 )
 from muster.log import canon
@@ -74,9 +76,9 @@ class _Told:
     # How far before the last answer that told of some.
     before: int = 0
     handed: dict[int, _Handed] = field(default_factory=dict)
-    # What made a turn go on: that happens once for each message; and how often this one did.
+    # What made it go on: that happens once for each message; and when it did.
     at_stop: dict[EntryId, None] = field(default_factory=dict)
-    continued: int = 0
+    continued: deque[int] = field(default_factory=lambda: deque(maxlen=HOOK_CONTINUED_MAX))
 
 
 class Hooks(Part):
@@ -134,6 +136,16 @@ class Hooks(Part):
         """What another answer to this session, given a moment ago, may yet print."""
         return {id for each in self._of(row).handed.values() for id in each.ids}
 
+    def is_taken(self, row: SessionRow, id: EntryId) -> bool:
+        """Whether another session was handed this a short while ago."""
+        since_ms = self._core.now.boot_ms - HOOK_TAKEN_MS
+        return any(
+            id in each.ids and each.at_ms > since_ms
+            for name, told in self._told.items()
+            for each in told.handed.values()
+            if name != row.name
+        )
+
     def hand(
         self, row: SessionRow, ids: Sequence[EntryId], read: Sequence[EntryId],
         met: Sequence[Met], *, confirms: bool,
@@ -172,21 +184,22 @@ class Hooks(Part):
 
     def turn_began(self, row: SessionRow) -> None:
         """Its person, or what stands for one, made it work."""
-        self._of(row).continued = 0
+        self._of(row).continued.clear()
 
     def may_go_on(self, row: SessionRow) -> bool:
-        """Whether its turn may go on once more."""
-        return self._of(row).continued < HOOK_CONTINUED_MAX
+        """Whether it may go on once more without its person."""
+        since_ms = self._core.now.boot_ms - HOOK_CONTINUED_MS
+        return sum(at_ms > since_ms for at_ms in self._of(row).continued) < HOOK_CONTINUED_MAX
 
     def went_on_for(self, row: SessionRow, id: EntryId) -> bool:
-        """Whether a turn of this session went on for this message."""
+        """Whether this session went on for this message."""
         return id in self._of(row).at_stop
 
     def go_on(self, row: SessionRow, ids: Iterable[EntryId]) -> bool:
-        """Its turn goes on for these. Whether it may do so again."""
+        """It goes on for these. Whether it may do so again."""
         told = self._of(row)
         told.at_stop.update(dict.fromkeys(ids))
-        told.continued += 1
+        told.continued.append(self._core.now.boot_ms)
         while len(told.at_stop) > SESSIONS_MAX:
             del told.at_stop[next(iter(told.at_stop))]
         return self.may_go_on(row)

@@ -1,0 +1,134 @@
+"""The hook that waits while a session rests, and wakes it: what it says as it ends is read then.
+
+`muster install` writes it out as it does the other hook. The program starts it in its background
+when a session begins and at the end of each turn; it ends with 2, and the text on its stderr, when
+there is something to read, and with 0 when there is nobody to wait for any more: the session goes
+on or is over, its program is gone, or what wrote this file took it out again. A daemon that is away
+is looked for now and then.
+"""
+
+import _socket
+import posix
+import select
+import sys
+import time
+
+from muster.agent.plugin.hook_bytes import (
+    AGENT,
+    ANSWER_BYTES_MAX,
+    SOCKET,
+    finished,
+    frame,
+    is_ours,
+    next_part,
+    read_file,
+    read_input,
+    text,
+)
+
+LIMIT_S = 1.0
+# Until the daemon is looked for again, and until the parent is: its pipe says at once that it died.
+AWAY_MS = 5_000
+PARENT_MS = 30_000
+WORDS_BYTES_MAX = 1 << 20
+WOKEN = 2
+
+
+def watched(parent: int) -> "list[int] | None":
+    """What ends when the session does; None where to wait would hold up the program.
+
+    RAN with Claude Code 2.1.332: what answers one prompt (`-p`) waits for its hooks, also for those
+    in its background; and what reads prompts from a stream waits for them when that has ended. So
+    it has to be a terminal, or a stream whose end is seen from here, which a socket's is not.
+    """
+    if AGENT != "claude":
+        return []
+    # Older ones know no hook that wakes, and would wait for it; a program below another one has its
+    # variables, but not its number.
+    if posix.environ.get(b"CLAUDE_PID") != str(parent).encode():
+        return None
+    words = read_file(f"/proc/{parent}/cmdline", WORDS_BYTES_MAX).split(b"\0")[1:]
+    if not words or sum(map(len, words)) > WORDS_BYTES_MAX // 2:
+        return None
+    there = [posix.readlink(f"/proc/{parent}/fd/{number}") for number in (0, 1)]
+    streams = b"stream-json" in words[words.index(b"--input-format") :][1:2] if (
+        b"--input-format" in words
+    ) else b"--input-format=stream-json" in words  # fmt: skip
+    if streams and there[0].startswith("pipe:"):
+        return [posix.open(f"/proc/{parent}/fd/0", posix.O_RDONLY | posix.O_NONBLOCK)]
+    prints = any(w == b"--print" or (w[:1] == b"-" != w[1:2] and b"p" in w) for w in words)
+    at_terminal = all(each.startswith(("/dev/pts/", "/dev/tty")) for each in there)
+    attended = posix.environ.get(b"CLAUDE_CODE_ENTRYPOINT") == b"cli"
+    return [] if at_terminal and attended and not prints and not streams else None
+
+
+def is_over(ends: "list[int]", parent: int, daemon: "_socket.socket | None", ms: int) -> bool:
+    """Whether there is nobody to wait for; it returns when that is so, when the daemon says
+    something, or, without a daemon, after this time.
+    """
+    poll = select.poll()
+    for each in ends:
+        poll.register(each, 0)
+    if daemon is not None:
+        poll.register(daemon.fileno(), select.POLLIN)
+    while True:
+        found = [each for each, _ in poll.poll(ms)]
+        if posix.getppid() != parent or any(each in ends for each in found):
+            return True
+        if found or daemon is None:
+            return False
+
+
+def is_woken(said: bytes, ends: "list[int]", parent: int) -> bool:
+    """Whether there was something to read, which is printed then. Raises OSError, ValueError: the
+    daemon is away.
+    """
+    told = '"agent":' + text(AGENT) + ',"input":"' + said.hex() + '"'
+    daemon = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        daemon.settimeout(LIMIT_S)
+        daemon.connect(SOCKET)
+        if not is_ours(daemon):
+            return False
+        daemon.sendall(frame("hook.wait", 1, told + ',"pid":' + str(parent)))
+        parts, over = b"", False
+        while not over and len(parts) < ANSWER_BYTES_MAX:
+            if is_over(ends, parent, daemon, PARENT_MS):
+                return False
+            part, over = next_part(daemon, time.monotonic() + LIMIT_S)  # noqa: TID251 - of a frame
+            parts += part
+        number, answer = finished(parts)
+        # Of one that was taken out meanwhile nobody is to hear any more.
+        if not answer or not read_file(sys.argv[0], 1):
+            return False
+        posix.write(2, answer)
+        daemon.sendall(frame("hook.printed", 0, told + ',"number":' + text(number)))
+        return True
+    finally:
+        daemon.close()
+
+
+def main() -> bool:
+    """Wait; whether the session is woken."""
+    said, parent = read_input(), posix.getppid()
+    if b"MUSTER_CAPABILITY" in posix.environ:
+        return False
+    found = watched(parent)
+    if found is None:
+        return False
+    ends = [2, *found]
+    while True:
+        try:
+            return is_woken(said, ends, parent)
+        except (OSError, ValueError):
+            if not read_file(sys.argv[0], 1) or is_over(ends, parent, None, AWAY_MS):
+                return False
+
+
+try:
+    woken = main()
+except (OSError, ValueError):
+    # Whatever it was: the program goes on as if there were no hook.
+    woken = False
+if woken:
+    sys.exit(WOKEN)
