@@ -163,7 +163,7 @@ def test_a_password_like_line_is_doubtful_only():
 @pytest.mark.parametrize(
     "word",
     ["password", "PassWd", "SECRET", "api_key", "Api-Key", "apikey", "auth_token", "ACCESS-TOKEN",
-     "pa\u017f\u017fword", "api_\u212aey", "acce\u017fs_token"],
+     "pa\u017f\u017fword", "ap\u0131_key", "api_\u212aey", "acce\u017fs_token"],
 )  # fmt: skip
 def test_each_word_for_a_password_is_found_in_any_case_also_that_of_odd_letters(word):
     assert find_doubtful(f"{word} = hunter2222") == ("a password", 1)

@@ -166,3 +166,16 @@ def test_a_place_of_a_run_has_one_task_by_whatever_ids_its_owner_opens_it() -> N
     assert begun(it.world) == [it.run]
     assert it.refused() == ["task-other-id"]
     assert [each["task"] for each in it.world["hub"].call("tasks", {})["value"]] != ["c" * 32]
+
+
+def test_an_order_that_is_none_makes_nobody_judge_again_what_others_began() -> None:
+    it = Ordered()
+    it.begins(it.run)
+    assert it.listed("hub") == [it.run]
+    judged = dict(it.world["hub"].core.part(Ownership)._rank)
+    it.begins("1" * 32, "aa")
+    it.anew(7)
+    it.begins("2" * 32, "aa")
+    assert judged
+    assert it.world["hub"].core.part(Ownership)._rank.items() >= judged.items()
+    assert it.listed("hub") == [it.run]

@@ -67,7 +67,7 @@ _DOUBTFUL: Final = re.compile(
     r"[\"']?\s{0,3}[:=]\s{0,3}[\"']?[^\s\"'$<{(]{8,}"
 )
 # What every doubtful text has in it, whatever its case.
-_DOUBTFUL_WORDS: Final = ("passw", "secret", "api", "token")
+_DOUBTFUL_WORDS: Final = ("passw", "secret", "key", "token")
 
 
 class Found(NamedTuple):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import Struct
 
-from muster.log.entry import Entry
+from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_or_none
 from muster.log.stream import MachineId
 from muster.task.fold import AGAIN, BEGINNING, AgainRow, BeginningRow
@@ -47,11 +47,11 @@ def is_begun(core: "Core", opening: Entry, run: RunOpen) -> bool:
     return one_of((row.run for row in rows), owner, run.statement) == run.run
 
 
-def is_doubled(core: "Core", opening: Entry, run: RunOpen) -> bool:
-    """Whether several streams of an owner have a run of this order."""
+def doubled(core: "Core", opening: Entry, run: RunOpen) -> list[EntryId]:
+    """The openings of several runs that an owner began by this order; [] where it is one run."""
     owner = opening.header.author
     rows = core.tables.rows(BEGINNING, writer=owner, statement=order_id(run.statement))
-    return len({row.run for row in rows}) > 1
+    return [row.entry for row in rows] if len({row.run for row in rows}) > 1 else []
 
 
 def again(core: "Core", owner: str, run: str) -> list[Again]:

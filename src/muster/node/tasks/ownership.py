@@ -28,7 +28,7 @@ from muster.node.counter import DECLARED, labelled
 from muster.node.part import Part
 from muster.node.tasks.asking import Asking
 from muster.node.tasks.ended_work import shown
-from muster.node.tasks.one_run import is_doubled
+from muster.node.tasks.one_run import doubled
 from muster.node.verb import Turns
 from muster.task.causes import Unproven
 from muster.task.evidence import Known, check_ordered
@@ -84,10 +84,13 @@ class Ownership(Part):
         core.on("run.open", self._on_open)
 
     def _on_open(self, _stream: StreamName, entry: Entry) -> None:
-        """What was judged may be another's now: its order has begun a run in two streams."""
+        """What was judged may be another's now: its order has begun a run in two streams.
+
+        A run's tasks are nobody's with it. All else stays: anybody may write down any order.
+        """
         body = body_or_none(entry, RunOpen)
-        if body is not None and is_doubled(self.core, entry, body):
-            self._rank.clear()
+        for opening in doubled(self.core, entry, body) if body is not None else ():
+            self._rank.pop(opening, None)
 
     def owner(self, table: Table[Work], name: str) -> str | None:
         """The machine whose task or run this is; None when it is nobody's."""
