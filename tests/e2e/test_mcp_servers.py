@@ -48,6 +48,10 @@ def test_a_real_agent_uses_the_servers_of_its_task_and_nobody_is_asked(name, mod
         file = tmp_path / "mcp"
         file.write_text(told.file)
         stage = Stage(name, url, tmp_path, headless=mode == "headless")
+        if name == "codex":
+            # What the person calls so elsewhere is another one.
+            with (stage.home / ".codex" / "config.toml").open("a") as settings:
+                settings.write(f'[mcp_servers.words]\ncommand = "{sys.executable}"\n')
         given = {
             "mcp": told.acp, "mcp_file": str(file), "mcp_toml": told.toml, "mcp_json": told.json,
             "mcp_env": told.env,
