@@ -229,19 +229,27 @@ MEMORY_OVER_MAX: Final = 16
 MEMORY_ABOUT_MAX: Final = 16
 # Marks on one letter: the stream-safe form of UAX 15 has as many.
 MEMORY_MARKS_MAX: Final = 30
-# Versions of the same text that are looked at of each machine, the newest, for what was refuted.
+# What a question about one key reads is shared by the machines of the fleet: so it costs the same
+# however many of them flood it, and a machine's share is its own, whatever the others write. The
+# least of it is what one machine has a use for: it replaces what it wrote before.
+# Versions of the same text that are looked at, the newest, for what was refuted.
 MEMORY_ALIKE_MAX: Final = 32
+MEMORY_ALIKE_MIN: Final = 4
 MEMORY_TAGS_MAX: Final = 16
-# Versions of one key that are read of each machine for its past, the newest: who writes one more
-# often than that has something else to say each time.
-MEMORY_VERSIONS_READ_MAX: Final = 200
+# Versions of one key that are read for its past, the newest: who writes one more often than that
+# has something else to say each time.
+MEMORY_VERSIONS_READ_MAX: Final = 128
+MEMORY_VERSIONS_READ_MIN: Final = 24
 # The same for what counts now, and as many that cite an order: twenty milliseconds at worst.
-MEMORY_VERSIONS_COUNTED_MAX: Final = 100
+MEMORY_VERSIONS_COUNTED_MAX: Final = 64
+MEMORY_VERSIONS_COUNTED_MIN: Final = 8
 # What else decides about a key (versions of other keys that are over its own, texts alike, what is
-# over those): at each of these steps so many of each machine, the newest.
-MEMORY_OTHERS_READ_MAX: Final = 64
-# Orders that are looked at for one question, of each machine: a proof costs as much as five rows.
+# over those): at each of these steps so many, the newest.
+MEMORY_OTHERS_READ_MAX: Final = 48
+MEMORY_OTHERS_READ_MIN: Final = 8
+# Orders that are looked at for one question: a proof costs as much as five rows.
 MEMORY_PROOFS_MAX: Final = 64
+MEMORY_PROOFS_MIN: Final = 16
 # The newest versions whose keys a list looks at, a key in each turn of the loop.
 MEMORY_KEYS_LOOKED_MAX: Final = 5_000
 # Keys in one answer: of each it is found out what counts, and who proves to have said it.
@@ -274,6 +282,9 @@ MEMORY_LINE_TOKENS_MAX: Final = 160
 # What one attempt writes down: a lesson each is what is wanted, and no diary.
 MEMORY_WRITES_PER_ATTEMPT_MAX: Final = 20
 # A session of a program may last for weeks: as many as an attempt, in each of these.
+# What all live sessions of a machine write down in an hour: ten of them at their bound. A program
+# may begin any number of sessions.
+MEMORY_WRITES_OF_SESSIONS_MAX: Final = 200
 MEMORY_WRITES_PER_MS: Final = 3_600_000
 # Keys of one scope: who has more than that finds nothing by a look at them. Warned of at half.
 MEMORY_RECORDS_MAX: Final = 20_000

@@ -126,6 +126,26 @@ def test_however_much_one_machine_writes_a_key_costs_so_much_and_the_others_word
 
 
 @proves("memory.work-in-turns")
+def test_a_key_that_many_machines_flood_costs_what_one_that_few_flood_does(monkeypatch):
+    costs = []
+    for bad in (["studio", "build"], ["studio", "build", "attic", "shed", "barn"]):
+        world = Cores("hub", *bad)
+        hub = world["hub"]
+        for name in bad:
+            world.link("hub", name)
+        world.pass_ms(3_000)
+        mine = write(hub, MemoryPut("rule", "use pnpm"), by="claude@hub")
+        for name in bad:
+            flood(world[name], "rule", 64)
+        world.pass_ms(5_000)
+        part = hub.core.part(Memory)
+        costs.append(work(hub, lambda part=part: part.records("rule"), monkeypatch)[0])
+        (record,) = part.records("rule").values()
+        assert mine[0] in [head.id for head in record.heads]
+    assert costs[1] < 1.5 * costs[0], costs
+
+
+@proves("memory.work-in-turns")
 def test_a_question_about_many_dear_keys_lets_others_have_their_turn(world, monkeypatch):
     hub = world["hub"]
     for key in ("a", "b", "c"):

@@ -1,5 +1,6 @@
 """Ending a conflict, going back, and how much may be written down."""
 
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -215,6 +216,28 @@ def test_a_session_writes_down_a_bounded_number_of_things_in_an_hour(world):
     assert said(hub, "remember", other, key="other", text=["x"])["ok"]
     world.pass_ms(3_600_000)
     assert said(hub, "remember", again, key="one/more", text=["x"])["ok"]
+
+
+@proves("memory.quotas")
+def test_all_sessions_of_a_machine_together_write_down_a_bounded_number_of_things(
+    world, monkeypatch
+):
+    hub = world["hub"]
+    monkeypatch.setattr(quotas, "MEMORY_WRITES_OF_SESSIONS_MAX", 6)
+    part = hub.core.part(quotas.Quotas)
+    monkeypatch.setattr(part, "_of_sessions", deque(maxlen=6))
+    version = remember(hub, "mine", "y")
+    tokens = [opened(hub, own=f"{number:04x}")["token"] for number in range(4)]
+    for number in range(6):
+        assert said(hub, "remember", tokens[number % 3], key=f"k/{number}", text=["x"])["ok"]
+    # A session that wrote nothing yet has no more room than all of them.
+    refused = said(hub, "remember", tokens[3], key="one/more", text=["x"])["error"]["text"]
+    assert "may together: try again in 60 min" in refused
+    assert not said(hub, "refute", tokens[3], version=version, reason=["no"])["ok"]
+    # A person is not among them, and an hour later they are heard again.
+    assert remember(hub, "a/persons", "z")
+    world.pass_ms(3_600_000)
+    assert said(hub, "remember", tokens[3], key="one/more", text=["x"])["ok"]
 
 
 @proves("memory.quotas")

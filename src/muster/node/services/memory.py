@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from muster.limits import (
     MEMORY_ALIKE_MAX,
+    MEMORY_ALIKE_MIN,
     MEMORY_KEYS_LOOKED_MAX,
     MEMORY_OTHERS_READ_MAX,
+    MEMORY_OTHERS_READ_MIN,
     MEMORY_PROOFS_MAX,
+    MEMORY_PROOFS_MIN,
     MEMORY_VERSIONS_COUNTED_MAX,
+    MEMORY_VERSIONS_COUNTED_MIN,
     MEMORY_VERSIONS_READ_MAX,
+    MEMORY_VERSIONS_READ_MIN,
 )
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import R, Table
@@ -50,9 +55,10 @@ if TYPE_CHECKING:
 _ALIKE_MAX: Final = 1_000
 # Rows that are read at once of many ids or texts; what has more is read one by one.
 _AMONG_MAX: Final = 500
-# Of each machine, where there are very many: what is over one version, and erasures of it.
+# Shared by the machines, where there are very many: what is over one version, and erasures of it.
 _OVER_ONE_MAX: Final = 8
 _TOMBS_MAX: Final = 4
+_LEAST: Final = 2
 # What the proof of an order costs beside a row.
 LOOKS_OF_PROOF: Final = 4
 _HEX: Final = re.compile("[0-9a-f]{1,64}")
@@ -95,7 +101,7 @@ class Memory(Part):
 
     def _about(self, key: str, until: int = EVERY_NUMBER, *, past: bool = False) -> list[Version]:
         known = _Known(self._core, until)
-        found = known.about(key, MEMORY_VERSIONS_READ_MAX if past else MEMORY_VERSIONS_COUNTED_MAX)
+        found = known.about(key, past=past)
         self.looks += known.looks
         return found
 
@@ -190,7 +196,8 @@ class _Known:
     """The rows that a question is about, gathered from its key outwards.
 
     Of each machine so many at each step of that and no more, the newest: whoever writes much under
-    a key makes a question dearer by so much, and crowds out only what it wrote itself.
+    a key crowds out only what it wrote itself. Of many machines less of each, so that a question
+    costs the same however many of them do so: each has a share, which nobody else's words change.
     """
 
     def __init__(self, core: "Core", until: int = EVERY_NUMBER) -> None:
@@ -198,19 +205,31 @@ class _Known:
         self._rows: dict[EntryId, VersionRow] = {}
         self._erased: dict[EntryId, list[ErasedRow]] = {}
         self._proofs = Counter[MachineId]()
+        share = self._share
+        self._others = share(MEMORY_OTHERS_READ_MAX, MEMORY_OTHERS_READ_MIN)
+        self._alike = share(MEMORY_ALIKE_MAX, MEMORY_ALIKE_MIN)
+        self._orders = share(MEMORY_PROOFS_MAX, MEMORY_PROOFS_MIN)
         # Rows that were read.
         self.looks = 0
 
-    def about(self, key: str, most: int) -> list[Version]:
+    def _share(self, most: int, least: int) -> int:
+        """What one machine of the fleet has of what is read."""
+        return max(most // max(1, len(self._core.roster.machines)), least)
+
+    def about(self, key: str, *, past: bool) -> list[Version]:
         """The versions of a key, so many of each machine, and all that decides which count."""
+        bounds = MEMORY_VERSIONS_COUNTED_MAX, MEMORY_VERSIONS_COUNTED_MIN
+        if past:
+            bounds = MEMORY_VERSIONS_READ_MAX, MEMORY_VERSIONS_READ_MIN
+        most = self._share(*bounds)
         # What agents write beside a person's rule, on the same machine, must not crowd it out.
         own = self._add(self._of(VERSION, most, also="order", key=key), 2 * most)
         own += self._add_targets(self._of(ERASED, most, key=key))
         above = self._add_over(own)
         prints = {row.print for row in map(self._rows.__getitem__, own) if row.print}
         prints |= {tomb.print for id in own for tomb in self._erased[id] if tomb.print}
-        alike = self._add(self._among(VERSION, "print", prints, MEMORY_ALIKE_MAX))
-        alike += self._add_targets(self._among(ERASED, "print", prints, MEMORY_ALIKE_MAX))
+        alike = self._add(self._among(VERSION, "print", prints, self._alike))
+        alike += self._add_targets(self._among(ERASED, "print", prints, self._alike))
         # What is over the same text may refute it; what is over that may end it.
         refuted = [*above, *self._add_over(alike)]
         self._add_over(refuted)
@@ -233,7 +252,7 @@ class _Known:
     def _proof_of(self, row: VersionRow | ErasedRow) -> Proof:
         """What a person ordered; of each machine so many are looked at, the newest first."""
         self._proofs[row.stream.machine] += 1
-        if self._proofs[row.stream.machine] > MEMORY_PROOFS_MAX:
+        if self._proofs[row.stream.machine] > self._orders:
             return UNPROVEN
         self.looks += LOOKS_OF_PROOF
         return proof_of(self._core, row)
@@ -262,8 +281,9 @@ class _Known:
             rows += found
         return sorted(rows, key=_newest)
 
-    def _add(self, rows: Iterable[VersionRow], most: int = MEMORY_OTHERS_READ_MAX) -> list[EntryId]:
+    def _add(self, rows: Iterable[VersionRow], most: int = 0) -> list[EntryId]:
         """Take rows in, with their erasures; the ids of those that are new."""
+        most = most or self._others
         fresh, of_each = list[EntryId](), Counter[MachineId]()
         for row in rows:
             machine = row.stream.machine
@@ -272,7 +292,7 @@ class _Known:
                 self._rows[row.id] = row
                 self._erased[row.id] = []
                 fresh.append(row.id)
-        for tomb in self._among(ERASED, "target", fresh, _TOMBS_MAX):
+        for tomb in self._among(ERASED, "target", fresh, self._share(_TOMBS_MAX, _LEAST)):
             if self._speakers.counts(tomb.stream, tomb.seq):
                 self._erased[tomb.target].append(tomb)
         return fresh
@@ -289,7 +309,7 @@ class _Known:
     def _add_targets(self, tombs: Iterable[ErasedRow]) -> list[EntryId]:
         found, of_each = list[VersionRow](), Counter[MachineId]()
         for target, machine in dict.fromkeys((t.target, t.stream.machine) for t in tombs):
-            if target in self._rows or of_each[machine] == MEMORY_OTHERS_READ_MAX:
+            if target in self._rows or of_each[machine] == self._others:
                 continue
             of_each[machine] += 1
             self.looks += 1
@@ -301,11 +321,13 @@ class _Known:
 
     def _add_over(self, targets: Collection[EntryId]) -> list[EntryId]:
         """Take in what is over these: versions, and those whose erasure says that they were."""
-        over: list[OverRow] = self._among(OVER, "target", targets, _OVER_ONE_MAX)
+        over: list[OverRow] = self._among(
+            OVER, "target", targets, self._share(_OVER_ONE_MAX, _LEAST)
+        )
         known = {(row.stream, row.seq) for row in self._rows.values()}
         places, of_each = list[tuple[StreamName, int]](), Counter[MachineId]()
         for stream, seq in dict.fromkeys((row.stream, row.seq) for row in over):
-            if (stream, seq) not in known and of_each[stream.machine] < MEMORY_OTHERS_READ_MAX:
+            if (stream, seq) not in known and of_each[stream.machine] < self._others:
                 of_each[stream.machine] += 1
                 places.append((stream, seq))
         tables = self._core.tables

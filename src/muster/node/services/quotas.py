@@ -2,7 +2,8 @@
 
 Rule 1: it is counted where it is written, and refused there: what came from another machine is
 kept, whatever it was counted as over there.
-Rule 2: an attempt ends with its daemon, and a session's token does, so what they wrote is counted
+Rule 2: a program may begin any number of sessions: all of a machine have a bound together.
+Rule 3: an attempt ends with its daemon, and a session's token does, so what they wrote is counted
 in memory.
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from muster.errors import Refused
 from muster.limits import (
     MEMORY_RECORDS_MAX,
+    MEMORY_WRITES_OF_SESSIONS_MAX,
     MEMORY_WRITES_PER_ATTEMPT_MAX,
     MEMORY_WRITES_PER_MS,
 )
@@ -40,6 +42,8 @@ class Quotas(Part):
         self._core = core
         # When each attempt and session wrote: of a session, what is no longer ago than counts.
         self._written: dict[str, deque[int]] = {}
+        # When any session of this machine did, of the last hour.
+        self._of_sessions: deque[int] = deque(maxlen=MEMORY_WRITES_OF_SESSIONS_MAX)
         # How many records a scope has, and how many more may be written before they are counted.
         self._records: dict[Scope, tuple[int, int]] = {}
 
@@ -57,13 +61,28 @@ class Quotas(Part):
                     f"this {who} written down {len(written)} things, which is all that one may: "
                     "join what belongs together under one key, and name the rest in your summary"
                 )
+            if not reader.task:
+                self._check_sessions(now_ms)
         self.take_record(scope, key)
         if reader is not None:
             self._written.pop(str(reader), None)
             self._written[str(reader)] = written
             written.append(now_ms)
+            if not reader.task:
+                self._of_sessions.append(now_ms)
             if len(self._written) > _READERS_MAX:
                 del self._written[next(iter(self._written))]
+
+    def _check_sessions(self, now_ms: int) -> None:
+        """Raises: Refused where all sessions of this machine together wrote too much."""
+        there, most = self._of_sessions, MEMORY_WRITES_OF_SESSIONS_MAX
+        if len(there) == most and now_ms - there[0] < MEMORY_WRITES_PER_MS:
+            left = (MEMORY_WRITES_PER_MS - (now_ms - there[0])) // 60_000 + 1
+            raise Refused(
+                f"the sessions on {self._core.name} have written down {most} things in one hour, "
+                f"which is all that they may together: try again in {left} min, or let a person "
+                "write it down"
+            )
 
     def take_record(self, scope: Scope, key: str) -> None:
         """One more record in a scope, where nothing was known there under this key.
