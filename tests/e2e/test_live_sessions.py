@@ -22,6 +22,7 @@ from tests.e2e import install_agents, vendor
 from tests.e2e.agents import agents_of, scripted_model
 from tests.e2e.fleet import Fleet, until
 from tests.e2e.stage import ALL, every
+from tests.e2e.test_same_files import Program
 from tests.promise import proves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -31,6 +32,10 @@ PROGRAMS = ALL
 LOOKED_AT = pytest.mark.parametrize("desk", every("claude", "codex"), indirect=True)
 # Programs differ most in how a hook makes a turn go on.
 ENDS = pytest.mark.parametrize("desk", every("claude", "codex", "gemini", "copilot"), indirect=True)
+# Codex calls no hook for a patch that its model applies in a shell, as the scripted one does.
+WRITES = pytest.mark.parametrize(
+    "desk", [name for name in every("claude") if name != "codex"], indirect=True
+)
 ARGV: dict[str, list[str]] = {
     "claude": ["claude", "-p", "--permission-mode", "bypassPermissions", "--model",
                "claude-sonnet-4-5"],
@@ -227,6 +232,30 @@ def test_what_another_machine_learned_meanwhile_is_in_the_request_after_a_tool(d
     # It is in this machine's journal that this session was shown it.
     (known,) = studio.ask("memory", {"key": key})
     assert [each["actor"] for each in known["shown_to"]] == [f"{desk.name}@studio"]
+
+
+@proves("hook.collisions-across-machines")
+@WRITES
+def test_who_else_edits_the_file_on_another_machine_is_in_the_request_after_a_tool(desk):
+    origin = "git@example.com:acme/shop.git"
+    subprocess.run(["git", "-C", str(desk.folder), "remote", "add", "origin", origin], check=True)
+    other = Program(desk.fleet.hub, desk.fleet.root / f"{desk.name}-copy", origin)
+    # Each program has a file of its own: who wrote one a minute ago is told of it, too.
+    name = f"{desk.name}.py"
+    other.edits(name)
+    write = {"tool": "write", "path": str(desk.folder / name), "content": "x = 1\n"}
+    process = desk.begin(write, desk.waits(), {"text": "done"})
+    until((desk.folder / "began").exists, "the tool began", within_s=LIMIT_S)
+    try:
+        # It is told last: when it is, the program's daemon knows of both.
+        told = until(lambda: other.hook("UserPromptSubmit"), "the other session is told")
+    finally:
+        (desk.folder / "go").touch()
+        said = desk.end(process)
+    asked = desk.asked()
+    assert f"[muster] {desk.name}@studio#" in told
+    assert not any(f"{other.address} wrote {name}" in each for each in asked[:2])
+    assert f"{other.address} wrote {name}, too" in asked[-1], said
 
 
 @proves("hook.delays-nothing")
