@@ -117,24 +117,46 @@ def test_a_headless_session_that_rests_is_woken_and_ends_when_its_input_does(des
     until(lambda: waiting(desk) == [], "nobody waits any more", within_s=LIMIT_S)
 
 
+def _claude(desk: Desk) -> list[str]:
+    known = {
+        "hasCompletedOnboarding": True, "bypassPermissionsModeAccepted": True,
+        "projects": {str(desk.folder): {"hasTrustDialogAccepted": True}},
+        "customApiKeyResponses": {"approved": [vendor.KEY[-20:]], "rejected": []},
+    }  # fmt: skip
+    (desk.person / ".claude.json").write_text(json.dumps(known))
+    return ["--model", "claude-sonnet-4-5"]
+
+
+def _codex(desk: Desk) -> list[str]:
+    config = desk.person / ".codex" / "config.toml"
+    trusted = f'\n[projects."{desk.folder}"]\ntrust_level = "trusted"\n'
+    config.write_text(config.read_text() + trusted)
+    # Without the server that would go on when it is killed.
+    return ["--no-daemon", DONE]
+
+
+COMES_BACK: dict[str, Callable[[Desk], list[str]]] = {"claude": _claude, "codex": _codex}
+# What a terminal is asked, and says.
+ANSWERS = {
+    b"\x1b[6n": b"\x1b[1;1R", b"\x1b[c": b"\x1b[?62c", b"\x1b[?u": b"\x1b[?0u",
+    b"\x1b]11;?": b"\x1b]11;rgb:0000/0000/0000\x1b\\",
+    b"\x1b]10;?": b"\x1b]10;rgb:ffff/ffff/ffff\x1b\\",
+}  # fmt: skip
+
+
 class Terminal:
-    """Claude Code at a terminal, as a person has it who was there before."""
+    """A program at a terminal, as a person has it who was there before."""
 
     def __init__(self, desk: Desk) -> None:
         desk.requests.write_text("")
-        known = {
-            "hasCompletedOnboarding": True, "bypassPermissionsModeAccepted": True,
-            "projects": {str(desk.folder): {"hasTrustDialogAccepted": True}},
-            "customApiKeyResponses": {"approved": [vendor.KEY[-20:]], "rejected": []},
-        }  # fmt: skip
-        (desk.person / ".claude.json").write_text(json.dumps(known))
-        program = shutil.which("claude", path=desk.env["PATH"])
+        argv = COMES_BACK[desk.name](desk)
+        program = shutil.which(desk.name, path=desk.env["PATH"])
         assert program is not None
         env = {**desk.env, "TERM": "xterm-256color"}
         pid, self.screen = pty.fork()
         if pid == 0:
             os.chdir(desk.folder)
-            os.execve(program, ["claude", "--model", "claude-sonnet-4-5"], env)
+            os.execve(program, [desk.name, *argv], env)
         self.pid = pid
         fcntl.ioctl(self.screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
         self.shown = b""
@@ -146,7 +168,10 @@ class Terminal:
             assert time.perf_counter() < end, f"{text}: {self.shown[-3000:]!r}"
             if select.select([self.screen], [], [], 0.1)[0]:
                 with contextlib.suppress(OSError):
-                    self.shown += os.read(self.screen, 1 << 16)
+                    came = os.read(self.screen, 1 << 16)
+                    self.shown += came
+                    for question, answer in ANSWERS.items():
+                        os.write(self.screen, answer if question in came else b"")
 
     def type(self, text: str) -> None:
         os.write(self.screen, text.encode())
@@ -190,3 +215,16 @@ def test_what_answers_one_prompt_is_not_held_up(desk):
     until((desk.folder / "began").exists, "it works", within_s=LIMIT_S)
     assert waiting(desk) == []
     desk.end(process)
+
+
+@proves("hook.wakes", "hook.shown-is-proven", "hook.wait-ends")
+@pytest.mark.parametrize("desk", ["codex"], indirect=True)
+def test_a_session_of_codex_that_rests_is_woken_by_a_prompt_without_a_text(desk, terminal):
+    terminal.until(lambda: len(woken(desk, "the turn is over")) >= 1, "it has its first prompt")
+    terminal.until(lambda: len(waiting(desk)) == 1, "one waits beside it")
+    desk.send("wake up")
+    terminal.until(lambda: woken(desk, "wake up"), "it was woken")
+    terminal.until(lambda: desk.state("wake up") == "read", "its sender sees it")
+    terminal.until(lambda: len(waiting(desk)) == 1, "one waits again")
+    terminal.kill()
+    until(lambda: waiting(desk) == [], "nobody waits any more", within_s=LIMIT_S)

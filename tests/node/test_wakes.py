@@ -10,6 +10,7 @@ from tests.node.test_hooks import NAMES, context, hook, send, states
 from tests.node.test_sessions import opened
 from tests.promise import proves
 
+from muster.agent.plugin import hook as plugin
 from muster.limits import (
     HOOK_CONTINUED_MAX,
     HOOK_CONTINUED_MS,
@@ -298,3 +299,29 @@ def test_after_a_restart_those_who_come_back_are_told_when_their_session_is_sile
     assert waiter.waits
     world.pass_ms(SESSION_SILENT_MS)
     assert "hello" in waiter.text()
+
+
+@proves("hook.wakes", "hook.shown-is-proven", "hook.turns-end")
+def test_a_program_that_is_woken_by_a_prompt_is_told_no_text_and_has_the_messages_with_it(
+    world, monkeypatch
+):
+    monkeypatch.setattr(plugin, "NOTICED", frozenset({"noop"}))
+    hub, studio = world["hub"], world["studio"]
+    waiter, other = rests(studio), rests(studio, "ffff")
+    hook(studio, "prompt")
+    hook(studio, "stop")
+    for number in range(HOOK_CONTINUED_MAX):
+        send(world, f"answer {number}")
+        assert waiter.text() == plugin.NOTICE
+        assert other.waits, "one of them is woken"
+        assert states(hub)[-1] == "stored"
+        assert f"answer {number}" in context(hook(studio, "prompt", prompt=plugin.NOTICE))
+        waiter = Waiter(studio)
+        assert hook(studio, "stop", stop_hook_active=False) == ""
+        world.pass_ms(500)
+        assert states(hub)[-1] == "read"
+    hook(studio, "end", "ffff")
+    send(world, "answer 100")
+    assert waiter.waits
+    assert hook(studio, "stop", stop_hook_active=False) == ""
+    assert "answer 100" in context(hook(studio, "prompt", prompt="what is new?"))

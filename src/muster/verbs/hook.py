@@ -100,7 +100,9 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
     sessions.runs_in(row, ask.pid)
     # A program that begins anew proves nothing of what the one before it printed.
     hooks.drop(row) if told.event == "start" else hooks.settle(row)
-    if told.event == "start" or told.again is False or (told.event == "prompt" and not told.woken):
+    if told.woken:
+        hooks.was_woken(row)
+    elif told.event in ("start", "prompt") or (told.again is False and not hooks.is_woken(row)):
         hooks.turn_began(row)
     yield from islice(core.part(Mailbox).whole(row.agent), _PAGES_MAX)
     parts, shown, read = _Room(HOOK_TEXT_BYTES_MAX), list[EntryId](), list[EntryId]()
@@ -158,6 +160,8 @@ def _waking(core: Core, row: SessionRow, told: plugin.Said) -> str:
     if not hooks.may_go_on(row):
         return ""
     shown = _messages(core, row, told._replace(event="stop"), parts, wakes=True)
+    if shown and row.agent in plugin.NOTICED:
+        return _answer(0, plugin.NOTICE)
     return _answer(hooks.hand(row, shown, (), (), confirms=True), parts.text) if shown else ""
 
 

@@ -7,6 +7,7 @@ import pty
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -299,3 +300,91 @@ def test_when_its_program_dies_it_is_gone(path):
         os.close(theirs)
     below.thread.join(START_S)
     assert not below.thread.is_alive()
+
+
+# The program that runs a session is what puts a prompt into its queue: here it is an interpreter.
+QUEUE = "import json, sys; open('queued', 'w').write(json.dumps(sys.argv[1:]))"
+THREAD = "01a21d39-b975-7e42-ae60-a662cea65705"
+
+
+def codex(path: Path, own: str) -> bytes:
+    """What the hook of Codex begins, which was told of this session; how it ended."""
+    (path.parent / "queue").write_text(QUEUE)
+    script = written(path, "codex")
+    said = json.dumps({"session_id": own, "hook_event_name": "Stop"}, separators=(",", ":"))
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", script, str(os.getpid())], input=said.encode(),
+        capture_output=True, cwd=path.parent, timeout=START_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    return done.stdout + done.stderr
+
+
+@proves("hook.wakes")
+@pytest.mark.parametrize("own", [THREAD, "--resume", "x y"])
+def test_codex_is_woken_by_a_prompt_in_its_queue_and_by_a_session_id_alone(path, own):
+
+    def wakes(there: socket.socket) -> None:
+        call(there)
+        answer(there, "0:" + hook.NOTICE.encode().hex())
+
+    serve(path, wakes)
+    assert codex(path, own) == b""
+    queued = path.parent / "queued"
+    assert queued.exists() == (own == THREAD)
+    if own == THREAD:
+        words = json.loads(queued.read_text())
+        assert words == ["--thread", THREAD, "--message", hook.NOTICE]
+
+
+@proves("hook.wait-ends")
+def test_beside_codex_it_is_gone_when_that_is(path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as program:
+        heard = threading.Event()
+
+        def hears(there: socket.socket) -> None:
+            call(there)
+            heard.set()
+            there.recv(1)
+
+        serve(path, hears)
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", written(path, "codex"), str(program.pid)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write(SAID)
+        process.stdin.close()
+        process.stdin = None
+        assert heard.wait(START_S)
+        assert process.poll() is None
+        program.communicate(b"\n")
+    assert over(process) == (0, b"", b"")
+
+
+@proves("hook.wait-ends", "hook.delays-nothing")
+@pytest.mark.parametrize("event", ["Stop", "SessionStart", "PostToolUse"])
+def test_the_hook_begins_what_waits_when_its_session_rests_and_is_not_held_up_by_it(path, event):
+    waiter, script = path.parent / "waits.py", path.parent / "hook.py"
+    waiter.write_text(
+        "import sys; said = sys.stdin.read(); out = open('began.new', 'w')\n"
+        "out.write(sys.argv[1] + ' ' + said); out.close()\n"
+        "import os, time; os.rename('began.new', 'began')\n"
+        "end = time.monotonic() + 60\n"
+        "while not os.path.exists('over') and time.monotonic() < end: time.sleep(0.01)\n"
+    )
+    script.write_text(hook.script("codex", str(path), waiter=str(waiter)))
+    said = json.dumps({"session_id": THREAD, "hook_event_name": event}, separators=(",", ":"))
+    serve(path, lambda there: (call(there), answer(there, "0:")))
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", script], input=said.encode(), capture_output=True,
+        cwd=path.parent, timeout=START_S, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    began = path.parent / "began"
+    if event == "PostToolUse":
+        assert not began.exists()
+        return
+    until(began.exists)
+    assert began.read_text() == f"{os.getpid()} {said}"
+    (path.parent / "over").touch()

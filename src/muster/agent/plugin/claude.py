@@ -48,7 +48,7 @@ def _plugin(place: Place) -> list[Edit]:
         Whole(top / ".claude-plugin" / "plugin.json", as_json({**about, "author": author})),
         Whole(top / "hooks" / "hooks.json", as_json({"hooks": known})),
         Whole(top / ".mcp.json", as_json({"mcpServers": {"muster": place.server("claude")}})),
-        *ours(place, "claude", wakes=True),
+        *ours(place, "claude", wakes="itself"),
     ]  # fmt: skip
 
 

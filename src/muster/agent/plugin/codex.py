@@ -2,7 +2,8 @@
 
 Codex leaves out hooks in silence that nobody trusts. Whoever installs Muster was shown them: the
 trust is written as Codex itself would, the sha256 of the hook as it reads it, under its place.
-RAN with 0.169.0: `app-server` says `trusted` of them, and they run.
+RAN with 0.169.0: `app-server` says `trusted` of them, and they run. Codex has no hook that waits: a
+session that rests is woken by `codex queue` (RAN with 0.171.0), which the hook's own waiter calls.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ def edits(place: Place) -> list[Edit]:
     known = Members(file, str(place.hook), adds=adds)
     tables = (_server(place), *_trust(place, known))
     return [
-        *ours(place, "codex"),
+        *ours(place, "codex", wakes="by its hook"),
         known,
         Tables(folder / "config.toml", place.name, tables, _TRUST),
     ]

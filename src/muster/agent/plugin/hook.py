@@ -37,8 +37,12 @@ _SHARED: Final = "muster.agent.plugin.hook_bytes"
 _IMPORT: Final = re.compile(
     r"^from muster\.agent\.plugin\.hook_bytes import \([^)]*\)\n", re.MULTILINE
 )
-# A prompt that no person gave begins so: Claude's own word, also when a hook of ours woke it.
-NO_PERSON: Final = "<task-notification>"
+# What wakes a program by a prompt, which stands where others of the machine can read it: not who
+# said what. The messages come in with the prompt.
+NOTICE: Final = "[muster] Messages of the fleet came in while this session rested. They follow."
+NOTICED: Final = frozenset({"codex"})
+# A prompt that no person gave begins so: with ours, or Claude's own word for what woke it.
+_NO_PERSON: Final = ("<task-notification>", NOTICE)
 # Members that hold the program's own id of its session.
 _OWN: Final = ("session_id", "sessionId", "conversation_id")
 _PATHS: Final = ("file_path", "filePath", "path", "absolute_path", "notebook_path")
@@ -83,7 +87,7 @@ def read(raw: bytes) -> Said | None:
     return Said(
         event, name, own, folder if isinstance(folder, str) else "", files,
         again if isinstance(again, bool) else None,
-        isinstance(prompt, str) and prompt.startswith(NO_PERSON),
+        event == "prompt" and isinstance(prompt, str) and prompt.startswith(_NO_PERSON),
     )  # fmt: skip
 
 
@@ -138,17 +142,20 @@ def _files(found: dict[str, Any]) -> tuple[str, ...]:
     return tuple(each for each in [*named, *patched] if isinstance(each, str))[:_FILES_MAX]
 
 
-def script(agent: str, socket: str, module: str = HOOK) -> str:
+def script(agent: str, socket: str, module: str = HOOK, waiter: str = "") -> str:
     """The hook of this agent's program, or that of this `module`, as a file of Python; `socket` is
-    where its daemon listens.
+    where its daemon listens, and `waiter` the file that it starts to wait beside the session.
 
-    Raises: Malformed where the path cannot stand in one.
+    Raises: Malformed where a path cannot stand in one.
     """
-    if not socket.isprintable() or '"' in socket or "\\" in socket:
-        raise Malformed(f"no hook can name the socket {socket!r}; choose a plainer MUSTER_HOME")
+    for path in (socket, waiter):
+        if not path.isprintable() or '"' in path or "\\" in path:
+            raise Malformed(f"no hook can name the path {path!r}; choose a plainer MUSTER_HOME")
     shared = _source(_SHARED).partition('"""\n\n')[2]
     text = _IMPORT.sub(lambda _: shared, _source(module))
-    return text.replace("@SOCKET@", socket).replace("@AGENT@", agent)
+    for word, value in (("@SOCKET@", socket), ("@AGENT@", agent), ("@WAITER@", waiter)):
+        text = text.replace(word, value)
+    return text
 
 
 def _source(module: str) -> str:

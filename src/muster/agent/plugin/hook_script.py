@@ -7,6 +7,7 @@ given LIMIT_S in all; where it is dead, hangs or refuses, nothing is said, and n
 
 import _socket
 import posix
+import sys
 import time
 
 from muster.agent.plugin.hook_bytes import (
@@ -23,6 +24,10 @@ from muster.agent.plugin.hook_bytes import (
 )
 
 LIMIT_S = 0.05
+# What waits beside a session that rests, of a program that has no hook for that; "" for none.
+WAITER = "@WAITER@"
+# What fits into a pipe at once; the event is said before.
+TOLD_BYTES_MAX = 32 * 1024
 CONFIG_BYTES_MAX = 64 * 1024
 UP_MAX = 24
 
@@ -63,6 +68,28 @@ def origin(git: str) -> str:
     return ""
 
 
+def begin_waiter(said: bytes) -> None:
+    """Begin what waits, apart from this hook, which the program waits for. It is told whose child
+    this is: it ends with that.
+    """
+    there, ours = posix.pipe()
+    try:
+        nothing = [
+            (posix.POSIX_SPAWN_OPEN, each, "/dev/null", posix.O_WRONLY, 0) for each in (1, 2)
+        ]
+        posix.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", WAITER, str(posix.getppid())],
+            posix.environ,
+            file_actions=[(posix.POSIX_SPAWN_DUP2, there, 0), *nothing],
+            setpgroup=0,
+        )
+        posix.write(ours, said[:TOLD_BYTES_MAX])
+    finally:
+        posix.close(there)
+        posix.close(ours)
+
+
 def main() -> None:
     """Tell the daemon what the program said, and print what it answers."""
     said = read_input()
@@ -95,6 +122,9 @@ def main() -> None:
             daemon.sendall(frame("hook.printed", 0, who + told + ',"number":' + text(number)))
     finally:
         daemon.close()
+    rests = (b'"hook_event_name":"Stop"', b'"hook_event_name":"SessionStart"')
+    if WAITER and any(each in said for each in rests):
+        begin_waiter(said)
 
 
 try:  # noqa: SIM105 - contextlib is no part of the interpreter

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from muster.agent.plugin.edit import Edit, Whole
 from muster.agent.plugin.hook import WAIT, script
@@ -74,16 +74,20 @@ class Place(NamedTuple):
         return f"[ ! -f {path} ] || exec {shlex.quote(self.python)} -I -S {path}"
 
 
-def ours(place: Place, agent: str, *, wakes: bool = False) -> list[Edit]:
-    """The files of every program: its hook, its end of the door, and, of one that a hook `wakes`,
-    that. Raises: Malformed.
+def ours(
+    place: Place, agent: str, *, wakes: Literal["", "itself", "by its hook"] = ""
+) -> list[Edit]:
+    """The files of every program: its hook, its end of the door, and what wakes it, which it begins
+    itself, or its hook does. Raises: Malformed.
     """
     shim = find_spec("muster.door.mcp_stdio")
     assert shim is not None, "it is a part of Muster"
     assert shim.origin is not None, "it is a file"
     text = Path(shim.origin).read_text(encoding="utf-8")
     waits = [Whole(place.waiting, script(agent, place.socket, WAIT))] if wakes else []
-    return [Whole(place.hook, script(agent, place.socket)), *waits, Whole(place.shim, text)]
+    waiter = str(place.waiting) if wakes == "by its hook" else ""
+    hook = Whole(place.hook, script(agent, place.socket, waiter=waiter))
+    return [hook, *waits, Whole(place.shim, text)]
 
 
 def as_json(value: Any) -> str:

@@ -1,10 +1,10 @@
 """The hook that waits while a session rests, and wakes it: what it says as it ends is read then.
 
 `muster install` writes it out as it does the other hook. The program starts it in its background
-when a session begins and at the end of each turn; it ends with 2, and the text on its stderr, when
-there is something to read, and with 0 when there is nobody to wait for any more: the session goes
-on or is over, its program is gone, or what wrote this file took it out again. A daemon that is away
-is looked for now and then.
+when a session begins and at the end of each turn, or its hook does. It ends with 2, and the text on
+its stderr, when there is something to read, and with 0 when there is nobody to wait for any more:
+the session goes on or is over, its program is gone, or what wrote this file took it out again. A
+daemon that is away is looked for now and then.
 """
 
 import _socket
@@ -30,19 +30,25 @@ LIMIT_S = 1.0
 # Until the daemon is looked for again, and until the parent is: its pipe says at once that it died.
 AWAY_MS = 5_000
 PARENT_MS = 30_000
+QUEUE_MS = 20_000
 WORDS_BYTES_MAX = 1 << 20
 WOKEN = 2
 
 
-def watched(parent: int) -> "list[int] | None":
+def watched(parent: int) -> "dict[int, int] | None":
     """What ends when the session does; None where to wait would hold up the program.
 
     RAN with Claude Code 2.1.332: what answers one prompt (`-p`) waits for its hooks, also for those
     in its background; and what reads prompts from a stream waits for them when that has ended. So
     it has to be a terminal, or a stream whose end is seen from here, which a socket's is not.
     """
+    if AGENT == "codex":
+        # Its hook began this one, and is over.
+        if len(sys.argv) < 2 or not hasattr(posix, "pidfd_open"):
+            return None
+        return {posix.pidfd_open(parent): select.POLLIN}
     if AGENT != "claude":
-        return []
+        return {2: 0}
     # Older ones know no hook that wakes, and would wait for it; a program below another one has its
     # variables, but not its number.
     if posix.environ.get(b"CLAUDE_PID") != str(parent).encode():
@@ -55,31 +61,48 @@ def watched(parent: int) -> "list[int] | None":
         b"--input-format" in words
     ) else b"--input-format=stream-json" in words  # fmt: skip
     if streams and there[0].startswith("pipe:"):
-        return [posix.open(f"/proc/{parent}/fd/0", posix.O_RDONLY | posix.O_NONBLOCK)]
+        return {2: 0, posix.open(f"/proc/{parent}/fd/0", posix.O_RDONLY | posix.O_NONBLOCK): 0}
     prints = any(w == b"--print" or (w[:1] == b"-" != w[1:2] and b"p" in w) for w in words)
     at_terminal = all(each.startswith(("/dev/pts/", "/dev/tty")) for each in there)
     attended = posix.environ.get(b"CLAUDE_CODE_ENTRYPOINT") == b"cli"
-    return [] if at_terminal and attended and not prints and not streams else None
+    return {2: 0} if at_terminal and attended and not prints and not streams else None
 
 
-def is_over(ends: "list[int]", parent: int, daemon: "_socket.socket | None", ms: int) -> bool:
+def is_over(ends: "dict[int, int]", parent: int, daemon: "_socket.socket | None", ms: int) -> bool:
     """Whether there is nobody to wait for; it returns when that is so, when the daemon says
     something, or, without a daemon, after this time.
     """
     poll = select.poll()
-    for each in ends:
-        poll.register(each, 0)
+    for each, what in ends.items():
+        poll.register(each, what)
     if daemon is not None:
         poll.register(daemon.fileno(), select.POLLIN)
     while True:
         found = [each for each, _ in poll.poll(ms)]
-        if posix.getppid() != parent or any(each in ends for each in found):
+        orphan = AGENT != "codex" and posix.getppid() != parent
+        if orphan or any(each in ends for each in found):
             return True
         if found or daemon is None:
             return False
 
 
-def is_woken(said: bytes, ends: "list[int]", parent: int) -> bool:
+def queue(said: bytes, notice: str, parent: int) -> None:
+    """Put it into the queue of Codex's session, by the very program that runs it."""
+    own = said.partition(b'"session_id":"')[2].partition(b'"')[0].decode()
+    if not own or own.strip("0123456789abcdef-"):
+        # No session of Codex is called so.
+        return
+    program = posix.readlink(f"/proc/{parent}/exe")
+    words = [program, "queue", "--thread", own, "--message", notice]
+    child = posix.posix_spawn(program, words, posix.environ)
+    poll = select.poll()
+    poll.register(posix.pidfd_open(child), select.POLLIN)
+    if not poll.poll(QUEUE_MS):
+        posix.kill(child, 9)
+    posix.waitpid(child, 0)
+
+
+def is_woken(said: bytes, ends: "dict[int, int]", parent: int) -> bool:
     """Whether there was something to read, which is printed then. Raises OSError, ValueError: the
     daemon is away.
     """
@@ -101,6 +124,9 @@ def is_woken(said: bytes, ends: "list[int]", parent: int) -> bool:
         # Of one that was taken out meanwhile nobody is to hear any more.
         if not answer or not read_file(sys.argv[0], 1):
             return False
+        if AGENT == "codex":
+            queue(said, answer.decode(), parent)
+            return False
         posix.write(2, answer)
         daemon.sendall(frame("hook.printed", 0, told + ',"number":' + text(number)))
         return True
@@ -110,13 +136,12 @@ def is_woken(said: bytes, ends: "list[int]", parent: int) -> bool:
 
 def main() -> bool:
     """Wait; whether the session is woken."""
-    said, parent = read_input(), posix.getppid()
+    said, parent = read_input(), int(sys.argv[1]) if len(sys.argv) > 1 else posix.getppid()
     if b"MUSTER_CAPABILITY" in posix.environ:
         return False
-    found = watched(parent)
-    if found is None:
+    ends = watched(parent)
+    if ends is None:
         return False
-    ends = [2, *found]
     while True:
         try:
             return is_woken(said, ends, parent)

@@ -77,7 +77,9 @@ class _Told:
     before: int = 0
     handed: dict[int, _Handed] = field(default_factory=dict)
     # What made it go on: that happens once for each message; and when it did.
-    at_stop: dict[EntryId, None] = field(default_factory=dict)
+    at_stop: dict[EntryId, int] = field(default_factory=dict)
+    # Whether this turn was begun by no person.
+    woken: bool = False
     continued: deque[int] = field(default_factory=lambda: deque(maxlen=HOOK_CONTINUED_MAX))
 
 
@@ -139,11 +141,11 @@ class Hooks(Part):
     def is_taken(self, row: SessionRow, id: EntryId) -> bool:
         """Whether another session was handed this a short while ago."""
         since_ms = self._core.now.boot_ms - HOOK_TAKEN_MS
-        return any(
+        others = [told for name, told in self._told.items() if name != row.name]
+        return any(told.at_stop.get(id, since_ms) > since_ms for told in others) or any(
             id in each.ids and each.at_ms > since_ms
-            for name, told in self._told.items()
+            for told in others
             for each in told.handed.values()
-            if name != row.name
         )
 
     def hand(
@@ -184,7 +186,17 @@ class Hooks(Part):
 
     def turn_began(self, row: SessionRow) -> None:
         """Its person, or what stands for one, made it work."""
-        self._of(row).continued.clear()
+        told = self._of(row)
+        told.woken = False
+        told.continued.clear()
+
+    def was_woken(self, row: SessionRow) -> None:
+        """Nobody did: a message began its turn."""
+        self._of(row).woken = True
+
+    def is_woken(self, row: SessionRow) -> bool:
+        """Whether a message began its turn."""
+        return self._of(row).woken
 
     def may_go_on(self, row: SessionRow) -> bool:
         """Whether it may go on once more without its person."""
@@ -198,7 +210,7 @@ class Hooks(Part):
     def go_on(self, row: SessionRow, ids: Iterable[EntryId]) -> bool:
         """It goes on for these. Whether it may do so again."""
         told = self._of(row)
-        told.at_stop.update(dict.fromkeys(ids))
+        told.at_stop.update(dict.fromkeys(ids, self._core.now.boot_ms))
         told.continued.append(self._core.now.boot_ms)
         while len(told.at_stop) > SESSIONS_MAX:
             del told.at_stop[next(iter(told.at_stop))]
