@@ -214,4 +214,19 @@ def test_a_headless_mode_that_is_given_no_server_is_not_started_without_it(tmp_p
     ],
 )
 def test_only_tools_of_the_servers_of_the_task_are_known_by_their_names(title, server):
-    assert server_of(title, [{"name": "docs"}]) == server
+    assert server_of(title, [{"name": "docs"}], of_server=True) == server
+
+
+@proves("agent.mcp-per-task")
+def test_what_a_model_may_have_put_into_a_title_makes_no_tool_one_of_a_server():
+    """Of Gemini a title is a `command` of the model; that it is of a server, its options say."""
+    assert server_of("search (docs MCP Server)", [{"name": "docs"}]) == ""
+    assert server_of("mcp__docs__search", [{"name": "docs"}]) == "docs"
+
+
+@proves("agent.mcp-per-task")
+def test_gemini_starts_the_servers_of_the_task_alone(tmp_path):
+    made = driven(tmp_path, "gemini", headless=False)
+    words = ["--allowed-mcp-server-names=docs", "--allowed-mcp-server-names=web"]
+    assert made["argv"][-2:] == words
+    assert not any("mcp" in each for each in driven(tmp_path, "gemini", (), headless=False)["argv"])

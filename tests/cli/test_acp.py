@@ -1,6 +1,7 @@
 """Turns of `muster acp` where the other side is at its worst; the good ones are in tests/e2e."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -10,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from muster.agent.rpc import RpcError
-from muster.errors import Broken, Conflict, Unreachable
+from muster.errors import Broken, Conflict, Unreachable, Unsettled
 from muster.node.host.home import Home
-from muster.verbs import acp, acp_session, acp_turn, plan
+from muster.verbs import acp, acp_session, acp_stop, acp_turn, doctor, plan
 from muster.verbs.acp_turn import Work
 from muster.verbs.acp_words import fenced
 from tests.promise import proves
@@ -26,7 +27,7 @@ phases:
     do: ls
     check: 'true'
 """
-RUN, TASK = "a" * 64, "b" * 64
+RUN, TASK = "a" * 32, "b" * 64
 QUESTION = "Is it <!-- really --> good?"
 SETTLED = {"settled": "done"}
 
@@ -257,6 +258,72 @@ def test_a_run_that_has_ended_by_itself_is_not_told_again(fleet):
     turn.prompt("tidy up")
     assert len(fleet.said("cancel")) == 1
     assert "stop" not in editor.text().lower()
+
+
+def stop_of(fleet, **more):
+    stop = acp_stop.Stop(RUN, "studio", "cancelled in the editor", **more)
+    acp_stop.note(fleet.home, stop)
+    return stop
+
+
+@proves("cli.acp-stop-outlives-its-editor")
+def test_a_stop_is_noted_down_before_it_is_said_and_struck_out_when_it_was_heard(fleet):
+    seen, begun = [], []
+    fleet.answers["cancel"] = [
+        lambda: seen.append(list(acp_stop.left(fleet.home))) or Unreachable("away"),
+        lambda: seen.append(list(begun)) or {},
+    ]
+    turn = work(fleet, Editor(chosen("yes")))
+    turn.unheard = lambda: begun.append(1)
+
+    def stopped():
+        turn.cancel()
+        until(lambda: not turn._unheard, "it was not heard")
+
+    fleet.changes = [stopped, {"settled": "cancelled"}]
+    turn.prompt("tidy up")
+    assert [each.run for each in seen[0]] == [RUN], "an editor that is killed now loses nothing"
+    assert seen[1] == [1], "another process says it when we are gone"
+    assert list(acp_stop.left(fleet.home)) == []
+
+
+@proves("cli.acp-stop-outlives-its-editor")
+@pytest.mark.parametrize("last", [{}, Conflict("it is done already")])
+def test_what_an_editor_left_is_said_until_it_is_heard(fleet, monkeypatch, last):
+    monkeypatch.setattr(acp_stop, "_AGAIN_S", 0.01)
+    stop_of(fleet)
+    fleet.answers["cancel"] = [Unreachable("away"), Unsettled("who knows"), last]
+    acp_stop.deliver(fleet)
+    wish = {"what": RUN, "reason": "cancelled in the editor"}
+    assert fleet.said("cancel") == [(wish, "studio")] * 3
+    assert list(acp_stop.left(fleet.home)) == []
+
+
+@proves("cli.acp-stop-outlives-its-editor")
+def test_a_stop_that_is_refused_is_kept_with_the_reason_and_not_said_for_ever(fleet):
+    stop = stop_of(fleet)
+    fleet.answers["cancel"] = [Broken("you may not"), {}]
+    acp_stop.deliver(fleet)
+    (kept,) = acp_stop.left(fleet.home)
+    assert (kept.run, kept.refused) == (stop.run, "you may not")
+    (check,) = doctor._stops(fleet.home)
+    assert (check.state, "you may not" in check.text) == ("wrong", True)
+    # Whoever types it tries it once more.
+    acp_stop.deliver(fleet)
+    assert list(acp_stop.left(fleet.home)) == []
+
+
+@proves("cli.acp-stop-outlives-its-editor")
+def test_one_process_says_it_and_what_cannot_be_read_is_no_stop(fleet):
+    stop_of(fleet)
+    folder = fleet.home.path / "acp" / "stops"
+    (folder / f"{'c' * 64}.json").write_text("[" * 10_000)
+    (folder / "seed.json").write_text('{"run": "seed", "owner": "", "reason": ""}')
+    assert [each.run for each in acp_stop.left(fleet.home)] == [RUN]
+    lock = acp_stop._locked(fleet.home)
+    acp_stop.deliver(fleet)
+    assert fleet.said("cancel") == []
+    os.close(lock)
 
 
 # --- however it ends ------------------------------------------------------------------------------

@@ -194,6 +194,19 @@ def test_names_alone_are_whole_one_a_line(verb):
     assert set(names) <= {"ab" * 32, "build"}
 
 
+@proves("cli.agents")
+def test_from_where_the_catalogue_has_an_agent_is_for_whoever_asks_for_all(terminal, monkeypatch):
+    row = {"agent": "claude", "title": "Claude Code", "machine": "studio", "state": "ready",
+           "version": "2.1.332", "driver": "acp", "login": "yes", "passed": 1, "failed": 0,
+           "streak": 1, "mend": "", "distribution": "npx @agentclientprotocol/x@1.0.0"}  # fmt: skip
+    terminal(300)
+    assert "npx" not in show.text("agents", [row])
+    monkeypatch.setattr(table.Shape, "wide", True)
+    shown = show.text("agents", [row])
+    assert "CATALOGUE" in shown
+    assert "npx @agentclientprotocol/x@1.0.0" in shown
+
+
 @proves("cli.lists-fit", "cli.agents")
 @pytest.mark.parametrize("login", ["no", ""])
 def test_at_eighty_columns_the_agents_and_what_is_to_be_done_are_whole(login, terminal):

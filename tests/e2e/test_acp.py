@@ -194,6 +194,31 @@ def test_a_cancel_in_the_editor_cancels_the_run(fleet, desk, tmp_path):
     assert run["state"] == "cancelled"
 
 
+@proves("cli.acp-stop-outlives-its-editor")
+def test_a_stop_that_nobody_heard_is_heard_when_the_editor_is_gone(fleet, desk, tmp_path):
+    stops = fleet.hub.home.path / "acp" / "stops"
+
+    async def talk():
+        editor = Editor("yes")
+        async with connected(fleet, editor) as (peer, process):
+            session = await opened(peer, desk)
+            plan = HELD.format(gate=tmp_path / "never").replace("name: held", "name: unheard")
+            turn = asyncio.create_task(peer.ask("session/prompt", asks(session, intention(plan))))
+            await editor.until(editor.works)
+            await asyncio.to_thread(fleet.hub.stop)
+            peer.tell("session/cancel", {"sessionId": session})
+            await editor.until(lambda: "also when your editor is closed" in editor.text())
+            await asyncio.to_thread(until, (stops / "lock").exists, "another process says it")
+            process.kill()
+            with contextlib.suppress(EOFError, RpcError):
+                await turn
+
+    asyncio.run(talk())
+    fleet.hub.start()
+    until(lambda: runs(fleet, "unheard")[0]["state"] == "cancelled", "the Stop is heard")
+    until(lambda: not list(stops.glob("*.json")), "it is struck out")
+
+
 @proves("cli.acp")
 def test_a_cancel_while_an_agent_plans_ends_the_planning(fleet, desk, tmp_path):
     async def talk():

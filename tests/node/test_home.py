@@ -12,7 +12,8 @@ from muster.channel import FIRST, http
 from muster.errors import Broken, Exhausted, NotFound, Refused
 from muster.limits import SOCKET_PATH_BYTES_MAX
 from muster.node.host.config import Config, config_text
-from muster.node.host.home import Home
+from muster.node.host.home import DEFAULT_REPOSITORY, DOOR_PORT, Home
+from muster.verbs import acp_session
 
 SEED = bytes(range(32))
 FACTS = {"fleet": "one", "record": "r", "ca": "c", "certificate": "t", "of a newer version": 1}
@@ -240,3 +241,16 @@ def test_an_empty_place_says_how_to_begin(tmp_path):
     with pytest.raises(NotFound, match="muster init"):
         Home(tmp_path / "nothing").require()
     assert not (tmp_path / "nothing").exists()
+
+
+def test_all_that_lies_in_a_home_stands_in_the_page_of_it(tmp_path):
+    """`docs/spec/store.md`, by the names that the code has for them."""
+    page = (Path(__file__).parents[2] / "docs" / "spec" / "store.md").read_text()
+    listed = page.partition("## 9.")[2]
+    home = Home(tmp_path / "home")
+    paths = [Path(each) for each in vars(home).values()]
+    names = {each.relative_to(home.path).parts[0] for each in paths if each != home.path}
+    more = {"seed", "config.toml", "agents.env", "agents", "plugins", acp_session.FOLDER,
+            "attempts", DOOR_PORT, DEFAULT_REPOSITORY}  # fmt: skip
+    assert len(names) > 10
+    assert {each for each in names | more if f"`{each}" not in listed} == set()

@@ -65,6 +65,8 @@ WORK: Final = frozenset(
     {"agent_message_chunk", "agent_thought_chunk", "tool_call", "tool_call_update", "plan"}
 )
 # The name of a tool behind a separator of two underscores, of which it has none itself.
+# Which Gemini offers for a tool of a server, and for no other; it starts those of the task alone.
+_OF_SERVER: Final = "proceed_always_server"
 _TOOL: Final = r"[A-Za-z0-9.-]+(?:_[A-Za-z0-9.-]+)*_?"
 # Never the "always" options: a decision holds once and is recorded (policy.py, rule 3).
 OPTIONS: Final = {"allow": ("allow_once",), "deny": ("reject_once", "reject_always")}
@@ -135,7 +137,9 @@ class Session:
         call = self.transcript.tool(mapping(params.get("toolCall")))
         kind, named = str(call.get("kind") or "other"), paths(call)
         decision = decide(self._policy, kind, named, self.order["cwd"])
-        server = server_of(str(call.get("title", "")), mappings(self.order.get("mcp")))
+        ids = {str(each.get("optionId")) for each in options}
+        title, servers = str(call.get("title", "")), mappings(self.order.get("mcp"))
+        server = server_of(title, servers, of_server=_OF_SERVER in ids)
         if decision.answer == "ask" and kind == "other" and server:
             # Who signed the order named the server, and the machine's owner offers it.
             decision = Decision("allow", f"a tool of {server}, which the task names")
@@ -185,15 +189,18 @@ class Session:
             waiting.set_result("allow" if answer == "allow" else "deny")
 
 
-def server_of(title: str, servers: Sequence[Mapping[str, Any]]) -> str:
+def server_of(title: str, servers: Sequence[Mapping[str, Any]], *, of_server: bool = False) -> str:
     """The server of the task whose tool is called so, as programs call them; "" for none.
 
     The whole title is read, and one with two readings is of nobody: in `mcp__db__x__y` the server
-    may also be `db__x`, which is another one's.
+    may also be `db__x`, which is another one's. Of Gemini the words of a title may be its model's:
+    they count where the program offers what it does for tools of servers alone, `of_server`.
     """
     for name in (str(each.get("name")) for each in servers):
         own = re.escape(name)
-        if re.fullmatch(rf"mcp__{own}__{_TOOL}|[\w-]+ \({own} MCP Server\)", title, re.ASCII):
+        if re.fullmatch(rf"mcp__{own}__{_TOOL}", title, re.ASCII):
+            return name
+        if of_server and re.fullmatch(rf"[\w-]+ \({own} MCP Server\)", title, re.ASCII):
             return name
     return ""
 

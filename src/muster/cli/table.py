@@ -1,7 +1,7 @@
 """Lists as columns, for as wide a terminal as there is.
 
 Rule 1: no line of a list is wider than its terminal, so none is wrapped: first the columns of the
-highest rank are left out, then long texts are cut, and a sign says so.
+highest rank are left out (`WIDE` always), then long texts are cut, and a sign says so.
 Rule 2: what is no terminal, and whoever asks for `-o wide`, gets every column, whole; an empty cell
 is `-` then, so that a column is the same one in each line.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from muster.cli.text import clean, clipped, drawn_width, paint
-from muster.node.verb import Column
+from muster.node.verb import WIDE, Column
 
 _GAP: Final = 2
 # Where a terminal does not say how wide it is.
@@ -51,7 +51,7 @@ def table(head: Sequence[str | Column], rows: Iterable[Sequence[Any]], empty: st
     columns = [Column(each) if isinstance(each, str) else each for each in head]
     most = room()
     if most:
-        used = [i for i in range(len(columns)) if any(row[i] for row in body)]
+        used = [i for i, c in enumerate(columns) if c.rank < WIDE and any(row[i] for row in body)]
         columns = [columns[i] for i in used]
         body = [[row[i] for i in used] for row in body]
     else:

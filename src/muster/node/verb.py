@@ -83,12 +83,17 @@ class Arg(NamedTuple):
     minus: tuple[str, ...] = ()
 
 
+# A column of this rank is for whoever asks for all of them, and for what is no terminal.
+WIDE: Final = 100
+
+
 class Column(NamedTuple):
     """A column of a list for people: a field of each row, its heading, and how it is shown.
 
     `when` is a condition as of a `Line`; the cell of a row that it does not hold for is empty. On a
-    narrow terminal the columns of the highest `rank` are left out first, those of rank 0 never, and
-    a text is cut to no fewer than `least` letters; it has at most `width` on any terminal.
+    narrow terminal the columns of the highest `rank` are left out first, those of rank 0 never,
+    those of rank `WIDE` on every terminal, and a text is cut to no fewer than `least` letters; it
+    has at most `width` on any terminal.
     """
 
     field: str

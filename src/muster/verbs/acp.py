@@ -13,14 +13,15 @@ import stat
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Any, Final, TextIO
+from functools import partial
+from typing import Annotated, Any, Final, TextIO
 
 import muster
 from muster.agent.rpc import Peer, RpcError
 from muster.errors import MusterError, Refused
-from muster.verbs import acp_session
+from muster.verbs import acp_session, acp_stop
 from muster.verbs.acp_turn import Work
-from muster.verbs.declaration import Context, Nothing, verb
+from muster.verbs.declaration import Context, Request, opt, verb
 
 PROTOCOL_VERSION: Final = 1
 PROMPT_BYTES_MAX: Final = 64 * 1024
@@ -28,8 +29,12 @@ SESSIONS_MAX: Final = 32
 _INVALID, _FAILED, _UNKNOWN = -32602, -32603, -32002
 
 
+class Acp(Request, frozen=True):
+    stops: Annotated[bool, opt("say again what a Stop said and nobody heard, then end")] = False
+
+
 @verb("acp", auth="local", runs="client", group="Work", on="none", harmless=True)
-def acp(context: Context, wish: Nothing) -> None:
+def acp(context: Context, wish: Acp) -> None:
     """Be an agent of your editor: what you ask for there is planned and run by the fleet.
 
     For editors that speak the Agent Client Protocol (Zed, JetBrains, Neovim …), which start it.
@@ -37,6 +42,9 @@ def acp(context: Context, wish: Nothing) -> None:
 
         muster acp
     """
+    if wish.stops:
+        acp_stop.deliver(context)
+        return
     if not (_speaks(sys.stdin) and _speaks(sys.stdout)):
         raise Refused("`muster acp` speaks with an editor over pipes; let it start it")
     asyncio.run(_serve(context))
@@ -61,6 +69,7 @@ async def _serve(context: Context) -> None:
     context.note("an editor speaks here, a line of JSON each; Ctrl-D ends it")
     writer = asyncio.StreamWriter(transport, protocol, None, loop)
     agent = Agent(context, reader, writer)
+    await asyncio.to_thread(acp_stop.begin, context.home)
     await agent.listen()
 
 
@@ -128,7 +137,7 @@ class Agent:
         self._begin(self._known(id))
         session = self._sessions[id] = self._known(id)
         session.cwd = cwd
-        work = Work(self._context, _Session(self, id), session)
+        work = self._work(id, session)
         if (turn := work.replay()) is not None:
             self._follows[id] = work
 
@@ -144,6 +153,11 @@ class Agent:
 
             threading.Thread(target=follow, daemon=True).start()
         return {}
+
+    def _work(self, id: str, session: acp_session.Session) -> Work:
+        work = Work(self._context, _Session(self, id), session)
+        work.unheard = partial(acp_stop.begin, self._context.home)
+        return work
 
     def _unfollow(self, id: str, work: Work) -> None:
         if self._follows.get(id) is work:
@@ -190,7 +204,7 @@ class Agent:
         self._sessions[id] = self._sessions.pop(id)
         if (before := self._follows.pop(id, None)) is not None:
             before.leave()
-        work = self._turns[id] = Work(self._context, _Session(self, id), session)
+        work = self._turns[id] = self._work(id, session)
         over: asyncio.Future[str] = self._loop.create_future()
 
         def turn() -> None:

@@ -6,13 +6,14 @@ Rule 2: what the editor is shown is what the log says: the phases as a plan, eac
 call, and at the end what came of it.
 Rule 3: a cancel of the editor cancels what it began, the planning too. An editor that goes away
 cancels nothing but the planning: its run goes on, and the next session shows it. A cancel that
-nobody could be told is said again until it is heard, and the person reads so meanwhile.
+nobody could be told is said again until it is heard, also after the editor was closed, and the
+person reads so meanwhile.
 Rule 4: a daemon that is started anew is waited for; the run was not its process.
 """
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,7 +21,7 @@ from muster.agent.rpc import RpcError
 from muster.errors import Conflict, Exhausted, MusterError, NotFound, Unreachable, Unsettled
 from muster.node.host import clock
 from muster.node.host.home import Home
-from muster.verbs import acp_session, plan
+from muster.verbs import acp_session, acp_stop, plan
 from muster.verbs.acp_session import Session, Turn
 from muster.verbs.acp_words import TITLE_CHARS, chunk, fenced, phases_of, said, slot, standing
 from muster.verbs.client import Context
@@ -103,6 +104,8 @@ class Work:
         # A cancel was wished for, and its machine has not heard it.
         self._unheard = False
         self._kept = True
+        # What has a cancel that was not heard said again when we are gone.
+        self.unheard: Callable[[], None] = lambda: None
 
     # --- from outside -------------------------------------------------------------------------
 
@@ -128,27 +131,41 @@ class Work:
         if what is None:
             return False
         run, on = what
+        # Before it is said: whoever is killed meanwhile has said it all the same.
+        kept = self._noted(acp_stop.Stop(run, on, reason))
         while True:
             try:
                 self.context.ask("cancel", {"what": run, "reason": reason}, on=on)
                 break
             except (Unreachable, Exhausted, Unsettled) as error:
                 if not told:
+                    goes_on = "also when your editor is closed" if kept else "while it is open"
                     self._tell(
-                        f"Not stopped yet: {error}. It is asked again while your editor is open; "
+                        f"Not stopped yet: {error}. It is asked again, {goes_on}; "
                         f"`muster cancel {run[:12]}` does it elsewhere."
                     )
+                    self.unheard()
                 told = True
             except Conflict:
                 # It has ended by itself.
                 break
             except MusterError as error:
+                acp_stop.heard(self.context.home, run)
                 self._tell(f"It could not be stopped: {error}.")
                 return False
             time.sleep(wait_s)
             wait_s = min(wait_s * 2, _AGAIN_S_MAX)
+        acp_stop.heard(self.context.home, run)
         if told:
             self._tell(f"Run {run[:12]} was told to stop.")
+        return True
+
+    def _noted(self, stop: acp_stop.Stop) -> bool:
+        """Whether it outlives this process. A disk that refuses keeps nobody from saying it."""
+        try:
+            acp_stop.note(self.context.home, stop)
+        except MusterError:
+            return False
         return True
 
     def _tell(self, text: str) -> None:

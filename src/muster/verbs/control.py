@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from muster.errors import Conflict, Malformed, NotFound, Unreachable
+from muster.errors import Conflict, Exhausted, Malformed, NotFound, Unreachable
 from muster.fleet.statement import EVERY_MACHINE, open_statement
 from muster.limits import REASON_CHARS_MAX
 from muster.node.tasks.owner import OwnerService
@@ -68,6 +68,8 @@ def cancel(core: Core, call: Call, ask: Cancel) -> Cancelled:
         run, owner = f"run {known.id[:12]}", known.owner
         if not known.open:
             raise Conflict(f"{run} is {known.state} already; nothing was changed")
+        if known.machine == core.machine:
+            raise Exhausted(f"{run} is not taken up yet by the daemon that just began; again, soon")
         raise NotFound(f"{run} is owned by {owner}: say it there, with --on {owner}")
     task = _open(core, what)
     core.part(OwnerService).owner.cancel(task, reason, call.cites, core.now)

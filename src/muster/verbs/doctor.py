@@ -33,6 +33,7 @@ from muster.node.host.person_path import person_path
 from muster.node.host.reach import check_config
 from muster.store.sqlite import check_version
 from muster.task.spec import NAME
+from muster.verbs import acp_stop
 from muster.verbs import agent as agents
 from muster.verbs import service as kept
 from muster.verbs.checks import Check, guarded, tried
@@ -102,6 +103,7 @@ def _looked_at(context: Context) -> list[Check]:
             checks.append(of_hung(context, hangs))
         runs = hangs is None and _is_well("daemon", checks)
         checks += of_programs(context, runs=runs)
+        checks += tried("editors", "", partial(_stops, home))
     # What is wrong with the past of a machine makes everything else doubtful.
     return sorted(checks, key=lambda check: check.name != PAST)
 
@@ -115,6 +117,18 @@ def _hangs(context: Context) -> int | None:
     with contextlib.suppress(MusterError, OSError):
         return hung(context)
     return None
+
+
+def _stops(home: Home) -> Iterator[Check]:
+    """What a Stop in an editor said, and no machine has heard."""
+    for stop in acp_stop.left(home):
+        run = stop.run[:12]
+        if stop.refused:
+            text = f"run {run}, stopped in an editor, could not be: {stop.refused}"
+            yield Check("editors", "wrong", text, f"muster cancel {run}; then muster acp --stops")
+        else:
+            text = f"run {run} was stopped in an editor, and its machine has not heard it yet"
+            yield Check("editors", "note", text, "`muster acp --stops` says it again until it does")
 
 
 # --- the system -----------------------------------------------------------------------------------

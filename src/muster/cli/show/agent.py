@@ -5,12 +5,12 @@ from typing import Any, Final
 
 from muster.cli.table import room, table
 from muster.cli.text import Files, clean, paint, state
-from muster.node.verb import Column
+from muster.node.verb import WIDE, Column
 
 _LIST: Final = (
     Column("agent"), Column("machine"), Column("version", rank=2),
     Column("driver", "driven by", rank=3), Column("login", rank=1),
-    Column("distribution", "catalogue", rank=4),
+    Column("distribution", "catalogue", rank=WIDE),
     Column("passed", "checked results", rank=1), Column("state"),
 )  # fmt: skip
 
