@@ -7,12 +7,13 @@ import pytest
 from tests.context.world import ALICE, Stream
 from tests.promise import proves
 
-from muster.context.fold import AT, OVER, PASSED, TOP, VERSION
+from muster.context.fold import AT, LET_GO, OVER, PASSED, TOP, VERSION, file_print
 from muster.context.kinds import (
     ContextAt,
     ContextPassed,
     ContextPut,
     ContextReplaced,
+    LetGo,
     check_put,
     held,
     holding,
@@ -161,6 +162,19 @@ def test_what_is_said_again_is_on_top_no_more_and_is_no_version():
     assert len(a.rows.every(VERSION)) == 2
 
 
+def test_what_a_version_had_is_a_row_when_its_machine_lets_it_go():
+    a = Stream(ALICE)
+    some = [LetGo("1" * 64, "2" * 64), LetGo("3" * 64, "4" * 64, 1)]
+    a.append(ContextReplaced("notes", "n.md", let_go=some))
+    rows = a.rows.every(LET_GO)
+    assert [(row.id.hex(), row.sha256.hex(), row.x) for row in rows] == [
+        ("1" * 64, "2" * 64, 0),
+        ("3" * 64, "4" * 64, 1),
+    ]
+    assert {row.file for row in rows} == {file_print("notes", "n.md")}
+    assert not a.rows.every(VERSION)
+
+
 @proves("context.bad-ones-are-skipped")
 @pytest.mark.parametrize(
     "body",
@@ -176,6 +190,11 @@ def test_what_is_said_again_is_on_top_no_more_and_is_no_version():
         ContextReplaced("notes", "n.md", []),
         ContextReplaced("notes", "n.md", ["short"]),
         ContextReplaced("notes", "n.md", ["1" * 64] * (CONTEXT_REPLACED_MAX + 1)),
+        ContextReplaced("notes", "n.md", [], [LetGo("short", "1" * 64)]),
+        ContextReplaced("notes", "n.md", [], [LetGo("1" * 64, "short")]),
+        ContextReplaced(
+            "notes", "n.md", [], [LetGo("1" * 64, "2" * 64)] * (CONTEXT_REPLACED_MAX + 1)
+        ),
     ],
 )
 def test_what_a_disk_cannot_have_said_is_skipped(body):

@@ -98,6 +98,21 @@ class OverRow(NamedTuple):
     file: bytes
 
 
+class LetGoRow(NamedTuple):
+    """A version that its machine let go; see `ContextReplaced`. By it whoever has no body knows it.
+
+    `file` is `file_print`.
+    """
+
+    stream: StreamName
+    seq: int
+    n: int
+    id: EntryId
+    file: bytes
+    sha256: bytes
+    x: int
+
+
 class AtRow(NamedTuple):
     """What a machine said last of its disk."""
 
@@ -133,6 +148,9 @@ TOP: Final = Table(
     indexes=(("folder", "folded", "stream"), ("stream", "folder", "path")), ids=True,
 )  # fmt: skip
 OVER: Final = Table("context_over", OverRow, key=2, indexes=(("target", "file", "stream"),))
+LET_GO: Final = Table(
+    "context_let_go", LetGoRow, key=2, indexes=(("id",), ("file", "sha256", "stream"))
+)
 AT: Final = Table("context_at", AtRow, indexes=(("folder",),))
 PASSED: Final = Table("context_passed", PassedRow, indexes=(("folder",),))
 
@@ -142,7 +160,7 @@ class ContextFold:
 
     name = "context"
     version = 2
-    tables = (VERSION, TOP, OVER, AT, PASSED)
+    tables = (VERSION, TOP, OVER, LET_GO, AT, PASSED)
     kinds = frozenset(BODIES)
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
@@ -157,9 +175,7 @@ class ContextFold:
             if header.kind == "context.passed":
                 return [_passed(check_passed(body_as(entry, ContextPassed)), stream, header.t[0])]
             if header.kind == "context.replaced":
-                said = check_replaced(body_as(entry, ContextReplaced))
-                file = file_print(said.folder, said.path)
-                return list(_over(stream, header.seq, sorted(set(said.over)), file, rows))
+                return list(_replaced(check_replaced(body_as(entry, ContextReplaced)), entry, rows))
             if entry.body is None and rows.rest is not None:
                 return self._let_go(entry, rows, rows.rest)
             put = check_put(body_as(entry, ContextPut))
@@ -186,6 +202,14 @@ class ContextFold:
             " ".join(sorted(set(had.over))), header.actor, *header.t,
         )  # fmt: skip
         return [row, *_place(row, rows)]
+
+
+def _replaced(said: ContextReplaced, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
+    file, seq = file_print(said.folder, said.path), entry.header.seq
+    yield from _over(rows.stream, seq, sorted(set(said.over)), file, rows)
+    for n, each in enumerate(said.let_go):
+        id, digest = EntryId(bytes.fromhex(each.id)), bytes.fromhex(each.sha256)
+        yield LetGoRow(rows.stream, seq, n, id, file, digest, each.x)
 
 
 def _passed(said: ContextPassed, stream: StreamName, at_ms: int) -> PassedRow:

@@ -68,16 +68,27 @@ class ContextPassed(Body, frozen=True):
     ended: Literal[0, 1] = 0
 
 
+class LetGo(Body, frozen=True):
+    """A version that loses its bytes: their SHA-256, and whether they could be executed."""
+
+    id: str
+    sha256: str
+    x: Literal[0, 1] = 0
+
+
 @kind("context.replaced")
 class ContextReplaced(Body, frozen=True):
-    """Versions that the writer's own were over: said again before those lose their bodies.
+    """What the writer says again of its own versions before they lose their bodies.
 
-    Else whoever gets one of these with its body, and what was over it without, has it back.
+    `over`: versions that they were over. Else whoever gets one of these with its body, and what was
+    over it without, has it back. `let_go`: themselves. Else a copy of one, on a disk that was not
+    watched, would be known to nobody as what it is, and come as news.
     """
 
     folder: str
     path: str
-    over: list[str]
+    over: list[str] = []
+    let_go: list[LetGo] = []
 
 
 class ContextRest(Body, frozen=True):
@@ -170,9 +181,13 @@ def check_replaced(body: ContextReplaced) -> ContextReplaced:
     check_folder(body.folder)
     if refusal := path_refusal(body.path):
         raise Malformed(f"the path {body.path[:80]!r} {refusal}")
-    if not 1 <= len(body.over) <= limits.CONTEXT_REPLACED_MAX:
+    most = max(len(body.over), len(body.let_go))
+    if not 1 <= most <= limits.CONTEXT_REPLACED_MAX:
         raise Malformed(f"1 to {limits.CONTEXT_REPLACED_MAX} versions are said again at once")
-    _check_ids(body.over)
+    _check_ids([*body.over, *(each.id for each in body.let_go)])
+    for each in body.let_go:
+        if not _ID.fullmatch(each.sha256):
+            raise Malformed(f"{each.sha256[:80]!r} is not the sha256 of a version's bytes")
     return body
 
 

@@ -3,6 +3,8 @@
 Rule 1: a question costs what counts of the file, and who is over that: not all that it ever was.
 Rule 2: only versions are looked at whose machine may write the folder now, and those that the disk
 was made of. What the others write, however much, is neither read nor judged.
+Rule 3: a file that has versions has a head. What is only said again (`context.replaced`) replaces
+nothing where nothing else would count: it is no version, and no list shows it.
 """
 
 from collections.abc import Iterable
@@ -28,15 +30,21 @@ EXEC = "context.exec"
 _FORGOTTEN_MAX = 20
 
 # The streams stand in the text, as numbers of our own.
-_HEADS = """
+# A version that another one is over, and one that any entry is; rule 3.
+_OVER_IT = """select 1 from context_over as over
+  where over.target = top.id and over.file = top.file and over.stream in ({0})"""
+_HEADS = f"""
+with top as (
+  select stream, seq, id, path, file, absent, at_ms, at_n, exists ({_OVER_IT}) as is_over
+  from context_top as top where folder = ?1 and folded = ?2 and stream in ({{0}})
+), counted as (select *, min(is_over) over (partition by path) as has_none from top)
 select stream.name, ours.seq from (
   select stream, seq, row_number() over (
     partition by stream order by absent, at_ms desc, at_n desc, id desc) as rank
-  from context_top as top where folder = ?1 and folded = ?2 and stream in ({0}) and not exists (
-    select 1 from context_over as over
-    where over.target = top.id and over.file = top.file and over.stream in ({0}))
+  from counted as top where is_over = 0 or (has_none and not exists ({_OVER_IT} and exists (
+    select 1 from context_version as own where own.stream = over.stream and own.seq = over.seq)))
 ) as ours join stream on stream.id = ours.stream where rank <= ?3
-"""
+"""  # noqa: S608 - of two texts above
 _IS_OVER = "select 1 from context_over where target = ?1 and file = ?2 and stream in ({0}) limit 1"
 _SPELLINGS = """
 select distinct path from context_top where folder = ?1 and folded = ?2 and stream in ({0}) limit ?3
@@ -54,10 +62,17 @@ select stream.name, ours.seq from (
 _WITH_BYTES = """
 select version.id from context_version as version
 left join context_version as named on version.same <> x'' and named.id = version.same
+left join context_let_go as once on version.same <> x'' and once.id = version.same
+  and once.stream in ({0})
 where version.folder = ?1 and version.folded = ?2 and version.path = ?3 and version.x = ?5
-and version.absent = 0 and coalesce(named.sha256, version.sha256) = ?4
+and version.absent = 0 and coalesce(named.sha256, once.sha256, version.sha256) = ?4
 and version.stream in ({0}) order by version.at_ms desc, version.at_n desc, version.id desc limit 1
 """
+_ONCE = """
+select id from context_let_go where file = ?1 and sha256 = ?2 and x = ?3 and stream in ({0})
+order by seq desc limit 1
+"""
+_IS_TOLD = "select 1 from context_let_go where id = ?1 and file = ?2 and stream in ({0}) limit 1"
 _REPLACERS = """
 select stream.name, over.seq from context_over as over join stream on stream.id = over.stream
 where over.target = ?1 and over.file = ?2 and over.stream in ({0}) limit ?3
@@ -157,9 +172,15 @@ class Heads:
         return [row for row in self._rows(_NEWEST, bound, self._own) if row.over == over]
 
     def with_bytes(self, path: str, digest: bytes, x: bool) -> EntryId | None:
-        """The newest version of a path with these bytes, of those that count; None without one."""
+        """The newest version of a path with these bytes, of those that count; None without one.
+
+        Also one whose machine let it go, and of which nothing else is here than what that said.
+        """
         bound = (self._folder, folded(path), path, digest, int(x))
         found = self._core.tables.query(_WITH_BYTES.format(self._may), bound)
+        if not found:
+            once = (file_print(self._folder, path), digest, int(x))
+            found = self._core.tables.query(_ONCE.format(self._may), once)
         return EntryId(as_bytes(found[0][0])) if found else None
 
     def spellings(self, name: str) -> list[str]:
@@ -195,6 +216,12 @@ class Heads:
         its = self._numbers([each for each in self.streams if each.machine == machine])
         sql = _SAID_AGAIN.format(its)
         return [id for id in sorted(row.targets) if not self._core.tables.query(sql, (id, file))]
+
+    def is_told(self, row: VersionRow) -> bool:
+        """Whether its machine has said which bytes a version had, apart from it."""
+        machine, file = row.stream.machine, file_print(row.folder, row.path)
+        its = self._numbers([each for each in self.streams if each.machine == machine])
+        return bool(self._core.tables.query(_IS_TOLD.format(its), (row.id, file)))
 
     def passed(self) -> dict[str, int]:
         """How many entries are here of each stream in which the folder has versions that count."""

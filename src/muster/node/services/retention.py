@@ -4,9 +4,11 @@ Rule 1: a version goes when something that counts is over it since `CONTEXT_KEPT
 `CONTEXT_KEPT_NEWEST` of its file are newer, its file is in no conflict, and the disk of each
 machine that has the folder said that it needs it no more (`context.passed`).
 Rule 2: only the bytes go: what a version was over, and when, counts as before (`Store.let_go`).
-Rule 3: what it was over is said again before by its own machine (`context.replaced`): whoever joins
-gets no body of it, and would take for current what it replaced.
-Rule 4: the first version of a file of each machine stays: it says since when there is that file.
+Rule 3: what it was over, and which bytes it had, is said before by its own machine apart from it
+(`context.replaced`): whoever joins gets no body of it, would take for current what it replaced, and
+for news a copy of it that lies on its disk.
+Rule 4: of each machine the first version of a file stays, which says since when there is that file,
+and the newest one, which may count again where another machine may write no more.
 Rule 5: a step looks at a bounded number, however many there are; all are looked through once a day.
 """
 
@@ -14,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.context.fold import AT, PASSED, VERSION, PassedRow, VersionRow
-from muster.context.kinds import ContextPassed, ContextPut, ContextReplaced, rest_of
+from muster.context.kinds import ContextPassed, ContextPut, ContextReplaced, LetGo, rest_of
 from muster.limits import (
     CONTEXT_BESIDE_MAX,
     CONTEXT_KEPT_MS,
@@ -199,9 +201,10 @@ class Retention(Part):
                 for row in rows:
                     after = row.seq
                     is_own = row.path == path and _stamp(row) < since
-                    # Rule 4.
-                    is_first, first = first and is_own, first and not is_own
-                    if is_own and not is_first and look.is_past(row, since):
+                    # Rule 4. What counts is not past, whatever is said to be over it.
+                    stays = row.seq == look.last(name, path, stream) or row.id in look.counting
+                    stays, first = stays or (first and is_own), first and not is_own
+                    if is_own and not stays and look.is_past(row, since):
                         go.append(row)
                         if len(go) == CONTEXT_LET_GO_IN_STEP_MAX:
                             break
@@ -217,16 +220,22 @@ class Retention(Part):
 
     def _let_go(self, look: "_Look", place: Place, path: str, rows: list[VersionRow]) -> None:
         """Let the bytes of these versions go, of the others' where rule 3 holds."""
-        core, go, over = self._core, list[VersionRow](), set[EntryId]()
+        core, go = self._core, list[VersionRow]()
+        over, told = set[EntryId](), list[LetGo]()
         for row in rows:
-            missing = look.heads.not_said_again(row)
-            if not missing or row.stream.machine == core.machine:
-                go.append(row)
+            missing, is_told = look.heads.not_said_again(row), look.heads.is_told(row)
+            if row.stream.machine == core.machine:
                 over.update(missing)
+                if not is_told:
+                    told.append(LetGo(row.id.hex(), row.sha256.hex(), 1 if row.x else 0))
+            elif missing or not is_told:
+                continue
+            go.append(row)
         every = [id.hex() for id in sorted(over)]
-        for at in range(0, len(every), CONTEXT_REPLACED_MAX):
-            some = every[at : at + CONTEXT_REPLACED_MAX]
-            core.append_body(ContextReplaced(place.folder, path, some), scope=place.scope)
+        for at in range(0, max(len(every), len(told)), CONTEXT_REPLACED_MAX):
+            upto = at + CONTEXT_REPLACED_MAX
+            said = ContextReplaced(place.folder, path, every[at:upto], told[at:upto])
+            core.append_body(said, scope=place.scope)
         for row in go:
             body = body_or_none(core.log.entry(row.id), ContextPut)
             if body is not None:
@@ -240,11 +249,15 @@ class _Look:
     def __init__(self, core: "Core", place: Place, disks: list[_Disk]) -> None:
         self._core, self._place, self._disks = core, place, disks
         self.heads = Heads(core, place.scope, place.folder)
+        # The heads of the file that was asked for last.
+        self.counting = frozenset[EntryId]()
+        self._last: dict[tuple[str, str, StreamName], int] = {}
 
     def only_content(self, name: str) -> str | None:
         """The path that is this one, folded, where its heads are one content; None without."""
         part = self._core.part(Contexts)
         rows = self.heads.of(name)
+        self.counting = frozenset(row.id for row in rows)
         one = len({(row.path, *part.version(row).content) for row in rows}) == 1
         return rows[0].path if one else None
 
@@ -257,6 +270,17 @@ class _Look:
         ]
         found.sort(reverse=True)
         return found[CONTEXT_KEPT_NEWEST - 1] if len(found) >= CONTEXT_KEPT_NEWEST else None
+
+    def last(self, name: str, path: str, stream: StreamName) -> int:
+        """The number of the newest version of a path in a stream, -1 where there is none."""
+        key = (name, path, stream)
+        if key not in self._last:
+            found = self._core.tables.rows(
+                VERSION, order=("-seq",), limit=1,
+                folder=self._place.folder, folded=name, stream=stream, path=path,
+            )  # fmt: skip
+            self._last[key] = found[0].seq if found else -1
+        return self._last[key]
 
     def page(self, name: str, stream: StreamName, after: int) -> list[VersionRow]:
         """The next versions of a stream."""
