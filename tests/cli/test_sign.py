@@ -194,6 +194,18 @@ def test_an_order_to_forget_says_what_stays_where_this_machine_knows_it():
         assert args == {**wanted, "reason": "no"}
 
 
+@proves("memory.private-is-veiled")
+def test_an_order_to_remember_what_is_private_names_it_by_a_hash_that_nobody_can_guess():
+    verb, seen = VERBS["remember"], set()
+    for scope in ("private", "private", "fleet", ""):
+        args = {"key": "k", "text": ["x"], "scope": scope}
+        assert getattr(sign, verb.signs)(None, args, TO) == [{}]
+        assert ("salt" in args) == (scope == "private")
+        seen.add(sign.object_of(verb, args))
+    assert "k" in seen
+    assert len(seen) == 3, "two veiled ones, each by its own salt"
+
+
 @proves("cli.exit-codes-are-one-table")
 def test_what_cannot_be_a_name_is_not_found_unless_it_is_to_become_one():
     for verb, args in (("cancel", {"what": "a b"}), ("send", {"to": "é"})):

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from muster.errors import Denied, Malformed, NotFound
 from muster.fleet.machine import Operator
-from muster.fleet.statement import EVERY_MACHINE, sign_statement
+from muster.fleet.statement import EVERY_MACHINE, SALT, sign_statement, veiled
 from muster.limits import GRANT_DAYS_MAX
 from muster.log.keys import Signer
 from muster.log.stream import FleetId
@@ -95,6 +95,8 @@ def signer(verb: str) -> Signer:
 def object_of(verb: Verb, args: Mapping[str, Any]) -> str:
     """What a grant may name: the argument that the table says, `*` without one."""
     found = str(args.get(verb.object, "*"))[:200] if verb.object else "*"
+    if salt := args.get(SALT):
+        return veiled(found, str(salt))
     if not all("!" <= mark <= "~" for mark in found):
         if verb.naming:
             raise Malformed(f"{found[:60]!r} is no name: leave out spaces and accents")
@@ -163,6 +165,16 @@ def forget_args(ask: Ask, args: dict[str, Any], to: Target) -> list[dict[str, An
         # It is known where the order goes, and here it is not.
         return [{}]
     args |= {n: found[n] for n in ("version", "restates") if n in found} if found else {}
+    return [{}]
+
+
+def remember_args(ask: Ask, args: dict[str, Any], to: Target) -> list[dict[str, Any]]:  # noqa: ARG001 - of every signs
+    """Let the order to write down what is private tell nobody else the key, nor let it be guessed.
+
+    The whole fleet reads that an order was taken.
+    """
+    if args.get("scope") == "private":
+        args[SALT] = os.urandom(_NONCE_BYTES).hex()
     return [{}]
 
 

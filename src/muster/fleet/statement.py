@@ -26,6 +26,9 @@ from muster.log.stream import FleetId, MachineId
 # A target that means every machine of the fleet, each of them once.
 EVERY_MACHINE: Final = "fleet"
 
+# The argument with which an order's object is veiled.
+SALT: Final = "salt"
+
 _STATEMENTS_KEPT: Final = 2_048
 _MACHINE: Final = re.compile("[0-9a-f]{64}")
 
@@ -50,6 +53,15 @@ _STATEMENT: Final = Form("muster/statement/v1", Statement, "The order", limits.S
 def args_hash(args: Any) -> str:
     """What a statement says about its arguments: sha256 of their canonical JSON, in hex."""
     return hashlib.sha256(canon.encode(args)).hexdigest()
+
+
+def veiled(object: str, salt: str) -> str:
+    """The object of an order that everybody reads and whose object is not for everybody.
+
+    `salt` (hex) is among its arguments, so that nobody can guess either: it stays where the object
+    does, and goes with that.
+    """
+    return "veiled:" + hashlib.sha256(f"muster/veil/v1\n{salt}\n{object}".encode()).hexdigest()
 
 
 def sign_statement(

@@ -34,6 +34,7 @@ _TAG: Final = re.compile(r"[A-Za-z0-9._/:@+#-]{1,64}")
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 # Of a showing: its epoch, tokens, budget and time, and two for each section.
 _NUMBERS_MAX: Final = 20
+_SALT: Final = re.compile(r"(?:[0-9a-f]{32})?")
 _PRINT: Final = re.compile(r"(?:[0-9a-f]{32})?")
 
 
@@ -46,7 +47,8 @@ class MemoryPut(Body, frozen=True):
     """One version. `about` names tasks, runs, messages and versions that it comes from.
 
     `origin` is the daemon's word: the writer had been shown what comes from `outside` the fleet,
-    or it is an `import`.
+    or it is an `import`. `salt` is of a private one that a person ordered: with it their order
+    tells nobody else what it is about.
     """
 
     key: str
@@ -56,6 +58,7 @@ class MemoryPut(Body, frozen=True):
     about: list[str] = []
     source: str = ""
     origin: Origin = ""
+    salt: str = ""
 
 
 @kind("memory.refute")
@@ -131,6 +134,8 @@ def check_put(body: MemoryPut, text_bytes_max: int = limits.MEMORY_TEXT_BYTES_MA
                 f"{tag[:80]!r} is no tag: 1 to 64 letters, digits and ._/:@+#-, as in repo:main"
             )
     _check_line("the source", body.source)
+    if not _SALT.fullmatch(body.salt):
+        raise Malformed("the salt of an order has 32 hex digits")
     return body
 
 

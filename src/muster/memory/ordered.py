@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final
 
-from muster.fleet.statement import Statement, args_hash
+from muster.fleet.statement import SALT, Statement, args_hash, veiled
 from muster.log import canon
 from muster.log.stream import FLEET, JOURNAL, Scope, group_name, group_owner
 from muster.memory.kinds import PINNED, MemoryErase, MemoryPut, MemoryRefute
@@ -66,13 +66,15 @@ def _forgets(body: MemoryErase, statement: Statement) -> dict[str, Any]:
 
 
 def _is_put(body: MemoryPut, scope: Scope, statement: Statement, name_of: Names) -> bool:
-    if statement.object != body.key or body.origin:
+    object = veiled(body.key, body.salt) if body.salt else body.key
+    if statement.object != object or body.origin or (body.salt and scope != JOURNAL):
         return False
     tags = [tag for tag in body.tags if tag != PINNED]
     known: dict[str, Any] = {"key": body.key}
     known |= {"tag": tags} if tags else {}
     known |= {"pin": True} if PINNED in body.tags else {}
     known |= {"about": body.about} if body.about else {}
+    known |= {SALT: body.salt} if body.salt else {}
     lengths = range(ID_DIGITS_MIN, _ID_DIGITS + 1) if body.over else (0,)
     before = [
         canon.encode({**known, **where, **over})

@@ -12,14 +12,14 @@ from typing import Annotated, Final
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.context.secret import find_secret
-from muster.errors import Conflict, Denied, Malformed, NotFound, Refused
+from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Refused
 from muster.limits import (
     MEMORY_AGENT_TEXT_BYTES_MAX,
     MEMORY_OVER_MAX,
     MEMORY_TEXT_BYTES_MAX,
 )
 from muster.log.entry import EntryId
-from muster.log.stream import FLEET
+from muster.log.stream import FLEET, JOURNAL
 from muster.memory.kinds import (
     PINNED,
     MemoryPut,
@@ -37,7 +37,7 @@ from muster.node.services.recalled import readable, similar
 from muster.node.services.search import Search
 from muster.node.services.showings import SIMILAR, Showings
 from muster.node.verb import Line
-from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Request, Words, data, opt, pos, verb
 from muster.verbs.known import open_version, scope_of, state_of, text_of
 
 _KEY: Final = pos("what it is about: main/tests/where")
@@ -53,6 +53,8 @@ class Remember(Request, frozen=True):
     over: Annotated[Words, _OVER] = ()
     about: Annotated[Words, opt("the task, run or message that it comes from")] = ()
     pin: Annotated[bool, opt("a rule: told to every agent first (only a person's is)")] = False
+    # Of a private one: nobody else reads from the order what it is about (fleet/statement.py).
+    salt: Annotated[str, data()] = ""
 
 
 class Like(Struct, frozen=True):
@@ -77,13 +79,23 @@ class Remembered(Struct, frozen=True):
 
 
 @verb("remember", auth="agent", agents=True, daily=True, group="Memory", object="key", naming=True,
-      harmless=True)  # fmt: skip
+      harmless=True, signs="remember_args")  # fmt: skip
 def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     """Write down what is so, for everybody's agents.
 
     muster remember main/tests/where 'the tests are in tests/, run them with make test'
     muster remember main/port 'it is 7450' --over 3fa9c1 --tag repo:main
     """
+    if ask.scope != "private":
+        return _remember(core, call, ask)
+    try:
+        return _remember(core, call, ask)
+    except MusterError as error:
+        # That it was refused is an entry which the whole fleet reads.
+        raise type(error)(str(error), recorded="what is private here was not written") from error
+
+
+def _remember(core: Core, call: Call, ask: Remember) -> Remembered:
     by_agent = not call.actor.startswith("op:")
     if by_agent and ask.pin:
         raise Denied("only a person writes down a rule: leave --pin out")
@@ -92,6 +104,8 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     scope, tags = scope_of(core, ask.scope), [*ask.tag, *([PINNED] if ask.pin else [])]
     over = [open_version(core, call, each).id for each in ask.over]
     check_key(ask.key)
+    if ask.salt and scope != JOURNAL:
+        raise Malformed("only what is private has a salt: leave it out")
     if PINNED in ask.tag:
         raise Malformed(f"{PINNED} is no tag to give: a person makes a rule with --pin")
     record = core.part(Memory).records(ask.key).get(RecordName(scope, ask.key))
@@ -101,7 +115,7 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
     over = over or showings.shown_of(call, (head.id for head in heads))
     body = MemoryPut(
         ask.key, " ".join(ask.text), [each.hex() for each in over], tags, list(ask.about),
-        origin=showings.origin(call, [*over, *_ids(ask.about)]),
+        origin=showings.origin(call, [*over, *_ids(ask.about)]), salt=ask.salt,
     )  # fmt: skip
     check_put(body, MEMORY_AGENT_TEXT_BYTES_MAX if by_agent else MEMORY_TEXT_BYTES_MAX)
     _check_secret(ask.key, body.text, *tags)

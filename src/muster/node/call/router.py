@@ -29,6 +29,7 @@ from muster.errors import (
     Unreachable,
     Unsettled,
 )
+from muster.fleet.statement import SALT, veiled
 from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, LINK_CALLS_OPEN_MAX, STRANGER_CALLS_MAX
 from muster.log import canon
 from muster.node import event as ev
@@ -253,6 +254,8 @@ class Router(Part):
             )
         named = request.args.get(verb.object, "*") if verb.object else "*"
         object = None if verb.object == "statement" else str(named)[:200]
+        if object is not None and (salt := str(request.args.get(SALT, ""))):
+            object = veiled(object, salt)
         what, only = (call.verb, object, request.args), verb.operators_only
         order = self._orders.take(*what, request.statement, operators_only=only)
         call.actor, call.cites, call.statement = order.actor, (order.entry,), request.statement
