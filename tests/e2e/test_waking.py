@@ -228,3 +228,53 @@ def test_a_session_of_codex_that_rests_is_woken_by_a_prompt_without_a_text(desk,
     terminal.until(lambda: len(waiting(desk)) == 1, "one waits again")
     terminal.kill()
     until(lambda: waiting(desk) == [], "nobody waits any more", within_s=LIMIT_S)
+
+
+# What opencode does with a plugin, and no more of it: RAN with 1.18.33, `opencode serve` needs half
+# a minute to more than one for its first session where its vendor's address does not answer.
+OPENCODE = """
+import { Muster } from "PLUGIN"
+import { createInterface } from "node:readline"
+const say = (each) => process.stdout.write(JSON.stringify(each) + "\\n")
+const client = { session: { promptAsync: async ({ path, body }) => {
+  const output = { message: { id: "msg_1", sessionID: path.id }, parts: body.parts }
+  await plugin["chat.message"]({ sessionID: path.id }, output)
+  say({ prompt: body.parts[0].text })
+} } }
+const plugin = await Muster({ client, directory: process.cwd() })
+for await (const line of createInterface({ input: process.stdin })) {
+  if (line !== "idle") break
+  await plugin.event({ event: { type: "session.idle", properties: { sessionID: "ses_1" } } })
+  say({ rests: true })
+}
+"""
+
+
+@proves("hook.wakes", "hook.shown-is-proven", "hook.wait-ends")
+@pytest.mark.parametrize("desk", ["opencode"], indirect=True)
+def test_the_plugin_in_opencode_is_told_what_wakes_its_session_and_ends_with_it(desk):
+    (plugin,) = (desk.person / ".config" / "opencode" / "plugins").glob("*.js")
+    program = desk.folder / "opencode.mjs"
+    program.write_text(OPENCODE.replace("PLUGIN", plugin.as_uri()))
+    with subprocess.Popen(
+        ["node", program], env=desk.env, cwd=desk.folder, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for text in ("wake up", "and once more"):
+            process.stdin.write("idle\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline()) == {"rests": True}
+            until(lambda: len(waiting(desk)) == 1, "one waits beside it", within_s=LIMIT_S)
+            desk.send(text)
+            prompt = json.loads(process.stdout.readline())["prompt"]
+            assert text in prompt
+            until(lambda t=text: desk.state(t) == "read", "its sender sees it")
+        process.stdin.write("idle\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"rests": True}
+        # It ends although one waits, and that one with it.
+        process.stdin.close()
+        assert process.wait(LIMIT_S) == 0
+    until(lambda: waiting(desk) == [], "nobody waits any more", within_s=LIMIT_S)

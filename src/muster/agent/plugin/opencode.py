@@ -18,11 +18,13 @@ def edits(place: Place) -> list[Edit]:
     folder = config if place.project is None else place.project / ".opencode"
     hook = json.dumps([place.python, "-I", "-S", str(place.hook)], ensure_ascii=False)
     text = (files("muster.agent.plugin") / "opencode.js").read_text(encoding="utf-8")
+    waits = json.dumps(str(place.waiting), ensure_ascii=False)
+    text = text.replace('"@HOOK@"', hook).replace('"@WAIT@"', waits)
     command = place.server("opencode")
     server = {"type": "local", "command": [command["command"], *command["args"]], "enabled": True}
     return [
-        *ours(place, "opencode"),
-        Whole(folder / "plugins" / f"{place.name}.js", text.replace('"@HOOK@"', hook)),
+        *ours(place, "opencode", wakes="itself"),
+        Whole(folder / "plugins" / f"{place.name}.js", text),
         Members(
             _settings(place, config), str(place.own),
             # Where it has none, opencode writes it into the file by itself.
