@@ -504,6 +504,22 @@ def test_a_folder_that_fails_is_tried_once_in_a_while_and_told_once(tmp_path, mo
     assert len(tried) <= (clock.boot_ms() - began_ms) / 1000 / threads.AGAIN_S + 2
 
 
+def test_a_machine_that_starts_records_as_soon_as_it_may_write(tmp_path, monkeypatch):
+    """What was changed while it was down waited for half a minute."""
+    monkeypatch.setattr(threads, "AGAIN_S", 1_000_000.0)
+
+    async def work(desk: Desk) -> None:
+        desk.core.settled = False
+        (desk.top / "n.md").write_text("one")
+        aged(desk.top / "n.md")
+        desk.thread.tell(Task("notes", rescan=True))
+        await true(lambda: "notes" in desk.thread._failing)
+        desk.core.settled = True
+        await true(lambda: desk.texts == ["one"])
+
+    Desk(tmp_path).play(work)
+
+
 def test_what_files_are_made_of_is_read_anew_where_it_is_damaged_while_we_run(
     tmp_path, monkeypatch
 ):

@@ -50,6 +50,8 @@ from muster.node.services.context import (
 T = TypeVar("T")
 
 AGAIN_S: Final = 30.0
+# A machine that starts may write as soon as its peers have answered.
+_UNSETTLED_S: Final = 1.0
 # Longer than any step.
 _ANSWER_S_MAX: Final = 60.0
 _ROOT_S: Final = 1.0
@@ -231,8 +233,9 @@ class FolderThread:
             if task.old and folder is not None:
                 # What was replaced may hold what nobody has: it is looked at when that can be done.
                 folder.writer.fresh_old.append(task.old)
-            self._failing[task.folder] = clock.boot_ms() + int(AGAIN_S * 1000)
-            self._after(AGAIN_S, Task(task.folder, rescan=True, everything=True))
+            again_s = _UNSETTLED_S if isinstance(error, Unsettled) else AGAIN_S
+            self._failing[task.folder] = clock.boot_ms() + int(again_s * 1000)
+            self._after(again_s, Task(task.folder, rescan=True, everything=True))
         finally:
             if folder is not None:
                 self._look_later(folder)
