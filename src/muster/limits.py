@@ -347,10 +347,12 @@ CONTEXT_KEPT_MAX: Final = 64
 # Versions that one entry says again: 17 KB.
 CONTEXT_REPLACED_MAX: Final = 256
 # Others that are over one version, or have its bytes, as far as they are looked at.
-CONTEXT_BESIDE_MAX: Final = 64
+CONTEXT_BESIDE_MAX: Final = 16
 # What one step looks at and lets go; together some five milliseconds.
 CONTEXT_LET_GO_LOOKED_MAX: Final = 64
 CONTEXT_LET_GO_IN_STEP_MAX: Final = 8
+# Rows that are read for what one page of them looks at, before the next one begins.
+CONTEXT_LET_GO_READ_MAX: Final = 300
 # What a folder should not have more of, all its files together; more is told, and synced.
 CONTEXT_FOLDER_BYTES: Final = 100 * 1024 * 1024
 

@@ -141,7 +141,9 @@ class PassedRow(NamedTuple):
 
 # By the stream as well: what machines wrote that may not costs nobody a look at it.
 VERSION: Final = Table(
-    "context_version", VersionRow, indexes=(("folder", "folded", "stream"), ("same",), ("id",))
+    "context_version",
+    VersionRow,
+    indexes=(("folder", "folded", "stream"), ("same", "stream"), ("id",)),
 )
 TOP: Final = Table(
     "context_top", TopRow,

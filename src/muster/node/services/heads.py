@@ -84,6 +84,16 @@ and over.stream in ({0}) and not exists (
   select 1 from context_version as own
   where own.stream = over.stream and own.seq = over.seq) limit 1
 """
+_STAMPS = """
+select at_ms, at_n, id from context_version where folder = ?1 and folded = ?2 and stream = ?3
+order by seq desc limit ?4
+"""
+_SAME = """
+select stream.name, version.seq from context_version as version
+join stream on stream.id = version.stream
+where version.same = ?1 and version.stream in ({0}) limit ?2
+"""
+_IN_FOLDER = "select 1 from context_top where folder = ?1 and stream in ({0}) limit 1"
 _PATHS = "select distinct path from context_top where folder = ?1 and stream in ({0}) limit ?2"
 _ANY = "select 1 from context_top where folder = ?1 and folded = ?2 and stream in ({0}) limit 1"
 
@@ -208,6 +218,7 @@ class Heads:
         """The entries that are over a version: some of them."""
         bound = (row.id, file_print(row.folder, row.path), CONTEXT_BESIDE_MAX)
         found = self._core.tables.query(_REPLACERS.format(self._may), bound)
+        self.read += 1 + len(found)
         return [(StreamName.parse(as_text(name)), as_int(seq)) for name, seq in found]
 
     def not_said_again(self, row: VersionRow) -> list[EntryId]:
@@ -216,6 +227,25 @@ class Heads:
         its = self._numbers([each for each in self.streams if each.machine == machine])
         sql = _SAID_AGAIN.format(its)
         return [id for id in sorted(row.targets) if not self._core.tables.query(sql, (id, file))]
+
+    def newest(self, name: str, most: int) -> list[tuple[int, int, EntryId]]:
+        """The stamps of the newest versions of what is `name`, folded: so many, or fewer."""
+        found = list[tuple[int, int, EntryId]]()
+        for number in self._may.split(", ") if self._may else ():
+            bound = (self._folder, name, int(number), most)
+            for at_ms, at_n, id in self._core.tables.query(_STAMPS, bound):
+                found.append((as_int(at_ms), as_int(at_n), EntryId(as_bytes(id))))
+            self.read += 2
+        self.read += len(found) // 10
+        return sorted(found, reverse=True)[:most]
+
+    def with_same(self, id: EntryId, most: int) -> list[VersionRow]:
+        """Versions that count and have the bytes of this one: so many, whatever others wrote."""
+        return self._rows(_SAME, (id, most), self._may)
+
+    def is_empty(self) -> bool:
+        """Whether the folder has no version that counts."""
+        return not self._core.tables.query(_IN_FOLDER.format(self._may), (self._folder,))
 
     def is_told(self, row: VersionRow) -> bool:
         """Whether its machine has said which bytes a version had, apart from it."""
@@ -237,7 +267,9 @@ class Heads:
         bound = (row.id, file_print(row.folder, row.path))
         return bool(self._core.tables.query(_IS_OVER.format(self._may), bound))
 
-    def _rows(self, sql: str, bound: tuple[str | int, ...], streams: str) -> list[VersionRow]:
+    def _rows(
+        self, sql: str, bound: tuple[str | int | bytes, ...], streams: str
+    ) -> list[VersionRow]:
         found = self._core.tables.query(sql.format(streams), bound)
         self.read += len(found)
         places = ((StreamName.parse(as_text(name)), as_int(seq)) for name, seq in found)

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from muster.context.fold import AT, PASSED, VERSION, PassedRow, VersionRow
 from muster.context.kinds import ContextPassed, ContextPut, ContextReplaced, LetGo, rest_of
 from muster.limits import (
+    CLOCK_AHEAD_MS_MAX,
     CONTEXT_BESIDE_MAX,
     CONTEXT_KEPT_MS,
     CONTEXT_KEPT_NEWEST,
     CONTEXT_LET_GO_BYTES_MIN,
     CONTEXT_LET_GO_IN_STEP_MAX,
     CONTEXT_LET_GO_LOOKED_MAX,
+    CONTEXT_LET_GO_READ_MAX,
     CONTEXT_REPLACED_MAX,
 )
 from muster.log import canon
@@ -33,7 +35,7 @@ from muster.log.stream import MachineId, StreamName
 from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.services.context import Contexts, FilesAnswered, Place
-from muster.node.services.heads import Heads, passed_name
+from muster.node.services.heads import WRITE, Heads, may_in_folder, passed_name
 from muster.store.sqlite import as_text
 
 if TYPE_CHECKING:
@@ -45,7 +47,11 @@ EVERY_MS: Final = 24 * 3_600_000
 # To let one go, and to ask what counts of a file, costs as much as to look at so many.
 _LET_GO_COST: Final = CONTEXT_LET_GO_LOOKED_MAX // CONTEXT_LET_GO_IN_STEP_MAX
 _FILE_COST: Final = CONTEXT_LET_GO_LOOKED_MAX // 4
+_PLACE_COST: Final = CONTEXT_LET_GO_LOOKED_MAX // 8
+# So many rows that are read are one that is looked at.
+_READ_COST: Final = CONTEXT_LET_GO_READ_MAX // CONTEXT_LET_GO_LOOKED_MAX
 _PAGE: Final = 20
+_FOLDERS = "select folder from context_version where folder > ?1 order by folder limit 1"
 _NAMES = """
 select folded from context_version where folder = ?1 and folded > ?2 order by folded limit 1
 """
@@ -91,6 +97,8 @@ class Retention(Part):
     def __init__(self, core: "Core") -> None:
         self._core = core
         self._due_ms = core.now.boot_ms + _FIRST_MS
+        # How far the wall clock is from that of the machine's start, and since when it is so.
+        self._offset_ms, self._since_ms = core.now.wall_ms - core.now.boot_ms, core.now.boot_ms
         # Where the present looking through is; each turn takes it further.
         self._walk: Iterator[int] | None = None
         core.on(AskReplaced, self._asked)
@@ -124,10 +132,31 @@ class Retention(Part):
 
     def tick(self) -> None:
         """Begin to look all of them through, once a day."""
+        self._look_at_clock()
         if self._walk is None and self._core.now.boot_ms >= self._due_ms:
             self._due_ms = self._core.now.boot_ms + EVERY_MS
             self._walk = self._all()
             self._core.do(ev.Again())
+
+    def _look_at_clock(self) -> None:
+        now = self._core.now
+        offset_ms = now.wall_ms - now.boot_ms
+        if abs(offset_ms - self._offset_ms) > CLOCK_AHEAD_MS_MAX:
+            self._offset_ms, self._since_ms = offset_ms, now.boot_ms
+
+    def _sure_ms(self, place: Place) -> int:
+        """The time that it is at least, whatever the wall clock says since less than a day.
+
+        What is let go on the word of a clock that stands in another month is gone. So much may
+        others say whose clocks are their own: none of them follows one that is far ahead.
+        """
+        core = self._core
+        if core.now.boot_ms - self._since_ms >= EVERY_MS:
+            return core.now.wall_ms
+        at = [(row.stream, row.at_ms) for row in core.tables.rows(AT, folder=place.folder)]
+        at += [(row.stream, row.at_ms) for row in core.tables.rows(PASSED, folder=place.folder)]
+        others = [at_ms for stream, at_ms in at if stream.machine != core.machine]
+        return min(core.now.wall_ms, max(others, default=0))
 
     def _go_on(self) -> None:
         """As much of it as a step may, once in a step."""
@@ -148,22 +177,33 @@ class Retention(Part):
 
     def _all(self) -> Iterator[int]:
         """Look all of them through, and say after each bit of it what it cost."""
-        rows = self._core.tables.rows(AT)
-        for place in sorted({Place(row.stream.scope, row.folder) for row in rows}):
-            name = ""
-            # Asked again where something may go.
-            while name or self._disks(place) is not None:
-                found = self._core.tables.query(_NAMES, (place.folder, name))
-                yield 1
-                if not found:
-                    break
-                name = as_text(found[0][0])
-                bound = (place.folder, name, CONTEXT_KEPT_NEWEST + 1)
-                if len(self._core.tables.query(_MANY, bound)) > CONTEXT_KEPT_NEWEST:
-                    yield from self._of_file(place, name)
+        core, folder = self._core, ""
+        while found := core.tables.query(_FOLDERS, (folder,)):
+            folder = as_text(found[0][0])
+            yield 1
+            # Whoever is in the scope may write of folders that nobody has.
+            for scope in sorted({stream.scope for stream in core.log.streams()}):
+                place = Place(scope, folder)
+                is_empty = Heads(core, scope, folder).is_empty()
+                yield _PLACE_COST
+                if not is_empty and self._disks(place) is not None:
+                    yield from self._of_place(place)
+
+    def _of_place(self, place: Place) -> Iterator[int]:
+        """What goes of the files of a folder."""
+        query, name = self._core.tables.query, ""
+        while found := query(_NAMES, (place.folder, name)):
+            name = as_text(found[0][0])
+            bound = (place.folder, name, CONTEXT_KEPT_NEWEST + 1)
+            yield 1
+            if len(query(_MANY, bound)) > CONTEXT_KEPT_NEWEST:
+                yield from self._of_file(place, name)
 
     def _disks(self, place: Place) -> list[_Disk] | None:
-        """The disks that the folder is on; None where one of them has said nothing yet."""
+        """The disks that count; None where one of them has said nothing yet, and without any.
+
+        One whose machine may not write is made of nothing that it could write over.
+        """
         core, found = self._core, []
         own = core.membership.own(place.scope)
         every = core.tables.rows(PASSED, folder=place.folder)
@@ -172,7 +212,12 @@ class Retention(Part):
             if row.stream.scope == place.scope:
                 last[row.stream.machine] = row
         rows = core.tables.rows(AT, folder=place.folder)
-        for machine in {row.stream.machine for row in rows if row.stream.scope == place.scope}:
+        machines = {row.stream.machine for row in rows if row.stream.scope == place.scope}
+        if not machines:
+            return None
+        for machine in machines:
+            if not may_in_folder(core, WRITE, machine, place.folder):
+                continue
             here = machine in core.roster.machines and core.membership.may_hold(own, machine)
             said = last.get(machine)
             if not here or (said is not None and said.ended):
@@ -198,7 +243,12 @@ class Retention(Part):
                     return
                 rows = [] if stream not in look.heads.streams else look.page(name, stream, after)
                 go = list[VersionRow]()
-                for row in rows:
+                is_last = not rows or _stamp(rows[-1]) >= since
+                for n, row in enumerate(rows):
+                    is_much = n and look.read > CONTEXT_LET_GO_READ_MAX
+                    if is_much or len(go) == CONTEXT_LET_GO_IN_STEP_MAX:
+                        is_last = False
+                        break
                     after = row.seq
                     is_own = row.path == path and _stamp(row) < since
                     # Rule 4. What counts is not past, whatever is said to be over it.
@@ -206,17 +256,16 @@ class Retention(Part):
                     stays, first = stays or (first and is_own), first and not is_own
                     if is_own and not stays and look.is_past(row, since):
                         go.append(row)
-                        if len(go) == CONTEXT_LET_GO_IN_STEP_MAX:
-                            break
                 self._let_go(look, place, path, go)
-                yield _FILE_COST + len(rows) + len(go) * _LET_GO_COST
-                is_last = not rows or _stamp(rows[-1]) >= since
-                if is_last and len(go) < CONTEXT_LET_GO_IN_STEP_MAX:
+                looked = len(rows) + len(go) * _LET_GO_COST + look.read // _READ_COST
+                yield _FILE_COST + looked
+                if is_last:
                     break
 
     def _look(self, place: Place) -> "_Look | None":
         disks = self._disks(place)
-        return _Look(self._core, place, disks) if disks is not None else None
+        until_ms = self._sure_ms(place) - CONTEXT_KEPT_MS
+        return _Look(self._core, place, disks, until_ms) if disks is not None else None
 
     def _let_go(self, look: "_Look", place: Place, path: str, rows: list[VersionRow]) -> None:
         """Let the bytes of these versions go, of the others' where rule 3 holds."""
@@ -246,12 +295,22 @@ class Retention(Part):
 class _Look:
     """What is known of a folder's versions in one step."""
 
-    def __init__(self, core: "Core", place: Place, disks: list[_Disk]) -> None:
+    def __init__(self, core: "Core", place: Place, disks: list[_Disk], until_ms: int) -> None:
         self._core, self._place, self._disks = core, place, disks
+        # What is replaced since then may go.
+        self._until_ms = until_ms
         self.heads = Heads(core, place.scope, place.folder)
         # The heads of the file that was asked for last.
         self.counting = frozenset[EntryId]()
+        self._newest: dict[str, tuple[int, int, EntryId] | None] = {}
+        # How much may have been read when a row is judged.
+        self._room = 0
         self._last: dict[tuple[str, str, StreamName], int] = {}
+
+    @property
+    def read(self) -> int:
+        """Rows that were read for it."""
+        return self.heads.read
 
     def only_content(self, name: str) -> str | None:
         """The path that is this one, folded, where its heads are one content; None without."""
@@ -263,13 +322,10 @@ class _Look:
 
     def newest(self, name: str) -> tuple[int, int, EntryId] | None:
         """The stamp before which a version is none of the newest; None where there are no more."""
-        found = [
-            _stamp(row)
-            for stream in self.heads.streams
-            for row in self._rows(name, stream, CONTEXT_KEPT_NEWEST, "-seq")
-        ]
-        found.sort(reverse=True)
-        return found[CONTEXT_KEPT_NEWEST - 1] if len(found) >= CONTEXT_KEPT_NEWEST else None
+        if name not in self._newest:
+            found = self.heads.newest(name, CONTEXT_KEPT_NEWEST)
+            self._newest[name] = found[-1] if len(found) == CONTEXT_KEPT_NEWEST else None
+        return self._newest[name]
 
     def last(self, name: str, path: str, stream: StreamName) -> int:
         """The number of the newest version of a path in a stream, -1 where there is none."""
@@ -284,13 +340,8 @@ class _Look:
 
     def page(self, name: str, stream: StreamName, after: int) -> list[VersionRow]:
         """The next versions of a stream."""
-        return self._rows(name, stream, _PAGE, "seq", after)
-
-    def _rows(
-        self, name: str, stream: StreamName, most: int, order: str, after: int = -1
-    ) -> list[VersionRow]:
         return self._core.tables.rows(
-            VERSION, order=(order,), limit=most, above={"seq": after},
+            VERSION, order=("seq",), limit=_PAGE, above={"seq": after},
             folder=self._place.folder, folded=name, stream=stream,
         )  # fmt: skip
 
@@ -300,24 +351,26 @@ class _Look:
             return False
         if self._core.log.is_let_go(row.stream, row.seq) or not self._is_replaced(row):
             return False
-        also = self._core.tables.rows(VERSION, same=row.id, limit=CONTEXT_BESIDE_MAX)
+        self._room = self.read + CONTEXT_LET_GO_READ_MAX
+        also = self.heads.with_same(row.id, CONTEXT_BESIDE_MAX)
         return len(also) < CONTEXT_BESIDE_MAX and all(
             self._is_over(each, row.folded, since) for each in also
         )
 
     def _is_over(self, row: VersionRow, name: str, since: tuple[int, int, EntryId]) -> bool:
         """Whether nobody needs a version that has the bytes of another one."""
-        if (row.stream.scope, row.folder) != self._place:
+        if row.folder != self._place.folder or self.read > self._room:
+            return False
+        if not self._is_replaced(row):
             return False
         newest = since if row.folded == name else self.newest(row.folded)
-        return newest is not None and _stamp(row) < newest and self._is_replaced(row)
+        return newest is not None and _stamp(row) < newest
 
     def _is_replaced(self, row: VersionRow) -> bool:
         """Whether it is replaced since so long, and on every disk."""
         by = self.heads.replacers(row)
-        until_ms = self._core.now.wall_ms - CONTEXT_KEPT_MS
         admitted = (self._core.log.admitted(*each) for each in by)
-        is_old = any(each is not None and each[1] <= until_ms for each in admitted)
+        is_old = any(each is not None and each[1] <= self._until_ms for each in admitted)
         return is_old and all(disk.has_passed(row, by) for disk in self._disks)
 
 
