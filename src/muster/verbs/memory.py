@@ -92,7 +92,8 @@ def remember(core: Core, call: Call, ask: Remember) -> Remembered:
         return _remember(core, call, ask)
     except MusterError as error:
         # That it was refused is an entry which the whole fleet reads.
-        raise type(error)(str(error), recorded="what is private here was not written") from error
+        error.recorded = "what is private here was not written"
+        raise
 
 
 def _remember(core: Core, call: Call, ask: Remember) -> Remembered:
