@@ -19,9 +19,10 @@ from muster.context.kinds import ContextPut
 from muster.errors import NotFound
 from muster.git.text_merge import merge_texts
 from muster.limits import CONTEXT_INLINE_BYTES_MAX
+from muster.log.entry import EntryId
 from muster.node import event as ev
 from muster.node.attempts.blob_transfer import entry_claim, is_named
-from muster.node.folders import fetches, watch
+from muster.node.folders import fetches, passed, watch
 from muster.node.folders import thread as threads
 from muster.node.folders.basis import Basis
 from muster.node.folders.folder import Folder
@@ -338,14 +339,50 @@ def test_a_disk_says_what_it_needs_no_more_and_that_it_has_the_folder_no_more(tm
         desk.put("n.md", "two")
         await true(lambda: desk.texts == ["one", "two"])
         assert [row.ended for row in said(desk)] == [0], "once a day"
-        del desk.thread.mapped["notes"]
-        desk.thread.tell(Task("notes"))
-        await true(lambda: [row.ended for row in said(desk)] == [1])
-        desk.map(desk.top)
-        await true(lambda: [row.ended for row in said(desk)] == [0])
+        # What was to be said of the disk of before waits for a day.
+        await true(lambda: len(desk.one.entries("context.at")) > 1)
+        for _ in range(2):
+            del desk.thread.mapped["notes"]
+            desk.thread.tell(Task("notes"))
+            await true(lambda: [row.ended for row in said(desk)] == [1])
+            desk.map(desk.top)
+            await true(lambda: [row.ended for row in said(desk)] == [0])
+        (other := tmp_path / "other").mkdir()
+        words = len(desk.one.entries("context.passed"))
+        desk.map(other)
+        await true(lambda: "n.md" in {each.name for each in other.iterdir()})
+        await true(lambda: len(desk.one.entries("context.passed")) > words)
 
     def said(desk: Desk) -> list[PassedRow]:
         return desk.core.tables.rows(PASSED)
+
+    Desk(tmp_path).play(work)
+
+
+@proves("context.let-go-when-nobody-needs-it")
+def test_what_is_to_be_said_is_said_though_its_round_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(threads, "AGAIN_S", 0.05)
+    monkeypatch.setattr(passed, "EVERY_MS", 200)
+    tried: list[int] = []
+
+    def words(desk: Desk) -> int:
+        return len(desk.one.entries("context.passed"))
+
+    async def work(desk: Desk) -> None:
+        desk.put("n.md", "one")
+        await true(lambda: words(desk) == 1)
+        found = passed.made_of
+
+        def fails(folder: Folder) -> frozenset[EntryId]:
+            tried.append(1)
+            if len(tried) < 3:
+                raise OSError(errno.EIO, "the disk")
+            return found(folder)
+
+        monkeypatch.setattr(passed, "made_of", fails)
+        desk.put("n.md", "two")
+        await true(lambda: words(desk) > 1)
+        assert len(tried) > 2
 
     Desk(tmp_path).play(work)
 

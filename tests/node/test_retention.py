@@ -174,7 +174,7 @@ def test_tables_are_as_before_and_as_after_a_rebuild(two):
 
 
 @proves("context.let-go-when-nobody-needs-it")
-def test_a_machine_that_is_away_finds_what_its_files_were_made_of(two):
+def test_a_machine_that_is_away_finds_what_its_files_were_made_of(two, monkeypatch):
     """Its own edit, over a version of long ago, is merged with all that was done meanwhile."""
     lines = [f"line {n} {'x' * 40}\n" for n in range(12)]
     two.edit("hub", "n.md", "first")
@@ -197,8 +197,9 @@ def test_a_machine_that_is_away_finds_what_its_files_were_made_of(two):
     two.settle()
     merged = "".join([f"{MANY - 1}\n", *lines[1:-1], "the last line\n"])
     assert two.texts("n.md") == [merged] * 2
-    # So long whoever had it open may write into what was replaced.
+    # So long whoever had it open may write into what was replaced, and a copy name it.
     two.second_later()
+    monkeypatch.setattr("muster.node.folders.holders.clock.boot_ms", lambda: NEVER)
     disks_say(two)
     later(two)
     look_through(two)

@@ -59,7 +59,7 @@ class Folder:
         self._may_write = True
         # Whether the fleet leaves out what nobody here knows yet: until then nothing is recorded.
         self._list_waits = False
-        self._holders = Holders(self.bases)
+        self.holders = Holders(self.bases)
         self._names = {folded(path): path for path, b in self.bases.items() if b.signature}
         self._merger = Merger(place, outside)
         self._flips, self._pauses = Flips(), Pauses()
@@ -268,7 +268,7 @@ class Folder:
     def _write(self, changes: list[Change]) -> None:
         if self._list_waits and any(each.path != IGNORE_FILE for each in changes):
             raise Unreachable(f"what the fleet leaves out ({IGNORE_FILE}): {NOT_HERE}")
-        bodies = [self._holders.body(self.place, each, self._over(each.path)) for each in changes]
+        bodies = [self.holders.body(self.place, each, self._over(each.path)) for each in changes]
         ids, self._may_write = self._outside.write(self.place, bodies)
         saved = dict[str, Base | None]()
         for each, id, body in zip(changes, ids, bodies, strict=True):
@@ -293,7 +293,7 @@ class Folder:
     def _put_late(self, path: str, change: Change, over: frozenset[EntryId]) -> EntryId:
         """A version of what was found where nobody expected it; the file itself is another."""
         (id,), _ = self._outside.write(
-            self.place, [self._holders.body(self.place, change._replace(path=path), over)]
+            self.place, [self.holders.body(self.place, change._replace(path=path), over)]
         )
         return id
 
@@ -392,7 +392,7 @@ class Folder:
 
     def _index(self, path: str) -> None:
         base, name = self.bases.get(path), folded(path)
-        self._holders.look(path)
+        self.holders.look(path)
         if base is not None and base.signature is not None:
             self._names[name] = path
         elif self._names.get(name) == path:

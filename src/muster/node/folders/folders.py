@@ -4,9 +4,11 @@ Rule: without a folder nothing of this costs anything: no thread, no watch, no f
 """
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from muster.errors import MusterError
 from muster.git.text_merge import merge_texts
 from muster.log.stream import MachineId
 from muster.node import event as ev
@@ -18,6 +20,7 @@ from muster.node.folders.thread import FolderThread, Task
 from muster.node.incidents import Noticed
 from muster.node.runtime import Runtime
 from muster.node.services.context import Bytes, FilesAnswered, FilesChanged
+from muster.node.services.ended import FoldersKept
 from muster.task.artefact import Artefact
 
 
@@ -35,6 +38,7 @@ class Folders:
         """Take up the folders that this machine has. Raises: Broken."""
         for mapped in self.map.read().values():
             self.add(mapped)
+        self._tell_kept()
 
     def close(self) -> None:
         if self._thread is not None:
@@ -63,6 +67,14 @@ class Folders:
         if self._thread is not None and self._thread.mapped.pop(name, None) is not None:
             self._thread.tell(Task(name))
             self._tell_unwatched(name, "")
+        self._tell_kept()
+
+    def _tell_kept(self) -> None:
+        """The fleet waits for no disk that this machine has no more."""
+        # A map that nobody can read says of none that it is gone.
+        with suppress(MusterError):
+            every = self.map.read().values()
+            self._daemon.post(FoldersKept(frozenset(each.place for each in every)))
 
     def state(self, name: str) -> State | None:
         """How a folder is here; None where it is not looked through yet."""

@@ -1,7 +1,7 @@
 """Versions that have the bytes of files on this disk: a copy names one instead of its bytes.
 
-Rule: only what is on the disk, or was a moment ago. Of what was replaced longer ago every machine
-may have let the bytes go.
+Rule: only what is on the disk, or was a moment ago: of that the others are told that it is needed
+yet (`nameable`). Of what was replaced longer ago every machine may have let the bytes go.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from muster.node.folders.reader import Change
 from muster.node.host import clock
 from muster.node.services.context import Place
 
-# Far less than a replaced version keeps its bytes; far more than a folder takes to be renamed.
-MOMENT_MS: Final = 3_600_000
+# Far more than a folder takes to be renamed. What is replaced in it is to fit into what is said.
+MOMENT_MS: Final = 300_000
 _FORGOTTEN_AT: Final = 10_000
 # Shorter ones are said again rather than named.
 _SAME_BYTES_MIN: Final = 200
@@ -59,6 +59,12 @@ class Holders:
         # More than one version can name would make none: what is left out stays beside it.
         named = sorted(each.hex() for each in over)[:CONTEXT_OVER_MAX]
         return ContextPut(place.folder, change.path, named, **fields)
+
+    @property
+    def nameable(self) -> frozenset[EntryId]:
+        """What was on the disk, and may be named yet."""
+        now_ms = clock.boot_ms()
+        return frozenset(holder for holder, until_ms in self._left.values() if now_ms < until_ms)
 
     def of(self, digest: bytes) -> EntryId | None:
         """A version with these bytes; None where none may be named."""

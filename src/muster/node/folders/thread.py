@@ -44,7 +44,6 @@ from muster.node.services.context import (
     Unknown,
     Wanted,
     WriteFiles,
-    WriteRoot,
 )
 
 T = TypeVar("T")
@@ -103,7 +102,6 @@ class FolderThread:
         self._failing: dict[str, int] = {}
         self._is_doubtful = False
         self._fetches = Fetches(daemon, fetch, self._settle)
-        self._told: dict[str, bytes] = {}
         self._notices = Notices(self._send)
         self._passed = Passed(self._ask, self._send)
         self._root_due_ms: dict[str, int] = {}
@@ -159,7 +157,8 @@ class FolderThread:
     def _next(self) -> list[Task]:
         """What is to be done now, one task for each folder."""
         now_ms = clock.boot_ms()
-        waits = [due for due, _, _ in self._later[:1]] + list(self._root_due_ms.values())
+        waits = [due for due, _, _ in self._later[:1]]
+        waits += [*self._root_due_ms.values(), *self._passed.due_ms.values()]
         wait_s = max(0.0, (min(waits) - now_ms) / 1000) if waits else None
         found: list[Task | None] = []
         try:
@@ -174,6 +173,8 @@ class FolderThread:
         for name in [n for n, due in self._root_due_ms.items() if due <= now_ms]:
             del self._root_due_ms[name]
             self._tell_root(name)
+        due = self._passed.due(now_ms, now_ms + int(AGAIN_S * 1000))
+        found += [Task(name, passes=True) for name in due]
         return self._joined(task for task in found if task is not None)
 
     def _joined(self, tasks: Iterable[Task]) -> list[Task]:
@@ -203,13 +204,12 @@ class FolderThread:
             # What becomes of its files from here on is nobody's deletion.
             if (was := self._opened_as.pop(task.folder, None)) is not None:
                 basis.forget(task.folder)
-                self._told.pop(task.folder, None)
                 self._passed.end(was.place)
             return
         due_ms = self._failing.get(task.folder, 0)
         if clock.boot_ms() < due_ms:
             # What happens meanwhile is found then; what was replaced is looked at then.
-            if task.old or task.passes:
+            if task.old:
                 self._after((due_ms - clock.boot_ms()) / 1000, task)
             return
         if self._failing.pop(task.folder, None) is not None:
@@ -223,8 +223,8 @@ class FolderThread:
                 self._folders[task.folder] = folder
             else:
                 self._do(folder, task)
-            if task.passes and not self._passed.say(folder):
-                self._after(AGAIN_S, Task(task.folder, passes=True))
+            if task.passes:
+                self._passed.say(folder)
         except Stopped:
             raise
         except (MusterError, OSError) as error:
@@ -248,6 +248,7 @@ class FolderThread:
 
     def _opened(self, basis: Basis, mapped: Mapped) -> Folder:
         self._opened_as[mapped.name] = mapped
+        self._passed.opened(mapped.name)
         reader = Reader(opened_disk(basis, mapped), self._blobs, large=mapped.large)
         return Folder(mapped.place, reader, basis, self, mapped.only)
 
@@ -308,12 +309,8 @@ class FolderThread:
         self._notices.tell(name, "size", title if size > CONTEXT_FOLDER_BYTES else "")
 
     def _tell_root(self, name: str) -> None:
-        folder = self._folders.get(name)
-        if folder is not None and folder.root != self._told.get(name):
-            self._told[name] = folder.root
-            self._send(WriteRoot(folder.place, folder.root))
-            if (after_s := self._passed.changed(name)) is not None:
-                self._after(after_s, Task(name, passes=True))
+        if (folder := self._folders.get(name)) is not None:
+            self._passed.tell_root(folder)
 
     # --- what folders need ----------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from muster.context.fold import AT, VERSION, ContextFold, VersionRow
+from muster.context.fold import AT, PASSED, VERSION, ContextFold, VersionRow
 from muster.context.kinds import ContextAt, ContextPut, ContextReplaced, check_put, held
 from muster.context.path import folded
 from muster.context.state import File, Version, file_of, merge_of, named
@@ -341,7 +341,10 @@ class Contexts(Part):
     def _write_root(self, event: WriteRoot) -> None:
         own = self._core.membership.own(event.place.scope)
         said = self._core.tables.row(AT, own, event.place.folder)
-        if self._core.settled and (said is None or said.root != event.root):
+        passed = self._core.tables.row(PASSED, own, event.place.folder)
+        # It has the folder again: what it said before is that it has not.
+        is_anew = said is None or said.root != event.root or (passed is not None and passed.ended)
+        if self._core.settled and is_anew:
             body = ContextAt(event.place.folder, event.root.hex())
             self._core.append_body(body, scope=event.place.scope)
 

@@ -15,7 +15,7 @@ Rule 5: a step looks at a bounded number, however many there are; all are looked
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from muster.context.fold import AT, PASSED, VERSION, PassedRow, VersionRow
+from muster.context.fold import AT, PASSED, VERSION, AtRow, PassedRow, VersionRow
 from muster.context.kinds import ContextPassed, ContextPut, ContextReplaced, LetGo, rest_of
 from muster.limits import (
     CLOCK_AHEAD_MS_MAX,
@@ -35,6 +35,7 @@ from muster.log.stream import MachineId, StreamName
 from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.services.context import Contexts, FilesAnswered, Place
+from muster.node.services.ended import FoldersKept, end_others, is_ended
 from muster.node.services.heads import WRITE, Heads, may_in_folder, passed_name
 from muster.store.sqlite import as_text
 
@@ -101,8 +102,12 @@ class Retention(Part):
         self._offset_ms, self._since_ms = core.now.wall_ms - core.now.boot_ms, core.now.boot_ms
         # Where the present looking through is; each turn takes it further.
         self._walk: Iterator[int] | None = None
+        # The folders that are on our disk; None while that was not said.
+        self._here: frozenset[Place] | None = None
         core.on(AskReplaced, self._asked)
         core.on(WritePassed, self._write)
+        core.on(FoldersKept, self._keep)
+        core.on(ev.HeadConfirmed, lambda _: end_others(core, self._here))
         core.on(ev.Turn, lambda _: self._go_on())
 
     # --- what the watcher asks and says -------------------------------------------------------
@@ -118,15 +123,24 @@ class Retention(Part):
         own = core.membership.own(place.scope)
         at = core.tables.row(AT, own, place.folder)
         said = core.tables.row(PASSED, own, place.folder)
-        kept = sorted(id.hex() for id in event.kept)
         if not core.settled or at is None:
+            # Where it has the folder no more, that is said when it may be.
             return
-        is_said = said is not None and (said.ended, said.kept) == (event.ended, " ".join(kept))
-        if is_said and said is not None and (event.ended or said.at_ms > at.at_ms):
-            # Its disk is as it was: the same would be said again.
+        if not event.ended and not event.upto and (said is None or not (said.upto or said.ended)):
+            # Whoever said nothing needs everything.
             return
+        kept = sorted(id.hex() for id in event.kept)
         body = ContextPassed(place.folder, dict(event.upto), kept, 1 if event.ended else 0)
+        if said is not None and said.at_ms > at.at_ms - event.ended:
+            was = bool(said.ended), bool(said.upto), said.kept
+            if was == (event.ended, bool(event.upto), " ".join(kept)):
+                # Its disk is as it was: the same would be said again.
+                return
         core.append_body(body, scope=place.scope)
+
+    def _keep(self, event: FoldersKept) -> None:
+        self._here = event.places
+        end_others(self._core, self._here)
 
     # --- when ---------------------------------------------------------------------------------
 
@@ -211,16 +225,21 @@ class Retention(Part):
         for row in sorted(every, key=lambda row: row.at_ms):
             if row.stream.scope == place.scope:
                 last[row.stream.machine] = row
-        rows = core.tables.rows(AT, folder=place.folder)
-        machines = {row.stream.machine for row in rows if row.stream.scope == place.scope}
-        if not machines:
+        has = dict[MachineId, list[AtRow]]()
+        for at in core.tables.rows(AT, folder=place.folder):
+            if at.stream.scope == place.scope:
+                has.setdefault(at.stream.machine, []).append(at)
+        if not has:
             return None
-        for machine in machines:
+        for machine, ats in has.items():
             if not may_in_folder(core, WRITE, machine, place.folder):
                 continue
             here = machine in core.roster.machines and core.membership.may_hold(own, machine)
             said = last.get(machine)
-            if not here or (said is not None and said.ended):
+            if said is not None and said.ended:
+                # It has it again, where it said so later, and then it said nothing of it yet.
+                here, said = here and not is_ended(ats, [said]), None
+            if not here:
                 continue
             if said is None:
                 return None
