@@ -95,6 +95,18 @@ def test_what_somebody_changed_since_stays(person):
 
 
 @proves("install.restores")
+@pytest.mark.parametrize("more", ["", "\n"])
+def test_rights_that_somebody_took_from_a_file_since_stay_taken(person, more):
+    person.settings.chmod(0o644)
+    person.ok("install", "claude", "--yes")
+    person.settings.write_text(person.settings.read_text() + more)
+    person.settings.chmod(0o600)
+    person.ok("uninstall", "claude", "--yes")
+    assert person.settings.stat().st_mode & 0o777 == 0o600
+    assert person.settings.read_text() == SETTINGS + more
+
+
+@proves("install.restores")
 def test_settings_that_lie_elsewhere_behind_a_link_stay_there(person):
     elsewhere = person.home / "dotfiles.json"
     elsewhere.write_text(SETTINGS)

@@ -4,7 +4,7 @@ Rule 1: what is to change of a person's is shown first, whole, and written when 
 our own folder the files are named.
 Rule 2: what each file was is kept, for its owner alone, until all of it is taken out again; so a
 file that nobody changed since is as it was, byte for byte, and in one that somebody did all that
-is not ours stays.
+is not ours stays, and so do its rights.
 Rule 3: to install twice changes nothing.
 Rule 4: whatever moment it is cut off at, either verb afterwards comes to what it would have.
 Rule 5: for one project alone nothing outside of it is written, whichever links it has.
@@ -113,7 +113,7 @@ def install(context: Context, ask: Install) -> Installed | Finding:
         after = put(edit, _without_older(old, edit, now))
         if after != now:
             mode = stat.S_IMODE(edit.path.stat().st_mode) if now is not None else 0o600
-            changes.append(Change(edit.path, now, after, mode))
+            changes.append(Change(edit.path, now, after))
             # What stood there without us: as it was kept, or what somebody made of it since.
             same = old is not None and old.is_as_written(now)
             before = old.before if old is not None and same else as_text(take(edit, now, was))
@@ -209,11 +209,11 @@ def _taken(name: str, kept: Kept, own: Path, project: str) -> Change:
         return Change(path, None, None)
     now = read_file(path)
     if kept.is_as_written(now):
-        return Change(path, now, as_bytes(kept.before), kept.mode, kept.made)
+        return Change(path, now, as_bytes(kept.before), kept.made)
     if isinstance(kept.edit, Whole) and not path.is_relative_to(own):
-        return Change(path, now, now, kept.mode, kept.made)
+        return Change(path, now, now, kept.made)
     after = take(kept.edit, now, as_bytes(kept.before))
-    return Change(path, now, after, kept.mode, kept.made)
+    return Change(path, now, after, kept.made)
 
 
 def _without_older(old: Kept | None, edit: Edit, now: bytes | None) -> bytes | None:

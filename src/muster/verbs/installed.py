@@ -34,7 +34,8 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True):
 class Kept(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a file was before, what was written over it (its sha256), and what of that is ours.
 
-    `made` is the outermost folder that was made for it, "" for none; `older` the sha256 of what an
+    `mode` is what rights it had, which older versions gave it again; `made` the outermost folder
+    that was made for it, "" for none; `older` the sha256 of what an
     older version wrote, where that stood there when this was noted down: it may stand there still.
     """
 

@@ -8,6 +8,7 @@ ours, whoever made it and when.
 
 import difflib
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,6 @@ class Change(NamedTuple):
     path: Path
     now: bytes | None
     after: bytes | None
-    mode: int = 0o600
     made: str = ""
 
 
@@ -79,7 +79,9 @@ def replace(change: Change, place: Place, project: str) -> None:
             if folder == Path(change.made):
                 break
     elif change.now != change.after:
-        write(path, change.after, change.mode, place.name)
+        # Its rights are those that it has by now: a person may have taken some away since.
+        mode = 0o600 if change.now is None else stat.S_IMODE(real.stat().st_mode)
+        write(path, change.after, mode, place.name)
 
 
 def shown(change: Change, own: Path) -> str:
