@@ -246,6 +246,23 @@ def test_a_hook_registers_its_session_and_its_end(world):
     assert studio.call("sessions", {})["value"][0]["state"] == "open"
 
 
+@proves("session.tokens")
+def test_what_a_program_had_started_begins_no_session_of_its_own_when_it_ends(world):
+    studio = world["studio"]
+    hook(studio, "start")
+    shim = {"agent": "noop", "own": "stdio-17", "project": "/w/shop", "branch": "", "pid": 7}
+    assert studio.call("session.open", shim)["ok"]
+    hook(studio, "end")
+    assert studio.call("session.open", shim)["error"]["kind"] == "Denied"
+    assert [each["state"] for each in studio.call("sessions", {})["value"]] == ["ended"]
+    # It cleared its session and goes on; or another program has its number now.
+    hook(studio, "start", "2c3d")
+    assert studio.call("session.open", shim)["ok"]
+    hook(studio, "end", "2c3d")
+    world.pass_ms(11_000)
+    assert studio.call("session.open", shim)["ok"]
+
+
 @proves("hook.odd-input")
 @pytest.mark.parametrize(
     "raw",

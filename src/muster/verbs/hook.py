@@ -86,7 +86,7 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
     sessions, hooks = core.part(Sessions), core.part(Hooks)
     row = sessions.of(ask.agent, told.own)
     if told.event == "end":
-        sessions.left(ask.agent, ask.pid)
+        sessions.ended(ask.agent, ask.pid)
         core.part(Wakes).ended(ask.agent, told.own)
         if row is not None:
             sessions.change(row, state="ended")

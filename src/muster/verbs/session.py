@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from muster.errors import Denied
 from muster.limits import (
     HOOK_TOUCHED_MS,
     SAME_FILE_WRITERS_MAX,
@@ -42,10 +43,13 @@ def open_session(core: Core, call: Call, ask: Opening) -> Opened:
     """A session of an agent program begins or goes on; `own` is the id that the program gives it.
 
     The same id is the same session, with the same address, after any restart. Where the program
-    with this `pid` has one already, which its hooks told, it is that one.
+    with this `pid` has one already, which its hooks told, it is that one. Raises: Denied where
+    that program's hooks said a moment ago that it ends.
     """
     part = core.part(Sessions)
     row = part.of_program(ask.agent, ask.pid)
+    if row is None and part.is_ending(ask.agent, ask.pid):
+        raise Denied("this program said a moment ago that it ends: it has no session any more")
     if row is None:
         row = part.open(ask.agent, ask.own, ask.project, ask.branch)
         part.runs_in(row, ask.pid)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # The id of a session whose program told its server of tools none.
 UNTOLD: Final = "stdio-"
+# So long what a program had started may outlive it.
+_ENDING_MS: Final = 10_000
 # Long, for it ends with the daemon anyway.
 _TOKEN_MS: Final = 90 * 24 * 3_600_000
 
@@ -55,6 +57,8 @@ class Sessions(Part):
         self._whose: dict[str, str] = {}
         # The session of a program that runs, by its agent and process.
         self._runs: dict[tuple[str, int], str] = {}
+        # When a program said that it ends.
+        self._ended_ms: dict[tuple[str, int], int] = {}
         self._since_ms = core.now.wall_ms
 
     @staticmethod
@@ -188,8 +192,23 @@ class Sessions(Part):
             del self._runs[next(iter(self._runs))]
 
     def left(self, agent: str, pid: int) -> None:
-        """The program ended, or went on to another session."""
+        """The program went on to another session."""
         self._runs.pop((agent, pid), None)
+        self._ended_ms.pop((agent, pid), None)
+
+    def ended(self, agent: str, pid: int) -> None:
+        """The program said that it ends: what it started asks a moment longer than itself."""
+        self.left(agent, pid)
+        if pid <= 0:
+            return
+        self._ended_ms[agent, pid] = self._core.now.boot_ms
+        if len(self._ended_ms) > SESSIONS_MAX:
+            del self._ended_ms[next(iter(self._ended_ms))]
+
+    def is_ending(self, agent: str, pid: int) -> bool:
+        """Whether that was a moment ago, and no session of it began since."""
+        ended_ms = self._ended_ms.get((agent, pid))
+        return ended_ms is not None and self._core.now.boot_ms - ended_ms < _ENDING_MS
 
     # --- tokens ---------------------------------------------------------------------------
 
