@@ -206,6 +206,8 @@ HOOK_FILES_KEPT: Final = 2_000
 SAME_FILES_PER_CALL: Final = 64
 # Sessions of one machine that are named for one file.
 SAME_FILE_WRITERS_MAX: Final = 8
+# Meetings of a session here with one of another machine that one call makes: some 5 ms of the loop.
+SAME_FILE_PAIRS_PER_CALL: Final = 512
 # Calls to each machine are so far apart, whatever is written here.
 SAME_FILE_APART_MS: Final = 1_000
 # Whoever goes on writing a file is told of again after so long: sooner it would be no news.

@@ -7,7 +7,9 @@ from tests.work import calls
 from muster.limits import (
     HOOK_FILES_KEPT,
     HOOK_TOUCHED_MS,
+    SAME_FILE_PAIRS_PER_CALL,
     SAME_FILE_SAID_APART_MS,
+    SAME_FILE_WRITERS_MAX,
     SAME_FILES_PER_CALL,
     SAME_FILES_TOLD_MAX,
     SAME_FILES_WAITING_MAX,
@@ -200,14 +202,46 @@ def test_another_machine_fills_no_memory_with_files_that_nobody_wrote_here():
 
 
 @proves("hook.collisions-bounded")
-def test_many_files_of_one_call_cost_little_more_than_one_and_each_is_answered_once():
-    desk = Desk()
+def test_what_is_asked_and_written_costs_nothing_of_what_else_is_kept_and_each_is_answered_once():
+    few, many = Desk(), Desk()
     for number in range(HOOK_FILES_KEPT):
-        desk.write(A, f"{number}.py")
-    one = {prints("1.py"): [("claude", "s", 0)]}
-    many = {prints(f"{number}.py"): [("claude", "s", 0)] for number in range(-50, 14)}
-    assert calls(lambda: desk.met(AWAY, many, 0)) < 2 * calls(lambda: desk.met(AWAY, one, 0))
-    assert len(desk.shared([prints("1.py")] * 64, 0)) == 1
+        many.write(A, f"{number}.py")
+        if number < 20:
+            few.write(A, f"{number}.py")
+    said = {prints(f"{number}.py"): [("claude", "s", 0)] for number in range(-50, 14)}
+    for deed in (
+        lambda desk: desk.met(AWAY, said, 0),
+        lambda desk: desk.shared(said, 0),
+        lambda desk: [desk.write(B, f"{number}.py") for number in range(20)],
+    ):
+        assert calls(lambda deed=deed: deed(many)) < 2 * calls(lambda deed=deed: deed(few))
+    assert len(many.shared([prints("1.py")] * 64, 0)) == 1
+    assert many.hears(B)[0] == ("0.py", "shop-1", "here")
+
+
+@proves("hook.collisions-bounded")
+def test_what_is_kept_by_print_goes_with_the_write():
+    desk = Desk()
+    for who in (A, B):
+        desk.write(who)
+    desk.write(A, origin="https://example.com/acme/other")
+    assert desk.shared([prints()], 0) == [(prints(), [(B, 0)])]
+    desk.ms = HOOK_TOUCHED_MS
+    assert desk.shared([prints()], desk.ms) == []
+    assert desk._near == {}
+
+
+@proves("hook.collisions-bounded")
+def test_one_call_of_another_machine_makes_a_bounded_number_of_meetings_however_many_write():
+    desk, files = Desk(), [f"{number}.py" for number in range(SAME_FILES_PER_CALL)]
+    for number in range(20):
+        for path in files:
+            desk.write(Writer(HOME, "claude", f"shop-{number}"), path)
+    others = [("claude", f"x-{number}", 0) for number in range(SAME_FILE_WRITERS_MAX)]
+    said = {prints(path): others for path in files}
+    desk.hears(first := Writer(HOME, "claude", "shop-0"))
+    assert calls(lambda: desk.met(AWAY, said, 0)) < 20 * SAME_FILE_PAIRS_PER_CALL
+    assert len(desk.due(first)) == SAME_FILES_TOLD_MAX
 
 
 @proves("hook.collisions-bounded")

@@ -124,6 +124,37 @@ def test_a_turn_goes_on_for_what_is_for_this_agent_and_once_for_each(world):
 
 
 @proves("hook.turns-end", "hook.bounded")
+@pytest.mark.parametrize("mode", ["open", "focus"])
+def test_no_number_of_messages_to_all_hides_what_is_for_this_agent(world, mode):
+    studio = world["studio"]
+    hook(studio, "start")
+    (live,) = studio.call("sessions", {})["value"]
+    studio.call("session", {"session": live["session"], "mode": mode})
+    send(world, "for you", live["address"] if mode == "focus" else "noop@studio")
+    for number in range(105):
+        answer = world["hub"].order("send", "all", {"to": "all", "text": f"news {number}"})
+        assert answer["ok"], answer
+    world.pass_ms(2_000)
+    text = hook(studio, "stop")
+    assert ("for you" in text, "news" in text) == (True, False)
+
+
+@proves("session.modes", "hook.bounded")
+def test_what_piles_up_in_focus_hides_nothing_when_more_may_come_again(world):
+    studio = world["studio"]
+    hook(studio, "start")
+    (live,) = studio.call("sessions", {})["value"]
+    studio.call("session", {"session": live["session"], "mode": "focus"})
+    send(world, "for you")
+    for number in range(105):
+        world["hub"].order("send", "all", {"to": "all", "text": f"news {number}"})
+    world.pass_ms(2_000)
+    assert hook(studio, "tool") == hook(studio, "stop") == ""
+    studio.call("session", {"session": live["session"], "mode": "open"})
+    assert "for you" in hook(studio, "stop")
+
+
+@proves("hook.turns-end", "hook.bounded")
 def test_what_had_no_room_at_the_end_of_a_turn_makes_the_next_one_go_on(world):
     studio = world["studio"]
     hook(studio, "start")

@@ -26,6 +26,7 @@ from typing import Final, Literal, NamedTuple
 from muster.limits import (
     HOOK_FILES_KEPT,
     HOOK_TOUCHED_MS,
+    SAME_FILE_PAIRS_PER_CALL,
     SAME_FILE_SAID_APART_MS,
     SAME_FILES_PER_CALL,
     SAME_FILES_TOLD_MAX,
@@ -150,6 +151,9 @@ class Writes:
         self._machine = machine
         # The newest write of each session and file, the oldest first.
         self._writes: dict[tuple[File, Writer], _Write] = {}
+        # The same by file and by each of its prints, in the same order: who asks for a few files
+        # looks at no others.
+        self._near: dict[File | str, dict[tuple[File, Writer], None]] = {}
         self._sessions: dict[Writer, _Session] = {}
         self._unsaid: dict[tuple[File, Writer], None] = {}
 
@@ -162,17 +166,22 @@ class Writes:
         if len(file.path) > _PATH_CHARS_MAX:
             return
         self._forget(now_ms)
-        for (other_file, other), write in self._writes.items():
-            cloned = bool(prints.address) and prints.address == write.prints.address
-            if other == who or not (other_file == file or cloned):
+        near = {**self._near.get(file, {}), **self._near.get(prints.address, {})}
+        for other_file, other in near:
+            if other == who:
                 continue
+            write = self._writes[other_file, other]
             where: Where = "here" if write.root == root else "beside"
             self._tell(who, Met(file, other, write.at_ms, where), now_ms)
             self._tell(other, Met(other_file, who, now_ms, where), now_ms)
         key = (file, who)
-        before = self._writes.pop(key, None)
+        before = self._writes.get(key)
+        if before is not None:
+            self._out(key, before)
         said_ms = before.said_ms if before is not None and before.prints == prints else None
         self._writes[key] = write = _Write(root, prints, now_ms, said_ms)
+        for each in _names(file, prints):
+            self._near.setdefault(each, {})[key] = None
         if said_ms is None or now_ms - said_ms >= SAME_FILE_SAID_APART_MS:
             write.said_ms = None
             if any(prints):
@@ -242,13 +251,18 @@ class Writes:
     ) -> None:
         """Another machine says which agents and sessions of it wrote these files, and when. Whoever
         wrote the same here hears of it; where nobody did it is nothing.
+
+        What is too much for one call is left out: it comes with a later write.
         """
+        pairs = 0
         for prints, keys in self._own(files, now_ms):
-            for (file, who), (agent, session, at_ms) in (
-                (key, other) for key in keys for other in files[prints]
-            ):
-                other = Writer(machine, agent, session)
-                self._tell(who, Met(file, other, at_ms, "elsewhere"), now_ms)
+            others = [(Writer(machine, agent, own), at_ms) for agent, own, at_ms in files[prints]]
+            for file, who in keys:
+                pairs += len(others)
+                if pairs > SAME_FILE_PAIRS_PER_CALL:
+                    return
+                for other, at_ms in others:
+                    self._tell(who, Met(file, other, at_ms, "elsewhere"), now_ms)
 
     # --- -----------------------------------------------------------------------------------
 
@@ -257,12 +271,8 @@ class Writes:
     ) -> Iterator[tuple[Prints, list[tuple[File, Writer]]]]:
         """For each of these, once, the writes of sessions here."""
         self._forget(now_ms)
-        by_print: dict[str, dict[tuple[File, Writer], None]] = {}
-        for key, write in self._writes.items():
-            for each in set(write.prints) - {""}:
-                by_print.setdefault(each, {})[key] = None
         for asked in dict.fromkeys(prints):
-            near = {**by_print.get(asked.address, {}), **by_print.get(asked.name, {})}
+            near = {**self._near.get(asked.address, {}), **self._near.get(asked.name, {})}
             yield asked, [key for key in near if are_same(self._writes[key].prints, asked)]
 
     def _of(self, who: Writer) -> _Session:
@@ -303,5 +313,17 @@ class Writes:
             self._drop(key)
 
     def _drop(self, key: tuple[File, Writer]) -> None:
-        del self._writes[key]
+        self._out(key, self._writes[key])
         self._unsaid.pop(key, None)
+
+    def _out(self, key: tuple[File, Writer], write: _Write) -> None:
+        del self._writes[key]
+        for each in _names(key[0], write.prints):
+            del self._near[each][key]
+            if not self._near[each]:
+                del self._near[each]
+
+
+def _names(file: File, prints: Prints) -> list[File | str]:
+    """Under what a write is found."""
+    return [file, *(each for each in prints if each)]

@@ -33,6 +33,8 @@ _CHARS_MAX: Final = 200
 # Of a folder's name; what is longer is no help to anybody.
 _WORD_CHARS_MAX: Final = 24
 _DIGITS_MIN: Final = 4
+_DIGITS_MAX: Final = 32
+_NAMED: Final = re.compile(rf"(.+)-[0-9a-f]{{{_DIGITS_MIN},{_DIGITS_MAX}}}")
 
 
 class _Lenient(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,9 +114,15 @@ def session_name(agent: str, own: str, project: str, is_taken: Callable[[str], b
     """What a session is called: its folder, and as many digits as tell it from all others."""
     folder = project.rstrip("/").rpartition("/")[2].lower()
     word = re.sub(r"[^a-z0-9]+", "-", folder).strip("-")[:_WORD_CHARS_MAX].strip("-") or agent
-    digits = hashlib.sha256(f"{agent}\n{own}".encode()).hexdigest()[:32]
+    digits = hashlib.sha256(f"{agent}\n{own}".encode()).hexdigest()[:_DIGITS_MAX]
     names = (f"{word}-{digits[:most]}" for most in range(_DIGITS_MIN, len(digits) + 1))
     return next((name for name in names if not is_taken(name)), f"{word}-{digits}")
+
+
+def is_session_name(agent: str, name: str) -> bool:
+    """Whether a session of this agent can be called so by `session_name`."""
+    found = _NAMED.fullmatch(name) if is_session(name) else None
+    return found is not None and (len(found[1]) <= _WORD_CHARS_MAX or found[1] == agent)
 
 
 def split_address(text: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from itertools import chain, islice
 from typing import Annotated, Final
 
 from muster.agent.plugin import hook as plugin
+from muster.agent.plugin.programs import PROGRAMS
 from muster.errors import Malformed
 from muster.limits import (
     HOOK_INPUT_BYTES_MAX,
@@ -33,7 +34,7 @@ from muster.memory.showing import Reader
 from muster.memory.state import RecordName, Version
 from muster.message.fold import MESSAGE, Message, message_of
 from muster.message.same_file import File, Met, Prints, prints_of
-from muster.message.session import SessionRow
+from muster.message.session import SessionRow, is_session_name
 from muster.node.services.hooks import Hooks
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
@@ -212,24 +213,18 @@ def _messages(
     """
     sessions, box, hooks = core.part(Sessions), core.part(Mailbox), core.part(Hooks)
     all_of_it, speakers = sessions.wanted(row.name), Speakers(core)
-    ours = f"{row.agent}@{core.machine}"
-    places = chain(
-        islice(box.newest(row.agent, lambda each: each == row.name), _LOOKED_MAX),
-        islice(
-            box.newest(row.agent, lambda each: each != row.name and all_of_it(each)), _LOOKED_MAX
-        ),
-    )
     known = hooks.under_way(row)
     narrow = row.mode == "focus" and told.event in ("tool", "stop")
+    mine = box.newest(row.agent, lambda each: each == row.name)
+    # What is for everybody is not looked through here: any number of it would hide what counts.
+    wanted = lambda each: not narrow and each != row.name and all_of_it(each)  # noqa: E731
+    others = box.newest(row.agent, wanted, only_named=told.event == "stop")
+    places = chain(islice(mine, _LOOKED_MAX), islice(others, _LOOKED_MAX))
     found = []
     for place in places:
         there = core.tables.row(MESSAGE, *place)
         if there is None or there.id in known or not speakers.speaks(*place):
             continue
-        if there.session != row.name:
-            named = ours in there.recipients.split("\n")
-            if narrow or (told.event == "stop" and not named):
-                continue
         if told.event == "stop" and hooks.went_on_for(row, there.id):
             continue
         if wakes and (there.rank > 0 or hooks.is_taken(row, there.id)):
@@ -347,20 +342,26 @@ def _written(core: Core, row: SessionRow, told: plugin.Said, ask: Event, room: _
     # The end of a turn is none of it: no turn goes on for that.
     if row.mode != "do-not-disturb" and told.event != "stop":
         for met in part.due(row)[:_FILES_SHOWN_MAX]:
-            if not room.add(_notice(core, met)):
+            if not room.add(_notice(core, row, met)):
                 break
             shown.append(met)
     return shown
 
 
-def _notice(core: Core, met: Met) -> str:
-    """Who wrote a file, where and when; the path is that of the session that is told."""
+def _notice(core: Core, row: SessionRow, met: Met) -> str:
+    """Who wrote a file, where and when; the path is that of the session that is told. What another
+    machine calls its session stands in it where that is such a name.
+    """
     agent, session = met.writer.agent, met.writer.session
+    is_agent = agent in PROGRAMS or agent == row.agent
     machine = visible(core.membership.name_of(met.writer.machine))
     path = " ".join(visible(met.file.path).split())
     path = path if len(path) <= _PATH_CHARS_SHOWN else "…" + path[-_PATH_CHARS_SHOWN:]
     ago = max(0, core.now.boot_ms - met.at_ms) // 60_000
-    said = f"[muster] {agent}@{machine}#{session} wrote {path}, too, {ago} min ago"
+    writer = f"{agent}@{machine}#{session}"
+    if met.where == "elsewhere" and not (is_agent and is_session_name(agent, session)):
+        writer = f"a session on {machine}"
+    said = f"[muster] {writer} wrote {path}, too, {ago} min ago"
     if met.where == "here":
         return f"{said}: read it again before you go on, and tell that session what you change."
     place = "this machine" if met.where == "beside" else machine

@@ -69,6 +69,13 @@ class Place(NamedTuple):
     seq: int
 
 
+class Kind(NamedTuple):
+    """Which session a message is for, "" for none, and whether it names the reader itself."""
+
+    session: str = ""
+    is_named: bool = False
+
+
 class _View:
     """What one reader has not read."""
 
@@ -78,13 +85,13 @@ class _View:
         self._store = store
         self._agent = agent
         # By id, a number that sorts by the senders' clocks, then by stream and place; all of them
-        # in order, those for each session apart; and the streams. A tuple for each message would
-        # weigh twice as much.
+        # in order, those of each kind apart; and the streams. A tuple for each message would weigh
+        # twice as much.
         self._unread: dict[bytes, int] = {}
-        self._orders: dict[str, list[int]] = {"": []}
+        self._orders: dict[Kind, list[int]] = {Kind(): []}
         self._until: dict[bytes, int] = {}
-        # Of the few that are for a live session, which.
-        self._sessions: dict[bytes, str] = {}
+        # Of those that are for no kind of reader at large, which it is.
+        self._kinds: dict[bytes, Kind] = {}
         self._streams: dict[int, StreamName] = {}
         self._messages = -1
         # Readings of before are asked for with the message.
@@ -120,18 +127,19 @@ class _View:
                 continue
             if until_ms:
                 self._until[id] = until_ms
-            if known == key and self._sessions.get(id, "") == session:
+            kind = Kind(session, f"{self._agent}@{self.me.machine}" in to.split("\n"))
+            if known == key and self._kinds.get(id, Kind()) == kind:
                 continue
             if known is None:
                 self._streams[number] = stream
                 self.streams[stream] += 1
             else:
                 # Its terms came after it: it stands elsewhere now.
-                self._take_from(self._sessions.pop(id, ""), {known})
+                self._take_from(self._kinds.pop(id, Kind()), {known})
             self._unread[id] = key
-            if session:
-                self._sessions[id] = session
-            insort(self._orders.setdefault(session, []), key)
+            if kind != Kind():
+                self._kinds[id] = kind
+            insort(self._orders.setdefault(kind, []), key)
         read |= {id for id, until_ms in self._until.items() if until_ms <= now_ms}
         self._take_out(read, cut)
         return max(len(found), len(rows)) == _PAGE, False
@@ -140,12 +148,16 @@ class _View:
         """What is unread and for sessions that are wanted: what matters more first, then by the
         senders' clocks, each sender's in its order.
         """
-        found = (each for session, each in self._orders.items() if wanted(session))
+        found = (each for kind, each in self._orders.items() if wanted(kind.session))
         return map(self._place, merge(*found))
 
-    def newest(self, wanted: Wanted) -> Iterator[Place]:
+    def newest(self, wanted: Wanted, *, only_named: bool) -> Iterator[Place]:
         """The same, of what matters equally the newest first."""
-        orders = [each for session, each in self._orders.items() if wanted(session)]
+        orders = [
+            each
+            for kind, each in self._orders.items()
+            if wanted(kind.session) and (kind.is_named or not only_named)
+        ]
         for rank in range(len(RANKS)):
             least, most = (each << _TIME_BITS << _PLACE_BITS for each in (rank, rank + 1))
             found = (_falling(each, least, most) for each in orders)
@@ -153,7 +165,7 @@ class _View:
 
     def count(self, wanted: Wanted) -> int:
         """How many those are."""
-        return sum(len(each) for session, each in self._orders.items() if wanted(session))
+        return sum(len(each) for kind, each in self._orders.items() if wanted(kind.session))
 
     def _place(self, key: int) -> Place:
         number, seq = unpack(key & _PLACE_MASK)
@@ -167,16 +179,16 @@ class _View:
             out = {self._unread.pop(id) for id in ids}
             for id in ids:
                 self._until.pop(id, None)
-                self._sessions.pop(id, None)
+                self._kinds.pop(id, None)
             self.streams.subtract(self._place(key).stream for key in out)
             self.streams = +self.streams
-            for session in list(self._orders):
-                self._take_from(session, out)
+            for kind in list(self._orders):
+                self._take_from(kind, out)
 
-    def _take_from(self, session: str, out: set[int]) -> None:
-        self._orders[session] = _without(self._orders[session], out)
-        if session and not self._orders[session]:
-            del self._orders[session]
+    def _take_from(self, kind: Kind, out: set[int]) -> None:
+        self._orders[kind] = _without(self._orders[kind], out)
+        if kind != Kind() and not self._orders[kind]:
+            del self._orders[kind]
 
 
 def _falling(order: list[int], least: int, most: int) -> Iterator[int]:
@@ -229,9 +241,12 @@ class Mailbox(Part):
         """What this reader has not read, as it is to be read; who speaks there was not asked."""
         return self._views[agent].places(wanted)
 
-    def newest(self, agent: str, wanted: Wanted) -> Iterator[Place]:
-        """What an agent has not read, the newest first; who speaks there was not asked."""
-        return self._views[agent].newest(wanted)
+    def newest(self, agent: str, wanted: Wanted, *, only_named: bool = False) -> Iterator[Place]:
+        """What an agent has not read, the newest first; who speaks there was not asked.
+
+        `only_named`: of that, what is addressed to it and not to everybody or a role.
+        """
+        return self._views[agent].newest(wanted, only_named=only_named)
 
     def count(self, speakers: Speakers, agent: str = "", wanted: Wanted = EVERY_SESSION) -> int:
         """How many messages that were said to this reader it has not read."""
