@@ -22,6 +22,7 @@ from muster.limits import (
 from muster.log import canon
 from muster.node import event as ev
 from muster.node.services.wakes import Wakes
+from muster.verbs import hook as verb
 
 _CHANNELS = itertools.count(1_000)
 WOKEN = "<task-notification> Messages of your fleet"
@@ -170,11 +171,113 @@ def test_only_one_session_of_an_agent_is_woken_the_one_heard_of_last(world):
     send(world, "for any of you")
     assert "for any of you" in first.text()
     assert second.waits
-    world.pass_ms(HOOK_TAKEN_MS)
+    world.pass_ms(HOOK_TAKEN_MS // 2)
+    assert second.waits
     send(world, "and more")
-    text = second.text()
-    assert "and more" in text
-    assert "for any of you" in text, "nothing proves that the other one took it"
+    assert "and more" in (text := second.text())
+    assert "for any of you" not in text, "the other one has it"
+
+
+@proves("hook.wakes", "hook.shown-is-proven")
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_what_a_woken_session_never_showed_wakes_another_one_without_a_further_message(
+    world, monkeypatch, goes_on
+):
+    monkeypatch.setattr(plugin, "NOTICED", frozenset({"noop"}))
+    studio = world["studio"]
+    lives, closed = rests(studio, "aa"), rests(studio, "bb")
+    send(world, "please answer")
+    assert closed.text() == plugin.NOTICE
+    if goes_on:
+        assert "please answer" in hook(studio, "prompt", "bb", prompt=plugin.NOTICE)
+        hook(studio, "tool", "bb")
+    world.pass_ms(HOOK_TAKEN_MS // 2)
+    assert lives.waits
+    world.pass_ms(HOOK_TAKEN_MS)
+    assert lives.waits == goes_on
+    if not goes_on:
+        assert "please answer" in hook(studio, "prompt", "aa", prompt=plugin.NOTICE)
+
+
+@proves("hook.wakes")
+@pytest.mark.parametrize("event", ["prompt", "tool"])
+def test_a_program_that_is_woken_by_a_prompt_is_not_taken_to_rest_because_it_thinks_for_long(
+    world, monkeypatch, event
+):
+    monkeypatch.setattr(plugin, "NOTICED", frozenset({"noop"}))
+    studio = world["studio"]
+    waiter = rests(studio)
+    hook(studio, event)
+    world.pass_ms(SESSION_SILENT_MS + 1_000)
+    send(world, "hello")
+    world.pass_ms(20 * SESSION_SILENT_MS)
+    assert waiter.waits
+    assert "hello" in hook(studio, "stop"), "and the end of its turn shows it"
+
+
+@proves("hook.wakes")
+def test_a_context_that_was_made_shorter_in_a_turn_is_no_rest_and_shows_nothing_again(world):
+    studio = world["studio"]
+    waiter = rests(studio)
+    hook(studio, "prompt")
+    send(world, "at once")
+    assert "at once" in hook(studio, "tool")
+    assert hook(studio, "start", source="compact") == ""
+    send(world, "meanwhile")
+    assert waiter.waits
+    assert "meanwhile" in hook(studio, "tool")
+    hook(studio, "stop")
+    assert hook(studio, "start", source="compact") == "", "its person may ask for it as well"
+    send(world, "afterwards")
+    assert "afterwards" in waiter.text()
+
+
+@proves("hook.wakes", "hook.turns-end")
+def test_a_context_that_was_made_shorter_is_no_persons_word(world):
+    studio = world["studio"]
+    hook(studio, "prompt")
+    woken = 0
+    for number in range(2 * HOOK_CONTINUED_MAX):
+        waiter = Waiter(studio)
+        hook(studio, "stop", stop_hook_active=False)
+        send(world, f"answer {number}")
+        if waiter.waits:
+            break
+        assert waiter.text()
+        woken += 1
+        hook(studio, "prompt", prompt=WOKEN)
+        hook(studio, "start", source="compact")
+    assert woken == HOOK_CONTINUED_MAX
+
+
+@proves("hook.bounded")
+def test_those_who_wait_look_for_what_is_for_their_agent_and_for_nothing_else(world, monkeypatch):
+    studio, looked = world["studio"], list[str]()
+    waiters = [rests(studio, own) for own in ("aa", "bb")]
+    looks = verb._waking
+    monkeypatch.setattr(
+        verb, "_waking", lambda core, row, *more: looked.append(row.own) or looks(core, row, *more)
+    )
+    for to in ("all", "other@studio", "noop@hub"):
+        world["hub"].order("send", to, {"to": to, "text": "much"})
+        world.pass_ms(500)
+    assert all(each.waits for each in waiters)
+    assert looked == []
+    send(world, "for you")
+    assert [each.waits for each in waiters] == [True, False]
+    assert sorted(looked) == ["aa", "bb"]
+
+
+@proves("hook.wakes")
+def test_a_clock_that_was_set_back_keeps_no_session_asleep(world, monkeypatch):
+    studio = world["studio"]
+    waiter = rests(studio)
+    hook(studio, "prompt")
+    now = world.now
+    monkeypatch.setattr(world, "now", lambda: now()._replace(wall_ms=now().wall_ms - 86_400_000))
+    send(world, "hello")
+    world.pass_ms(SESSION_SILENT_MS)
+    assert "hello" in waiter.text()
 
 
 @proves("hook.wakes", "session.modes")

@@ -94,16 +94,16 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
             hooks.ended(row)
             sessions.forget(row)
         return _answer(0, "")
-    if row is None or told.event == "start" or row.state != "open":
-        folder = ask.root or told.folder
-        row = sessions.open(ask.agent, told.own, folder, _branch(ask.head))
+    starts = told.event == "start" and not told.within
+    if row is None or starts or row.state != "open":
+        row = sessions.open(ask.agent, told.own, ask.root or told.folder, _branch(ask.head))
     sessions.heard(row.name)
     sessions.runs_in(row, ask.pid)
     # A program that begins anew proves nothing of what the one before it printed.
-    hooks.drop(row) if told.event == "start" else hooks.settle(row)
+    hooks.drop(row) if starts else hooks.settle(row)
     if told.woken:
         hooks.was_woken(row)
-    elif told.event in ("start", "prompt") or (told.again is False and not hooks.is_woken(row)):
+    elif starts or told.event == "prompt" or (told.again is False and not hooks.is_woken(row)):
         hooks.turn_began(row)
     yield from islice(core.part(Mailbox).whole(row.agent), _PAGES_MAX)
     parts, shown, read = _Room(HOOK_TEXT_BYTES_MAX), list[EntryId](), list[EntryId]()
@@ -115,10 +115,8 @@ def hook(core: Core, call: Call, ask: Event) -> Turns[str]:
     met = _written(core, row, told, ask, parts)
     number = hooks.hand(row, shown, read, met, confirms=ask.confirms)
     text = plugin.answer(row.agent, told, parts.text)
-    if told.event == "start" or (told.event == "stop" and not text):
-        core.part(Wakes).rests(row, ask.pid)
-    else:
-        core.part(Wakes).works(row, ask.pid)
+    if not told.within:
+        core.part(Wakes).says(row, ask.pid, rests=starts or (told.event == "stop" and not text))
     return _answer(number, text)
 
 
@@ -143,24 +141,26 @@ async def wait(daemon: Daemon, call: Perform, stream: Stream, ask: Waiting) -> s
         while not own.over:
             row, left_ms = sessions.of(*key), None
             if row is not None and row.state == "open" and row.mode != "do-not-disturb":
-                left_ms = wakes.left_ms(row, own)
+                left_ms = wakes.left_ms(row, own, silence=row.agent not in plugin.NOTICED)
             if row is not None and left_ms == 0:
                 for _ in core.part(Mailbox).whole(row.agent):
                     await asyncio.sleep(0)
-                if not own.over and (found := _waking(core, row, told)):
+                taken = list[int]()
+                if not own.over and (found := _waking(core, row, told, taken)):
                     return found
+                left_ms = min(taken, default=None)
             await stream.hear(left_ms / 1000 if left_ms else None)
     finally:
         wakes.end(key, own)
     return _answer(0, "")
 
 
-def _waking(core: Core, row: SessionRow, told: plugin.Said) -> str:
-    """What wakes a session; "" for nothing."""
+def _waking(core: Core, row: SessionRow, told: plugin.Said, taken: list[int]) -> str:
+    """What wakes a session; "" for nothing. `taken` is for how long what would is another one's."""
     hooks, parts = core.part(Hooks), _Room(HOOK_TEXT_BYTES_MAX)
     if not hooks.may_go_on(row):
         return ""
-    shown = _messages(core, row, told._replace(event="stop"), parts, wakes=True)
+    shown = _messages(core, row, told._replace(event="stop"), parts, taken)
     if shown and row.agent in plugin.NOTICED:
         return _answer(0, plugin.NOTICE)
     return _answer(hooks.hand(row, shown, (), (), confirms=True), parts.text) if shown else ""
@@ -206,10 +206,10 @@ class _Room:
 
 
 def _messages(
-    core: Core, row: SessionRow, told: plugin.Said, room: _Room, *, wakes: bool = False
+    core: Core, row: SessionRow, told: plugin.Said, room: _Room, taken: list[int] | None = None
 ) -> list[EntryId]:
     """Put in what is unread, and which messages that were. Nobody is woken for what matters little,
-    and not for what another session of the agent was handed.
+    or is another session's: `taken`, given where it is to be woken, has for how long.
     """
     sessions, box, hooks = core.part(Sessions), core.part(Mailbox), core.part(Hooks)
     all_of_it, speakers = sessions.wanted(row.name), Speakers(core)
@@ -227,8 +227,11 @@ def _messages(
             continue
         if told.event == "stop" and hooks.went_on_for(row, there.id):
             continue
-        if wakes and (there.rank > 0 or hooks.is_taken(row, there.id)):
-            continue
+        if taken is not None:
+            left_ms = hooks.taken_ms(row, there.id) if there.rank <= 0 else 0
+            taken += [left_ms] if left_ms else []
+            if there.rank > 0 or left_ms:
+                continue
         found.append(message_of(core.log.entry_at(*place)))
         # No more are shown, and a session may have any number of them.
         if len(found) == HOOK_MESSAGES_MAX:

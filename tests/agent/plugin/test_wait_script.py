@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import shutil
 import socket
 import subprocess
 import sys
@@ -50,12 +51,18 @@ def written(path: Path, agent: str = "opencode") -> Path:
 
 
 def begin(path: Path, **env: str) -> "subprocess.Popen[bytes]":
+    written(path)
+    return begin_again(path, SAID, **env)
+
+
+def begin_again(path: Path, said: bytes, *words: str, **env: str) -> "subprocess.Popen[bytes]":
+    """What waits, by the file that is there."""
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", written(path)], stdin=subprocess.PIPE, cwd=path.parent,
+        [sys.executable, "-I", "-S", path.parent / "wait.py", *words], stdin=subprocess.PIPE, cwd=path.parent,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"PATH": "/usr/bin", **env},
     )  # fmt: skip
     assert process.stdin is not None
-    process.stdin.write(SAID)
+    process.stdin.write(said)
     process.stdin.close()
     process.stdin = None
     return process
@@ -134,6 +141,41 @@ def test_a_daemon_that_is_away_or_says_nonsense_is_looked_for_again(path):
 
     serve(path, wakes)
     assert over(process) == (2, b"", b"here again")
+
+
+@proves("hook.wait-ends")
+def test_without_a_daemon_one_waits_for_each_session(path):
+    first = begin(path)
+    file = f"{path.parent / 'wait.py'}"
+    inode = Path(file).stat().st_ino
+    until(lambda: f":{inode} " in Path("/proc/locks").read_text())
+    second = begin_again(path, SAID)
+    assert over(second) == (0, b"", b"")
+    assert first.poll() is None
+    other = begin_again(path, SAID.replace(b'"session_id":"', b'"session_id":"ff'))
+    until(lambda: Path("/proc/locks").read_text().count(f":{inode} ") == 2)
+
+    def wakes(there: socket.socket) -> None:
+        call(there)
+        answer(there, "1:" + b"here again".hex())
+        call(there)
+
+    for _ in range(2):
+        serve(path, wakes).join(START_S)
+        path.unlink()
+    assert over(first) == over(other) == (2, b"", b"here again")
+
+
+@proves("hook.wait-ends")
+def test_a_daemon_that_knows_no_such_wait_is_not_asked_again(path):
+
+    def refuses(there: socket.socket) -> None:
+        call(there)
+        raw = b'.{"error":{"kind":"Malformed","text":"there is no verb hook.wait"},"ok":false}'
+        there.sendall(prefixed(encode(Type.REPLY, 1, raw)))
+
+    serve(path, refuses)
+    assert over(begin(path)) == (0, b"", b"")
 
 
 @proves("hook.wait-ends")
@@ -307,13 +349,16 @@ QUEUE = "import json, sys; open('queued', 'w').write(json.dumps(sys.argv[1:]))"
 THREAD = "01a21d39-b975-7e42-ae60-a662cea65705"
 
 
-def codex(path: Path, own: str) -> bytes:
-    """What the hook of Codex begins, which was told of this session; how it ended."""
+def codex(path: Path, own: str, *words: str) -> bytes:
+    """What the hook of Codex begins, which was told of this session; how it ended. `words` are the
+    number of that Codex and what runs there, or it is this program.
+    """
+    words = words or (str(os.getpid()),)
     (path.parent / "queue").write_text(QUEUE)
     script = written(path, "codex")
     said = json.dumps({"session_id": own, "hook_event_name": "Stop"}, separators=(",", ":"))
     done = subprocess.run(
-        [sys.executable, "-I", "-S", script, str(os.getpid())], input=said.encode(),
+        [sys.executable, "-I", "-S", script, *words], input=said.encode(),
         capture_output=True, cwd=path.parent, timeout=START_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0
@@ -335,6 +380,69 @@ def test_codex_is_woken_by_a_prompt_in_its_queue_and_by_a_session_id_alone(path,
     if own == THREAD:
         words = json.loads(queued.read_text())
         assert words == ["--thread", THREAD, "--message", hook.NOTICE]
+
+
+@proves("hook.wakes")
+def test_a_codex_that_was_updated_while_it_runs_is_woken(path):
+    program = path.parent / "codex"
+    shutil.copy(Path(sys.executable).resolve(), program)
+    with subprocess.Popen([program, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE) as runs:
+        until(lambda: str(program) in str(Path(f"/proc/{runs.pid}/exe").readlink()))
+        program.unlink()
+        assert "deleted" in str(Path(f"/proc/{runs.pid}/exe").readlink())
+
+        def wakes(there: socket.socket) -> None:
+            call(there)
+            answer(there, "0:" + hook.NOTICE.encode().hex())
+
+        serve(path, wakes)
+        assert codex(path, THREAD, str(runs.pid)) == b""
+        assert (path.parent / "queued").exists()
+        runs.communicate(b"\n")
+
+
+@proves("hook.wait-ends")
+def test_beside_what_is_no_codex_any_more_nobody_waits(path):
+    asked: list[bytes] = []
+    serve(path, lambda there: asked.append(there.recv(1)))
+    assert codex(path, THREAD, str(os.getpid()), "/usr/bin/codex") == b""
+    assert codex(path, THREAD, "1") == b""
+    assert asked == []
+
+
+@proves("hook.wait-ends")
+def test_a_hook_whose_program_died_begins_nothing_that_waits(path):
+    waiter, script = path.parent / "waits.py", path.parent / "hook.py"
+    waiter.write_text("open('began', 'w')")
+    script.write_text(hook.script("codex", str(path), waiter=str(waiter)))
+    said = json.dumps({"session_id": THREAD, "hook_event_name": "Stop"}, separators=(",", ":"))
+    above = (
+        "import subprocess, sys, os\n"
+        "hook = subprocess.Popen([sys.executable, '-I', '-S', 'hook.py'], stdin=subprocess.PIPE)\n"
+        "hook.stdin.write(os.environ['SAID'].encode()); hook.stdin.close(); sys.stdin.read()\n"
+    )
+    begun, done = threading.Event(), threading.Event()
+
+    def hears(there: socket.socket) -> None:
+        call(there)
+        assert begun.wait(START_S)
+        program.kill()
+        program.wait()
+        answer(there, "0:")
+        # Its end is seen when all that it would do is done.
+        there.recv(1)
+        done.set()
+
+    serve(path, hears)
+    program = subprocess.Popen(
+        [sys.executable, "-c", above], stdin=subprocess.PIPE, cwd=path.parent,
+        env={"SAID": said, "PATH": "/usr/bin"},
+    )  # fmt: skip
+    begun.set()
+    assert done.wait(START_S)
+    program.communicate()
+    time.sleep(0.2)
+    assert not (path.parent / "began").exists()
 
 
 @proves("hook.wait-ends")

@@ -59,7 +59,8 @@ class Said(NamedTuple):
     """What a hook was told: by the program's name of the event, in which session and folder.
 
     `files` are those that a tool wrote; `again` is a turn that went on because of a hook already,
-    None where the program does not say it. A prompt that is `woken` comes from no person.
+    None where the program does not say it. A prompt that is `woken` comes from no person. A start
+    `within` is that of a context which was made shorter: neither a person's word nor a rest.
     """
 
     event: Event
@@ -69,6 +70,7 @@ class Said(NamedTuple):
     files: tuple[str, ...] = ()
     again: bool | None = None
     woken: bool = False
+    within: bool = False
 
 
 def read(raw: bytes) -> Said | None:
@@ -88,6 +90,7 @@ def read(raw: bytes) -> Said | None:
         event, name, own, folder if isinstance(folder, str) else "", files,
         again if isinstance(again, bool) else None,
         event == "prompt" and isinstance(prompt, str) and prompt.startswith(_NO_PERSON),
+        event == "start" and found.get("source") == "compact",
     )  # fmt: skip
 
 

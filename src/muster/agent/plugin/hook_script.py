@@ -68,10 +68,13 @@ def origin(git: str) -> str:
     return ""
 
 
-def begin_waiter(said: bytes) -> None:
+def begin_waiter(said: bytes, parent: int) -> None:
     """Begin what waits, apart from this hook, which the program waits for. It is told whose child
-    this is: it ends with that.
+    this is, and what runs there: it ends with that. Nobody waits beside a program that is gone.
     """
+    runs = posix.readlink(f"/proc/{parent}/exe") if sys.platform == "linux" else ""
+    if parent <= 1 or posix.getppid() != parent:
+        return
     there, ours = posix.pipe()
     try:
         nothing = [
@@ -79,7 +82,7 @@ def begin_waiter(said: bytes) -> None:
         ]
         posix.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-S", WAITER, str(posix.getppid())],
+            [sys.executable, "-I", "-S", WAITER, str(parent), runs],
             posix.environ,
             file_actions=[(posix.POSIX_SPAWN_DUP2, there, 0), *nothing],
             setpgroup=0,
@@ -92,7 +95,7 @@ def begin_waiter(said: bytes) -> None:
 
 def main() -> None:
     """Tell the daemon what the program said, and print what it answers."""
-    said = read_input()
+    parent, said = posix.getppid(), read_input()
     # The agent of a task has its messages from its task.
     if b"MUSTER_CAPABILITY" in posix.environ:
         return
@@ -108,7 +111,7 @@ def main() -> None:
             return
         who = '"agent":' + text(AGENT)
         # Whoever began this hook began the server of our tools as well: so both are one session.
-        pid = ',"pid":' + str(posix.getppid())
+        pid = ',"pid":' + str(parent)
         cloned = ',"origin":' + text(origin(git) if git else "")
         args = who + ',"confirms":true' + where + told + cloned + pid + ',"root":' + text(top)
         daemon.sendall(frame("hook", 1, args))
@@ -124,7 +127,7 @@ def main() -> None:
         daemon.close()
     rests = (b'"hook_event_name":"Stop"', b'"hook_event_name":"SessionStart"')
     if WAITER and any(each in said for each in rests):
-        begin_waiter(said)
+        begin_waiter(said, parent)
 
 
 try:  # noqa: SIM105 - contextlib is no part of the interpreter

@@ -4,7 +4,7 @@
 when a session begins and at the end of each turn, or its hook does. It ends with 2, and the text on
 its stderr, when there is something to read, and with 0 when there is nobody to wait for any more:
 the session goes on or is over, its program is gone, or what wrote this file took it out again. A
-daemon that is away is looked for now and then.
+daemon that is away is looked for now and then, by one for each session.
 """
 
 import _socket
@@ -32,6 +32,9 @@ AWAY_MS = 5_000
 PARENT_MS = 30_000
 QUEUE_MS = 20_000
 WORDS_BYTES_MAX = 1 << 20
+# As many as a place in a file has numbers, nearly.
+PLACES = (1 << 61) - 1
+REFUSED = b'{"error":{"kind":"Malformed"'
 WOKEN = 2
 
 
@@ -46,7 +49,10 @@ def watched(parent: int) -> "dict[int, int] | None":
         # Its hook began this one, and is over.
         if len(sys.argv) < 2 or not hasattr(posix, "pidfd_open"):
             return None
-        return {posix.pidfd_open(parent): select.POLLIN}
+        ends = {posix.pidfd_open(parent): select.POLLIN}
+        # It may have died before, and its number be another one's.
+        same = sys.argv[2:3] in ([], [posix.readlink(f"/proc/{parent}/exe")])
+        return ends if same and parent > 1 else None
     if AGENT != "claude":
         return {2: 0}
     # Older ones know no hook that wakes, and would wait for it; a program below another one has its
@@ -86,14 +92,39 @@ def is_over(ends: "dict[int, int]", parent: int, daemon: "_socket.socket | None"
             return False
 
 
+def is_there() -> bool:
+    """Whether this file was not taken out; to open it would let go of what `is_alone` holds."""
+    try:
+        return posix.stat(sys.argv[0]).st_size > 0
+    except OSError:
+        return False
+
+
+def is_alone(said: bytes) -> bool:
+    """Whether no other one waits for this session without a daemon, which would end all but one.
+
+    It is so for as long as this one runs: that holds a place in its own file, by its session.
+    """
+    own = said.partition(b'"session_id":')[2].partition(b",")[0].strip(b' "}')
+    file = posix.open(sys.argv[0], posix.O_RDWR)
+    try:
+        posix.lseek(file, int.from_bytes(own, "big") % PLACES, 0)
+        posix.lockf(file, posix.F_TLOCK, 1)
+    except OSError:
+        return False
+    return True
+
+
 def queue(said: bytes, notice: str, parent: int) -> None:
     """Put it into the queue of Codex's session, by the very program that runs it."""
     own = said.partition(b'"session_id":"')[2].partition(b'"')[0].decode()
     if not own or own.strip("0123456789abcdef-"):
         # No session of Codex is called so.
         return
-    program = posix.readlink(f"/proc/{parent}/exe")
-    words = [program, "queue", "--thread", own, "--message", notice]
+    # By this name it is found also where an update took its file away.
+    program = f"/proc/{parent}/exe"
+    named = posix.readlink(program).removesuffix(" (deleted)")
+    words = [named, "queue", "--thread", own, "--message", notice]
     child = posix.posix_spawn(program, words, posix.environ)
     poll = select.poll()
     poll.register(posix.pidfd_open(child), select.POLLIN)
@@ -120,9 +151,12 @@ def is_woken(said: bytes, ends: "dict[int, int]", parent: int) -> bool:
                 return False
             part, over = next_part(daemon, time.monotonic() + LIMIT_S)  # noqa: TID251 - of a frame
             parts += part
+        if REFUSED in parts:
+            # It will say so each time, as one does that knows nothing of this.
+            return False
         number, answer = finished(parts)
         # Of one that was taken out meanwhile nobody is to hear any more.
-        if not answer or not read_file(sys.argv[0], 1):
+        if not answer or not is_there():
             return False
         if AGENT == "codex":
             queue(said, answer.decode(), parent)
@@ -142,11 +176,13 @@ def main() -> bool:
     ends = watched(parent)
     if ends is None:
         return False
+    alone = False
     while True:
         try:
             return is_woken(said, ends, parent)
         except (OSError, ValueError):
-            if not read_file(sys.argv[0], 1) or is_over(ends, parent, None, AWAY_MS):
+            alone = alone or (is_there() and is_alone(said))
+            if not alone or not is_there() or is_over(ends, parent, None, AWAY_MS):
                 return False
 
 

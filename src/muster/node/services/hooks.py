@@ -138,15 +138,13 @@ class Hooks(Part):
         """What another answer to this session, given a moment ago, may yet print."""
         return {id for each in self._of(row).handed.values() for id in each.ids}
 
-    def is_taken(self, row: SessionRow, id: EntryId) -> bool:
-        """Whether another session was handed this a short while ago."""
+    def taken_ms(self, row: SessionRow, id: EntryId) -> int:
+        """For how long this is still another session's, which was handed it a short while ago."""
         since_ms = self._core.now.boot_ms - HOOK_TAKEN_MS
         others = [told for name, told in self._told.items() if name != row.name]
-        return any(told.at_stop.get(id, since_ms) > since_ms for told in others) or any(
-            id in each.ids and each.at_ms > since_ms
-            for told in others
-            for each in told.handed.values()
-        )
+        at_ms = [told.at_stop.get(id, since_ms) for told in others]
+        handed = [each for told in others for each in told.handed.values() if id in each.ids]
+        return max([since_ms, *at_ms, *(each.at_ms for each in handed)]) - since_ms
 
     def hand(
         self, row: SessionRow, ids: Sequence[EntryId], read: Sequence[EntryId],

@@ -50,8 +50,8 @@ class Sessions(Part):
 
     def __init__(self, core: "Core") -> None:
         self._core, self._orders = core, core.part(Authorizer)
-        # When each was heard of last, by our clock; the newest last.
-        self._heard: dict[str, int] = {}
+        # When each was heard of last, by our clock and since the machine began; the newest last.
+        self._heard: dict[str, tuple[int, int]] = {}
         # What is kept of each one's tokens, the newest last; and whose each is.
         self._tokens: dict[str, list[str]] = {}
         self._whose: dict[str, str] = {}
@@ -59,14 +59,14 @@ class Sessions(Part):
         self._runs: dict[tuple[str, int], str] = {}
         # When a program said that it ends.
         self._ended_ms: dict[tuple[str, int], int] = {}
-        self._since_ms = core.now.wall_ms
+        self._since_ms, self._began_ms = core.now.wall_ms, core.now.boot_ms
 
     @staticmethod
     def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
         return (SessionFold(),)
 
     def start(self) -> None:
-        self._since_ms = self._core.now.wall_ms
+        self._since_ms, self._began_ms = self._core.now.wall_ms, self._core.now.boot_ms
 
     # --- which there are ------------------------------------------------------------------
 
@@ -96,7 +96,12 @@ class Sessions(Part):
 
     def heard_ms(self, row: SessionRow) -> int:
         """When it was last heard of; before the daemon's start nobody knows, and that counts."""
-        return self._heard.get(row.name, max(row.at_ms, self._since_ms))
+        heard = self._heard.get(row.name)
+        return heard[0] if heard is not None else max(row.at_ms, self._since_ms)
+
+    def silent_ms(self, row: SessionRow) -> int:
+        """For how long it was not heard of, or the daemon did not run; no clock changes that."""
+        return self._core.now.boot_ms - self._heard.get(row.name, (0, self._began_ms))[1]
 
     def is_gone(self, row: SessionRow) -> bool:
         """Whether nobody will go on with it, as far as anyone can tell."""
@@ -149,7 +154,7 @@ class Sessions(Part):
     def heard(self, name: str) -> None:
         """It gave a sign of life."""
         self._heard.pop(name, None)
-        self._heard[name] = self._core.now.wall_ms
+        self._heard[name] = (self._core.now.wall_ms, self._core.now.boot_ms)
         if len(self._heard) > SESSIONS_MAX:
             del self._heard[next(iter(self._heard))]
 
