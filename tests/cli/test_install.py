@@ -313,6 +313,10 @@ def test_a_link_that_came_after_the_install_is_none_of_ours(tmp_path, person, mo
     (project / ".opencode").symlink_to(elsewhere)
     (project / "opencode.json").rename(elsewhere / "opencode.json")
     (project / "opencode.json").symlink_to(elsewhere / "opencode.json")
+    # One that another install there has open right now.
+    (elsewhere / ".tmp-muster-abcdefgh").touch()
+    tag = install.place_of(context.home, "opencode", None).name
+    (elsewhere / f".tmp-{tag}-abcdefgh").touch()
     before = everything_in(elsewhere)
     with pytest.raises(Refused, match="leads out of"):
         install.install(context, wish)

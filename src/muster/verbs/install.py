@@ -135,7 +135,7 @@ def install(context: Context, ask: Install) -> Installed | Finding:
     check_unchanged(changes)
     # First what is needed to undo it: a crash in between leaves nothing that cannot be.
     _note(place, Record(kept, project, place.python))
-    sweep(kept, place)
+    sweep(kept, place, project)
     for change in changes:
         replace(change, place, project)
     if old_ones:
@@ -186,7 +186,7 @@ def uninstall(context: Context, ask: Uninstall) -> Installed | Finding:
         )
         for change, each in zip(changes, kept.values(), strict=True)
     ]  # fmt: skip
-    sweep(kept, place)
+    sweep(kept, place, project)
     for change in changes:
         replace(change, place, project)
     prune(place)

@@ -106,9 +106,10 @@ def write(path: Path, data: bytes, mode: int, tag: str) -> None:
     write_file(real, data, mode=mode, temporary=f".tmp-{tag}-")
 
 
-def sweep(files: Iterable[str], place: Place) -> None:
-    """Take away what a crash left half written beside these files."""
-    for folder in {Path(os.path.realpath(file)).parent for file in files}:
+def sweep(files: Iterable[str], place: Place, project: str) -> None:
+    """Take away what a crash left half written beside these files, where they lie inside."""
+    inside = [each for each in map(Path, files) if is_inside(each, project, place.own)]
+    for folder in {Path(os.path.realpath(each)).parent for each in inside}:
         for each in folder.glob(f".tmp-{place.name}-????????"):
             each.unlink(missing_ok=True)
 

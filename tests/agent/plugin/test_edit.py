@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from tests.promise import proves
 
 from muster.agent.plugin.edit import Members, Whole, left_over, placed, put, take
+from muster.agent.plugin.jsonc import read
 from muster.agent.plugin.tables import Tables
 from muster.errors import Conflict, Malformed
 
@@ -88,6 +89,51 @@ def test_a_hook_that_a_person_put_beside_ours_stays_and_ours_goes():
     again = json.loads(put(edit, now))["hooks"]["Tool"]
     assert again == [{"matcher": "*", "hooks": [*group["hooks"], {"command": "hers"}]}]
     assert placed(edit, now, ("hooks", "Tool")) == (0, 0)
+
+
+@proves("install.restores")
+@pytest.mark.parametrize("before", [None, b'{\n  "a": 1\n}\n'])
+@pytest.mark.parametrize("comment", [b'// "hers": {},\n', b"/* hers */"])
+@pytest.mark.parametrize(
+    ("opening", "kept"),
+    [
+        (b'"markets": {', {"markets": {}}),
+        (b'"hooks": {', {"hooks": {}}),
+        (b'"Stop": [', {"hooks": {"Stop": []}}),
+    ],
+)
+def test_a_comment_within_what_was_made_for_ours_stays(before, comment, opening, kept):
+    edit = replace(OURS, reads="commas")
+    now = put(edit, before)
+    assert opening in now
+    rest = take(edit, now.replace(opening, opening + b" " + comment), before)
+    assert rest is not None
+    assert comment.strip() in rest
+    assert read(rest.decode()).root.value == json.loads(before or b"{}") | kept
+    assert take(edit, put(edit, rest), rest) == rest
+
+
+@proves("install.restores")
+def test_a_comment_within_our_own_value_goes_with_it():
+    edit = replace(OURS, reads="commas")
+    now = put(edit, b"{}").replace(b'"path": ', b'/* of ours */ "path": ')
+    assert take(edit, now, b"{}") == b"{}"
+
+
+@proves("install.restores")
+@pytest.mark.parametrize("said", [False, None, 1, "no"])
+def test_what_a_person_had_said_of_a_name_that_we_set_is_said_again(said):
+    before = json.dumps({"a": 1, "plugins": {"muster": said}}).encode()
+    # What is kept as the file without us has it.
+    assert take(OURS, before) == before
+    now = put(OURS, before)
+    assert json.loads(now)["plugins"]["muster"] is True
+    assert take(OURS, now, before) == before
+    assert take(OURS, now.replace(b'"a": 1', b'"a": 2'), before) == before.replace(b"1", b"2", 1)
+    # And what they say after we came.
+    theirs = f'"muster": {json.dumps(said)}'.encode()
+    since = put(OURS, b'{"a": 1}').replace(b'"muster": true', theirs)
+    assert json.loads(take(OURS, since, b'{"a": 1}')) == {"a": 1, "plugins": {"muster": said}}
 
 
 @proves("install.restores")

@@ -167,7 +167,8 @@ def test_where_somebody_wrote_since_their_words_stay_around_ours():
     hers = hers.replace(b'"plugins": {', b'// why\n  "plugins": { // here')
     rest = take(OURS, hers, before)
     assert rest == (
-        b'{\n  // mine\n  "a": 1,\n  "version": 1, // hers, too\n  "b": 2 /* and */\n  // why\n}\n'
+        b'{\n  // mine\n  "a": 1,\n  "version": 1, // hers, too\n  "b": 2, /* and */\n  // why\n'
+        b'  "plugins": { // here\n  }\n}\n'
     )
 
 

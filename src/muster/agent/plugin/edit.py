@@ -3,7 +3,8 @@
 Rule 1: to put in twice is to put in once, and what an older version put in is replaced where it
 stands, so that nothing of anybody else moves.
 Rule 2: to take out leaves everything else as it is: byte for byte where nobody changed the file
-since, and where somebody did, all that is not ours, also what they put into something of ours.
+since, and where somebody did, all that is not ours, also what they put into something of ours,
+be it a comment, and what they had said of a name that we set.
 Rule 3: a file that cannot be read as what it should be is refused and not touched.
 Rule 4: what is ours is known by the home that put it there: another home's beside it stays.
 
@@ -20,7 +21,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from muster.agent.plugin.jsonc import read, rewritten, same, without_root
+from muster.agent.plugin.jsonc import Node, read, rewritten, same, without_root
 from muster.agent.plugin.settings import check_free, read_text
 from muster.agent.plugin.tables import Tables, put_tables, take_tables
 from muster.errors import Malformed
@@ -71,7 +72,9 @@ def put(edit: Edit, now: bytes | None) -> bytes:
     for names, value in edit.sets:
         place = _place(edit, wanted, names[:-1])
         there = place.get(names[-1], value)
-        check_free(edit.path, ".".join(names), _is_ours(edit, there, value))
+        # A word under a name that is ours says something of us only: ours replaces it.
+        free = not isinstance(value, dict | list) or _is_ours(edit, there, value)
+        check_free(edit.path, ".".join(names), free)
         place[names[-1]] = value
     for names, item in edit.adds:
         items = _place(edit, wanted, names[:-1]).setdefault(names[-1], [])
@@ -94,12 +97,16 @@ def take(edit: Edit, now: bytes | None, before: bytes | None = None) -> bytes | 
         return b"" if kept_tables is None and before is not None else kept_tables
     text, old = read_text(edit.path, now), _object(edit, read_text(edit.path, before))
     found = _object(edit, text)
-    wanted = deepcopy(found)
+    wanted, emptied = deepcopy(found), list[Names]()
     for names, value in edit.sets:
         place = _reached(wanted, names[:-1])
         if place is not None and names[-1] in place and _is_ours(edit, place[names[-1]], value):
-            del place[names[-1]]
-            _clear(wanted, names[:-1], old)
+            there = (_reached(old, names[:-1]) or {}).get(names[-1], value)
+            if _is_ours(edit, there, value):
+                del place[names[-1]]
+            else:
+                place[names[-1]] = there
+            emptied.append(names[:-1])
     for names, _ in edit.adds:
         place = _reached(wanted, names[:-1])
         items = place.get(names[-1]) if place is not None else None
@@ -107,17 +114,18 @@ def take(edit: Edit, now: bytes | None, before: bytes | None = None) -> bytes | 
             kept = _without(edit, items)
             if kept != items:
                 place[names[-1]] = kept
-                if not kept and not _has(old, names):
-                    del place[names[-1]]
-                    _clear(wanted, names[:-1], old)
+                emptied.append(names)
     if same(wanted, found):
         return now
+    stays = _commented(edit, text, wanted, emptied)
+    for names in emptied:
+        _clear(wanted, names, old, stays)
     rest = deepcopy(wanted)
     for names, value in edit.needs:
         place = _reached(rest, names[:-1])
         if place is not None and place.get(names[-1]) == value and not _has(old, names):
             del place[names[-1]]
-            _clear(rest, names[:-1], old)
+            _clear(rest, names[:-1], old, stays)
     if not rest or same(rest, old):
         wanted = rest
     after = _written(edit, text, wanted)
@@ -190,21 +198,44 @@ def _runs_ours(edit: Members, hook: Any) -> bool:
 
 
 def _is_ours(edit: Members, there: Any, value: Any) -> bool:
-    """Whether what stands under a name of ours is ours: as we set it, or with our mark in it.
-
-    What is no object under a name that is ours says something of us only.
-    """
-    if there == value or not isinstance(value, dict | list):
-        return True
+    """Whether what stands under a name of ours is ours: as we set it, or with our mark in it."""
+    if same(there, value) or not isinstance(value, dict | list):
+        return same(there, value)
     return edit.mark in json.dumps(there, ensure_ascii=False)
 
 
-def _clear(found: dict[str, Any], names: Sequence[str], old: dict[str, Any]) -> None:
-    """Take out objects that are empty now and were not there before, from the inner ones on."""
+def _clear(
+    found: dict[str, Any], names: Names, old: dict[str, Any], stays: frozenset[Names]
+) -> None:
+    """Take out what is empty now and was not there before, from the inner ones on."""
     for size in range(len(names), 0, -1):
-        place = _reached(found, names[: size - 1])
-        if place is not None and place.get(names[size - 1]) == {} and not _has(old, names[:size]):
-            del place[names[size - 1]]
+        outer, each = _reached(found, names[: size - 1]), names[:size]
+        if outer is None or outer.get(each[-1]) not in ({}, []):
+            return
+        if not _has(old, each) and each not in stays:
+            del outer[each[-1]]
+
+
+def _commented(
+    edit: Members, text: str, wanted: dict[str, Any], emptied: list[Names]
+) -> frozenset[Names]:
+    """Where a comment stands in what ours went out of: we write none, so somebody did."""
+    if not read(text).comments:
+        return frozenset()
+    document = read(_written(edit, text, wanted))
+    found = set()
+    for names in emptied:
+        node = document.root
+        for size, name in enumerate(names, 1):
+            node = _inner(node, name)
+            if node and any(node.start < at < node.end for at in document.comments):
+                found.add(names[:size])
+    return frozenset(found)
+
+
+def _inner(node: Node | None, name: str) -> Node | None:
+    entries = node.entries if node is not None else ()
+    return next((each.node for each in entries if each.name == name), None)
 
 
 def _has(found: dict[str, Any], names: Sequence[str]) -> bool:
