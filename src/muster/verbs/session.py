@@ -48,8 +48,9 @@ def open_session(core: Core, call: Call, ask: Opening) -> Opened:
     """
     part = core.part(Sessions)
     row = part.of_program(ask.agent, ask.pid)
-    if row is None and part.is_ending(ask.agent, ask.pid):
+    if row is None and part.is_ending(ask.agent, ask.pid, ask.own):
         raise Denied("this program said a moment ago that it ends: it has no session any more")
+    part.started(ask.agent, ask.pid, ask.own)
     if row is None:
         row = part.open(ask.agent, ask.own, ask.project, ask.branch)
         part.runs_in(row, ask.pid)

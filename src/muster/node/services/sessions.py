@@ -57,7 +57,8 @@ class Sessions(Part):
         self._whose: dict[str, str] = {}
         # The session of a program that runs, by its agent and process.
         self._runs: dict[tuple[str, int], str] = {}
-        # When a program said that it ends.
+        # What a program started, by what that calls itself; and when a program said that it ends.
+        self._tools: dict[str, tuple[str, int]] = {}
         self._ended_ms: dict[tuple[str, int], int] = {}
         self._since_ms, self._began_ms = core.now.wall_ms, core.now.boot_ms
 
@@ -210,10 +211,20 @@ class Sessions(Part):
         if len(self._ended_ms) > SESSIONS_MAX:
             del self._ended_ms[next(iter(self._ended_ms))]
 
-    def is_ending(self, agent: str, pid: int) -> bool:
-        """Whether that was a moment ago, and no session of it began since."""
+    def started(self, agent: str, pid: int, own: str) -> None:
+        """The program started what calls itself so."""
+        self._tools.pop(own, None)
+        self._tools[own] = (agent, pid)
+        if len(self._tools) > SESSIONS_MAX:
+            del self._tools[next(iter(self._tools))]
+
+    def is_ending(self, agent: str, pid: int, own: str) -> bool:
+        """Whether the program that started this ended a moment ago, and no session of it began
+        since.
+        """
         ended_ms = self._ended_ms.get((agent, pid))
-        return ended_ms is not None and self._core.now.boot_ms - ended_ms < _ENDING_MS
+        fresh = ended_ms is not None and self._core.now.boot_ms - ended_ms < _ENDING_MS
+        return fresh and self._tools.get(own) == (agent, pid)
 
     # --- tokens ---------------------------------------------------------------------------
 
