@@ -132,7 +132,7 @@ async def _watched_in(
     """Say what happens in a folder, and in each that is made in it, for ever."""
     from watchfiles import Change, awatch  # noqa: PLC0415 - an extra
 
-    more = 0
+    more, seen = 0, set[Path]()
 
     async def of(tops: list[Path], told: Any) -> None:
         events = awatch(
@@ -145,24 +145,34 @@ async def _watched_in(
             await asyncio.sleep(0)
             if not first.done() or not first.exception():
                 say(told)
+            if deep:
+                # What was made between the look for them and the watch: nobody tells of it.
+                begin({each for path in tops for each in watched(path, deep=True)} - seen)
             found(await first)
             async for changes in events:
                 found(changes)
 
     def found(changes: Any) -> None:
-        nonlocal more
         say(changes)
+        seen.difference_update(Path(path) for how, path in changes if how == Change.deleted)
         made = [Path(path) for how, path in changes if how == Change.added] if deep else []
         fresh = [each for path in made if _is_folder(path) for each in watched(path, deep=True)]
+        begin(set(fresh))
+
+    def begin(fresh: set[Path]) -> None:
+        nonlocal more
         if fresh:
             more += 1
             if more > _MORE_MAX:
                 raise _Anew(top)
+            seen.update(fresh)
             # What was made in them before they were watched is seen by a second look.
             again = {(Change.added, str(each)) for each in fresh}
-            group.create_task(of(sorted(set(fresh)), again))
+            group.create_task(of(sorted(fresh), again))
 
-    await of(watched(top, deep=deep), None)
+    every = watched(top, deep=deep)
+    seen.update(every)
+    await of(every, None)
 
 
 def watched(top: Path, *, deep: bool) -> list[Path]:
