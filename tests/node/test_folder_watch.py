@@ -153,6 +153,31 @@ def test_each_of_many_new_folders_is_watched_also_one_that_was_there_before(tmp_
     assert len(heard.told) > 1, "it began anew, with one watch for all of them"
 
 
+@proves("context.watched-or-looked-through")
+@pytest.mark.parametrize("most", [watch._MORE_MAX, 0], ids=["beside", "anew"])
+def test_a_folder_that_is_made_before_its_parent_is_watched_is_watched_too(
+    tmp_path, monkeypatch, most
+):
+    heard, real, late = Heard(), watch.watched, tmp_path / "late"
+
+    def looked_for(top: Path, *, deep: bool) -> list[Path]:
+        found = real(top, deep=deep)
+        late.mkdir(exist_ok=True)
+        return found
+
+    monkeypatch.setattr(watch, "watched", looked_for)
+    monkeypatch.setattr(watch, "_MORE_MAX", most)
+
+    def until() -> bool:
+        heard_of = {path for paths in heard.paths for path in paths}
+        if "late" in heard_of or len(heard.told) > 1:
+            (late / "n.md").write_text("x")
+        return "late/n.md" in heard_of
+
+    asyncio.run(watched(tmp_path, heard, until))
+    assert set(heard.told) == {""}, "the system watches it"
+
+
 def test_to_begin_to_watch_keeps_nobody_waiting(tmp_path, monkeypatch):
     begins, goes_on = threading.Event(), threading.Event()
     found = watch.watched

@@ -141,14 +141,20 @@ async def _watched_in(
         )  # fmt: skip
         async with contextlib.aclosing(events):
             first = asyncio.ensure_future(anext(events))
-            # It is made in its first turn.
-            await asyncio.sleep(0)
-            if not first.done() or not first.exception():
-                say(told)
-            if deep:
-                # What was made between the look for them and the watch: nobody tells of it.
-                begin({each for path in tops for each in watched(path, deep=True)} - seen)
-            found(await first)
+            try:
+                # It is made in its first turn.
+                await asyncio.sleep(0)
+                if not first.done() or not first.exception():
+                    say(told)
+                if deep:
+                    # What was made between the look for them and the watch: nobody tells of it.
+                    still = [path for path in tops if path == top or _is_folder(path)]
+                    begin({each for path in still for each in watched(path, deep=True)} - seen)
+                found(await first)
+            finally:
+                # What is closed must not be in the middle of a turn.
+                first.cancel()
+                await asyncio.wait([first])
             async for changes in events:
                 found(changes)
 
