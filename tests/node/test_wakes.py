@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.node import cores
 from tests.node.cores import LOCAL, Cores, One
 from tests.node.test_hooks import NAMES, context, hook, send, states
 from tests.node.test_sessions import opened
@@ -21,6 +22,7 @@ from muster.limits import (
 )
 from muster.log import canon
 from muster.node import event as ev
+from muster.node.host.clock import CLOCK_TRUST_MS
 from muster.node.services.wakes import Wakes
 from muster.verbs import hook as verb
 
@@ -273,8 +275,9 @@ def test_a_clock_that_was_set_back_keeps_no_session_asleep(world, monkeypatch):
     studio = world["studio"]
     waiter = rests(studio)
     hook(studio, "prompt")
-    now = world.now
-    monkeypatch.setattr(world, "now", lambda: now()._replace(wall_ms=now().wall_ms - 86_400_000))
+    monkeypatch.setattr(cores, "WALL_MS", cores.WALL_MS - 86_400_000)
+    # A jump is believed when it has stayed.
+    world.pass_ms(CLOCK_TRUST_MS + 1_000)
     send(world, "hello")
     world.pass_ms(SESSION_SILENT_MS)
     assert "hello" in waiter.text()

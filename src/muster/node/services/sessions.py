@@ -106,8 +106,7 @@ class Sessions(Part):
 
     def is_gone(self, row: SessionRow) -> bool:
         """Whether nobody will go on with it, as far as anyone can tell."""
-        silent_ms = self._core.now.wall_ms - self.heard_ms(row)
-        return row.state == "gone" or silent_ms > SESSION_GONE_MS
+        return row.state == "gone" or self.silent_ms(row) > SESSION_GONE_MS
 
     def wanted(self, name: str) -> Callable[[str], bool]:
         """Whether a session of this name gets what is for another one (or "", none alone).
