@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from tests.node.shared_folders import PLACE, SharedFolders
+from tests.node.shared_folders import PLACE, SharedFolders, write
 from tests.promise import proves
 
 from muster.context.kinds import ContextPut
@@ -23,18 +23,6 @@ MANY = CONTEXT_VERSIONS_READ_MAX + 50
 @pytest.fixture
 def two(tmp_path):
     return SharedFolders(tmp_path, "hub", "studio")
-
-
-def write(world: SharedFolders, name: str, *bodies: ContextPut) -> list[EntryId]:
-    """A machine writes versions, whatever lies on its disk."""
-    core = world.cores[name].core
-    with core.store.transaction():
-        ids = [core.append_body(body).id for body in bodies]
-        core.store.seal_dirty(core.membership.signer("seal"))
-    core.sync.grew(core.membership.own(PLACE.scope))
-    world.cores.drain()
-    world.cores.pass_ms(200)
-    return ids
 
 
 def often(world: SharedFolders, name: str, path: str, over: EntryId, times: int) -> EntryId:

@@ -6,11 +6,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.node.shared_folders import PLACE, SharedFolders, aged
+from tests.node.shared_folders import PLACE, SharedFolders, aged, write
 from tests.promise import proves
 
 from muster.context.kinds import ContextPut
-from muster.log import canon
 from muster.log.stream import Scope
 from muster.node.folders import onestep
 from muster.node.folders import reader as readers
@@ -27,12 +26,7 @@ def two(tmp_path):
 
 def written(world: SharedFolders, name: str, body: ContextPut) -> None:
     """As a machine that checks nothing writes it into its log."""
-    one = world.cores[name]
-    with one.core.store.transaction():
-        one.core.append("context.put", canon.encode(body), actor="muster")
-        one.core.store.seal_dirty(one.core.membership.signer("seal"))
-    one.core.sync.grew(one.core.membership.own(PLACE.scope))
-    world.cores.pass_ms(200)
+    write(world, name, body)
     world.settle()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.digest import tables_digest
-from tests.node.shared_folders import PLACE, SharedFolders
+from tests.node.shared_folders import PLACE, SharedFolders, write
 from tests.promise import proves
 
 from muster.context.fold import AT, OVER, PASSED, TOP, VERSION
@@ -33,18 +33,6 @@ def text(n: int) -> str:
 @pytest.fixture
 def two(tmp_path):
     return SharedFolders(tmp_path, "hub", "studio")
-
-
-def write(world: SharedFolders, name: str, *bodies: ContextPut) -> list[EntryId]:
-    """A machine writes versions, whatever lies on its disk."""
-    core = world.cores[name].core
-    with core.store.transaction():
-        ids = [core.append_body(body).id for body in bodies]
-        core.store.seal_dirty(core.membership.signer("seal"))
-    core.sync.grew(core.membership.own(PLACE.scope))
-    world.cores.drain()
-    world.cores.pass_ms(100)
-    return ids
 
 
 def often(

@@ -1,6 +1,6 @@
 """What a step of letting go costs is bounded, whatever others wrote, and nobody holds it up."""
 
-from tests.node.shared_folders import SharedFolders
+from tests.node.shared_folders import SharedFolders, write
 from tests.node.test_retention import (
     OLD,
     disks_say,
@@ -9,7 +9,6 @@ from tests.node.test_retention import (
     look_through,
     often,
     text,
-    write,
 )
 from tests.promise import proves
 

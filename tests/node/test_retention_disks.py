@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from tests.node.shared_folders import PLACE, SharedFolders
+from tests.node.shared_folders import PLACE, SharedFolders, write
 from tests.node.test_retention import (
     MANY,
     OLD,
@@ -14,7 +14,6 @@ from tests.node.test_retention import (
     look_through,
     often,
     text,
-    write,
 )
 from tests.promise import proves
 

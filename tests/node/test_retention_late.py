@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from tests.node.shared_folders import PLACE, WALL_MS, SharedFolders
+from tests.node.shared_folders import PLACE, WALL_MS, SharedFolders, write
 from tests.node.test_retention import (
     MANY,
     OLD,
@@ -14,15 +14,11 @@ from tests.node.test_retention import (
     look_through,
     often,
     text,
-    write,
 )
 from tests.promise import proves
 
 from muster.context.kinds import ContextPut, ContextReplaced
-from muster.fleet import kinds
-from muster.fleet.grant import Grant, sign_give
 from muster.limits import CONTEXT_KEPT_MS
-from muster.node import event as ev
 from muster.node.services.heads import WRITE
 from muster.node.services.retention import WritePassed
 
@@ -129,27 +125,12 @@ def test_what_counts_keeps_its_bytes_whatever_is_said_to_be_over_it(tmp_path):
     assert not set(let_go(world, "hub")) & {other, ids[1]}
 
 
-def grant_until(world: SharedFolders, name: str, until_ms: int) -> None:
-    grant = Grant("notes", world.cores[name].id, until_ms, WRITE)
-    giver = world.cores["hub"]
-    raw = sign_give(
-        world.cores.operator.statement, world.cores.fleet, grant, nonce=b"\x77" * 16,
-        issued_ms=WALL_MS + world.cores.ms,
-    )  # fmt: skip
-    with giver.core.store.transaction():
-        giver.core.append_body(kinds.GrantGive(grant, raw.decode()))
-        giver.core.store.seal_dirty(giver.core.membership.signer("seal"))
-        giver.core.membership.stale()
-    giver.step(ev.Tick())
-    world.cores.drain()
-    world.cores.pass_ms(500)
-
-
 @proves("context.let-go-when-nobody-needs-it")
 def test_the_newest_version_of_each_machine_keeps_its_bytes(tmp_path):
     """Where another's grant ends by its date, it counts again: and whoever maps the folder has it."""
     world = SharedFolders(tmp_path, "hub", "studio", "late", writers=["hub"])
-    grant_until(world, "studio", WALL_MS + world.cores.ms + CONTEXT_KEPT_MS + 3 * DAY_MS)
+    world.grant("studio", WRITE, until_ms=WALL_MS + world.cores.ms + CONTEXT_KEPT_MS + 3 * DAY_MS)
+    world.cores.pass_ms(500)
     world.edit("hub", "n.md", text(0))
     world.edit("hub", "n.md", text(1))
     (newest,) = heads(world, "hub")
