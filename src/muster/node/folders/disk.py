@@ -24,10 +24,11 @@ from typing import Final, NamedTuple
 from muster.context.path import TEMPORARY
 from muster.errors import Conflict
 from muster.limits import CONTEXT_PATH_DEPTH_MAX
-from muster.node.folders.modes import NEW, keeps_modes, mode_of
+from muster.node.folders.modes import keeps_modes, mode_of
 from muster.node.folders.onestep import (
     ASIDE,
     FOLDER,
+    NEW,
     InTheWay,
     exchange,
     give_mode,

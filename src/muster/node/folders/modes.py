@@ -2,13 +2,9 @@
 
 import os
 import stat
-from typing import Final
 
-from muster.node.folders.onestep import give_mode
+from muster.node.folders.onestep import NEW, give_mode
 from muster.node.folders.signature import X
-
-# A file that is not there yet.
-NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def keeps_modes(folder: int, name: str) -> bool:

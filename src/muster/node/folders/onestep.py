@@ -14,6 +14,8 @@ from typing import Final
 from muster.errors import Refused
 
 FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# A file that is not there yet.
+NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Of renameat2 (Linux 3.15).
 _NOREPLACE: Final = 1
 _EXCHANGE: Final = 2
@@ -21,7 +23,6 @@ _EXCHANGE: Final = 2
 _UNKNOWN: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 # What one says that has no links, and none of a file's modes, as FAT has none.
 _NO_LINKS: Final = _UNKNOWN | {errno.EPERM, errno.EMLINK}
-_EMPTY: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Behind the name of a new file: what has its place, while the two change names in three steps.
 ASIDE: Final = "-aside"
 libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -119,7 +120,7 @@ def move(name: str, to: str, folder: int) -> bool:
 def _taken(name: str, to: str, folder: int) -> bool:
     """As `move`, where the disk knows no links: the name is taken by an empty file before."""
     try:
-        os.close(os.open(to, _EMPTY, 0o600, dir_fd=folder))
+        os.close(os.open(to, NEW, 0o600, dir_fd=folder))
     except FileExistsError:
         return False
     try:
