@@ -178,6 +178,25 @@ def test_a_folder_that_is_made_before_its_parent_is_watched_is_watched_too(
     assert set(heard.told) == {""}, "the system watches it"
 
 
+@proves("context.watched-or-looked-through")
+def test_folders_that_are_new_are_watched_with_the_others_when_nothing_happens(
+    tmp_path, monkeypatch
+):
+    """A watch for each of them would look for what happened all the time, and cost as much."""
+    monkeypatch.setattr(watch, "_JOINED_AFTER_S", 0.3)
+    heard = Heard()
+
+    def until() -> bool:
+        if heard.told == [""]:
+            (tmp_path / "new").mkdir(exist_ok=True)
+        elif len(heard.told) == 2:
+            (tmp_path / "new" / "n.md").write_text("x")
+        return any("new/n.md" in paths for paths in heard.paths)
+
+    asyncio.run(watched(tmp_path, heard, until))
+    assert heard.told == ["", ""], "once for all of them, and it stays so"
+
+
 def test_to_begin_to_watch_keeps_nobody_waiting(tmp_path, monkeypatch):
     begins, goes_on = threading.Event(), threading.Event()
     found = watch.watched

@@ -43,18 +43,10 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK: Final = 256 * 1024
 # What is wrong with one path, and not with the disk.
 OF_PATH: Final = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.ENAMETOOLONG,
-        errno.EILSEQ,
-        errno.ETXTBSY,
-        errno.EBUSY,
-        # A name that the disk cannot have, as FAT has no ?; or that it can do no such thing with.
-        errno.EINVAL,
-        errno.ENOTSUP,
-    }
-)
+    {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EILSEQ, errno.ETXTBSY, errno.EBUSY,
+     # A name that the disk cannot have, as FAT has no ?; or that it can do no such thing with.
+     errno.EINVAL, errno.ENOTSUP}
+)  # fmt: skip
 NO_FILE: Final = "it is a link, or no plain file"
 
 

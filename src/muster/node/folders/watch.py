@@ -31,6 +31,9 @@ _SLEEP_LOOK_S: Final = 5.0
 _SLEPT_MS: Final = 10_000
 # So many new folders have a watch of their own, of which a system has some hundred.
 _MORE_MAX: Final = 8
+# Each looks some sixty times a second for what the system told: when nothing happens for so long,
+# one does it for all of them.
+_JOINED_AFTER_S: Final = 30.0
 # What a watch says last.
 _END: Final = object()
 # "" is the folder itself.
@@ -123,7 +126,7 @@ async def _events(top: Path, *, deep: bool) -> AsyncIterator[Any]:
 
 
 class _Anew(FileNotFoundError):
-    """There are so many new folders that one watch for all of them is to be made."""
+    """There are new folders, and one watch for all of them is to be made."""
 
 
 async def _watched_in(
@@ -132,7 +135,7 @@ async def _watched_in(
     """Say what happens in a folder, and in each that is made in it, for ever."""
     from watchfiles import Change, awatch  # noqa: PLC0415 - an extra
 
-    more, seen = 0, set[Path]()
+    more, seen, last_s = 0, set[Path](), 0.0
 
     async def of(tops: list[Path], told: Any) -> None:
         events = awatch(
@@ -159,6 +162,8 @@ async def _watched_in(
                 found(changes)
 
     def found(changes: Any) -> None:
+        nonlocal last_s
+        last_s = asyncio.get_running_loop().time()
         say(changes)
         seen.difference_update(Path(path) for how, path in changes if how == Change.deleted)
         made = [Path(path) for how, path in changes if how == Change.added] if deep else []
@@ -169,12 +174,21 @@ async def _watched_in(
         nonlocal more
         if fresh:
             more += 1
+            if more == 1:
+                group.create_task(joined())
             if more > _MORE_MAX:
                 raise _Anew(top)
             seen.update(fresh)
             # What was made in them before they were watched is seen by a second look.
             again = {(Change.added, str(each)) for each in fresh}
             group.create_task(of(sorted(fresh), again))
+
+    async def joined() -> None:
+        pause_s = _JOINED_AFTER_S
+        while pause_s > 0:
+            await asyncio.sleep(pause_s)
+            pause_s = last_s + _JOINED_AFTER_S - asyncio.get_running_loop().time()
+        raise _Anew(top)
 
     every = watched(top, deep=deep)
     seen.update(every)
