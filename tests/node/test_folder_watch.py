@@ -1,6 +1,7 @@
 """What tells of events, and the one thread: what fails is told once, and tried again."""
 
 import asyncio
+import contextlib
 import errno
 import sys
 import threading
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
+import watchfiles
 from tests.node.shared_folders import PLACE, SharedFolders, aged
 from tests.promise import proves
 
@@ -184,17 +186,30 @@ def test_folders_that_are_new_are_watched_with_the_others_when_nothing_happens(
 ):
     """A watch for each of them would look for what happened all the time, and cost as much."""
     monkeypatch.setattr(watch, "_JOINED_AFTER_S", 0.3)
-    heard = Heard()
+    heard, real = Heard(), watchfiles.awatch
+    tops, ended = list[tuple[Path, ...]](), list[tuple[Path, ...]]()
+
+    async def awatch(*given: Path, **more: Any) -> AsyncIterator[Any]:
+        tops.append(given)
+        try:
+            async with contextlib.aclosing(real(*given, **more)) as events:
+                async for each in events:
+                    yield each
+        finally:
+            ended.append(given)
+
+    monkeypatch.setattr(watchfiles, "awatch", awatch)
 
     def until() -> bool:
         if heard.told == [""]:
             (tmp_path / "new").mkdir(exist_ok=True)
-        elif len(heard.told) == 2:
+        if len(tops) == 3:
             (tmp_path / "new" / "n.md").write_text("x")
-        return any("new/n.md" in paths for paths in heard.paths)
+        return len(ended) == 2 and any("new/n.md" in paths for paths in heard.paths)
 
     asyncio.run(watched(tmp_path, heard, until))
-    assert heard.told == ["", ""], "once for all of them, and it stays so"
+    assert tops == [(tmp_path,), (tmp_path / "new",), (tmp_path, tmp_path / "new")]
+    assert (heard.told, heard.rescans) == ([""], 2), "nobody looks through all for that"
 
 
 def test_to_begin_to_watch_keeps_nobody_waiting(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -126,7 +126,7 @@ async def _events(top: Path, *, deep: bool) -> AsyncIterator[Any]:
 
 
 class _Anew(FileNotFoundError):
-    """There are new folders, and one watch for all of them is to be made."""
+    """There are so many new folders that one watch for all of them is to be made."""
 
 
 async def _watched_in(
@@ -135,9 +135,10 @@ async def _watched_in(
     """Say what happens in a folder, and in each that is made in it, for ever."""
     from watchfiles import Change, awatch  # noqa: PLC0415 - an extra
 
-    more, seen, last_s = 0, set[Path](), 0.0
+    # The watches that there are; what they watch; when something was told last.
+    watches, seen, last_s = list[asyncio.Task[None]](), set[Path](), 0.0
 
-    async def of(tops: list[Path], told: Any) -> None:
+    async def of(tops: list[Path], told: Any, before: Iterable[asyncio.Task[None]]) -> None:
         events = awatch(
             *tops, debounce=_DEBOUNCE_MS, step=_STEP_MS, recursive=False,
             watch_filter=lambda _, path: TEMPORARY not in path, ignore_permission_denied=True,
@@ -149,6 +150,8 @@ async def _watched_in(
                 await asyncio.sleep(0)
                 if not first.done() or not first.exception():
                     say(told)
+                    for each in before:
+                        each.cancel()
                 if deep:
                     # What was made between the look for them and the watch: nobody tells of it.
                     still = [path for path in tops if path == top or _is_folder(path)]
@@ -167,32 +170,31 @@ async def _watched_in(
         say(changes)
         seen.difference_update(Path(path) for how, path in changes if how == Change.deleted)
         made = [Path(path) for how, path in changes if how == Change.added] if deep else []
-        fresh = [each for path in made if _is_folder(path) for each in watched(path, deep=True)]
-        begin(set(fresh))
+        begin({each for path in made if _is_folder(path) for each in watched(path, deep=True)})
 
     def begin(fresh: set[Path]) -> None:
-        nonlocal more
-        if fresh:
-            more += 1
-            if more == 1:
-                group.create_task(joined())
-            if more > _MORE_MAX:
-                raise _Anew(top)
-            seen.update(fresh)
-            # What was made in them before they were watched is seen by a second look.
-            again = {(Change.added, str(each)) for each in fresh}
-            group.create_task(of(sorted(fresh), again))
+        if not fresh:
+            return
+        if len(watches) > _MORE_MAX:
+            raise _Anew(top)
+        seen.update(fresh)
+        # What was made in them before they were watched is seen by a second look.
+        again = {(Change.added, str(each)) for each in fresh}
+        watches.append(group.create_task(of(sorted(fresh), again, ())))
 
-    async def joined() -> None:
-        pause_s = _JOINED_AFTER_S
-        while pause_s > 0:
-            await asyncio.sleep(pause_s)
-            pause_s = last_s + _JOINED_AFTER_S - asyncio.get_running_loop().time()
-        raise _Anew(top)
+    def begin_all(told: Any) -> None:
+        """One watch for all of them; those that there were end when it stands."""
+        every, before = watched(top, deep=deep), [*watches]
+        seen.clear()
+        seen.update(every)
+        watches[:] = [group.create_task(of(every, told, before))]
 
-    every = watched(top, deep=deep)
-    seen.update(every)
-    await of(every, None)
+    begin_all(None)
+    while True:
+        await asyncio.sleep(_JOINED_AFTER_S)
+        quiet_s = asyncio.get_running_loop().time() - last_s
+        if len(watches) > 1 and quiet_s >= _JOINED_AFTER_S:
+            begin_all(frozenset())
 
 
 def watched(top: Path, *, deep: bool) -> list[Path]:
