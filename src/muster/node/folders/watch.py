@@ -33,7 +33,7 @@ _SLEPT_MS: Final = 10_000
 _MORE_MAX: Final = 8
 # Each looks some sixty times a second for what the system told: when nothing happens for so long,
 # one does it for all of them.
-_JOINED_AFTER_S: Final = 30.0
+_JOINED_AFTER_S: Final = 5.0
 # What a watch says last.
 _END: Final = object()
 # "" is the folder itself.
