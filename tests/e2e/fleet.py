@@ -125,6 +125,8 @@ class Machine:
         self.home = Home(fleet.root / name)
         self.process: subprocess.Popen[bytes] | None = None
         self.env: dict[str, str] = {}
+        # What its daemon's command begins with: where it runs, if not here.
+        self.into: Sequence[str] = ()
         # The checkout whose program it runs: ours, or that of another version.
         self.code = ROOT
 
@@ -135,7 +137,7 @@ class Machine:
         reader, writer = os.pipe()
         with open(self.home.daemon_log, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.e2e.machine", str(self.home.path)],
+                [*self.into, sys.executable, "-m", "tests.e2e.machine", str(self.home.path)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(writer,), cwd=self.code,
                 env=self.fleet.environment(self) | {"MUSTER_READY_FD": str(writer)} | self.env,
             )  # fmt: skip
@@ -252,7 +254,7 @@ class Fleet:
         home.put_seed("seed", self._seeds[name])
         if machine is self.hub:
             home.put_seed("authority.seed", self.authority._seed)
-        address = f"127.0.0.1:{machine.port}" if listens else ""
+        address = self.place(name) if listens else ""
         options = http.Options(address)
         config = Config(name=name, labels=(f"on-{name}",), channel={FIRST: options})
         home.put("config.toml", config_text(config) + f'agent_env = ["{NOTES}"]\n'.encode())
@@ -260,7 +262,7 @@ class Fleet:
         certificates = certificate.issue(self.authority, record, self.issued_ms)
         operator = sign_operator(self.authority, self.operator.key, "alice", self.issued_ms)
         others = [raw.decode() for other, raw in self.records.items() if other != name]
-        reach = {self.machines[o].id: f"127.0.0.1:{self.machines[o].port}" for o in dials}
+        reach = {self.machines[other].id: self.place(other) for other in dials}
         home.put_facts(
             {
                 "fleet": self.fleet,
@@ -275,6 +277,10 @@ class Fleet:
         )
 
     # --- the whole -----------------------------------------------------------------------
+
+    def place(self, name: str) -> str:
+        """Where a machine listens."""
+        return f"127.0.0.1:{self.machines[name].port}"
 
     @property
     def hub(self) -> Machine:
