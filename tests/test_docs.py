@@ -69,6 +69,7 @@ def test_the_guide_shows_only_options_that_a_verb_takes():
     for name, rest in _commands():
         known = {f"--{arg.name}" for arg in VERBS[name].args}
         known |= {"--json", "--on", "--home", "--output", "--no-pager"}
+        known |= {"--plan"} if VERBS[name].auth in ("order", "agent") else set()
         known |= {"--yes"} if VERBS[name].destroys else set()
         known |= {"--watch"} if VERBS[name].watches else set()
         unknown += [f"{name} {o}" for o in re.findall(r"--[a-z-]+[a-z]", rest) if o not in known]

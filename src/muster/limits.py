@@ -132,6 +132,8 @@ FACTS_REFRESH_MS: Final = 10 * 60_000
 PROBE_MS_MAX: Final = 4_000
 # What keeps services answers at once, or a bus is away.
 SERVICE_ANSWER_S: Final = 30.0
+# A log of a million entries is verified in a minute or two.
+REPORT_S_MAX: Final = 600.0
 # A unit or a plist of ours has some kilobytes, most of them the PATH.
 UNIT_BYTES_MAX: Final = 64 * 1024
 # A daemon that fails is started again by its system, and never given up: a port that is taken, an

@@ -264,7 +264,7 @@ def test_doctor_begins_with_what_is_wrong_with_a_machines_past(tmp_path, monkeyp
     said = {**STATUS, "doubt": lost, "incidents": [other]}
 
     class Said:
-        home = Home(tmp_path)
+        home, on = Home(tmp_path), ""
 
         def ask(self, verb: str, _args: Any) -> Any:
             return said if verb == "status" else []

@@ -263,8 +263,65 @@ def test_any_verb_asks_another_machine_all_or_those_with_a_label(pair):
     away = [v for v in everybody.value.values() if "error" in v]
     assert everybody.code == (7 if away else 0)
     assert list(pair.ok(pair.hub, "status", "--on", "label=portable")) == ["laptop"]
+    assert list(pair.ok(pair.hub, "status", "--on", "role=hub")) == ["hub"]
+    assert list(pair.ok(pair.hub, "status", "--on", "laptop,hub")) == ["hub", "laptop"]
     assert muster(pair.hub, "status", "--on", "nobody").code == 5
     assert muster(pair.laptop, "status", "--on", "hub").code == 4
+
+
+@proves("cli.on-others")
+def test_each_machine_stands_under_its_name_and_the_worst_code_counts(pair, tmp_path):
+    joined = pair.ok(pair.hub, "invite", "never-up")["invitation"]
+    assert muster(tmp_path / "home", "join", joined).code == 0
+    said = muster(pair.hub, "machines", "--on", "hub,laptop,never-up")
+    assert said.code == 7
+    heads = [line for line in said.out.splitlines() if line.startswith("== ")]
+    assert heads == ["== hub", "== laptop", "== never-up"]
+    assert "muster: never-up is away" in said.out.partition("== never-up")[2]
+    assert said.err.splitlines()[-1] == "1 of 3 machines did not: never-up"
+    found = muster(pair.hub, "machines", "--on", "hub,laptop,never-up", "--json").value
+    assert found["never-up"]["error"]["exit"] == 7
+    assert {each["name"] for each in found["laptop"]} >= {"hub", "laptop"}
+
+
+@proves("cli.on-others")
+def test_doctor_and_audit_look_at_other_machines_as_there(pair):
+    found = muster(pair.hub, "doctor", "--on", "hub,laptop", "--json")
+    codes = [
+        int(any(check["state"] == "wrong" for check in each["checks"]))
+        for each in found.value.values()
+    ]
+    assert found.code == max(codes)
+    assert list(found.value) == ["hub", "laptop"]
+    here = muster(pair.laptop, "doctor", "--json").value
+    names = [check["name"] for check in here["checks"]]
+    assert [check["name"] for check in found.value["laptop"]["checks"]] == names
+    audited = pair.ok(pair.hub, "audit", "verify", "--on", "hub,laptop")
+    assert [audited[name]["wrong"] for name in ("hub", "laptop")] == [[], []]
+    assert "entries" in muster(pair.hub, "audit", "verify", "--on", "laptop").out
+    fix = muster(pair.hub, "doctor", "--fix", "--on", "laptop")
+    assert (fix.code, "typed on" in fix.err) == (3, True)
+    export = muster(pair.hub, "audit", "export", "x", "--on", "laptop")
+    assert (export.code, "folders and files" in export.err) == (3, True)
+    denied = muster(pair.laptop, "doctor", "--on", "hub")
+    assert denied.code == 4
+
+
+@proves("cli.plan-first")
+def test_a_plan_names_machines_and_loss_and_changes_nothing(pair):
+    before = len(pair.ok(pair.hub, "sent"))
+    said = muster(pair.hub, "revoke", "laptop", "--plan")
+    assert said.code == 0, said
+    assert "revoke would be ordered of 1 machine; nothing was sent:\n  hub\n" in said.out
+    assert "on:   laptop" in said.out
+    assert "lost: " in said.out
+    plan = pair.ok(pair.hub, "send", "laptop", "hello", "--on", "role=hub,laptop", "--plan")["plan"]
+    assert [each["name"] for each in plan["machines"]] == ["hub", "laptop"]
+    assert (plan["verb"], plan["object"]) == ("send", "laptop")
+    assert len(pair.ok(pair.hub, "sent")) == before
+    assert {m["name"]: m["state"] for m in pair.ok(pair.hub, "machines")}["laptop"] == "up"
+    denied = muster(pair.laptop, "revoke", "hub", "--plan")
+    assert denied.code == 4
 
 
 @proves("cli.messages")

@@ -1,7 +1,7 @@
 """One command at work: calls verbs, signs what must be signed, shows the answers.
 
 Rule 1: what can be answered with one call to the socket is answered with one.
-Rule 2: `--on all` and `--on label=NAME` are one call for each machine, one order each.
+Rule 2: what several machines are to do is one call for each, one order each (several.py).
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from muster.cli import call as calls
 from muster.cli import pager, show, table
-from muster.cli.parse import Command
-from muster.cli.text import abbreviated, clean, paint, safe
-from muster.errors import Malformed, MusterError, NotFound, Refused, Silent, Unreachable
+from muster.cli.parse import Command, means_several
+from muster.cli.text import abbreviated, paint, safe
+from muster.errors import Malformed, Refused, Silent, Unreachable
 from muster.node.verb import Loss, Verb
 from muster.verbs.table import VERBS
 
@@ -78,8 +78,7 @@ class CommandContext:
         self._told_mute = False
         table.Shape.wide = command.output == "wide"
         # Whether several machines are to do it.
-        named = self.on == "all" or self.on.startswith("label=")
-        self.many = named and command.verb.on == "many"
+        self.many = means_several(self.on) and command.verb.on == "many"
 
     @property
     def path(self) -> str:
@@ -96,9 +95,7 @@ class CommandContext:
 
     def run(self) -> int:
         """Do what the command asks for; its exit code."""
-        command, verb = self.command, self.command.verb
-        if self.many:
-            return self._everywhere(verb, command.args)
+        verb = self.command.verb
         if verb.runs == "client":
             value, code = self.inside()
             if value is not None:
@@ -130,12 +127,17 @@ class CommandContext:
 
         What would be refused anyway is not asked about: that error is raised here.
         """
+        for text in () if self.command.yes else self.losses():
+            self._ask_first(text)
+
+    def losses(self, *, urgent: bool = False) -> Iterator[str]:
+        """What cannot be undone of what is asked for, a sentence each; what is `urgent` as well."""
         args = self.command.args
-        for loss in () if self.command.yes else self.command.verb.destroys:
-            if loss.urgent and not at_terminal():
+        for loss in self.command.verb.destroys:
+            if loss.urgent and not (urgent or at_terminal()):
                 continue
             if show.holds(args, loss.when) and (found := self._lost(loss)) is not None:
-                self._ask_first(show.line(loss.text, {**args, **found}))
+                yield show.line(loss.text, {**args, **found})
 
     def _lost(self, loss: Loss) -> dict[str, Any] | None:
         """What the daemon says of what would be lost; None where nothing would be."""
@@ -178,36 +180,6 @@ class CommandContext:
         # A finding: the answer, and the exit code it stands for.
         value, code = answer if isinstance(answer, tuple) else (answer, 0)
         return to_builtins(value), code
-
-    def _everywhere(self, verb: Verb, args: Mapping[str, Any]) -> int:
-        """The verb on each machine that is meant; the worst exit code of all."""
-        code, answers, label = 0, {}, self.on.partition("=")[2]
-        names = [
-            str(machine["name"])
-            for machine in self.ask("machines", {})
-            if machine["state"] != "revoked"
-            # One that was never up has said nothing yet.
-            and (not label or label in ((machine["facts"] or {}).get("labels") or ()))
-        ]
-        if not names:
-            raise NotFound(f"no machine has the label {label!r}; see `muster machines`")
-        for name in names:
-            try:
-                answers[name] = self.ask(verb.name, args, on=name)
-            except MusterError as error:
-                kind = type(error).__name__
-                answers[name] = {"error": {"kind": kind, "text": str(error)}}
-                code = max(code, error.exit_code)
-        if self.json:
-            show.put_json(answers)
-            return code
-        for name, value in answers.items():
-            print(paint(f"== {clean(name)}", "bold"))
-            if isinstance(value, dict) and "error" in value:
-                print(safe(f"muster: {value['error']['text']}"))
-            else:
-                print(self.page(value))
-        return code
 
     @cached_property
     def home(self) -> "Home":
@@ -253,14 +225,14 @@ class CommandContext:
                     yield answer
             except KeyboardInterrupt:
                 if not answered and bound.auth in ("order", "agent"):
-                    self._perhaps(verb)
+                    self.perhaps(verb)
                 raise
             except Silent as error:
                 if not too_late:
                     raise
                 raise Silent(too_late) from error
 
-    def _perhaps(self, verb: str) -> None:
+    def perhaps(self, verb: str) -> None:
         """Say where to look whether an order counts whose answer nobody waited for."""
         text = f"perhaps handed in; `muster {_TELLS.get(verb, 'status')}` tells"
         self._tell(json.dumps({"note": text}) if self.json else f"\n{text}")
@@ -270,16 +242,21 @@ class CommandContext:
     ) -> list[dict[str, Any]]:
         """What each call must bring beside its arguments; nearly always one call."""
         # An agent shows what it was given for its task, and signs nothing.
-        if verb.agents and not on and (token := os.environ.get("MUSTER_CAPABILITY")):
-            return [{"capability": token, "options": options}]
+        if verb.agents and not on and self.is_agent:
+            return [{"capability": os.environ["MUSTER_CAPABILITY"], "options": options}]
         if verb.auth in ("nothing", "local", "peer") and not on:
             return [{"options": options}]
-        sign = _signing()
+        sign = signing()
         to = sign.target(self._plain, verb, args, on)
         signed = getattr(sign, verb.signs)(self._plain, args, to) if verb.signs else [options]
         object = str(options.pop("object", "")) or sign.object_of(verb, args)
         orders = ((each, sign.sign(verb.name, args, to, object)) for each in signed)
         return [{"on": to.machine, "options": o, "statement": order} for o, order in orders]
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether an agent types this, with what it was given for its task."""
+        return bool(os.environ.get("MUSTER_CAPABILITY"))
 
     def running(self) -> bool:
         try:
@@ -339,7 +316,7 @@ class CommandContext:
         return show.text(verb.name, value, self._how())
 
 
-def _signing() -> ModuleType:
+def signing() -> ModuleType:
     """What signs, which costs a quick command a third of its time.
 
     msgspec asks `typing_extensions`, which imports `inspect`, for what Python has since 3.11.

@@ -108,12 +108,19 @@ def _run(typed: Sequence[str]) -> int:
     from muster.cli import context  # noqa: PLC0415 - not for --help and --version
 
     made = context.CommandContext(command)
+    if command.plan or made.many:
+        from muster.cli import several  # noqa: PLC0415 - few commands ask many machines
+
+        if command.plan:
+            return several.plan(made)
+        made.confirm()
+        return several.everywhere(made)
     made.confirm()
     if command.watch and not command.verb.steps:
         from muster.cli import watch  # noqa: PLC0415 - few commands go on
 
         return watch.watch(made)
-    if command.verb.steps and not made.many:
+    if command.verb.steps:
         from muster.cli import steps  # noqa: PLC0415 - few verbs have several
 
         led: int = getattr(steps, command.verb.name)(made)

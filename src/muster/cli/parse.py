@@ -23,6 +23,8 @@ from muster.verbs.table import VERBS
 
 USAGE_EXIT: Final = 2
 HELP_COLUMNS: Final = 80
+# What is ordered of a machine, and changes something there.
+_ORDERED: Final = ("order", "agent")
 _VALUED: Final = ("--on", "--home", "-o", "--output")
 # Labels begin with a letter; an option of one letter, alone or with its value, stays one.
 _TAKEN: Final = r"-(?![hoy]$|o(json|wide|name)$)[a-z0-9][a-z0-9-]*"
@@ -31,7 +33,7 @@ _DARING: Final = frozenset({"--yes", "-y", "--force", "-f", "--last", "--anyway"
 _COMMON: Final = (
     ("--json", "print the answer as JSON"),
     ("-o SHAPE", "json, wide (every column, whole) or name (the names in a list alone)"),
-    ("--on MACHINE", "let another machine do it: a name, mostly also `all` or label=NAME"),
+    ("--on MACHINE", "let another machine do it: a name, mostly also a,b `all` label=X role=X"),
     ("--home FOLDER", "the home of this machine (default: $MUSTER_HOME)"),
     ("--no-pager", "show what is longer than the screen without a pager ($MUSTER_PAGER, $PAGER)"),
 )
@@ -63,6 +65,8 @@ class Command(NamedTuple):
     watch: bool = False
     # Whether what is longer than the screen may go through a pager.
     paged: bool = True
+    # Whether it is only said what would be asked of whom.
+    plan: bool = False
 
 
 def wants_json(words: Sequence[str]) -> bool:
@@ -88,6 +92,7 @@ def parse(words: Sequence[str]) -> Command:
         verb, args, options, files, found["json"] or output == "json", found["on"], found["home"],
         bool(verb.destroys and found["yes"]), output.removeprefix("json"),
         bool(verb.watches and found["watch"]), not found["no_pager"],
+        bool(verb.auth in _ORDERED and found["plan"]),
     )  # fmt: skip
 
 
@@ -129,10 +134,15 @@ def _minus(verb: Verb, words: list[str]) -> list[str]:
     return [*taken, *words[end:]]
 
 
+def means_several(on: str) -> bool:
+    """Whether what `--on` says may be more than one machine."""
+    return re.match("all$|(label|role)=|.*,", on) is not None
+
+
 def _check_common(verb: Verb, found: Mapping[str, Any]) -> None:
     """What only some verbs understand of what any may be given. Raises: Usage."""
     on, output = found["on"], found["output"]
-    several = re.match("all$|label=", on)
+    several = means_several(on)
     if verb.on == "one" and several:
         raise Usage(
             f"{verb.name} goes to one machine, and {on[:60]} means several: give its name "
@@ -294,6 +304,9 @@ def _parser(verb: Verb, words: Collection[str]) -> _Parser:
     if verb.watches:
         again = "show it again whenever it changes, until Ctrl-C"
         parser.add_argument("-w", "--watch", action="store_true", help=again)
+    if verb.auth in _ORDERED:
+        plan = "say what would be ordered of which machines, and send nothing"
+        parser.add_argument("--plan", action="store_true", help=plan)
     common = parser.add_argument_group("for every verb")
     common.add_argument("--json", action="store_true", help=_COMMON[0][1])
     common.add_argument(
@@ -303,7 +316,7 @@ def _parser(verb: Verb, words: Collection[str]) -> _Parser:
     common.add_argument("--no-pager", action="store_true", help=_COMMON[-1][1])
     # Elsewhere it is answered with a sentence, and not offered.
     on = "let another machine do it: its name"
-    on += ", `all` or label=NAME" if verb.on == "many" else ""
+    on += ", several with commas, `all`, label=NAME or role=NAME" if verb.on == "many" else ""
     on = argparse.SUPPRESS if verb.on == "none" else on
     common.add_argument("--on", action=_Option, default="", metavar="MACHINE", help=on)
     common.add_argument("--home", action=_Option, default="", metavar="FOLDER", help=_COMMON[3][1])

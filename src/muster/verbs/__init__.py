@@ -29,6 +29,7 @@ NOUNS: Final = (
     "agent",
     "link",
     "doctor",
+    "reports",
     "target",
     "run",
     "watch",

@@ -79,22 +79,32 @@ class Exported(Struct, frozen=True):
     closed: bool
 
 
-@verb("audit", auth="local", runs="client", group="What is true", harmless=True)
+@verb("audit", auth="local", runs="client", group="What is true", harmless=True,
+      on="many")  # fmt: skip
 def audit(context: Context, ask: Action) -> Any:
     """Verify, explain or export what happened.
 
     muster audit verify
     muster audit explain 7d5e
     muster audit export ./evidence
+    muster audit verify --on all
     """
     if ask.action == "explain":
-        return {"explain": context.ask("explain", {"task": ask.what})}
+        return {"explain": context.ask("explain", {"task": ask.what}, on=context.on)}
+    if context.on and (ask.action == "export" or ask.file or ask.fleet):
+        raise Refused(
+            f"--on {context.on} is for `audit verify` of its own log and for `audit explain`: "
+            "folders and files are those of the machine it is typed on"
+        )
     if ask.action == "verify" and ask.what:
         # Another log than the one that was meant would be called whole.
         raise Malformed(
             f"`audit verify` looks at this machine's own log; for {ask.what[:60]!r} say "
             "`muster audit verify --file` and its name"
         )
+    if context.on:
+        found = context.ask("audit.report", {}, on=context.on)
+        return Finding(found, NOT_WELL) if found["wrong"] else found
     if not ask.file:
         context.home.require()
     source = open_source(ask.file or context.home.database)

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from msgspec import UNSET, Struct, UnsetType, field, to_builtins
+from msgspec import UNSET, Struct, UnsetType, convert, field, to_builtins
 
 from muster.agent.catalogue import gives_no_server, load, which
 from muster.agent.servers import lack
@@ -62,7 +62,7 @@ class Ask(Request, frozen=True):
     )
 
 
-@verb("doctor", auth="local", runs="client", group="The fleet", harmless=True)
+@verb("doctor", auth="local", runs="client", group="The fleet", harmless=True, on="many")
 def doctor(context: Context, ask: Ask) -> Checks | Finding:
     """Check this machine and say how to mend what is wrong.
 
@@ -72,14 +72,24 @@ def doctor(context: Context, ask: Ask) -> Checks | Finding:
         muster doctor
         muster doctor --fix
         muster doctor --dry-run
+        muster doctor --on all
     """
+    if context.on:
+        if ask.fix or ask.dry_run:
+            mends = "--fix mends the machine it is typed on"
+            raise Refused(f"{mends}: type `muster doctor --fix` on {context.on} itself")
+        found = context.ask("doctor.report", {}, on=context.on)
+        return _judged(Checks([convert(each, Check) for each in found["checks"]]))
     done: list[Repaired] | UnsetType = UNSET
     would: list[Repaired] | UnsetType = UNSET
     if ask.dry_run:
         would = repair(context, dry=True)
     elif ask.fix:
         done = repair(context, dry=False)
-    value = Checks(_looked_at(context), done, would)
+    return _judged(Checks(_looked_at(context), done, would))
+
+
+def _judged(value: Checks) -> Checks | Finding:
     return Finding(value, 1) if any(check.state == "wrong" for check in value.checks) else value
 
 

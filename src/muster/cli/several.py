@@ -1,0 +1,178 @@
+"""What several machines are asked at once, and what would be asked of which.
+
+Rule 1: who is meant is known before anybody is asked; a name that is nobody's ends it there.
+Rule 2: a machine that is slow, away or refuses costs the others nothing: each is a call and an
+order of its own, at most `AT_ONCE` at a time, and each answer stands under its machine's name.
+Rule 3: the exit code is the worst of all; which machines did it and which did not is said.
+Rule 4: `--plan` signs and sends nothing.
+"""
+
+import json
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from muster.cli import show
+from muster.cli.context import CommandContext, signing
+from muster.cli.text import clean, paint, safe
+from muster.errors import MISTAKES, Broken, Malformed, MusterError, NotFound
+from muster.verbs.table import VERBS
+
+AT_ONCE: Final = 8
+_SORTS: Final = ("label", "role")
+
+
+def meant(rows: list[dict[str, Any]], on: str) -> list[dict[str, Any]]:
+    """The machines of `muster machines` that `--on` means, each once, in the order of their names.
+
+    Raises: NotFound where a part of it means none, Malformed where it means nothing.
+    """
+    rows = [each for each in rows if each["state"] != "revoked"]
+    found: set[str] = set()
+    for part in on.split(","):
+        sort, equals, name = part.partition("=")
+        if not part or (equals and not (name and sort in _SORTS)):
+            raise Malformed(
+                f"--on {on[:80]!r}: {part[:40]!r} is nobody; give names, label=NAME, role=NAME or "
+                "all, with commas between them"
+            )
+        hits = {each["machine"] for each in rows if part == "all" or _is(each, sort, name)}
+        if not hits:
+            what = f"has the {sort} {name[:40]!r}" if equals else f"is {part[:40]!r}"
+            raise NotFound(f"no machine {what}; see `muster machines`")
+        found |= hits
+    return [each for each in rows if each["machine"] in found]
+
+
+def _is(row: Mapping[str, Any], sort: str, name: str) -> bool:
+    if sort == "label":
+        # One that was never up has said nothing yet.
+        return name in ((row["facts"] or {}).get("labels") or ())
+    if sort == "role":
+        return name in row["roles"]
+    return sort in (row["name"], row["machine"])
+
+
+def everywhere(made: CommandContext) -> int:
+    """The verb on each machine that is meant; the worst exit code of all."""
+    command = made.command
+    names = [str(each["name"]) for each in meant(made.ask("machines", {}), made.on)]
+    # Once, and before there are threads.
+    signing()
+    if command.verb.runs == "client":
+        command.verb.load()
+
+    def ask(name: str) -> tuple[Any, int]:
+        one = CommandContext(command._replace(on=name))
+        return one.inside() if command.verb.runs == "client" else (one.answer(), 0)
+
+    worst, failed, answers = 0, list[str](), dict[str, Any]()
+    try:
+        for name, (value, code), error in in_order(names, ask):
+            worst = max(worst, error.exit_code if error else code)
+            if error is None:
+                answers[name] = value
+            else:
+                failed.append(name)
+                said = {"exit": error.exit_code, "kind": type(error).__name__, "text": str(error)}
+                answers[name] = {"error": said}
+            if not made.json:
+                print(paint(f"== {clean(name)}", "bold"))
+                said_of = CommandContext(command._replace(on=name))
+                print(said_of.page(value) if error is None else safe(f"muster: {error}"))
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        if command.verb.auth in ("order", "agent"):
+            made.perhaps(command.verb.name)
+        raise
+    if made.json:
+        show.put_json(answers)
+    elif failed:
+        made.say(f"{len(failed)} of {len(names)} machines did not: {', '.join(failed)}", whole=True)
+    return worst
+
+
+def in_order(
+    names: list[str], ask: Callable[[str], tuple[Any, int]]
+) -> Iterator[tuple[str, tuple[Any, int], MusterError | None]]:
+    """What each is answered, or why it is not, in the order of the names, as soon as it is there.
+
+    Whoever gives up waits for nobody: the threads end with the program.
+    """
+    left, came = iter(enumerate(names)), queue.SimpleQueue[tuple[int, Any, Exception | None]]()
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                at, name = next(left, (-1, ""))
+            if at < 0:
+                return
+            outcome: tuple[tuple[Any, int], Exception | None] = (
+                (None, 0),
+                Broken("it was not asked"),
+            )
+            try:
+                outcome = ask(name), None
+            except (MusterError, OSError, *MISTAKES) as error:
+                outcome = (None, 0), error
+            finally:
+                came.put((at, *outcome))
+
+    for _ in range(min(AT_ONCE, len(names))):
+        threading.Thread(target=work, daemon=True).start()
+    there: dict[int, tuple[Any, Exception | None]] = {}
+    for at, name in enumerate(names):
+        while at not in there:
+            number, value, error = came.get()
+            there[number] = value, error
+        value, error = there.pop(at)
+        if error is not None and not isinstance(error, MusterError):
+            raise error
+        yield name, value, error
+
+
+def plan(made: CommandContext) -> int:
+    """Show what would be ordered of which machines; 0. Raises: what would be refused at once."""
+    command, args = made.command, dict(made.command.args)
+    verb, action = command.verb, args.get("action")
+    if action and (exact := VERBS.get(f"{verb.name}.{action}")) is not None:
+        verb = exact
+        del args["action"]
+    sign = signing()
+    if not (verb.agents and not made.on and made.is_agent):
+        sign.signer(verb.name)
+    rows = made.ask("machines", {})
+    if made.many:
+        whom = meant(rows, made.on)
+    else:
+        to = sign.target(made.ask, verb, args, made.on)
+        whom = [each for each in rows if each["machine"] == to.machine or not to.machine]
+    value: dict[str, Any] = {
+        "verb": verb.name,
+        "object": "*" if verb.object == "statement" else sign.object_of(verb, args),
+        "args": args,
+        "machines": [{n: each[n] for n in ("name", "machine", "state")} for each in whom],
+        "loses": list(made.losses(urgent=True)),
+    }
+    if made.json:
+        show.put_json({"plan": value})
+        return 0
+    count = len(whom)
+    print(f"{verb.name} would be ordered of {count} machine{'s' * (count != 1)}; nothing was sent:")
+    for each in whom:
+        away = (
+            ""
+            if each["state"] in ("up", "here")
+            else f"   {clean(each['state'])}: not to be asked now"
+        )
+        print(f"  {clean(each['name'])}{away}")
+    if value["object"] != "*":
+        print(f"on:   {clean(value['object'])}")
+    for name, said in args.items():
+        print(f"with: {clean(name)} = {clean(json.dumps(said, ensure_ascii=False)[:200])}")
+    for text in value["loses"]:
+        print(safe(f"lost: {text}"))
+    return 0
