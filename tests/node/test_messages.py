@@ -9,7 +9,7 @@ from tests.promise import proves
 from muster.channel.frame import Type
 from muster.errors import Refused
 from muster.log import canon
-from muster.log.stream import FLEET, scope_group, scope_to
+from muster.log.stream import FLEET, Incarnation, scope_group, scope_to
 from muster.message import kinds
 from muster.message.fold import MESSAGE
 from muster.node import event as ev
@@ -169,6 +169,30 @@ def test_the_same_message_sent_again_is_waited_for_as_the_first_time(world):
     send(hub, "studio", "yes", key="k")
     answer = send(hub, "studio", "yes", key="k", wait=True)
     assert (answer["value"]["fresh"], answer["value"]["state"]) == (False, "stored")
+
+
+@proves("message.key-conflict")
+def test_a_machine_that_was_set_back_knows_under_which_keys_it_had_sent(world):
+    """What it accepted came back from others, in the stream that it had before."""
+    studio = world["studio"]
+    world.pass_ms(5_000)
+    image = studio.core.store.image()
+    first = send(studio, "hub", "yes", key="k")["value"]
+    world.pass_ms(500)
+    world.cut("studio")
+    studio.incarnation = Incarnation("5" * 32)
+    world.restart("studio", image)
+    world.link("hub", "studio")
+    # Until then it obeys nothing: laptop might know more of its past.
+    world.link("laptop", "studio")
+    world.pass_ms(10_000)
+    again = send(studio, "hub", "yes", key="k", wait=True)["value"]
+    assert (again["message"], again["fresh"], again["state"]) == (first["message"], False, "stored")
+    assert send(studio, "hub", "no", key="k")["error"]["kind"] == "Conflict"
+    # To somebody else it is another message, as it was before.
+    assert send(studio, "laptop", "yes", key="k")["value"]["fresh"]
+    world.pass_ms(1_000)
+    assert [m["text"] for m in world["hub"].call("inbox", {})["value"]] == ["yes"]
 
 
 # --- a page at a time ---------------------------------------------------------------------------

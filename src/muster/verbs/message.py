@@ -6,8 +6,9 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from muster.errors import Conflict, Malformed, NotFound
+from muster.log.entry import Entry
 from muster.log.fold import body_as
-from muster.log.stream import Scope, StreamName, is_group, scope_to
+from muster.log.stream import Scope, is_group, scope_to
 from muster.message import kinds
 from muster.message.fold import MESSAGE_KEY, Message
 from muster.message.session import split_address
@@ -146,8 +147,10 @@ def _send(
     kinds.check_send(body)
     kinds.check_terms(terms)
     stream = core.membership.own(scope)
-    before = _same_key(core, stream, body, terms.to_session) if body.key else None
-    id, seq = before or (None, core.log.size(stream))
+    before = _same_key(core, scope, body, terms.to_session) if body.key else None
+    if before is not None:
+        stream = before.stream
+    id, seq = (before.id, before.header.seq) if before else (None, core.log.size(stream))
     whom = messages.receivers(core, stream, body.to)
     if not whom:
         raise NotFound(nobody(core, body.to[0], scope))
@@ -175,15 +178,13 @@ def _send(
     return LATER
 
 
-def _same_key(
-    core: Core, stream: StreamName, body: kinds.MessageSend, to_session: str
-) -> tuple[bytes, int] | None:
-    """The message that was sent under this key: its id and place.
+def _same_key(core: Core, scope: Scope, body: kinds.MessageSend, to_session: str) -> Entry | None:
+    """The message that was sent under this key, in whichever incarnation.
 
     Raises: Conflict where it said something else: a key stands for one message.
     """
-    for found in core.tables.rows(MESSAGE_KEY, stream=stream, dedupe=body.key):
-        entry = core.log.entry(found.id)
+    for found in core.tables.rows(MESSAGE_KEY, writer=core.machine, dedupe=body.key):
+        entry = core.log.entry(found.id) if found.stream.scope == scope else None
         if entry is None:
             continue
         said, terms = body_as(entry, kinds.MessageSend), terms_of(core, entry) or _NO_TERMS
@@ -192,7 +193,7 @@ def _same_key(
                 f"the key {body.key[:60]!r} was used for another message "
                 f"({entry.id.hex()[:12]}); nothing was sent, take a key of its own"
             )
-        return entry.id, entry.header.seq
+        return entry
     return None
 
 
