@@ -6,7 +6,7 @@ SEEDS ?= 1000
 ROUNDS ?= 100
 MINUTES ?= 10
 
-.PHONY: help demo test check lint types table docs screenshots site changelog coverage hooks sim histories kill siege rogue bench agents lock clean
+.PHONY: help demo test check lint types table docs screenshots site changelog coverage hooks sim histories kill chaos siege rogue bench agents lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -65,6 +65,9 @@ histories: $(VENV)/.ready ## what machines remember: 10,000 histories, what noti
 
 kill: $(VENV)/.ready ## ROUNDS= rounds of kill -9 on real daemons under load
 	$(BIN)/python -m tests.e2e.kill --rounds $(ROUNDS)
+
+chaos: $(VENV)/.ready ## ROUNDS= rounds on real hosts (root on Linux): cables cut, lossy and slow, machines killed, still and set back; SEED= for the same faults again
+	$(BIN)/python -m tests.e2e.net.chaos --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 siege: $(VENV)/.ready ## 20,000 rounds of a member that knows every format against a machine in one process
 	$(BIN)/python -m tests.fuzz siege 20000

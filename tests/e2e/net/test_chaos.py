@@ -1,0 +1,19 @@
+"""Two rounds of chaos with four faults; twelve are a line of .ci/run, and two hundred `make chaos`."""
+
+import pytest
+
+from tests.e2e.net import chaos
+from tests.e2e.net.stage import require
+from tests.promise import proves
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+@proves("chaos.nothing-lost")
+def test_nothing_is_lost_while_a_cable_loses_and_a_daemon_is_killed_and_another_set_back(capsys):
+    require()
+    code = chaos.main(["--rounds", "2", "--seed", "210"])
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "2 rounds, seed 210" in said
+    assert "0 lost, 0 twice, order kept" in said
