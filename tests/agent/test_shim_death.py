@@ -6,7 +6,7 @@ import pytest
 import uvloop
 from tests.promise import proves
 
-from muster.agent import process
+from muster import child_process
 from muster.agent.catalogue import BUILT_IN
 from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
@@ -18,7 +18,7 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_shim_that_dies_before_it_has_its_order_gives_an_outcome(world, monkeypatch, loop):
     """Whichever loop runs: the pipe may be closed under the daemon while it writes."""
-    plain = asyncio.create_subprocess_exec
+    plain = child_process.start
 
     async def dead(*argv, **options):
         shim = await plain("false", **options)
@@ -26,7 +26,7 @@ def test_a_shim_that_dies_before_it_has_its_order_gives_an_outcome(world, monkey
         shim.stdin.close()
         return shim
 
-    monkeypatch.setattr(process.asyncio, "create_subprocess_exec", dead)
+    monkeypatch.setattr(child_process, "start", dead)
 
     async def attempt():
         running = await Runner(Discovery(BUILT_IN)).start(

@@ -159,6 +159,29 @@ def test_whoever_is_killed_in_the_middle_leaves_all_or_nothing(tmp_path: Path, s
     assert not left
 
 
+@proves("git.land-random-histories")
+def test_ctrl_c_while_the_folder_moves_lets_that_come_to_its_end(tmp_path: Path) -> None:
+    """Git sets the files before the branch: ended between them it leaves changes of nobody's."""
+    history, (where, mode) = History(tmp_path, 8), ("folder", MODES[2])
+    old = sh(at(history, where), "rev-parse", "main")
+    between = tmp_path / "between"
+    hook = history.clone / ".git" / "hooks" / "reference-transaction"
+    hook.parent.mkdir(exist_ok=True)
+    words = f'grep -q refs/heads/main && [ "$1" = prepared ] && touch {between} && sleep 1'
+    hook.write_text(f"#!/bin/sh\n{words}\nexit 0\n")
+    hook.chmod(0o755)
+    process = child(tmp_path, mode, where)
+    until = time.perf_counter() + 60
+    while not between.exists() and time.perf_counter() < until:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode
+    hook.unlink()
+    wait_for_nobody(tmp_path)
+    assert check_whole(history, where, mode, old)
+
+
 def wait_for_nobody(root: Path) -> None:
     end = time.perf_counter() + 30
     while time.perf_counter() < end:

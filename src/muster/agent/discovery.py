@@ -21,13 +21,13 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
 import sys
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from muster import child_process
 from muster.agent import process_tree
 from muster.agent.base import environment
 from muster.agent.catalogue import (
@@ -267,14 +267,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 async def _run(argv: Sequence[str], env: dict[str, str], within_s: float) -> _Answer:
     marker = uuid.uuid4().hex
     try:
-        probe = await asyncio.create_subprocess_exec(
+        probe = await child_process.start(
             *argv,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             env={**env, process_tree.MARKER: marker},
             cwd="/",
-            start_new_session=True,
         )
     except OSError:
         return _Answer(None, "")
@@ -282,18 +281,16 @@ async def _run(argv: Sequence[str], env: dict[str, str], within_s: float) -> _An
     said = bytearray()
     reading = asyncio.create_task(_read(probe.stdout, said))
     code = None
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            code = await probe.wait()
-    await asyncio.wait([reading], timeout=REST_S_MAX)
-    reading.cancel()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(probe.pid, signal.SIGKILL)
-    # Also what went into a session of its own, which may hold the pipe.
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                code = await probe.wait()
+        await asyncio.wait([reading], timeout=REST_S_MAX)
+    finally:
+        reading.cancel()
+        await probe.end()
+    # Also what went into a session of its own.
     await asyncio.to_thread(process_tree.sweep, marker)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(REST_S_MAX):
-            await probe.wait()
     return _Answer(code, said.decode("utf-8", "replace"))
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from muster import umask
+from muster import child_process, umask
 from muster.agent import process_tree
 from muster.agent.base import AgentEvent, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import HEADLESS
@@ -67,7 +67,7 @@ class ShimAttempt:
     """A running attempt, behind its shim."""
 
     def __init__(
-        self, shim: asyncio.subprocess.Process, marker: str, order: AttemptOrder, on_event: OnEvent
+        self, shim: child_process.ChildProcess, marker: str, order: AttemptOrder, on_event: OnEvent
     ) -> None:
         assert shim.stdin is not None
         assert shim.stdout is not None
@@ -143,6 +143,7 @@ class ShimAttempt:
                 await self._shim.wait()
             rest.cancel()
             complaints.cancel()
+            await self._shim.close()
             for watch in self._watches:
                 watch.cancel()
             if not self.ready.done():
@@ -220,7 +221,7 @@ class ShimAttempt:
 async def _spawn(
     raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent, held: int | None
 ) -> ShimAttempt:
-    shim = await asyncio.create_subprocess_exec(
+    shim = await child_process.start(
         # No site-packages: the shim needs none, and a .pth file can cost more than itself.
         *boot("muster.agent.shim", "-S"),
         stdin=asyncio.subprocess.PIPE,
@@ -232,7 +233,6 @@ async def _spawn(
         },
         cwd="/",
         limit=SHIM_LINE_BYTES_MAX,
-        start_new_session=True,
         pass_fds=() if held is None else (held,),
     )
     attempt = ShimAttempt(shim, marker, order, on_event)

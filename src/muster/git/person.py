@@ -48,19 +48,25 @@ def environment() -> dict[str, str]:
     return env | {"LC_ALL": "C", "PATH": env.get("PATH", os.defpath) + os.pathsep + beside}
 
 
-async def run(args: Sequence[str], cwd: Path, *, codes: Sequence[int] = (0,)) -> git.Answer:
-    """Run the person's git; an exit code not in `codes` raises what it means."""
+async def run(
+    args: Sequence[str], cwd: Path, *, codes: Sequence[int] = (0,), whole: bool = False
+) -> git.Answer:
+    """Run the person's git; an exit code not in `codes` raises what it means.
+
+    `whole`: half of it would stay in a folder, so it goes on to its end when we are ended.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
             process = await asyncio.create_subprocess_exec(
-                "git", *args, cwd=cwd, env=environment(), stdin=None, stdout=out, stderr=err
-            )
+                *("git", *args), cwd=cwd, env=environment(), stdin=None, stdout=out, stderr=err,
+                # The Ctrl-C of a terminal goes to all who are in its session.
+                start_new_session=whole,
+            )  # fmt: skip
         except OSError as error:
             what = f"git cannot be started in {cwd}: {error}; install it, or look at the folder."
             raise unable(what, error) from error
         try:
-            async with asyncio.timeout(limits.GIT_TIMEOUT_MS / 1000):
-                code = await process.wait()
+            code = await _ended(process, whole=whole)
         except TimeoutError as error:
             after = f"gave no result in {limits.GIT_TIMEOUT_MS // 1000} s and was ended"
             raise Unreachable(f"git {args[0]} {after}; try again.") from error
@@ -77,6 +83,18 @@ async def run(args: Sequence[str], cwd: Path, *, codes: Sequence[int] = (0,)) ->
     if code not in codes:
         raise fault.meaning(args[0], code, answer.err, answer.err + answer.text)
     return answer
+
+
+async def _ended(process: asyncio.subprocess.Process, *, whole: bool) -> int:
+    """Its exit code. Raises: TimeoutError."""
+    ended = asyncio.ensure_future(process.wait())
+    async with asyncio.timeout(limits.GIT_TIMEOUT_MS / 1000) as bound:
+        try:
+            return await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            if whole and not bound.expired():
+                await asyncio.wait([ended])
+            raise
 
 
 async def show(args: Sequence[str], cwd: Path) -> None:

@@ -116,6 +116,6 @@ async def _move_in(scratch: Path, at: Path, branch: str, new: str) -> None:
         )
     fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
     await person.run([*fetch, str(scratch), _BUILT], at)
-    done = await person.run(["merge", "-q", "--ff-only", new], at, codes=range(256))
+    done = await person.run(["merge", "-q", "--ff-only", new], at, codes=range(256), whole=True)
     if done.code:
         raise Refused(f"{branch} is checked out in {at} and stays as it is: {git.clean(done.err)}")

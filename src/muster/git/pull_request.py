@@ -7,15 +7,13 @@ Rule 3: whether it can be opened is looked at before anything is pushed.
 """
 
 import asyncio
-import contextlib
-import os
 import re
 import shutil
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from muster import child_process
 from muster.errors import Conflict, NotFound, Refused, Unreachable, unable
 from muster.git import command as git
 from muster.git import person
@@ -117,14 +115,13 @@ async def _run(words: Sequence[str], cwd: Path) -> tuple[int, str]:
     """The exit code, and what it said: standard output, or where there is none its complaint."""
     name = words[0]
     try:
-        process = await asyncio.create_subprocess_exec(
+        process = await child_process.start(
             *words,
             cwd=cwd,
             env=person.environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
         )
     except OSError as error:
         raise unable(f"{name} cannot be started: {error}; install it anew.", error) from error
@@ -135,9 +132,6 @@ async def _run(words: Sequence[str], cwd: Path) -> tuple[int, str]:
         after = f"gave no answer in {GIT_TIMEOUT_MS // 1000} s and was ended"
         raise Unreachable(f"{name} {after}; try again.") from error
     finally:
-        if process.returncode is None:
-            # With what it started, such as a git; they share its process group.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        # With what it started, such as a git.
+        await process.end()
     return process.returncode or 0, (out or err).decode("utf-8", "replace").strip()

@@ -11,12 +11,11 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import tempfile
 from pathlib import Path
 from typing import Final
 
-from muster import limits
+from muster import child_process, limits
 
 ASIDE_PREFIX: Final = ".gone-"
 
@@ -105,13 +104,12 @@ def _mounted(path: Path) -> str | None:
 async def _run(*command: str) -> str:
     """Run one of the system's own tools; the last line it said."""
     try:
-        process = await asyncio.create_subprocess_exec(
+        process = await child_process.start(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-            start_new_session=True,
         )
     except OSError as error:
         return f"{command[0]} cannot be started: {error}"
@@ -127,7 +125,4 @@ async def _run(*command: str) -> str:
     except TimeoutError:
         return f"{command[0]} took longer than {limits.REMOVAL_MS_MAX // 60_000} minutes"
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await process.end()

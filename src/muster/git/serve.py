@@ -11,7 +11,7 @@ import signal
 from pathlib import Path
 from typing import Final, Literal
 
-from muster import limits
+from muster import child_process, limits
 from muster.errors import Malformed, Refused, Unreachable, unable
 from muster.git import command as git
 from muster.git import repository
@@ -25,7 +25,7 @@ _GRACE_S: Final = 5.0
 class Server:
     """One running `git receive-pack` or `git upload-pack`."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: child_process.ChildProcess) -> None:
         self._process = process
         assert process.stdout is not None
         assert process.stdin is not None
@@ -46,18 +46,14 @@ class Server:
         """End git and what it started; harmless when it has ended."""
         if self._process.returncode is None:
             # Git removes its lock files on TERM; KILL would leave them for the next push.
-            self._signal(signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_GRACE_S):
                     await self._process.wait()
-            self._signal(signal.SIGKILL)
-            await self._process.wait()
         self._said.cancel()
         await asyncio.wait([self._said])
-
-    def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        await self._process.end()
 
     async def _read_errors(self) -> str:
         assert self._process.stderr is not None
@@ -79,14 +75,13 @@ async def serve(repo: Path, service: Service, *, peer: str, sock: str) -> Server
         {"MUSTER_PEER": peer, "MUSTER_SOCK": sock, "MUSTER_REPO": repo.name.removesuffix(".git")}
     )
     try:
-        process = await asyncio.create_subprocess_exec(
+        process = await child_process.start(
             *git.command([service.removeprefix("git-"), str(repo)], hooks=True),
             cwd=repo,
             env=env,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
         )
     except OSError as error:
         what = f"git cannot be started: {error}; install git 2.29 or newer."

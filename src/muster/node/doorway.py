@@ -18,6 +18,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from muster import child_process
 from muster.channel.backoff import Backoff
 from muster.errors import USED_UP, Broken, Conflict
 from muster.limits import BACKOFF_STABLE_MS, DOOR_PORTS
@@ -150,16 +151,17 @@ class Doorway:
             return 1
         finally:
             self.runs = False
-            await _end(process)
+            await _let_end(process)
             # What a grandchild holds open says nothing more that counts.
             await asyncio.wait([lines], timeout=1)
             lines.cancel()
+            await process.end()
 
-    async def _start(self, listening: socket.socket) -> asyncio.subprocess.Process:
+    async def _start(self, listening: socket.socket) -> child_process.ChildProcess:
         home, number = self._home, listening.fileno()
         argv = ["-P", "-m", "muster.door", home.socket_of_session, str(number), str(self.port)]
         try:
-            return await asyncio.create_subprocess_exec(
+            return await child_process.start(
                 sys.executable,
                 *argv,
                 stdin=asyncio.subprocess.PIPE,
@@ -168,7 +170,6 @@ class Doorway:
                 pass_fds=(number,),
                 cwd="/",
                 env={name: os.environ[name] for name in _PASSED if name in os.environ},
-                start_new_session=True,
             )
         except OSError as error:
             raise Broken(f"the door cannot be started: {error.strerror}") from error
@@ -207,16 +208,13 @@ async def _knock(listening: socket.socket) -> None:
         loop.remove_reader(number)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Take its life line away, and its life where it does not go by itself."""
+async def _let_end(process: asyncio.subprocess.Process) -> None:
+    """Take its life line away, and give it time to go by itself."""
     if process.stdin is not None:
         process.stdin.close()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(END_S_MAX):
             await process.wait()
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:

@@ -14,11 +14,12 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
+
+from muster import child_process
 
 # A shell with a version manager of every language takes a second or two.
 SHELL_S_MAX: Final = 8.0
@@ -84,7 +85,7 @@ async def _of_shell(env: Mapping[str, str]) -> list[str]:
         return []
     mark = f"muster-{uuid.uuid4().hex}"
     try:
-        asked = await asyncio.create_subprocess_exec(
+        asked = await child_process.start(
             # Interactive, because only such a shell reads the files that set up version managers.
             # Apart from the name, in the one way that sh, zsh and fish all read.
             *(shell, "-ilc", f"printf '%s' {mark}\"$PATH\"{mark}"),
@@ -93,24 +94,21 @@ async def _of_shell(env: Mapping[str, str]) -> list[str]:
             stderr=asyncio.subprocess.DEVNULL,
             env={**env, "TERM": "dumb"},
             cwd="/",
-            start_new_session=True,
         )
     except OSError:
         return []
     assert asked.stdout is not None
     said = b""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SHELL_S_MAX):
-            # It may leave a child that keeps its output open: the answer ends with the mark.
-            while said.count(mark.encode()) < 2 and len(said) < ANSWER_BYTES_MAX:
-                piece = await asked.stdout.read(ANSWER_BYTES_MAX)
-                said += piece
-                if not piece:
-                    break
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(asked.pid, signal.SIGKILL)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(1.0):
-            await asked.wait()
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SHELL_S_MAX):
+                # It may leave a child that keeps its output open: the answer ends with the mark.
+                while said.count(mark.encode()) < 2 and len(said) < ANSWER_BYTES_MAX:
+                    piece = await asked.stdout.read(ANSWER_BYTES_MAX)
+                    said += piece
+                    if not piece:
+                        break
+    finally:
+        await asked.end()
     found = os.fsdecode(said).split(mark)
     return _whole(found[1]) if len(found) == 3 and len(found[1]) <= PATH_BYTES_MAX else []

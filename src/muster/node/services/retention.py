@@ -12,17 +12,15 @@ and the newest one, which may count again where another machine may write no mor
 Rule 5: a step looks at a bounded number, however many there are; all are looked through once a day.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
 
-from muster.context.fold import AT, PASSED, VERSION, AtRow, PassedRow, VersionRow
+from muster.context.fold import AT, PASSED, AtRow, PassedRow, VersionRow
 from muster.context.kinds import ContextPassed, ContextPut, ContextReplaced, LetGo, rest_of
 from muster.limits import (
     CLOCK_AHEAD_MS_MAX,
-    CONTEXT_BESIDE_MAX,
     CONTEXT_KEPT_MS,
     CONTEXT_KEPT_NEWEST,
-    CONTEXT_LET_GO_BYTES_MIN,
     CONTEXT_LET_GO_IN_STEP_MAX,
     CONTEXT_LET_GO_LOOKED_MAX,
     CONTEXT_LET_GO_READ_MAX,
@@ -31,13 +29,14 @@ from muster.limits import (
 from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.fold import body_or_none
-from muster.log.stream import MachineId, StreamName
+from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.part import Part
-from muster.node.services.context import Contexts, FilesAnswered, Place
+from muster.node.services.context import FilesAnswered, Place
 from muster.node.services.ended import FoldersKept, end_others, is_ended
-from muster.node.services.heads import WRITE, Heads, may_in_folder, passed_name
-from muster.store.sqlite import as_text
+from muster.node.services.heads import WRITE, Heads, may_in_folder
+from muster.node.services.past_versions import Disk, Judgment, stamp
+from muster.store.sqlite import as_int, as_text
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -49,14 +48,17 @@ EVERY_MS: Final = 24 * 3_600_000
 _LET_GO_COST: Final = CONTEXT_LET_GO_LOOKED_MAX // CONTEXT_LET_GO_IN_STEP_MAX
 _FILE_COST: Final = CONTEXT_LET_GO_LOOKED_MAX // 4
 _PLACE_COST: Final = CONTEXT_LET_GO_LOOKED_MAX // 8
+_NAMES_COST: Final = CONTEXT_LET_GO_LOOKED_MAX // 16
 # So many rows that are read are one that is looked at.
 _READ_COST: Final = CONTEXT_LET_GO_READ_MAX // CONTEXT_LET_GO_LOOKED_MAX
-_PAGE: Final = 20
 _FOLDERS = "select folder from context_version where folder > ?1 order by folder limit 1"
 _NAMES = """
-select folded from context_version where folder = ?1 and folded > ?2 order by folded limit 1
+select folded, count(*) from (
+  select folded from context_version where folder = ?1 and folded > ?2 order by folded limit ?3
+) group by folded order by folded
 """
-_MANY = "select 1 from context_version where folder = ?1 and folded = ?2 limit ?3"
+# Rows in which there are several names, however many versions one has.
+_NAMES_PAGE: Final = 4 * CONTEXT_KEPT_NEWEST
 
 
 class AskReplaced(ev.Event, frozen=True):
@@ -74,19 +76,6 @@ class WritePassed(ev.Event, frozen=True):
     upto: Mapping[str, int]
     kept: tuple[EntryId, ...] = ()
     ended: bool = False
-
-
-class _Disk(NamedTuple):
-    """What the disk of a machine needs no more, as it said last."""
-
-    sizes: Mapping[str, int]
-    kept: frozenset[str]
-
-    def has_passed(self, row: VersionRow, by: Iterable[tuple[StreamName, int]]) -> bool:
-        """Whether it was made of something else when one of these was here, and is now."""
-        if row.id.hex() in self.kept:
-            return False
-        return any(self.sizes.get(passed_name(stream), 0) > seq for stream, seq in by)
 
 
 class Retention(Part):
@@ -206,14 +195,18 @@ class Retention(Part):
     def _of_place(self, place: Place) -> Iterator[int]:
         """What goes of the files of a folder."""
         query, name = self._core.tables.query, ""
-        while found := query(_NAMES, (place.folder, name)):
-            name = as_text(found[0][0])
-            bound = (place.folder, name, CONTEXT_KEPT_NEWEST + 1)
-            yield 1
-            if len(query(_MANY, bound)) > CONTEXT_KEPT_NEWEST:
-                yield from self._of_file(place, name)
+        while found := query(_NAMES, (place.folder, name, _NAMES_PAGE)):
+            counted = [(as_text(each), as_int(count)) for each, count in found]
+            if len(counted) > 1 and sum(count for _, count in counted) == _NAMES_PAGE:
+                # There may be more of the last one.
+                counted.pop()
+            name = counted[-1][0]
+            yield _NAMES_COST
+            for each, count in counted:
+                if count > CONTEXT_KEPT_NEWEST:
+                    yield from self._of_file(place, each)
 
-    def _disks(self, place: Place) -> list[_Disk] | None:
+    def _disks(self, place: Place) -> list[Disk] | None:
         """The disks that count; None where one of them has said nothing yet, and without any.
 
         One whose machine may not write is made of nothing that it could write over.
@@ -243,7 +236,7 @@ class Retention(Part):
                 continue
             if said is None:
                 return None
-            found.append(_Disk(said.sizes, frozenset(said.kept.split())))
+            found.append(Disk(said.sizes, frozenset(said.kept.split())))
         return found
 
     def _of_file(self, place: Place, name: str) -> Iterator[int]:
@@ -262,14 +255,14 @@ class Retention(Part):
                     return
                 rows = [] if stream not in look.heads.streams else look.page(name, stream, after)
                 go = list[VersionRow]()
-                is_last = not rows or _stamp(rows[-1]) >= since
+                is_last = not rows or stamp(rows[-1]) >= since
                 for n, row in enumerate(rows):
                     is_much = n and look.read > CONTEXT_LET_GO_READ_MAX
                     if is_much or len(go) == CONTEXT_LET_GO_IN_STEP_MAX:
                         is_last = False
                         break
                     after = row.seq
-                    is_own = row.path == path and _stamp(row) < since
+                    is_own = row.path == path and stamp(row) < since
                     # Rule 4. What counts is not past, whatever is said to be over it.
                     stays = row.seq == look.last(name, path, stream) or row.id in look.counting
                     stays, first = stays or (first and is_own), first and not is_own
@@ -281,12 +274,12 @@ class Retention(Part):
                 if is_last:
                     break
 
-    def _look(self, place: Place) -> "_Look | None":
+    def _look(self, place: Place) -> Judgment | None:
         disks = self._disks(place)
         until_ms = self._sure_ms(place) - CONTEXT_KEPT_MS
-        return _Look(self._core, place, disks, until_ms) if disks is not None else None
+        return Judgment(self._core, place, disks, until_ms) if disks is not None else None
 
-    def _let_go(self, look: "_Look", place: Place, path: str, rows: list[VersionRow]) -> None:
+    def _let_go(self, look: Judgment, place: Place, path: str, rows: list[VersionRow]) -> None:
         """Let the bytes of these versions go, of the others' where rule 3 holds."""
         core, go = self._core, list[VersionRow]()
         over, told = set[EntryId](), list[LetGo]()
@@ -309,89 +302,3 @@ class Retention(Part):
             if body is not None:
                 rest = canon.encode(rest_of(body, row.sha256, row.size))
                 core.store.let_go(row.stream, row.seq, rest)
-
-
-class _Look:
-    """What is known of a folder's versions in one step."""
-
-    def __init__(self, core: "Core", place: Place, disks: list[_Disk], until_ms: int) -> None:
-        self._core, self._place, self._disks = core, place, disks
-        # What is replaced since then may go.
-        self._until_ms = until_ms
-        self.heads = Heads(core, place.scope, place.folder)
-        # The heads of the file that was asked for last.
-        self.counting = frozenset[EntryId]()
-        self._newest: dict[str, tuple[int, int, EntryId] | None] = {}
-        # How much may have been read when a row is judged.
-        self._room = 0
-        self._last: dict[tuple[str, str, StreamName], int] = {}
-
-    @property
-    def read(self) -> int:
-        """Rows that were read for it."""
-        return self.heads.read
-
-    def only_content(self, name: str) -> str | None:
-        """The path that is this one, folded, where its heads are one content; None without."""
-        part = self._core.part(Contexts)
-        rows = self.heads.of(name)
-        self.counting = frozenset(row.id for row in rows)
-        one = len({(row.path, *part.version(row).content) for row in rows}) == 1
-        return rows[0].path if one else None
-
-    def newest(self, name: str) -> tuple[int, int, EntryId] | None:
-        """The stamp before which a version is none of the newest; None where there are no more."""
-        if name not in self._newest:
-            found = self.heads.newest(name, CONTEXT_KEPT_NEWEST)
-            self._newest[name] = found[-1] if len(found) == CONTEXT_KEPT_NEWEST else None
-        return self._newest[name]
-
-    def last(self, name: str, path: str, stream: StreamName) -> int:
-        """The number of the newest version of a path in a stream, -1 where there is none."""
-        key = (name, path, stream)
-        if key not in self._last:
-            found = self._core.tables.rows(
-                VERSION, order=("-seq",), limit=1,
-                folder=self._place.folder, folded=name, stream=stream, path=path,
-            )  # fmt: skip
-            self._last[key] = found[0].seq if found else -1
-        return self._last[key]
-
-    def page(self, name: str, stream: StreamName, after: int) -> list[VersionRow]:
-        """The next versions of a stream."""
-        return self._core.tables.rows(
-            VERSION, order=("seq",), limit=_PAGE, above={"seq": after},
-            folder=self._place.folder, folded=name, stream=stream,
-        )  # fmt: skip
-
-    def is_past(self, row: VersionRow, since: tuple[int, int, EntryId]) -> bool:
-        """Whether nobody needs the bytes of a version that is none of the newest."""
-        if row.absent or row.same or row.size < CONTEXT_LET_GO_BYTES_MIN:
-            return False
-        if self._core.log.is_let_go(row.stream, row.seq) or not self._is_replaced(row):
-            return False
-        self._room = self.read + CONTEXT_LET_GO_READ_MAX
-        also = self.heads.with_same(row.id, CONTEXT_BESIDE_MAX)
-        return len(also) < CONTEXT_BESIDE_MAX and all(
-            self._is_over(each, row.folded, since) for each in also
-        )
-
-    def _is_over(self, row: VersionRow, name: str, since: tuple[int, int, EntryId]) -> bool:
-        """Whether nobody needs a version that has the bytes of another one."""
-        if row.folder != self._place.folder or self.read > self._room:
-            return False
-        if not self._is_replaced(row):
-            return False
-        newest = since if row.folded == name else self.newest(row.folded)
-        return newest is not None and _stamp(row) < newest
-
-    def _is_replaced(self, row: VersionRow) -> bool:
-        """Whether it is replaced since so long, and on every disk."""
-        by = self.heads.replacers(row)
-        admitted = (self._core.log.admitted(*each) for each in by)
-        is_old = any(each is not None and each[1] <= self._until_ms for each in admitted)
-        return is_old and all(disk.has_passed(row, by) for disk in self._disks)
-
-
-def _stamp(row: VersionRow) -> tuple[int, int, EntryId]:
-    return row.at_ms, row.at_n, row.id
