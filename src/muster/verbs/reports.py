@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from msgspec import ValidationError, convert
 
-from muster import errors
+from muster import child_process, errors
 from muster.errors import Broken, Malformed, Unreachable
 from muster.limits import CALL_BYTES_MAX, REPORT_S_MAX
 from muster.verbs.audit import Verified
@@ -52,7 +52,7 @@ async def _typed(daemon: Daemon, stream: Stream, *words: str) -> Any:
     """
     home = str(daemon.home.path)
     env = {name: text for name, text in os.environ.items() if name != "MUSTER_CAPABILITY"}
-    asked = await asyncio.create_subprocess_exec(
+    asked = await child_process.start(
         sys.executable, "-m", "muster", "--home", home, *words, "--json",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE, env=env, cwd="/", limit=CALL_BYTES_MAX,
@@ -64,10 +64,7 @@ async def _typed(daemon: Daemon, stream: Stream, *words: str) -> Any:
         what = " ".join(words)
         raise Unreachable(f"`muster {what}` took longer than {REPORT_S_MAX:.0f} s there") from None
     finally:
-        if asked.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                asked.kill()
-            await asked.wait()
+        await asked.end()
     with contextlib.suppress(ValueError):
         if asked.returncode in (0, 1):
             return json.loads(out)
