@@ -13,9 +13,10 @@ from muster.context.kinds import ContextPut
 from muster.log.stream import Scope
 from muster.node.folders import onestep
 from muster.node.folders import reader as readers
-from muster.node.folders.disk import Disk, NotThisFolder, temporary_name
+from muster.node.folders.disk import Disk, temporary_name
 from muster.node.folders.onestep import InTheWay
 from muster.node.folders.reader import Reader
+from muster.node.folders.way import NotThisFolder
 from muster.node.services.context import Contexts
 
 
@@ -89,7 +90,7 @@ def test_a_link_that_comes_while_a_file_is_looked_at_leads_nobody_out(tmp_path):
         folder.mkdir(parents=True)
         (folder / "n.md").write_text(text)
     disk = Disk(top, top.stat().st_ino)
-    with disk.near("sub/n.md"):
+    with disk.near():
         was = disk.signature("sub/n.md")
         (top / "sub").rename(top / "moved")
         (top / "sub").symlink_to(outside)

@@ -11,7 +11,7 @@ from tests.promise import proves
 from muster.context.fold import VERSION
 from muster.context.kinds import ContextPut
 from muster.node.folders import disk as disks
-from muster.node.folders import onestep
+from muster.node.folders import onestep, way
 from muster.node.folders.basis import Aim, Base, Basis
 from muster.node.folders.disk import Disk
 from muster.node.folders.mapping import Mapped
@@ -39,7 +39,8 @@ def locked(monkeypatch):
             raise PermissionError(errno.EACCES, "Permission denied", name)
         return real(name, folder)
 
-    monkeypatch.setattr(disks, "step_into", step_into)
+    for module in (disks, way):
+        monkeypatch.setattr(module, "step_into", step_into)
     return inodes
 
 

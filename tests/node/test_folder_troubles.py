@@ -17,12 +17,13 @@ from muster.limits import CONTEXT_ASK_BYTES
 from muster.node.folders import disk as disks
 from muster.node.folders import onestep, reader, writer
 from muster.node.folders.basis import Basis, open_basis
-from muster.node.folders.disk import Disk, NotThisFolder
+from muster.node.folders.disk import Disk
 from muster.node.folders.holders import Holders
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.opening import opened_disk
 from muster.node.folders.pauses import AGAIN_MS_MAX
 from muster.node.folders.reader import FRESH_MS, Reader, Soon
+from muster.node.folders.way import NotThisFolder
 from muster.node.services.context import WriteRoot
 
 KEY = "ghp_" + "a1" * 18

@@ -18,16 +18,13 @@ import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster.context.path import TEMPORARY
-from muster.errors import Conflict
 from muster.limits import CONTEXT_PATH_DEPTH_MAX
 from muster.node.folders.modes import keeps_modes, mode_of
 from muster.node.folders.onestep import (
     ASIDE,
-    FOLDER,
     NEW,
     InTheWay,
     exchange,
@@ -38,6 +35,7 @@ from muster.node.folders.onestep import (
     step_into,
 )
 from muster.node.folders.signature import Signature, signature_in, signature_of
+from muster.node.folders.way import Way, told
 
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK: Final = 256 * 1024
@@ -48,10 +46,6 @@ OF_PATH: Final = frozenset(
      errno.EINVAL, errno.ENOTSUP}
 )  # fmt: skip
 NO_FILE: Final = "it is a link, or no plain file"
-
-
-class NotThisFolder(Conflict):
-    """The folder is gone, or another one lies where it was."""
 
 
 class Swapped(NamedTuple):
@@ -67,17 +61,8 @@ class Swapped(NamedTuple):
     met: bool = False
 
 
-class Disk:
-    """See the rules at the top of this file.
-
-    `inode` and `device` are of the folder that was mapped; without a device, of any.
-    """
-
-    def __init__(self, top: Path, inode: int, device: int | None = None) -> None:
-        self.top = top
-        self._inode, self._device = inode, device
-        # A folder that is held open, and its path.
-        self._near: tuple[str, int] | None = None
+class Disk(Way):
+    """See the rules at the top of this file."""
 
     @property
     def device(self) -> int:
@@ -92,25 +77,6 @@ class Disk:
             return keeps_modes(folder, temporary_name())
 
     # --- looking ------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def near(self, path: str) -> Iterator[None]:
-        """Hold the folder of a file open: meanwhile the way to it is gone once, not each time.
-
-        Whatever else stands there now, it is the same folder that is looked into, and no link.
-        Raises: NotThisFolder, OSError.
-        """
-        above = path.rpartition("/")[0]
-        with contextlib.ExitStack() as stack:
-            # Where there is no such folder, each question has its own answer to that.
-            with contextlib.suppress(FileNotFoundError, InTheWay):
-                parts = above.split("/") if above else []
-                self._near = (above, stack.enter_context(self._folder(parts)))
-                stack.callback(self._leave)
-            yield
-
-    def _leave(self) -> None:
-        self._near = None
 
     def signature(self, path: str) -> Signature | None:
         """Of the file there; None without one. Raises: InTheWay, NotThisFolder, OSError."""
@@ -155,7 +121,7 @@ class Disk:
             try:
                 file = os.open(name, _FILE, dir_fd=folder)
             except OSError as error:
-                raise _told(path, error) from error
+                raise told(path, error) from error
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise InTheWay(f"{path} is no plain file")
@@ -211,22 +177,35 @@ class Disk:
         self, path: str, name: str, chunks: Iterable[bytes], *, x: bool, sync: bool
     ) -> Signature | None:
         """Write a file whole, under another name beside its place. Raises: InTheWay, OSError."""
+        try:
+            return self._prepare(path, name, chunks, x=x, sync=sync)
+        except FileNotFoundError:
+            if self._near is None:
+                raise
+            # The folder that is held open was taken away since.
+            self.leave()
+            return self._prepare(path, name, chunks, x=x, sync=sync)
+
+    def _prepare(
+        self, path: str, name: str, chunks: Iterable[bytes], *, x: bool, sync: bool
+    ) -> Signature | None:
         with self._parent(path, make=True) as (folder, own):
             mode = mode_of(own, folder, x=x)
             file, whole = os.open(name, NEW, mode or (0o755 if x else 0o644), dir_fd=folder), False
             try:
                 if mode is not None:
                     give_mode(file, mode)
-                with os.fdopen(file, "wb") as writer:
-                    for chunk in chunks:
-                        writer.write(chunk)
-                    writer.flush()
-                    if sync:
-                        make_last(writer.fileno(), os.fdatasync)
-                    made = signature_of(os.fstat(writer.fileno()))
+                for chunk in chunks:
+                    left = memoryview(chunk)
+                    while left:
+                        left = left[os.write(file, left) :]
+                if sync:
+                    make_last(file, os.fdatasync)
+                made = signature_of(os.fstat(file))
                 whole = True
                 return made
             finally:
+                os.close(file)
                 if not whole:
                     with contextlib.suppress(OSError):
                         os.unlink(name, dir_fd=folder)
@@ -242,7 +221,7 @@ class Disk:
 
         What has the place then lies under `name`. Raises: InTheWay, OSError.
         """
-        with self._parent(path) as (folder, own):
+        with self._parent(path, anew=expected) as (folder, own):
             new = signature_in(name, folder)
             if not expected or not exchange(name, own, folder):
                 if not move(name, own, folder):
@@ -265,7 +244,7 @@ class Disk:
     def take_away(self, path: str, name: str, *, sync: bool = True) -> Swapped:
         """Give the file at a path another name. Raises: InTheWay, OSError."""
         try:
-            with self._parent(path) as (folder, own):
+            with self._parent(path, anew=True) as (folder, own):
                 if not move(own, name, folder):
                     return Swapped(None, met=True)
                 old = signature_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
@@ -283,7 +262,7 @@ class Disk:
 
         What has the place then lies under `name`, if anything. Raises: InTheWay, OSError.
         """
-        with self._parent(path) as (folder, own):
+        with self._parent(path, anew=True) as (folder, own):
             if expected is None:
                 return move(name, own, folder)
             try:
@@ -325,55 +304,6 @@ class Disk:
                 with self._folder(parts[:-1]) as folder:
                     os.rmdir(parts.pop(), dir_fd=folder)
 
-    # --- the way there ------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        above, _, name = path.rpartition("/")
-        if self._near is not None and self._near[0] == above:
-            yield self._near[1], name
-            return
-        with self._folder(above.split("/") if above else [], make=make) as folder:
-            yield folder, name
-
-    @contextlib.contextmanager
-    def _folder(self, parts: Iterable[str], *, make: bool = False) -> Iterator[int]:
-        try:
-            at = os.open(self.top, FOLDER)
-        except OSError as error:
-            raise NotThisFolder(f"{self.top} is gone ({error.strerror})") from error
-        try:
-            found = os.fstat(at)
-            if found.st_ino != self._inode or self._device not in (None, found.st_dev):
-                raise NotThisFolder(f"another folder lies at {self.top} than was mapped")
-            for part in parts:
-                inner = self._enter(at, part, make=make)
-                os.close(at)
-                at = inner
-            yield at
-        finally:
-            os.close(at)
-
-    @staticmethod
-    def _enter(at: int, part: str, *, make: bool) -> int:
-        for _ in range(2):
-            try:
-                return step_into(part, at)
-            except FileNotFoundError:
-                if not make:
-                    raise
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, 0o755, dir_fd=at)
-            except NotADirectoryError as error:
-                there = os.stat(part, dir_fd=at, follow_symlinks=False)
-                if not make and stat.S_ISREG(there.st_mode):
-                    # Below a plain file there is nothing.
-                    raise FileNotFoundError(part) from error
-                raise InTheWay(f"{part} is a link, or no folder") from error
-            except OSError as error:
-                raise _told(part, error) from error
-        raise InTheWay(f"{part} is taken away and put back by somebody")
-
 
 def unread(error: OSError) -> str:
     """Why one path cannot be read. Raises: OSError, the same, where that is not of one path."""
@@ -385,9 +315,3 @@ def unread(error: OSError) -> str:
 def temporary_name() -> str:
     """A name that nobody else has, for a file that is not whole yet, or not needed any more."""
     return TEMPORARY + secrets.token_hex(8)
-
-
-def _told(path: str, error: OSError) -> OSError | InTheWay:
-    if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO):
-        return InTheWay(f"{path} is a link, or no plain file or folder")
-    return error

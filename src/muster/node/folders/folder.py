@@ -10,7 +10,7 @@ Rule 5: where this machine may not write, what is changed here is a version all 
 until something else comes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from muster.context.ignore import IGNORE_FILE
@@ -19,7 +19,7 @@ from muster.context.state import root_of
 from muster.errors import Refused, Unreachable
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Base, Basis
-from muster.node.folders.below import files_below, is_file
+from muster.node.folders.below import ASKED_MAX, files_below, in_parts, to_look_below
 from muster.node.folders.disk import unread
 from muster.node.folders.holders import Holders
 from muster.node.folders.known import as_known, is_there, known_base, stays
@@ -31,8 +31,6 @@ from muster.node.folders.reader import FRESH_MS, Change, Reader, Soon, Unfit
 from muster.node.folders.writer import Plan, Writer, plan
 from muster.node.services.context import NOT_HERE, Place, Wanted
 
-# Files in one question to the core, and versions in one step: neither may take longer than 50 ms.
-ASKED_MAX: Final = 100
 # Reasons that are kept: whoever may not write there fills nobody's memory.
 LEFT_MAX: Final = 1_000
 _NOBODY: Final = frozenset[EntryId]()
@@ -74,19 +72,17 @@ class Folder:
 
     def look(self, hints: Iterable[str]) -> None:
         """Something may have happened at these paths; "" is the folder itself."""
-        paths = set[str]()
-        for hint in hints:
-            if hint == IGNORE_FILE:
-                self._read_ignore()
-                self.rescan(everything=True)
-                return
-            if hint and self._ignore.leaves_out(hint):
-                continue
-            if hint:
-                paths.add(hint)
-            if not hint or not is_file(self._disk, hint):
-                paths |= self._below(hint)
-        self._record(self._changes(paths, settle=False)[0])
+        every = set(hints)
+        if IGNORE_FILE in every:
+            self._read_ignore()
+            self.rescan(everything=True)
+            return
+        paths = every - {""}
+        for hint in to_look_below(self._disk, every, self._ignore.leaves_out):
+            paths |= self._below(hint)
+        # Others have the first of them while the last ones are read.
+        for part in in_parts(paths):
+            self._record(self._changes(part, settle=False)[0])
 
     def settle(self, paths: Iterable[str], *, adopt: bool = False) -> None:
         """Bring these files to what counts now; changes of theirs that nobody saw come first.
@@ -94,8 +90,7 @@ class Folder:
         With `adopt` a file that is what counts, or what was written before a crash, is no change.
         """
         every = {path for path in paths if not self._ignore.leaves_out(path)}
-        rest = sorted(every - {IGNORE_FILE})
-        parts = [rest[at : at + ASKED_MAX] for at in range(0, len(rest), ASKED_MAX)]
+        parts = in_parts(every - {IGNORE_FILE})
         # What is left out holds for all that is beside it: before any of that is recorded.
         for asked in [[IGNORE_FILE], *parts] if IGNORE_FILE in every else parts:
             part = asked
@@ -121,7 +116,8 @@ class Folder:
             paths |= set(self._outside.paths(self.place)) | self.bases.keys()
             self.settle(paths, adopt=True)
         else:
-            self._record(self._not_known(self._changes(paths, settle=False)[0]))
+            for part in in_parts(paths):
+                self._record(self._not_known(self._changes(part, settle=False)[0]))
 
     def look_at_old(self, name: str) -> bool:
         """The second look at what was replaced; whether there is to be another one."""
@@ -177,14 +173,7 @@ class Folder:
         if self._ignore.is_stale:
             # It was written, and nobody has told of that yet.
             self._read_ignore()
-        for path in paths:
-            # What is left out may be one that was synced before: it is looked at no more.
-            if path in self.stopped or self._ignore.leaves_out(path):
-                continue
-            try:
-                found = self._reader.look(path, self.bases.get(path))
-            except OSError as error:
-                found = Unfit(unread(error))
+        for path, found in self._looked(paths):
             if isinstance(found, Soon):
                 soon.append(path)
                 continue
@@ -199,6 +188,17 @@ class Folder:
             self._pauses.end(quiet)
         self._again(soon, settle=settle)
         return changes, quiet
+
+    def _looked(self, paths: Iterable[str]) -> Iterator[tuple[str, Change | Unfit | Soon | None]]:
+        with self._disk.near():
+            for path in paths:
+                # What is left out may be one that was synced before: it is looked at no more.
+                if path in self.stopped or self._ignore.leaves_out(path):
+                    continue
+                try:
+                    yield path, self._reader.look(path, self.bases.get(path))
+                except OSError as error:
+                    yield path, Unfit(unread(error))
 
     def _again(self, paths: Iterable[str], *, settle: bool) -> None:
         """Bring these paths once more: in a moment, and ever later the more often that was."""

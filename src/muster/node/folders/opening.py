@@ -7,9 +7,10 @@ number when the machine starts; then a file that is as it was says that it is th
 from pathlib import Path
 
 from muster.node.folders.basis import Basis
-from muster.node.folders.disk import Disk, NotThisFolder, unread
+from muster.node.folders.disk import Disk, unread
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.onestep import InTheWay
+from muster.node.folders.way import NotThisFolder
 
 
 def opened_disk(basis: Basis, mapped: Mapped) -> Disk:

@@ -13,7 +13,8 @@ from typing import Final
 from muster.limits import CONTEXT_KEPT_MAX
 from muster.log.entry import EntryId
 from muster.node import event as ev
-from muster.node.folders.folder import ASKED_MAX, Folder
+from muster.node.folders.below import ASKED_MAX
+from muster.node.folders.folder import Folder
 from muster.node.folders.holders import MOMENT_MS
 from muster.node.host import clock
 from muster.node.services.context import FilesAnswered, Place, WriteRoot

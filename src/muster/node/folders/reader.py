@@ -69,7 +69,7 @@ class Reader:
     def look_at(self, path: str, base: Base | None) -> Change | Unfit | Soon | None:
         """As `look`, also of a file that nobody would call so."""
         try:
-            with self.disk.near(path):
+            with self.disk.near():
                 return self._looked(path, base)
         except InTheWay as error:
             return Unfit(str(error))
@@ -77,6 +77,10 @@ class Reader:
     def _looked(self, path: str, base: Base | None) -> Change | Unfit | Soon | None:
         now = self.disk.signature(path)
         was = base.signature if base is not None else None
+        if now is None and was is not None:
+            # The folder that is held open may be one that was taken away since.
+            self.disk.leave()
+            now = self.disk.signature(path)
         if now is None:
             gone: dict[str, object] = {"gone": 1}
             return Change(path, None, b"", False, 0, gone) if was is not None else None

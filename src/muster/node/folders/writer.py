@@ -87,17 +87,19 @@ class Writer:
         done = list[str]()
         one_by_one = len(plans) <= SYNCED_MAX
         try:
-            for plan in plans:
-                # Also what is half there is taken away where this ends in the middle.
-                todo.append(plan)
-                if not self._prepare(plan, one_by_one, left):
-                    todo.pop()
+            with self._disk.near():
+                for plan in plans:
+                    # Also what is half there is taken away where this ends in the middle.
+                    todo.append(plan)
+                    if not self._prepare(plan, one_by_one, left):
+                        todo.pop()
             if not one_by_one:
                 self._disk.sync()
             self._basis.aim(self._folder, [self._aim(plan) for plan in todo])
-            while todo:
-                self._carry_out(todo[0], one_by_one, left, changed, done)
-                self._made.pop(todo.pop(0).name, None)
+            with self._disk.near():
+                while todo:
+                    self._carry_out(todo[0], one_by_one, left, changed, done)
+                    self._made.pop(todo.pop(0).name, None)
         finally:
             if changed and not one_by_one:
                 self._disk.sync()

@@ -1,0 +1,77 @@
+"""The folder of a file is held open for the next one, and what is moved meanwhile keeps all it has."""
+
+from pathlib import Path
+
+import pytest
+from tests.node.shared_folders import SharedFolders
+from tests.promise import proves
+
+from muster.node.folders.basis import Base
+from muster.node.folders.below import ASKED_MAX
+from muster.node.folders.disk import Disk, Swapped
+from muster.node.folders.reader import Change, Reader
+from muster.store.blobs import Blobs
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    (tmp_path / "top" / "sub").mkdir(parents=True)
+    for name in ("one.md", "two.md"):
+        (tmp_path / "top" / "sub" / name).write_text(name)
+    return Disk(tmp_path / "top", (tmp_path / "top").stat().st_ino)
+
+
+@proves("context.no-way-out")
+def test_whoever_takes_a_file_away_goes_the_whole_way_and_moved_folders_keep_theirs(disk, tmp_path):
+    with disk.near():
+        assert disk.signature("sub/one.md") is not None
+        disk.prepare("sub/two.md", "new", [b"new"], x=False, sync=False)
+        (disk.top / "sub").rename(tmp_path / "saved")
+        assert disk.take_away("sub/one.md", "old") == Swapped(None)
+        with pytest.raises(FileNotFoundError):
+            disk.swap("sub/two.md", "new", expected=True)
+    assert (tmp_path / "saved" / "one.md").read_text() == "one.md"
+    assert (tmp_path / "saved" / "two.md").read_text() == "two.md"
+
+
+def test_a_file_is_gone_only_where_the_whole_way_leads_to_none(disk, tmp_path):
+    reader = Reader(disk, Blobs(tmp_path / "blobs"), large=False)
+    base = Base(disk.signature("sub/one.md"), b"", said_x=False, over=frozenset())
+    with disk.near():
+        disk.signature("sub/two.md")
+        (disk.top / "sub").rename(tmp_path / "saved")
+        (tmp_path / "saved" / "one.md").rename(tmp_path / "elsewhere")
+        (disk.top / "sub").mkdir()
+        (tmp_path / "elsewhere").rename(disk.top / "sub" / "one.md")
+        assert reader.look("sub/one.md", base) is None
+        found = reader.look("sub/two.md", base)
+    assert found == Change("sub/two.md", None, b"", said_x=False, size=0, fields={"gone": 1})
+
+
+def test_a_folder_that_is_taken_away_while_it_is_written_into_is_made_again(disk):
+    with disk.near():
+        disk.prepare("new/one.md", "first", [b"one"], x=False, sync=False)
+        disk.drop("new/one.md", "first")
+        (disk.top / "new").rmdir()
+        disk.prepare("new/one.md", "second", [b"one"], x=False, sync=False)
+        assert disk.swap("new/one.md", "second", expected=False).new is not None
+    assert (disk.top / "new" / "one.md").read_text() == "one"
+
+
+def test_others_have_the_first_files_of_many_before_the_last_are_read(tmp_path, monkeypatch):
+    two = SharedFolders(tmp_path, "hub", "studio")
+    read, read_by_then, look = list[str](), list[int](), Reader.look
+
+    def looked(self: Reader, path: str, base: Base | None) -> object:
+        read.append(path)
+        return look(self, path, base)
+
+    for n in range(2 * ASKED_MAX + 1):
+        two["hub"].put(f"d{n % 3}/{n}.md", f"text {n}")
+    monkeypatch.setattr(Reader, "look", looked)
+    two["hub"].meanwhile = lambda: read_by_then.append(len(read))
+    two["hub"].look("")
+    assert read_by_then == [ASKED_MAX]
+    assert len(read) == 2 * ASKED_MAX + 1
+    two.settle()
+    assert len(two["studio"].files()) == 2 * ASKED_MAX + 1
