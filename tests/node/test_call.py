@@ -201,7 +201,7 @@ class Half:
     """A verb whose handler writes, wants something done, and only then sees that it may not."""
 
     name, auth, runs, object, args, data = "half", "order", "step", "", (), ()
-    operators_only = writes = agents = False
+    operators_only = writes = agents = of_machine = False
     refuses = True
 
     def load(self):

@@ -6,10 +6,13 @@ The verbs are taken from the table, so a verb that is new tomorrow is attacked t
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from muster.channel.frame import Type
 from muster.fleet.capability import make_capability
+from muster.fleet.grant import Grant, sign_give
+from muster.fleet.machine import Operator
 from muster.limits import CALL_BYTES_MAX
 from muster.node import event as ev
 from muster.node.call import arguments
@@ -18,7 +21,16 @@ from muster.node.tasks.runs import RunService
 from muster.node.verb import Verb
 from muster.verbs.table import VERBS
 from tests.arguments import good as least
-from tests.fleet.world import BUILD, LAPTOP, MALLORY, NOW, OTHER_AUTHORITY
+from tests.fleet.world import (
+    ALICE,
+    BUILD,
+    FLEET_ID,
+    LAPTOP,
+    MALLORY,
+    NOW,
+    OTHER_AUTHORITY,
+    STUDIO,
+)
 from tests.promise import proves
 from tests.security.target import (
     EVERY_MACHINE,
@@ -273,6 +285,79 @@ def test_a_statement_that_is_not_exactly_this_order_orders_nothing(
     for _, more in bad_statements(target):
         refused(target, link, "revoke", {"name": "laptop"}, **more)
     assert LAPTOP.machine in target.core.roster.machines
+
+
+OF_MACHINE = [v for v in CALLABLE if v.of_machine]
+BOB = Operator(b"bob".ljust(32, b"-"))
+
+
+def of_machine(verb: Verb, machine: str) -> dict[str, Any]:
+    """Good arguments of a verb whose object is, or begins with, a machine."""
+    rest = str(good(verb)[verb.object]).partition(":")[1:]
+    return {**good(verb), verb.object: machine + "".join(rest)}
+
+
+@pytest.mark.parametrize("verb", OF_MACHINE, ids=ids(OF_MACHINE))
+@proves("remote.needs-an-order")
+def test_an_order_about_one_machine_is_none_for_the_machine_that_it_is_shown_to(
+    target: Target, verb: Verb
+) -> None:
+    """Its target may say otherwise: who may order it of build alone signs a target for studio."""
+    for named in (BUILD.machine, "studio", "build", "", "*", STUDIO.machine[:-1], " "):
+        args = of_machine(verb, named)
+        object = str(args[verb.object]) or "*"
+        if not all("!" <= mark <= "~" for mark in object):
+            object = "*"
+        statement = target.order(verb.name, object, args)
+        for link in (LOCAL, MEMBER):
+            text = refused(target, link, verb.name, args, statement=statement)
+            assert "names another machine" in text
+    args = of_machine(verb, STUDIO.machine)
+    target.deeds()
+    statement = target.order(verb.name, args[verb.object], args)
+    assert target.call(MEMBER, verb.name, args, statement=statement) == []
+    (begun,) = target.deeds()
+    assert isinstance(begun, ev.Perform)
+    assert begun.verb == verb.name
+    assert len(begun.cites) == 1
+    assert "taken already" in refused(target, LOCAL, verb.name, args, statement=statement)
+
+
+@pytest.mark.parametrize("verb", OF_MACHINE, ids=ids(OF_MACHINE))
+@proves("remote.needs-an-order")
+def test_a_key_needs_a_grant_of_that_verb_on_that_very_machine(target: Target, verb: Verb) -> None:
+    key = BOB.key
+    args = of_machine(verb, STUDIO.machine)
+    object = str(args[verb.object])
+
+    def ask() -> str:
+        return refused(
+            target, MEMBER, verb.name, args,
+            statement=target.order(verb.name, object, args, by=BOB),
+        )  # fmt: skip
+
+    def give(verb_name: str, on: str) -> None:
+        grant = {"object": on, "to": key, "until_ms": target.now.wall_ms + 10**6, "verb": verb_name}
+        raw = sign_give(
+            ALICE.statement, FLEET_ID, msgspec.convert(grant, Grant),
+            nonce=target.rng.randbytes(16), issued_ms=target.now.wall_ms,
+        )  # fmt: skip
+        wanted = {"to": key, "verb": verb_name}
+        order = target.order("grant", verb_name, wanted)
+        options = {"grant": grant, "statement": raw.decode()}
+        assert target.call(LOCAL, "grant", wanted, statement=order, options=options)[0]["ok"]
+
+    named = object.replace(STUDIO.machine, "studio")
+    assert f"`muster grant KEY {verb.name} --object {named}`" in ask()
+    give(verb.name, object.replace(STUDIO.machine, BUILD.machine))
+    give("send", "*")
+    give("run", object)
+    assert "no grant allows it" in ask()
+    give(verb.name, object)
+    target.deeds()
+    signed = target.order(verb.name, object, args, by=BOB)
+    assert target.call(MEMBER, verb.name, args, statement=signed) == []
+    assert len(target.deeds()) == 1
 
 
 @proves("node.statement-once")

@@ -13,6 +13,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from muster.channel.ipc_client import Client
 from muster.cli import call as calls
 from muster.cli import pager, show, table
 from muster.cli.parse import Command, means_several
@@ -231,6 +232,15 @@ class CommandContext:
                 if not too_late:
                     raise
                 raise Silent(too_late) from error
+
+    @contextlib.contextmanager
+    def stream_of(self, verb: str, args: Mapping[str, Any], on: str) -> Iterator[Client]:
+        """The link over which another machine accepted a stream of this verb."""
+        (fields,) = self._authority(VERBS[verb], dict(args), on, {})
+        with calls.begin(self.path, verb, args, **fields) as client:
+            for _ in calls.answers(client, self.path, verb):
+                pass
+            yield client
 
     def perhaps(self, verb: str) -> None:
         """Say where to look whether an order counts whose answer nobody waited for."""

@@ -15,14 +15,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from muster import __version__
-from muster.cli.text import cut
 from muster.limits import FRAME_PAYLOAD_BYTES_MAX
 from muster.node.verb import Arg, Verb
-from muster.verbs import EVERY_DAY, GROUPS
 from muster.verbs.table import VERBS
 
 USAGE_EXIT: Final = 2
-HELP_COLUMNS: Final = 80
 # What is ordered of a machine, and changes something there.
 _ORDERED: Final = ("order", "agent")
 _VALUED: Final = ("--on", "--home", "-o", "--output")
@@ -71,6 +68,7 @@ class Command(NamedTuple):
 
 def wants_json(words: Sequence[str]) -> bool:
     """Whether a script reads what is printed, also where the words make no sense."""
+    words = words[: _end(words)]
     pairs = itertools.pairwise(words)
     valued = any(name in ("-o", "--output") and value == "json" for name, value in pairs)
     return valued or not {"--json", "-ojson", "--output=json"}.isdisjoint(words)
@@ -79,10 +77,11 @@ def wants_json(words: Sequence[str]) -> bool:
 def parse(words: Sequence[str]) -> Command:
     """What the words ask for. Raises Usage and Shown."""
     verb, rest = _verb_of(words)
+    rest, behind = _behind(verb, rest)
     parser = _parser(verb, rest)
     found = parser.read(_minus(verb, rest))
     # As they are called, `no-follow`, not as argparse has to name them.
-    found |= {arg.name: found[arg.name.replace("-", "_")] for arg in verb.args}
+    found |= {a.name: found[a.name.replace("-", "_")] for a in verb.args if not a.behind} | behind
     _check_action(verb, found, parser.given)
     _check_common(verb, found)
     files = {a.name: found[a.name] for a in verb.args if a.kind == "file" and found[a.name]}
@@ -108,12 +107,12 @@ def _verb_of(words: Sequence[str]) -> tuple[Verb, list[str]]:
         if "--version" in words or "-V" in words:
             raise Shown(f"muster {__version__}\n")
         if not words or "--help" in words or "-h" in words:
-            raise Shown(overview(whole="--all" in words or "-a" in words))
+            raise Shown(_overview(whole="--all" in words or "-a" in words))
         raise Usage(f"{words[0]} alone asks for nothing; `muster --help` lists what can be asked")
     if name == "help":
         # What other programs answer to: `muster help`, `muster help VERB`.
         if rest[:1] in ([], ["--all"], ["-a"]):
-            raise Shown(overview(whole=bool(rest)))
+            raise Shown(_overview(whole=bool(rest)))
         return _verb_of([*rest[:1], "--help"])
     verb = VERBS.get(name)
     if verb is None:
@@ -124,10 +123,34 @@ def _verb_of(words: Sequence[str]) -> tuple[Verb, list[str]]:
     return verb, rest
 
 
+def _overview(*, whole: bool) -> str:
+    from muster.cli.overview import overview  # noqa: PLC0415 - nobody does anything with it
+
+    return overview(_COMMON, whole=whole)
+
+
+def _behind(verb: Verb, words: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """The words of Muster, and those of a program that stand behind `--`, by their argument.
+
+    Raises: Usage where there are none.
+    """
+    name = next((arg.name for arg in verb.args if arg.behind), "")
+    if not name or not {"--help", "-h"}.isdisjoint(words[: _end(words)]):
+        return words, {}
+    end = _end(words)
+    if not words[end + 1 :]:
+        raise Usage(f"{verb.name}: what is to be run stands behind --; see `muster {verb.name} -h`")
+    return words[:end], {name: words[end + 1 :]}
+
+
+def _end(words: Sequence[str]) -> int:
+    return words.index("--") if "--" in words else len(words)
+
+
 def _minus(verb: Verb, words: list[str]) -> list[str]:
     """The words with `-NAME` as `NAME-`, where that is no option and takes something away."""
     actions = {action for arg in verb.args for action in arg.minus}
-    end = words.index("--") if "--" in words else len(words)
+    end = _end(words)
     if actions.isdisjoint(words[:end]):
         return words
     taken = (f"{w[1:]}-" if re.fullmatch(_TAKEN, w) else w for w in words[:end])
@@ -287,12 +310,13 @@ def _parser(verb: Verb, words: Collection[str]) -> _Parser:
     parser = _Parser(
         prog=f"muster {verb.name}",
         description=verb.summary[:1].upper() + verb.summary[1:] + ".",
+        epilog="".join(f"behind --, {a.name.upper()}: {a.help}" for a in verb.args if a.behind),
         allow_abbrev=False,
     )
     # Optional words end at an option that stands between them: those that an action needs do not.
     several = any(arg.needed for arg in verb.args if arg.kind == "words")
     strict = set(words) if several else set()
-    for arg in verb.args:
+    for arg in (arg for arg in verb.args if not arg.behind):
         names, more = _argument(arg, arg.required or not strict.isdisjoint(arg.needed))
         parser.add_argument(*names, **more)
     if verb.destroys:
@@ -374,27 +398,3 @@ def read_file(name: str) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise Usage(f"{shown} is not UTF-8 text (byte {error.start})") from error
-
-
-def overview(*, whole: bool = False) -> str:
-    """The help page: what a person does every day, on one screen; or every verb, in groups."""
-    shown: dict[str, list[Verb]] = {
-        title: [VERBS[name] for name in names] for title, names in EVERY_DAY.items()
-    }
-    if whole:
-        shown = {title: [v for v in VERBS.values() if v.group == title] for title in GROUPS}
-    width = max(len(v.name) for verbs in shown.values() for v in verbs) + 2
-    lines = ["usage: muster VERB …    The machines you own, as one fleet of AI agents.", ""]
-    for title, verbs in shown.items():
-        lines += [f"{title}:", *(_summary(v, width, whole) for v in verbs), *[""] * whole]
-    if whole:
-        lines.append("For every verb:")
-        lines += [f"  {flag:<{width + 4}}{text}" for flag, text in _COMMON]
-    more = "" if whole else "; `muster help --all` lists every verb"
-    lines += [f"`muster help VERB` has examples{more}.", ""]
-    return "\n".join(lines)
-
-
-def _summary(verb: Verb, width: int, whole: bool) -> str:
-    line = f"  {verb.name:<{width}}{verb.summary}"
-    return line if whole else cut(line, HELP_COLUMNS)

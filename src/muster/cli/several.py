@@ -148,7 +148,8 @@ def plan(made: CommandContext) -> int:
     if made.many:
         whom = meant(rows, made.on)
     else:
-        to = sign.target(made.ask, verb, args, made.on)
+        named = str(args[verb.object]).partition(":")[0] if verb.of_machine else made.on
+        to = sign.target(made.ask, verb, dict(args), named)
         whom = [each for each in rows if each["machine"] == to.machine or not to.machine]
     value: dict[str, Any] = {
         "verb": verb.name,

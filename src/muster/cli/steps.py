@@ -191,3 +191,10 @@ def repo(context: CommandContext) -> int:
     value = context.ask(f"repo.{action}", args, on=context.on)
     context.show(value)
     return int(action == "sync" and any(each["error"] for each in value))
+
+
+def exec(context: CommandContext) -> int:
+    """Run a command on another machine; its own exit code."""
+    from muster.cli import remote  # noqa: PLC0415 - few commands are carried
+
+    return remote.run(context)

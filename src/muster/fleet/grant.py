@@ -164,12 +164,13 @@ def decide(  # noqa: PLR0917 - the question has this many parts, in this order
     life_ms: int = 0,
     *,
     who: str = "",
+    on: str = "",
 ) -> str:
     """The id of the grant that lets `key` do this now; raises Denied when there is none.
 
     `grants` are the effective ones. `roles` are those of the machine that `key` belongs to.
     `life_ms` is how long the order itself may be shown, from its issue to its end. `who` is what
-    a person calls the key's owner.
+    a person calls the key's owner, `on` the object.
     Of several grants the most exact and then the longest is cited, so that every machine
     cites the same.
     """
@@ -183,6 +184,7 @@ def decide(  # noqa: PLR0917 - the question has this many parts, in this order
             for g in valid
         ]
         return min(exact)[-1]
+    object = on or object
     who = who or (f"key {short(key)}" if len(key) == 64 else key.partition("@")[0])
     if fitting and not bound:
         allowed_s = max(g.life_ms for g in fitting) // 1000
@@ -195,7 +197,10 @@ def decide(  # noqa: PLR0917 - the question has this many parts, in this order
         raise Denied(
             f"{who} may order {verb} on {object} no longer: the grant ended {ended_s} s ago."
         )
-    way = " or to be one (`muster operator add NAME --key KEY`)" if who.startswith("key ") else ""
+    way = ""
+    if who.startswith("key "):
+        given = f"`muster grant KEY {verb} --object {object}`"
+        way = f" ({given}) or to be one (`muster operator add NAME --key KEY`)"
     raise Denied(
         f"{who} may not order {verb} on {object}: no grant allows it; ask an operator for one{way}."
     )

@@ -167,7 +167,7 @@ class Roster:
                     f"{who} orders nothing any more: what let it was taken back, or has ended; "
                     "`muster device add` with its name, where an operator orders, lets it anew."
                 ) from error
-            return decide(*asked, who=who)
+            return decide(*asked, who=who, on=self.called_object(object))
 
     def called(self, key: str) -> str:
         """What a person calls the owner of a key, an agent (`name@<machine id>`) or a machine."""
@@ -184,6 +184,19 @@ class Roster:
             return f"machine {self.known[MachineId(key)].name}"
         owner = next((m for m, r in self.known.items() if key in r.keys.values()), "")
         return f"machine {self._name_of(owner)}" if owner else f"key {short(key)}"
+
+    def object_of_machine(self, text: str) -> str:
+        """An object that begins with a machine's name, with its id: a name can be reused.
+
+        Raises: NotFound.
+        """
+        name, colon, rest = text.partition(":")
+        return self.find(name).machine + colon + rest
+
+    def called_object(self, object: str) -> str:
+        """What a person calls an object, which may begin with a machine's id."""
+        machine, colon, rest = object.partition(":")
+        return self._name_of(machine) + colon + rest if len(machine) == 64 else object
 
     def _name_of(self, machine: str) -> str:
         found = self.known.get(MachineId(machine))

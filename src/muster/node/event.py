@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from muster.channel.frame import Type
 from muster.errors import Broken
 from muster.fleet.roster import Roster
-from muster.log.entry import Entry
+from muster.log.entry import Entry, EntryId
 from muster.log.stream import StreamName
 from muster.task.instruction import BeatReply, Effect, Event, Stop
 
@@ -154,6 +154,8 @@ class Perform(Effect, frozen=True):
     ask: Any = None
     # Whose key ordered it; "" where nobody's did.
     operator: str = ""
+    # The entry that says that the order was taken.
+    cites: tuple[EntryId, ...] = ()
 
 
 class Stray(Effect, frozen=True):

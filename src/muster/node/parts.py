@@ -26,6 +26,7 @@ from muster.node.services.memory import Memory
 from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.presence import LastHeard
 from muster.node.services.quotas import Quotas
+from muster.node.services.remote import RemoteWork
 from muster.node.services.retention import Retention
 from muster.node.services.same_files import SameFiles
 from muster.node.services.search import Search
@@ -86,6 +87,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Erasures,
     Contexts,
     Retention,
+    RemoteWork,
     LastHeard,
     Tail,
 )

@@ -63,7 +63,7 @@ class Arg(NamedTuple):
     with actions (its first word), `actions` are those that take this argument, () for all, and
     `needed` those that make no sense without it. `empty` says that "" is an answer; elsewhere it
     is a variable of a script that was never set. `minus` are the actions for which a word of it may
-    be `-NAME`, which means `NAME-`.
+    be `-NAME`, which means `NAME-`. `behind`: it is all that stands behind `--`, as it is.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Arg(NamedTuple):
     empty: bool = False
     short: str = ""
     minus: tuple[str, ...] = ()
+    behind: bool = False
 
 
 # A column of this rank is for whoever asks for all of them, and for what is no terminal.
@@ -147,6 +148,8 @@ class Verb(NamedTuple):
     group: str = ""
     # Which argument a grant may name; "statement" where the handler checks the statement's own.
     object: str = ""
+    # Whether that begins with the id of the machine that acts, alone or before a colon.
+    of_machine: bool = False
     # Whether that is a name to be given; every other object is there already.
     naming: bool = False
     target: Target = "here"

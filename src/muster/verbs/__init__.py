@@ -30,6 +30,7 @@ NOUNS: Final = (
     "link",
     "doctor",
     "reports",
+    "remote",
     "target",
     "run",
     "watch",

@@ -147,6 +147,7 @@ def _candidates(context: Context, before: Sequence[str], current: str) -> Iterat
         here = found is not None and found.on == "none"
         common = [name for name in _COMMON if not (here and name == "--on")]
         if found is not None:
+            common += ["--plan"] * (found.auth in ("order", "agent"))
             common += ["--yes"] * bool(found.destroys) + ["--watch"] * bool(found.watches)
         yield from ((f"--{arg.name}", arg.help) for arg in args if not arg.position)
         yield from ((name, "") for name in (*common, *(["--version"] if found is None else ())))

@@ -52,6 +52,8 @@ MACHINE_VERBS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 # What an agent asks for on its own machine, and nobody orders.
 _OF_AGENTS: Final = frozenset({DELEGATE, "withdraw"})
+# Whose objects begin with the id of a machine.
+_OF_MACHINE: Final = frozenset({DELEGATE, *(v.name for v in VERBS.values() if v.of_machine)})
 # What a machine may hand on where nobody says otherwise; chosen arbitrarily.
 PER_DAY: Final = 20
 AT_ONCE: Final = 4
@@ -231,9 +233,8 @@ def check(core: Core, call: Call, ask: Which) -> Meant:
     """Whom and what a grant means, and whether it has an effect."""
     who = grantee(core, ask.to, ask.verb, taking=ask.take)
     object = ask.object
-    if ask.verb == DELEGATE and object != ANYTHING:
-        # A name can be reused, its id cannot.
-        object = core.roster.find(object).machine
+    if ask.verb in _OF_MACHINE and object != ANYTHING:
+        object = core.roster.object_of_machine(object)
     if not ask.take:
         check_right(ask.verb, object, who.sort)
     bounds = _bounds(ask)
@@ -384,8 +385,8 @@ def _shown(core: Core, given: Given) -> Held:
         "operator": lambda: core.roster.speaker(to),
     }
     object = given.grant.object
-    if given.grant.verb == DELEGATE and object in core.roster.known:
-        object = core.membership.name_of(object)
+    if given.grant.verb in _OF_MACHINE:
+        object = core.roster.called_object(object)
     return Held(
         id=given.id,
         to=names.get(sort, lambda: to)(),

@@ -181,7 +181,8 @@ class Router(Part):
             mark = before
             if verb.runs in ("async", "stream"):
                 what = (request.verb, request.args)
-                self.core.do(ev.Perform(link.id, channel, *what, link.peer, ask, call.operator))
+                by = (link.peer, ask, call.operator, call.cites)
+                self.core.do(ev.Perform(link.id, channel, *what, *by))
                 return
             value = handler(self.core, call, ask)
             if isinstance(value, Generator):
@@ -253,6 +254,12 @@ class Router(Part):
                 "that holds the operator's key"
             )
         named = request.args.get(verb.object, "*") if verb.object else "*"
+        if verb.of_machine and str(named).partition(":")[0] != self.core.machine:
+            # A grant for one machine is none for another, whatever the order's target is.
+            raise Denied(
+                f"{call.verb} names another machine than the one it came to: each order is for the "
+                "machine that its object names, by its id"
+            )
         object = None if verb.object == "statement" else str(named)[:200]
         if object is not None and (salt := str(request.args.get(SALT, ""))):
             object = veiled(object, salt)

@@ -1,0 +1,52 @@
+"""The strands of one stream: what a far program is told, what it says, and how it ended.
+
+Rule 1: nothing heavy is imported; the command line reads this before anything else.
+Rule 2: a piece is bounded, and what is no piece ends the stream.
+
+    offset  0       1              5
+            strand  length, u32    so many bytes, at most 64 KiB
+
+INPUT with nothing in it ends the program's input. SIGNAL is one byte, the number
+of a signal; END is JSON: {"code": 0}. Integers are big-endian; docs/spec/remote.md is normative.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from muster.errors import Malformed
+
+INPUT: Final = 0
+OUTPUT: Final = 1
+ERRORS: Final = 2
+SIGNAL: Final = 3
+END: Final = 4
+
+PIECE_BYTES_MAX: Final = 64 * 1024
+_HEAD: Final = struct.Struct(">BI")
+HEAD_BYTES: Final = _HEAD.size
+
+
+def pack(strand: int, data: bytes) -> bytes:
+    """A piece of a strand as it goes over the stream."""
+    return _HEAD.pack(strand, len(data)) + data
+
+
+class Splitter:
+    """The pieces in the bytes that come."""
+
+    def __init__(self) -> None:
+        self._left = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """The pieces that are whole now. Raises: Malformed."""
+        self._left += data
+        while len(self._left) >= HEAD_BYTES:
+            strand, size = _HEAD.unpack_from(self._left)
+            if strand > END or size > PIECE_BYTES_MAX:
+                raise Malformed("what came over the stream of a far program is no piece of it")
+            if len(self._left) < HEAD_BYTES + size:
+                return
+            piece = bytes(self._left[HEAD_BYTES : HEAD_BYTES + size])
+            del self._left[: HEAD_BYTES + size]
+            yield strand, piece

@@ -1,0 +1,309 @@
+"""One command of a person elsewhere: its shim, what it is told and says, and what is written of it.
+
+Rule 1: a command is a list of words, and no shell reads them.
+Rule 2: it stands in the home of this machine's person, with that person's PATH and umask, and has
+of the daemon's environment what a login would have given it: no key of any agent, nothing of
+`agents.env`.
+Rule 3: it ends with whoever asked: a stream that is cut ends all that it started.
+Rule 4: that it begins and how it ended are entries, with digests and never with what went.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import pwd
+import socket
+import uuid
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from muster import umask
+from muster.agent import process_tree
+from muster.agent.command_shim import CONTROL, GRACE_S, SIGNALS
+from muster.agent.lines import ORDER_BYTES_MAX
+from muster.agent.relay import boot
+from muster.channel import strand
+from muster.errors import Broken, Malformed, MusterError, NotFound, Unreachable
+from muster.fleet.remote import ExecBegin, ExecEnd, Went
+from muster.log import canon
+from muster.node.host.environment import NETWORK
+from muster.node.services.remote import Remote
+from muster.printable import visible
+
+if TYPE_CHECKING:
+    from muster.node import event as ev
+    from muster.node.call.streams import Served
+    from muster.node.runtime import Runtime
+
+# Chosen arbitrarily, as for attempts: machines are not quiet.
+BEGUN_S_MAX: Final = 30.0
+# What holds the streams open and could not be killed is not waited for longer.
+LAST_WORDS_S: Final = 5.0
+_READ_BYTES: Final = 32 * 1024
+_PERSON: Final = (
+    *("HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
+    *("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "MUSTER_STATE"),
+)
+
+
+def surroundings(daemon: "Runtime", known: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The folder in which a command stands, and its environment; `known` is the daemon's."""
+    person = pwd.getpwuid(os.getuid())
+    names: tuple[str, ...] = (*_PERSON, *NETWORK, "PATH")
+    env = {name: known[name] for name in names if name in known}
+    usual = {"HOME": person.pw_dir, "USER": person.pw_name, "LOGNAME": person.pw_name}
+    env = {"SHELL": person.pw_shell or "/bin/sh", "PATH": os.defpath, **usual, **env}
+    env |= {"TERM": "dumb", "MUSTER_HOME": str(daemon.home.path)}
+    return env["HOME"] if os.path.isdir(env["HOME"]) else "/", env
+
+
+class _Counted:
+    """What went over one strand."""
+
+    def __init__(self) -> None:
+        self.size, self._hash = 0, sha256()
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        self._hash.update(data)
+
+    def went(self) -> Went:
+        return Went(self._hash.hexdigest(), self.size)
+
+
+class Command:
+    """A command under its shim."""
+
+    def __init__(
+        self,
+        shim: asyncio.subprocess.Process,
+        control: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        streams: tuple[asyncio.StreamWriter, asyncio.StreamReader, asyncio.StreamReader],
+        marker: str,
+    ) -> None:
+        self.input, self.output, self.errors = streams
+        self._shim, self._marker = shim, marker
+        self._says, self._control = control
+
+    async def begun(self, order: dict[str, Any]) -> None:
+        """Hand it its order. Raises: NotFound, Broken where it does not begin."""
+        self._tell(order)
+        try:
+            async with asyncio.timeout(BEGUN_S_MAX):
+                said = await self._line()
+        except TimeoutError:
+            said = None
+        if said is None:
+            raise Broken("the shim of the command did not begin; `daemon.log` there may say why")
+        if "lacks" in said:
+            program = visible(str(order["argv"][0]))[:80]
+            raise NotFound(f"{program} cannot be started there: {said['lacks']}")
+
+    async def ended(self) -> int:
+        """Its exit code as shells say it, once nothing of it is left."""
+        said = await self._line()
+        code = int(said["code"]) if said and "code" in said else -9
+        return code if code >= 0 else 128 - code
+
+    def signal(self, number: int) -> None:
+        if number in SIGNALS:
+            self._tell({"signal": number})
+
+    async def stop(self) -> None:
+        """End what is left of it, for certain; harmless when it has ended."""
+        self._control.close()
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            self.input.close()
+        # Nobody reads them any more, and whoever writes must not wait for that.
+        rests = [asyncio.ensure_future(_discard(each)) for each in (self.output, self.errors)]
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GRACE_S + LAST_WORDS_S):
+                    await self._shim.wait()
+            if self._shim.returncode != 0:
+                with contextlib.suppress(ProcessLookupError):
+                    self._shim.kill()
+                await asyncio.to_thread(process_tree.sweep, self._marker)
+                await self._shim.wait()
+        finally:
+            for each in rests:
+                each.cancel()
+            await asyncio.gather(*rests, return_exceptions=True)
+
+    def _tell(self, what: dict[str, Any]) -> None:
+        if not self._control.is_closing():
+            self._control.write(json.dumps(what).encode() + b"\n")
+
+    async def _line(self) -> Any:
+        with contextlib.suppress(ValueError, ConnectionError):
+            if line := await self._says.readline():
+                return json.loads(line)
+        return None
+
+
+async def _discard(reader: asyncio.StreamReader) -> None:
+    while await reader.read(_READ_BYTES):
+        pass
+
+
+async def _shimmed(env: dict[str, str]) -> Command:
+    """A shim that waits for its order. Its streams are pipes, as programs expect: the loop's own
+    may be sockets, which have no /dev/stdin.
+    """
+    marker = uuid.uuid4().hex
+    env[process_tree.MARKER] = marker
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as its:
+        control, other = socket.socketpair()
+        ours.callback(control.close)
+        its.callback(other.close)
+        reads, writes = zip(*(os.pipe() for _ in range(3)), strict=True)
+        ends = (writes[0], reads[1], reads[2])
+        far = (reads[0], writes[1], writes[2])
+        files = [
+            ours.enter_context(os.fdopen(fd, mode, 0))
+            for fd, mode in zip(ends, ("wb", "rb", "rb"), strict=True)
+        ]
+        for each in far:
+            its.callback(os.close, each)
+        shim = await asyncio.create_subprocess_exec(
+            # No site-packages: the shim needs none, and a .pth file can cost more than itself.
+            *boot("muster.agent.command_shim", "-S"),
+            stdin=far[0],
+            stdout=far[1],
+            stderr=far[2],
+            env={
+                "PATH": env["PATH"], CONTROL: str(other.fileno()),
+                umask.VARIABLE: f"{umask.of_attempts():03o}",
+            },
+            cwd="/",
+            start_new_session=True,
+            pass_fds=(other.fileno(),),
+        )  # fmt: skip
+        control.setblocking(False)
+        said = await asyncio.open_connection(sock=control, limit=ORDER_BYTES_MAX)
+        streams = await _writer(files[0]), await _reader(files[1]), await _reader(files[2])
+        # The loop closes them from here on.
+        ours.pop_all()
+        return Command(shim, said, streams, marker)
+
+
+async def _reader(file: Any) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(_READ_BYTES)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+    return reader
+
+
+async def _writer(file: Any) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, file)
+    return asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+class Session:
+    """A command and whoever asked for it, from the order to the last byte."""
+
+    def __init__(self, daemon: "Runtime", call: "ev.Perform", stream: "Served") -> None:
+        self._daemon, self._call, self._stream = daemon, call, stream
+        self._actor = f"op:{daemon.core.roster.speaker(call.operator)}"
+        self._sends = asyncio.Lock()
+        self._counted = {each: _Counted() for each in (strand.INPUT, strand.OUTPUT, strand.ERRORS)}
+
+    async def run(self, argv: Sequence[str], environ: dict[str, str]) -> None:
+        """All of it. Raises: what is wrong before it begins, and what ends it before its end."""
+        if not argv or any("\0" in word for word in argv):
+            raise Malformed("a command is a program and its words, and none of them has a NUL")
+        said = canon.encode(list(argv))
+        if len(said) > ORDER_BYTES_MAX // 2:
+            raise Malformed("this command has more words than fit into an order")
+        folder, env = surroundings(self._daemon, environ)
+        program = visible(argv[0])[:200]
+        self._write(ExecBegin(program, sha256(said).hexdigest(), len(argv)))
+        code, why = 255, "it did not begin"
+        try:
+            command = await _shimmed(env)
+            try:
+                await command.begun({"argv": list(argv), "cwd": folder, "env": env})
+                self._stream.accept()
+                why = "whoever asked left, or this machine stopped"
+                code = await self._carried(command)
+                why = ""
+            finally:
+                await command.stop()
+        except MusterError as error:
+            why = why or visible(str(error))[:200]
+            raise
+        finally:
+            went = self._counted
+            self._write(ExecEnd(
+                code, went[strand.ERRORS].went(), went[strand.INPUT].went(),
+                went[strand.OUTPUT].went(), why,
+            ))  # fmt: skip
+
+    def _write(self, body: ExecBegin | ExecEnd) -> None:
+        self._daemon.post(Remote(body, self._actor, self._call.cites))
+
+    async def _carried(self, command: Command) -> int:
+        ran = asyncio.ensure_future(self._ran(command))
+        heard = asyncio.ensure_future(self._heard(command))
+        both = (ran, heard)
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            first = ran if ran.done() else heard
+        finally:
+            for each in both:
+                each.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+        return first.result()
+
+    async def _ran(self, command: Command) -> int:
+        said = [
+            asyncio.ensure_future(self._said(strand.OUTPUT, command.output)),
+            asyncio.ensure_future(self._said(strand.ERRORS, command.errors)),
+        ]
+        try:
+            code = await command.ended()
+            await asyncio.wait(said, timeout=LAST_WORDS_S)
+        finally:
+            for each in said:
+                each.cancel()
+            ends = await asyncio.gather(*said, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, MusterError):
+                raise end
+        await self._send(strand.END, json.dumps({"code": code}).encode())
+        return code
+
+    async def _said(self, name: int, reader: asyncio.StreamReader) -> None:
+        while data := await reader.read(_READ_BYTES):
+            self._counted[name].add(data)
+            await self._send(name, data)
+
+    async def _send(self, name: int, data: bytes) -> None:
+        # A piece is sent whole before the next one begins.
+        async with self._sends:
+            await self._stream.send(strand.pack(name, data))
+
+    async def _heard(self, command: Command) -> int:
+        """What whoever asked says; never returns. Raises: Unreachable when nobody is there."""
+        pieces = strand.Splitter()
+        while data := await self._stream.receive():
+            for name, piece in pieces.feed(data):
+                if name == strand.INPUT:
+                    await self._input(command, piece)
+                elif name == strand.SIGNAL and piece:
+                    command.signal(piece[0])
+        await self._stream.gone()
+        raise Unreachable("whoever asked for the command left")
+
+    async def _input(self, command: Command, piece: bytes) -> None:
+        self._counted[strand.INPUT].add(piece)
+        # It may have ended, or never read: uvloop says so by a RuntimeError.
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            if piece:
+                command.input.write(piece)
+                await command.input.drain()
+            else:
+                command.input.close()

@@ -1,0 +1,200 @@
+"""Commands on another machine, between two real homes."""
+
+import contextlib
+import hashlib
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_two_homes import Pair, runs
+from tests.cli.world import LIMIT_S, environment, muster
+from tests.e2e.fleet import until
+from tests.promise import proves
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    found = Pair(tmp_path_factory.mktemp("remote"))
+    with pytest.MonkeyPatch.context() as patch:
+        # What the daemons are started with: a person's home, and a key of an agent.
+        home = found.folder / "person"
+        home.mkdir()
+        patch.setenv("HOME", str(home))
+        patch.setenv("ANTHROPIC_API_KEY", "sk-not-for-commands")
+        try:
+            found.begin()
+            yield found
+        finally:
+            found.end()
+
+
+def begun(home: Path, *words: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "muster", *words], env=environment(home), stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def carried(home: Path, raw: bytes, *words: str) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [sys.executable, "-m", "muster", *words], env=environment(home), input=raw,
+        capture_output=True, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+
+
+@proves("remote.exec-is-the-command")
+def test_input_output_errors_and_the_exit_code_go_through_as_they_are(pair):
+    raw = random.Random(7).randbytes(3_000_000)
+    script = "tee /dev/stderr | sha256sum; exit 42"
+    done = carried(pair.hub, raw, "exec", "laptop", "--", "sh", "-c", script)
+    assert done.returncode == 42
+    assert done.stdout.split()[0].decode() == hashlib.sha256(raw).hexdigest()
+    assert done.stderr == raw
+    words = ["$HOME", "; id", "*", "--", "--json", "-h", "a b", "é", ""]
+    done = carried(pair.hub, b"", "exec", "laptop", "--", "printf", "%s|", *words)
+    assert done.stdout.decode() == "|".join([*words, ""])
+    assert done.returncode == 0
+    said = muster(
+        pair.hub, "exec", "laptop", "--json", "--", "sh", "-c", "echo o; echo e >&2; exit 3"
+    )
+    assert (said.code, said.value) == (3, {"code": 3, "output": "o\n", "errors": "e\n"})
+    killed = muster(pair.hub, "exec", "laptop", "--", "sh", "-c", "kill -9 $$")
+    assert killed.code == 128 + 9
+
+
+@proves("remote.exec-is-plain")
+def test_it_stands_in_the_persons_home_with_nothing_of_an_agent(pair):
+    said = muster(pair.hub, "exec", "laptop", "--", "sh", "-c", "pwd; env; umask")
+    assert said.code == 0, said
+    lines = said.out.splitlines()
+    assert lines[0] == str(pair.folder / "person")
+    assert f"MUSTER_HOME={pair.laptop}" in lines
+    assert "TERM=dumb" in lines
+    assert "sk-not-for-commands" not in said.out
+    assert "CAPABILITY" not in said.out
+    assert int(lines[-1], 8) & 0o022
+
+
+@proves("remote.exec-is-the-command")
+def test_a_program_that_is_not_there_is_one_sentence(pair):
+    said = muster(pair.hub, "exec", "laptop", "--", "no-such-program")
+    assert (said.code, said.err.count("\n")) == (5, 1)
+    assert "no-such-program cannot be started there" in said.err
+    assert muster(pair.hub, "exec", "laptop").code == 2
+    assert muster(pair.hub, "exec", "laptop", "ls").code == 2
+    assert muster(pair.hub, "exec", "nobody", "--", "true").code == 5
+    planned = muster(pair.hub, "exec", "laptop", "--plan", "--json", "--", "ls", "-l").value["plan"]
+    assert [each["name"] for each in planned["machines"]] == ["laptop"]
+    assert planned["args"]["argv"] == ["ls", "-l"]
+
+
+@proves("remote.exec-ends-with-us")
+def test_ctrl_c_goes_to_the_command_and_the_second_one_ends_it(pair):
+    # It hears the first one and goes on.
+    script = "trap 'echo heard' INT; echo $$; while :; do sleep 0.1; done"
+    child = begun(pair.hub, "exec", "laptop", "--", "sh", "-c", script)
+    try:
+        assert child.stdout
+        pid = int(child.stdout.readline())
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == b"heard\n"
+        assert runs(pid)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(LIMIT_S) == 130
+        until(lambda: not runs(pid), "the command ended")
+    finally:
+        child.kill()
+        child.communicate()
+    plain = begun(pair.hub, "exec", "laptop", "--", "sh", "-c", "echo x; exec sleep 1000")
+    try:
+        assert plain.stdout
+        plain.stdout.readline()
+        plain.send_signal(signal.SIGINT)
+        assert plain.wait(LIMIT_S) == 130
+    finally:
+        plain.kill()
+        plain.communicate()
+
+
+@proves("remote.exec-ends-with-us")
+def test_whoever_is_killed_ends_what_was_begun_there(pair):
+    script = "trap '' TERM INT HUP; setsid sleep 1000 & echo $! $$; wait; sleep 1000"
+    child = begun(pair.hub, "exec", "laptop", "--", "sh", "-c", script)
+    try:
+        assert child.stdout
+        pids = [int(each) for each in child.stdout.readline().split()]
+    finally:
+        child.kill()
+        child.communicate()
+    until(lambda: not any(runs(pid) for pid in pids), "everything ended")
+
+
+@proves("remote.needs-an-order")
+def test_a_key_needs_the_grant_for_that_very_machine(pair):
+    key = muster(pair.laptop, "operator", "key").out.strip()
+    try:
+        refused = muster(pair.laptop, "exec", "hub", "--", "true")
+        assert refused.code == 4
+        assert "`muster grant KEY exec --object hub`" in refused.err
+        pair.ok(pair.hub, "grant", key, "exec", "--object", "laptop")
+        assert muster(pair.laptop, "exec", "hub", "--", "true").code == 4
+        until(lambda: muster(pair.laptop, "exec", "laptop", "--", "true").code == 0, "it is known")
+        pair.ok(pair.hub, "grant", key, "exec", "--object", "hub")
+        assert muster(pair.laptop, "exec", "hub", "--", "true").code == 0
+        held = pair.ok(pair.hub, "grants")["grants"]
+        assert {(each["verb"], each["object"]) for each in held} == {
+            ("exec", "hub"),
+            ("exec", "laptop"),
+        }
+        pair.ok(pair.hub, "grant", key, "exec", "--object", "hub", "--take")
+        assert muster(pair.laptop, "exec", "hub", "--", "true").code == 4
+    finally:
+        (pair.laptop / "operator.seed").unlink()
+
+
+def journal(home: Path, kind: str) -> list[tuple[bytes, bytes]]:
+    """The header and the body of each entry of a kind in a machine's journal, the oldest first."""
+    with contextlib.closing(sqlite3.connect(f"file:{home / 'log.db'}?mode=ro", uri=True)) as log:
+        found = log.execute(
+            "select stream.name, entry.header, entry.body from entry join stream on "
+            "entry.id >> 40 = stream.id order by entry.id"
+        ).fetchall()
+    kept = [(name, bytes(h), bytes(b or b"")) for name, h, b in found if kind.encode() in bytes(h)]
+    assert all(name.split("/")[-1] == "journal" or "journal" in name for name, _, _ in kept)
+    return [(header, body) for _, header, body in kept]
+
+
+@proves("remote.is-written-down")
+def test_the_journal_there_says_what_was_done_by_digest_and_by_which_order(pair):
+    secret = "hunter2-in-the-words"
+    words = ["sh", "-c", f": {secret}; cat; echo no >&2; exit 6"]
+    done = carried(pair.hub, b"spoken\n", "exec", "laptop", "--", *words)
+    assert done.returncode == 6
+    until(lambda: len(journal(pair.laptop, "exec.end")) == len(journal(pair.laptop, "exec.begin")),
+          "the end is written down")  # fmt: skip
+    (begin_header, begin), (end_header, end) = (
+        journal(pair.laptop, kind)[-1] for kind in ("exec.begin", "exec.end")
+    )
+    said = json.dumps(words, separators=(",", ":")).encode()
+    digest = lambda raw: {"sha256": hashlib.sha256(raw).hexdigest(), "size": len(raw)}  # noqa: E731
+    assert json.loads(begin) == {"program": "sh", "words": 3, "sha256": digest(said)["sha256"]}
+    assert json.loads(end) == {
+        "code": 6, "input": digest(b"spoken\n"), "output": digest(b"spoken\n"),
+        "errors": digest(b"no\n"), "why": "",
+    }  # fmt: skip
+    for header in (json.loads(begin_header), json.loads(end_header)):
+        assert header["actor"] == "op:alice"
+        assert len(header["cause"]) == 1
+    # The journal of one machine is on no other.
+    assert (begin_header, begin) not in journal(pair.hub, "exec.begin")
+    for home in (pair.hub, pair.laptop):
+        for file in home.glob("log.db*"):
+            assert secret.encode() not in file.read_bytes(), file
