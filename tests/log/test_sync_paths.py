@@ -287,3 +287,63 @@ def test_a_revoked_peer_is_served_over_none_of_its_links(talk):
     talk.sync.process_named(3, PROCESS, talk.now)
     talk.wait(RETRY_MS)
     assert links(talk) == (set(), 0)
+
+
+# --- nobody answers -----------------------------------------------------------------------------
+
+
+@proves("log.sync-says-unanswered")
+@pytest.mark.parametrize("asks", [True, False])
+def test_that_nothing_is_answered_is_said_though_there_is_one_link(asks):
+    talk = Talk()
+    talk.greet(1)
+    if asks:
+        talk.held.sizes[THEIRS] = 2
+        talk.offer(1, [head(THEIRS, 9)])
+    else:
+        talk.grow()
+    talk.wait(RETRY_MS - 1)
+    assert talk.sync.unanswered == {}
+    talk.wait(RETRY_MS + 1)
+    assert talk.sync.unanswered == {BUILD: 1}
+
+
+@proves("log.sync-says-unanswered")
+def test_who_answers_or_has_nothing_to_answer_is_not_said_to_be_silent():
+    talk = Talk()
+    talk.greet(1)
+    talk.wait(REFRESH_MS)
+    talk.grow()
+    talk.wait(RETRY_MS - 1)
+    talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
+    talk.wait(RETRY_MS)
+    # Asked at this very moment: the answer is still under way.
+    talk.offer(1, [head(THEIRS, 9)])
+    talk.wait(1)
+    assert talk.sync.unanswered == {}
+
+
+@proves("log.sync-says-unanswered")
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_costlier_link_is_spoken_over_at_once_where_nothing_is_answered(answers):
+    talk = Talk()
+    talk.greet(1)
+    talk.sync.process_named(1, PROCESS, talk.now)
+    talk.grow()
+    talk.wait(2 * RETRY_MS)
+    if answers:
+        talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
+    talk.sync.open(2, BUILD, talk.now, cost=1)
+    talk.sync.process_named(2, PROCESS, talk.now)
+    assert talk.sync.sessions[1].link == (1 if answers else 2)
+
+
+@proves("log.sync-says-unanswered")
+def test_an_answer_proves_the_link_that_was_spoken_over_and_no_other(talk):
+    assert (talk.sync.paths.proven_ms(1), talk.sync.paths.proven_ms(2)) == (None, None)
+    talk.grow()
+    talk.wait(RETRY_MS - 1)
+    talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
+    assert (talk.sync.paths.proven_ms(1), talk.sync.paths.proven_ms(2)) == (None, RETRY_MS - 1)
+    talk.sync.close(2, talk.now)
+    assert talk.sync.paths.proven_ms(2) is None

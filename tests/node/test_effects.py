@@ -16,6 +16,7 @@ from muster.node.call.streams import Streams
 from muster.node.daemon import Daemon
 from muster.node.folders.folders import Folders
 from muster.node.incarnations.own_incarnation import OwnIncarnation
+from muster.node.links.paths import Cascade
 from muster.node.services.scrubbing import Scrubbing
 from muster.task.instruction import Effect
 
@@ -37,7 +38,7 @@ def _declared() -> set[str]:
 
 def _hands() -> tuple[object, ...]:
     """What the daemon carries out with, none of it begun."""
-    every = (Daemon, EffectRunner, Streams, Scrubbing, Folders)
+    every = (Daemon, EffectRunner, Streams, Scrubbing, Folders, Cascade)
     return tuple(each.__new__(each) for each in every)
 
 

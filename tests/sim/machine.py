@@ -437,6 +437,7 @@ class Machine:
         ev.Join,
         FreshCertificates,
         ev.ReachedAt,
+        ev.Seek,
         AnswerAttempt,
         BodyErased,
         FilesAnswered,

@@ -18,6 +18,7 @@ class Unnamed(NamedTuple):
 
     peer: MachineId
     through: str
+    cost: int
     since_ms: int
 
 
@@ -59,16 +60,21 @@ class Paths:
         those = (s for s in self.sessions.values() if s.peer == peer and s.process == process)
         return next(those, None) if process else None
 
+    def proven_ms(self, link: int) -> int | None:
+        """When the peer last answered what we said over this link."""
+        session = self.by_link.get(link)
+        return None if session is None else session.proofs.get(link)
+
     def begin(self, session: Session) -> None:
         """A session with one link."""
         self._near.clear()
         self.sessions[session.link] = self.by_link[session.link] = session
         session.fresh.add(session.link)
 
-    def add(self, session: Session, link: int, through: str) -> None:
+    def add(self, session: Session, link: int, to: Unnamed) -> None:
         """Another link to the same process."""
         self.by_link[link] = session
-        session.paths[link] = through
+        session.paths[link], session.costs[link] = to.through, to.cost
         session.fresh.add(link)
 
     def leave(self, link: int) -> Session | None:
@@ -78,7 +84,8 @@ class Paths:
         if session is None:
             return None
         session.fresh.discard(link)
-        del session.paths[link]
+        del session.paths[link], session.costs[link]
+        session.proofs.pop(link, None)
         if not session.paths:
             self._end(session)
         return session

@@ -17,6 +17,8 @@ from muster.log.stream import MachineId, StreamName
 
 # A witness is shown a stream's seal at most this often: the exposure window's floor.
 WITNESS_MS: Final = 500
+# What was said and not answered within this is said again, and the next answer waited for as long.
+RETRY_MS: Final = 3_000
 
 
 class Replica(Protocol):
@@ -74,6 +76,8 @@ class Session:
     peer: MachineId
     # Every live link to the peer, the oldest first, and the machine in its middle: "" for none.
     paths: dict[int, str] = field(default_factory=dict)
+    # What each of them costs: of two that work the cheaper one is spoken over.
+    costs: dict[int, int] = field(default_factory=dict)
     # Which process of the peer it is, by its own word; "" where it does not say.
     process: str = ""
     greeted: bool = False
@@ -84,6 +88,10 @@ class Session:
     heard_ms: int = 0
     answered_ms: int = 0
     patience_ms: int = 0
+    # When an answer last came while we spoke over a path: only that proves that it carries.
+    proofs: dict[int, int] = field(default_factory=dict)
+    # Nothing that we said of late was answered: a further path is spoken over at once.
+    unanswered: bool = False
     refreshed_ms: int = 0
     # Which stream is told anew next, by its place among all.
     turn: int = 0
@@ -101,9 +109,16 @@ class Session:
         return self.paths[self.link]
 
     def best(self) -> int:
-        """The newest link of our own, else the newest: whoever dials again knows why."""
+        """A link of our own before others, of these the cheapest, and of these the newest: whoever
+        dials again knows why.
+        """
         own = [link for link, through in self.paths.items() if not through]
-        return (own or list(self.paths))[-1]
+        return min(reversed(own or list(self.paths)), key=self.costs.__getitem__)
+
+    def answered(self, now_ms: int) -> None:
+        """The peer answered what we said over the present path."""
+        self.answered_ms, self.patience_ms, self.unanswered = now_ms, RETRY_MS, False
+        self.proofs[self.link] = now_ms
 
     def lane(self, stream: StreamName) -> Lane:
         lane = self.lanes.get(stream)

@@ -40,10 +40,9 @@ from muster.log import segment as segments
 from muster.log import wire
 from muster.log.paths import Paths, Unnamed
 from muster.log.seal import Cosign
-from muster.log.session import WITNESS_MS, Outgoing, Replica, Session
+from muster.log.session import RETRY_MS, WITNESS_MS, Outgoing, Replica, Session
 from muster.log.stream import MachineId, StreamName
 
-RETRY_MS: Final = 3_000
 # Others' growth is told this often; one hop through a third machine costs at most this much more.
 GOSSIP_MS: Final = 100
 # "Connected" is not "replicating": everything is offered anew this often.
@@ -85,6 +84,8 @@ class Sync:
         self.paths = Paths()
         self.sessions = self.paths.sessions
         self.outbox: list[Outgoing] = []
+        # Who answers nothing, and the link over which it was spoken to; the caller drains it too.
+        self.unanswered: dict[MachineId, int] = {}
         self._asked: dict[StreamName, tuple[Session, int]] = {}
         # In the order in which they grew, as a dict because a set has no order to rely on.
         self._grown: dict[StreamName, None] = {}
@@ -97,13 +98,15 @@ class Sync:
 
     # --- sessions --------------------------------------------------------------------
 
-    def open(self, link: int, peer: MachineId, now_ms: int, through: str = "") -> None:
+    def open(
+        self, link: int, peer: MachineId, now_ms: int, through: str = "", cost: int = 0
+    ) -> None:
         """A link to `peer` (perhaps through a third machine) is up: tell it what we hold.
 
         Where the peer is spoken with already the link may lead to the same process: that is known
         by its word (`process_named`), and until then nothing is told over it.
         """
-        unnamed = Unnamed(peer, through, now_ms)
+        unnamed = Unnamed(peer, through, cost, now_ms)
         if self.paths.is_spoken_with(peer):
             self.paths.unnamed[link] = unnamed
         else:
@@ -120,18 +123,18 @@ class Sync:
             known = self.paths.with_process(session.peer, process)
             session.process = process
             if known is not None:
-                through = session.paths[link]
+                to = Unnamed(session.peer, session.paths[link], session.costs[link], now_ms)
                 self.close(link, now_ms)
-                self._add_path(known, link, through, now_ms)
+                self._add_path(known, link, to, now_ms)
 
     def _begin(self, link: int, to: Unnamed, process: str, now_ms: int) -> Session:
         """From now on we speak over this link with this process, or may."""
         known = self.paths.with_process(to.peer, process)
         if known is not None:
-            self._add_path(known, link, to.through, now_ms)
+            self._add_path(known, link, to, now_ms)
             return known
         session = Session(
-            link, to.peer, {link: to.through}, process, patience_ms=RETRY_MS,
+            link, to.peer, {link: to.through}, {link: to.cost}, process, patience_ms=RETRY_MS,
             heard_ms=now_ms, answered_ms=now_ms, refreshed_ms=now_ms, retried_ms=now_ms,
         )  # fmt: skip
         self.paths.begin(session)
@@ -162,15 +165,17 @@ class Sync:
                 notes.append(note.decode())
         self._send_cosigns(link, notes)
 
-    def _add_path(self, session: Session, link: int, through: str, now_ms: int) -> None:
+    def _add_path(self, session: Session, link: int, to: Unnamed, now_ms: int) -> None:
         """Another link to the same process; the two tell each other anew what they hold.
+
+        Where nothing is answered over the others it is spoken over at once, whatever it costs.
 
         It may have been set back in its running: a snapshot of a whole machine takes up the process
         as well, and only its links are new.
         """
-        self.paths.add(session, link, through)
+        self.paths.add(session, link, to)
         self._greet(session, link)
-        if session.best() == link:
+        if session.unanswered or session.best() == link:
             self._move(session, link, now_ms)
 
     def _move(self, session: Session, link: int, now_ms: int) -> None:
@@ -334,7 +339,7 @@ class Sync:
             return
         lane = session.lane(stream)
         if size > (lane.has if cosign.strength == "held" else lane.witnessed):
-            session.answered_ms, session.patience_ms = now_ms, RETRY_MS
+            session.answered(now_ms)
         if cosign.strength != "held":
             lane.witnessed = max(lane.witnessed, size)
             return
@@ -386,7 +391,7 @@ class Sync:
             each.claims.pop(stream, None)
         asked = self._asked.get(stream)
         if asked is not None and session is not None and asked[0] is session:
-            session.answered_ms, session.patience_ms = session.heard_ms, RETRY_MS
+            session.answered(session.heard_ms)
             del self._asked[stream]
         self.grew(stream)
 
@@ -482,7 +487,7 @@ class Sync:
                 self._retry(session, now_ms)
 
     def _retry(self, session: Session, now_ms: int) -> None:
-        late, asking = [], False
+        late, asking, waiting = [], False, False
         for stream, lane in list(session.lanes.items()):
             if session.claims.get(stream, 0) >= STREAM_ASKS_MAX:
                 # It was said to be there and never came. Whoever has it may offer it again.
@@ -498,21 +503,25 @@ class Sync:
                 continue
             if lane.claims > self.replica.size(stream) and self.may_hold(stream, self.machine):
                 asked = self._asked.get(stream)
-                asking |= asked is not None and asked[0] is session
+                if asked is not None and asked[0] is session:
+                    asking, waiting = True, waiting or now_ms - asked[1] >= RETRY_MS
                 self._ask(session, stream, now_ms)
             # What a peer declined it was shown to compare: it owes no answer.
             told = 0 if lane.quiet else max(lane.sent, lane.shown)
             if told > lane.has and now_ms - lane.sent_ms >= RETRY_MS:
                 lane.sent_ms = now_ms
                 late.append(stream)
+        unanswered_ms = now_ms - session.answered_ms
+        session.unanswered = bool(late or waiting) and unanswered_ms >= RETRY_MS
+        if session.unanswered:
+            self.unanswered[session.peer] = session.link
         # A peer that says nothing at all may be gone from the path we speak over; one that speaks
         # to us over its own path, and answers nothing, hears us not. Each move that brings no
         # answer doubles the wait: a path that is only slow must not be given up again and again.
         heard = now_ms - session.heard_ms < RETRY_MS
         patience_ms = max(session.patience_ms, UNANSWERED_MS if heard else 0)
         links = list(session.paths)
-        unanswered = len(links) > 1 and now_ms - session.answered_ms >= patience_ms
-        if (late or asking) and unanswered:
+        if (late or asking) and len(links) > 1 and unanswered_ms >= patience_ms:
             following = links[(links.index(session.link) + 1) % len(links)]
             session.patience_ms = min(2 * session.patience_ms, REFRESH_MS)
             self._move(session, following, now_ms)

@@ -161,14 +161,14 @@ class Daemon:
         self.effects = EffectRunner(self)
         scrubbing = Scrubbing(self.core.store, self.core.part(Search).index, self.supervisor)
         self.folders = Folders(self)
-        hands = (self.effects, self.streams, scrubbing, self.folders)
-        self._handlers = ev.handlers(self.core.wants, self, *hands)
         self.room = FullDisk(
             self.core, self.supervisor, self._perform, self.post, self.effects.relieve
         )
         own = Own(machine.identity.machine, machine.credentials(), self._identify)
         self.relays = Relays(self, RelayChannel(own.credentials, own.identify))
         self.paths = Cascade(self, own, self.relays)
+        hands = (self.effects, self.streams, scrubbing, self.folders, self.paths)
+        self._handlers = ev.handlers(self.core.wants, self, *hands)
         self.doorway = Doorway(self.home, self.core, self.post)
 
     # --- life ---------------------------------------------------------------------------------
@@ -413,7 +413,7 @@ class Daemon:
         own = bool(link.peer) and not through
         if own:
             self.relays.direct(link.peer)
-            self.paths.stir()
+            self.paths.came(number, link)
         try:
             while True:
                 raw = await link.receive()
@@ -433,7 +433,13 @@ class Daemon:
             self.streams.link_down(number)
             self.post(ev.LinkDown(number))
             if own:
-                self.paths.stir()
+                self.paths.went(number, link)
+
+    def is_busy(self, link: int) -> bool:
+        """Whether a call, a stream, or anything that was not sent yet, goes over this link."""
+        outbox = self._outboxes.get(link)
+        sends = outbox is not None and bool(outbox.quick or outbox.bulk)
+        return sends or link in self._performing or self.streams.go_over(link)
 
     def _make_place(self, number: int, peer: str) -> None:
         """A machine has so many links and no more; its newest count, for an old one may be dead."""

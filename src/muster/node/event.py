@@ -142,6 +142,13 @@ class Cut(Effect, frozen=True):
     reason: str
 
 
+class Seek(Effect, frozen=True):
+    """A machine answers nothing of what is said to it over this link: find another way."""
+
+    peer: str
+    link: int
+
+
 class Perform(Effect, frozen=True):
     """A call that has to wait for input or output: run its handler in the loop."""
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from msgspec import DecodeError, Struct, json
 
+import muster.channel
 from muster.errors import MusterError
 from muster.limits import LINK_HEARD_APART_MS, SENTENCE_CHARS_MAX
 from muster.printable import visible
@@ -30,11 +31,15 @@ SAME_FILES: Final = "same-files"
 FEATURES: Final = ("kinds-ignore-unknown", "one-session", "want-not-now", SAME_FILES)
 
 
+RELAYED_COST: Final = 100
+
+
 @dataclass(slots=True)
 class Link:
     """`peer` is what the channel proved; `local` is a program of the same user.
 
-    `through` is the machine in the middle of a relayed link, "" for a link of our own.
+    `through` is the machine in the middle of a relayed link, "" for a link of our own; `cost` is
+    what `cost` says of both.
     """
 
     id: int
@@ -53,20 +58,33 @@ class Link:
     # How often a link that proved no machine called.
     calls: int = 0
     through: str = ""
+    cost: int = 0
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+
+def cost(channel: str, through: str = "") -> int:
+    """What a link costs: of two that work the one that costs less is used.
+
+    Channels cost more the later they stand in `CHANNELS`, and a relayed link more than any other.
+    """
+    names = [spec.name for spec in muster.channel.CHANNELS]
+    place = names.index(channel) if channel in names else len(names)
+    return place + (RELAYED_COST if through else 0)
 
 
 def best(links: Mapping[int, Link], machine: str, *, direct: bool) -> int | None:
     """Over which link something is said to a machine.
 
     One of our own before a relayed one; of these one over which it was heard of late, for what is
-    silent may be dead; of these the newest, for whoever dials again knows why.
+    silent may be dead; of these the cheapest, and of these the newest, for whoever dials again
+    knows why.
     """
     every = {n: link for n, link in links.items() if link.peer == machine}
     own = {n: link for n, link in every.items() if not link.through}
     found = own if own or direct else every
     heard_ms = max((link.heard_ms for link in found.values()), default=0) - LINK_HEARD_APART_MS
-    return next((n for n in reversed(found) if found[n].heard_ms >= heard_ms), None)
+    heard = (n for n in reversed(found) if found[n].heard_ms >= heard_ms)
+    return min(heard, key=lambda n: found[n].cost, default=None)
 
 
 def channels(me: str, peer: str) -> Iterator[int]:

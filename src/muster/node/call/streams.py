@@ -130,6 +130,10 @@ class Streams:
         if found is not None and isinstance(found[0], Served):
             found[0].told(effect.news)
 
+    def go_over(self, link: int) -> bool:
+        """Whether a stream, or a call that was not answered yet, goes over this link."""
+        return any(link == each for each, _ in (*self._open, *self.core.part(Router).asked))
+
     def link_down(self, link: int) -> None:
         for key in [key for key in self._open if key[0] == link]:
             self._open.pop(key)[0].flow.feed(Type.CLOSE, b"")

@@ -29,7 +29,7 @@ from muster.node.counter import DECLARED
 from muster.node.host.clock import Told
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.lives import Lives
-from muster.node.link import Link, channels, sentence
+from muster.node.link import Link, channels, cost, sentence
 from muster.node.part import Part
 from muster.node.replica.forks import Regressed
 from muster.node.replica.replication import Contradicted
@@ -71,7 +71,7 @@ class FreshCertificates(ev.Effect, frozen=True):
 
 class OwnIncarnation(Part):
     name = "incarnation"
-    effects = (FreshCertificates, ev.ReachedAt)
+    effects = (FreshCertificates, ev.ReachedAt, ev.Seek)
     vital = True
 
     def __init__(self, core: "Core") -> None:
@@ -89,6 +89,7 @@ class OwnIncarnation(Part):
         core.on(ev.LinkUp, self.link_up)
         core.on(ev.LinkDown, self.link_down)
         core.on(ev.Tick, self._confirm)
+        core.on(ev.Committed, self._seek)
         core.on(FactsChanged, self.facts_changed)
         core.on(ShutOut, self.shut_out)
         core.frames[Type.HELLO] = self._on_hello
@@ -163,7 +164,8 @@ class OwnIncarnation(Part):
     def link_up(self, event: ev.LinkUp) -> None:
         core, now = self.core, self.core.now.boot_ms
         place = (event.link, event.peer, event.local, event.channel)
-        link = core.links[event.link] = Link(*place, now, through=event.through)
+        price = cost(event.channel, event.through)
+        link = core.links[event.link] = Link(*place, now, through=event.through, cost=price)
         if not event.peer:
             return
         link.numbers = channels(core.machine, event.peer)
@@ -173,7 +175,7 @@ class OwnIncarnation(Part):
         lives = core.part(Lives)
         for word in (lives.word, *lives.known()):
             core.send(event.link, Type.HELLO, 0, lives.hello_bytes(event.peer, word))
-        core.sync.open(event.link, MachineId(event.peer), now, event.through)
+        core.sync.open(event.link, MachineId(event.peer), now, event.through, price)
         core.tell(ev.MachineHere(event.peer))
 
     def link_down(self, event: ev.LinkDown) -> None:
@@ -185,6 +187,12 @@ class OwnIncarnation(Part):
         core.replication.closed(event.link)
         if link.peer and core.link_to(link.peer) is None:
             core.tell(ev.MachineGone(link.peer, link.heard_ms))
+
+    def _seek(self, _event: ev.Committed) -> None:
+        sync = self.core.sync
+        for peer, link in sync.unanswered.items():
+            self.core.do(ev.Seek(peer, link))
+        sync.unanswered.clear()
 
     def _on_hello(self, link: Link, _channel: int, payload: bytes) -> None:
         """The peer's version and clock: for status, never for decisions."""

@@ -2,8 +2,8 @@
 
 Rule 1: whoever has an address is dialled there; whom no link reaches is asked for through others.
 Rule 2: channels are tried in the order of `CHANNELS`; of one channel first the address that worked
-last, then what a person said, then what the machine says of itself. What failed costs a try and no
-more: each channel of each peer rests by itself, and the next one is tried at once.
+last, then what a person said, then what the machine says of itself. Each channel of each peer rests
+by itself. When which of them is dialled is decided in climb.py.
 Rule 3: one link for each pair: of two machines that know each other's address one waits.
 Rule 4: who was shut out stays out: it need not knock for ever.
 """
@@ -12,46 +12,30 @@ import asyncio
 import contextlib
 import random
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from muster.channel.backoff import Backoff
 from muster.channel.base import Link, Listener, MachineChannel, OnLink, Own
 from muster.channel.tls import Credentials
-from muster.errors import Denied, Malformed, MusterError, NotFound
+from muster.errors import Malformed, MusterError, NotFound
 from muster.fleet.facts import Way
+from muster.node import event as ev
 from muster.node.counter import DECLARED, labelled
 from muster.node.host import reach
-from muster.node.incarnations.own_incarnation import ShutOut
-from muster.node.link import Tried
+from muster.node.link import Tried, cost
+from muster.node.links.climb import LOOK_S, Climb, Path
 from muster.node.links.relay import Relays
 from muster.node.runtime import Runtime
 
 DECLARED[__name__] = {
-    "dial-<error>": "A machine was not reached at an address.",
     "relay-<error>": "A machine was not reached through another one.",
 }
 
-# How long the second of two machines leaves the dialling to the first.
-SECOND_DIALLER_S: Final = 2.0
 # How long a direct way is left to try before another machine is asked to help.
 DIRECT_FIRST_S: Final = 1.0
-# Without news the links are looked at this often.
-LOOK_S: Final = 30.0
-
-
-@dataclass(slots=True)
-class Path:
-    """One channel to one peer."""
-
-    backoff: Backoff = field(default_factory=lambda: Backoff(random.SystemRandom().random))
-    # By the clock of the loop.
-    rests_until_s: float = 0.0
-    # The address that worked last, and why the others did not since then.
-    good: str = ""
-    failed: dict[str, str] = field(default_factory=dict)
+# So many dials begin at once; one that hangs makes room for the next after a second.
+DIALS_MAX: Final = 8
 
 
 class Cascade:
@@ -65,7 +49,10 @@ class Cascade:
             spec.name: spec.load().open_channel(options, own)
             for spec, options in daemon.machine.config.links()
         }
+        self.least_cost = min(map(cost, self._channels))
         self._paths = defaultdict[tuple[str, str], Path](Path)
+        self._climbs: dict[str, Climb] = {}
+        self.dials = asyncio.Semaphore(DIALS_MAX)
         self._dialled: set[str] = set()
         self._wanted: set[str] = set()
         # Replaced each time a link comes or goes.
@@ -98,7 +85,7 @@ class Cascade:
         keep, core = self._daemon.supervisor.keep, self._core
         for peer in self._places().keys() - self._dialled:
             self._dialled.add(peer)
-            keep("dial", partial(self._keep_direct, peer))
+            keep("dial", self.climb(peer).keep)
         for peer in core.roster.machines.keys() - self._wanted - {core.machine}:
             self._wanted.add(peer)
             keep("relay", partial(self._keep_relayed, peer))
@@ -108,6 +95,30 @@ class Cascade:
         """A link of our own came or went, or an address: who has none may be reached now."""
         news, self._news = self._news, asyncio.Event()
         news.set()
+        for climb in self._climbs.values():
+            climb.stir()
+
+    def climb(self, peer: str) -> Climb:
+        """The links of our own to one machine."""
+        found = self._climbs.get(peer)
+        if found is None:
+            found = self._climbs[peer] = Climb(self._daemon, self, peer)
+        return found
+
+    def came(self, number: int, link: Link) -> None:
+        """A link of our own is up, whoever dialled."""
+        self.climb(link.peer).came(number, link)
+        self.stir()
+
+    def went(self, number: int, link: Link) -> None:
+        """It is gone."""
+        self.climb(link.peer).went(number, link)
+        self.stir()
+
+    @ev.effect(ev.Seek)
+    def seek(self, effect: ev.Seek) -> None:
+        """What is said over this link is not answered: it may be dead though it stands."""
+        self.climb(effect.peer).doubt(effect.link)
 
     def _places(self) -> dict[str, tuple[Way, ...]]:
         """Whom to dial, and where: who was given to us, and every machine that says it listens.
@@ -117,7 +128,7 @@ class Cascade:
         given = self._daemon.machine.dials()
         return reach.places(given, self._core.membership.roster, self._core.machine)
 
-    def _ways(self, peer: str) -> dict[str, list[str]]:
+    def ways(self, peer: str) -> dict[str, list[str]]:
         """The addresses of a peer by channel, in the order in which they are tried."""
         ways = self._places().get(peer, ())
         found: dict[str, list[str]] = {}
@@ -140,7 +151,7 @@ class Cascade:
         """The ways to a peer, in that order, and what came of each: for people."""
         linked = {link.channel for link in self._core.links.values() if link.peer == peer}
         rows = []
-        for channel, addresses in self._ways(peer).items():
+        for channel, addresses in self.ways(peer).items():
             path = self._paths[peer, channel]
             for address in addresses:
                 state, error = "untried", path.failed.get(address, "")
@@ -151,55 +162,13 @@ class Cascade:
                 rows.append(Tried(channel, address, state, error))
         return rows
 
-    def _shut_out(self, peer: str) -> bool:
+    def path(self, peer: str, channel: str) -> Path:
+        """What is remembered of one channel to one machine."""
+        return self._paths[peer, channel]
+
+    def shut_out(self, peer: str) -> bool:
+        """Whether one of us two was revoked."""
         return bool({peer, self._core.machine} & self._core.membership.roster.revoked.keys())
-
-    async def _keep_direct(self, peer: str) -> None:
-        """Keep one link to a machine up, whoever dialled, for as long as it is in the fleet."""
-        loop = asyncio.get_running_loop()
-        if peer not in self._daemon.machine.dials() and peer < self._core.machine:
-            # It was told of us as we were of it: one of us waits, so that there is one link.
-            await asyncio.sleep(SECOND_DIALLER_S)
-        # Taken before it is looked whether a link is there: one that has just ended seems to be.
-        news = self._news
-        while not self._shut_out(peer):
-            linked = self._core.link_to(peer, direct=True) is not None
-            ways = {} if linked else self._ways(peer)
-            if not ways:
-                await _heard(news, LOOK_S)
-                news = self._news
-                # Whoever dialled before does so again: the other one leaves it the time.
-                await asyncio.sleep(SECOND_DIALLER_S)
-                continue
-            rests = {channel: self._paths[peer, channel].rests_until_s for channel in ways}
-            channel = next((c for c in ways if rests[c] <= loop.time()), "")
-            if channel:
-                await self._try(peer, channel, ways[channel])
-            else:
-                await asyncio.sleep(min(rests.values()) - loop.time())
-
-    async def _try(self, peer: str, channel: str, addresses: Sequence[str]) -> None:
-        """Dial a peer over one channel, at one address after the other, and serve the link."""
-        loop, path = asyncio.get_running_loop(), self._paths[peer, channel]
-        path.failed = {each: why for each, why in path.failed.items() if each in addresses}
-        for address in addresses:
-            began = loop.time()
-            try:
-                link = await self.dial(peer, Way(channel, address))
-            except MusterError as error:
-                # What a machine says of its address may be anything, too.
-                self._core.counters[labelled("dial", error)] += 1
-                if isinstance(error, Denied) and error.proof:
-                    self._daemon.post(ShutOut(error.proof))
-                if self._shut_out(peer) or self._core.link_to(peer, direct=True) is not None:
-                    return
-                continue
-            await self.adopt(link, address)
-            pause_ms = path.backoff.lost(int((loop.time() - began) * 1000))
-            break
-        else:
-            pause_ms = path.backoff.failed()
-        path.rests_until_s = loop.time() + pause_ms / 1000
 
     async def dial(self, peer: str, way: Way) -> Link:
         """A link to a peer, which proves that it is there. Raises: Unreachable, Refused."""
@@ -216,6 +185,7 @@ class Cascade:
     async def adopt(self, link: Link, address: str) -> None:
         """The life of a link that was dialled there; where that is news, it is remembered."""
         way = Way(link.channel, address)
+        self.climb(link.peer).dialled(link)
         if way not in self._daemon.machine.dials().get(link.peer, ()):
             self._daemon.machine.found_at(link.peer, way)
         try:
@@ -227,12 +197,12 @@ class Cascade:
         """Reach a machine through another one, while there is no link of our own to it."""
         backoff = Backoff(random.SystemRandom().random)
         loop = asyncio.get_running_loop()
-        while not self._shut_out(peer):
+        while not self.shut_out(peer):
             news = self._news
             if not self._needs_relay(peer):
                 await _heard(news, LOOK_S)
                 continue
-            if self._ways(peer):
+            if self.ways(peer):
                 await asyncio.sleep(DIRECT_FIRST_S)
                 if not self._needs_relay(peer):
                     continue

@@ -24,8 +24,9 @@ from muster.log import canon, wire
 from muster.log import fork as forks
 from muster.log.entry import Entry
 from muster.log.fork import Branch, Search
+from muster.log.session import RETRY_MS
 from muster.log.stream import MachineId, StreamName
-from muster.log.sync import RETRY_MS, Sync
+from muster.log.sync import Sync
 from muster.node.counter import DECLARED, Counts
 from muster.node.event import Event
 from muster.node.replica.membership import Membership
