@@ -60,6 +60,7 @@ class Rounds:
         self.faults: Counter[str] = Counter()
         self.now: tuple[str, ...] = ()
         self._judged_s = 0.0
+        self.last = verdict.judge((), {})
 
     def play(self, number: int) -> None:
         """One round: talk, faults, heal, rest, verdict."""
@@ -99,8 +100,8 @@ class Rounds:
 
         until(lambda: not verdict_now().lost, lambda: "; ".join(verdict_now().problems),
               within_s=REST_S)  # fmt: skip
-        problems = verdict_now().problems
-        assert not problems, "; ".join(problems)
+        self.last = verdict_now()
+        assert not self.last.problems, "; ".join(self.last.problems)
         hub = self.fleet.hub
         until(lambda: not hub.ask("tasks"), lambda: f"every task is settled: {hub.ask('tasks')[:3]}",
               within_s=REST_S)  # fmt: skip
@@ -158,17 +159,15 @@ class Rounds:
             checks.check_refold(machine)
 
     def summary(self, rounds: int) -> str:
-        """The line that can be published."""
+        """The line that can be published, after `finish`."""
         said, tasks = self.talk.said.values(), self.talk.tasks
         p50, p99, worst = verdict.quantiles_ms(said)
-        arrived = sum(1 for m in said if m.arrived_s)
-        excused = len(said) - arrived
         drawn = ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))
         return (
             f"chaos: {rounds} rounds, seed {self.seed}, {len(said)} messages, {len(tasks)} tasks: "
             f"0 lost, 0 twice, order kept; delivery p50 {p50:.0f} ms, p99 {p99 / 1000:.1f} s, "
-            f"max {worst / 1000:.1f} s; {excused} excused (their sender was set back before anybody "
-            f"else had them); faults: {drawn}"
+            f"max {worst / 1000:.1f} s; excused, their sender was set back: {self.last.excused} gone, "
+            f"{self.last.again} said again; faults: {drawn}"
         )
 
 

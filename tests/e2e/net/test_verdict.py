@@ -72,6 +72,18 @@ def test_only_a_sender_that_was_set_back_and_heard_nothing_is_excused(said: list
 
 
 @proves("chaos.the-judge-sees")
+def test_only_who_was_set_back_before_it_answered_may_say_it_again(said: list[Message]):
+    doubled = {"b": inbox([*said, said[1]])}
+    excused = judge(said, doubled, [SetBack("a", 0.5, 1.7)])
+    assert (excused.problems, excused.again) == ([], 1)
+    # Another machine; one that was set back before it was asked, or after it had answered.
+    for set_back in (SetBack("b", 0.5, 1.7), SetBack("a", 0.5, 1.4), SetBack("a", 0.5, 2.1)):
+        assert judge(said, doubled, [set_back]).problems == ["twice: a to b: 2"]
+    thrice = {"b": inbox([*said, said[1], said[1]])}
+    assert judge(said, thrice, [SetBack("a", 0.5, 1.7)]).problems == ["twice: a to b: 2"]
+
+
+@proves("chaos.the-judge-sees")
 def test_the_times_are_those_of_what_arrived(said: list[Message]):
     for n, message in enumerate(said[:3], 1):
         message.stored_s = message.begun_s + n

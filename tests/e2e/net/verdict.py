@@ -4,6 +4,9 @@ Rule 1: what its sender's machine accepted is in its receiver's inbox exactly on
 Rule 2: the messages of one sender to one receiver are there in the order in which they were said.
 Rule 3: one is excused from being there: it was accepted by a machine that was set back to a copy
         from before, and nobody had told that it is stored at the other end. It is counted as that.
+Rule 4: one is excused from being there once: its sender's machine was set back before it answered,
+        and was asked again. It is out of its doubt as soon as all that is for everybody is back
+        (docs/spec/sync.md), and what it had said to one machine alone that one may still hold.
 """
 
 from collections import Counter
@@ -56,6 +59,14 @@ def is_excusable(message: Message, set_back: Iterable[SetBack]) -> bool:
     )
 
 
+def is_asked_again(message: Message, set_back: Iterable[SetBack]) -> bool:
+    """Whether its sender's machine may have forgotten it before it was asked for it again."""
+    return any(
+        each.machine == message.sender and message.begun_s < each.restored_s < message.accepted_s
+        for each in set_back
+    )
+
+
 @dataclass
 class Verdict:
     """What is wrong, each by its name; and how many are excused."""
@@ -66,6 +77,9 @@ class Verdict:
     unknown: list[str]
     """What nobody said."""
     excused: int = 0
+    """Not there."""
+    again: int = 0
+    """There twice, and asked for again of a machine that had forgotten it."""
 
     @property
     def problems(self) -> list[str]:
@@ -93,7 +107,9 @@ def judge(
             if (message := known.get((receiver, text))) is None:
                 verdict.unknown.append(f"{text!r} at {receiver}")
                 continue
-            if count > 1:
+            if count == 2 and is_asked_again(message, set_back):
+                verdict.again += 1
+            elif count > 1:
                 verdict.twice.append(text)
             if message.number < last.get(message.sender, 0):
                 verdict.swapped.append(text)
