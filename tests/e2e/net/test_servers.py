@@ -107,6 +107,24 @@ def test_a_nats_server_keeps_what_was_published(net: Net, tmp_path: Path):
 
 
 @proves("net.servers-real")
+@pytest.mark.parametrize("kind", ["rclone", "weed"])
+def test_an_object_store_keeps_what_was_put_for_whoever_has_the_secret(
+    net: Net, tmp_path: Path, kind: str
+):
+    with servers.s3(net, "nas", tmp_path / "s3", kind) as nas:
+        # It listens before its parts have found each other.
+        until(lambda: nas.ask("laptop", "PUT", "/shared")[0] == 200, nas.log, within_s=60)
+        until(lambda: nas.ask("laptop", "PUT", "/shared/to/one.mp", "sealed")[0] == 200, nas.log, within_s=60)  # fmt: skip
+        assert nas.ask("laptop", "GET", "/shared/to/one.mp") == (200, "sealed")
+        status, listed = nas.ask("laptop", "GET", "/shared?list-type=2&prefix=to")
+        assert (status, "to/one.mp" in listed) == (200, True)
+        assert nas.ask("laptop", "GET", "/shared/to/one.mp", secret="another")[0] == 403
+        assert nas.ask("laptop", "DELETE", "/shared/to/one.mp")[0] == 204
+        assert nas.ask("laptop", "GET", "/shared/to/one.mp")[0] == 404
+    until(lambda: gone(net, nas), lambda: f"nobody is left: {net.processes()}")
+
+
+@proves("net.servers-real")
 def test_a_server_that_does_not_start_says_why(net: Net, tmp_path: Path):
     server = Server(net, "nas", ["sh", "-c", "echo no such port >&2; exit 3"], 5, tmp_path / "log")
     with pytest.raises(AssertionError, match=r"(?s)no server at 5.*no such port"):
