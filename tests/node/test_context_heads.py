@@ -10,7 +10,12 @@ from muster.context.kinds import ContextPut
 from muster.context.path import folded
 from muster.context.state import files
 from muster.errors import Refused
-from muster.limits import CONTEXT_HEADS_MAX, CONTEXT_STEP_ROWS, CONTEXT_VERSIONS_READ_MAX
+from muster.limits import (
+    CONTEXT_HEADS_MAX,
+    CONTEXT_SPELLINGS_MAX,
+    CONTEXT_STEP_ROWS,
+    CONTEXT_VERSIONS_READ_MAX,
+)
 from muster.log.entry import EntryId
 from muster.node.services.context import Contexts, FilesChanged
 from muster.node.services.heads import Heads
@@ -183,7 +188,9 @@ def test_every_question_looks_up_whose_version_it_is_and_reads_nobody_elses(two,
     heads.first("n.md")
     heads.forgotten("n.md", "")
     heads.with_bytes("n.md", b"x", x=False)
-    heads.spellings("n.md")
+    heads.spelled(["n.md"])
+    heads.read_ahead(["n.md"])
+    assert [row.id for row in heads.of("n.md")] == [first]
     heads.paths(9)
     heads.is_known("n.md")
     ours = [
@@ -191,3 +198,55 @@ def test_every_question_looks_up_whose_version_it_is_and_reads_nobody_elses(two,
     ]
     assert len(ours) >= 8
     assert [each for each in ours if "stream=?" not in each.partition(" of ")[0]] == []
+
+
+def test_what_is_read_of_many_names_at_once_is_what_each_of_them_says(two):
+    draw, paths = random.Random(7), ["a.md", "A.md", "b/c.md", "B/c.md", "d.md", "none.md"]
+    ids: dict[str, list[EntryId]] = {path: [] for path in paths}
+    for turn in range(40):
+        path, name = draw.choice(paths[:-1]), draw.choice(["hub", "studio"])
+        # Of one there is more than is read at once; some are over what nobody has.
+        over = [] if path == "d.md" else [each.hex() for each in ids[path] if draw.random() < 0.4]
+        over += ["5" * 64] if draw.random() < 0.1 else []
+        gone = draw.random() < 0.2
+        body = ContextPut("notes", path, over, "" if gone else f"{turn}", gone=int(gone))
+        ids[path] += write(two, name, body)
+    core, names = two.cores["hub"].core, {folded(path) for path in paths}
+    ahead, plain = (Heads(core, PLACE.scope, "notes") for _ in range(2))
+    ahead.read_ahead(names)
+    for name in names:
+        assert sorted(ahead.of(name)) == sorted(plain.of(name))
+        for path in paths:
+            if folded(path) == name:
+                for over in ("", *(id.hex() for id in ids[path])):
+                    assert ahead.forgotten(path, over) == plain.forgotten(path, over)
+    assert ahead.spelled(names) == set(paths[:-1])
+
+
+def test_many_spellings_of_one_name_hide_no_other_name(two):
+    spelled = [f"{n:010b}.md".replace("0", "o").replace("1", "O") for n in range(40)]
+    write(two, "studio", *(ContextPut("notes", path, text=path) for path in [*spelled, "z.md"]))
+    heads = Heads(two.cores["hub"].core, PLACE.scope, "notes")
+    found = heads.spelled({folded(spelled[0]), "z.md"})
+    assert "z.md" in found
+    assert len(found) == CONTEXT_SPELLINGS_MAX + 1
+
+
+def test_a_hundred_files_that_come_are_asked_for_in_as_many_questions_as_one(two, monkeypatch):
+    core = two.cores["studio"].core
+    asked, plain = list[str](), core.tables.query
+
+    def query(sql, bound=()):
+        asked.append(sql)
+        return plain(sql, bound)
+
+    monkeypatch.setattr(core.tables, "query", query)
+    counts = []
+    for first, last in ((0, 1), (1, 100)):
+        bodies = [ContextPut("notes", f"{n}.md", text=f"{n}") for n in range(first, last)]
+        asked.clear()
+        write(two, "hub", *bodies)
+        two.settle()
+        counts.append(len(asked))
+    assert len(two["studio"].files()) == 100
+    assert counts[1] <= 2 * counts[0]

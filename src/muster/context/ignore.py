@@ -64,6 +64,8 @@ def locked_part(parts: Sequence[str]) -> str:
     for at, part in enumerate(folded):
         if _ANY_LOCKED.match(part):
             return parts[at]
+        if not _ANY_FIRST.match(part):
+            continue
         for names in _LOCKED_WAYS:
             way = folded[at : at + len(names)]
             if len(way) == len(names) and all(map(_matched, names, way)):
@@ -162,6 +164,8 @@ _ANY_LOCKED: Final = _any_of(name for name in LOCKED if "/" not in name)
 _LOCKED_WAYS: Final = tuple(
     tuple(_any_of([name]) for name in way.split("/")) for way in LOCKED if "/" in way
 )
+# What such a way begins with: nearly no name does.
+_ANY_FIRST: Final = _any_of(name.partition("/")[0] for name in LOCKED if "/" in name)
 # Of where a folder lies so much is looked at: what is locked for being a name was refused there.
 _WAY_MAX: Final = max(map(len, _LOCKED_WAYS)) - 1
 _ANY_DEFAULT: Final = _any_of(DEFAULT)

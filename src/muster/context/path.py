@@ -9,6 +9,7 @@ Rule 3: a `…_refusal` returns the sentence that tells what is wrong, or "" whe
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 from muster import limits
@@ -22,6 +23,8 @@ _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹�
 _REFUSED: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _TURNING: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _GIT: Final = frozenset({".git", "git~1"})
+# Names are asked for again and again: of many files the one of their folder.
+_REMEMBERED_MAX: Final = 4_096
 
 
 def path_refusal(path: str) -> str:
@@ -40,6 +43,7 @@ def path_refusal(path: str) -> str:
     return next((why for each in parts if (why := _part_refusal(each))), "")
 
 
+@lru_cache(_REMEMBERED_MAX)
 def _part_refusal(part: str) -> str:
     if part in ("", ".", ".."):
         return "leads out of the folder, or nowhere"

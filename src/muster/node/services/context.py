@@ -33,6 +33,7 @@ from muster.log.stream import FleetId, MachineId, Scope, StreamName
 from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.services.heads import EXEC, WRITE, Heads, given_rights, may_in_folder
+from muster.node.services.touched import Touched
 from muster.store.store import Draft
 
 if TYPE_CHECKING:
@@ -150,9 +151,7 @@ class Contexts(Part):
 
     def __init__(self, core: "Core") -> None:
         self._core = core
-        self._touched: dict[Place, set[str]] = {}
-        # Within a step nothing changes of what machines may.
-        self._counting: dict[Place, Heads] = {}
+        self._touched = Touched(core)
         core.on("context.put", self._came)
         core.on("context.replaced", self._came_again)
         core.on(ev.RosterChanged, self._roster_changed)
@@ -175,6 +174,7 @@ class Contexts(Part):
         heads, found = self.heads(place), list[Wanted]()
         own = self._core.membership.own(place.scope)
         had = self._core.tables.row(AT, own, place.folder) is not None
+        heads.read_ahead(map(folded, paths))
         for path, made_of in paths.items():
             wanted = self._wanted(heads, path, made_of)
             # What was deleted comes back by no copy of before, where this machine had the folder.
@@ -226,7 +226,8 @@ class Contexts(Part):
             return None
         if entry.stream.scope != row.stream.scope:
             return None
-        there = self._core.tables.row(VERSION, entry.stream, entry.header.seq)
+        place = entry.stream, entry.header.seq
+        there = row if row.same == NO_ENTRY else self._core.tables.row(VERSION, *place)
         if there is None:
             return None
         data = None if body.blob else held(body)
@@ -356,34 +357,19 @@ class Contexts(Part):
         if body is None or own:
             # What the disk has already.
             return
-        place, name = Place(stream.scope, body.folder), folded(body.path)
-        paths = {body.path}
-        heads = self._counting.get(place) or self.heads(place)
-        self._counting[place] = heads
-        if heads.allows(WRITE, stream.machine):
-            # Of those that some disk takes for one, another may have the name from now on.
-            paths.update(heads.spellings(name))
-        for path in paths:
-            self._touch(place, path)
-        # Whoever named these bytes before they came.
-        for row in self._core.tables.rows(VERSION, same=entry.id, limit=CONTEXT_VERSIONS_READ_MAX):
-            self._touch(Place(row.stream.scope, row.folder), row.path)
+        self._touched.came(body, stream, entry.id)
+        self._core.when_done(self._tell)
 
     def _came_again(self, stream: StreamName, entry: Entry) -> None:
         """Of what it names some was taken for current here, where what replaced it had no body."""
         body = body_or_none(entry, ContextReplaced)
         if body is not None and stream.machine != self._core.machine:
-            self._touch(Place(stream.scope, body.folder), body.path)
-
-    def _touch(self, place: Place, path: str) -> None:
-        self._touched.setdefault(place, set()).add(path)
-        self._core.when_done(self._tell)
+            self._touched.touch(stream.scope, body.folder, body.path)
+            self._core.when_done(self._tell)
 
     def _tell(self) -> None:
-        touched, self._touched = self._touched, {}
-        self._counting.clear()
-        for place, paths in touched.items():
-            self._core.do(FilesChanged(place, tuple(sorted(paths))))
+        for (scope, folder), paths in self._touched.told().items():
+            self._core.do(FilesChanged(Place(scope, folder), tuple(sorted(paths))))
 
     def _roster_changed(self, event: ev.RosterChanged) -> None:
         before, after = event.before, event.after

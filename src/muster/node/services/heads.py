@@ -7,7 +7,9 @@ Rule 3: a file that has versions has a head. What is only said again (`context.r
 nothing where nothing else would count: it is no version, and no list shows it.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from muster.context.fold import TOP, VERSION, VersionRow, file_print
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 # The rights on a folder, given to machines: to change files, and to make them executable.
 WRITE = "context.write"
 EXEC = "context.exec"
+# So many names are read at once; one with more versions on top is asked for by itself.
+_AHEAD_MAX = 100
+_FEW = 8
 # Own versions over one and the same that are looked at: a crash forgets one.
 _FORGOTTEN_MAX = 20
 
@@ -93,6 +98,27 @@ select stream.name, version.seq from context_version as version
 join stream on stream.id = version.stream
 where version.same = ?1 and version.stream in ({0}) limit ?2
 """
+# Of these names: how many versions stand on top of those that count, and of this machine's own.
+_COUNTED = """
+select folded, sum(stream in ({0})), sum(stream in ({1})) from context_top
+where folder = ?1 and folded in (select value from json_each(?2)) and stream in ({2})
+group by folded
+"""
+# As `_HEADS`, of many names.
+_MANY_HEADS = f"""
+with top as (
+  select stream, seq, id, folded, path, file, absent, exists ({_OVER_IT}) as is_over
+  from context_top as top where folder = ?1
+  and folded in (select value from json_each(?2)) and stream in ({{0}})
+), counted as (select *, min(is_over) over (partition by path) as has_none from top)
+select top.folded, stream.name, top.seq from counted as top join stream on stream.id = top.stream
+where is_over = 0 or (has_none and not exists ({_OVER_IT} and exists (
+  select 1 from context_version as own where own.stream = over.stream and own.seq = over.seq)))
+"""  # noqa: S608 - of two texts above
+_SPELLED = """
+select distinct path from context_top where folder = ?1
+and folded in (select value from json_each(?2)) and stream in ({0}) limit ?3
+"""
 _IN_FOLDER = "select 1 from context_top where folder = ?1 and stream in ({0}) limit 1"
 _PATHS = "select distinct path from context_top where folder = ?1 and stream in ({0}) limit ?2"
 _ANY = "select 1 from context_top where folder = ?1 and folded = ?2 and stream in ({0}) limit 1"
@@ -132,6 +158,9 @@ class Heads:
         self._every, self._own, self._may = map(self._numbers, (streams, own, may))
         # Rows that were read, for whoever must not take too long.
         self.read = 0
+        # The heads of names that were read at once; names of which this machine wrote nothing.
+        self._ahead: dict[str, list[VersionRow]] = {}
+        self._not_own: Collection[str] = ()
 
     def allows(self, verb: str, machine: MachineId) -> bool:
         """Whether a machine may do that in the folder now."""
@@ -139,12 +168,36 @@ class Heads:
             self._rights[verb, machine] = may_in_folder(self._core, verb, machine, self._folder)
         return self._rights[verb, machine]
 
+    def read_ahead(self, first: Iterable[str]) -> None:
+        """Read what counts of the first of these names, folded, at once: where that is little.
+
+        Each is asked for once then, and before anything changes.
+        """
+        names = set(islice(first, _AHEAD_MAX))
+        bound = (self._folder, json.dumps([*names]))
+        both = ", ".join(filter(None, (self._may, self._own)))
+        found = self._core.tables.query(_COUNTED.format(self._may, self._own, both), bound)
+        many = {as_text(name) for name, count, _ in found if as_int(count) > _FEW}
+        self._not_own = {*names} - {as_text(name) for name, _, own in found if as_int(own)}
+        self._ahead = {name: [] for name in names if name not in many}
+        bound = (self._folder, json.dumps([*self._ahead]))
+        heads = self._core.tables.query(_MANY_HEADS.format(self._may), bound)
+        self.read += len(heads)
+        places = {
+            (StreamName.parse(as_text(stream)), as_int(seq)): as_text(name)
+            for name, stream, seq in heads
+        }
+        for row in self._core.tables.at_places(VERSION, places):
+            self._ahead[places[row.stream, row.seq]].append(row)
+
     def of(self, name: str, made_of: Iterable[EntryId] = ()) -> list[VersionRow]:
         """The heads of every path that is `name`, folded.
 
         `made_of` are versions that count here because this disk was made of them.
         """
-        found = self._rows(_HEADS, (self._folder, name, CONTEXT_HEADS_MAX), self._may)
+        found = self._ahead.pop(name, None)
+        if found is None:
+            found = self._rows(_HEADS, (self._folder, name, CONTEXT_HEADS_MAX), self._may)
         more = [row for id in made_of if (row := self._kept(id, name)) is not None]
         if more:
             replaced = {(each.path, target) for each in more for target in each.targets}
@@ -178,7 +231,9 @@ class Heads:
 
     def forgotten(self, path: str, over: str) -> list[VersionRow]:
         """What this machine wrote itself over exactly this, newest first."""
-        bound = (self._folder, folded(path), path, _FORGOTTEN_MAX)
+        if (name := folded(path)) in self._not_own:
+            return []
+        bound = (self._folder, name, path, _FORGOTTEN_MAX)
         return [row for row in self._rows(_NEWEST, bound, self._own) if row.over == over]
 
     def with_bytes(self, path: str, digest: bytes, x: bool) -> EntryId | None:
@@ -193,8 +248,16 @@ class Heads:
             found = self._core.tables.query(_ONCE.format(self._may), once)
         return EntryId(as_bytes(found[0][0])) if found else None
 
-    def spellings(self, name: str) -> list[str]:
-        """Paths that are `name`, folded, of those that count: the first so many."""
+    def spelled(self, names: Collection[str]) -> set[str]:
+        """Paths that are one of these names, folded, of those that count: so many of each."""
+        most = len(names) + CONTEXT_SPELLINGS_MAX
+        bound = (self._folder, json.dumps([*names]), most + 1)
+        found = self._core.tables.query(_SPELLED.format(self._may), bound)
+        if len(found) > most:
+            return {path for name in names for path in self._spellings(name)}
+        return {as_text(path) for (path,) in found}
+
+    def _spellings(self, name: str) -> list[str]:
         bound = (self._folder, name, CONTEXT_SPELLINGS_MAX)
         return [as_text(path) for (path,) in self._core.tables.query(
             _SPELLINGS.format(self._may), bound)]  # fmt: skip
