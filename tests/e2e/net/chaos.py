@@ -41,6 +41,10 @@ COPIES: Final = 5
 # The whole inboxes are read so often, and in the end; else what is new since the round before.
 WHOLE_EVERY: Final = 10
 
+# A hub that was set back calls the results late that it had settled before, in its new stream, which
+# has no such task. They change nothing.
+SKIPS: Final = frozenset({"no-such-task"})
+
 Heal = Callable[[], None]
 Fault = Callable[["Rounds", random.Random], Heal]
 
@@ -150,7 +154,7 @@ class Rounds:
     def finish(self) -> None:
         """Judge all of it, stop the fleet in peace, and read the logs to the last byte."""
         self._rest(time.monotonic(), whole=True)
-        checks.check_logs(self.fleet)
+        checks.check_logs(self.fleet, SKIPS if self.set_back else checks.EXPECTED_SKIPS)
         for machine in self.fleet.machines.values():
             code = machine.stop()
             assert code == 0, f"{machine.name} ended with {code}"
