@@ -31,6 +31,7 @@ from muster.node.attempts.blob_transfer import entry_claim
 from muster.node.folders.basis import Basis
 from muster.node.folders.disk import Disk
 from muster.node.folders.folder import Folder
+from muster.node.folders.outside import Written
 from muster.node.folders.reader import Reader
 from muster.node.services.context import (
     AskFiles,
@@ -61,6 +62,8 @@ class Shared:
         self.waiting: dict[str, bool] = {}
         self.waits_ms: list[int] = []
         self.asked = 0
+        # What was begun to be written, and nobody waited for yet.
+        self.begun = 0
         # What somebody does meanwhile, once: while the thread asks what is to lie there.
         self.meanwhile: Any = None
         self.begin()
@@ -165,12 +168,21 @@ class Shared:
         return self._ask(AskPaths(1, place)).paths
 
     def write(self, place: Place, bodies: list[ContextPut]) -> tuple[tuple[EntryId, ...], bool]:
+        return self.begin_write(place, bodies)()
+
+    def begin_write(self, place: Place, bodies: list[ContextPut]) -> Written:
         found = self._ask(WriteFiles(1, place, tuple(bodies)))
-        if not found.settled:
-            raise Unsettled("not yet")
-        if found.refused:
-            raise Refused(found.refused)
-        return found.ids, found.allowed
+        self.begun += 1
+
+        def written() -> tuple[tuple[EntryId, ...], bool]:
+            self.begun -= 1
+            if not found.settled:
+                raise Unsettled("not yet")
+            if found.refused:
+                raise Refused(found.refused)
+            return found.ids, found.allowed
+
+        return written
 
     def claim(self, blob: str, id: EntryId) -> None:
         self.blobs.claim(blob, entry_claim(id))

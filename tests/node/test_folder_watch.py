@@ -29,7 +29,8 @@ from muster.node.folders import thread as threads
 from muster.node.folders.basis import Basis
 from muster.node.folders.folder import Folder
 from muster.node.folders.mapping import Mapped
-from muster.node.folders.thread import FolderThread, Stopped, Task
+from muster.node.folders.questions import Stopped
+from muster.node.folders.thread import FolderThread, Task
 from muster.node.folders.writer import Writer
 from muster.node.host import clock
 from muster.node.incidents import Noticed

@@ -1,9 +1,10 @@
 """The folder of a file is held open for the next one, and what is moved meanwhile keeps all it has."""
 
+import errno
 from pathlib import Path
 
 import pytest
-from tests.node.shared_folders import SharedFolders
+from tests.node.shared_folders import Shared, SharedFolders
 from tests.promise import proves
 
 from muster.node.folders.basis import Base
@@ -58,20 +59,48 @@ def test_a_folder_that_is_taken_away_while_it_is_written_into_is_made_again(disk
     assert (disk.top / "new" / "one.md").read_text() == "one"
 
 
-def test_others_have_the_first_files_of_many_before_the_last_are_read(tmp_path, monkeypatch):
-    two = SharedFolders(tmp_path, "hub", "studio")
-    read, read_by_then, look = list[str](), list[int](), Reader.look
+@pytest.fixture
+def hub(tmp_path: Path) -> Shared:
+    return SharedFolders(tmp_path, "hub", "studio")["hub"]
+
+
+def begun_when_read(hub: Shared, monkeypatch: pytest.MonkeyPatch, *, fails: str = "") -> list[int]:
+    """Of each file that is read: how many batches were being written just then."""
+    found, look = list[int](), Reader.look
 
     def looked(self: Reader, path: str, base: Base | None) -> object:
-        read.append(path)
+        found.append(hub.begun)
+        if path == fails:
+            raise OSError(errno.EIO, "Input/output error")
         return look(self, path, base)
 
-    for n in range(2 * ASKED_MAX + 1):
-        two["hub"].put(f"d{n % 3}/{n}.md", f"text {n}")
     monkeypatch.setattr(Reader, "look", looked)
-    two["hub"].meanwhile = lambda: read_by_then.append(len(read))
-    two["hub"].look("")
-    assert read_by_then == [ASKED_MAX]
-    assert len(read) == 2 * ASKED_MAX + 1
-    two.settle()
-    assert len(two["studio"].files()) == 2 * ASKED_MAX + 1
+    return found
+
+
+def test_others_have_the_first_files_of_many_before_the_last_are_read(hub, monkeypatch):
+    for n in range(2 * ASKED_MAX + 1):
+        hub.put(f"d{n % 3}/{n}.md", f"text {n}")
+    begun = begun_when_read(hub, monkeypatch)
+    hub.look("")
+    assert begun == [0] * ASKED_MAX + [1] * (ASKED_MAX + 1)
+    assert hub.begun == 0
+    assert len(hub.folder.bases) == 2 * ASKED_MAX + 1
+
+
+def test_what_was_being_written_when_a_disk_fails_is_remembered(hub, monkeypatch):
+    for n in range(ASKED_MAX + 1):
+        hub.put(f"{n:03}.md", f"text {n}")
+    begun_when_read(hub, monkeypatch, fails=f"{ASKED_MAX:03}.md")
+    with pytest.raises(OSError, match="Input"):
+        hub.look("")
+    assert hub.begun == 0
+    assert len(hub.folder.bases) == ASKED_MAX
+
+
+def test_a_name_that_is_just_being_written_is_taken_as_one_that_is_there(hub):
+    for name in ("A.md", *(f"B{n}.md" for n in range(ASKED_MAX)), "a.md"):
+        hub.put(name, name)
+    hub.look("")
+    assert "A.md" in hub.folder.left["a.md"]
+    assert hub.history("a.md") == []

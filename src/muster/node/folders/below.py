@@ -1,6 +1,6 @@
 """What a hint of the watch may be about: the files at a path, or below it; so many at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from muster.node.folders.disk import Disk, unread
@@ -44,6 +44,13 @@ def files_below(
         else:
             found.add(each)
     return found, left
+
+
+def freed(disk: Disk, path: str, left: Mapping[str, str]) -> list[str]:
+    """Files that waited for the place of a folder in which one is gone now."""
+    parts = path.split("/")
+    above = ("/".join(parts[:n]) for n in range(1, len(parts)))
+    return [each for each in above if left.get(each) and not disk.is_folder(each)]
 
 
 def _is_file(disk: Disk, path: str) -> bool:

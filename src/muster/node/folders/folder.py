@@ -10,16 +10,15 @@ Rule 5: where this machine may not write, what is changed here is a version all 
 until something else comes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from muster.context.ignore import IGNORE_FILE
-from muster.context.path import folded
 from muster.context.state import root_of
-from muster.errors import Refused, Unreachable
+from muster.errors import Unreachable
 from muster.log.entry import EntryId
 from muster.node.folders.basis import Base, Basis
-from muster.node.folders.below import ASKED_MAX, files_below, in_parts, to_look_below
+from muster.node.folders.below import ASKED_MAX, files_below, freed, in_parts, to_look_below
 from muster.node.folders.disk import unread
 from muster.node.folders.holders import Holders
 from muster.node.folders.known import as_known, is_there, known_base, stays
@@ -28,6 +27,8 @@ from muster.node.folders.merger import Merger
 from muster.node.folders.outside import Outside
 from muster.node.folders.pauses import Flips, Pauses
 from muster.node.folders.reader import FRESH_MS, Change, Reader, Soon, Unfit
+from muster.node.folders.recording import Recording
+from muster.node.folders.twins import Twins
 from muster.node.folders.writer import Plan, Writer, plan
 from muster.node.services.context import NOT_HERE, Place, Wanted
 
@@ -58,7 +59,8 @@ class Folder:
         # Whether the fleet leaves out what nobody here knows yet: until then nothing is recorded.
         self._list_waits = False
         self.holders = Holders(self.bases)
-        self._names = {folded(path): path for path, b in self.bases.items() if b.signature}
+        self._twins = Twins(self.bases)
+        self._recording = Recording(self._begin_write, self.left)
         self._merger = Merger(place, outside)
         self._flips, self._pauses = Flips(), Pauses()
 
@@ -81,8 +83,11 @@ class Folder:
         for hint in to_look_below(self._disk, every, self._ignore.leaves_out):
             paths |= self._below(hint)
         # Others have the first of them while the last ones are read.
-        for part in in_parts(paths):
-            self._record(self._changes(part, settle=False)[0])
+        try:
+            for part in in_parts(paths):
+                self._begin_record(self._changes(part, settle=False)[0])
+        finally:
+            self._recording.end()
 
     def settle(self, paths: Iterable[str], *, adopt: bool = False) -> None:
         """Bring these files to what counts now; changes of theirs that nobody saw come first.
@@ -128,8 +133,8 @@ class Folder:
             self.settle([path])
             return True
         self.writer.forget_old(name)
-        if freed := self._freed(path):
-            self.settle(freed)
+        if waiting := freed(self._disk, path, self.left):
+            self.settle(waiting)
         return False
 
     @property
@@ -209,12 +214,9 @@ class Folder:
             self._outside.again(self.place, frozenset(some), settle=settle, after_ms=pause_ms)
 
     def _is_twin(self, change: Change) -> bool:
-        other = self._names.get(folded(change.path), change.path)
-        base = self.bases.get(other)
-        if other == change.path or base is None or base.signature is None:
-            return False
-        self.left[change.path] = f"{other} has this name on disks without case: rename one of them"
-        return True
+        if why := self._twins.told(change.path):
+            self.left[change.path] = why
+        return bool(why)
 
     def _not_known(self, changes: list[Change]) -> list[Change]:
         """Those of which nothing is known: the others are what they are found to be."""
@@ -243,6 +245,12 @@ class Folder:
 
     def _record(self, changes: list[Change]) -> None:
         """Write a version of each file that changed, and keep what it is made of now."""
+        self._begin_record(changes)
+        self._recording.end()
+
+    def _begin_record(self, changes: list[Change]) -> None:
+        """As `_record`; the last of them are being written yet, until that ends."""
+        self._recording.end()
         todo = []
         saved = dict[str, Base | None]()
         for each in changes:
@@ -250,34 +258,30 @@ class Folder:
             if base and (base.digest, base.said_x) == (each.digest, each.said_x) and base.over:
                 # It was touched, and is what it was.
                 saved[each.path] = base._replace(signature=each.signature)
-            elif not self._flipped(each):
+            elif not self._is_twin(each) and not self._flipped(each):
                 todo.append(each)
         self._save(saved)
         for at in range(0, len(todo), ASKED_MAX):
-            part = todo[at : at + ASKED_MAX]
-            try:
-                self._write(part)
-            except Refused:
-                # One of them is no version: the others are.
-                for each in part:
-                    try:
-                        self._write([each])
-                    except Refused as error:
-                        self.left[each.path] = str(error)
+            self._recording.begin(todo[at : at + ASKED_MAX])
 
-    def _write(self, changes: list[Change]) -> None:
+    def _begin_write(self, changes: list[Change]) -> Callable[[], None]:
         if self._list_waits and any(each.path != IGNORE_FILE for each in changes):
             raise Unreachable(f"what the fleet leaves out ({IGNORE_FILE}): {NOT_HERE}")
         bodies = [self.holders.body(self.place, each, self._over(each.path)) for each in changes]
-        ids, self._may_write = self._outside.write(self.place, bodies)
-        saved = dict[str, Base | None]()
-        for each, id, body in zip(changes, ids, bodies, strict=True):
-            behind = None if self._may_write else self._counting(each.path)
-            holder = EntryId(bytes.fromhex(body.same)) if body.same else id
-            saved[each.path] = Base(
-                each.signature, each.digest, each.said_x, frozenset({id}), behind, holder
-            )
-        self._save(saved)
+        answer = self._outside.begin_write(self.place, bodies)
+
+        def written() -> None:
+            ids, self._may_write = answer()
+            saved = dict[str, Base | None]()
+            for each, id, body in zip(changes, ids, bodies, strict=True):
+                behind = None if self._may_write else self._counting(each.path)
+                holder = EntryId(bytes.fromhex(body.same)) if body.same else id
+                saved[each.path] = Base(
+                    each.signature, each.digest, each.said_x, frozenset({id}), behind, holder
+                )
+            self._save(saved)
+
+        return written
 
     def _flipped(self, change: Change) -> bool:
         """Whether a file got back what was replaced there, once too often (rule 3)."""
@@ -292,9 +296,8 @@ class Folder:
 
     def _put_late(self, path: str, change: Change, over: frozenset[EntryId]) -> EntryId:
         """A version of what was found where nobody expected it; the file itself is another."""
-        (id,), _ = self._outside.write(
-            self.place, [self.holders.body(self.place, change._replace(path=path), over)]
-        )
+        body = self.holders.body(self.place, change._replace(path=path), over)
+        (id,), _ = self._outside.begin_write(self.place, [body])()
         return id
 
     # --- to the disk ----------------------------------------------------------------------------
@@ -347,17 +350,11 @@ class Folder:
         for each in plans:
             self._index(each.wanted.path)
             if each.chunks is None:
-                again += self._freed(each.wanted.path)
+                again += freed(self._disk, each.wanted.path, self.left)
         if any(each.wanted.path == IGNORE_FILE for each in plans):
             self._ignore.read(ours=True)
             self._again([IGNORE_FILE], settle=False)
         return again
-
-    def _freed(self, path: str) -> list[str]:
-        """Files that waited for the place of a folder in which one is gone now."""
-        parts = path.split("/")
-        above = ("/".join(parts[:n]) for n in range(1, len(parts)))
-        return [each for each in above if self.left.get(each) and not self._disk.is_folder(each)]
 
     def _tell(self, wanted: Wanted) -> None:
         if not wanted.why:
@@ -391,9 +388,5 @@ class Folder:
             self._basis.save(self.place.folder, changed)
 
     def _index(self, path: str) -> None:
-        base, name = self.bases.get(path), folded(path)
         self.holders.look(path)
-        if base is not None and base.signature is not None:
-            self._names[name] = path
-        elif self._names.get(name) == path:
-            del self._names[name]
+        self._twins.look(path)

@@ -1,11 +1,14 @@
 """What a context folder needs of the machine around it; each may raise: MusterError."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from muster.context.kinds import ContextPut
 from muster.log.entry import EntryId
 from muster.node.services.context import Bytes, Place, Unknown, Wanted
+
+# The ids of versions that were written, and whether this machine may write there.
+Written = Callable[[], tuple[tuple[EntryId, ...], bool]]
 
 
 class Outside(Protocol):
@@ -22,8 +25,11 @@ class Outside(Protocol):
     def paths(self, place: Place) -> tuple[str, ...]:
         """All paths that a folder has, or had."""
 
-    def write(self, place: Place, bodies: list[ContextPut]) -> tuple[tuple[EntryId, ...], bool]:
-        """Write versions: their ids, and whether this machine may."""
+    def begin_write(self, place: Place, bodies: list[ContextPut]) -> Written:
+        """Begin to write versions; what is returned waits until that is durable.
+
+        It must be called: what it says is what the files are made of.
+        """
 
     def claim(self, blob: str, id: EntryId) -> None:
         """This blob is here as what this version names, and is kept."""

@@ -17,7 +17,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple, TypeVar
 
 from muster.context.kinds import ContextPut
-from muster.errors import Broken, MusterError, Refused, Unreachable, Unsettled
+from muster.errors import Broken, MusterError, Refused, Unsettled
 from muster.limits import CONTEXT_FOLDER_BYTES
 from muster.log.entry import EntryId
 from muster.node import event as ev
@@ -29,7 +29,9 @@ from muster.node.folders.lastlook import look_last
 from muster.node.folders.mapping import Mapped
 from muster.node.folders.notices import Notices
 from muster.node.folders.opening import opened_disk
+from muster.node.folders.outside import Written
 from muster.node.folders.passed import Passed
+from muster.node.folders.questions import Questions, Stopped
 from muster.node.folders.reader import FRESH_MS, Reader
 from muster.node.folders.state import State
 from muster.node.folders.writer import OLD_S
@@ -39,7 +41,6 @@ from muster.node.services.context import (
     AskFiles,
     AskPaths,
     Bytes,
-    FilesAnswered,
     Place,
     Unknown,
     Wanted,
@@ -51,15 +52,9 @@ T = TypeVar("T")
 AGAIN_S: Final = 30.0
 # A machine that starts may write as soon as its peers have answered.
 _UNSETTLED_S: Final = 1.0
-# Longer than any step.
-_ANSWER_S_MAX: Final = 60.0
 _ROOT_S: Final = 1.0
 # Of what is not as others have it: enough to see what it is about.
 _TOLD_MAX: Final = 50
-
-
-class Stopped(Unreachable):
-    """The daemon ends."""
 
 
 class Task(NamedTuple):
@@ -89,9 +84,10 @@ class FolderThread:
         self._merge = merge
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._slots: dict[int, queue.SimpleQueue[FilesAnswered]] = {}
         self._numbers = count(1)
         self._ending = threading.Event()
+        self._questions = Questions(self._send, self._ending)
+        self.answered, self._ask = self._questions.answered, self._questions.ask
         self.mapped: dict[str, Mapped] = {}
         # Replaced whole by the thread, read by the loop.
         self.states: dict[str, State] = {}
@@ -118,10 +114,6 @@ class FolderThread:
     def _settle(self, folder: str, paths: frozenset[str]) -> None:
         if paths:
             self.tell(Task(folder, settles=paths))
-
-    def answered(self, effect: FilesAnswered) -> None:
-        if (slot := self._slots.get(effect.number)) is not None:
-            slot.put(effect)
 
     def end(self) -> None:
         """The thread ends with what it is doing."""
@@ -333,17 +325,22 @@ class FolderThread:
         """See `Outside`."""
         return self._ask(lambda number: AskPaths(number, place)).paths
 
-    def write(self, place: Place, bodies: list[ContextPut]) -> tuple[tuple[EntryId, ...], bool]:
-        """See `Outside`. Raises: Unsettled, Refused."""
-        found = self._ask(lambda number: WriteFiles(number, place, tuple(bodies)))
-        if not found.settled:
-            raise Unsettled("this machine is still asking its peers how far its own log goes")
-        if found.refused:
-            raise Refused(found.refused)
-        for body, id in zip(bodies, found.ids, strict=True):
-            if body.blob:
-                self.claim(body.blob, id)
-        return found.ids, found.allowed
+    def begin_write(self, place: Place, bodies: list[ContextPut]) -> Written:
+        """See `Outside`. What is returned raises: Unsettled, Refused."""
+        answer = self._questions.begin(lambda number: WriteFiles(number, place, tuple(bodies)))
+
+        def written() -> tuple[tuple[EntryId, ...], bool]:
+            found = answer()
+            if not found.settled:
+                raise Unsettled("this machine is still asking its peers how far its own log goes")
+            if found.refused:
+                raise Refused(found.refused)
+            for body, id in zip(bodies, found.ids, strict=True):
+                if body.blob:
+                    self.claim(body.blob, id)
+            return found.ids, found.allowed
+
+        return written
 
     def claim(self, blob: str, id: EntryId) -> None:
         """See `Outside`."""
@@ -371,22 +368,6 @@ class FolderThread:
         none = frozenset[str]()
         task = Task(place.folder, none if settle else paths, paths if settle else none)
         self._after(after_ms / 1000, task)
-
-    def _ask(self, make: Callable[[int], ev.Event]) -> FilesAnswered:
-        number, slot = next(self._numbers), queue.SimpleQueue[FilesAnswered]()
-        self._slots[number] = slot
-        try:
-            self._send(make(number))
-            until_ms = clock.boot_ms() + int(_ANSWER_S_MAX * 1000)
-            while clock.boot_ms() < until_ms:
-                try:
-                    return slot.get(timeout=0.5)
-                except queue.Empty:
-                    if self._ending.is_set():
-                        raise Stopped("the daemon ends") from None
-            raise Unreachable("this machine is too busy to say what is to lie in the folder")
-        finally:
-            del self._slots[number]
 
     def _send(self, event: ev.Event) -> None:
         try:
