@@ -75,6 +75,8 @@ WRONG: list[Any] = [
 ]
 # Where the least that is understood does not mean anything here.
 MEANT: dict[str, dict[str, Any]] = {
+    "file.read": {"place": "x:/srv", "path": "a"},
+    "file.write": {"place": "x:/srv", "path": "a", "size": 1, "sha256": "0" * 64},
     "invite": {"name": "new"},
     "revoke": {"name": "laptop"},
     "grant": {"to": "build", "verb": "send"},
@@ -321,6 +323,15 @@ def test_an_order_about_one_machine_is_none_for_the_machine_that_it_is_shown_to(
     assert begun.verb == verb.name
     assert len(begun.cites) == 1
     assert "taken already" in refused(target, LOCAL, verb.name, args, statement=statement)
+
+
+@pytest.mark.parametrize("verb", ["file.read", "file.write"])
+@proves("remote.files-stay-below")
+def test_no_folder_is_longer_than_what_a_grant_can_name(target: Target, verb: str) -> None:
+    """An object is compared by its first 200 characters."""
+    args = {**MEANT[verb], "place": f"{STUDIO.machine}:/{'a' * 200}"}
+    statement = target.order(verb, args["place"][:200], args)
+    assert "`place`" in refused(target, MEMBER, verb, args, statement=statement)
 
 
 @pytest.mark.parametrize("verb", OF_MACHINE, ids=ids(OF_MACHINE))

@@ -234,13 +234,16 @@ class CommandContext:
                 raise Silent(too_late) from error
 
     @contextlib.contextmanager
-    def stream_of(self, verb: str, args: Mapping[str, Any], on: str) -> Iterator[Client]:
-        """The link over which another machine accepted a stream of this verb."""
+    def stream_of(
+        self, verb: str, args: Mapping[str, Any], on: str
+    ) -> Iterator[tuple[Client, dict[str, Any]]]:
+        """The link over which another machine accepted a stream of this verb, and what it told
+        before that.
+        """
         (fields,) = self._authority(VERBS[verb], dict(args), on, {})
         with calls.begin(self.path, verb, args, **fields) as client:
-            for _ in calls.answers(client, self.path, verb):
-                pass
-            yield client
+            *told, _ = calls.answers(client, self.path, verb)
+            yield client, told[0] if told else {}
 
     def perhaps(self, verb: str) -> None:
         """Say where to look whether an order counts whose answer nobody waited for."""

@@ -34,7 +34,7 @@ def run(context: CommandContext) -> int:
     to = context.ask("target", {"verb": "exec", "on": args["machine"]})
     ordered = {"argv": args["argv"], "machine": to["machine"]}
     kept = {strand.OUTPUT: bytearray(), strand.ERRORS: bytearray()} if context.json else None
-    with context.stream_of("exec", ordered, to["machine"]) as client:
+    with context.stream_of("exec", ordered, to["machine"]) as (client, _):
         code = Carried(client, kept).go()
     if kept is not None:
         said = [bytes(each).decode("utf-8", "replace") for each in kept.values()]

@@ -193,6 +193,13 @@ def repo(context: CommandContext) -> int:
     return int(action == "sync" and any(each["error"] for each in value))
 
 
+def cp(context: CommandContext) -> int:
+    """Copy a file to or from another machine; 0."""
+    from muster.cli import copies  # noqa: PLC0415 - few commands copy
+
+    return copies.copy(context)
+
+
 def exec(context: CommandContext) -> int:
     """Run a command on another machine; its own exit code."""
     from muster.cli import remote  # noqa: PLC0415 - few commands are carried

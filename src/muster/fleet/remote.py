@@ -3,7 +3,7 @@
 Rule: digests and sizes, never what went: not the words of a command, nor the bytes of a file.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -13,8 +13,10 @@ from muster.log.kind import kind
 
 EXEC_BEGIN: Final = "exec.begin"
 EXEC_END: Final = "exec.end"
+FILE_COPIED: Final = "file.copied"
 
 Code = Annotated[int, Meta(ge=0, le=255)]
+Way = Literal["read", "written"]
 Told = Annotated[str, Meta(max_length=200)]
 
 
@@ -42,4 +44,15 @@ class ExecEnd(Struct, frozen=True, forbid_unknown_fields=True):
     errors: Went
     input: Went
     output: Went
+    why: Told = ""
+
+
+@kind(FILE_COPIED)
+class FileCopied(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file was read or written, with its size and digest; `why` where not all of it was."""
+
+    path: Annotated[str, Meta(max_length=1000)]
+    sha256: Hex32
+    size: Size
+    way: Way
     why: Told = ""

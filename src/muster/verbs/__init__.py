@@ -31,6 +31,7 @@ NOUNS: Final = (
     "doctor",
     "reports",
     "remote",
+    "copy",
     "target",
     "run",
     "watch",
