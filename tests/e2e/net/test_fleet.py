@@ -57,6 +57,13 @@ def test_a_message_crosses_a_slow_lossy_way_and_waits_for_a_cable_that_is_cut(ne
 def test_two_machines_behind_nats_that_know_the_hub_alone_reach_each_other(net: Net):
     net.behind("studio")
     net.behind("laptop")
+
+    def between_them() -> int:
+        ways = (net.between("studio", "laptop"), net.between("laptop", "studio"))
+        return sum(way.counters().frames for way in ways)
+
+    # What their kernels said to all when they came up, before there were walls.
+    before = between_them()
     with NetFleet(net, deaf=["studio", "laptop"]) as fleet:
         fleet.start()
         studio, laptop = fleet["studio"], fleet["laptop"]
@@ -66,7 +73,31 @@ def test_two_machines_behind_nats_that_know_the_hub_alone_reach_each_other(net: 
         shown = {m["name"]: m for m in studio.ask("machines")}
         assert (shown["laptop"]["channel"], shown["laptop"]["through"]) == ("relay", "hub")
         # No frame of one ever reached the other but through the hub.
-        assert net.between("studio", "laptop").counters().frames == 0
-        assert net.between("laptop", "studio").counters().frames == 0
+        assert between_them() == before
         assert net.processes()
     assert net.processes() == []
+
+
+@proves("net.daemons-on-hosts")
+def test_a_middle_that_passes_nothing_on_any_more_is_left_for_another():
+    """Whichever of two carries between two machines behind NATs: it falls silent to one of them."""
+    require()
+    with Net("hub", "nas", "studio", "laptop") as net:
+        net.behind("studio")
+        net.behind("laptop")
+        dials = {"nas": ["hub"], "studio": ["hub", "nas"], "laptop": ["hub", "nas"]}
+        with NetFleet(net, dials=dials, deaf=["studio", "laptop"]) as fleet:
+            fleet.start()
+            studio, laptop = fleet["studio"], fleet["laptop"]
+
+            def through() -> str:
+                (shown,) = [m for m in studio.ask("machines") if m["name"] == "laptop"]
+                return str(shown.get("through", "")) if shown["state"] == "up" else ""
+
+            until(through, "studio reaches laptop", within_s=BACK_S)
+            assert say(studio, laptop, "by the one") == "stored"
+            middle = through()
+            net.between(middle, "studio").cut()
+            assert say(studio, laptop, "by the other") == "stored"
+            until(lambda: through() not in ("", middle), "by another one", within_s=BACK_S)
+            assert texts(laptop) == ["by the one", "by the other"]

@@ -251,9 +251,9 @@ def test_nothing_is_left_of_a_net_however_its_test_ends(how: str):
         assert all(is_there(pid) for pid in pids)
         assert os.path.isdir(folder)
         test.send_signal(signal.SIGINT if how == "closed" else signal.SIGKILL)
-        test.wait(30)
-        until(lambda: not any(is_there(pid) for pid in pids), "every process is gone")
-        until(lambda: not os.path.exists(folder), "and the folder")
+        test.wait(90)
+        until(lambda: not any(is_there(pid) for pid in pids), "every process is gone", within_s=90)
+        until(lambda: not os.path.exists(folder), "and the folder", within_s=90)
     finally:
         test.kill()
         test.wait()
