@@ -95,16 +95,16 @@ def _saved(one: Path, other: Path, draw: random.Random, n: int) -> float:
 
 def _many(one: Path, other: Path, draw: random.Random, count: int) -> float:
     """Seconds until the other disk has so many files, made at once."""
+    made = {
+        Path(f"many/{n % 50:02}/{n}.md"): _text(draw, draw.randrange(200, 3_000))
+        for n in range(count)
+    }
+    # To think of them takes whoever makes them longer than to write them.
     began = time.perf_counter()
-    made = {}
-    for n in range(count):
-        path = Path(f"many/{n % 50:02}/{n}.md")
+    for path, data in made.items():
         (one / path).parent.mkdir(parents=True, exist_ok=True)
-        data = _text(draw, draw.randrange(200, 3_000))
         (one / path).write_bytes(data)
-        made[path] = len(data)
-
-    missing = list(made.items())
+    missing = [(path, len(data)) for path, data in made.items()]
 
     def there() -> bool:
         # One that has come is not looked at again: to wait costs whoever works no processor.

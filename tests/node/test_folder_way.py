@@ -1,12 +1,14 @@
 """The folder of a file is held open for the next one, and what is moved meanwhile keeps all it has."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 from tests.node.shared_folders import Shared, SharedFolders
 from tests.promise import proves
 
+from muster.node.folders import way
 from muster.node.folders.basis import Base
 from muster.node.folders.below import ASKED_MAX
 from muster.node.folders.disk import Disk, Swapped
@@ -47,6 +49,34 @@ def test_a_file_is_gone_only_where_the_whole_way_leads_to_none(disk, tmp_path):
         assert reader.look("sub/one.md", base) is None
         found = reader.look("sub/two.md", base)
     assert found == Change("sub/two.md", None, b"", said_x=False, size=0, fields={"gone": 1})
+
+
+def test_each_folder_of_many_files_is_gone_to_once(disk, monkeypatch):
+    gone, enter = list[str](), way.step_into
+
+    def step_into(name: str, folder: int) -> int:
+        gone.append(name)
+        return enter(name, folder)
+
+    monkeypatch.setattr(way, "step_into", step_into)
+    files_open = len(os.listdir("/proc/self/fd"))
+    with disk.near():
+        for n in range(3):
+            for name in ("sub", "more/sub"):
+                disk.prepare(f"{name}/{n}.md", f"new{n}", [b"new"], x=False, sync=False)
+    # What is not there is tried, made, and then entered.
+    assert gone == ["sub", "more", "more", "sub", "sub"]
+    assert len(os.listdir("/proc/self/fd")) == files_open
+
+
+def test_no_more_folders_are_held_open_than_so_many(disk, monkeypatch):
+    monkeypatch.setattr(way, "_HELD_MAX", 3)
+    files_open = len(os.listdir("/proc/self/fd"))
+    with disk.near():
+        for n in range(9):
+            disk.prepare(f"{n}/n.md", "new", [b"new"], x=False, sync=False)
+            assert len(os.listdir("/proc/self/fd")) <= files_open + 4
+            assert disk.read(f"{n}/new", 9) == b"new"
 
 
 def test_a_folder_that_is_taken_away_while_it_is_written_into_is_made_again(disk):

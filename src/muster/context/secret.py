@@ -109,6 +109,8 @@ def _first(text: str, sort: str) -> int | None:
     pattern, around = _COMPILED[sort], _AROUND.get(sort)
     found = []
     for letters in _LETTERS[sort]:
+        if letters not in text:
+            continue
         for at in _places(text, letters):
             hit = pattern.match(text, at) if around is None else (
                 pattern.search(text, max(0, at - around[0]), at + around[1])

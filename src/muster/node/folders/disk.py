@@ -78,10 +78,10 @@ class Disk(Way):
 
     # --- looking ------------------------------------------------------------------------------
 
-    def signature(self, path: str) -> Signature | None:
+    def signature(self, path: str, *, anew: bool = False) -> Signature | None:
         """Of the file there; None without one. Raises: InTheWay, NotThisFolder, OSError."""
         try:
-            with self._parent(path) as (folder, name):
+            with self._parent(path, anew=anew) as (folder, name):
                 return signature_in(name, folder)
         except FileNotFoundError:
             return None
@@ -108,8 +108,10 @@ class Disk(Way):
     def read(self, path: str, most: int) -> bytes | None:
         """The bytes of a file; None where it is gone or has more. Raises: InTheWay, OSError."""
         try:
-            with self.open(path) as file, os.fdopen(os.dup(file), "rb") as reader:
-                found = reader.read(most + 1)
+            with self.open(path) as file:
+                found, more = b"", os.read(file, most + 1)
+                while more and len(found) <= most:
+                    found, more = found + more, os.read(file, most + 1)
         except FileNotFoundError:
             return None
         return None if len(found) > most else found
@@ -180,7 +182,7 @@ class Disk(Way):
         try:
             return self._prepare(path, name, chunks, x=x, sync=sync)
         except FileNotFoundError:
-            if self._near is None:
+            if not self._held:
                 raise
             # The folder that is held open was taken away since.
             self.leave()

@@ -79,8 +79,9 @@ class Reader:
         was = base.signature if base is not None else None
         if now is None and was is not None:
             # The folder that is held open may be one that was taken away since.
-            self.disk.leave()
-            now = self.disk.signature(path)
+            now = self.disk.signature(path, anew=True)
+            if now is not None:
+                self.disk.leave()
         if now is None:
             gone: dict[str, object] = {"gone": 1}
             return Change(path, None, b"", False, 0, gone) if was is not None else None

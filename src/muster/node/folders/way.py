@@ -2,7 +2,7 @@
 
 Rule 1: no link is followed, and nothing is entered that is mounted there.
 Rule 2: a folder that is not the one that was mapped is no folder.
-Rule 3: whoever goes on in one folder may hold it open for some files (`near`). Whoever takes
+Rule 3: whoever goes on in some folders may hold them open for some files (`near`). Whoever takes
 something away goes the whole way: what was moved meanwhile keeps what it has, wherever it lies.
 """
 
@@ -12,9 +12,13 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from muster.errors import Conflict
 from muster.node.folders.onestep import FOLDER, InTheWay, step_into
+
+# So many folders are held open at once.
+_HELD_MAX: Final = 100
 
 
 class NotThisFolder(Conflict):
@@ -30,16 +34,16 @@ class Way:
     def __init__(self, top: Path, inode: int, device: int | None = None) -> None:
         self.top = top
         self._inode, self._device = inode, device
-        # Whether the folder of the last file is held open; its path, and that folder.
+        # Whether folders are held open; by their paths those that are.
         self._is_near = False
-        self._near: tuple[str, int] | None = None
+        self._held: dict[str, int] = {}
 
     @contextlib.contextmanager
     def near(self) -> Iterator[None]:
-        """Hold the folder of the last file open: whoever goes on in it is there already.
+        """Hold the folders of files open: whoever goes on in one of them is there already.
 
-        For some files at a time, and no longer: whatever else stands there now, it is the same
-        folder that is looked into, and no link. Within another one this is the same one.
+        For some files at a time, and no longer: whatever else stands there now, they are the same
+        folders that are looked into, and no link. Within another one this is the same one.
         """
         if self._is_near:
             yield
@@ -53,9 +57,9 @@ class Way:
 
     def leave(self) -> None:
         """The next way is gone from the top."""
-        if self._near is not None:
-            os.close(self._near[1])
-            self._near = None
+        held, self._held = self._held, {}
+        for folder in held.values():
+            os.close(folder)
 
     @contextlib.contextmanager
     def _parent(
@@ -67,15 +71,26 @@ class Way:
         keeps what it has, wherever it lies.
         """
         above, _, name = path.rpartition("/")
-        parts = above.split("/") if above else []
-        if not self._is_near:
-            with self._folder(parts, make=make) as folder:
-                yield folder, name
+        if self._is_near and not anew:
+            if len(self._held) > _HELD_MAX:
+                self.leave()
+            yield self._reached(above, make=make), name
             return
-        if anew or self._near is None or self._near[0] != above:
-            self.leave()
-            self._near = above, self._way(parts, make=make)
-        yield self._near[1], name
+        with self._folder(above.split("/") if above else [], make=make) as folder:
+            yield folder, name
+
+    def _reached(self, path: str, *, make: bool) -> int:
+        """A folder, open and held: the top of the way is the same for all of them."""
+        found = self._held.get(path)
+        if found is not None:
+            return found
+        if not path:
+            found = self._way([], make=make)
+        else:
+            at = self._reached("", make=make)
+            found = self._gone(os.dup(at), path.split("/"), make=make)
+        self._held[path] = found
+        return found
 
     @contextlib.contextmanager
     def _folder(self, parts: Iterable[str], *, make: bool = False) -> Iterator[int]:
@@ -91,11 +106,16 @@ class Way:
             at = os.open(self.top, FOLDER)
         except OSError as error:
             raise NotThisFolder(f"{self.top} is gone ({error.strerror})") from error
+        found = os.fstat(at)
+        if found.st_ino != self._inode or self._device not in (None, found.st_dev):
+            os.close(at)
+            raise NotThisFolder(f"another folder lies at {self.top} than was mapped")
+        return self._gone(at, parts, make=make)
+
+    def _gone(self, at: int, parts: Iterable[str], *, make: bool) -> int:
+        """The folder to which these lead from an open one, which is closed."""
         there = False
         try:
-            found = os.fstat(at)
-            if found.st_ino != self._inode or self._device not in (None, found.st_dev):
-                raise NotThisFolder(f"another folder lies at {self.top} than was mapped")
             for part in parts:
                 inner = self._enter(at, part, make=make)
                 os.close(at)

@@ -93,10 +93,9 @@ class Writer:
                     todo.append(plan)
                     if not self._prepare(plan, one_by_one, left):
                         todo.pop()
-            if not one_by_one:
-                self._disk.sync()
-            self._basis.aim(self._folder, [self._aim(plan) for plan in todo])
-            with self._disk.near():
+                if not one_by_one:
+                    self._disk.sync()
+                self._basis.aim(self._folder, [self._aim(plan) for plan in todo])
                 while todo:
                     self._carry_out(todo[0], one_by_one, left, changed, done)
                     self._made.pop(todo.pop(0).name, None)
