@@ -177,6 +177,13 @@ def _answers(terminal: Terminal, question: str) -> str:
     return shown
 
 
+def logs_out(terminal: Terminal) -> str:
+    """Once a shell there is ready for it."""
+    shown = terminal.see("# " if os.getuid() == 0 else "$ ")
+    terminal.type("exit 0\r")
+    return shown
+
+
 def leaves(what: str) -> Callable[[Terminal], str]:
     """Ctrl-C once this was shown."""
 
@@ -484,6 +491,7 @@ PREPARED: Final[dict[str, Row]] = {
     "muster service status": Row(at="lonely"),
     "muster service remove": Row(at="lonely"),
     "muster ask 'say in NOTES.md what changed this week' --repo main": Row(_script, ends=says_yes),
+    "muster tty build": Row(ends=logs_out),
     "muster watch nightly/test": Row(_nightly_is_short),
     "muster runs --follow": Row(_short_work, ends=leaves("brief")),
     "muster await nightly/test 0827 --any": Row(_nightly_is_short),

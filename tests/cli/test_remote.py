@@ -185,7 +185,12 @@ def test_the_journal_there_says_what_was_done_by_digest_and_by_which_order(pair)
     )
     said = json.dumps(words, separators=(",", ":")).encode()
     digest = lambda raw: {"sha256": hashlib.sha256(raw).hexdigest(), "size": len(raw)}  # noqa: E731
-    assert json.loads(begin) == {"program": "sh", "words": 3, "sha256": digest(said)["sha256"]}
+    assert json.loads(begin) == {
+        "program": "sh",
+        "words": 3,
+        "sha256": digest(said)["sha256"],
+        "terminal": False,
+    }
     assert json.loads(end) == {
         "code": 6, "input": digest(b"spoken\n"), "output": digest(b"spoken\n"),
         "errors": digest(b"no\n"), "why": "",

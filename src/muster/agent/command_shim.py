@@ -11,12 +11,14 @@ On the control socket, one JSON object a line: to it the order, then `{"signal":
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
 import signal
 import socket
 import subprocess
+import termios
 import time
 from typing import Any, Final
 
@@ -57,6 +59,7 @@ class CommandShim:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, lambda *_: self._end())
         self._selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, 512))
+        at_terminal = bool(order.get("terminal"))
         env, group = dict(order["env"]), cgroup.make(str(order["env"][process_tree.MARKER]))
         try:
             child = subprocess.Popen(
@@ -65,7 +68,7 @@ class CommandShim:
                 env=env,
                 start_new_session=True,
                 # Safe here: the shim has one thread.
-                preexec_fn=lambda: process_tree.bind(group),  # noqa: PLW1509
+                preexec_fn=lambda: _prepare(group, at_terminal),  # noqa: PLW1509
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._say({"lacks": getattr(error, "strerror", None) or str(error)})
@@ -145,6 +148,13 @@ class CommandShim:
         if self._kill_at is None:
             return LOOK_S
         return max(0.0, min(self._kill_at - _now_s(), KILL_AGAIN_S))
+
+
+def _prepare(group: cgroup.Group | None, at_terminal: bool) -> None:
+    process_tree.bind(group)
+    if at_terminal:
+        # Ctrl-C reaches whoever this terminal is the terminal of.
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _now_s() -> float:

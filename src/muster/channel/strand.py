@@ -6,8 +6,9 @@ Rule 2: a piece is bounded, and what is no piece ends the stream.
     offset  0       1              5
             strand  length, u32    so many bytes, at most 64 KiB
 
-INPUT with nothing in it ends the program's input. SIGNAL is one byte, the number
-of a signal; END is JSON: {"code": 0}. Integers are big-endian; docs/spec/remote.md is normative.
+INPUT with nothing in it ends the program's input. SIGNAL is one byte, the number of a signal; SIZE
+of a terminal is two u16, rows and columns; END is JSON: {"code": 0}. Integers are big-endian;
+docs/spec/remote.md is normative.
 """
 
 import struct
@@ -21,15 +22,31 @@ OUTPUT: Final = 1
 ERRORS: Final = 2
 SIGNAL: Final = 3
 END: Final = 4
+SIZE: Final = 5
 
 PIECE_BYTES_MAX: Final = 64 * 1024
 _HEAD: Final = struct.Struct(">BI")
+_SIZE: Final = struct.Struct(">HH")
 HEAD_BYTES: Final = _HEAD.size
 
 
 def pack(strand: int, data: bytes) -> bytes:
     """A piece of a strand as it goes over the stream."""
     return _HEAD.pack(strand, len(data)) + data
+
+
+def size(rows: int, columns: int) -> bytes:
+    """The piece that says how large the terminal is; what no terminal can have is cut."""
+    most = (1 << 16) - 1
+    return pack(SIZE, _SIZE.pack(min(max(rows, 1), most), min(max(columns, 1), most)))
+
+
+def size_in(piece: bytes) -> tuple[int, int]:
+    """The rows and columns in such a piece. Raises: Malformed."""
+    if len(piece) != _SIZE.size:
+        raise Malformed("what came over the stream of a terminal is no size")
+    rows, columns = _SIZE.unpack(piece)
+    return rows, columns
 
 
 class Splitter:
@@ -43,7 +60,7 @@ class Splitter:
         self._left += data
         while len(self._left) >= HEAD_BYTES:
             strand, size = _HEAD.unpack_from(self._left)
-            if strand > END or size > PIECE_BYTES_MAX:
+            if strand > SIZE or size > PIECE_BYTES_MAX:
                 raise Malformed("what came over the stream of a far program is no piece of it")
             if len(self._left) < HEAD_BYTES + size:
                 return

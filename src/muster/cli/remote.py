@@ -3,6 +3,7 @@
 Rule 1: what it writes goes to the same stream here, as it comes; its exit code is ours.
 Rule 2: the first Ctrl-C goes to the command, the second ends it by leaving, and so does one for
 which there is no room.
+At a terminal Ctrl-C is a letter like any other, and Enter ~ . leaves.
 Rule 3: with --json it is one object when it is over: its code, and what it wrote as text.
 """
 
@@ -12,7 +13,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from muster.channel import strand
@@ -22,10 +23,12 @@ from muster.channel.ipc_client import Client
 from muster.cli import show
 from muster.cli.call import CHANNEL
 from muster.cli.context import CommandContext
-from muster.errors import Exhausted, Malformed, Unreachable
+from muster.errors import Exhausted, Malformed, Refused, Unreachable
 from muster.limits import CALL_BYTES_MAX
 
 INTERRUPTED_EXIT: Final = 130
+# What leaves a terminal whatever hangs there, as every ssh has it; Enter may be either.
+_LEAVES: Final = (b"\r~.", b"\n~.")
 
 
 def run(context: CommandContext) -> int:
@@ -42,11 +45,37 @@ def run(context: CommandContext) -> int:
     return code
 
 
+def login(context: CommandContext) -> int:
+    """Carry this terminal to the person's shell there; its exit code, 130 where it was left."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise Refused("tty needs a terminal at both ends; for a script there is `muster exec`")
+    from muster.cli import remote_terminal  # noqa: PLC0415 - Windows has none of it
+
+    to = context.ask("target", {"verb": "tty", "on": context.command.args["machine"]})
+    columns, rows = os.get_terminal_size(0)
+    ordered = {
+        "machine": to["machine"], "rows": max(1, rows), "columns": max(1, columns),
+        "term": os.environ.get("TERM", "dumb"),
+    }  # fmt: skip
+    with (
+        context.stream_of("tty", ordered, to["machine"]) as (client, _),
+        remote_terminal.raw() as own,
+    ):
+        return Carried(client, None, own).go()
+
+
 class Carried:
     """The streams of a far command, joined to those of this program."""
 
-    def __init__(self, client: Client, kept: dict[int, bytearray] | None) -> None:
-        self._client, self._kept = client, kept
+    def __init__(
+        self,
+        client: Client,
+        kept: dict[int, bytearray] | None,
+        terminal: Callable[[], bytes] | None = None,
+    ) -> None:
+        """`terminal`: what says its size, where this program's is the far command's, too."""
+        self._client, self._kept, self._terminal = client, kept, terminal
+        self._typed = b"\r"
         self._flow = Flow(lambda type_, payload: client.send(encode(type_, CHANNEL, payload)))
         self._pieces = strand.Splitter()
         self._code: int | None = None
@@ -59,18 +88,23 @@ class Carried:
         """
         flow, client, reading = self._flow, self._client, True
         sys.stdout.flush()
-        with _interrupts() as wakes:
+        with _told(signal.SIGWINCH if self._terminal else signal.SIGINT) as wakes:
             while flow.closed is None:
                 room = min(flow.room, strand.PIECE_BYTES_MAX) - strand.HEAD_BYTES
-                sources = [client.fileno(), wakes] + ([0] if reading and room > 0 else [])
+                # At a terminal what leaves is read also where nothing more can be sent.
+                typed = reading and (room > 0 or self._terminal is not None)
+                sources = [client.fileno(), wakes, *([0] if typed else [])]
                 readable, _, _ = select.select(sources, [], [])
                 if wakes in readable:
                     os.read(wakes, 64)
-                    if not self._interrupted():
+                    if not self._woken():
                         flow.close()
                         return INTERRUPTED_EXIT
                 if 0 in readable:
                     reading = self._read(room)
+                    if self._terminal and any(each in self._typed for each in _LEAVES):
+                        flow.close()
+                        return INTERRUPTED_EXIT
                 if client.fileno() in readable:
                     frame = decode(client.receive())
                     if frame.channel == CHANNEL and frame.type in TYPES:
@@ -85,15 +119,21 @@ class Carried:
     def _read(self, room: int) -> bool:
         """Whether there may be more of our input."""
         try:
-            data = os.read(0, room)
+            data = os.read(0, room if room > 0 else 16)
         except OSError:
             # A terminal that is another program's now, or one that is gone.
             data = b""
-        self._flow.put(strand.pack(strand.INPUT, data))
+        self._typed = (self._typed + data)[-max(3, len(data) + 2) :]
+        if room > 0:
+            self._flow.put(strand.pack(strand.INPUT, data))
         return bool(data)
 
-    def _interrupted(self) -> bool:
+    def _woken(self) -> bool:
         """Whether the command was told; else there is nothing but to leave."""
+        if self._terminal:
+            if self._flow.room >= len(size := self._terminal()):
+                self._flow.put(size)
+            return True
         self._interrupts += 1
         piece = strand.pack(strand.SIGNAL, bytes([signal.SIGINT]))
         if self._interrupts > 1 or self._flow.room < len(piece):
@@ -126,8 +166,8 @@ def _code(piece: bytes) -> int:
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[int]:
-    """A descriptor that can be read when Ctrl-C was typed, which ends nothing by itself."""
+def _told(signum: int) -> Iterator[int]:
+    """A descriptor that can be read when this signal came, which ends nothing by itself."""
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
 
@@ -135,10 +175,10 @@ def _interrupts() -> Iterator[int]:
         with contextlib.suppress(BlockingIOError):
             os.write(writes, b"!")
 
-    before = signal.signal(signal.SIGINT, told)
+    before = signal.signal(signum, told)
     try:
         yield reads
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signum, before)
         os.close(reads)
         os.close(writes)

@@ -200,6 +200,13 @@ def cp(context: CommandContext) -> int:
     return copies.copy(context)
 
 
+def tty(context: CommandContext) -> int:
+    """Be at a terminal of another machine; the exit code of its shell."""
+    from muster.cli import remote  # noqa: PLC0415 - few commands are carried
+
+    return remote.login(context)
+
+
 def exec(context: CommandContext) -> int:
     """Run a command on another machine; its own exit code."""
     from muster.cli import remote  # noqa: PLC0415 - few commands are carried

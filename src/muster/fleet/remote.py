@@ -29,11 +29,15 @@ class Went(Struct, frozen=True, forbid_unknown_fields=True):
 
 @kind(EXEC_BEGIN)
 class ExecBegin(Struct, frozen=True, forbid_unknown_fields=True):
-    """A command begins: its program, and the hash of all its words as canonical JSON."""
+    """A command begins: its program, and the hash of all its words as canonical JSON.
+
+    `terminal`: it is the person's shell, at a terminal.
+    """
 
     program: Told
     sha256: Hex32
     words: Annotated[int, Meta(ge=1, le=ARGUMENT_WORDS_MAX)]
+    terminal: bool = False
 
 
 @kind(EXEC_END)

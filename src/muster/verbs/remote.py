@@ -1,9 +1,14 @@
 """Verbs that do something on another machine as its person would: run a command there."""
 
-from typing import Annotated
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from muster.node.attempts import command
-from muster.verbs.declaration import Daemon, Perform, Request, Stream, Words, pos, verb
+from muster.verbs.declaration import Daemon, Perform, Request, Stream, Words, data, pos, verb
+
+# More rows or columns than any screen has.
+SIDE_MAX: Final = 10_000
 
 
 class Exec(Request, frozen=True):
@@ -24,4 +29,28 @@ async def run(daemon: Daemon, call: Perform, stream: Stream, ask: Exec) -> None:
         muster exec build -- uname -a
         muster exec build -- sh -c 'df -h | head -3'
     """
-    await command.Session(daemon, call, stream).run(ask.argv, dict(daemon.effects.environ))
+    await command.Session(daemon, call, stream).run(ask.argv, daemon.effects.environ)
+
+
+Side = Annotated[int, Meta(ge=1, le=SIDE_MAX)]
+
+
+class Login(Request, frozen=True):
+    machine: Annotated[str, pos("the machine", kind="machine")]
+    rows: Annotated[Side, data()] = 24
+    columns: Annotated[Side, data()] = 80
+    term: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]{0,39}\Z"), data()] = "dumb"
+
+
+@verb("tty", auth="order", runs="stream", group="The fleet", object="machine", of_machine=True,
+      on="none", steps=True)  # fmt: skip
+async def login(daemon: Daemon, call: Perform, stream: Stream, ask: Login) -> None:
+    """Be at a terminal of another machine, in its person's own shell.
+
+    It has the size of yours, and follows it. Enter, `~` and `.` leave it whatever hangs there; what
+    it left running is ended.
+
+        muster tty build
+    """
+    session = command.Session(daemon, call, stream)
+    await session.login(ask.rows, ask.columns, ask.term, daemon.effects.environ)

@@ -15,7 +15,8 @@ import os
 import pwd
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,7 @@ from muster.channel import strand
 from muster.errors import Broken, Malformed, MusterError, NotFound, Unreachable
 from muster.fleet.remote import ExecBegin, ExecEnd, Went
 from muster.log import canon
+from muster.node.attempts.terminal import Terminal
 from muster.node.host.environment import NETWORK
 from muster.node.services.remote import Remote
 from muster.printable import visible
@@ -48,14 +50,14 @@ _PERSON: Final = (
 )
 
 
-def surroundings(daemon: "Runtime", known: dict[str, str]) -> tuple[str, dict[str, str]]:
+def surroundings(daemon: "Runtime", known: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     """The folder in which a command stands, and its environment; `known` is the daemon's."""
     person = pwd.getpwuid(os.getuid())
     names: tuple[str, ...] = (*_PERSON, *NETWORK, "PATH")
     env = {name: known[name] for name in names if name in known}
     usual = {"HOME": person.pw_dir, "USER": person.pw_name, "LOGNAME": person.pw_name}
     env = {"SHELL": person.pw_shell or "/bin/sh", "PATH": os.defpath, **usual, **env}
-    env |= {"TERM": "dumb", "MUSTER_HOME": str(daemon.home.path)}
+    env["MUSTER_HOME"] = str(daemon.home.path)
     return env["HOME"] if os.path.isdir(env["HOME"]) else "/", env
 
 
@@ -74,16 +76,19 @@ class _Counted:
 
 
 class Command:
-    """A command under its shim."""
+    """A command under its shim. `said` are its streams by their strands, `input` what it reads."""
 
     def __init__(
         self,
         shim: asyncio.subprocess.Process,
         control: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        streams: tuple[asyncio.StreamWriter, asyncio.StreamReader, asyncio.StreamReader],
         marker: str,
+        *,
+        input: asyncio.StreamWriter | Terminal,
+        said: dict[int, asyncio.StreamReader | Terminal],
+        closes: Sequence[Callable[[], None]],
     ) -> None:
-        self.input, self.output, self.errors = streams
+        self.input, self.said, self._closes = input, said, closes
         self._shim, self._marker = shim, marker
         self._says, self._control = control
 
@@ -114,23 +119,18 @@ class Command:
     async def stop(self) -> None:
         """End what is left of it, for certain; harmless when it has ended."""
         self._control.close()
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            self.input.close()
-        # Nobody reads them any more, and whoever writes must not wait for that.
-        rests = [asyncio.ensure_future(_discard(each)) for each in (self.output, self.errors)]
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GRACE_S + LAST_WORDS_S):
-                    await self._shim.wait()
-            if self._shim.returncode != 0:
-                with contextlib.suppress(ProcessLookupError):
-                    self._shim.kill()
-                await asyncio.to_thread(process_tree.sweep, self._marker)
+        # Nobody reads them any more: whoever writes is told so, and waits for nothing.
+        for close in self._closes:
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S + LAST_WORDS_S):
                 await self._shim.wait()
-        finally:
-            for each in rests:
-                each.cancel()
-            await asyncio.gather(*rests, return_exceptions=True)
+        if self._shim.returncode != 0:
+            with contextlib.suppress(ProcessLookupError):
+                self._shim.kill()
+            await asyncio.to_thread(process_tree.sweep, self._marker)
+            await self._shim.wait()
 
     def _tell(self, what: dict[str, Any]) -> None:
         if not self._control.is_closing():
@@ -143,14 +143,9 @@ class Command:
         return None
 
 
-async def _discard(reader: asyncio.StreamReader) -> None:
-    while await reader.read(_READ_BYTES):
-        pass
-
-
-async def _shimmed(env: dict[str, str]) -> Command:
-    """A shim that waits for its order. Its streams are pipes, as programs expect: the loop's own
-    may be sockets, which have no /dev/stdin.
+async def _shimmed(env: dict[str, str], terminal: Terminal | None) -> Command:
+    """A shim that waits for its order. Its streams are the terminal's, or pipes, as programs
+    expect: the loop's own may be sockets, which have no /dev/stdin.
     """
     marker = uuid.uuid4().hex
     env[process_tree.MARKER] = marker
@@ -158,15 +153,13 @@ async def _shimmed(env: dict[str, str]) -> Command:
         control, other = socket.socketpair()
         ours.callback(control.close)
         its.callback(other.close)
-        reads, writes = zip(*(os.pipe() for _ in range(3)), strict=True)
-        ends = (writes[0], reads[1], reads[2])
-        far = (reads[0], writes[1], writes[2])
-        files = [
-            ours.enter_context(os.fdopen(fd, mode, 0))
-            for fd, mode in zip(ends, ("wb", "rb", "rb"), strict=True)
-        ]
-        for each in far:
-            its.callback(os.close, each)
+        files, far = list[Any](), [terminal.other] * 3 if terminal else list[int]()
+        for mode in () if terminal else ("wb", "rb", "rb"):
+            reads, writes = os.pipe()
+            near, its_end = (writes, reads) if mode == "wb" else (reads, writes)
+            files.append(ours.enter_context(os.fdopen(near, mode, 0)))
+            its.callback(os.close, its_end)
+            far.append(its_end)
         shim = await asyncio.create_subprocess_exec(
             # No site-packages: the shim needs none, and a .pth file can cost more than itself.
             *boot("muster.agent.command_shim", "-S"),
@@ -182,24 +175,24 @@ async def _shimmed(env: dict[str, str]) -> Command:
             pass_fds=(other.fileno(),),
         )  # fmt: skip
         control.setblocking(False)
-        said = await asyncio.open_connection(sock=control, limit=ORDER_BYTES_MAX)
-        streams = await _writer(files[0]), await _reader(files[1]), await _reader(files[2])
+        talk = await asyncio.open_connection(sock=control, limit=ORDER_BYTES_MAX)
+        if terminal:
+            ours.pop_all()
+            said_there = {strand.OUTPUT: terminal}
+            streams: dict[str, Any] = {"said": said_there, "closes": [terminal.close]}
+            return Command(shim, talk, marker, input=terminal, **streams)
+        loop = asyncio.get_running_loop()
+        into, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, files[0])
+        writer = asyncio.StreamWriter(into, protocol, None, loop)
+        said, closes = dict[int, Any](), [into.close]
+        for name, file in zip((strand.OUTPUT, strand.ERRORS), files[1:], strict=True):
+            said[name] = asyncio.StreamReader(_READ_BYTES)
+            protocol_of = partial(asyncio.StreamReaderProtocol, said[name])
+            transport, _ = await loop.connect_read_pipe(protocol_of, file)
+            closes.append(transport.close)
         # The loop closes them from here on.
         ours.pop_all()
-        return Command(shim, said, streams, marker)
-
-
-async def _reader(file: Any) -> asyncio.StreamReader:
-    reader = asyncio.StreamReader(_READ_BYTES)
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
-    return reader
-
-
-async def _writer(file: Any) -> asyncio.StreamWriter:
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, file)
-    return asyncio.StreamWriter(transport, protocol, None, loop)
+        return Command(shim, talk, marker, input=writer, said=said, closes=closes)
 
 
 class Session:
@@ -211,7 +204,22 @@ class Session:
         self._sends = asyncio.Lock()
         self._counted = {each: _Counted() for each in (strand.INPUT, strand.OUTPUT, strand.ERRORS)}
 
-    async def run(self, argv: Sequence[str], environ: dict[str, str]) -> None:
+    async def login(self, rows: int, columns: int, term: str, environ: Mapping[str, str]) -> None:
+        """The person's own shell at a terminal. Raises: as `run`."""
+        terminal = Terminal(rows, columns)
+        try:
+            shell = surroundings(self._daemon, environ)[1]["SHELL"]
+            await self.run([shell, "-l"], environ, terminal, term)
+        finally:
+            terminal.close()
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        terminal: Terminal | None = None,
+        term: str = "dumb",
+    ) -> None:
         """All of it. Raises: what is wrong before it begins, and what ends it before its end."""
         if not argv or any("\0" in word for word in argv):
             raise Malformed("a command is a program and its words, and none of them has a NUL")
@@ -219,13 +227,17 @@ class Session:
         if len(said) > ORDER_BYTES_MAX // 2:
             raise Malformed("this command has more words than fit into an order")
         folder, env = surroundings(self._daemon, environ)
+        env["TERM"] = term
         program = visible(argv[0])[:200]
-        self._write(ExecBegin(program, sha256(said).hexdigest(), len(argv)))
+        self._write(ExecBegin(program, sha256(said).hexdigest(), len(argv), terminal is not None))
         code, why = 255, "it did not begin"
         try:
-            command = await _shimmed(env)
+            command = await _shimmed(env, terminal)
             try:
-                await command.begun({"argv": list(argv), "cwd": folder, "env": env})
+                order = {"argv": list(argv), "cwd": folder, "env": env}
+                await command.begun(order | {"terminal": terminal is not None})
+                if terminal:
+                    terminal.handed_over()
                 self._stream.accept()
                 why = "whoever asked left, or this machine stopped"
                 code = await self._carried(command)
@@ -259,10 +271,7 @@ class Session:
         return first.result()
 
     async def _ran(self, command: Command) -> int:
-        said = [
-            asyncio.ensure_future(self._said(strand.OUTPUT, command.output)),
-            asyncio.ensure_future(self._said(strand.ERRORS, command.errors)),
-        ]
+        said = [asyncio.ensure_future(self._said(*each)) for each in command.said.items()]
         try:
             code = await command.ended()
             await asyncio.wait(said, timeout=LAST_WORDS_S)
@@ -276,7 +285,7 @@ class Session:
         await self._send(strand.END, json.dumps({"code": code}).encode())
         return code
 
-    async def _said(self, name: int, reader: asyncio.StreamReader) -> None:
+    async def _said(self, name: int, reader: asyncio.StreamReader | Terminal) -> None:
         while data := await reader.read(_READ_BYTES):
             self._counted[name].add(data)
             await self._send(name, data)
@@ -295,6 +304,8 @@ class Session:
                     await self._input(command, piece)
                 elif name == strand.SIGNAL and piece:
                     command.signal(piece[0])
+                elif name == strand.SIZE and isinstance(command.input, Terminal):
+                    command.input.resize(*strand.size_in(piece))
         await self._stream.gone()
         raise Unreachable("whoever asked for the command left")
 
@@ -305,5 +316,5 @@ class Session:
             if piece:
                 command.input.write(piece)
                 await command.input.drain()
-            else:
+            elif not isinstance(command.input, Terminal):
                 command.input.close()
