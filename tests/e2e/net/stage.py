@@ -30,7 +30,7 @@ from tests.e2e.net.switch import enter, inside
 
 ROOT: Final = Path(__file__).parents[3]
 PROGRAMS: Final = ("ip", "nsenter", "setpriv")
-_END_S: Final = 30.0
+_END_S: Final = 60.0
 T = TypeVar("T")
 
 
@@ -239,7 +239,7 @@ class Net:
             raise failed[0]
         return found[0]
 
-    def socket(self, host: str, kind: int = socket.SOCK_STREAM, timeout_s: float = 20.0) -> socket.socket:  # fmt: skip
+    def socket(self, host: str, kind: int = socket.SOCK_STREAM, timeout_s: float = 60.0) -> socket.socket:  # fmt: skip
         """A socket of the test's own on a host."""
         made = self.on(host, lambda: socket.socket(socket.AF_INET, kind))
         made.settimeout(timeout_s)
