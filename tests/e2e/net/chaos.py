@@ -9,6 +9,7 @@ faults; what they meet is as real as the computer is busy.
 """
 
 import argparse
+import json
 import os
 import random
 import secrets
@@ -38,6 +39,7 @@ BEHIND: Final = "laptop"
 # A link that only silence ended is noticed after half a minute, and dialled again within another.
 REST_S: Final = 150.0
 COPIES: Final = 5
+MARKED_S: Final = 10.0
 # The whole inboxes are read so often, and in the end; else what is new since the round before.
 WHOLE_EVERY: Final = 10
 
@@ -254,10 +256,19 @@ def stop(rounds: Rounds, dice: random.Random) -> Heal:
 
 
 def set_back(rounds: Rounds, dice: random.Random) -> Heal:
-    """A machine gets the database that it had some rounds ago; the first time it is killed alone."""
+    """A machine gets the database that it had some rounds ago, and its mark remembers more.
+
+    Where it does not, nothing shows that it was set back (the mark is up to a second behind, and a
+    machine that nobody answers writes on after three): then it is killed alone.
+    """
     if not rounds.copies:
-        return kill(rounds, dice)
+        return _killed_alone(rounds, dice)
     machine, path, copied_s = dice.choice(rounds.copies)
+    give_up_s = time.monotonic() + MARKED_S
+    while not _remembers_more(machine, path):
+        if time.monotonic() > give_up_s:
+            return _killed_alone(rounds, dice)
+        time.sleep(0.1)
     machine.kill()
     for old in Path(machine.home.path).glob("log.db*"):
         old.unlink()
@@ -266,6 +277,22 @@ def set_back(rounds: Rounds, dice: random.Random) -> Heal:
     # What it accepted meanwhile it accepted before this.
     rounds.set_back.append(SetBack(machine.name, copied_s, time.monotonic()))
     return lambda: _up(machine)
+
+
+def _killed_alone(rounds: Rounds, dice: random.Random) -> Heal:
+    # It counts as what it was.
+    rounds.faults["set back"] -= 1
+    rounds.faults["kill -9"] += 1
+    return kill(rounds, dice)
+
+
+def _remembers_more(machine: Machine, copy: Path) -> bool:
+    """Whether the mark of a machine tells of entries that a copy of its database has not."""
+    with closing(sqlite3.connect(f"file:{copy}?mode=ro", uri=True)) as database:
+        held = dict(database.execute("select name, size from stream"))
+    marks = (machine.fleet.root / "state" / machine.name).glob("*/mark.json")
+    told = [json.loads(mark.read_bytes())["sizes"] for mark in marks]
+    return any(size > held.get(name, 0) for sizes in told for name, size in sizes.items())
 
 
 # A channel that can die, a server that can be killed: one more line.
