@@ -14,8 +14,7 @@ from tests.test_tidy import DOORS, SOURCE, _python
 
 # What no code of ours names, and why it is there all the same.
 UNNAMED = {
-    "channel.base.Post": "the contract of mailboxes, whose channels come (ADR 27)",
-    "channel.base.Post.ack": "as above",
+    "channel.drop.open_channel": "each file that `CHANNELS` lists is opened by it",
     "channel.http.open_channel": "each file that `CHANNELS` lists is opened by it",
     "channel.http._Complaints.emit": "logging calls it",
     "channel.http.Direct.process_redirect": "websockets calls it",
@@ -23,7 +22,6 @@ UNNAMED = {
     "channel.ipc.IpcLink.resume_writing": "asyncio calls it",
     "cli.parse._Parser.print_help": "argparse calls it",
     "door.server._Server.capture_signals": "uvicorn calls it",
-    "limits.PACKET_BYTES_MAX": "what every mailbox takes (ADR 27)",
     "log.segment.PROLOGUE_BYTES_MAX": "what is left free by whoever packs by `weight`",
     "verbs.NOUNS": "`make table` imports them",
     "task.schema.text": "it writes the schema that is published",

@@ -600,6 +600,13 @@ RELAY_MIDDLES_MAX: Final = 4
 # One packet of a mailbox: a segment and what goes with it; and how many are taken at once.
 PACKET_BYTES_MAX: Final = 1024 * 1024
 POST_TAKEN_MAX: Final = 64
+# What lies in one mailbox, and is said to be too much there.
+MAILBOX_BYTES_MAX: Final = 64 * 1024 * 1024
+# The signed head of a parcel, and what travels in one. age adds its header, and 16 bytes to each
+# 64 KiB.
+PARCEL_HEAD_BYTES_MAX: Final = 1024
+PARCEL_ITEMS_MAX: Final = 4096
+PARCEL_BYTES_MAX: Final = PACKET_BYTES_MAX - 4096
 
 # --- sync ------------------------------------------------------------------------------
 # The entries of one segment as we make it: with header, seal and proof it still fits into a frame.

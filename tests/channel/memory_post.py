@@ -3,6 +3,7 @@
 Packets come in any order, late, and again until they are acknowledged; the place can be away.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,8 @@ class Place:
     room: int = 1 << 30
     away: bool = False
     number: int = 0
+    # Of each machine that waits for news.
+    bells: dict[str, asyncio.Event] = field(default_factory=dict)
 
     def check(self) -> None:
         if self.away:
@@ -36,6 +39,7 @@ class MemoryPost:
         self._place = place
         self._machine = machine
         self._shuffle = shuffle
+        self._closed = False
 
     async def put(self, packet: bytes, *, to: str) -> None:
         if len(packet) > PACKET_BYTES_MAX:
@@ -47,6 +51,8 @@ class MemoryPost:
         place.room -= len(packet)
         place.number += 1
         place.boxes.setdefault(to, {})[str(place.number)] = packet
+        if to in place.bells:
+            place.bells[to].set()
 
     async def take(self, most: int = POST_TAKEN_MAX) -> list[Packet]:
         self._place.check()
@@ -60,3 +66,14 @@ class MemoryPost:
         box = self._place.boxes.get(self._machine, {})
         for name in ids:
             self._place.room += len(box.pop(name, b""))
+
+    async def news(self, *, urgent: bool) -> None:
+        bell = self._place.bells.setdefault(self._machine, asyncio.Event())
+        if not self._closed and not self._place.boxes.get(self._machine):
+            await bell.wait()
+        bell.clear()
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._machine in self._place.bells:
+            self._place.bells[self._machine].set()

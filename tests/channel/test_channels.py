@@ -10,7 +10,7 @@ from tests.promise import proves
 
 from muster import channel as channels
 from muster.channel import CHANNELS, FIRST, Spec
-from muster.channel.base import LinkOptions
+from muster.channel.base import LinkOptions, PostOptions
 from muster.errors import Broken, Malformed
 
 FOLDER = Path(channels.__file__).parent
@@ -52,8 +52,12 @@ def test_channels_are_kept_apart_by_the_contract_that_says_so():
 @pytest.mark.parametrize("spec", CHANNELS, ids=lambda spec: spec.name)
 def test_a_channel_of_the_list_has_options_and_can_be_opened(spec: Spec):
     module = spec.load()
-    assert issubclass(module.Options, LinkOptions)
-    assert module.Options().reached_at() == ""
+    if spec.shape == "link":
+        assert issubclass(module.Options, LinkOptions)
+        assert module.Options().reached_at() == ""
+    else:
+        assert issubclass(module.Options, PostOptions)
+        assert module.Options().place == ""
     assert callable(module.open_channel)
     assert spec.name == module.NAME
     assert not spec.extra or spec.extra in PROJECT["project"]["optional-dependencies"]

@@ -215,7 +215,8 @@ def test_a_link_that_ends_takes_its_streams_along_and_is_told_to_the_core():
             _numbers=iter([7]), _outboxes={}, _make_place=lambda *_: None, _write=lambda _: None,
             _cut=pytest.fail, post=posted.append, room=SimpleNamespace(there=asyncio.Event()),
             supervisor=SimpleNamespace(run=run),
-            relays=SimpleNamespace(direct=lambda _: None), paths=SimpleNamespace(stir=lambda: None),
+            relays=SimpleNamespace(direct=lambda _: None),
+            paths=SimpleNamespace(came=lambda *_: None, went=lambda *_: None),
             streams=SimpleNamespace(link_down=ended.append),
         )  # fmt: skip
         await Daemon.serve(half, link)

@@ -17,6 +17,7 @@ from muster.node.daemon import Daemon
 from muster.node.folders.folders import Folders
 from muster.node.incarnations.own_incarnation import OwnIncarnation
 from muster.node.links.paths import Cascade
+from muster.node.links.posts import Mailboxes
 from muster.node.services.scrubbing import Scrubbing
 from muster.task.instruction import Effect
 
@@ -38,7 +39,7 @@ def _declared() -> set[str]:
 
 def _hands() -> tuple[object, ...]:
     """What the daemon carries out with, none of it begun."""
-    every = (Daemon, EffectRunner, Streams, Scrubbing, Folders, Cascade)
+    every = (Daemon, EffectRunner, Streams, Scrubbing, Folders, Cascade, Mailboxes)
     return tuple(each.__new__(each) for each in every)
 
 

@@ -5,14 +5,16 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.promise import proves
 
 from muster.agent.servers import Server
-from muster.channel import FIRST, http
+from muster.channel import FIRST, drop, http
 from muster.errors import Broken, Exhausted, NotFound, Refused
 from muster.limits import SOCKET_PATH_BYTES_MAX
 from muster.node.host.config import Config, config_text
 from muster.node.host.home import DEFAULT_REPOSITORY, DOOR_PORT, Home
+from muster.node.host.reach import check_config, own_ways
 from muster.verbs import acp_session
 
 SEED = bytes(range(32))
@@ -99,6 +101,24 @@ def test_a_config_with_a_mistake_is_refused_and_the_setting_named(home, text, sa
     home.put("config.toml", text.encode())
     with pytest.raises(Broken, match=says):
         home.config()
+
+
+@proves("channel.drop-place")
+def test_a_shared_folder_is_read_back_and_one_that_is_none_is_refused_at_start(home):
+    shared = drop.Options(place="/srv/shared", deadline_s=5)
+    config = Config(name="nas", channel={FIRST: http.Options(), "drop": shared})
+    home.put("config.toml", config_text(config))
+    assert home.config() == config
+    assert [(spec.name, options.place) for spec, options in config.posts()] == [
+        ("drop", "/srv/shared")
+    ]
+    assert [spec.name for spec, _ in config.links()] == [FIRST], "nobody can be dialled there"
+    assert own_ways(config, {}) == ()
+    check_config(replace(config, name=""), {}, "config.toml")
+    for place in ("", "shared"):
+        channel = {"drop": drop.Options(place=place)}
+        with pytest.raises(Broken, match=r"`channel.drop.place`: .* is no folder"):
+            check_config(Config(channel=channel), {}, "config.toml")
 
 
 @proves("node.config-is-checked")

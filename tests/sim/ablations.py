@@ -13,6 +13,7 @@ from muster.errors import Broken
 from muster.git import fence as fences
 from muster.limits import BODY_BYTES_MAX
 from muster.log import admit, canon
+from muster.log.post import Box, Posts
 from muster.log.stream import StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
@@ -67,6 +68,28 @@ def _waits_for_nothing(self: Store, _waiting: Any) -> None:
     self.waits = True
 
 
+def _settles(self: Posts, number: int, now_ms: int) -> None:
+    """What lies in a mailbox is taken for received."""
+    for box in self.boxes.values():
+        for lane in box.session.lanes.values():
+            lane.has = lane.sent
+    _left(self, number, now_ms)
+
+
+def _says_nothing_of_others(self: Posts, box: Box, _now_ms: int) -> None:
+    """The first parcel tells of no stream."""
+    box.told = True
+
+
+def _grew_here(self: Posts, box: Box, stream: StreamName, now_ms: int) -> None:
+    """Nobody hears at a place what others wrote."""
+    if stream.machine == self._sync.machine:
+        _grew(self, box, stream, now_ms)
+
+
+_left, _grew = Posts.left, Posts._grew
+
+
 REMOVALS: dict[str, tuple[Patch, ...]] = {
     "incarnation-guard": ((installation, "doubts", lambda *_: []),),
     "own-head-first": ((own_incarnation.OwnIncarnation, "must_ask", lambda _self: False),),
@@ -83,6 +106,11 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     "poison-is-skipped": ((Folding, "apply", _stops),),
     "mistakes-are-seen": ((clone.CloneDetector, "_note", _believes_any_opening),),
     "step-waits-for-room": ((Store, "_wait_for_room", _waits_for_nothing),),
+    "receipt-rule": ((Posts, "left", _settles),),
+    "heads-exchange": (
+        (Posts, "_tell_all", _says_nothing_of_others),
+        (Posts, "_grew", _grew_here),
+    ),
     "reviews": ((run.Run, "owners_word", lambda *_: {}),),
     "witness-persists": ((machines.Machine, "lost", _leaves_early),),
 }

@@ -45,6 +45,11 @@ class Faults:
     # How many links more than one two machines have, and how often one of them falls silent.
     paths: int = 0
     silence: float = 0.0
+    # To which part of what is left at a place something happens, 0 where there is none; who comes
+    # by, all where none is named, and who never has a link.
+    place: float = 0.0
+    visitors: tuple[int, ...] = ()
+    apart: tuple[int, ...] = ()
     # With how many machines growth of a stream is compared at once; the product's own number is
     # as many as these worlds have.
     near: int = 0
@@ -109,7 +114,17 @@ PROFILES: dict[str, Faults] = {
     "crash": Faults(crash=0.02, kill=0.3),
     "partition": Faults(partition=1.0, one_way=0.3, kill=0.1),
     "paths": Faults(paths=4, silence=1.5, kill=0.1, partition=0.3, messages=12),
+    "places": Faults(
+        place=0.4, apart=(0, 1, 2, 3, 4), kill=0.2, crash=0.005, snapshot=1.0, restore=0.3,
+        restore_kind="blind", tasks=0, messages=12,
+    ),
+    "places-beside-links": Faults(place=0.3, partition=2.0, one_way=0.5, kill=0.1, messages=12),
     # Named for the safeguard that it makes necessary; see ablations.py.
+    "receipt-rule": Faults(machines=3, place=0.5, apart=(0, 1, 2), tasks=0, messages=12),
+    # The last one hears of the second through the first alone.
+    "heads-exchange": Faults(
+        machines=3, place=0.2, visitors=(0, 2), apart=(2,), tasks=0, messages=0, renames=6
+    ),
     "incarnation-guard": Faults(
         machines=3, partition=3.0, snapshot=3.0, restore=1.0, restore_kind="mark", messages=20,
         tasks=0,
@@ -166,6 +181,8 @@ def swarm(seed: int) -> Faults:
         chosen.update(paths=paths.choice((1, 2, 4)), silence=paths.uniform(0.0, 0.8))
     if paths.random() < 0.5:
         chosen.update(near=1)
+    if paths.random() < 0.2:
+        chosen.update(place=paths.uniform(0.01, 0.5))
     if chosen.get("sleep") and rng.random() < 0.3:
         chosen.update(sleep_ms_max=50_000, stormy_ms=40_000, sleep=0.05)
         for name in ("crash", "kill"):

@@ -32,6 +32,7 @@ from muster.node.parts import PARTS
 from muster.node.services.context import FilesAnswered, FilesChanged
 from muster.node.services.erasure import BodyErased
 from muster.node.services.full_disk import put_off
+from muster.node.services.parcels import LookAt, ParcelTaken
 from muster.node.tasks.approvals import AnswerAttempt
 from muster.store.mark import Mark
 from muster.store.store import Store
@@ -165,6 +166,7 @@ class Machine:
         self.arrive(FactsChanged(self.facts()))
         self.arrive(ev.LinkUp(LOCAL, "", True, "ipc"))
         world.network.dial_all(self)
+        world.places.open(self)
         self._tick_later(self.starts)
 
     def _settings(self) -> dict[str, Any]:
@@ -407,11 +409,21 @@ class Machine:
             world.workload.answered(self, frame)
         elif link > STRANGERS:
             world.checker.told_a_stranger(self, frame)
+        elif link < 0:
+            world.places.say(self, link, frame)
         else:
             if world.attacker is not None and world.attacker.machine is self:
                 world.attacker.heard = [*world.attacker.heard[-50:], frame]
             world.checker.sent(self, frame)
             world.network.send(self, link, frame)
+
+    @ev.effect(ParcelTaken)
+    def _taken(self, effect: ParcelTaken) -> None:
+        self.world.places.forget(self, effect)
+
+    @ev.effect(LookAt)
+    def _look_at(self, effect: LookAt) -> None:
+        self.world.places.look_at(self, effect)
 
     @ev.effect(ev.Cut)
     def _cut(self, effect: ev.Cut) -> None:

@@ -77,6 +77,8 @@ class Network:
         there = len(self.between(one, other))
         if not (one.awake and other.awake) or pair in self.parted or there > world.faults.paths:
             return
+        if {one.index, other.index} & set(world.faults.apart):
+            return
         self._last += 1
         wire = self.wires[self._last] = Wire(self._last, (one, other), world.ms)
         self.world.trace("link", f"{one.place} {other.place} {wire.number}")

@@ -22,6 +22,8 @@ BROKEN = {
     "poison-is-skipped": ("I12",),
     "witness-persists": ("I5", "I9"),
     "mistakes-are-seen": ("I15",),
+    "receipt-rule": ("liveness",),
+    "heads-exchange": ("liveness",),
     "reviews": ("I16",),
     "step-waits-for-room": ("I2", "I6", "I12", "liveness"),
 }

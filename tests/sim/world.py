@@ -23,6 +23,7 @@ from tests.sim.invariants import Checker
 from tests.sim.machine import CRASHES, WALL_MS, Machine
 from tests.sim.network import Network
 from tests.sim.outside import Outside
+from tests.sim.places import Places
 from tests.sim.repository import Repository
 from tests.sim.workload import Workload
 
@@ -50,6 +51,7 @@ class World:
         self.fleet = self.authority.fleet
         self.operator_record = sign_operator(self.authority, self.operator.key, "alice", WALL_MS)
         self.network = Network(self)
+        self.places = Places(self)
         self.checker = Checker(self)
         self.workload = Workload(self)
         self.crowd = Crowd(self)

@@ -39,4 +39,7 @@ class Spec(NamedTuple):
 # The channel that every machine has, and the one that machines and homes of before 0.2 know.
 FIRST: Final = "http"
 
-CHANNELS: Final[tuple[Spec, ...]] = (Spec("http", "link", "muster.channel.http"),)
+CHANNELS: Final[tuple[Spec, ...]] = (
+    Spec("http", "link", "muster.channel.http"),
+    Spec("drop", "post", "muster.channel.drop", extra="drop"),
+)

@@ -31,11 +31,15 @@ Rule 6: `put` returns when the packet lies in the place, whole. What was put is 
         taking a packet and committing what it says.
 Rule 7: a packet is taken whole or not at all, and never by anybody but whom it is for.
 Rule 8: the place is trusted with nothing: who wrote a packet, the packet itself has to prove.
+Rule 9: nobody asks a place over and over. `news` returns when something may lie there: at once
+        where the place can tell, else after the deadline of the place.
 
     await post.put(packet, to=machine)                 # Unreachable: the place is not there now
     for each in await post.take():                     # what waits for us, again what was not acked
         ...
         await post.ack([each.id])                      # idempotent; it never comes again
+    await post.news(urgent=False)                      # then take again
+    await post.close()                                 # idempotent; whoever waits for news is woken
 
 `tests/channel/test_contract.py` holds the first half against every link, `test_post.py` the second
 against every post.
@@ -46,7 +50,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, cast
+from typing import Annotated, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -180,6 +184,19 @@ class LinkOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.address or self.listen
 
 
+class PostOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[channel.<name>]` of a mailbox in config.toml.
+
+    `place` is where the packets lie; after `deadline_s` it is looked at without news, 0 for as
+    often as the channel itself thinks right.
+    """
+
+    check_place = staticmethod(check_place)
+
+    place: str = ""
+    deadline_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 0
+
+
 class Packet(NamedTuple):
     """What lay in a mailbox; `id` names it there and means nothing elsewhere."""
 
@@ -205,6 +222,15 @@ class Post(Protocol):
 
     async def ack(self, ids: Sequence[str]) -> None:
         """Let the place forget packets that were taken. Raises Unreachable."""
+
+    async def news(self, *, urgent: bool) -> None:
+        """Returns when something may lie there for this machine, or the deadline has passed.
+
+        `urgent`: somebody waits, so a place that cannot tell is looked at soon. It never raises.
+        """
+
+    async def close(self) -> None:
+        """Let go of the place; `news` returns. Idempotent."""
 
 
 @dataclass(slots=True)

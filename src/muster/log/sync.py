@@ -19,6 +19,7 @@ Rule 9: what growth costs does not grow with the fleet. Who hears a stream from 
 to be told of it by others; a seal is shown, and a head compared, at once with the `NEAR` machines
 of that stream alone, the same for everybody, so that two histories meet there; with all others in
 turn, at the refresh. A receipt goes to the writer, or towards it, and to nobody else.
+Rule 10: a mailbox is no link. What is left there, and when, post.py says.
 
 `Sync` holds the sessions and one lane per stream in each. Methods take what arrived and
 put what is to be sent into `outbox`; the caller drains it after its commit, never before.
@@ -39,6 +40,7 @@ from muster.limits import (
 from muster.log import segment as segments
 from muster.log import wire
 from muster.log.paths import Paths, Unnamed
+from muster.log.post import Posts
 from muster.log.seal import Cosign
 from muster.log.session import RETRY_MS, WITNESS_MS, Outgoing, Replica, Session
 from muster.log.stream import MachineId, StreamName
@@ -83,6 +85,7 @@ class Sync:
         self.near_max = NEAR
         self.paths = Paths()
         self.sessions = self.paths.sessions
+        self.posts = Posts(self)
         self.outbox: list[Outgoing] = []
         # Who answers nothing, and the link over which it was spoken to; the caller drains it too.
         self.unanswered: dict[MachineId, int] = {}
@@ -236,7 +239,7 @@ class Sync:
     def cut(self, peer: MachineId) -> list[int]:
         """The links to `peer`, no longer served (it was revoked); the caller closes them."""
         links, sessions = self.paths.cut(peer)
-        for session in sessions:
+        for session in (*sessions, *self.posts.cut(peer)):
             self._unask(session)
         return links
 
@@ -379,6 +382,7 @@ class Sync:
         """The stream has new entries under a seal, committed or about to be."""
         self._grown[stream] = None
         self._untold = True
+        self.posts.grew(stream)
 
     def took(self, link: int, stream: StreamName, size: int) -> None:
         """Entries up to `size` came over `link`: its peer holds them, no need to send them back."""
@@ -398,6 +402,7 @@ class Sync:
     def cosigned(self, cosign: Cosign) -> None:
         """A cosign is stored: give it to the writer of the stream at once, to others soon."""
         stream = cosign.stream
+        self.posts.cosigned(cosign)
         if stream.machine == self.machine:
             return
         key = (stream, cosign.machine, cosign.strength)
@@ -424,7 +429,7 @@ class Sync:
 
     def cut_back(self, stream: StreamName, size: int) -> None:
         """The stream was frozen at `size`: what was agreed beyond it counts no more."""
-        for session in self.sessions.values():
+        for session in (*self.sessions.values(), *self.posts.sessions()):
             lane = session.lanes.get(stream)
             if lane is not None:
                 lane.has, lane.sent = min(lane.has, size), min(lane.sent, size)
@@ -435,7 +440,7 @@ class Sync:
 
     def forget(self, stream: StreamName) -> None:
         """The stream is known no more: nothing is kept for it."""
-        for session in self.sessions.values():
+        for session in (*self.sessions.values(), *self.posts.sessions()):
             session.lanes.pop(stream, None)
             session.claims.pop(stream, None)
             session.late.pop(stream, None)
@@ -623,6 +628,8 @@ class Sync:
         return True
 
     def _ask(self, session: Session, stream: StreamName, now_ms: int) -> None:
+        if self.posts.holds_back(session):
+            return
         asked = self._asked.get(stream)
         if asked is not None and asked[0] is not session and now_ms - asked[1] < ASK_MS:
             return
@@ -674,7 +681,7 @@ class Sync:
         Between two changes of the stream what is `made` for one peer is the same for the next.
         """
         made = {} if made is None else made
-        if not self.may_hold(stream, session.peer):
+        if not self.may_hold(stream, session.peer) or self.posts.holds_back(session):
             return
         lane = session.lane(stream)
         size = self.replica.size(stream)

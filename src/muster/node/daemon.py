@@ -51,6 +51,7 @@ from muster.node.incidents import Noticed
 from muster.node.installation import Installation
 from muster.node.link import failure
 from muster.node.links.paths import Cascade
+from muster.node.links.posts import Mailboxes, ParcelBox
 from muster.node.links.relay import Relays
 from muster.node.services.full_disk import FullDisk
 from muster.node.services.scrubbing import Scrubbing
@@ -146,7 +147,7 @@ class Daemon:
         self._tick_wanted = asyncio.Event()
         self._outboxes: dict[int, Outbox] = {}
         # What has something to send since this turn began.
-        self._filled: dict[int, Outbox] = {}
+        self._filled: dict[int, Outbox | ParcelBox] = {}
         self._numbers = iter(range(1, 2**53))
         # How many calls of each link are under way outside of the core.
         self._performing: Counter[int] = Counter()
@@ -167,7 +168,8 @@ class Daemon:
         own = Own(machine.identity.machine, machine.credentials(), self._identify)
         self.relays = Relays(self, RelayChannel(own.credentials, own.identify))
         self.paths = Cascade(self, own, self.relays)
-        hands = (self.effects, self.streams, scrubbing, self.folders, self.paths)
+        self.mailboxes = Mailboxes(self, own, self.room.there)
+        hands = (self.effects, self.streams, scrubbing, self.folders, self.paths, self.mailboxes)
         self._handlers = ev.handlers(self.core.wants, self, *hands)
         self.doorway = Doorway(self.home, self.core, self.post)
 
@@ -199,6 +201,7 @@ class Daemon:
             if self.machine.config.door:
                 self.supervisor.keep("door", self.doorway.keep)
             self.paths.begin()
+            self.mailboxes.begin()
             self._begin_folders()
             # What a start made stays: looking through it again and again costs every busy step.
             gc.collect()
@@ -210,6 +213,7 @@ class Daemon:
             for listener in self._listeners:
                 await listener.close()
             self.folders.close()
+            await self.mailboxes.close()
             await self.effects.close()
             await self.supervisor.stop()
             self.machine.close()
@@ -293,7 +297,7 @@ class Daemon:
 
     @ev.effect(ev.Send)
     def _send(self, effect: ev.Send) -> None:
-        outbox = self._outboxes.get(effect.link)
+        outbox = self._outboxes.get(effect.link) or self.mailboxes.box(effect.link)
         if outbox is not None:
             outbox.put(effect.frame, bulk=effect.bulk)
             self._filled[effect.link] = outbox

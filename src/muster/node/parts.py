@@ -24,6 +24,7 @@ from muster.node.services.losses import Losses
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
 from muster.node.services.operator_end import OperatorEnds
+from muster.node.services.parcels import Parcels
 from muster.node.services.presence import LastHeard
 from muster.node.services.quotas import Quotas
 from muster.node.services.remote import RemoteWork
@@ -55,6 +56,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Losses,
     Lives,
     Doubt,
+    Parcels,
     Republisher,
     Rollbacks,
     OperatorEnds,

@@ -16,7 +16,7 @@ import msgspec
 
 from muster import channel as channels
 from muster.agent.servers import NAME, SERVERS_MAX, Server
-from muster.channel.base import LinkOptions
+from muster.channel.base import LinkOptions, PostOptions
 from muster.errors import Broken, Refused
 from muster.limits import LEASE_MS_MAX
 from muster.task.problem import nearest
@@ -62,13 +62,14 @@ class Config(msgspec.Struct, frozen=True):
     # Whether agents reach this machine over a port of loopback (node/doorway.py).
     door: bool = True
     # By name, what `[channel.<name>]` says, each as the `Options` of that channel.
-    channel: Mapping[str, LinkOptions] = {}
+    channel: Mapping[str, LinkOptions | PostOptions] = {}
     # By name, the MCP servers that a phase may name (`[mcp.<name>]`).
     mcp: Mapping[str, Server] = {}
 
     def options(self, channel: str) -> LinkOptions:
         """The settings of a channel; of one that nothing is said of, its own."""
         found = self.channel.get(channel)
+        assert not isinstance(found, PostOptions), "a mailbox has no addresses to dial"
         return found or next(s for s in channels.CHANNELS if s.name == channel).load().Options()
 
     def links(self) -> Iterator[tuple[channels.Spec, LinkOptions]]:
@@ -76,6 +77,13 @@ class Config(msgspec.Struct, frozen=True):
         for spec in channels.CHANNELS:
             if spec.shape == "link" and (spec.name == channels.FIRST or spec.name in self.channel):
                 yield spec, self.options(spec.name)
+
+    def posts(self) -> Iterator[tuple[channels.Spec, PostOptions]]:
+        """The places where this machine leaves and takes parcels."""
+        for spec in channels.CHANNELS:
+            found = self.channel.get(spec.name)
+            if spec.shape == "post" and isinstance(found, PostOptions):
+                yield spec, found
 
 
 # Before 0.2 these stood above all tables, and meant the one channel that there was.
@@ -198,7 +206,7 @@ def config_text(config: Config) -> bytes:
     No section begins in it: what somebody adds at its end is a setting of the machine.
     """
     channel_lines = []
-    for spec, options in config.links():
+    for spec, options in (*config.links(), *config.posts()):
         for field, value in msgspec.to_builtins(options).items():
             key = f"channel.{spec.name}.{field}"
             if isinstance(value, dict):

@@ -53,6 +53,11 @@ def check_config(config: Config, facts: Mapping[str, Any], where: str) -> None:
                     check(text)
             except MusterError as error:
                 raise Broken(f"{where}: `channel.{spec.name}.{name}`: {error}") from error
+    for spec, post in config.posts():
+        try:
+            post.check_place(post.place)
+        except MusterError as error:
+            raise Broken(f"{where}: `channel.{spec.name}.place`: {error}") from error
     if not config.name:
         return
     try:

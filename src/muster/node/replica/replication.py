@@ -93,7 +93,10 @@ class Replication:
 
     def on_message(self, link: int, raw: bytes, now_ms: int, wall_ms: int) -> None:
         """One sync message. Raises: Refused (count it; cut the link when it happens too often)."""
-        message = wire.decode(raw)
+        self.on_said(link, wire.decode(raw), now_ms, wall_ms)
+
+    def on_said(self, link: int, message: wire.Message, now_ms: int, wall_ms: int) -> None:
+        """As `on_message`, where it was looked at before."""
         self.forks.now_ms = now_ms
         match message:
             case wire.Offer():
