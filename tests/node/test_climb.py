@@ -1,10 +1,12 @@
 """When which channel to a machine is dialled, which link is used, and which may end."""
 
 import asyncio
+import errno
 import json
 from itertools import pairwise
 
 import pytest
+from tests.loop_clock import LoopClock
 from tests.node.climbing import HANGS_S, A, B, C, Half, Speaking, now_s
 from tests.promise import proves
 
@@ -237,6 +239,7 @@ def test_whoever_was_dialled_leaves_the_dialling_to_the_other_for_a_while(half):
         serving = asyncio.create_task(half.serve(await half.http.dial("a:1", peer=half.peer)))
         await asyncio.sleep(1)
         half.ways, half.tried[:] = {half.peer: [A]}, []
+        half.cascade.stir()
         (link,) = half.links.values()
         await link.close("lost")
         await serving
@@ -272,6 +275,86 @@ def test_a_revoked_machine_is_not_dialled(monkeypatch, half):
         assert half.tried == []
 
     half.run(scenario)
+
+
+@proves("node.climbs")
+def test_a_dial_that_ends_by_a_mistake_of_ours_is_not_tried_again_at_once(half):
+    half.ways = {half.peer: [A]}
+    half.http.slow, half.http.error = {"a:1": 0.01}, RuntimeError("a mistake")  # type: ignore[assignment]
+
+    async def scenario() -> None:
+        await asyncio.sleep(120)
+        assert 4 <= half.core.counters.pop("background-dial-failed") == len(half.tried) <= 12
+
+    half.run(scenario)
+
+
+@proves("node.climbs")
+def test_where_an_address_cannot_be_remembered_the_link_is_served_all_the_same(half):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    half.http.there, half.machine.found_at = {"a:1"}, full
+    half.machine.dials, half.cascade._places = dict, lambda: half.ways
+
+    async def scenario() -> None:
+        await asyncio.sleep(600)
+        assert (half.up, len(half.tried)) == ([FIRST], 1)
+        assert half.core.counters["address-not-kept"] == 1
+
+    half.run(scenario)
+
+
+@proves("node.climbs")
+def test_a_link_that_is_not_served_does_not_stand(monkeypatch, half):
+    half.http.there = {"a:1"}
+
+    async def no(_link: object) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(half, "serve", no)
+
+    async def scenario() -> None:
+        link = await half.http.dial("a:1", peer=half.peer)
+        with pytest.raises(RuntimeError):
+            await half.cascade.adopt(link, "a:1")
+        assert link.ended is not None
+        assert half.cascade.climb(half.peer)._ours == []
+
+    LoopClock.run(scenario())
+
+
+@proves("node.climbs", "node.quiet-is-cheap")
+def test_one_link_that_comes_or_goes_wakes_nobody_who_waits_for_another_machine(half):
+    half.ways |= {f"{number:064x}": [Way(FIRST, f"p{number}")] for number in range(40)}
+    half.http.there, half.http.silent = {"a:1"}, {f"p{number}" for number in range(40)}
+    looked: set[str] = set()
+    places: list[int] = []
+
+    async def scenario() -> None:
+        await asyncio.sleep(100)
+        for peer in half.ways:
+            climb = half.cascade.climb(peer)
+            climb._look = _noting(looked, peer, climb._look)  # type: ignore[method-assign]
+        half.machine.dials = lambda: (places.append(1), half.ways)[1]
+        (link,) = half.links.values()
+        half.cascade.came(999, link)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert looked == {half.peer}
+        half.cascade.went(999, link)
+        assert places == []
+        looked.clear()
+        half.cascade.stir()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (looked, places) == (set(half.ways), [1]), "what all of them ask is found once"
+
+    half.run(scenario)
+
+
+def _noting(looked, peer, look):
+    return lambda now_s: (looked.add(peer), look(now_s))[1]
 
 
 # --- links that stand and carry nothing -------------------------------------------------------

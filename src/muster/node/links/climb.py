@@ -15,7 +15,7 @@ goes over it.
 import asyncio
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -109,9 +109,15 @@ class Climb:
         """Look again: something is different."""
         self._stirred.set()
 
-    def dialled(self, link: Link) -> None:
-        """This link is one that we dialled."""
+    @contextlib.contextmanager
+    def ours(self, link: Link) -> Iterator[None]:
+        """This link is one that we dialled, until it is gone."""
         self._ours.append(link)
+        try:
+            yield
+        finally:
+            if link in self._ours:
+                self._ours.remove(link)
 
     def came(self, number: int, link: Link) -> None:
         """A link is up, whoever dialled."""
@@ -232,14 +238,17 @@ class Climb:
     async def _dial(self, channel: str, addresses: Sequence[str]) -> None:
         """Dial over one channel, and serve the link that stands to its end."""
         path, loop = self._cascade.path(self._peer, channel), asyncio.get_running_loop()
+        found = None
         try:
             found = await self._reached(channel, addresses)
+        finally:
+            # Also where it ended by a mistake of ours: what fails at once must not go on at once.
             if found is None:
                 path.rests_until_s = loop.time() + path.backoff.failed() / 1000
-                return
-        finally:
             del self._dials[channel]
             self.stir()
+        if found is None:
+            return
         self._tried.clear()
         link, address = found
         best = self._best()

@@ -20,16 +20,19 @@ from muster.channel.base import Link, Listener, MachineChannel, OnLink, Own
 from muster.channel.tls import Credentials
 from muster.errors import Malformed, MusterError, NotFound
 from muster.fleet.facts import Way
+from muster.fleet.roster import Roster
 from muster.node import event as ev
 from muster.node.counter import DECLARED, labelled
 from muster.node.host import reach
-from muster.node.link import Tried, cost
+from muster.node.link import Tried, cost, sentence
 from muster.node.links.climb import LOOK_S, Climb, Path
 from muster.node.links.relay import Relays
 from muster.node.runtime import Runtime
+from muster.node.supervisor import say
 
 DECLARED[__name__] = {
     "relay-<error>": "A machine was not reached through another one.",
+    "address-not-kept": "Where a machine was reached could not be written into fleet.json.",
 }
 
 # How long a direct way is left to try before another machine is asked to help.
@@ -55,6 +58,8 @@ class Cascade:
         self.dials = asyncio.Semaphore(DIALS_MAX)
         self._dialled: set[str] = set()
         self._wanted: set[str] = set()
+        # Whom to dial, and where, as of a roster; None once an address may be another.
+        self._known: tuple[Roster, dict[str, tuple[Way, ...]]] | None = None
         # Replaced each time a link comes or goes.
         self._news = asyncio.Event()
         self._core.ways_to = self.shown
@@ -82,6 +87,7 @@ class Cascade:
 
     def look(self) -> None:
         """Begin to keep a link to everybody to whom none is kept yet."""
+        self._known = None
         keep, core = self._daemon.supervisor.keep, self._core
         for peer in self._places().keys() - self._dialled:
             self._dialled.add(peer)
@@ -92,11 +98,16 @@ class Cascade:
         self.stir()
 
     def stir(self) -> None:
-        """A link of our own came or went, or an address: who has none may be reached now."""
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        """A machine or an address is known, or no more: who has no link may be reached."""
+        self._known = None
+        self._tell()
         for climb in self._climbs.values():
             climb.stir()
+
+    def _tell(self) -> None:
+        """A link of our own came or went: who is reached through others looks again."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
     def climb(self, peer: str) -> Climb:
         """The links of our own to one machine."""
@@ -107,13 +118,17 @@ class Cascade:
 
     def came(self, number: int, link: Link) -> None:
         """A link of our own is up, whoever dialled."""
-        self.climb(link.peer).came(number, link)
-        self.stir()
+        climb = self.climb(link.peer)
+        climb.came(number, link)
+        climb.stir()
+        self._tell()
 
     def went(self, number: int, link: Link) -> None:
         """It is gone."""
-        self.climb(link.peer).went(number, link)
-        self.stir()
+        climb = self.climb(link.peer)
+        climb.went(number, link)
+        climb.stir()
+        self._tell()
 
     @ev.effect(ev.Seek)
     def seek(self, effect: ev.Seek) -> None:
@@ -125,8 +140,12 @@ class Cascade:
 
         Two machines that only know the hub would otherwise never hear what is for them alone.
         """
-        given = self._daemon.machine.dials()
-        return reach.places(given, self._core.membership.roster, self._core.machine)
+        roster = self._core.membership.roster
+        if self._known is None or self._known[0] is not roster:
+            # Whoever looks because of the same change is told the same.
+            given = self._daemon.machine.dials()
+            self._known = roster, reach.places(given, roster, self._core.machine)
+        return self._known[1]
 
     def ways(self, peer: str) -> dict[str, list[str]]:
         """The addresses of a peer by channel, in the order in which they are tried."""
@@ -185,13 +204,31 @@ class Cascade:
     async def adopt(self, link: Link, address: str) -> None:
         """The life of a link that was dialled there; where that is news, it is remembered."""
         way = Way(link.channel, address)
-        self.climb(link.peer).dialled(link)
-        if way not in self._daemon.machine.dials().get(link.peer, ()):
-            self._daemon.machine.found_at(link.peer, way)
-        try:
-            await self._daemon.serve(link)
-        except Malformed as error:
-            await link.close(str(error))
+        self._known = None
+        with self.climb(link.peer).ours(link):
+            # One that nobody reads must not stand: the other end would speak over it.
+            end = "this machine failed to serve it"
+            try:
+                self._remember(link.peer, way)
+                await self._daemon.serve(link)
+                end = ""
+            except Malformed as error:
+                end = str(error)
+            except asyncio.CancelledError:
+                end = ""
+                raise
+            finally:
+                if end:
+                    await link.close(end)
+
+    def _remember(self, peer: str, way: Way) -> None:
+        if way not in self._daemon.machine.dials().get(peer, ()):
+            try:
+                self._daemon.machine.found_at(peer, way)
+            except OSError as error:
+                # The link matters more than what is known of it after the next start.
+                self._core.counters["address-not-kept"] += 1
+                say(sentence(f"where {peer[:16]} was reached is not remembered: {error}"))
 
     async def _keep_relayed(self, peer: str) -> None:
         """Reach a machine through another one, while there is no link of our own to it."""
