@@ -163,6 +163,10 @@ MESSAGE_TERM_MS_MAX: Final = 365 * 86_400_000
 MESSAGE_ALARM_MS: Final = 24 * 3_600_000
 MESSAGE_ALARM_HIGH_MS: Final = 15 * 60_000
 MESSAGE_ALARM_LOOK_MS: Final = 60_000
+# A machine that is linked and receipts nothing for so long is told to a person: a receipt takes
+# milliseconds, and a disk that stalls a few seconds.
+LAG_MS: Final = 120_000
+LAG_LOOK_MS: Final = 60_000
 # Receipts that are written in one turn: a hundred are some ten ms.
 MESSAGES_MARKED_PER_TURN: Final = 100
 # Who says of one message, on one machine, that it was read or acted on: its agents, and people.

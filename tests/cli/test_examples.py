@@ -503,6 +503,7 @@ PREPARED: Final[dict[str, Row]] = {
     "muster retry 7d5e": Row(_waits_to_be_tried_again),
     "muster decide 7d5e yes --note 'reads well'": Row(_asks_a_person),
     "muster answer 7d5e no": Row(_agent_asks),
+    "muster why 0827": Row(at="laptop"),
     "muster reply 0827 'seen' --on build": Row(_on_build),
     "muster mark 0827 0828": Row(lambda _: {"0828": ""}),
     "muster send thread:team 'who is up?'": Row(_in_a_thread),

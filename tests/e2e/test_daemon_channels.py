@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from muster import channel as channels
 from muster.channel import CHANNELS, FIRST, Spec
+from muster.errors import Unreachable
 from muster.node.daemon import Daemon
 from muster.node.host.config import config_text
 from muster.node.installation import Installation
@@ -125,5 +126,70 @@ def test_machines_that_were_told_of_no_address_find_each_other_by_what_they_said
                 await until(lambda: row(hub, "studio")["state"] == "up")
         dials = [machine.home.facts()["dial"] for machine in (hub, studio)]
         assert {hub.id: {"memory": "hub"}} in dials or {studio.id: {"memory": "studio"}} in dials
+
+    asyncio.run(scenario())
+
+
+@proves("node.climbs", "node.channels-are-shown")
+def test_a_channel_that_dies_in_use_is_replaced_within_seconds_and_used_again_when_it_is_back(
+    fleet,
+):
+    hub, studio = fleet.hub, fleet["studio"]
+    at = f"127.0.0.1:{free_port()}"
+    studio.edit_facts(dial={hub.id: at})
+    config = hub.home.config()
+    listens = {FIRST: config.options(FIRST), **config.channel}
+    listens[FIRST] = replace(listens[FIRST], listen=at)
+    hub.home.put("config.toml", config_text(replace(config, channel=listens)))
+    say(hub, listen="under-the-desk")
+    say(studio, hub="under-the-desk")
+
+    def shown(channel: str) -> dict[str, Any]:
+        rows = studio.ask("channels", {"machine": "hub"})
+        return next(each for each in rows if each["channel"] == channel)
+
+    async def sent(text: str) -> str:
+        order = {"text": [text], "to": "hub", "wait": True}
+        said = await asyncio.to_thread(studio.order, "send", "hub", order)
+        assert said["state"] == "stored"
+        return str(said["message"])
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(50), running(hub, studio) as (daemon, _):
+            await until(lambda: shown(FIRST)["state"] == "speaks")
+            await sent("over the port")
+            assert (await asyncio.to_thread(shown, FIRST))["proof_ms_ago"] >= 0
+            pinged = await asyncio.to_thread(studio.ask, "ping", {"machine": "hub"})
+            assert (pinged["channel"], pinged["how"]) == (FIRST, "call")
+            assert pinged["by"] == hub.id
+            (listener,) = [each for each in daemon._listeners if each.address == at]
+            await listener.close()
+            died_s = loop.time()
+            message = await sent("under the desk")
+            assert loop.time() - died_s < 20, "5 s, and as much as a busy machine takes"
+            await until(lambda: shown(FIRST)["state"] in {"failed", "resting"})
+            assert at in (await asyncio.to_thread(shown, FIRST))["reason"]
+            assert (await asyncio.to_thread(shown, "memory"))["state"] == "speaks"
+            pinged = await asyncio.to_thread(
+                studio.ask, "ping", {"machine": "hub", "via": "memory"}
+            )
+            assert (pinged["channel"], pinged["how"]) == ("memory", "call")
+            with pytest.raises(Unreachable, match="hub is not there over http"):
+                await asyncio.to_thread(studio.ask, "ping", {"machine": "hub", "via": FIRST})
+            why = await asyncio.to_thread(studio.ask, "why", {"task": message})
+            assert [each["state"] for each in why["message"]["to"]] == ["stored"]
+            tried = {
+                (each["channel"], each["outcome"]) for each in why["message"]["to"][0]["tries"]
+            }
+            assert {(FIRST, "gone"), (FIRST, "failed"), ("memory", "stands")} <= tried
+            again = await daemon.paths._channels[FIRST].listen(at, daemon.serve)
+            daemon._listeners.append(again)
+            await until(lambda: shown(FIRST)["state"] == "speaks")
+            await sent("over the port again")
+            await until(lambda: shown("memory")["state"] == "worked")
+            inbox = await asyncio.to_thread(hub.ask, "inbox")
+            texts = ["over the port", "under the desk", "over the port again"]
+            assert [each["text"] for each in inbox] == texts
 
     asyncio.run(scenario())

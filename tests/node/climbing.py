@@ -128,10 +128,11 @@ class Half:
         try:
             while True:
                 await link.receive()
-        except Unreachable:
+        except Unreachable as error:
             del self.links[number]
+            # The core hears of it afterwards, as it does of everything.
+            self.cascade.went(number, link, str(error))
             self.over(number)
-            self.cascade.went(number, link)
 
     def begun(self, link: MemoryLink) -> int:
         """The link is up: the core hears of it."""

@@ -20,6 +20,7 @@ from muster.log.stream import MachineId
 from muster.node.link import Link, best, cost
 from muster.node.links import climb as climbs
 from muster.node.links.climb import BETTER_AT_FIRST_S, BETTER_LATER_S, BETTER_S, IDLE_S, NEXT_S
+from muster.node.links.health import TRIES_MAX
 from muster.node.links.paths import DIALS_MAX
 
 PEER = MachineId("b" * 64)
@@ -342,7 +343,7 @@ def test_one_link_that_comes_or_goes_wakes_nobody_who_waits_for_another_machine(
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert looked == {half.peer}
-        half.cascade.went(999, link)
+        half.cascade.went(999, link, "lost")
         assert places == []
         looked.clear()
         half.cascade.stir()
@@ -413,5 +414,49 @@ def test_nothing_that_was_answered_makes_anybody_dial(monkeypatch):
             await half.pass_s(5)
         assert half.tried == [(FIRST, "a:1")]
         assert json.dumps(half.texts()) == json.dumps([str(number) for number in range(20)])
+
+    half.run(scenario)
+
+
+# --- what is remembered of it -----------------------------------------------------------------
+
+
+@proves("node.channels-are-shown")
+def test_of_each_channel_it_is_known_how_it_is_what_was_tried_and_when_it_was_proven(monkeypatch):
+    half = Speaking(monkeypatch, A, C)
+    half.http.slow = {"a:1": 0.2}
+
+    async def scenario() -> None:
+        await half.pass_s(30)
+        (http,) = half.links
+        half.world["hub"].order("send", "studio", {"text": ["hi"], "to": "studio"})
+        await half.pass_s(1)
+        health = half.cascade.path(half.peer, FIRST).health
+        proven_ms = half.core.sync.paths.proven_ms(http)
+        assert proven_ms is not None
+        assert health.dial_ms == 200
+        half.swallow(http)
+        half.http.there = set()
+        half.world["hub"].order("send", "studio", {"text": ["lost?"], "to": "studio"})
+        await half.pass_s(10)
+        assert half.cascade.climb(half.peer).is_in_doubt(http)
+        await half.links[http].close("silent")
+        await half.pass_s(2)
+        assert health.proven_ms == proven_ms
+        assert half.cascade.rested(half.peer, FIRST)[0] in {"resting", "failed"}
+        told = [(each.channel, each.outcome) for each in half.core.tries_of(half.peer)]
+        assert told[-4] == (FIRST, "gone")
+        assert set(told[-3:-1]) == {("memory", "stands"), (FIRST, "answers nothing")}
+        assert told[-1] == (FIRST, "stands")
+        assert (FIRST, "failed") in told
+
+    half.run(scenario)
+
+
+@proves("node.channels-are-shown")
+def test_what_is_remembered_of_a_channel_has_a_bound(half):
+    async def scenario() -> None:
+        await asyncio.sleep(2_000)
+        assert len(half.core.tries_of(half.peer)) == 2 * TRIES_MAX
 
     half.run(scenario)

@@ -36,7 +36,7 @@ from muster.node.counter import DECLARED, Counts, spend
 from muster.node.guard import SURVIVED, Guard, Mark
 from muster.node.host.clock import Steady
 from muster.node.incidents import Incidents
-from muster.node.link import Link, Tried, best, sentence
+from muster.node.link import Link, Tried, Try, best, sentence
 from muster.node.part import Part
 from muster.node.replica.membership import Membership
 from muster.node.replica.replication import Replication
@@ -85,6 +85,7 @@ class Core:
         self.settled = False
         # The ways to a machine and how they went: who dials (node/links/paths.py) puts itself here.
         self.ways_to: Callable[[str], list[Tried]] = lambda _machine: []
+        self.tries_of: Callable[[str], list[Try]] = lambda _machine: []
         # What was written in this step, and is written again where the rest is taken back.
         self.surviving: list[Struct] = []
         # What parts remember of this step alone; it is taken back with what they wrote.

@@ -414,7 +414,7 @@ class Daemon:
         self._make_place(number, link.peer)
         writer = self.supervisor.run("writer", outbox.run())
         self.post(ev.LinkUp(number, link.peer, local, link.channel, through))
-        own = bool(link.peer) and not through
+        own, why = bool(link.peer) and not through, ""
         if own:
             self.relays.direct(link.peer)
             self.paths.came(number, link)
@@ -427,9 +427,9 @@ class Daemon:
                 frame = frames.decode(raw)
                 if not self.streams.feed(number, *frame):
                     self.post(ev.Arrived(number, frame.type, frame.channel, frame.payload))
-        except Unreachable:
+        except Unreachable as error:
             # The ordinary end of a link.
-            pass
+            why = str(error)
         finally:
             del self._outboxes[number]
             outbox.room.set()
@@ -437,13 +437,17 @@ class Daemon:
             self.streams.link_down(number)
             self.post(ev.LinkDown(number))
             if own:
-                self.paths.went(number, link)
+                self.paths.went(number, link, why)
+
+    def backlog(self, link: int) -> int:
+        """How many bytes wait to be sent over this link."""
+        outbox = self._outboxes.get(link)
+        return 0 if outbox is None else sum(map(len, (*outbox.quick, *outbox.bulk)))
 
     def is_busy(self, link: int) -> bool:
         """Whether a call, a stream, or anything that was not sent yet, goes over this link."""
-        outbox = self._outboxes.get(link)
-        sends = outbox is not None and bool(outbox.quick or outbox.bulk)
-        return sends or link in self._performing or self.streams.go_over(link)
+        under_way = link in self._performing or self.streams.go_over(link)
+        return under_way or bool(self.backlog(link))
 
     def _make_place(self, number: int, peer: str) -> None:
         """A machine has so many links and no more; its newest count, for an old one may be dead."""

@@ -13,6 +13,17 @@ from muster.limits import LINK_HEARD_APART_MS, SENTENCE_CHARS_MAX
 from muster.printable import visible
 
 
+class Try(Struct, frozen=True):
+    """Something that happened to a channel to a machine since this daemon's start: a link `stands`
+    or is `gone`, a dial `failed`, or what was said over a link `answers nothing`.
+    """
+
+    channel: str
+    ms_ago: int
+    outcome: str
+    why: str = ""
+
+
 class Tried(Struct, frozen=True):
     """A way to a machine and what came of it: `untried`, `failed` and why, `worked`, or `up`."""
 

@@ -20,6 +20,7 @@ from muster.node.services.context import Contexts
 from muster.node.services.erasure import Erasures
 from muster.node.services.health import Health
 from muster.node.services.hooks import Hooks
+from muster.node.services.lag import Lag
 from muster.node.services.losses import Losses
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
@@ -78,6 +79,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     TaskService,
     Mailbox,
     Undelivered,
+    Lag,
     Sessions,
     SameFiles,
     Hooks,

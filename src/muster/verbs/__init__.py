@@ -28,6 +28,7 @@ NOUNS: Final = (
     "leave",
     "agent",
     "link",
+    "channel",
     "doctor",
     "reports",
     "remote",

@@ -207,22 +207,29 @@ def sent(core: Core, call: Call, ask: Listing) -> Turns[list[Outgoing]]:
     for number, message in enumerate(listed, 1):
         if number % _SENT_PER_TURN == 0:
             yield
-        whom = [
-            Delivery(
-                core.membership.name_of(each.machine),
-                each.agent,
-                _step(each.step, over=is_over(row_of(core, message.entry), core.now.wall_ms)),
-                each.proof.hex() if isinstance(each.proof, bytes) else each.proof,
-            )
-            for each in state.deliveries(
-                message,
-                messages.peers(core, message.stream),
-                messages.held_size(core, message.stream),
-                messages.readings(core, message.id),
-            )
-        ]
-        outgoing.append(Outgoing(message.id.hex(), message.text, message.at_ms, whom))
+        outgoing.append(
+            Outgoing(message.id.hex(), message.text, message.at_ms, deliveries(core, message))
+        )
     return outgoing
+
+
+def deliveries(core: Core, message: Message) -> list[Delivery]:
+    """How far a message came with each of its recipients."""
+    over = is_over(row_of(core, message.entry), core.now.wall_ms)
+    return [
+        Delivery(
+            core.membership.name_of(each.machine),
+            each.agent,
+            _step(each.step, over=over),
+            each.proof.hex() if isinstance(each.proof, bytes) else each.proof,
+        )
+        for each in state.deliveries(
+            message,
+            messages.peers(core, message.stream),
+            messages.held_size(core, message.stream),
+            messages.readings(core, message.id),
+        )
+    ]
 
 
 def _step(step: state.Step, *, over: bool) -> str:

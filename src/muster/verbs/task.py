@@ -29,6 +29,7 @@ from muster.task.state import LIVE
 from muster.verbs import history as past
 from muster.verbs.agent import awaited_login
 from muster.verbs.declaration import Call, Core, Request, opt, verb
+from muster.verbs.delivery import WhyMessage, of_message
 from muster.verbs.find import Claim, OfTask, claims, find_run, find_task
 from muster.verbs.listing import Room, Rows, say_cut
 
@@ -197,9 +198,10 @@ class Why(Struct, frozen=True, kw_only=True):
     order of its run, which counts for nothing.
     """
 
-    task: Task
-    decisions: list[Decision]
-    claims: list[Claim]
+    task: Task | UnsetType = UNSET
+    decisions: list[Decision] = []
+    claims: list[Claim] = []
+    message: WhyMessage | UnsetType = UNSET
     question: str | UnsetType = UNSET
     now: Now | UnsetType = UNSET
     kept_by: str | UnsetType = UNSET
@@ -209,13 +211,17 @@ class Why(Struct, frozen=True, kw_only=True):
 
 @verb("why", auth="local", group="Work", harmless=True)
 def why(core: Core, call: Call, ask: OfTask) -> Why:
-    """Every candidate for a task, and why it won or lost.
+    """Every candidate for a task, and why it won or lost; or what became of a message.
 
-    Of a live task as it is now, and as it was when it was given away.
+    Of a live task as it is now, and when it was given away; of our message each try to deliver it.
 
         muster why 7d5e
+        muster why 0827
     """
-    held = find_task(core, ask.task)
+    try:
+        held = find_task(core, ask.task)
+    except NotFound as missing:
+        return Why(message=of_message(core, ask.task, missing))
     row, task, now = held.row, held.row.task, None
     of = find_run(core, ask.task).row.run if "/" in ask.task else row.run
     with contextlib.suppress(NotFound):

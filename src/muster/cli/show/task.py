@@ -8,6 +8,7 @@ from muster.cli.table import table
 from muster.cli.text import (
     Files,
     abbreviated,
+    ago,
     block,
     clean,
     clock,
@@ -92,6 +93,8 @@ def phase(each: Any) -> str:
 
 
 def why(value: Any, _files: Files) -> str:
+    if "message" in value:
+        return _message(value["message"])
     task = value["task"]
     lines = [
         f"{paint(phase(task) or 'task', 'bold')}  {short(task['task'])}  {state(word(task))}",
@@ -113,6 +116,21 @@ def why(value: Any, _files: Files) -> str:
     if (now := value.get("now")) and now["candidates"]:
         lines += ["", "now:", _candidates(now["candidates"])]
     return "\n".join(line for at, line in enumerate(lines) if line or at > 1)
+
+
+def _message(value: Any) -> str:
+    """How far a message came, and what was tried for each of its recipients."""
+    lines = [f"{paint('message', 'bold')}  {short(value['message'])}  sent {ago(value['t_ms'])}"]
+    for each in value["to"]:
+        to = f"{each['agent']}@{each['machine']}" if each["agent"] else each["machine"]
+        lines.append(f"{paint(clean(to), 'bold')}  {state(each['state'])}")
+        for tried in each["tries"]:
+            why = f": {clean(tried['why'], 160)}" if tried["why"] else ""
+            when = f"{span(tried['ms_ago'])} ago"
+            lines.append(f"  {when:>9}  {clean(tried['channel'])}  {clean(tried['outcome'])}{why}")
+        if not each["tries"]:
+            lines.append("  nothing was tried since this daemon's start")
+    return "\n".join(lines)
 
 
 def claimed(value: Any) -> list[str]:

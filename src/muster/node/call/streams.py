@@ -200,7 +200,7 @@ class Streams:
         channel = next(self.core.links[link].numbers)
         stream = self._begin(link, channel, _TERMS.get(verb, PLAIN))
         try:
-            answer = await self._ask(link, channel, verb, args)
+            answer = await self.ask(link, channel, verb, args)
             if not answer.get("ok"):
                 stream.flow.feed(Type.CLOSE, b"")
                 raise refusal(answer["error"])
@@ -209,9 +209,10 @@ class Streams:
             self._open.pop((link, channel), None)
             stream.flow.close()
 
-    async def _ask(
+    async def ask(
         self, link: int, channel: int, verb: str, args: Mapping[str, Any]
     ) -> Mapping[str, Any]:
+        """What the machine at the other end answers. Raises: Unreachable without an answer."""
         future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         router = self.core.part(Router)
         router.asked[link, channel] = lambda answer: (

@@ -26,6 +26,7 @@ from muster.fleet.facts import Way
 from muster.node.counter import DECLARED, labelled
 from muster.node.incarnations.own_incarnation import ShutOut
 from muster.node.link import cost
+from muster.node.links.health import Health
 from muster.node.runtime import Runtime
 
 DECLARED[__name__] = {"dial-<error>": "A machine was not reached at an address."}
@@ -55,6 +56,7 @@ class Path:
     # The address that worked last, and why the others did not since then.
     good: str = ""
     failed: dict[str, str] = field(default_factory=dict)
+    health: Health = field(default_factory=Health)
 
 
 @dataclass(slots=True)
@@ -122,10 +124,14 @@ class Climb:
     def came(self, number: int, link: Link) -> None:
         """A link is up, whoever dialled."""
         self._up[number] = _Up(link)
+        self._health(link).note(_now_s(), "stands")
 
-    def went(self, number: int, link: Link) -> None:
+    def went(self, number: int, link: Link, why: str) -> None:
         """It is gone; whoever dialled it does so again, and the other one leaves it the time."""
         del self._up[number]
+        health = self._health(link)
+        health.note(_now_s(), "gone", why)
+        health.proven_ms = self._core.sync.paths.proven_ms(number) or health.proven_ms
         if link in self._ours:
             self._ours.remove(link)
         else:
@@ -134,8 +140,20 @@ class Climb:
     def doubt(self, number: int) -> None:
         """What was said over this link was not answered."""
         if number in self._up:
-            self._up[number].doubted_ms = self._core.now.boot_ms
+            up = self._up[number]
+            if up.doubted_ms is None:
+                self._health(up.link).note(_now_s(), "answers nothing")
+            up.doubted_ms = self._core.now.boot_ms
         self.stir()
+
+    def _health(self, link: Link) -> Health:
+        return self._cascade.path(self._peer, link.channel).health
+
+    def is_in_doubt(self, number: int) -> bool:
+        """Whether what was said over this link was not answered."""
+        self._best()
+        up = self._up.get(number)
+        return up is not None and up.doubted_ms is not None
 
     # --- looking ----------------------------------------------------------------------------
 
@@ -147,13 +165,13 @@ class Climb:
         while not self._cascade.shut_out(self._peer):
             # Before it is looked: what happens meanwhile is looked at as well.
             self._stirred.clear()
-            within_s = self._look(asyncio.get_running_loop().time())
+            within_s = self._look(_now_s())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
                     await self._stirred.wait()
 
     def _wait_for_the_first(self) -> None:
-        self._waits_until_s = asyncio.get_running_loop().time() + SECOND_DIALLER_S
+        self._waits_until_s = _now_s() + SECOND_DIALLER_S
 
     def _look(self, now_s: float) -> float:
         """Do what is due; in how many seconds to look again, unless something happens before."""
@@ -303,6 +321,10 @@ class Climb:
         finally:
             timer.cancel()
             began()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 _BETTER: Final = "there is a better link"

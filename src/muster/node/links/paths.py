@@ -24,7 +24,7 @@ from muster.fleet.roster import Roster
 from muster.node import event as ev
 from muster.node.counter import DECLARED, labelled
 from muster.node.host import reach
-from muster.node.link import Tried, cost, sentence
+from muster.node.link import Tried, Try, cost, sentence
 from muster.node.links.climb import LOOK_S, Climb, Path
 from muster.node.links.relay import Relays
 from muster.node.runtime import Runtime
@@ -53,6 +53,7 @@ class Cascade:
             for spec, options in daemon.machine.config.links()
         }
         self.least_cost = min(map(cost, self._channels))
+        self.names = tuple(self._channels)
         self._paths = defaultdict[tuple[str, str], Path](Path)
         self._climbs: dict[str, Climb] = {}
         self.dials = asyncio.Semaphore(DIALS_MAX)
@@ -62,7 +63,7 @@ class Cascade:
         self._known: tuple[Roster, dict[str, tuple[Way, ...]]] | None = None
         # Replaced each time a link comes or goes.
         self._news = asyncio.Event()
-        self._core.ways_to = self.shown
+        self._core.ways_to, self._core.tries_of = self.shown, self.tries
 
     async def listen(self, on_link: OnLink) -> list[Listener]:
         """Wait for links wherever `listen` of a channel says. Raises: Broken, Conflict."""
@@ -123,10 +124,10 @@ class Cascade:
         climb.stir()
         self._tell()
 
-    def went(self, number: int, link: Link) -> None:
+    def went(self, number: int, link: Link, why: str) -> None:
         """It is gone."""
         climb = self.climb(link.peer)
-        climb.went(number, link)
+        climb.went(number, link, why)
         climb.stir()
         self._tell()
 
@@ -181,6 +182,26 @@ class Cascade:
                 rows.append(Tried(channel, address, state, error))
         return rows
 
+    def tries(self, peer: str) -> list[Try]:
+        """What became of each try to reach a peer, over whichever channel, the newest first."""
+        now_s = asyncio.get_running_loop().time()
+        found = [
+            Try(channel, round((now_s - each.at_s) * 1000), each.outcome, each.why)
+            for (whose, channel), path in self._paths.items()
+            for each in path.health.noted
+            if whose == peer
+        ]
+        return sorted(found, key=lambda each: each.ms_ago)
+
+    def rested(self, peer: str, channel: str) -> tuple[str, str]:
+        """How a channel is over which no link stands, and why the last dial failed."""
+        path = self._paths[peer, channel]
+        why = "; ".join(dict.fromkeys(path.failed.values()))
+        if not path.failed:
+            return ("worked" if path.good else "untried"), ""
+        rests = path.rests_until_s > asyncio.get_running_loop().time()
+        return ("resting" if rests else "failed"), why
+
     def path(self, peer: str, channel: str) -> Path:
         """What is remembered of one channel to one machine."""
         return self._paths[peer, channel]
@@ -191,12 +212,15 @@ class Cascade:
 
     async def dial(self, peer: str, way: Way) -> Link:
         """A link to a peer, which proves that it is there. Raises: Unreachable, Refused."""
-        path = self._paths[peer, way.channel]
+        path, loop = self._paths[peer, way.channel], asyncio.get_running_loop()
+        began_s = loop.time()
         try:
             link = await self._channels[way.channel].dial(way.address, peer=peer)
         except MusterError as error:
             path.failed[way.address] = str(error)
+            path.health.note(loop.time(), "failed", str(error))
             raise
+        path.health.took(loop.time() - began_s)
         path.good = way.address
         path.failed.clear()
         return link

@@ -79,6 +79,18 @@ class Relays:
             self._asking.discard(peer)
         raise last
 
+    async def probe(self, peer: str) -> None:
+        """Have `peer` prove through somebody that it is there. Raises: Unreachable, Refused."""
+        for middle in self.middles(peer):
+            number = self._daemon.core.link_to(middle, direct=True)
+            if number is not None:
+                async with self._daemon.streams.call(number, ASK, {"to": peer}) as stream:
+                    link = self.channel.open(stream.flow, serves=False)
+                    await link.prove(peer)
+                    await link.close("it was asked whether anybody is there")
+                return
+        raise Unreachable("there is no machine in the middle")
+
     async def serve(self, call: ev.Perform, stream: Served) -> None:
         """The middle of this call says that `from` wants a link: that machine must prove it."""
         daemon, peer = self._daemon, str(call.args.get("from", ""))
