@@ -37,7 +37,8 @@ def apart(*places: Path) -> Iterator[Fleet]:
 
 
 def send(machine: Machine, to: str, text: str, *, wait: bool = True) -> str:
-    return machine.order("send", to, {"to": to, "text": [text], "wait": wait})["state"]
+    with machine.client(timeout_s=60) as client:
+        return client.order("send", to, {"to": to, "text": [text], "wait": wait})["state"]
 
 
 def texts(machine: Machine) -> list[str]:

@@ -5,13 +5,12 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.channel.rigs import run
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
@@ -109,6 +108,14 @@ def play(
                 await each.supervisor.stop()
 
     run(scene())
+
+
+def run(scene: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(90):
+            await scene
+
+    asyncio.run(bounded())
 
 
 async def until(true: Callable[[], Any]) -> None:

@@ -153,7 +153,6 @@ class Place:
     def __init__(self, daemon: Runtime, spec: Spec, where: str, post: Post, desk: Desk) -> None:
         self.name, self.where, self.post, self.desk = spec.name, where, post, desk
         self.pace, self.core, self._daemon = PACES[spec.name], daemon.core, daemon
-        self._backoff = Backoff(random.SystemRandom().random)
         # Why it could not be used the last time, by whom it was used for; "" is this machine.
         self.failed: dict[str, str] = {}
         # To whom something was left, and who left something, since the start.
@@ -182,11 +181,13 @@ class Place:
 
     async def _put(self, box: ParcelBox, raw: bytes) -> bool:
         """Whether it lies there; it is tried until then, or until nobody is to have it."""
+        # Of this parcel alone: a mailbox that is full makes nobody else wait.
+        backoff = Backoff(random.SystemRandom().random)
         while self.core.part(Parcels).box(box.number)[1]:
             try:
                 await self.post.put(raw, to=box.peer)
             except (Unreachable, Exhausted) as error:
-                await self._rest(box.peer, error)
+                await self._rest(box.peer, error, backoff)
                 continue
             self._worked(box.peer)
             self.core.counters["parcels-left"] += 1
@@ -195,6 +196,7 @@ class Place:
 
     async def take(self, there: asyncio.Event, taken: dict[str, asyncio.Event]) -> None:
         """Deal with what lies there for us, for ever; `there` is set while the disk has room."""
+        backoff = Backoff(random.SystemRandom().random)
         while not self.closed:
             try:
                 packets = await self.post.take()
@@ -203,10 +205,10 @@ class Place:
                     await self.post.ack([each.id for each in packets])
                     continue
             except (Unreachable, Exhausted) as error:
-                await self._rest("", error)
+                await self._rest("", error, backoff)
                 continue
             self.failed.pop("", None)
-            self._backoff.lost(1 << 30)
+            backoff = Backoff(random.SystemRandom().random)
             now_s = asyncio.get_running_loop().time()
             await self.post.news(urgent=now_s - self._spoken_s < URGENT_S)
 
@@ -232,10 +234,10 @@ class Place:
         self.met.add(peer)
         self._spoken_s = asyncio.get_running_loop().time()
 
-    async def _rest(self, used_for: str, error: Unreachable | Exhausted) -> None:
+    async def _rest(self, used_for: str, error: Unreachable | Exhausted, backoff: Backoff) -> None:
         self.failed[used_for] = str(error)
         self.core.counters[labelled("post", error)] += 1
-        await asyncio.sleep(self._backoff.failed() / 1000)
+        await asyncio.sleep(backoff.failed() / 1000)
 
 
 class Mailboxes:
