@@ -1,17 +1,25 @@
 """Two machines, and exactly one channel that carries between them: an arrangement for each channel.
 
-    with only("relay", net) as (one, other):
-        ...
+    with only("relay", net) as alone:
+        alone.one, alone.other     # two machines that it carries between
+        alone.cut()                # and now nothing does
+        alone.heal()
 
-Whoever adds a channel to `CHANNELS` adds its arrangement here: what is configured, and what of the
-network is left. `test_matrix.py` goes through the list and names a channel that has none.
+Whoever adds a channel to `CHANNELS` adds its arrangement here: what is configured, what of the
+network is left, and how that is cut. `test_matrix.py` goes through the list and names a channel
+that has none.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+from msgspec.structs import replace
 
 from muster.channel import CHANNELS
+from muster.node.host.config import config_text
 from tests.e2e.fleet import Machine, until
 from tests.e2e.net.fleet import NetFleet
 from tests.e2e.net.stage import Net
@@ -24,51 +32,107 @@ CARRYING: Final = (*(spec.name for spec in CHANNELS), RELAY)
 LINKED_S: Final = 90.0
 
 
-def _http(net: Net) -> NetFleet:
+class Alone(NamedTuple):
+    """What one channel alone carries between."""
+
+    fleet: NetFleet
+    cut: Callable[[], None]
+    heal: Callable[[], None]
+
+    @property
+    def one(self) -> Machine:
+        """The one machine."""
+        return self.fleet[ONE]
+
+    @property
+    def other(self) -> Machine:
+        """The other."""
+        return self.fleet[OTHER]
+
+
+def _http(fleet: NetFleet) -> Alone:
     """One dials the other, and neither reaches the hub any more."""
-    return _linked(NetFleet(net, dials={ONE: [HUB], OTHER: [HUB, ONE]}), "http", cut=(ONE, OTHER))
+    fleet.start()
+    _linked(fleet, "http")
+    for name in (ONE, OTHER):
+        fleet.net.between(HUB, name).cut()
+    way = fleet.net.between(ONE, OTHER)
+    return Alone(fleet, lambda: _none(way.cut()), lambda: _none(way.heal()))
 
 
-def _relay(net: Net) -> NetFleet:
+def _relay(fleet: NetFleet) -> Alone:
     """Both are behind a NAT and dial the hub, and nothing goes between them."""
-    net.behind(ONE)
-    net.behind(OTHER)
-    net.between(ONE, OTHER).cut()
-    return _linked(NetFleet(net, deaf=[ONE, OTHER]), RELAY)
+    fleet.net.between(ONE, OTHER).cut()
+    fleet.net.behind(ONE)
+    fleet.net.behind(OTHER)
+    fleet.start()
+    _linked(fleet, RELAY)
+    ways = [fleet.net.between(HUB, name) for name in (ONE, OTHER)]
+    return Alone(
+        fleet, lambda: _none([w.cut() for w in ways]), lambda: _none([w.heal() for w in ways])
+    )
 
 
-ARRANGEMENTS: Final[dict[str, Callable[[Net], NetFleet]]] = {"http": _http, RELAY: _relay}
+def _drop(fleet: NetFleet) -> Alone:
+    """They see one folder, and nothing else of each other."""
+    pytest.importorskip("pyrage", reason="pip install 'muster-fleet[drop]'")
+    from muster.channel import drop
+
+    fleet.net.between(ONE, OTHER).cut()
+    place: Path = fleet.root / "shared"
+    place.mkdir()
+    for machine in fleet.machines.values():
+        machine.edit_facts(dial={})
+        config = machine.home.config()
+        channel = {**config.channel, "drop": drop.Options(place=str(place), deadline_s=1)}
+        machine.home.put("config.toml", config_text(replace(config, channel=channel)))
+    fleet.start()
+    gone = fleet.root / "gone"
+    return Alone(fleet, lambda: _none(place.rename(gone)), lambda: _none(gone.rename(place)))
 
 
-def _linked(fleet: NetFleet, channel: str, cut: tuple[str, ...] = ()) -> NetFleet:
-    """Start; when the two are linked by the channel, cut these off the hub."""
-    try:
-        fleet.start()
-        for here, there in ((ONE, OTHER), (OTHER, ONE)):
-            until(lambda a=here, b=there: way(fleet[a], b) == channel,
-                  lambda a=here, b=there: f"{a} reaches {b} by {channel}, not {way(fleet[a], b)}",
-                  within_s=LINKED_S)  # fmt: skip
-        for name in cut:
-            fleet.net.between(HUB, name).cut()
-    except BaseException:
-        fleet.close()
-        raise
-    return fleet
+class _Arrangement(NamedTuple):
+    arrange: Callable[[NetFleet], Alone]
+    names: tuple[str, ...] = NAMES
+    dials: dict[str, list[str]] | None = None
+    deaf: tuple[str, ...] = ()
 
 
-def way(machine: Machine, other: str) -> str:
-    """The channel by which a machine reaches another one now; "" where by none."""
+ARRANGEMENTS: Final = {
+    "http": _Arrangement(_http, dials={ONE: [HUB], OTHER: [HUB, ONE]}),
+    "drop": _Arrangement(_drop, names=(ONE, OTHER), deaf=(ONE, OTHER)),
+    RELAY: _Arrangement(_relay, deaf=(ONE, OTHER)),
+}
+
+
+def _none(_: object) -> None:
+    """Nothing, whatever came of it."""
+
+
+def _linked(fleet: NetFleet, channel: str) -> None:
+    for here, there in ((ONE, OTHER), (OTHER, ONE)):
+        until(lambda a=here, b=there: carries(channel, fleet[a], b),
+              lambda a=here, b=there: f"{a} reaches {b} by {channel}: {fleet[a].ask('machines')}",
+              within_s=LINKED_S)  # fmt: skip
+
+
+def carries(channel: str, machine: Machine, other: str) -> bool:
+    """Whether a machine reaches another one by this channel now, as it says itself."""
     (found,) = [m for m in machine.ask("machines") if m["name"] == other]
-    return str(found.get("channel", "")) if found["state"] == "up" else ""
+    if found["state"] == "up":
+        return bool(found["channel"] == channel)
+    # A mailbox is no presence: what was left in it and receipted is all there is to see.
+    worked = [w["channel"] for w in found.get("ways", []) if w["state"] == "worked"]
+    return channel in worked and {s.name: s.shape for s in CHANNELS}.get(channel) == "post"
 
 
 @contextmanager
-def only(channel: str, net: Net) -> Iterator[tuple[Machine, Machine]]:
+def only(channel: str, net: Net) -> Iterator[Alone]:
     """Two machines that this channel alone carries between. Raises: AssertionError without one."""
-    arrange = ARRANGEMENTS.get(channel)
-    assert arrange is not None, (
+    found = ARRANGEMENTS.get(channel)
+    assert found is not None, (
         f"the channel {channel} has no arrangement in tests/e2e/net/matrix.py: "
         "what is left of the network when it alone carries?"
     )
-    with arrange(net) as fleet:
-        yield fleet[ONE], fleet[OTHER]
+    with NetFleet(net, found.names, dials=found.dials, deaf=found.deaf) as fleet:
+        yield found.arrange(fleet)

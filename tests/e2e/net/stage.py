@@ -162,13 +162,9 @@ class Net:
 
     def set_rule(self, source: str, target: str, **changed: Any) -> None:
         """Change the rule of one direction."""
-        rule = Rule(**(told(self.rule(source, target)) | changed))
+        rule = Rule(**(told(self._rules.get((source, target), Rule())) | changed))
         self._rules[source, target] = rule
         self.tell("rule", **{"from": source, "to": target}, rule=told(rule))
-
-    def rule(self, source: str, target: str) -> Rule:
-        """What one direction does now."""
-        return self._rules.get((source, target), Rule())
 
     def between(self, one: str, other: str) -> Between:
         """What lies between two hosts."""
