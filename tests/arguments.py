@@ -27,7 +27,8 @@ def _value(type: Any) -> Any:
         case inspect.LiteralType(values=values):
             return values[0]
         case inspect.StrType(pattern=pattern):
-            return "x" if pattern is None or re.match(pattern, "x") else ""
+            some = ("x", "0" * 64)
+            return next((x for x in some if pattern is None or re.match(pattern, x)), "")
         case inspect.IntType(ge=ge):
             return max(ge or 0, 1)
         case inspect.BoolType():

@@ -9,6 +9,7 @@ from msgspec import Struct
 from tools import docs, table
 
 from muster.cli import parse, show
+from muster.cli.overview import overview
 from muster.node.verb import Column, Verb
 from muster.verbs import completion
 from muster.verbs.declaration import Request, data, declared, opt, pos, verb
@@ -52,7 +53,7 @@ def row(monkeypatch) -> Iterator[Verb]:
 @proves("cli.one-file-a-verb")
 def test_a_new_verb_is_in_the_table_the_help_and_the_documents(row):
     assert f'"name":"nudge","summary":"{row.summary}"' in table.text(table.rows())
-    assert re.search(r"^  nudge +nudge a machine$", parse.overview(whole=True), re.MULTILINE)
+    assert re.search(r"^  nudge +nudge a machine$", overview((), whole=True), re.MULTILINE)
     with pytest.raises(parse.Shown) as shown:
         parse.parse(["nudge", "--help"])
     for text in ("MACHINE", "--how {softly,firmly}", "-f, --force", "muster nudge build --times 3"):
