@@ -347,3 +347,28 @@ def test_an_answer_proves_the_link_that_was_spoken_over_and_no_other(talk):
     assert (talk.sync.paths.proven_ms(1), talk.sync.paths.proven_ms(2)) == (None, RETRY_MS - 1)
     talk.sync.close(2, talk.now)
     assert talk.sync.paths.proven_ms(2) is None
+
+
+@proves("log.sync-says-unanswered")
+@pytest.mark.parametrize("asks", [True, False])
+def test_what_is_never_answered_is_said_once_and_again_when_some_of_it_was_answered(asks):
+    """A peer may have no place for a stream, or not what it says it has: its link is sound."""
+    talk = Talk()
+    talk.greet(1)
+    if asks:
+        talk.held.sizes[THEIRS] = 2
+        talk.offer(1, [head(THEIRS, 9)])
+    else:
+        talk.grow()
+    talk.wait(2 * RETRY_MS)
+    assert talk.sync.unanswered == {BUILD: 1}
+    talk.sync.unanswered.clear()
+    for _ in range(100):
+        talk.wait(RETRY_MS)
+    assert talk.sync.unanswered == {}
+    if asks:
+        talk.held.sizes[THEIRS] = 3
+    else:
+        talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 3, b"", 0, b""), talk.now)
+    talk.wait(3 * RETRY_MS)
+    assert talk.sync.unanswered == {BUILD: 1}

@@ -65,6 +65,10 @@ class Lane:
     unanswered: bool = False
     shown: int = 0
     shown_ms: int = -WITNESS_MS
+    # Over which link, and how far it had come, when it was said that nothing answers what was sent
+    # of it, or asked for: it is said once, for a peer may have no place for it.
+    missed_sent: tuple[int, int] = (0, 0)
+    missed_asked: tuple[int, int] = (0, 0)
     # A witness's lane only: how much of the stream its *seen* cosigns cover.
     witnessed: int = 0
 

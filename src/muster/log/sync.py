@@ -492,7 +492,9 @@ class Sync:
                 self._retry(session, now_ms)
 
     def _retry(self, session: Session, now_ms: int) -> None:
-        late, asking, waiting = [], False, False
+        late, asking, waiting, seek = [], False, False, False
+        unanswered_ms = now_ms - session.answered_ms
+        is_silent = unanswered_ms >= RETRY_MS
         for stream, lane in list(session.lanes.items()):
             if session.claims.get(stream, 0) >= STREAM_ASKS_MAX:
                 # It was said to be there and never came. Whoever has it may offer it again.
@@ -509,16 +511,22 @@ class Sync:
             if lane.claims > self.replica.size(stream) and self.may_hold(stream, self.machine):
                 asked = self._asked.get(stream)
                 if asked is not None and asked[0] is session:
-                    asking, waiting = True, waiting or now_ms - asked[1] >= RETRY_MS
+                    asking = True
+                    if is_silent and now_ms - asked[1] >= RETRY_MS:
+                        missed = session.link, self.replica.size(stream)
+                        seek = seek or lane.missed_asked != missed
+                        waiting, lane.missed_asked = True, missed
                 self._ask(session, stream, now_ms)
             # What a peer declined it was shown to compare: it owes no answer.
             told = 0 if lane.quiet else max(lane.sent, lane.shown)
             if told > lane.has and now_ms - lane.sent_ms >= RETRY_MS:
                 lane.sent_ms = now_ms
                 late.append(stream)
-        unanswered_ms = now_ms - session.answered_ms
-        session.unanswered = bool(late or waiting) and unanswered_ms >= RETRY_MS
-        if session.unanswered:
+                missed = session.link, lane.has
+                if is_silent and lane.missed_sent != missed:
+                    seek, lane.missed_sent = True, missed
+        session.unanswered = is_silent and bool(late or waiting)
+        if seek:
             self.unanswered[session.peer] = session.link
         # A peer that says nothing at all may be gone from the path we speak over; one that speaks
         # to us over its own path, and answers nothing, hears us not. Each move that brings no

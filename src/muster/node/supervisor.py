@@ -47,6 +47,8 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(self._guard(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # What was cancelled before its first turn never began, and is not to be missed.
+        task.add_done_callback(lambda _: work.close())
         return task
 
     def keep(self, name: str, make: Callable[[], Coroutine[Any, Any, Any]]) -> "asyncio.Task[Any]":

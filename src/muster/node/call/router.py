@@ -13,6 +13,7 @@ Rule 5: what an answer costs is divided into turns: a handler that yields goes o
 own, behind what has come meanwhile. It writes in its last turn only.
 """
 
+import itertools
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -369,6 +370,14 @@ class Router(Part):
             self.core.send(key[0], Type.CLOSE, key[1], b"")
         if stop is None and not passed:
             self.core.do(ev.Stray(link.id, Type.CLOSE, channel, payload))
+
+    def goes_over(self, link: int) -> bool:
+        """Whether a call came over this link, or went, and was not answered to its end."""
+        turns = (call.link for call, _, _ in self._turns)
+        passed_on = ((key[0], origin[0]) for key, origin in self._forwards.items())
+        waiting = (each[0] for each in self.waiting)
+        tables = (each for each, _ in (*self.asked, *self._answers.open))
+        return link in itertools.chain(tables, turns, waiting, *passed_on)
 
     def link_down(self, event: ev.LinkDown) -> None:
         link = event.link

@@ -132,7 +132,7 @@ class Streams:
 
     def go_over(self, link: int) -> bool:
         """Whether a stream, or a call that was not answered yet, goes over this link."""
-        return any(link == each for each, _ in (*self._open, *self.core.part(Router).asked))
+        return any(link == each for each, _ in self._open) or self.core.part(Router).goes_over(link)
 
     def link_down(self, link: int) -> None:
         for key in [key for key in self._open if key[0] == link]:

@@ -191,7 +191,10 @@ class OwnIncarnation(Part):
     def _seek(self, _event: ev.Committed) -> None:
         sync = self.core.sync
         for peer, link in sync.unanswered.items():
-            self.core.do(ev.Seek(peer, link))
+            session = sync.paths.by_link.get(link)
+            # It may have been answered in the very step in which it was said.
+            if session is not None and session.unanswered:
+                self.core.do(ev.Seek(peer, link))
         sync.unanswered.clear()
 
     def _on_hello(self, link: Link, _channel: int, payload: bytes) -> None:

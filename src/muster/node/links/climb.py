@@ -23,6 +23,7 @@ from muster.channel.backoff import Backoff
 from muster.channel.base import Link
 from muster.errors import Denied, MusterError
 from muster.fleet.facts import Way
+from muster.limits import BACKOFF_STABLE_MS
 from muster.node.counter import DECLARED, labelled
 from muster.node.incarnations.own_incarnation import ShutOut
 from muster.node.link import cost
@@ -44,6 +45,8 @@ BETTER_AT_FIRST_S: Final = 600.0
 # How long nothing goes over a worse link before it ends, and how often that is looked at.
 IDLE_S: Final = 5.0
 IDLE_LOOK_S: Final = 1.0
+# How long a link has to be there to count as one that stands.
+STABLE_S: Final = BACKOFF_STABLE_MS / 1000
 
 
 @dataclass(slots=True)
@@ -57,6 +60,8 @@ class Path:
     good: str = ""
     failed: dict[str, str] = field(default_factory=dict)
     health: Health = field(default_factory=Health)
+    # The last link over it was there for a moment only.
+    fell: bool = False
 
 
 @dataclass(slots=True)
@@ -64,10 +69,13 @@ class _Up:
     """A link that stands."""
 
     link: Link
+    came_s: float
     # When we began to doubt it, by the clock of the core.
     doubted_ms: int | None = None
     # Since when nothing goes over it though it is worse than another.
     idle_s: float | None = None
+    # How many frames had gone over it then, either way.
+    frames: int = 0
 
 
 class Ways(Protocol):
@@ -123,7 +131,7 @@ class Climb:
 
     def came(self, number: int, link: Link) -> None:
         """A link is up, whoever dialled."""
-        self._up[number] = _Up(link)
+        self._up[number] = _Up(link, _now_s())
         self._health(link).note(_now_s(), "stands")
 
     def went(self, number: int, link: Link, why: str) -> None:
@@ -186,18 +194,31 @@ class Climb:
                 path.began_s = path.rests_until_s = 0.0
         linked = {up.link.channel for up in self._up.values()}
         wanted = [c for c in ways if c not in linked and (best is None or cost(c) < best)]
-        if not wanted or (best is None and self._core.link_to(self._peer) is None):
-            self._worse_since_s = None
-        elif self._worse_since_s is None:
-            self._worse_since_s = now_s
-        due_s = min(self._end_worse(best, now_s), self._dial_next(wanted, ways, now_s))
+        due_s = self._judge(wanted, best, now_s)
+        due_s = min(due_s, self._end_worse(best, now_s), self._dial_next(wanted, ways, now_s))
         return max(0.0, due_s - now_s)
+
+    def _judge(self, wanted: list[str], best: int | None, now_s: float) -> float:
+        """Note since when only a worse link stands; when to look again."""
+        stood = [
+            now_s - up.came_s >= STABLE_S
+            for up in self._up.values()
+            if up.doubted_ms is None and cost(up.link.channel) == best
+        ]
+        if best is None and self._core.link_to(self._peer) is None:
+            self._worse_since_s = None
+        elif wanted:
+            self._worse_since_s = now_s if self._worse_since_s is None else self._worse_since_s
+        elif any(stood):
+            # One that comes and goes is no better one.
+            self._worse_since_s = None
+        return now_s + (LOOK_S if self._worse_since_s is None or wanted else STABLE_S)
 
     def _best(self) -> int | None:
         """What the best link costs that stands and is not in doubt."""
         proven_ms, costs = self._core.sync.paths.proven_ms, []
         for number, up in self._up.items():
-            if up.doubted_ms is not None and (proven_ms(number) or 0) > up.doubted_ms:
+            if up.doubted_ms is not None and (proven_ms(number) or 0) >= up.doubted_ms:
                 up.doubted_ms = None
             if up.doubted_ms is None:
                 costs.append(cost(up.link.channel))
@@ -223,13 +244,17 @@ class Climb:
         channel = next(c for c in ready if c not in self._tried)
         self._tried.add(channel)
         self._dials[channel] = None
-        self._daemon.supervisor.run("dial", self._dial(channel, ways[channel]))
+        failed = self._cascade.path(self._peer, channel).failed
+        addresses = sorted(ways[channel], key=lambda each: each in failed)
+        self._daemon.supervisor.run("dial", self._dial(channel, addresses))
         return now_s + NEXT_S
 
     def _rests_until_s(self, channel: str) -> float:
         """Until when a channel is not dialled again."""
         path, worse_s = self._cascade.path(self._peer, channel), self._worse_since_s
         if worse_s is None:
+            return path.rests_until_s
+        if path.fell and path.began_s - worse_s < BETTER_AT_FIRST_S:
             return path.rests_until_s
         if path.began_s - worse_s < BETTER_AT_FIRST_S:
             return min(path.rests_until_s, path.began_s + BETTER_S)
@@ -244,8 +269,9 @@ class Climb:
                 up.idle_s = None
                 continue
             due_s = now_s + IDLE_LOOK_S
-            if up.idle_s is None or self._daemon.is_busy(number):
-                up.idle_s = now_s
+            frames = up.link.counters.frames_in + up.link.counters.frames_out
+            if up.idle_s is None or frames != up.frames or self._daemon.is_busy(number):
+                up.idle_s, up.frames = now_s, frames
             elif now_s - up.idle_s >= IDLE_S:
                 up.idle_s = now_s
                 self._daemon.supervisor.run("dial-end", up.link.close(_BETTER))
@@ -263,6 +289,10 @@ class Climb:
             # Also where it ended by a mistake of ours: what fails at once must not go on at once.
             if found is None:
                 path.rests_until_s = loop.time() + path.backoff.failed() / 1000
+                path.fell = False
+                if not set(addresses).issuperset(self._cascade.ways(self._peer).get(channel, ())):
+                    # An address became known meanwhile, and may be the one that works.
+                    path.began_s = path.rests_until_s = 0.0
             del self._dials[channel]
             self.stir()
         if found is None:
@@ -277,6 +307,7 @@ class Climb:
         try:
             await self._cascade.adopt(link, address)
         finally:
+            path.fell = loop.time() - began_s < STABLE_S
             pause_ms = path.backoff.lost(int((loop.time() - began_s) * 1000))
             path.rests_until_s = loop.time() + pause_ms / 1000
             self.stir()
