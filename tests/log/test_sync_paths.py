@@ -372,3 +372,23 @@ def test_what_is_never_answered_is_said_once_and_again_when_some_of_it_was_answe
         talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 3, b"", 0, b""), talk.now)
     talk.wait(3 * RETRY_MS)
     assert talk.sync.unanswered == {BUILD: 1}
+
+
+@proves("log.sync-one-session")
+def test_a_further_link_that_comes_and_goes_sends_nothing_twice_over_the_one_that_stands():
+    talk = Talk()
+    talk.greet(1)
+    talk.sync.process_named(1, PROCESS, talk.now)
+    talk.sync.outbox.clear()
+    talk.grow()
+    assert links(talk) == ({1}, 1)
+    for further in (2, 3, 4):
+        path(talk, further)
+        talk.sync.close(further, talk.now)
+        assert links(talk)[1] == 0
+    path(talk, 5)
+    path(talk, 6)
+    talk.sync.close(1, talk.now)
+    assert links(talk)[1] == 0
+    talk.sync.close(6, talk.now)
+    assert links(talk) == ({5}, 1), "what was lost with its link is sent"

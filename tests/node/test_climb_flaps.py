@@ -38,7 +38,7 @@ def test_a_better_channel_whose_links_end_at_once_is_dialled_less_after_a_while(
         number = half.begun(link) + 1_000 * len(flaps)
         half.cascade.came(number, link)
         await asyncio.sleep(0.05)
-        half.cascade.went(number, link)
+        half.cascade.went(number, link, "lost")
 
     monkeypatch.setattr(half, "serve", flapping)
     half.core.links.clear()

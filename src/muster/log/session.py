@@ -55,6 +55,8 @@ class Lane:
     sent: int = 0
     sent_ms: int = 0
     flight_bytes: int = 0
+    # Over which link the last of it was sent.
+    over: int = 0
     serve: bool = False
     # We asked the peer not to send it: it comes another way.
     declined: bool = False

@@ -212,6 +212,9 @@ class Sync:
             self._greet(session, session.link)
             # What was under way over the link that is gone is sent once more.
             for stream, lane in list(session.lanes.items()):
+                if lane.over in session.paths:
+                    # It goes over one that still stands, and was not lost.
+                    continue
                 lane.sent, lane.flight_bytes = lane.has, 0
                 if lane.serve:
                     self._pump(session, stream, now_ms)
@@ -707,7 +710,7 @@ class Sync:
             raw, end = made[key]
             self.outbox.append(Outgoing(session.link, raw, bulk=True))
             lane.sent = lane.shown = end
-            lane.sent_ms = now_ms
+            lane.sent_ms, lane.over = now_ms, session.link
             lane.flight_bytes += len(raw)
             self._made_bytes[session.link] = self._made_bytes.get(session.link, 0) + len(raw)
 
