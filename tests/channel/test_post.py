@@ -1,6 +1,7 @@
 """What `channel/base.py` promises of mailboxes, held against every one of them."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import random
@@ -273,3 +274,73 @@ def test_a_place_is_named_from_the_root_on(text: str):
     with pytest.raises(Malformed):
         drop.Options().check_place(text)
     assert drop.Options().check_place("~/Shared folder") == "~/Shared folder"
+
+
+@proves("channel.drop-odd-files")
+def test_a_file_that_cannot_be_read_or_removed_costs_the_others_nothing(tmp_path, monkeypatch):
+    bad, good = (drop.hashlib.sha256(raw).hexdigest() for raw in (b"bad", b"good"))
+
+    async def main() -> None:
+        place = tmp_path / "place"
+        place.mkdir()
+        writer, post = post_at(place, "near"), post_at(place, "far")
+        for raw in (b"bad", b"good"):
+            await writer.put(raw, to="far")
+        plain_open, plain_unlink = os.open, Path.unlink
+
+        def opened(path: Any, *args: Any, **more: Any) -> int:
+            if Path(path).name == f"{bad}.mp":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return plain_open(path, *args, **more)
+
+        def unlinked(path: Path, **more: Any) -> None:
+            if path.name == f"{bad}.mp":
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+            plain_unlink(path, **more)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(drop.os, "open", opened)
+            assert [each.body for each in await post.take()] == [b"good"]
+        with monkeypatch.context() as kept:
+            kept.setattr(drop.Path, "unlink", unlinked)
+            await post.ack([bad, good])
+        assert await post.take() == [], "what was dealt with and stays is not dealt with again"
+
+    run(main())
+
+
+@proves("channel.post-news")
+def test_where_no_watch_can_stand_the_folder_is_looked_at_now_and_then(tmp_path, monkeypatch):
+    begun: list[str] = []
+
+    def no_watch(*args: Any, **more: Any) -> Any:
+        begun.append("one")
+        raise OSError(errno.ENOSPC, "the system has no more watches")
+
+    async def main() -> None:
+        place = tmp_path / "place"
+        place.mkdir()
+        post = post_at(place, "far", deadline_s=1)
+        await post.take()
+        loop = asyncio.get_running_loop()
+        before_s = loop.time()
+        for _ in range(2):
+            await post.news(urgent=False)
+        assert loop.time() - before_s >= 2
+        assert begun == ["one"]
+        await post.close()
+
+    monkeypatch.setattr("watchfiles.watch", no_watch)
+    run(main())
+
+
+@proves("channel.drop-bounded")
+def test_a_place_of_a_group_gives_its_mailboxes_to_that_group(tmp_path):
+    async def main() -> None:
+        place = tmp_path / "place"
+        place.mkdir()
+        place.chmod(0o2770)
+        await post_at(place, "near").put(b"one", to="far")
+        assert (place / "far").stat().st_mode & 0o7777 == 0o2770
+
+    run(main())

@@ -41,8 +41,8 @@ _PASSED_OVER_MAX: Final = 4096
 _PACKET: Final = re.compile(r"[0-9a-f]{64}\.mp\Z")
 _MACHINE: Final = re.compile(r"[0-9a-z-]{1,64}\Z")
 _TEMPORARY: Final = ".tmp-"
-# A file that went meanwhile, or one that nobody but who put it there can read; links, devices.
-_NOT_FOR_US: Final = frozenset({errno.ENOENT, errno.EACCES, errno.ELOOP, errno.ENXIO, errno.EISDIR})
+# What says nothing of the file that was to be read: this process or machine has no more of them.
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _DEBOUNCE_MS: Final = 50
 _STEP_MS: Final = 50
 # A watch looks this often whether it still watches the folder that has its name.
@@ -76,6 +76,8 @@ class DropPost:
         self._bell = asyncio.Event()
         self._closed = False
         self._watch: _Watch | None = None
+        # One that ended, or never stood, is followed by another one no sooner.
+        self._watch_after_s = 0.0
 
     async def put(self, packet: bytes, *, to: str) -> None:
         if len(packet) > PACKET_BYTES_MAX:
@@ -95,11 +97,13 @@ class DropPost:
     async def news(self, *, urgent: bool) -> None:
         if self._closed:
             return
-        if self._watch is None or self._watch.ended:
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        ended = self._watch is None or self._watch.ended
+        if ended and loop.time() >= self._watch_after_s:
+            self._watch_after_s = loop.time() + URGENT_S
             self._watch = _Watch(self._inbox, lambda: _ring(loop, self._bell))
         # A share of another machine, or a system without watches, tells nothing.
-        deaf = urgent or self._watch.ended
+        deaf = urgent or self._watch is None or self._watch.ended
         deadline_s = self._deadline_s or (URGENT_S if deaf else DEADLINE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
@@ -142,7 +146,7 @@ class DropPost:
 
     def _begin(self, box: Path) -> int:
         """A folder for one machine, and the mode of the place: whoever may use it may use both."""
-        mode = self._place.stat().st_mode & 0o777
+        mode = self._place.stat().st_mode & 0o7777
         try:
             box.mkdir()
         except FileExistsError:
@@ -167,24 +171,33 @@ class DropPost:
                 if hashlib.sha256(body).hexdigest() == name[:-3]:
                     found.append(Packet(name[:-3], body))
                     continue
-                self._passed_over[name] = mark
-                if len(self._passed_over) > _PASSED_OVER_MAX:
-                    self._passed_over.popitem(last=False)
+                self._pass_over(name, mark)
         return found
 
+    def _pass_over(self, name: str, mark: _Mark) -> None:
+        self._passed_over[name] = mark
+        if len(self._passed_over) > _PASSED_OVER_MAX:
+            self._passed_over.popitem(last=False)
+
     def _read(self, name: str) -> tuple[bytes | None, _Mark]:
-        """What a file holds; None where that was no packet before, or is none that can be read."""
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        """What a file holds; None where that was no packet before, or is none that can be read.
+
+        One that fails is passed over, whatever the reason: the others are not its.
+        """
         try:
-            handle = os.open(self._inbox / name, flags)
+            return self._read_file(name)
         except OSError as error:
-            if error.errno in _NOT_FOR_US:
-                return None, ()
-            raise
+            if error.errno in _OURS:
+                raise
+            return None, ()
+
+    def _read_file(self, name: str) -> tuple[bytes | None, _Mark]:
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        handle = os.open(self._inbox / name, flags)
         try:
             about = os.fstat(handle)
             # As it was before it was read: what is written meanwhile makes it another one.
-            mark = (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+            mark = _mark(about)
             if not stat.S_ISREG(about.st_mode) or self._passed_over.get(name) == mark:
                 return None, mark
             with os.fdopen(handle, "rb", closefd=False) as file:
@@ -196,7 +209,13 @@ class DropPost:
         # Where the place is not there, that nothing lies in it is no answer.
         self._place.stat()
         for name in names:
-            (self._inbox / name).unlink(missing_ok=True)
+            path = self._inbox / name
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                # It was dealt with, and whoever keeps it here keeps none of the others here.
+                with contextlib.suppress(OSError):
+                    self._pass_over(name, _mark(path.lstat()))
 
 
 class _Watch:
@@ -213,24 +232,30 @@ class _Watch:
         self._stop.set()
 
     def _run(self) -> None:
+        stood = False
         # An extra, and a folder that may be gone or on a system without watches.
         with contextlib.suppress(ImportError, OSError, RuntimeError):
             from watchfiles import watch  # noqa: PLC0415
 
-            watched, first = _same(self._folder), True
+            watched = _same(self._folder)
             for changes in watch(
                 self._folder, watch_filter=lambda _, path: _TEMPORARY not in path,
                 debounce=_DEBOUNCE_MS, step=_STEP_MS, rust_timeout=_SAME_MS, yield_on_timeout=True,
                 stop_event=self._stop, recursive=False, raise_interrupt=False,
             ):  # fmt: skip
                 # What came before the watch stood is told by nobody.
-                if changes or first:
+                if changes or not stood:
                     self._ring()
-                first = False
+                stood = True
                 if _same(self._folder) != watched:
                     break
         self.ended = True
-        self._ring()
+        if stood:
+            self._ring()
+
+
+def _mark(about: os.stat_result) -> _Mark:
+    return (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
 
 
 def _same(folder: Path) -> tuple[int, int]:

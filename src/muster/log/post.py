@@ -85,8 +85,6 @@ class Box:
     under_way: bool = False
     left_ms: int = 0
     rests_until_ms: int = 0
-    # Whether a parcel of the peer came over this place since the start.
-    heard: bool = False
     # Our streams of which a receipt is missing, since when, and of what there was one then.
     behind: dict[StreamName, tuple[int, int]] = field(default_factory=dict)
     # Streams of which the peer has more, since when; and what of each was asked for.
@@ -108,6 +106,8 @@ class Posts:
         self._sync = sync
         self.boxes: dict[int, Box] = {}
         self._last = 0
+        # Of whom a parcel came over a place since the start.
+        self._heard: dict[str, set[MachineId]] = {}
         self._grown: dict[StreamName, None] = {}
         # Whether something changed since everything was looked at, and when the next is due.
         self._changed = False
@@ -154,6 +154,8 @@ class Posts:
         gone = [box.session for box in self.boxes.values() if box.session.peer == peer]
         for session in gone:
             del self.boxes[session.link], self._sync.paths.by_link[session.link]
+        for heard in self._heard.values():
+            heard.discard(peer)
         return gone
 
     def grew(self, stream: StreamName) -> None:
@@ -184,7 +186,8 @@ class Posts:
     def heard(self, number: int, now_ms: int) -> None:
         """A parcel of the peer was dealt with, and it was a new one."""
         box = self.boxes[number]
-        box.heard, box.wait_ms = True, box.pace.retry_ms
+        box.wait_ms = box.pace.retry_ms
+        self._heard.setdefault(box.place, set()).add(box.session.peer)
         self._changed = True
         size, may_hold = self._sync.replica.size, self._sync.may_hold
         for stream, lane in box.session.lanes.items():
@@ -233,10 +236,7 @@ class Posts:
 
     def _is_heard(self, box: Box, stream: StreamName) -> bool:
         """Whether the writer of a stream leaves parcels at the same place itself."""
-        return any(
-            each.heard and each.place == box.place and each.session.peer == stream.machine
-            for each in self.boxes.values()
-        )
+        return stream.machine in self._heard.get(box.place, ())
 
     def _is_linked(self, session: Session) -> bool:
         return self._sync.paths.is_spoken_with(session.peer)
