@@ -149,6 +149,36 @@ def test_a_call_for_a_machine_that_is_away_or_lost_on_the_way_says_so(world):
     assert kind(hub.answers[-1]) == "Unreachable"
 
 
+@proves("remote.nobody-between")
+def test_an_order_with_a_stream_goes_over_a_link_to_its_machine_or_not_at_all(world):
+    studio, hub, laptop = world["studio"], world["hub"], world["laptop"]
+    of_machine = [v for v in VERBS.values() if v.of_machine]
+    assert {v.name for v in of_machine} >= {"exec", "file.read", "file.write"}
+
+    def answer(of: One, verb, link=LOCAL):
+        args = good(verb)
+        args[verb.object], args["asker"] = f"{laptop.id}", studio.id
+        return of.call(verb.name, args, link, on="laptop", statement="x")
+
+    for verb in of_machine:
+        said = answer(studio, verb)
+        assert kind(said) == "Unreachable"
+        assert "`muster reach laptop HOST:PORT`" in said["error"]["text"]
+        # A hub that has that link is no way either, for whoever asks it to be.
+        hub.answers.clear()
+        link = hub.core.link_to(studio.id)
+        counted = hub.core.counters["call-unreachable"]
+        answer(hub, verb, link)
+        assert hub.core.counters["call-unreachable"] == counted + 1
+        assert laptop.core.counters["call-denied"] == 0
+    world.link("studio", "laptop")
+    for number, verb in enumerate(of_machine, 1):
+        # It came to the machine itself, which looks for the signature.
+        assert kind(answer(studio, verb)) not in ("ok", "Unreachable")
+        assert studio.core.part(Router)._forwards == {}
+        assert number
+
+
 @proves("node.calls-are-passed-on")
 def test_a_call_is_not_sent_back_to_where_it_came_from(world):
     """The hub is a way to every machine, but not for what it asks of us."""

@@ -293,10 +293,33 @@ OF_MACHINE = [v for v in CALLABLE if v.of_machine]
 BOB = Operator(b"bob".ljust(32, b"-"))
 
 
-def of_machine(verb: Verb, machine: str) -> dict[str, Any]:
+def of_machine(verb: Verb, machine: str, asker: str = BUILD.machine) -> dict[str, Any]:
     """Good arguments of a verb whose object is, or begins with, a machine."""
     rest = str(good(verb)[verb.object]).partition(":")[1:]
-    return {**good(verb), verb.object: machine + "".join(rest)}
+    return {**good(verb), verb.object: machine + "".join(rest), "asker": asker}
+
+
+@pytest.mark.parametrize("verb", OF_MACHINE, ids=ids(OF_MACHINE))
+@proves("remote.nobody-between")
+def test_an_order_with_a_stream_comes_over_a_link_to_the_machine_that_signed_it_or_not_at_all(
+    target: Target, verb: Verb
+) -> None:
+    """Whoever passes it on has the stream in plain; that it was passed on it need not say."""
+    for link, asker in (
+        (MEMBER, LAPTOP.machine), (MEMBER, STUDIO.machine), (MEMBER, ""), (MEMBER, "build"),
+        (LOCAL, BUILD.machine), (LOCAL, ""),
+    ):  # fmt: skip
+        args = of_machine(verb, STUDIO.machine, asker)
+        signed = target.order(verb.name, str(args[verb.object]), args)
+        for more in ({}, {"hops": 1}):
+            said = refused(target, link, verb.name, args, statement=signed, **more)
+            assert "between those two alone" in said
+    for link, asker in ((MEMBER, BUILD.machine), (LOCAL, STUDIO.machine)):
+        args = of_machine(verb, STUDIO.machine, asker)
+        signed = target.order(verb.name, str(args[verb.object]), args)
+        target.deeds()
+        assert target.call(link, verb.name, args, statement=signed) == []
+        assert isinstance(target.deeds()[0], ev.Perform)
 
 
 @pytest.mark.parametrize("verb", OF_MACHINE, ids=ids(OF_MACHINE))
@@ -322,7 +345,7 @@ def test_an_order_about_one_machine_is_none_for_the_machine_that_it_is_shown_to(
     assert isinstance(begun, ev.Perform)
     assert begun.verb == verb.name
     assert len(begun.cites) == 1
-    assert "taken already" in refused(target, LOCAL, verb.name, args, statement=statement)
+    assert "taken already" in refused(target, MEMBER, verb.name, args, statement=statement)
 
 
 @pytest.mark.parametrize("verb", ["file.read", "file.write"])

@@ -240,8 +240,9 @@ class CommandContext:
         """The link over which another machine accepted a stream of this verb, and what it told
         before that.
         """
-        (fields,) = self._authority(VERBS[verb], dict(args), on, {})
-        with calls.begin(self.path, verb, args, **fields) as client:
+        whole = dict(args)
+        (fields,) = self._authority(VERBS[verb], whole, on, {})
+        with calls.begin(self.path, verb, whole, **fields) as client:
             *told, _ = calls.answers(client, self.path, verb)
             yield client, told[0] if told else {}
 

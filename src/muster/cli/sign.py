@@ -45,12 +45,15 @@ class Target(NamedTuple):
 def target(ask: Ask, verb: Verb, args: dict[str, Any], on: str) -> Target:
     """Who acts: the machine named by `--on`, else by the verb's own rule.
 
-    What is wanted of everybody is said under its full id, which `args` gets.
+    What is wanted of everybody is said under its full id, which `args` gets. Where its object is a
+    machine they get who asks, and a pad: nobody can guess the words from the order's digest.
     """
     asked = {"verb": verb.name, "object": str(args.get(verb.object, "")), "on": on}
     found = ask("target", {name: value for name, value in asked.items() if value})
     if found["object"]:
         args[verb.object] = found["object"]
+    if verb.of_machine:
+        args |= {"asker": found["asker"], "pad": os.urandom(_NONCE_BYTES).hex()}
     return Target(found["machine"], found["name"], FleetId(found["fleet"]), found["now_ms"])
 
 

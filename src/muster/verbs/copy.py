@@ -11,7 +11,18 @@ from muster.fleet.name import Hex32
 from muster.limits import INT_ABS_MAX
 from muster.node.attempts import copies
 from muster.node.verb import Line
-from muster.verbs.declaration import Context, Daemon, Perform, Request, Stream, data, opt, pos, verb
+from muster.verbs.declaration import (
+    Bound,
+    Context,
+    Daemon,
+    Perform,
+    Request,
+    Stream,
+    data,
+    opt,
+    pos,
+    verb,
+)
 
 PATH_CHARS_MAX: Final = 4096
 # All of it is compared with the object of a grant, which is no longer.
@@ -102,7 +113,7 @@ def cp(context: Context, ask: Files) -> Meant:
     return Meant("read", source.machine, source.path, near)
 
 
-class Read(Request, frozen=True):
+class Read(Bound, frozen=True, kw_only=True):
     """`place` is a machine's id and a folder, with a colon between; `path` is below that."""
 
     place: Annotated[str, Meta(max_length=PLACE_CHARS_MAX), data()]
@@ -110,7 +121,7 @@ class Read(Request, frozen=True):
     at: Annotated[Count, data()] = 0
 
 
-class Write(Request, frozen=True):
+class Write(Bound, frozen=True, kw_only=True):
     """As of `file.read`; the digest and size are those of the whole file."""
 
     place: Annotated[str, Meta(max_length=PLACE_CHARS_MAX), data()]

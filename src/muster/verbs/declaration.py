@@ -89,6 +89,16 @@ def _meta(help: str, more: dict[str, Any]) -> msgspec.Meta:
     return msgspec.Meta(description=help or None, extra=more, **bounds)
 
 
+class Bound(Request, frozen=True, kw_only=True):
+    """What is ordered of one machine by another, with a stream between those two alone.
+
+    `asker` is that other one's id: the router compares it with whose link it is. `pad` is random.
+    """
+
+    asker: Annotated[str, msgspec.Meta(max_length=64), data()] = ""
+    pad: Annotated[str, msgspec.Meta(max_length=64), data()] = ""
+
+
 def verb(name: str, *, auth: Auth, **more: Any) -> Callable[[H], H]:
     """Declare the decorated function as the handler of a verb; `more` are fields of a `Verb`."""
 

@@ -5,13 +5,13 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from muster.node.attempts import command
-from muster.verbs.declaration import Daemon, Perform, Request, Stream, Words, data, pos, verb
+from muster.verbs.declaration import Bound, Daemon, Perform, Stream, Words, data, pos, verb
 
 # More rows or columns than any screen has.
 SIDE_MAX: Final = 10_000
 
 
-class Exec(Request, frozen=True):
+class Exec(Bound, frozen=True, kw_only=True):
     machine: Annotated[str, pos("the machine that runs it", kind="machine")]
     argv: Annotated[
         Words, pos("the program and its words as they are; no shell reads them", behind=True)
@@ -35,7 +35,7 @@ async def run(daemon: Daemon, call: Perform, stream: Stream, ask: Exec) -> None:
 Side = Annotated[int, Meta(ge=1, le=SIDE_MAX)]
 
 
-class Login(Request, frozen=True):
+class Login(Bound, frozen=True, kw_only=True):
     machine: Annotated[str, pos("the machine", kind="machine")]
     rows: Annotated[Side, data()] = 24
     columns: Annotated[Side, data()] = 80

@@ -21,7 +21,10 @@ class Ask(Request, frozen=True, forbid_unknown_fields=False):
 
 
 class Target(Struct, frozen=True):
-    """The machine that is to act, "" for everybody; `object` is the whole id of what is meant."""
+    """The machine that is to act, "" for everybody; `object` is the whole id of what is meant.
+
+    `asker` is the machine that was asked.
+    """
 
     machine: str
     name: str
@@ -29,6 +32,7 @@ class Target(Struct, frozen=True):
     fleet: str
     now_ms: int
     object: str
+    asker: str
 
 
 @verb("target", auth="local")
@@ -68,4 +72,5 @@ def target(core: Core, call: Call, ask: Ask) -> Target:
         fleet=core.membership.fleet,
         now_ms=core.now.wall_ms,
         object=whole,
+        asker=core.machine,
     )

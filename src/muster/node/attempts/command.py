@@ -223,7 +223,7 @@ class Session:
         """All of it. Raises: what is wrong before it begins, and what ends it before its end."""
         if not argv or any("\0" in word for word in argv):
             raise Malformed("a command is a program and its words, and none of them has a NUL")
-        said = canon.encode(list(argv))
+        said = canon.encode({"argv": list(argv), "pad": self._call.args.get("pad", "")})
         if len(said) > ORDER_BYTES_MAX // 2:
             raise Malformed("this command has more words than fit into an order")
         folder, env = surroundings(self._daemon, environ)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from muster.errors import Malformed
+from muster.errors import Denied, Malformed, Unreachable
 from muster.limits import ARGUMENT_WORDS_MAX
 from muster.node.verb import Arg, Verb
 
@@ -62,3 +62,31 @@ def _sentence(verb: str, known: Mapping[str, Arg], error: str) -> str:
     if arg.low is not None and arg.high is not None:
         wanted = f"a whole number from {arg.low} to {arg.high}"
     return f"`{arg.name}` of {verb} must be {wanted}"
+
+
+def check_ends(verb: Verb, args: Mapping[str, Any], *, here: str, asker: str) -> None:
+    """What goes between two machines alone names both: this one, and whose link it came over.
+
+    Raises: Denied.
+    """
+    if str(args.get(verb.object, "*")).partition(":")[0] != here:
+        # A grant for one machine is none for another, whatever the order's target is.
+        raise Denied(
+            f"{verb.name} names another machine than the one it came to: each order is for the "
+            "machine that its object names, by its id"
+        )
+    if args.get("asker") != asker:
+        # Its stream is bound to whoever signed: a machine between could type and say anything.
+        raise Denied(
+            f"{verb.name} was ordered at another machine than the one whose link this is: what "
+            "it says and is told goes over a link between those two alone"
+        )
+
+
+def none_between(name: str, verb: str) -> Unreachable:
+    """What is said where the two machines of such a verb have no link that is theirs."""
+    return Unreachable(
+        f"{name} has no link with the machine that asks, of its own or relayed, and {verb} goes "
+        "through no other machine in plain: try again, or say there where it is, `muster reach "
+        f"{name} HOST:PORT`"
+    )

@@ -255,12 +255,9 @@ class Router(Part):
                 "that holds the operator's key"
             )
         named = request.args.get(verb.object, "*") if verb.object else "*"
-        if verb.of_machine and str(named).partition(":")[0] != self.core.machine:
-            # A grant for one machine is none for another, whatever the order's target is.
-            raise Denied(
-                f"{call.verb} names another machine than the one it came to: each order is for the "
-                "machine that its object names, by its id"
-            )
+        if verb.of_machine:
+            asker = self.core.machine if call.local else call.peer
+            arguments.check_ends(verb, request.args, here=self.core.machine, asker=asker)
         object = None if verb.object == "statement" else str(named)[:200]
         if object is not None and (salt := str(request.args.get(SALT, ""))):
             object = veiled(object, salt)
@@ -275,7 +272,14 @@ class Router(Part):
         record = self.core.roster.find(request.on)
         if request.hops >= CALL_HOPS_MAX:
             raise Unreachable(f"{record.name} is not to be reached: the call went round too often")
-        target = self._way_to(record.machine, link.id)
+        verb = self.verbs.get(request.verb)
+        if verb is not None and verb.of_machine:
+            # A stream that we join is plain to us: only our own may go on, and to its end alone.
+            target = self.core.link_to(record.machine) if link.local else None
+            if target is None:
+                raise arguments.none_between(record.name, request.verb)
+        else:
+            target = self._way_to(record.machine, link.id)
         if target is None:
             raise Unreachable(
                 f"{record.name} is away: nobody here has a link to it; try again later"
