@@ -137,6 +137,22 @@ def test_whoever_is_killed_ends_what_was_begun_there(pair):
     until(lambda: not any(runs(pid) for pid in pids), "everything ended")
 
 
+@proves("remote.exec-ends-with-us")
+def test_whoever_is_killed_ends_what_does_not_read_what_was_typed(pair):
+    child = begun(pair.hub, "exec", "laptop", "--", "sh", "-c", "echo $$; exec sleep 1000")
+    try:
+        assert child.stdin
+        assert child.stdout
+        # More than a pipe and the daemon's own buffer hold, less than the stream has room for.
+        child.stdin.write(b"x" * 200_000)
+        child.stdin.flush()
+        pid = int(child.stdout.readline())
+    finally:
+        child.kill()
+        child.communicate()
+    until(lambda: not runs(pid), "it ended")
+
+
 @proves("remote.needs-an-order")
 def test_a_key_needs_the_grant_for_that_very_machine(pair):
     key = muster(pair.laptop, "operator", "key").out.strip()

@@ -89,7 +89,7 @@ class Carried:
         flow, client, reading = self._flow, self._client, True
         sys.stdout.flush()
         with _told(signal.SIGWINCH if self._terminal else signal.SIGINT) as wakes:
-            while flow.closed is None:
+            while flow.closed is None and self._code is None:
                 room = min(flow.room, strand.PIECE_BYTES_MAX) - strand.HEAD_BYTES
                 # At a terminal what leaves is read also where nothing more can be sent.
                 typed = reading and (room > 0 or self._terminal is not None)
@@ -111,6 +111,8 @@ class Carried:
                         flow.feed(frame.type, frame.payload)
                 self._hear()
         if self._code is not None:
+            # All of it is here: the far machine waits for that.
+            flow.close()
             return self._code
         raise Unreachable(
             f"{flow.closed}; how the command ended is not known here, what it left is ended there"

@@ -9,18 +9,21 @@ import contextlib
 import json
 import os
 import sys
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from msgspec import ValidationError, convert
 
 from muster import child_process, errors
-from muster.errors import Broken, Malformed, Unreachable
+from muster.errors import Broken, Conflict, Malformed, Unreachable
 from muster.limits import CALL_BYTES_MAX, REPORT_S_MAX
 from muster.verbs.audit import Verified
 from muster.verbs.declaration import Daemon, Nothing, Perform, Stream, verb
 from muster.verbs.doctor import Checks
 
 T = TypeVar("T")
+
+# What is being made, by the home of its machine: each is a process, and one of a kind is enough.
+_UNDER_WAY: Final[set[tuple[str, str]]] = set()
 
 
 @verb("doctor.report", auth="local", runs="stream", daily=True)
@@ -50,7 +53,17 @@ async def _typed(daemon: Daemon, stream: Stream, *words: str) -> Any:
 
     Whoever asked and left ends it (Rule 2 of streams.py).
     """
-    home = str(daemon.home.path)
+    home, what = str(daemon.home.path), " ".join(words)
+    if (home, what) in _UNDER_WAY:
+        raise Conflict(f"`muster {what}` is at work there for somebody else; try again in a moment")
+    _UNDER_WAY.add((home, what))
+    try:
+        return await _answer(home, what, words)
+    finally:
+        _UNDER_WAY.discard((home, what))
+
+
+async def _answer(home: str, what: str, words: tuple[str, ...]) -> Any:
     env = {name: text for name, text in os.environ.items() if name != "MUSTER_CAPABILITY"}
     asked = await child_process.start(
         sys.executable, "-m", "muster", "--home", home, *words, "--json",
@@ -61,7 +74,6 @@ async def _typed(daemon: Daemon, stream: Stream, *words: str) -> Any:
         async with asyncio.timeout(REPORT_S_MAX):
             out, said = await asked.communicate()
     except TimeoutError:
-        what = " ".join(words)
         raise Unreachable(f"`muster {what}` took longer than {REPORT_S_MAX:.0f} s there") from None
     finally:
         await asked.end()
@@ -70,4 +82,4 @@ async def _typed(daemon: Daemon, stream: Stream, *words: str) -> Any:
             return json.loads(out)
         error = json.loads(said.splitlines()[-1])["error"]
         raise errors.of_exit(int(error["exit"]))(str(error["text"]))
-    raise Broken(f"`muster {' '.join(words)}` gave no answer there (exit code {asked.returncode})")
+    raise Broken(f"`muster {what}` gave no answer there (exit code {asked.returncode})")

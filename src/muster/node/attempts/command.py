@@ -202,6 +202,8 @@ class Session:
         self._daemon, self._call, self._stream = daemon, call, stream
         self._actor = f"op:{daemon.core.roster.speaker(call.operator)}"
         self._sends = asyncio.Lock()
+        # Those of which the next bytes are waited for.
+        self._silent: set[int] = set()
         self._counted = {each: _Counted() for each in (strand.INPUT, strand.OUTPUT, strand.ERRORS)}
 
     async def login(self, rows: int, columns: int, term: str, environ: Mapping[str, str]) -> None:
@@ -228,6 +230,8 @@ class Session:
             raise Malformed("this command has more words than fit into an order")
         folder, env = surroundings(self._daemon, environ)
         env["TERM"] = term
+        # Whoever is refused may ask again: nothing has begun by then.
+        self._stream.reserve()
         program = visible(argv[0])[:200]
         self._write(ExecBegin(program, sha256(said).hexdigest(), len(argv), terminal is not None))
         code, why = 255, "it did not begin"
@@ -260,25 +264,36 @@ class Session:
     async def _carried(self, command: Command) -> int:
         ran = asyncio.ensure_future(self._ran(command))
         heard = asyncio.ensure_future(self._heard(command))
-        both = (ran, heard)
+        # Whoever is heard may have to wait for a program that does not read.
+        left = asyncio.ensure_future(self._left())
+        every = (ran, heard, left)
         try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            first = ran if ran.done() else heard
+            await asyncio.wait(every, return_when=asyncio.FIRST_COMPLETED)
+            first = next(each for each in every if each.done())
         finally:
-            for each in both:
+            for each in every:
                 each.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
-        return first.result()
+            await asyncio.gather(*every, return_exceptions=True)
+        code = first.result()
+        # Whoever is slow still reads what was said, and an end of ours would cut that short.
+        await self._stream.gone()
+        return code
 
     async def _ran(self, command: Command) -> int:
-        said = [asyncio.ensure_future(self._said(*each)) for each in command.said.items()]
+        said = {each[0]: asyncio.ensure_future(self._said(*each)) for each in command.said.items()}
         try:
             code = await command.ended()
-            await asyncio.wait(said, timeout=LAST_WORDS_S)
+            waits = set(said.values())
+            while waits:
+                _, waits = await asyncio.wait(waits, timeout=LAST_WORDS_S)
+                # Somebody who could not be killed may hold a stream open: no more comes of it.
+                # Whoever waits for the reader instead has something that is still to come.
+                for name in self._silent:
+                    said[name].cancel()
         finally:
-            for each in said:
+            for each in said.values():
                 each.cancel()
-            ends = await asyncio.gather(*said, return_exceptions=True)
+            ends = await asyncio.gather(*said.values(), return_exceptions=True)
         for end in ends:
             if isinstance(end, MusterError):
                 raise end
@@ -286,9 +301,16 @@ class Session:
         return code
 
     async def _said(self, name: int, reader: asyncio.StreamReader | Terminal) -> None:
-        while data := await reader.read(_READ_BYTES):
+        while data := await self._next(name, reader):
             self._counted[name].add(data)
             await self._send(name, data)
+
+    async def _next(self, name: int, reader: asyncio.StreamReader | Terminal) -> bytes:
+        self._silent.add(name)
+        try:
+            return await reader.read(_READ_BYTES)
+        finally:
+            self._silent.discard(name)
 
     async def _send(self, name: int, data: bytes) -> None:
         # A piece is sent whole before the next one begins.
@@ -296,7 +318,7 @@ class Session:
             await self._stream.send(strand.pack(name, data))
 
     async def _heard(self, command: Command) -> int:
-        """What whoever asked says; never returns. Raises: Unreachable when nobody is there."""
+        """What whoever asked says; never returns. Raises: as `_left`."""
         pieces = strand.Splitter()
         while data := await self._stream.receive():
             for name, piece in pieces.feed(data):
@@ -306,6 +328,10 @@ class Session:
                     command.signal(piece[0])
                 elif name == strand.SIZE and isinstance(command.input, Terminal):
                     command.input.resize(*strand.size_in(piece))
+        return await self._left()
+
+    async def _left(self) -> int:
+        """Never returns. Raises: Unreachable when nobody is there any more."""
         await self._stream.gone()
         raise Unreachable("whoever asked for the command left")
 

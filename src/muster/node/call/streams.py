@@ -49,7 +49,8 @@ class Served(Stream):
 
     def __init__(self, streams: "Streams", call: ev.Perform, flow: Flow, terms: Terms) -> None:
         super().__init__(flow, lambda: streams.drained(call.link))
-        self.accepted = False
+        # Whether it counts as one of its link's: from `accept` on, or already from `reserve` on.
+        self.accepted = self.placed = False
         # Called when the caller leaves before: nobody waits for its bytes.
         self.on_hang_up: Callable[[], object] = lambda: None
         self._streams, self._call, self._terms = streams, call, terms
@@ -61,12 +62,21 @@ class Served(Stream):
         if self.flow.closed is not None and not self.accepted:
             self.on_hang_up()
 
+    def reserve(self) -> None:
+        """Have a place from here on, so that `accept` is not refused for want of one.
+
+        Raises: Conflict as `accept`.
+        """
+        if not self.placed:
+            self._streams.check_room(self._call.link, self._terms)
+            self.placed = True
+
     def accept(self) -> None:
         """Answer the call with yes; from here on the stream's end says what went wrong.
 
         Raises: Conflict where the link has as many streams as one may have.
         """
-        self._streams.check_room(self._call.link, self._terms)
+        self.reserve()
         self._streams.answer(self._call, {"ok": True, "value": {"channel": self._call.channel}})
         self.accepted = True
 
@@ -158,7 +168,7 @@ class Streams:
         relayed = terms is RELAYED
         most, what = (LINK_RELAYS_MAX, "relays") if relayed else (LINK_STREAMS_MAX, "streams")
         there = [s for key, (s, t) in self._open.items() if key[0] == link and t is terms]
-        if sum(not isinstance(each, Served) or each.accepted for each in there) >= most:
+        if sum(not isinstance(each, Served) or each.placed for each in there) >= most:
             raise Conflict(f"this link has as many {what} as one may have; try again later")
 
     def open(self, call: ev.Perform) -> Served:

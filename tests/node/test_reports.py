@@ -1,0 +1,42 @@
+"""What a machine finds out about itself for others: one of a kind at a time."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.promise import proves
+
+from muster.errors import Conflict
+from muster.verbs import reports
+
+
+@proves("cli.on-others")
+def test_a_report_that_is_being_made_is_not_made_a_second_time(monkeypatch):
+    begun: list[str] = []
+    daemon: Any = SimpleNamespace(home=SimpleNamespace(path="/x"))
+
+    async def scenario() -> None:
+        goes_on = asyncio.Event()
+
+        async def answer(home: str, what: str, words: tuple[str, ...]) -> Any:
+            begun.append(what)
+            await goes_on.wait()
+            return {"checks": []}
+
+        monkeypatch.setattr(reports, "_answer", answer)
+        first = asyncio.ensure_future(reports._typed(daemon, None, "doctor"))
+        await asyncio.sleep(0)
+        with pytest.raises(Conflict, match="at work there for somebody else"):
+            await reports._typed(daemon, None, "doctor")
+        other = asyncio.ensure_future(reports._typed(daemon, None, "audit", "verify"))
+        await asyncio.sleep(0)
+        assert begun == ["doctor", "audit verify"]
+        first.cancel()
+        await asyncio.wait([first])
+        goes_on.set()
+        await other
+        await reports._typed(daemon, None, "doctor")
+        assert begun[-1] == "doctor"
+
+    asyncio.run(scenario())
