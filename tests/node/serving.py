@@ -66,7 +66,7 @@ class Serving:
             case ev.Told():
                 self.streams.told(effect)
             case ev.Stray(link, type, channel, payload):
-                return self.streams.feed(link, type, channel, payload)
+                return self.streams.feed_late(link, type, channel, payload)
             case _:
                 return False
         return True

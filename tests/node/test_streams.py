@@ -343,3 +343,24 @@ def test_a_joined_call_that_has_no_place_leaves_nothing_of_it(three):
     Daemon._join(half, join)
     end = (join.target, Type.CLOSE, join.number, b"")
     assert put == [end, "Conflict"], "both ends are told"
+
+
+@proves("node.streams-are-calls")
+def test_nothing_overtakes_what_came_before_the_stream_was_begun():
+    """The core hands it back after its step; what comes meanwhile waits behind it."""
+    put: Any = None
+    these = streams.Streams(put, put, put, put, lambda _: True)
+    frame = (1, Type.DATA, 5)
+    assert not these.feed(*frame, b"one")
+    stream = these._begin(1, 5, PLAIN)
+    assert not these.feed(*frame, b"two"), "the first one is on its way through the core"
+    arrived = [ev.Arrived(*frame, raw) for raw in (b"one", b"two")]
+    for each in arrived:
+        assert these.feed_late(each.link, each.type, each.channel, each.payload)
+        these.heard([each])
+    assert these.feed(*frame, b"three")
+    assert stream.flow.take() == b"onetwothree"
+    assert not these.feed(1, Type.DATA, 6, b"of none")
+    these.link_down(1)
+    these.heard([ev.Arrived(1, Type.DATA, 6, b"of none")])
+    assert not these._behind

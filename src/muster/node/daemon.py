@@ -271,7 +271,9 @@ class Daemon:
         if self.room.full:
             asked = self.room.sort(events)
             self._step(lambda: self.core.questions(asked, clock.read()))
+            self.streams.heard(asked)
         elif self._step(lambda: self.core.step(events, clock.read())) and not self.room.full:
+            self.streams.heard(events)
             self.supervisor.step(self.machine.note_heads)
             if self.supervisor.step(lambda: self.core.needs_tick):
                 self._tick_wanted.set()
@@ -304,7 +306,7 @@ class Daemon:
 
     @ev.effect(ev.Stray)
     def _stray(self, frame: ev.Stray) -> None:
-        if not self.streams.feed(frame.link, frame.type, frame.channel, frame.payload):
+        if not self.streams.feed_late(frame.link, frame.type, frame.channel, frame.payload):
             self.core.counters["frames-after-a-stream"] += 1
 
     @ev.effect(ev.Join)

@@ -4,13 +4,14 @@ Rule 1: a stream is the rest of a call: whoever asks is judged as the caller of 
 handler sees anything. Until a handler accepts, it refuses like any other, and may tell values.
 Rule 2: where the caller leaves before its call was accepted, the handler is cancelled; afterwards
 the stream says so to whoever uses it.
-Rule 3: what came before its call was begun is not lost: the core hands it back, in order.
+Rule 3: what came before its call was begun is not lost: the core hands it back; and what comes
+while that is under way goes the same way, so that nothing overtakes it.
 """
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from muster import errors
@@ -125,13 +126,34 @@ class Streams:
         self.drained, self.answer = drained, answer
         self.core, self._put, self._is_up = core, put, is_up
         self._open: dict[tuple[int, int], tuple[Stream, Terms]] = {}
+        # How many frames of a stream are on their way through the core.
+        self._behind: Counter[tuple[int, int]] = Counter()
 
     def feed(self, link: int, type: Type, channel: int, payload: bytes) -> bool:
-        """Whether this frame is one of a stream, which has it then."""
-        found = self._open.get((link, channel)) if type in TYPES else None
+        """Whether this frame is one of a stream, which has it then; else it is for the core."""
+        if type not in TYPES:
+            return False
+        key = (link, channel)
+        if key in self._behind or not self.feed_late(link, type, channel, payload):
+            self._behind[key] += 1
+            return False
+        return True
+
+    def feed_late(self, link: int, type: Type, channel: int, payload: bytes) -> bool:
+        """Whether a frame that the core hands back is one of a stream."""
+        found = self._open.get((link, channel))
         if found is not None:
             found[0].flow.feed(type, payload)
         return found is not None
+
+    def heard(self, events: Iterable[ev.Event]) -> None:
+        """The core has done with these: what it hands back of them was fed."""
+        for event in events:
+            if isinstance(event, ev.Arrived) and event.type in TYPES:
+                key = (event.link, event.channel)
+                self._behind[key] -= 1
+                if self._behind[key] <= 0:
+                    del self._behind[key]
 
     @ev.effect(ev.Told)
     def told(self, effect: ev.Told) -> None:
@@ -147,6 +169,8 @@ class Streams:
     def link_down(self, link: int) -> None:
         for key in [key for key in self._open if key[0] == link]:
             self._open.pop(key)[0].flow.feed(Type.CLOSE, b"")
+        for key in [key for key in self._behind if key[0] == link]:
+            del self._behind[key]
 
     def _flow(self, link: int, channel: int, terms: Terms) -> Flow:
         if not self._is_up(link):
