@@ -103,6 +103,7 @@ def test_what_grows_is_left_at_once_and_what_grows_meanwhile_goes_together():
 def test_what_is_not_receipted_is_offered_again_after_waits_that_double_and_begin_anew():
     shelf = Shelf()
     shelf.look(FIRST_MS)
+    shelf.sync.posts.heard(-1, shelf.now)
     shelf.grow(size=5)
     assert sent(shelf.look()) == [(STREAM, 0, 5)]
     for wait_ms in (5_000, 10_000, 20_000, 40_000, 40_000):
@@ -141,8 +142,35 @@ def test_while_a_link_brings_receipts_nothing_is_left_but_heads_at_the_refresh()
     assert shelf.now < PACE.refresh_ms
     said = shelf.look(PACE.refresh_ms)
     assert (offered(said), sent(said)) == ({str(STREAM): 39}, [])
-    assert shelf.look(PACE.refresh_ms - 1) == []
-    assert offered(shelf.look(1)) == {str(STREAM): 39}
+    for wait_ms in (2 * PACE.refresh_ms, 4 * PACE.refresh_ms):
+        assert shelf.look(wait_ms - 1) == []
+        assert offered(shelf.look(1)) == {str(STREAM): 39}
+
+
+@proves("log.post-falls-silent")
+def test_a_place_where_nothing_happens_falls_silent_and_is_told_soon_again_where_something_does():
+    shelf = Shelf(holds={STREAM: 5, THEIRS: 1})
+    shelf.look(FIRST_MS)
+    shelf.receipt(5)
+    shelf.receipt(1, stream=THEIRS)
+    day_ms, said = 24 * 3_600_000, 0
+    for _ in range(24 * 6):
+        said += bool(shelf.look(day_ms // (24 * 6)))
+    assert said <= 10
+    shelf.hears((THEIRS, 9))
+    shelf.look()
+    shelf.held.sizes[THEIRS] = 9
+    assert not offered(shelf.look(PACE.refresh_ms - 1))
+    assert offered(shelf.look(1))
+
+
+@proves("log.post-falls-silent")
+def test_who_never_leaves_anything_at_a_place_is_left_little_there():
+    shelf = Shelf(holds={STREAM: 5})
+    said = 0
+    for _ in range(24 * 60):
+        said += bool(shelf.look(60_000))
+    assert 2 < said < 30, "it may use the place from tomorrow on"
 
 
 @proves("log.post-due")

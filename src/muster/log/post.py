@@ -11,7 +11,9 @@ offered again, never sent again, after a wait that doubles until something comes
 Rule 4: the first parcel tells of every stream, for a machine may have no other neighbour; later
 ones tell of some at each refresh, and of growth whose writer leaves nothing there itself: again and
 again, as in rule 3, until the peer says that it holds it.
-Rule 5: what is said in one turn of a box is left there before its next; what comes meanwhile goes
+Rule 5: a place where nothing happens falls silent: what is told in turn, and what is offered again
+to a peer that never left anything here, waits twice as long each time, up to `SELDOM_MS`.
+Rule 6: what is said in one turn of a box is left there before its next; what comes meanwhile goes
 together.
 """
 
@@ -31,6 +33,8 @@ from muster.log.stream import MachineId, StreamName
 UNPROVEN_MS: Final = 10_000
 # After a start links come up; then there is nothing to leave for whom they reach.
 FIRST_MS: Final = 2_000
+# A peer may use the place from tomorrow on; until then it fills with nothing for it.
+SELDOM_MS: Final = 6 * 3_600_000
 # Whatever is due, a box is looked at so often at most.
 _REST_MS: Final = 1_000
 NEVER: Final = 1 << 60
@@ -40,7 +44,7 @@ REOFFERED_MAX: Final = 32
 
 class Pace(NamedTuple):
     """What a kind of place bears: how long to wait before something is offered again, at first and
-    at most; how often all is told in turn; and how much may lie there unreceipted, in bytes.
+    at most; how soon all is told in turn; and how much may lie there unreceipted, in bytes.
     """
 
     retry_ms: int
@@ -79,6 +83,7 @@ class Box:
     pace: Pace
     # When everything is told for the first time, then when a part of it is told again.
     refresh_ms: int
+    refresh_wait_ms: int
     wait_ms: int
     told: bool = False
     # Whether something was said and does not lie there yet; when the last parcel did.
@@ -130,7 +135,8 @@ class Posts:
         for peer in peers:
             self._last -= 1
             session = Session(self._last, peer, {self._last: ""}, {self._last: 0}, heard_ms=now_ms)
-            box = Box(place, session, pace, now_ms + FIRST_MS, pace.retry_ms)
+            waits = pace.refresh_ms, pace.retry_ms
+            box = Box(place, session, pace, now_ms + FIRST_MS, *waits)
             self.boxes[self._last] = fresh[peer] = box
             self._sync.paths.by_link[self._last] = session
         for (stream, by, strength), size, note in self._sync.replica.cosigned():
@@ -192,6 +198,8 @@ class Posts:
         size, may_hold = self._sync.replica.size, self._sync.may_hold
         for stream, lane in box.session.lanes.items():
             if lane.claims > size(stream) and may_hold(stream, self._sync.machine):
+                box.refresh_wait_ms = box.pace.refresh_ms
+                box.refresh_ms = min(box.refresh_ms, now_ms + box.refresh_wait_ms)
                 box.lacking.setdefault(stream, now_ms)
             if lane.serve and lane.sent < size(stream):
                 box.wanted[stream] = None
@@ -300,7 +308,8 @@ class Posts:
         first, self._filling = not box.told, session.link
         try:
             if now_ms >= box.refresh_ms:
-                box.refresh_ms = now_ms + box.pace.refresh_ms
+                box.refresh_ms = now_ms + box.refresh_wait_ms
+                box.refresh_wait_ms = min(2 * box.refresh_wait_ms, SELDOM_MS)
                 if box.told:
                     sync._refresh(session, now_ms)
                 else:
@@ -322,7 +331,8 @@ class Posts:
         if not linked:
             box.news.clear()
         if anew:
-            box.wait_ms = min(2 * box.wait_ms, box.pace.retry_ms_max)
+            comes = session.peer in self._heard.get(box.place, ())
+            box.wait_ms = min(2 * box.wait_ms, box.pace.retry_ms_max if comes else SELDOM_MS)
         box.under_way = len(sync.outbox) > before
         if self._due(box, now_ms) <= now_ms:
             # Nothing came of it: whatever seems due is looked at again in a while.
