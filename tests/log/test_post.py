@@ -7,7 +7,8 @@ from tests.promise import proves
 
 from muster.limits import STREAM_ASKS_MAX
 from muster.log import wire
-from muster.log.post import FIRST_MS, NEVER, UNPROVEN_MS, Pace
+from muster.log.pace import Pace
+from muster.log.post import FIRST_MS, NEVER, UNPROVEN_MS
 from muster.log.seal import Cosign
 from muster.log.segment import Segment
 from muster.log.sync import REFRESH_MS

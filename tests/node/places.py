@@ -19,7 +19,7 @@ from muster.fleet.parcel import FRAME, Item
 from muster.limits import PARCEL_BYTES_MAX
 from muster.log import segment as segments
 from muster.log import wire
-from muster.log.post import Pace
+from muster.log.pace import Pace
 from muster.node import event as ev
 from muster.node.links.posts import PACES, Desk
 from muster.node.services.parcels import (

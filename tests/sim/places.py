@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from muster.errors import Refused
 from muster.fleet.parcel import FRAME, Item
 from muster.limits import PARCEL_BYTES_MAX
-from muster.log.post import Pace
+from muster.log.pace import Pace
 from muster.node.links.posts import Desk
 from muster.node.services.parcels import (
     LookAt,

@@ -11,8 +11,8 @@ offered again, never sent again, after a wait that doubles until something comes
 Rule 4: the first parcel tells of every stream, for a machine may have no other neighbour; later
 ones tell of some at each refresh, and of growth whose writer leaves nothing there itself: again and
 again, as in rule 3, until the peer says that it holds it.
-Rule 5: a place where nothing happens falls silent: what is told in turn, and what is offered again
-to a peer that never left anything here, waits twice as long each time, up to `SELDOM_MS`.
+Rule 5: a quiet place falls silent: what is told in turn, and offered again to who never left
+anything there, waits twice as long each time.
 Rule 6: what is said in one turn of a box is left there before its next; what comes meanwhile goes
 together.
 """
@@ -20,10 +20,11 @@ together.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from muster.limits import LANE_BYTES_MAX, STREAM_ASKS_MAX
 from muster.log import wire
+from muster.log.pace import SELDOM_MS, Pace
 from muster.log.paths import Paths
 from muster.log.seal import Cosign
 from muster.log.session import Outgoing, Replica, Session
@@ -33,24 +34,11 @@ from muster.log.stream import MachineId, StreamName
 UNPROVEN_MS: Final = 10_000
 # After a start links come up; then there is nothing to leave for whom they reach.
 FIRST_MS: Final = 2_000
-# A peer may use the place from tomorrow on; until then it fills with nothing for it.
-SELDOM_MS: Final = 6 * 3_600_000
 # Whatever is due, a box is looked at so often at most.
 _REST_MS: Final = 1_000
 NEVER: Final = 1 << 60
 # So many streams of others are told of again at once, until the peer says that it holds them.
 REOFFERED_MAX: Final = 32
-
-
-class Pace(NamedTuple):
-    """What a kind of place bears: how long to wait before something is offered again, at first and
-    at most; how soon all is told in turn; and how much may lie there unreceipted, in bytes.
-    """
-
-    retry_ms: int
-    retry_ms_max: int
-    refresh_ms: int
-    flight_bytes: int
 
 
 class Speaker(Protocol):
@@ -81,7 +69,7 @@ class Box:
     place: str
     session: Session
     pace: Pace
-    # When everything is told for the first time, then when a part of it is told again.
+    # When everything is told for the first time, then a part of it again; and how long after that.
     refresh_ms: int
     refresh_wait_ms: int
     wait_ms: int
@@ -135,8 +123,8 @@ class Posts:
         for peer in peers:
             self._last -= 1
             session = Session(self._last, peer, {self._last: ""}, {self._last: 0}, heard_ms=now_ms)
-            waits = pace.refresh_ms, pace.retry_ms
-            box = Box(place, session, pace, now_ms + FIRST_MS, *waits)
+            waits = now_ms + FIRST_MS, pace.refresh_ms, pace.retry_ms
+            box = Box(place, session, pace, *waits)
             self.boxes[self._last] = fresh[peer] = box
             self._sync.paths.by_link[self._last] = session
         for (stream, by, strength), size, note in self._sync.replica.cosigned():

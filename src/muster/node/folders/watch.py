@@ -20,9 +20,10 @@ from typing import Any, Final
 from muster.context.path import TEMPORARY
 from muster.node.host import clock
 
-# A burst is one batch; what stands alone is told within the step.
+# A burst is one batch; what stands alone is told within two steps.
 _DEBOUNCE_MS: Final = 200
-_STEP_MS: Final = 15
+# Each of them wakes a thread, also where nothing happens.
+_STEP_MS: Final = 30
 RESCAN_S: Final = 30.0
 _ANEW_S: Final = 0.2
 # Events that the kernel dropped leave no trace; what they told of is found then.

@@ -23,7 +23,8 @@ from muster.channel.base import Own, Packet, Post
 from muster.errors import Exhausted, Malformed, Refused, Unreachable
 from muster.fleet.parcel import FRAME, ITEM_HEAD_BYTES, Heard, Item, read_parcel, write_parcel
 from muster.limits import PARCEL_BYTES_MAX, PARCEL_ITEMS_MAX
-from muster.log.post import NEVER, Pace
+from muster.log.pace import Pace
+from muster.log.post import NEVER
 from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.core import Core

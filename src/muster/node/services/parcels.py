@@ -19,7 +19,8 @@ from muster.errors import Malformed, Refused
 from muster.fleet.parcel import Heard
 from muster.limits import LIVES_REMEMBERED
 from muster.log import wire
-from muster.log.post import NEVER, Pace
+from muster.log.pace import Pace
+from muster.log.post import NEVER
 from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.counter import DECLARED
