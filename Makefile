@@ -4,9 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 1000
 ROUNDS ?= 100
+BESIDE ?= nats,git,cloud,drop
+TRIALS ?= 200
+N ?= 100000
+MACHINES ?= 100
 MINUTES ?= 10
 
-.PHONY: help demo test check lint types table docs screenshots site changelog coverage hooks sim histories kill chaos siege rogue bench agents lock clean
+.PHONY: help demo test check lint types table docs screenshots site changelog coverage hooks sim histories kill chaos failover takeover engine crowd siege rogue bench agents lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -66,8 +70,17 @@ histories: $(VENV)/.ready ## what machines remember: 10,000 histories, what noti
 kill: $(VENV)/.ready ## ROUNDS= rounds of kill -9 on real daemons under load
 	$(BIN)/python -m tests.e2e.kill --rounds $(ROUNDS)
 
-chaos: $(VENV)/.ready ## ROUNDS= rounds on real hosts (root on Linux): cables cut, lossy and slow, machines killed, still and set back; SEED= for the same faults again
-	$(BIN)/python -m tests.e2e.net.chaos --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+chaos: $(VENV)/.ready ## ROUNDS= rounds on real hosts (root on Linux): cables cut, lossy and slow, machines and the servers of mailboxes BESIDE= the links killed and still, machines set back; SEED= for the same faults again
+	$(BIN)/python -m tests.e2e.net.chaos --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(BESIDE),--beside $(BESIDE))
+
+failover: $(VENV)/.ready ## TRIALS= times a channel dies, seen and silently, on real hosts (root on Linux): how long a message takes, and when the channel is used again
+	$(BIN)/python -m tests.e2e.net.failover --trials $(TRIALS)
+
+takeover: $(VENV)/.ready ## TRIALS= times a hub is killed for ever in the middle of a run with a repository: how long until that has ended elsewhere
+	$(BIN)/python -m tests.e2e.takeover --trials $(TRIALS)
+
+engine: $(VENV)/.ready ## N= messages through three NATS servers whose leaders are killed under load: how many were lost or doubled
+	$(BIN)/python -m tests.e2e.net.engine --messages $(N)
 
 siege: $(VENV)/.ready ## 20,000 rounds of a member that knows every format against a machine in one process
 	$(BIN)/python -m tests.fuzz siege 20000
@@ -77,6 +90,10 @@ rogue: $(VENV)/.ready ## MINUTES= of the same over real links, with strangers be
 
 bench: $(VENV)/.ready ## every figure we promise, as a ratio in the same run
 	$(BIN)/python -m bench
+
+crowd: $(VENV)/.ready ## what a machine costs among MACHINES= real daemons (root on Linux) and as many in one process, at rest and under load
+	unshare --net sh -c 'ip link set lo up && exec $(BIN)/python -m bench.scale --daemons $(MACHINES)'
+	$(BIN)/python -m bench.scale --cores $(MACHINES)
 
 agents: $(VENV)/.ready ## install the real agent programs the end-to-end tests drive (npm)
 	$(BIN)/python tests/e2e/install_agents.py

@@ -14,12 +14,15 @@ import uvloop
 from bench import (
     append,
     audit,
+    channels,
     context,
     crowd,
     depth,
     erase,
     history,
+    links,
     message,
+    multifleet,
     recall,
     start,
     tasks,
@@ -39,6 +42,9 @@ BENCHES: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
     "erase": erase.run,
     "start": start.run,
     "crowd": crowd.run,
+    "channels": channels.run,
+    "links": links.run,
+    "multifleet": multifleet.run,
 }
 
 

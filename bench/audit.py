@@ -21,7 +21,7 @@ from muster.fleet.kinds import MACHINE_OPEN, MachineOpen
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.record import sign_binding, sign_record
 from muster.log import canon
-from muster.log.stream import FLEET, JOURNAL, Incarnation, StreamName
+from muster.log.stream import FLEET, JOURNAL, FleetId, Incarnation, StreamName
 from muster.store.store import Draft, Store
 from muster.verbs.log_source import Source, database_source
 from muster.verbs.verify import verify
@@ -32,7 +32,7 @@ TEXT = "The quick brown fox jumps over the lazy dog and then it rests. " * 4
 
 
 @contextmanager
-def log(entries: int, per_seal: int) -> Iterator[tuple[Source, str]]:
+def log(entries: int, per_seal: int) -> Iterator[tuple[Source, FleetId]]:
     authority = Authority(os.urandom(32))
     identity = Identity(os.urandom(32))
     record = sign_record(

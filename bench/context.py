@@ -54,7 +54,7 @@ def _measured(*, short: bool) -> list[Figure]:
         if not theirs:
             with Syncthing(Path(folder) / "theirs") as peer:
                 peer.ready()
-                theirs_s = _many(*peer.tops, draw, files)
+                theirs_s = _many(peer.tops[0], peer.tops[1], draw, files)
     raw = f"p50 {p50(times) * 1000:.0f} ms, n = {len(times)}"
     found = [
         Figure(

@@ -88,9 +88,12 @@ async def receive(folder: Path, port: int, number: int) -> None:
         disk.commit(frame)
         wire.send(crypto_sign(READING, secret))
 
+    def ended(_: Exception | None) -> None:
+        over.set_result(None)
+
     def make() -> Wire:
         wire = Wire(take, lambda: None)
-        wire.connection_lost = lambda _: over.set_result(None)  # type: ignore[method-assign]
+        wire.connection_lost = ended  # type: ignore[method-assign, assignment]
         return wire
 
     tls = client_context(_credentials(folder))

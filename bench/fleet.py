@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
+
+from tests.ports import free_port
 
 from bench.machine import send_capability
 from muster.channel import FIRST, http
@@ -65,7 +66,7 @@ class Fleet:
         seeds = [secrets.token_bytes(32) for _ in range(self.machines)]
         identities = [Identity(seed) for seed in seeds]
         self.ids = [each.machine for each in identities]
-        ports = [_free_port() for _ in seeds]
+        ports = [free_port() for _ in seeds]
         operators = [sign_operator(self._authority, self.operator.key, "alice", now_ms).decode()]
         records = [
             sign_record(
@@ -89,7 +90,8 @@ class Fleet:
             options = http.Options(address)
             config = Config(name=f"m{number}", labels=labels, channel={FIRST: options})
             home.put("config.toml", config_text(config))
-            others = [r.decode() for at, r in enumerate(records) if at != number]
+            # As where they joined: the hub recorded all, and the others know the hub.
+            others = [r.decode() for r in (records[:1] if number else records[1:])]
             dial = {self.ids[0]: f"127.0.0.1:{ports[0]}"} if number else {}
             home.put_facts(
                 {
@@ -267,10 +269,3 @@ class Caller(asyncio.Protocol):
 
     def close(self) -> None:
         self._transport.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        number: int = found.getsockname()[1]
-        return number

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -159,7 +160,7 @@ class World:
         """Milliseconds of each question."""
         hub, worker = self.hub, self.worker
         found = {
-            verb: self._asked(one, lambda one=one, verb=verb, args=args: one.call(verb, args))
+            verb: self._asked(one, partial(one.call, verb, args))
             for one, verb, args in (
                 (worker, "status", {}),
                 (worker, "inbox", {}),

@@ -22,7 +22,8 @@ def quiet(within_s: float) -> str:
 def _idle() -> float:
     """The share of a second in which no processor had work; -1 where that is not told."""
     try:
-        before, _ = _ticks(), time.sleep(_LOOK_S)
+        before = _ticks()
+        time.sleep(_LOOK_S)
         spent = [now - then for now, then in zip(_ticks(), before, strict=True)]
     except OSError:
         return -1

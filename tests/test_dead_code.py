@@ -15,6 +15,15 @@ from tests.test_tidy import DOORS, SOURCE, _python
 # What no code of ours names, and why it is there all the same.
 UNNAMED = {
     "channel.drop.open_channel": "each file that `CHANNELS` lists is opened by it",
+    "channel.git.open_channel": "each file that `CHANNELS` lists is opened by it",
+    "channel.cloud.open_channel": "each file that `CHANNELS` lists is opened by it",
+    "channel.nats.open_channel": "each file that `CHANNELS` lists is opened by it",
+    "channel.ssh.open_channel": "each file that `CHANNELS` lists is opened by it",
+    "channel.ssh_client.SshPipe.eof_received": "asyncssh calls it",
+    "channel.ssh_client.SshPipe.pause_writing": "asyncssh calls it",
+    "channel.ssh_client.SshPipe.resume_writing": "asyncssh calls it",
+    "channel.ssh_client._Client.validate_host_ca_key": "asyncssh calls it",
+    "channel.ssh_client._Client.validate_host_public_key": "asyncssh calls it",
     "channel.http.open_channel": "each file that `CHANNELS` lists is opened by it",
     "channel.http._Complaints.emit": "logging calls it",
     "channel.http.Direct.process_redirect": "websockets calls it",

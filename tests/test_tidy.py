@@ -28,10 +28,11 @@ BANNED_NAMES = {
     "v2",
 }
 FILE_LINES_MAX = 1000
+MERGED = {".json", ".md", ".py", ".toml"}
 FILES_OVER_400_MAX = 8
 FUNCTION_LINES_MAX = 70
 # What a person or another program starts; nobody imports it.
-DOORS = {"__main__", "main", "shim", "git_hook", "git_remote", "mcp_stdio"}
+DOORS = {"__main__", "main", "shim", "git_hook", "git_remote", "mcp_stdio", "ssh_serve"}
 
 
 def _python(folder: Path) -> list[Path]:
@@ -48,6 +49,17 @@ def test_no_file_outgrows_its_reader():
     assert [str(p) for p in everything if _lines(p) > FILE_LINES_MAX] == []
     large = [str(p) for p in _python(SOURCE) if _lines(p) > 400]
     assert len(large) <= FILES_OVER_400_MAX, large
+
+
+@proves("tidy.nothing-half-merged")
+def test_no_file_holds_two_versions_of_itself():
+    folders = ("src", "tests", "bench", "verify", "demo", "docs", "changes", "tools")
+    files = [p for d in folders for p in (ROOT / d).rglob("*") if p.suffix in MERGED]
+    mark = re.compile(rb"^(?:<{7}|>{7}) ", re.MULTILINE)
+    both = [
+        str(p) for p in (*files, *ROOT.glob("*.*")) if p.is_file() and mark.search(p.read_bytes())
+    ]
+    assert both == [], "a rebase left its marks"
 
 
 @proves("tidy.the-verifier-can-be-read")
@@ -76,17 +88,26 @@ def test_no_file_is_a_drawer():
 def test_every_module_is_used_by_another():
     text = {p: p.read_text(encoding="utf-8") for p in (*_python(SOURCE), *_python(ROOT / "tools"))}
     dead = []
+    imported = {
+        path: {
+            f"{node.module}.{each.name}"
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.ImportFrom)
+            for each in node.names
+        }
+        for path, source in text.items()
+    }
     # Handlers stand in the table, and what shows their answers is found by the same name.
     nouns = {verb.handler.partition(":")[0].rpartition(".")[2] for verb in VERBS.values()}
     for path in text:
         if path.stem in DOORS | {"__init__", *nouns} or ROOT / "tools" in path.parents:
             continue
         module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
-        parent, _, name = module.rpartition(".")
-        used = re.compile(
-            rf"\b{re.escape(module)}\b|from {re.escape(parent)} import [^#]*?\b{name}\b", re.DOTALL
-        )
-        if not any(used.search(t) for p, t in text.items() if p != path):
+        named = re.compile(rf"\b{re.escape(module)}\b")
+        others = [p for p in text if p != path]
+        if not any(
+            module in imported[p] or (module in text[p] and named.search(text[p])) for p in others
+        ):
             dead.append(module)
     assert dead == []
 

@@ -29,6 +29,7 @@ _MARKS: Final = (Later, Finding)
 _WHO: Final = {
     "nothing": "anybody",
     "peer": "a machine of the fleet, over its own link",
+    "foreign": "a machine of another fleet that was taken in, over its own link",
     "local": "whoever sits at this machine",
     "order": "an operator, or whom an operator granted it",
     "agent": "an operator, or whom an operator granted it, or the agent of a running task",

@@ -10,12 +10,15 @@ from typing import Final
 from muster.errors import Malformed
 
 PORT_MAX: Final = 65_535
+# To listen: wherever it is safe at the moment (node/host/exposure.py).
+AUTO: Final = "auto"
 _ADDRESS: Final = re.compile(r"^(\[[0-9a-f:.]{2,45}\]|[a-z0-9]([a-z0-9.-]{0,252})):([0-9]{1,5})\Z")
 
 
 def check_address(address: str) -> str:
     """`address` in lower case, when it can be dialled; raises Malformed otherwise."""
-    match = _ADDRESS.match(address.lower())
+    # The sign of the kelvin, in lower case, is a k: what was checked would not be what is dialled.
+    match = _ADDRESS.match(address.lower()) if address.isascii() else None
     if match is None:
         raise Malformed(f"{address[:80]!r} is not an address: write host:port or [ipv6]:port.")
     if not 0 < int(match[3]) <= PORT_MAX:

@@ -3,6 +3,7 @@
 Rule: write a temporary file beside it, fsync it, rename it over, fsync the folder.
 """
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -40,6 +41,30 @@ def write_file(
     except OSError as error:
         Path(name).unlink(missing_ok=True)
         raise failed(path, error) from error
+
+
+def write_in(folder: int, name: str, data: bytes, *, mode: int, temporary: str) -> None:
+    """As `write_file`, in a folder that is open: what becomes of its path leads nowhere else.
+
+    Raises: OSError; the old file is untouched.
+    """
+    beside = f"{temporary}{os.urandom(8).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    handle = os.open(beside, flags, 0o600, dir_fd=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            if mode != 0o600:
+                os.fchmod(file.fileno(), mode)
+            sync_handle(file.fileno())
+        os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            # The rename may have been what worked.
+            os.unlink(beside, dir_fd=folder)
+        raise
 
 
 def sync_handle(handle: int) -> None:

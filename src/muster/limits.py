@@ -62,6 +62,11 @@ RECENT_BYTES_MAX: Final = 2 * 1024 * 1024
 # Long enough that one lost link or a paused process does not move the work, short enough that
 # a dead machine is replaced within a minute.
 LEASE_MS: Final = 30_000
+# How long nothing must be heard of a machine before its stand-in goes on with its work: less is a
+# link that comes back by itself, more than a day is a person's affair.
+STANDIN_AFTER_MS_MIN: Final = 1_000
+STANDIN_AFTER_MS: Final = 30_000
+STANDIN_AFTER_MS_MAX: Final = 24 * 3_600_000
 # A machine that is silent for a day has lost its work, whatever its owner set.
 LEASE_MS_MAX: Final = 24 * 3_600_000
 # Four beats fit in one lease: three may be lost before work moves.
@@ -438,6 +443,25 @@ JOIN_BYTES_MAX: Final = 64 * 1024
 INVITE_CHARS_MAX: Final = 512
 # More than there are verbs that a device could hold, with room for objects.
 DEVICE_RIGHTS_MAX: Final = 64
+# Another fleet's doors that a card names, and the fleets that one deals with: chosen arbitrarily.
+PEER_DOORS_MAX: Final = 8
+PEERS_MAX: Final = 64
+# A certificate of a kilobyte and eight doors, in base64; more than this was never one of ours.
+PEER_CARD_CHARS_MAX: Final = 16 * 1024
+# The text of a letter: escaped twice, its document and a record still fit into an entry's body.
+PEER_TEXT_BYTES_MAX: Final = 8 * 1024
+PEER_LETTER_BYTES_MAX: Final = 52 * 1024
+# After this a letter is neither sent nor taken: what is older was seen by nobody for a week.
+PEER_LETTER_LIFE_MS: Final = 7 * 24 * 60 * 60 * 1000
+# What a fleet may have on its way to machines here that are away, and how much it may bring at all:
+# more than people say, and at most 30 MB in a day.
+PEER_UNHELD_MAX: Final = 100
+PEER_LETTERS_PER_DAY_MAX: Final = 500
+# Calls of one fleet in a minute, over its few links; what is more is refused unread.
+PEER_CALLS_PER_MINUTE_MAX: Final = 120
+PEER_LINKS_MAX: Final = 4
+# Letters of our own that wait for another fleet at once.
+PEER_WAITING_MAX: Final = 500
 # An order lives five minutes; this leaves room for clocks, and little for who finds an old one.
 DEVICE_ORDER_LIFE_MS: Final = 10 * 60 * 1000
 # Why somebody was shut out is a sentence, and shares the document with the cuts.
@@ -575,6 +599,10 @@ LINK_LOCAL_SILENT_MS_MAX: Final = 10_000
 LINKS_OF_MACHINE_MAX: Final = 8
 # A link over which nothing came for so long, while another one of its peer is heard, may be dead.
 LINK_HEARD_APART_MS: Final = 10_000
+# A machine that is up answers within this over a link that carries; asked again less often, and a
+# link that carries again is known to within the second.
+PROOF_MS: Final = 3_000
+PROOF_MS_MAX: Final = 6_000
 # Pause before the second try; most cuts are a restart and heal within a second.
 BACKOFF_FIRST_MS: Final = 500
 # A machine that comes back is found within half a minute.
@@ -606,10 +634,43 @@ PACKET_BYTES_MAX: Final = 1024 * 1024
 POST_TAKEN_MAX: Final = 64
 # What lies in one mailbox, and is said to be too much there.
 MAILBOX_BYTES_MAX: Final = 64 * 1024 * 1024
+# Servers of NATS that are one cluster: one may be away, and two agree.
+NATS_SERVERS: Final = 3
+# Accounts that one asks for in one call; each is about 3 KiB.
+NATS_ACCOUNTS_MAX: Final = 24
+# In a repository: what one machine has lying there for one other, and for all; and what is read of
+# strangers: branches, what one fetch brings, and what all of them make a copy here grow to.
+GIT_BOX_BYTES_MAX: Final = 8 * 1024 * 1024
+GIT_BOX_FILES_MAX: Final = 256
+GIT_BOXES_MAX: Final = 256
+GIT_BRANCH_BYTES_MAX: Final = 128 * 1024 * 1024
+GIT_POST_BRANCHES_MAX: Final = 256
+GIT_POST_FETCH_BYTES_MAX: Final = 2 * GIT_BRANCH_BYTES_MAX
+GIT_POST_COPY_BYTES_MAX: Final = 1024 * 1024 * 1024
+GIT_POST_ACKS_MAX: Final = 4096
+# A server that says nothing is given up on: what it is asked first, and what carries bytes.
+GIT_POST_ASK_MS_MAX: Final = 30_000
+GIT_POST_MS_MAX: Final = 300_000
 # The signed head of a parcel, and what travels in one. age adds its header, and 16 bytes to each
 # 64 KiB.
 PARCEL_HEAD_BYTES_MAX: Final = 1024
 PARCEL_ITEMS_MAX: Final = 4096
+# Network cards that a machine says of itself, and networks of each.
+CARDS_MAX: Final = 8
+CARD_SUBNETS_MAX: Final = 4
+# A machine is sent a packet that wakes it so often at most; so often it is looked for who waits.
+WAKE_APART_MS: Final = 300_000
+WAKE_LOOK_MS: Final = 5_000
+# Where no packet was sent at all, that is tried again after so long.
+WAKE_AGAIN_MS: Final = 30_000
+# Asides of one parcel that count, and parcels that are left in a minute because one asked for it.
+PARCEL_ASIDES_MAX: Final = 4
+PARCEL_ANSWERS_PER_MINUTE_MAX: Final = 12
+# A piece of a blob in one parcel; how many of them one question is answered with, if that many may
+# lie there; and questions for blobs that one machine has answered at one place in a minute.
+BLOB_PART_BYTES_MAX: Final = 900_000
+BLOB_PARTS_AHEAD_MAX: Final = 8
+BLOB_WANTS_PER_MINUTE_MAX: Final = 30
 PARCEL_BYTES_MAX: Final = PACKET_BYTES_MAX - 4096
 
 # --- sync ------------------------------------------------------------------------------
@@ -753,6 +814,8 @@ BLOB_FOLDER_ENTRIES_MAX: Final = 20_000
 BLOB_FOLDER_DEPTH_MAX: Final = 64
 # A transfer in which nothing moves for so long is over.
 BLOB_SILENCE_MS_MAX: Final = 30_000
+# Blobs that came in part and that nobody goes on with now: so many lie here, the newest.
+BLOB_PARTS_MAX: Final = 4
 # The names of all artefacts of an attempt, so that its entry has room for the rest.
 ARTEFACT_NAMES_BYTES_MAX: Final = 12 * 1024
 # Entries under which this machine remembers to have got one blob.

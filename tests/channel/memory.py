@@ -134,6 +134,10 @@ class MemoryListener:
         self.owner = owner
         self.hosting = LinkTasks(on_link)
 
+    @property
+    def listens(self) -> bool:
+        return self.owner.exchange.listeners.get(self.address) is self
+
     async def close(self) -> None:
         self.owner.exchange.listeners.pop(self.address, None)
         await self.hosting.close()

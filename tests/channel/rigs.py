@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from tests.channel import sshd
 from tests.channel.authority import TestAuthority
 from tests.channel.memory import Exchange, MemoryChannel
 
@@ -16,8 +17,9 @@ from muster.channel.base import Channel, Link, LinkTasks, Listener
 from muster.channel.flow import PLAIN, RELAYED, Flow, Put, Terms
 from muster.channel.http import HttpChannel, Timing
 from muster.channel.ipc import IpcChannel
-from muster.channel.relay import RelayChannel, RelayLink
+from muster.channel.relay import RelayChannel
 from muster.channel.stream import Stream, splice
+from muster.channel.tunnel import TunnelLink
 from muster.errors import Refused, Unreachable
 
 WAIT_S = 20.0
@@ -123,7 +125,7 @@ class Middle:
         await near.prove(peer or self.far_id)
         return near
 
-    async def _serve(self, far: RelayLink, hosting: LinkTasks) -> None:
+    async def _serve(self, far: TunnelLink, hosting: LinkTasks) -> None:
         with contextlib.suppress(Unreachable, Refused):
             await far.prove(self.near_id)
             hosting.adopt(far)
@@ -145,11 +147,17 @@ def relay_rig(_: Path) -> Rig:
     return Rig(middle, middle, "through the hub", peer=middle.far_id)
 
 
+def ssh_rig(folder: Path) -> Rig:
+    near, far, far_id = sshd.ends(folder, sshd.shared())
+    return Rig(near, far, near.address, peer=far_id)
+
+
 RIGS: dict[str, Callable[[Path], Rig]] = {
     "memory": memory_rig,
     "ipc": ipc_rig,
     "http": http_rig,
     "relay": relay_rig,
+    "ssh": ssh_rig,
 }
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -157,7 +165,9 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-def run(scenario: Coroutine[Any, Any, None], loop: str = "asyncio") -> None:
+def run(
+    scenario: Coroutine[Any, Any, None], loop: str = "asyncio", within_s: float = WAIT_S
+) -> None:
     """Run one scenario, bounded in time, and fail on whatever the loop would only log."""
     complaints: list[str] = []
 
@@ -165,7 +175,7 @@ def run(scenario: Coroutine[Any, Any, None], loop: str = "asyncio") -> None:
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: complaints.append(repr(context))
         )
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(within_s):
             await scenario
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:

@@ -472,6 +472,19 @@ def test_every_channel_is_in_the_suite() -> None:
         "stream",
         "strand",
         "sealed",
+        "nats_client",
+        "nats_waits",
+        "tunnel",
+        "hand",
+        "listening",
+        "knock",
+        "ssh_client",
+        "sftp",
+        "far_files",
+        "s3",
+        "s3_answer",
+        "git_shelf",
+        "wake",
     }
     # Mailboxes have a suite of their own.
     parts |= {spec.name for spec in CHANNELS if spec.shape == "post"}

@@ -5,18 +5,24 @@ import errno
 import hashlib
 import os
 import random
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.channel import sftp_place
+from tests.channel.git_places import QUICK, bare, git_post, run
 from tests.channel.memory_post import MemoryPost, Place
-from tests.channel.rigs import run
+from tests.channel.nats_server import NatsServer
+from tests.channel.store import Store, cloud_post, full, gone
 from tests.promise import proves
 
 from muster.channel import drop
-from muster.channel.base import Own, Post
+from muster.channel.base import Post, Visitor
 from muster.errors import Exhausted, Malformed, Unreachable
 from muster.limits import PACKET_BYTES_MAX
 
@@ -30,6 +36,22 @@ class Rig:
     third: Post
     away: Callable[[bool], None]
     fill: Callable[[], None]
+
+    def run(self, scenario: Coroutine[Any, Any, None]) -> None:
+        """Run it, and let go of the place afterwards."""
+
+        async def whole() -> None:
+            try:
+                await scenario
+            finally:
+                for post in (self.near, self.far, self.third):
+                    await post.close()
+
+        run(whole())
+
+
+def unexpected(name: str, error: Exception) -> None:
+    raise AssertionError(f"{name}: {error!r}")
 
 
 def memory(_: Path) -> Rig:
@@ -55,20 +77,95 @@ def folder(tmp_path: Path) -> Rig:
 
     def fill() -> None:
         for number in range(64):
-            with (place / "far" / f"{number}.mp").open("wb") as file:
+            with (place / "far" / f"{number:064x}.mp").open("wb") as file:
                 file.truncate(1024 * 1024)
 
     return Rig(*(post_at(place, name) for name in ("near", "far", "third")), away, fill)
 
 
-def post_at(place: Path, machine: str, **more: Any) -> drop.DropPost:
-    nobody: Any = None
-    return drop.open_channel(drop.Options(place=str(place), **more), Own(machine, nobody, nobody))
+def post_at(
+    place: Path, machine: str, survived: Callable[[str, Exception], None] = unexpected, **more: Any
+) -> drop.DropPost:
+    return drop.open_channel(
+        drop.Options(place=str(place), **more), Visitor(machine, place, survived)
+    )
 
 
-@pytest.fixture(params=[memory, folder], ids=["memory", "drop"])
-def rig(request, tmp_path) -> Rig:
-    return request.param(tmp_path)
+@contextmanager
+def server(tmp_path: Path) -> Iterator[Rig]:
+    with NatsServer(tmp_path) as server:
+
+        def away(is_away: bool) -> None:
+            if is_away:
+                server.kill()
+            else:
+                server.start()
+
+        async def no_more(client: Any) -> None:
+            js = client.jetstream()
+            config = (await js.stream_info("MUSTER_BOX_far")).config
+            config.max_bytes = 1
+            await js.update_stream(config)
+
+        posts = (nats_post(server, name) for name in ("near", "far", "third"))
+        yield Rig(*posts, away, lambda: server.as_admin(no_more))
+
+
+def nats_post(server: NatsServer, machine: str, **more: Any) -> Post:
+    from muster.channel import nats
+
+    options = nats.Options(place=server.url, **more)
+    return nats.open_channel(options, Visitor(machine, server.folder, unexpected))
+
+
+def repository(tmp_path: Path) -> Rig:
+    place = tmp_path / "place.git"
+    bare(place)
+
+    def away(is_away: bool) -> None:
+        here, there = place, tmp_path / "elsewhere"
+        (here if is_away else there).rename(there if is_away else here)
+
+    posts = [git_post(tmp_path, name) for name in ("near", "far", "third")]
+
+    def fill() -> None:
+        posts[0].terms = QUICK._replace(box_bytes_max=1000)
+
+    return Rig(*posts, away, fill)
+
+
+@contextmanager
+def bucket(tmp_path: Path) -> Iterator[Rig]:
+    with Store(tmp_path) as store:
+
+        def away(is_away: bool) -> None:
+            store.gate.fault = gone if is_away else None
+
+        def fill() -> None:
+            store.gate.fault = full
+
+        posts = (cloud_post(store, name) for name in ("near", "far", "third"))
+        yield Rig(*posts, away, fill)
+
+
+def far_folder(tmp_path: Path) -> Rig:
+    there = folder(tmp_path)
+    posts = (sftp_place.post_at(tmp_path / "place", name) for name in ("near", "far", "third"))
+    return Rig(*posts, there.away, there.fill)
+
+
+@pytest.fixture(params=["memory", "drop", "sftp", "nats", "git", "cloud"])
+def rig(request, tmp_path) -> Iterator[Rig]:
+    makers: Any = {
+        "memory": lambda path: nullcontext(memory(path)),
+        "drop": lambda path: nullcontext(folder(path)),
+        "sftp": lambda path: nullcontext(far_folder(path)),
+        "nats": server,
+        "git": lambda path: nullcontext(repository(path)),
+        "cloud": bucket,
+    }
+    with makers[request.param](tmp_path) as rig:
+        yield rig
 
 
 @proves("channel.post-nothing-lost")
@@ -87,7 +184,7 @@ def test_what_is_put_is_taken_whole_until_it_is_acknowledged_and_never_again(rig
         await rig.far.ack([each.id for each in taken])
         assert await rig.far.take() == []
 
-    run(scenario())
+    rig.run(scenario())
 
 
 @proves("channel.post-nothing-lost")
@@ -102,7 +199,7 @@ def test_so_many_are_taken_at_once_and_the_rest_after_them(rig):
             await rig.far.ack([each.id for each in taken])
         assert len(seen) == 10
 
-    run(scenario())
+    rig.run(scenario())
 
 
 @proves("channel.post-for-one")
@@ -114,7 +211,7 @@ def test_nobody_takes_or_acknowledges_what_is_for_another(rig):
         await rig.third.ack([waiting.id, "no such packet"])
         assert [each.body for each in await rig.far.take()] == [b"for far"]
 
-    run(scenario())
+    rig.run(scenario())
 
 
 @proves("channel.post-says-so")
@@ -129,7 +226,7 @@ def test_a_place_that_is_away_or_full_and_a_packet_that_is_too_large_are_said(ri
         with pytest.raises(Unreachable):
             await rig.far.take()
         with pytest.raises(Unreachable):
-            await rig.far.ack(["1"])
+            await rig.far.ack([hashlib.sha256(b"x" * 1000).hexdigest()])
         rig.away(False)
         assert [each.body for each in await rig.far.take()] == [b"x" * 1000]
         rig.fill()
@@ -137,7 +234,7 @@ def test_a_place_that_is_away_or_full_and_a_packet_that_is_too_large_are_said(ri
             await rig.near.put(b"y", to="far")
         assert len(await rig.far.take()) == 1
 
-    run(scenario())
+    rig.run(scenario())
 
 
 @proves("channel.post-news")
@@ -160,7 +257,7 @@ def test_whoever_waits_for_news_is_woken_by_what_is_left_and_by_the_end(rig):
             await rig.near.close()
             await rig.far.close()
 
-    run(scenario())
+    rig.run(scenario())
 
 
 def packet_name(body: bytes) -> str:
@@ -277,41 +374,215 @@ def test_a_place_is_named_from_the_root_on(text: str):
 
 
 @proves("channel.drop-odd-files")
-def test_a_file_that_cannot_be_read_or_removed_costs_the_others_nothing(tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_read_or_removed_costs_the_others_nothing_and_is_counted(
+    tmp_path, monkeypatch
+):
     bad, good = (drop.hashlib.sha256(raw).hexdigest() for raw in (b"bad", b"good"))
+    counted: list[str] = []
 
     async def main() -> None:
         place = tmp_path / "place"
         place.mkdir()
-        writer, post = post_at(place, "near"), post_at(place, "far")
+        writer = post_at(place, "near")
+        post = post_at(place, "far", lambda name, error: counted.append(f"{name} {error.errno}"))
         for raw in (b"bad", b"good"):
             await writer.put(raw, to="far")
-        plain_open, plain_unlink = os.open, Path.unlink
+        plain_open, plain_unlink = os.open, os.unlink
 
         def opened(path: Any, *args: Any, **more: Any) -> int:
-            if Path(path).name == f"{bad}.mp":
+            if path == f"{bad}.mp":
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return plain_open(path, *args, **more)
 
-        def unlinked(path: Path, **more: Any) -> None:
-            if path.name == f"{bad}.mp":
+        def unlinked(path: Any, **more: Any) -> None:
+            if path == f"{bad}.mp":
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM))
             plain_unlink(path, **more)
 
         with monkeypatch.context() as broken:
             broken.setattr(drop.os, "open", opened)
             assert [each.body for each in await post.take()] == [b"good"]
+        assert counted == [f"unread {errno.EIO}"]
         with monkeypatch.context() as kept:
-            kept.setattr(drop.Path, "unlink", unlinked)
+            kept.setattr(drop.os, "unlink", unlinked)
             await post.ack([bad, good])
+        assert counted[1:] == [f"unremoved {errno.EPERM}"]
         assert await post.take() == [], "what was dealt with and stays is not dealt with again"
 
     run(main())
 
 
+@proves("channel.drop-odd-files")
+def test_any_number_of_odd_files_only_delays_what_is_a_packet(tmp_path, monkeypatch):
+    monkeypatch.setattr(drop, "_READ_MAX", 8)
+    monkeypatch.setattr(drop, "_PASSED_OVER_MAX", 16)
+    monkeypatch.setattr(drop, "GO_ON_S", 0.01)
+
+    async def main() -> None:
+        post = post_at(tmp_path, "far", deadline_s=86_400)
+        await post.take()
+        for number in range(60):
+            odd = tmp_path / "far" / packet_name(str(number).encode())
+            odd.write_bytes(b"something else")
+            os.utime(odd, ns=(number, number))
+        await post_at(tmp_path, "near").put(b"good", to="far")
+        looks = 1
+        async with asyncio.timeout(60):
+            while not (found := await post.take()):
+                # Nobody tells of anything: a look that was not all goes on by itself.
+                await post.news(urgent=False)
+                looks += 1
+        assert [each.body for each in found] == [b"good"]
+        assert looks <= 61 // 8 + 1
+        await post.close()
+
+    run(main())
+
+
+@proves("channel.drop-bounded")
+def test_what_is_no_packet_leaves_room_and_what_a_killed_writer_left_is_swept(tmp_path):
+    async def main() -> None:
+        post = post_at(tmp_path, "near")
+        await post.put(b"first", to="far")
+        box = tmp_path / "far"
+        with (box / "holiday.iso").open("wb") as file:
+            file.truncate(1 << 40)
+        for number in range(70):
+            left = box / f".tmp-{number:08}"
+            left.write_bytes(b"")
+            os.truncate(left, PACKET_BYTES_MAX)
+            if number:
+                os.utime(left, (1, 1))
+        for name in (".tmp-of-somebody-else", "notes"):
+            (box / name).write_bytes(b"")
+            os.utime(box / name, (1, 1))
+        await post.put(b"second", to="far")
+        assert {each.name for each in box.iterdir()} == {
+            packet_name(b"first"), packet_name(b"second"), "holiday.iso", ".tmp-00000000",
+            ".tmp-of-somebody-else", "notes",
+        }  # fmt: skip
+
+    run(main())
+
+
+@proves("channel.drop-whole-or-not")
+def test_what_lies_under_the_name_of_a_packet_by_half_is_written_again(tmp_path):
+    async def main() -> None:
+        near, far = post_at(tmp_path, "near"), post_at(tmp_path, "far")
+        assert await far.take() == []
+        (tmp_path / "far" / packet_name(b"whole")).write_bytes(b"wh")
+        await near.put(b"whole", to="far")
+        assert [each.body for each in await far.take()] == [b"whole"]
+
+    run(main())
+
+
+@proves("channel.drop-odd-files")
+def test_a_link_that_comes_while_a_mailbox_is_made_or_emptied_is_not_followed(
+    tmp_path, monkeypatch
+):
+    async def main() -> None:
+        place, outside = tmp_path / "place", tmp_path / "outside"
+        for each in (place, outside):
+            each.mkdir()
+        place.chmod(0o777)
+        outside.chmod(0o700)
+        (outside / packet_name(b"mine")).write_bytes(b"mine")
+        mkdir = os.mkdir
+
+        def swapped(name: str, **more: Any) -> None:
+            mkdir(name, **more)
+            (place / name).rmdir()
+            (place / name).symlink_to(outside)
+
+        with monkeypatch.context() as race:
+            race.setattr(drop.os, "mkdir", swapped)
+            with pytest.raises(Unreachable):
+                await post_at(place, "near").put(b"x", to="far")
+        with pytest.raises(Unreachable):
+            await post_at(place, "far").ack([packet_name(b"mine")[:-3]])
+        assert [each.name for each in outside.iterdir()] == [packet_name(b"mine")]
+        assert outside.stat().st_mode & 0o777 == 0o700
+
+    run(main())
+
+
+# A process of its own: what a hung thread keeps from ending can only be seen from outside.
+HANGS = """
+import asyncio, sys, threading, time
+from pathlib import Path
+from muster.channel import drop, hand
+from muster.channel.base import Visitor
+from muster.errors import Silent
+
+hand.HANGS_S = 1.0
+forever, plain = threading.Event(), drop._files
+
+def files(box):
+    if threading.current_thread() in hung:
+        forever.wait()
+    return plain(box)
+
+hung = set()
+start = threading.Thread.start
+drop._files = files
+
+async def main():
+    here, there = Path(sys.argv[1]), Path(sys.argv[2])
+    posts = [drop.DropPost(p, Visitor("far", p, print), 1) for p in (here, there)]
+    for post in posts:
+        await post.take()
+    (hung_thread,) = [t for t in threading.enumerate() if t.name == "muster-drop"][:1]
+    hung.add(hung_thread)
+    waiting = [asyncio.ensure_future(posts[0].put(b"x", to=f"m{n}")) for n in range(40)]
+    await asyncio.sleep(0)
+    # Neither another place nor the threads of the process are kept.
+    await posts[1].put(b"y", to="far")
+    assert [each.body for each in await posts[1].take()] == [b"y"]
+    await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80)
+    await asyncio.to_thread(print, "others go on")
+    came = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(each) for each in came} == {Silent}, came
+    print(came[0])
+    if sys.argv[3] == "back":
+        hung.clear()
+        forever.set()
+        while True:
+            try:
+                await posts[0].put(b"z", to="far")
+                break
+            except Silent:
+                await asyncio.sleep(0.05)
+        print("it came back:", len(await posts[0].take()))
+    for post in posts:
+        await post.close()
+
+asyncio.run(main())
+print("ended")
+"""
+
+
+@proves("channel.place-hangs")
+@pytest.mark.parametrize("end", ["never", "back"])
+def test_a_place_that_hangs_keeps_nobody_else_and_not_the_end_of_the_process(tmp_path, end):
+    places = [tmp_path / "here", tmp_path / "there"]
+    for place in places:
+        place.mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", HANGS, *map(str, places), end],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert f"the folder {places[0]} has not answered within 1 s: it hangs" in ended.stdout
+    assert ("it came back: 1" in ended.stdout) is (end == "back")
+    assert ended.stdout.endswith("ended\n")
+    assert not ended.stderr
+
+
 @proves("channel.post-news")
 def test_where_no_watch_can_stand_the_folder_is_looked_at_now_and_then(tmp_path, monkeypatch):
     begun: list[str] = []
+    counted: list[str] = []
 
     def no_watch(*args: Any, **more: Any) -> Any:
         begun.append("one")
@@ -320,7 +591,7 @@ def test_where_no_watch_can_stand_the_folder_is_looked_at_now_and_then(tmp_path,
     async def main() -> None:
         place = tmp_path / "place"
         place.mkdir()
-        post = post_at(place, "far", deadline_s=1)
+        post = post_at(place, "far", lambda name, _: counted.append(name), deadline_s=1)
         await post.take()
         loop = asyncio.get_running_loop()
         before_s = loop.time()
@@ -328,6 +599,8 @@ def test_where_no_watch_can_stand_the_folder_is_looked_at_now_and_then(tmp_path,
             await post.news(urgent=False)
         assert loop.time() - before_s >= 2
         assert begun == ["one"]
+        await post.take()
+        assert counted == ["unwatched"]
         await post.close()
 
     monkeypatch.setattr("watchfiles.watch", no_watch)
@@ -342,5 +615,8 @@ def test_a_place_of_a_group_gives_its_mailboxes_to_that_group(tmp_path):
         place.chmod(0o2770)
         await post_at(place, "near").put(b"one", to="far")
         assert (place / "far").stat().st_mode & 0o7777 == 0o2770
+        place.chmod(0o1777)
+        await post_at(place, "near").put(b"x", to="third")
+        assert (place / "third").stat().st_mode & 0o7777 == 0o777
 
     run(main())

@@ -10,10 +10,11 @@ from tests.channel.authority import TestAuthority
 from tests.channel.rigs import Middle, run
 from tests.promise import proves
 
-from muster.channel import relay
+from muster.channel import tunnel
 from muster.channel.flow import RELAYED, Flow
 from muster.channel.frame import Type
-from muster.channel.relay import RelayChannel, RelayLink
+from muster.channel.relay import RelayChannel
+from muster.channel.tunnel import TunnelLink
 from muster.errors import Denied, Forged, MusterError, Unreachable
 from muster.limits import LINK_UNREAD_FRAMES_MAX, RELAY_DATA_BYTES_MAX
 
@@ -38,7 +39,7 @@ class Wire:
             return passed
 
         flows = Flow(put(1), RELAYED), Flow(put(0), RELAYED)
-        self.ends: tuple[RelayLink, RelayLink] = (
+        self.ends: tuple[TunnelLink, TunnelLink] = (
             near.open(flows[0], serves=False),
             far.open(flows[1], serves=True),
         )
@@ -154,8 +155,8 @@ def test_a_middle_that_repeats_or_leaves_out_what_was_sent_ends_the_link() -> No
 
 @proves("channel.relay-silence")
 def test_a_far_end_without_a_sign_of_life_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay.limits, "KEEPALIVE_INTERVAL_MS", 20)
-    monkeypatch.setattr(relay.limits, "KEEPALIVE_TIMEOUT_MS", 40)
+    monkeypatch.setattr(tunnel.limits, "KEEPALIVE_INTERVAL_MS", 20)
+    monkeypatch.setattr(tunnel.limits, "KEEPALIVE_TIMEOUT_MS", 40)
 
     async def scenario() -> None:
         wire = Wire(*honest())

@@ -27,7 +27,7 @@ def test_pieces_come_whole_and_in_order_however_the_bytes_are_cut(seed):
 
 @proves("remote.exec-is-the-command")
 @pytest.mark.parametrize(
-    "raw", [b"\x06\0\0\0\0", b"\xff\0\0\0\0", b"\0\0\1\0\1", b"\1\xff\xff\xff\xff", b"GET / HTTP"]
+    "raw", [b"\x07\0\0\0\0", b"\xff\0\0\0\0", b"\0\0\1\0\1", b"\1\xff\xff\xff\xff", b"GET / HTTP"]
 )
 def test_what_is_no_piece_is_refused_before_it_is_waited_for(raw):
     with pytest.raises(Malformed):

@@ -66,11 +66,11 @@ def test_the_first_help_page_is_what_a_person_does_every_day_on_one_screen(tmp_p
 
 
 _HERE_ONLY = (
-    "init", "join", "operator", "device", "up", "service", "machine",
+    "init", "join", "operator", "device", "peer", "up", "service", "machine",
     "answer", "fetch", "rebuild",
     "resume", "schema", "version", "completion", "new", "template", "diff", "checkout", "land",
     "delegate", "withdraw", "export", "import", "install", "uninstall", "acp",
-    "exec", "cp", "tty",
+    "exec", "cp", "tty", "channel",
 )  # fmt: skip
 
 
@@ -298,7 +298,7 @@ def test_every_word_that_is_begun_goes_on_as_the_table_says():
     assert "enrol" not in offered("e")
     assert offered("why", "7") == offered("why", "") == ["7d5e7d5e7d5e"]
     assert offered("status", "--on", "") == offered("--on", "b") == ["build"]
-    assert offered("--on", "build", "sta") == ["status"]
+    assert offered("--on", "build", "stat") == ["status"]
     assert offered("runs", "") == offered("no-such-verb", "") == offered("status", "") == []
     for verb in SHOWN:
         flags = [f"--{arg.name}" for arg in verb.args if not arg.position]

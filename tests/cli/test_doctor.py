@@ -11,9 +11,10 @@ import pytest
 from muster.cli import show
 from muster.node.host.home import Home
 from muster.verbs import agent as agents
-from muster.verbs import daemon_checks, doctor, setup
+from muster.verbs import daemon_checks, doctor, place_checks, repair, setup
 from muster.verbs.daemon_checks import of_daemon
 from muster.verbs.doctor import Ask, _agents, _of_path, _servers
+from muster.verbs.place_checks import of_places, of_their_use
 from tests.cli import test_text
 from tests.promise import proves
 
@@ -300,3 +301,55 @@ def test_status_begins_with_what_is_wrong_with_a_machines_past():
     ours = {**grave, "machine": value["name"]}
     page = show.text("status", {**value, "incidents": [ours]})
     assert page.splitlines()[0] == "lap lost a part"
+
+
+@proves("cli.doctor")
+def test_doctor_says_where_a_shared_folder_tells_of_nothing(tmp_path, monkeypatch):
+    home = Home(tmp_path / "home")
+    home.create()
+    home.put("config.toml", b'channel.drop.place = "/srv/shared"\n')
+    assert list(of_places(home)) == []
+    monkeypatch.setattr(place_checks, "find_spec", lambda _: None)
+    (check,) = of_places(home)
+    assert (check.name, check.state) == ("drop", "note")
+    assert check.mend == "pip install 'muster-fleet[drop]'"
+
+
+@proves("cli.doctor")
+def test_doctor_says_what_keeps_a_place_from_use_and_no_key(tmp_path):
+    home = Home(tmp_path / "home")
+    home.create()
+    home.put("config.toml", b'channel.cloud.place = "https://s3.example.com/shared"\n')
+    (check,) = of_places(home)
+    assert (check.name, check.state) == ("cloud", "wrong")
+    assert "gives no AWS_ACCESS_KEY_ID of use" in check.text
+    env = home.path / "cloud.env"
+    env.write_text("AWS_ACCESS_KEY_ID=AKIA7\nAWS_SECRET_ACCESS_KEY=hush hush\n")
+    env.chmod(0o644)
+    (check,) = of_places(home)
+    assert f"others can read {env}" in check.text
+    (mend,) = repair._modes(home)
+    assert str(env) in mend.what
+    mend.do()
+    assert env.stat().st_mode & 0o777 == 0o600
+    (check,) = of_places(home)
+    assert "gives no AWS_SECRET_ACCESS_KEY of use" in check.text
+    assert "hush" not in check.text
+    env.write_text("AWS_ACCESS_KEY_ID=AKIA7\nAWS_SECRET_ACCESS_KEY=hush\n")
+    assert list(of_places(home)) == []
+
+    def rows(verb: str, _: Any) -> list[dict[str, str]]:
+        assert verb == "channels"
+        return [
+            {"channel": "http", "state": "failed", "reason": "away"},
+            {"channel": "cloud", "state": "broken", "reason": "it refuses (403)"},
+            {"channel": "cloud", "state": "broken", "reason": "it refuses (403)"},
+            {"channel": "drop", "state": "failed", "reason": "the stick is away"},
+            {"channel": "nats", "state": "worked", "reason": ""},
+        ]
+
+    context: Any = SimpleNamespace(ask=rows)
+    assert [(check.name, check.state, check.text) for check in of_their_use(context)] == [
+        ("cloud", "wrong", "it refuses (403)"),
+        ("drop", "note", "the stick is away"),
+    ]

@@ -21,12 +21,16 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from muster.cli import call
-from muster.errors import NotFound
+from muster.errors import Conflict, NotFound
+from muster.fleet import certificate
+from muster.fleet.machine import Authority, Identity
+from muster.fleet.peer import Door, write_card
+from muster.fleet.record import open_record, sign_binding, sign_record
 from muster.verbs.table import VERBS
 from tests.cli.terminal import Terminal
 from tests.cli.world import Said, environment, muster
 from tests.e2e import scripted_systemd
-from tests.e2e.fleet import ROOT, until
+from tests.e2e.fleet import ROOT, now_ms, until
 from tests.ports import free_port
 from tests.promise import proves
 
@@ -296,6 +300,11 @@ def _nightly_is_short(world: World) -> None:
     world.run("nightly", "  test:\n    agent: shell\n    do: sleep 2\n    check: 'true'\n")
 
 
+def _notes(world: World) -> None:
+    (world.desk / "notes").mkdir(exist_ok=True)
+    (world.desk / "notes" / "one").write_text("one")
+
+
 def _nightly_failed(world: World) -> None:
     _, task = world.run("nightly", "  test:\n    agent: shell\n    do: exit 3\n    check: 'true'\n")
     world.stands(task, "failed")
@@ -382,6 +391,28 @@ def _restored(world: World) -> None:
     (world.folder / "copy").rename(world["studio"])
     world.up("studio")
     until(lambda: world.ok("studio", "status")["doubt"], "studio knows that it lost something")
+
+
+def _has_a_card(world: World) -> None:
+    """Of another fleet, whose operator gave it to ours."""
+    acme, yard = Authority(b"c" * 32), Identity(b"y" * 32)
+    raw = sign_record(
+        acme, sign_binding(yard, acme.fleet, "yard"), roles=(), serial=1, issued_ms=now_ms()
+    )
+    chain = certificate.issue(acme, open_record(raw, acme.fleet), now_ms())
+    door = Door("127.0.0.1:7", yard.machine, "yard")
+    world.words["CARD"] = write_card(acme.fleet, chain.ca_pem.decode(), [door])
+
+
+def _knows_acme(world: World) -> None:
+    _has_a_card(world)
+    world.ok("studio", "peer", "add", world.words["CARD"], "--as", "acme", "--yes")
+
+
+def _build_is_gone(world: World) -> None:
+    world.ok("build", "down")
+    linked = lambda: [m["name"] for m in world.ok("studio", "machines") if m["state"] == "up"]  # noqa: E731
+    until(lambda: "build" not in linked(), "studio sees that build is gone")
 
 
 def _laptop_is_linked(world: World) -> None:
@@ -499,11 +530,13 @@ PREPARED: Final[dict[str, Row]] = {
     "muster rerun 1ae7 --from test --detach": Row(_tested),
     "muster cancel 1ae7 --reason 'wrong branch'": Row(_sleeping_run),
     "muster cancel nightly/test    # a task of the newest run of that spec": Row(_nightly),
+    "muster cp -r notes build:": Row(_notes),
     "muster run notes.yaml --push main": Row(lambda _: {"notes.yaml": "review.yaml"}),
     "muster retry 7d5e": Row(_waits_to_be_tried_again),
     "muster decide 7d5e yes --note 'reads well'": Row(_asks_a_person),
     "muster answer 7d5e no": Row(_agent_asks),
-    "muster why 0827": Row(at="laptop"),
+    "muster why 0827        # of a message, by its id in `muster sent`": Row(at="laptop"),
+    "muster wake laptop": Row(_laptop_is_linked, code=Conflict.exit_code),
     "muster reply 0827 'seen' --on build": Row(_on_build),
     "muster mark 0827 0828": Row(lambda _: {"0828": ""}),
     "muster send thread:team 'who is up?'": Row(_in_a_thread),
@@ -541,12 +574,17 @@ PREPARED: Final[dict[str, Row]] = {
     "muster resolve main/notes --merge": Row(_notes_said_twice),
     "muster undo main/port": Row(_replaced),
     "muster undo main/port --to 3fa9c1": Row(_replaced),
+    "muster grant fleet:acme send --object build    # its machines may send letters to build": Row(
+        _knows_acme
+    ),
+    "muster peer add CARD --as acme": Row(_has_a_card, ends=says_yes),
     "muster forget 3fa9c1 --reason 'it held a password'": Row(_known_port, ends=says_yes),
     "muster acknowledge 3fa1": Row(_incident),
     "muster acknowledge 7d5e 'a backup was started twice'": Row(_incident),
 }
 LAST: Final[dict[str, Row]] = {
     "muster revoke bob --operator": Row(_home_is_kept, ends=says_yes),
+    "muster takeover build": Row(_build_is_gone, ends=says_yes),
     "muster revoke build --reason 'left in the train'": Row(ends=says_yes),
     "muster machine leave laptop": Row(_laptop_is_linked, ends=says_yes),
     "muster down": Row(),

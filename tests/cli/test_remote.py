@@ -1,14 +1,20 @@
 """Commands on another machine, between two real homes."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import os
 import random
+import select
 import signal
 import sqlite3
 import subprocess
 import sys
+import termios
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -20,15 +26,14 @@ from tests.promise import proves
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    found = Pair(tmp_path_factory.mktemp("remote"))
+@contextlib.contextmanager
+def in_persons_home(folder: Path, **variables: str) -> Iterator[Pair]:
+    """Two homes whose daemons began in a person's home, with these variables around them."""
+    found, home = Pair(folder), folder / "person"
     with pytest.MonkeyPatch.context() as patch:
-        # What the daemons are started with: a person's home, and a key of an agent.
-        home = found.folder / "person"
         home.mkdir()
-        patch.setenv("HOME", str(home))
-        patch.setenv("ANTHROPIC_API_KEY", "sk-not-for-commands")
+        for name, value in {"HOME": str(home), **variables}.items():
+            patch.setenv(name, value)
         try:
             found.begin()
             yield found
@@ -36,11 +41,34 @@ def pair(tmp_path_factory):
             found.end()
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    variables = {"ANTHROPIC_API_KEY": "sk-not-for-commands"}
+    with in_persons_home(tmp_path_factory.mktemp("remote"), **variables) as found:
+        yield found
+
+
 def begun(home: Path, *words: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "muster", *words], env=environment(home), stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
+
+
+def filled(pipe: IO[bytes]) -> bool:
+    """Fill a pipe that is full at times; whether something went into it."""
+    try:
+        return os.write(pipe.fileno(), b"x" * 65_536) > 0
+    except BlockingIOError:
+        return False
+
+
+def waiting(child: "subprocess.Popen[bytes]") -> int:
+    """How many bytes of what it wrote nobody has read."""
+    assert child.stdout
+    raw = bytearray(4)
+    fcntl.ioctl(child.stdout.fileno(), termios.FIONREAD, raw)
+    return int.from_bytes(raw, sys.byteorder)
 
 
 def carried(home: Path, raw: bytes, *words: str) -> "subprocess.CompletedProcess[bytes]":
@@ -93,7 +121,62 @@ def test_a_program_that_is_not_there_is_one_sentence(pair):
     assert muster(pair.hub, "exec", "nobody", "--", "true").code == 5
     planned = muster(pair.hub, "exec", "laptop", "--plan", "--json", "--", "ls", "-l").value["plan"]
     assert [each["name"] for each in planned["machines"]] == ["laptop"]
-    assert planned["args"]["argv"] == ["ls", "-l"]
+    # What would be signed: a name may become another machine's.
+    ids = {each["name"]: each["machine"] for each in pair.ok(pair.hub, "machines")}
+    assert planned["object"] == ids["laptop"]
+    assert planned["args"] == {"machine": "laptop", "argv": ["ls", "-l"]}
+    there = muster(pair.hub, "exec", "laptop", "--on", "hub", "--", "true")
+    assert (there.code, "leave --on hub out" in there.err) == (2, True)
+    bare = muster(pair.hub, "exec", "laptop").err
+    assert "stands behind --, as in `muster exec build -- uname -a`" in bare
+    assert "MACHINE -- ARGV..." in " ".join(muster(pair.hub, "exec", "--help").out.split())
+
+
+@proves("remote.exec-on-several")
+def test_a_command_on_several_is_one_for_each_and_the_worst_code_counts(pair):
+    script = "case $MUSTER_HOME in *hub) printf one; echo no >&2; exit 3;; *) echo two;; esac"
+    # One that was never up is away, and costs the others nothing.
+    pair.ok(pair.folder / "spare", "join", pair.ok(pair.hub, "invite", "spare")["invitation"])
+    words = ("exec", "spare,laptop,hub", "--", "sh", "-c", script)
+    done = carried(pair.hub, b"not read", *words)
+    assert done.returncode == 7
+    hub, laptop, spare = done.stdout.decode().split("== ")[1:]
+    assert (hub, laptop) == ("hub\none\n", "laptop\ntwo\n")
+    assert spare.startswith("spare\nmuster: ")
+    said = done.stderr.decode().splitlines()
+    assert said == ["no", "it ended with exit code 3", "2 of 3 machines did not: hub, spare"]
+    value = muster(pair.hub, *words[:2], "--json", *words[2:]).value
+    assert value["hub"] == {"code": 3, "output": "one", "errors": "no\n"}
+    assert value["laptop"] == {"code": 0, "output": "two\n", "errors": ""}
+    assert value["spare"]["error"]["exit"] == 7
+    both = carried(pair.hub, b"", "exec", "hub,laptop", "--", "sh", "-c", "cat; echo read")
+    assert both.stdout == b"== hub\nread\n== laptop\nread\n"
+    assert muster(pair.hub, "exec", "role=none", "--", "true").code == 5
+    planned = muster(pair.hub, "exec", "laptop,hub", "--plan", "--json", "--", "true").value["plan"]
+    assert [each["name"] for each in planned["machines"]] == ["hub", "laptop"]
+
+
+@proves("remote.exec-on-several")
+def test_whoever_leaves_ends_it_on_every_machine(pair):
+    words = (
+        "exec",
+        "hub,laptop",
+        "--",
+        "sh",
+        "-c",
+        'echo $$ > "$MUSTER_HOME.pid"; exec sleep 1000',
+    )
+    child = begun(pair.hub, *words)
+    try:
+        files = [Path(f"{home}.pid") for home in (pair.hub, pair.laptop)]
+        until(lambda: all(each.exists() and each.read_text() for each in files), "they run")
+        pids = [int(each.read_text()) for each in files]
+        child.send_signal(signal.SIGINT)
+        assert child.wait(LIMIT_S) == 130
+    finally:
+        child.kill()
+        child.communicate()
+    until(lambda: not any(runs(pid) for pid in pids), "both ended")
 
 
 @proves("remote.exec-ends-with-us")
@@ -122,6 +205,38 @@ def test_ctrl_c_goes_to_the_command_and_the_second_one_ends_it(pair):
     finally:
         plain.kill()
         plain.communicate()
+
+
+@proves("remote.exec-ends-with-us")
+def test_ctrl_c_overtakes_what_was_typed_and_leaves_while_nobody_reads(pair):
+    script = "trap 'echo heard; exit 9' INT; echo $$; while :; do sleep 0.1; done"
+    unread = begun(pair.hub, "exec", "laptop", "--", "sh", "-c", script)
+    # It says without an end, and what reads it stopped reading.
+    stuck = begun(pair.hub, "exec", "laptop", "--", "sh", "-c", "echo $$; exec yes")
+    try:
+        assert unread.stdin
+        assert unread.stdout
+        assert stuck.stdout
+        unread.stdout.readline()
+        # All that there is room for on its way, and more.
+        os.set_blocking(unread.stdin.fileno(), False)
+        until(lambda: not filled(unread.stdin) and not select.select([], [unread.stdin], [], 1)[1],
+              "nothing more fits")  # fmt: skip
+        unread.send_signal(signal.SIGINT)
+        assert unread.stdout.readline() == b"heard\n"
+        assert unread.wait(LIMIT_S) == 9
+        pid = int(stuck.stdout.readline())
+        until(lambda: waiting(stuck) >= 60_000, "its pipe is full")
+        stuck.send_signal(signal.SIGINT)
+        # The first one went to the command; how it ended stands behind what nobody reads.
+        until(lambda: not runs(pid), "it ended")
+        stuck.send_signal(signal.SIGINT)
+        assert stuck.wait(LIMIT_S) == 130
+    finally:
+        for each in (unread, stuck):
+            each.kill()
+            with contextlib.suppress(BrokenPipeError):
+                each.communicate()
 
 
 @proves("remote.exec-ends-with-us")

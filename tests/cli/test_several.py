@@ -91,6 +91,20 @@ def test_a_slow_machine_holds_nobody_up_and_at_most_eight_are_asked_at_once():
 
 
 @proves("cli.on-others")
+def test_what_the_system_refuses_for_one_machine_costs_no_other():
+    """The others' orders went: what they did is said."""
+
+    def ask(name: str) -> tuple[Any, int]:
+        if name == "a":
+            raise BrokenPipeError(32, "Broken pipe")
+        return name, 0
+
+    said = list(several.in_order(["a", "b"], ask))
+    assert "Broken pipe" in str(said[0][2])
+    assert said[1] == ("b", ("b", 0), None)
+
+
+@proves("cli.on-others")
 def test_our_own_mistake_is_not_a_machines_answer():
     def ask(_name: str) -> tuple[Any, int]:
         raise ZeroDivisionError

@@ -165,7 +165,8 @@ def test_whatever_changes_something_for_others_needs_an_order():
         "repo.sync", "repo.prune", "repo.remove", "machine.rename", "machine.bind", "machine.labels",
         "machine.drain", "machine.left", "remember", "refute", "forget", "memory.import",
         "context.map", "context.remove", "context.ignore", "context.resolve", "proposal.end",
-        "exec", "tty", "file.read", "file.write",
+        "wake", "exec", "tty", "file.read", "file.write", "takeover", "standin",
+        "peer.add", "peer.remove",
     }  # fmt: skip
 
 

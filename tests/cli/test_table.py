@@ -30,6 +30,11 @@ WORDS = {
 }
 # Client verbs say nothing of their answers.
 BY_HAND: dict[str, Any] = {
+    "peer": {
+        "rows": [
+            {"name": "X", "fleet": "ab" * 32, "doors": ["X"], "waiting": 1, "last": "X"},
+        ]
+    },
     "operator": {"operators": [{"name": "X", "state": "orders", "since_ms": 1, "key": "ab" * 32}]},
     "device": {
         "devices": [

@@ -9,7 +9,7 @@ import termios
 import pytest
 
 from tests.cli.terminal import LIMIT_S, Terminal
-from tests.cli.test_remote import journal
+from tests.cli.test_remote import in_persons_home, journal
 from tests.cli.test_two_homes import Pair, runs
 from tests.cli.world import environment, muster
 from tests.e2e.fleet import until
@@ -20,19 +20,10 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    found = Pair(tmp_path_factory.mktemp("tty"))
-    with pytest.MonkeyPatch.context() as patch:
-        home = found.folder / "person"
-        home.mkdir()
-        (home / ".profile").write_text("PS1='ready> '\n")
-        patch.setenv("HOME", str(home))
-        patch.setenv("SHELL", "/bin/sh")
-        patch.setenv("ANTHROPIC_API_KEY", "sk-not-for-shells")
-        try:
-            found.begin()
-            yield found
-        finally:
-            found.end()
+    variables = {"SHELL": "/bin/sh", "ANTHROPIC_API_KEY": "sk-not-for-shells"}
+    with in_persons_home(tmp_path_factory.mktemp("tty"), **variables) as found:
+        (found.folder / "person" / ".profile").write_text("PS1='ready> '\n")
+        yield found
 
 
 def at(pair: Pair) -> Terminal:

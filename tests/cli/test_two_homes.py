@@ -52,7 +52,7 @@ def runs(pid: int) -> bool:
     """Whether a process runs; one that has ended and that nobody asked about does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -190,6 +190,13 @@ def test_a_newcomer_shows_its_token_to_no_hub_of_another_fleet(pair, tmp_path):
     try:
         real = read_invite(invitation.partition("#")[0])
         bent = write_invite(real.fleet, real.token, f"127.0.0.1:{port}")
+        said = muster(tmp_path / "home", "join", f"{bent}#victim")
+        assert (said.code, "is another machine" in said.err) == (7, True)
+        # One that answers whoever dials, as older ones do.
+        pair.ok(other, "down")
+        with open(other / "config.toml", "a", encoding="utf-8") as config:
+            config.write("channel.http.strangers = true\n")
+        pair.ok(other, "up", "--detach")
         said = muster(tmp_path / "home", "join", f"{bent}#victim")
         assert (said.code, "is not the fleet that invited" in said.err) == (3, True)
         assert not (tmp_path / "home").exists()

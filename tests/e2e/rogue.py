@@ -26,6 +26,7 @@ from muster.channel import frame as frames
 from muster.channel.base import Link
 from muster.channel.frame import Type
 from muster.channel.http import HttpChannel, join
+from muster.channel.knock import Knock, knock_name
 from muster.channel.tls import Credentials
 from muster.errors import MusterError
 from muster.fleet import certificate
@@ -64,6 +65,7 @@ class Rogue:
         self.http = HttpChannel(
             Credentials(*files), lambda der: str(certificate.peer_of(der).machine)
         )
+        self.http.knock = Knock(fleet.fleet, "", now_ms, lambda: False)
         self.record = fleet.records[machine.name].decode()
         self.said = 0
         self.cut = 0
@@ -209,12 +211,18 @@ async def _stranger(target: Machine, until_s: float) -> int:
     while time.monotonic() < until_s:
         with suppress(MusterError, OSError, TimeoutError):
             async with asyncio.timeout(2):
-                link = await join(f"127.0.0.1:{target.port}", lambda der: "")
+                link = await _as_stranger(target)
                 raw = canon.encode({"args": {}, "verb": "status"})
                 await link.send(frames.encode(Type.CALL, 1, raw))
                 told += b'"ok":true' in await link.receive()
         await asyncio.sleep(0.02)
     return told
+
+
+async def _as_stranger(target: Machine) -> Link:
+    """A link without a key, of one who knows how to knock."""
+    name = knock_name(target.home.facts()["fleet"], "", now_ms())
+    return await join(f"127.0.0.1:{target.port}", lambda _der: "", name=name)
 
 
 async def _flood(target: Machine, until_s: float) -> None:
@@ -225,7 +233,7 @@ async def _flood(target: Machine, until_s: float) -> None:
         while time.monotonic() < until_s:
             with suppress(MusterError, OSError, TimeoutError):
                 async with asyncio.timeout(until_s - time.monotonic()):
-                    link = await join(f"127.0.0.1:{target.port}", lambda der: "")
+                    link = await _as_stranger(target)
                     while True:
                         await link.send(raw)
 

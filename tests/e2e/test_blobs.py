@@ -16,12 +16,13 @@ import pytest
 
 from muster.channel.frame import Type, decode, encode
 from muster.channel.http import HttpChannel
+from muster.channel.knock import Knock
 from muster.channel.tls import Credentials
 from muster.cli import main as command
 from muster.errors import Conflict, Denied, MusterError, Unreachable
 from muster.fleet import certificate
 from tests.e2e import checks
-from tests.e2e.fleet import Fleet, Machine, until
+from tests.e2e.fleet import Fleet, Machine, now_ms, until
 from tests.e2e.test_daemon_doors import as_stranger, as_studio, ask, question
 from tests.promise import proves
 
@@ -291,8 +292,8 @@ def test_tampered_bytes_are_refused_and_nothing_is_left_behind(
     assert (tmp_path / "to/big.bin").read_bytes() == good
 
 
-@proves("node.blob-whole-or-nothing")
-def test_a_kill_in_the_middle_leaves_no_part_and_a_repeat_succeeds(fleet, tmp_path, monkeypatch):
+@proves("node.blob-whole-or-nothing", "node.blob-resumes")
+def test_a_kill_in_the_middle_is_no_blob_and_a_repeat_goes_on_there(fleet, tmp_path, monkeypatch):
     laptop = fleet["laptop"]
     task = made(fleet, "killed", 200_000_000)
     found = artefact(laptop, task)
@@ -306,18 +307,22 @@ def test_a_kill_in_the_middle_leaves_no_part_and_a_repeat_succeeds(fleet, tmp_pa
     asking = threading.Thread(target=try_it)
     asking.start()
     end = time.perf_counter() + 30
-    while not any(p.stat().st_size for p in folder.glob(".tmp-*")):
+    parts = f".part-{found['sha256']}-*"
+    while not any(p.stat().st_size for p in folder.glob(parts)):
         assert time.perf_counter() < end
         time.sleep(0.001)
     laptop.kill()
     asking.join()
     assert not blob(laptop, found["sha256"]).exists()
+    (part,) = folder.glob(parts)
+    here = part.stat()
     laptop.start()
-    assert not list(folder.rglob(".tmp-*"))
+    assert (part.stat().st_ino, part.stat().st_size) == (here.st_ino, here.st_size)
     assert not blob(laptop, found["sha256"]).exists()
     until(lambda: "hub" in laptop.linked(), "the laptop is linked again")
     assert fetch(laptop, task, "--to", str(tmp_path), monkeypatch=monkeypatch) == 0
     assert hashlib.sha256((tmp_path / "big.bin").read_bytes()).hexdigest() == found["sha256"]
+    assert blob(laptop, found["sha256"]).stat().st_ino == here.st_ino
     # What an entry names outlives the next start.
     laptop.stop()
     laptop.start()
@@ -359,9 +364,9 @@ async def ask_studio(fleet: Fleet, args: dict) -> tuple[dict, int]:
     facts = fleet["laptop"].home.facts()
     certificates = certificate.CertificateChain(facts["certificate"].encode(), facts["ca"].encode())
     credentials = Credentials(*certificate.tls_files(fleet["laptop"].identity, certificates))
-    link = await HttpChannel(credentials, lambda _der: fleet["studio"].id).dial(
-        f"127.0.0.1:{fleet['studio'].port}"
-    )
+    channel = HttpChannel(credentials, lambda _der: fleet["studio"].id)
+    channel.knock = Knock(fleet.fleet, "", now_ms, lambda: False)
+    link = await channel.dial(f"127.0.0.1:{fleet['studio'].port}")
     answer, data = {}, 0
     try:
         await link.send(encode(Type.CALL, 5, question("blob.serve", args)))

@@ -132,7 +132,7 @@ def test_machines_that_were_told_of_no_address_find_each_other_by_what_they_said
 
 @proves("node.climbs", "node.channels-are-shown")
 def test_a_channel_that_dies_in_use_is_replaced_within_seconds_and_used_again_when_it_is_back(
-    fleet,
+    fleet, monkeypatch
 ):
     hub, studio = fleet.hub, fleet["studio"]
     at = f"127.0.0.1:{free_port()}"
@@ -156,15 +156,17 @@ def test_a_channel_that_dies_in_use_is_replaced_within_seconds_and_used_again_wh
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(50), running(hub, studio) as (daemon, _):
+        async with asyncio.timeout(50), running(hub, studio) as (daemon, other):
+            # What is broken here stays so until it is mended here.
+            monkeypatch.setattr(daemon.mends, "_broken", lambda *_: [])
+            monkeypatch.setattr(other.mends, "_broken", lambda *_: [])
             await until(lambda: shown(FIRST)["state"] == "speaks")
             await sent("over the port")
             assert (await asyncio.to_thread(shown, FIRST))["proof_ms_ago"] >= 0
             pinged = await asyncio.to_thread(studio.ask, "ping", {"machine": "hub"})
             assert (pinged["channel"], pinged["how"]) == (FIRST, "call")
             assert pinged["by"] == hub.id
-            (listener,) = [each for each in daemon._listeners if each.address == at]
-            await listener.close()
+            await daemon.paths._listening[FIRST].close()
             died_s = loop.time()
             message = await sent("under the desk")
             assert loop.time() - died_s < 20, "5 s, and as much as a busy machine takes"
@@ -183,13 +185,47 @@ def test_a_channel_that_dies_in_use_is_replaced_within_seconds_and_used_again_wh
                 (each["channel"], each["outcome"]) for each in why["message"]["to"][0]["tries"]
             }
             assert {(FIRST, "gone"), (FIRST, "failed"), ("memory", "stands")} <= tried
-            again = await daemon.paths._channels[FIRST].listen(at, daemon.serve)
-            daemon._listeners.append(again)
+            await daemon.paths.listen_again(FIRST)
             await until(lambda: shown(FIRST)["state"] == "speaks")
             await sent("over the port again")
             await until(lambda: shown("memory")["state"] == "worked")
             inbox = await asyncio.to_thread(hub.ask, "inbox")
             texts = ["over the port", "under the desk", "over the port again"]
             assert [each["text"] for each in inbox] == texts
+
+    asyncio.run(scenario())
+
+
+@proves("node.mends")
+def test_a_listener_that_ended_listens_again_because_another_machine_hears_by_a_poorer_way(fleet):
+    """Studio alone is told something, so studio asks, and the hub looks after its own port."""
+    hub, studio = fleet.hub, fleet["studio"]
+    at = f"127.0.0.1:{free_port()}"
+    studio.edit_facts(dial={hub.id: at})
+    config = hub.home.config()
+    listens = replace(config.options(FIRST), listen=at)
+    hub.home.put("config.toml", config_text(replace(config, channel={FIRST: listens})))
+    say(hub, listen="under-the-desk")
+    say(studio, hub="under-the-desk")
+
+    def speaks() -> set[str]:
+        rows = studio.ask("channels", {"machine": "hub"})
+        return {row["channel"] for row in rows if row["state"] == "speaks"}
+
+    async def scenario() -> None:
+        async with asyncio.timeout(50), running(hub, studio) as (daemon, other):
+            await until(lambda: speaks() == {FIRST})
+            # On a slow machine the poorer way stood first at the start, and asked for it then.
+            for each in (daemon, other):
+                each.mends._asked.clear()
+                each.mends._mended.clear()
+            await daemon.paths._listening[FIRST].close()
+            await until(lambda: speaks() == {"memory"})
+            order = {"text": ["hi"], "to": "studio", "wait": True}
+            sent = await asyncio.to_thread(hub.order, "send", "studio", order)
+            assert sent["state"] == "stored"
+            await until(lambda: speaks() == {FIRST})
+            assert daemon.core.counters["mends"] >= 1
+            assert other.core.counters["mends-asked"] >= 1
 
     asyncio.run(scenario())

@@ -14,6 +14,7 @@ import pytest
 from muster.channel.base import Link
 from muster.channel.frame import Type, decode, encode, farewell, prefixed
 from muster.channel.http import HttpChannel, join
+from muster.channel.knock import Knock, knock_name
 from muster.channel.tls import Credentials
 from muster.errors import Denied, Unreachable
 from muster.fleet import certificate
@@ -78,7 +79,8 @@ async def ask(link: Link, number: int, call: bytes) -> dict[str, Any] | None:
 
 async def as_stranger(fleet: Fleet) -> Link:
     """TLS without a certificate."""
-    return await join(f"127.0.0.1:{fleet.hub.port}", lambda _der: fleet.hub.id)
+    name = knock_name(fleet.fleet, "", now_ms())
+    return await join(f"127.0.0.1:{fleet.hub.port}", lambda _der: fleet.hub.id, name=name)
 
 
 async def as_studio(fleet: Fleet) -> Link:
@@ -87,6 +89,7 @@ async def as_studio(fleet: Fleet) -> Link:
     certificates = certificate.CertificateChain(facts["certificate"].encode(), facts["ca"].encode())
     credentials = Credentials(*certificate.tls_files(fleet["studio"].identity, certificates))
     channel = HttpChannel(credentials, lambda _der: fleet.hub.id)
+    channel.knock = Knock(fleet.fleet, "", now_ms, lambda: False)
     return await channel.dial(f"127.0.0.1:{fleet.hub.port}")
 
 

@@ -42,6 +42,21 @@ def cloned(machine: Machine, name: str = "clone") -> Path:
     return machine.fleet.root / name
 
 
+def let_push(fleet: Fleet, machine: Machine) -> None:
+    """The operator grants `push` on the repository to a machine."""
+    grant = Grant("main", machine.id, now_ms() + DAY_MS, "push")
+    raw = sign_give(
+        fleet.operator.statement, fleet.fleet, grant, nonce=secrets.token_bytes(16),
+        issued_ms=now_ms(),
+    ).decode()  # fmt: skip
+    args = {"to": machine.name, "verb": "push", "object": "main", "days": 1}
+    shown = {"object": "main", "to": machine.id, "until_ms": grant.until_ms, "verb": "push"}
+    options = {"grant": shown, "statement": raw}
+    statement = fleet.sign("grant", "push", fleet.hub, args)
+    with fleet.hub.client() as client:
+        client.call("grant", args, options=options, statement=statement)
+
+
 def tip(fleet: Fleet, branch: str) -> str | None:
     return wait(ref.read(fleet.bare, f"refs/heads/{branch}"))
 
@@ -102,17 +117,7 @@ def test_without_a_grant_a_push_is_refused_in_one_sentence_with_the_command_that
     assert len(said) == 1
     assert "`muster grant machine:laptop push --object main`" in said[0]
     assert tip(fleet, branch_of(clone)) == before
-    grant = Grant("main", laptop.id, now_ms() + DAY_MS, "push")
-    raw = sign_give(
-        fleet.operator.statement, fleet.fleet, grant, nonce=secrets.token_bytes(16),
-        issued_ms=now_ms(),
-    ).decode()  # fmt: skip
-    args = {"to": "laptop", "verb": "push", "object": "main", "days": 1}
-    shown = {"object": "main", "to": laptop.id, "until_ms": grant.until_ms, "verb": "push"}
-    options = {"grant": shown, "statement": raw}
-    statement = fleet.sign("grant", "push", fleet.hub, args)
-    with fleet.hub.client() as client:
-        client.call("grant", args, options=options, statement=statement)
+    let_push(fleet, laptop)
     done = git(laptop, clone, "push", "-q", "origin", "HEAD")
     assert not done.returncode, done.stderr
     assert tip(fleet, branch_of(clone)) == sh(clone, "rev-parse", "HEAD")

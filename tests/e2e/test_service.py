@@ -111,7 +111,7 @@ def lives(pid: int) -> bool:
     """Whether a process runs; one that ended may stay until somebody asks for its exit code."""
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except OSError:
         return False
 
 

@@ -39,7 +39,7 @@ PLACES: Final = {
     "muster reach": "pad",
 }
 # What cannot be undone, and is asked for at a terminal.
-ASKS: Final = ("muster revoke", "muster machine leave spare")
+ASKS: Final = ("muster takeover", "muster revoke", "muster machine leave spare")
 # An agent that writes, and that rejects what has not its second word yet.
 REJECTS: Final = {"verdict": "reject", "reasons": ["say more"]}
 SCRIPT: Final = [

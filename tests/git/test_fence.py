@@ -70,6 +70,12 @@ MOVES = [
     (LAPTOP, "refs/heads/main", ONE, NONE, False),
     (LAPTOP, "refs/heads/../config", NONE, ONE, False),
     (WORKER, "refs/heads/main", ONE, TWO, False),
+    (LAPTOP, f"refs/heads/muster-post/{LAPTOP[:16]}", ONE, TWO, True),
+    (LAPTOP, f"refs/heads/muster-post/{LAPTOP[:16]}", ONE, NONE, False),
+    (LAPTOP, f"refs/heads/muster-post/{LAPTOP[:15]}", ONE, TWO, False),
+    (LAPTOP, f"refs/heads/muster-post/{LAPTOP[:16]}/x", ONE, TWO, False),
+    (LAPTOP, f"refs/heads/muster-post/{WORKER[:16]}", NONE, TWO, False),
+    (WORKER, f"refs/heads/muster-post/{WORKER[:16]}", NONE, TWO, False),
     (LAPTOP, "refs/tags/v1", NONE, ONE, False),
     (LAPTOP, "refs/replace/" + ONE, NONE, TWO, False),
     (LAPTOP, "HEAD", ONE, TWO, False),
@@ -110,6 +116,7 @@ COMMITS = [
     ("refs/muster/fence/new", NONE, ONE, True),
     ("refs/heads/muster/r1/test", NONE, ONE, True),
     ("refs/heads/main", NONE, ONE, True),
+    (f"refs/heads/muster-post/{LAPTOP[:16]}", ONE, TWO, True),
     ("refs/tags/x", NONE, ONE, False),
 ]
 
@@ -146,3 +153,4 @@ def test_only_history_refs_must_advance():
     assert must_advance(Update(ATTEMPT, ONE, TWO))
     assert not must_advance(Update(ATTEMPT, NONE, TWO))
     assert not must_advance(Update("refs/muster/fence/t1", ONE, TWO))
+    assert not must_advance(Update(f"refs/heads/muster-post/{LAPTOP[:16]}", ONE, TWO))

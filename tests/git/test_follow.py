@@ -77,6 +77,14 @@ def test_what_is_new_at_the_origin_is_taken_over_and_what_it_removed_goes(pair: 
 
 
 @proves("git.follows-origin")
+def test_mailboxes_at_the_origin_are_no_branches_that_are_taken_over(pair: Pair):
+    for text in ("one", "two"):
+        pair.push(pair.commit(text), "muster-post/x")
+        assert pair.update() == {}
+        assert not [name for name in refs(pair.ours) if "muster-post" in name]
+
+
+@proves("git.follows-origin")
 def test_a_rewritten_branch_that_nobody_touched_here_is_followed(pair: Pair):
     pair.push(pair.commit("two"), "main")
     pair.update()

@@ -80,6 +80,9 @@ class Held:
 
     latest_seal = seal_of
 
+    def root_at(self, name, size):
+        return root(entries(size, name))
+
     def consistency(self, name, old, new):
         return tree.consistency_proof(nodes(entries(new, name)), old, new)
 

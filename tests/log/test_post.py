@@ -331,3 +331,48 @@ def test_a_fork_is_told_to_mailboxes_too(forked):
     assert [each.forks for each in said] == ([["fork"]] if forked else [])
     shelf.sync.spread_fork(b"another")
     assert [each.forks for each in shelf.said(-1)] == [["another"]]
+
+
+@proves("log.post-due")
+def test_who_is_listened_for_leaves_signs_while_no_link_reaches_the_other():
+    receipts = [((STREAM, BUILD, "held"), 5, b"x\n5\ny")]
+    shelf, sign = Shelf(holds={STREAM: 5}, receipts=receipts), [wire.Offer([])]
+    shelf.look(FIRST_MS)
+    assert shelf.look(60_000) == []
+    ask = shelf.sync.posts.signs.ask
+    assert ask({BUILD: 15_000})
+    assert not ask({BUILD: 15_000})
+    shelf.sync.posts.links_changed()
+    assert shelf.look() == sign
+    assert shelf.look(14_999) == []
+    assert shelf.look(1) == sign
+    # What is said besides is a sign as well.
+    shelf.look(10_000)
+    shelf.grow(size=6)
+    assert sent(shelf.look()) == [(STREAM, 5, 6)]
+    shelf.receipt(6)
+    assert shelf.look(14_999) == []
+    assert shelf.look(1) == sign
+    shelf.greet(1)
+    assert shelf.look(60_000) == []
+    shelf.sync.close(1, shelf.now)
+    shelf.sync.posts.links_changed()
+    assert shelf.look() == sign
+    assert ask({})
+    assert shelf.look(60_000) == []
+
+
+@proves("log.post-due", "log.post-again")
+def test_signs_are_left_no_more_often_than_a_place_bears_and_put_no_other_try_off():
+    shelf = Shelf(pace=PACE._replace(sign_ms=7_000))
+    shelf.look(FIRST_MS)
+    shelf.sync.posts.signs.ask({BUILD: 1_000})
+    shelf.grow(size=5)
+    assert sent(shelf.look()) == [(STREAM, 0, 5)]
+    tries, signs = 0, 0
+    for _ in range(35):
+        said = shelf.look(1_000)
+        tries += any(each.heads for each in said)
+        signs += said == [wire.Offer([])]
+    # After 5, 15 and 35 seconds, and 7 after each where nothing is tried.
+    assert (tries, signs) == (3, 3)

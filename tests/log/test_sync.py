@@ -226,7 +226,7 @@ def test_a_machine_outside_the_scope_is_shown_seals_to_witness(talk):
     (offer,) = talk.said(2)
     (shown,) = offer.heads
     assert (shown.stream, shown.size, shown.since, shown.proof) == (str(SECRET), 4, 0, [])
-    talk.sync.on_witnessed(2, wire.Witnessed(str(SECRET), 3), talk.now)
+    talk.sync.witnesses.saw(2, wire.Witnessed(str(SECRET), 3), talk.now)
     ((again,),) = [offer.heads for offer in talk.said(2)]
     path = [bytes.fromhex(text) for text in again.proof]
     old, new = root(entries(3, SECRET)), root(entries(4, SECRET))
@@ -303,7 +303,7 @@ def test_senseless_sizes_ask_nothing_of_us_but_a_want(talk, size):
     talk.greet()
     talk.offer(1, [head(STREAM, size), head(THEIRS, size)])
     talk.sync.on_want(1, wire.Want(str(STREAM), size), talk.now)
-    talk.sync.on_witnessed(1, wire.Witnessed(str(SECRET), size), talk.now)
+    talk.sync.witnesses.saw(1, wire.Witnessed(str(SECRET), size), talk.now)
     assert all(isinstance(m, wire.Want | Segment) for m in talk.said())
 
 
@@ -313,7 +313,7 @@ def test_what_comes_over_a_link_that_is_gone_does_nothing(talk):
     talk.sync.close(1, talk.now)
     talk.held.sizes[STREAM] = 3
     talk.sync.on_want(1, wire.Want(str(STREAM), 0), 0)
-    talk.sync.on_witnessed(1, wire.Witnessed(str(SECRET), 0), 0)
+    talk.sync.witnesses.saw(1, wire.Witnessed(str(SECRET), 0), 0)
     talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 3, b"", 0, b""), 0)
     assert talk.offer(1, [head(THEIRS, 9)]) == []
     assert talk.sync.outbox == []
@@ -378,7 +378,7 @@ def test_messages_about_streams_that_are_not_there_keep_nothing(talk):
     talk.greet()
     for n in range(100):
         talk.sync.on_want(1, wire.Want(str(claimed(n)), 0), talk.now)
-        talk.sync.on_witnessed(1, wire.Witnessed(str(claimed(n)), 7), talk.now)
+        talk.sync.witnesses.saw(1, wire.Witnessed(str(claimed(n)), 7), talk.now)
         talk.offer(1, [head(claimed(n), 0)])
         talk.offer(1, [head(StreamName(BUILD, f"{n:032x}", scope_to(ATTIC)), 9)])
     assert talk.sync.sessions[1].lanes == {}

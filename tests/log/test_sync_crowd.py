@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from tests.log.drawn import OTHERS, SECRET, THEIRS, Talk, head
+from tests.log.drawn import ATTIC, OTHERS, SECRET, THEIRS, Talk, head
 from tests.log.material import BUILD, STREAM, STUDIO
 from tests.promise import proves
 
@@ -228,3 +228,24 @@ def test_a_peer_is_greeted_with_what_we_vouch_for_and_what_is_said_of_its_own_st
     talk.sync.open(1, BUILD, 0)
     (notes,) = [m.notes for m in talk.said() if isinstance(m, wire.Cosigns)]
     assert notes == ["of its own", "by us"]
+
+
+@proves("log.sync-crowd")
+def test_at_a_greeting_a_receipt_is_given_where_it_may_reach_the_writer_and_nowhere_else(crowd):
+    crowd.held.cosigned = lambda: [((OTHERS, STUDIO, "held"), 3, NOTE)]
+
+    def given():
+        """Who is given it, when each comes anew."""
+        found = []
+        for number, peer in enumerate(PEERS, FIRST):
+            crowd.sync.close(number, crowd.now)
+            crowd.sync.outbox.clear()
+            crowd.sync.open(number, peer, crowd.now)
+            found += crowd.heard(wire.Cosigns)
+        return found
+
+    near = crowd.sync.paths.near(OTHERS, NEAR, lambda _: True)
+    assert {PEERS[link - FIRST] for link in given()} == near - {BUILD}
+    crowd.sync.open(2, ATTIC, crowd.now)
+    assert crowd.heard(wire.Cosigns) == [2]
+    assert given() == []

@@ -122,22 +122,44 @@ def test_a_link_that_brings_no_answer_is_left_for_the_next_and_given_more_time_e
 @proves("log.sync-one-session")
 @pytest.mark.parametrize("heals", [True, False])
 def test_a_session_goes_back_to_its_best_link_when_that_is_heard_again_or_after_a_while(heals):
-    talk = Talk()
-    talk.greet(1, through=ATTIC)
-    talk.sync.process_named(1, PROCESS, talk.now)
-    path(talk, 2)
-    talk.offer(2, [], whole=True)
-    talk.grow()
-    links(talk)
-    talk.wait(RETRY_MS)
-    assert links(talk)[0] == {1}
-    talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
+    talk = _speaking_over_the_relayed_one(proven=True)
     if heals:
         talk.now += RETRY_MS
         talk.offer(2, [])
     else:
         talk.wait(REFRESH_MS)
     assert talk.sync.sessions[1].link == 2
+
+
+@proves("log.sync-proven-first")
+@pytest.mark.parametrize("doubted", [True, False])
+def test_a_session_does_not_go_back_to_a_link_that_is_not_proven_before_it_is(doubted):
+    talk = _speaking_over_the_relayed_one(proven=doubted)
+    if doubted:
+        talk.sync.paths.proofs.doubt(2, talk.now)
+    talk.now += RETRY_MS
+    talk.offer(2, [])
+    talk.wait(REFRESH_MS)
+    assert talk.sync.sessions[1].link == 1
+    talk.sync.proved(2, talk.now)
+    assert talk.sync.sessions[1].link == 2
+
+
+def _speaking_over_the_relayed_one(*, proven):
+    """A link of our own, 2, brought no answer; one through a third machine, 1, did."""
+    talk = Talk()
+    talk.greet(1, through=ATTIC)
+    talk.sync.process_named(1, PROCESS, talk.now)
+    path(talk, 2)
+    talk.offer(2, [], whole=True)
+    if proven:
+        talk.sync.proved(2, talk.now)
+    talk.grow()
+    links(talk)
+    talk.wait(RETRY_MS)
+    assert links(talk)[0] == {1}
+    talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
+    return talk
 
 
 @proves("log.sync-one-session")
@@ -325,12 +347,13 @@ def test_who_answers_or_has_nothing_to_answer_is_not_said_to_be_silent():
 
 @proves("log.sync-says-unanswered")
 @pytest.mark.parametrize("answers", [True, False])
-def test_a_costlier_link_is_spoken_over_at_once_where_nothing_is_answered(answers):
+def test_a_costlier_link_is_spoken_over_at_once_where_the_other_is_in_doubt(answers):
     talk = Talk()
     talk.greet(1)
     talk.sync.process_named(1, PROCESS, talk.now)
     talk.grow()
     talk.wait(2 * RETRY_MS)
+    talk.sync.paths.proofs.doubt(talk.sync.unanswered[BUILD], talk.now)
     if answers:
         talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
     talk.sync.open(2, BUILD, talk.now, cost=1)
@@ -338,15 +361,91 @@ def test_a_costlier_link_is_spoken_over_at_once_where_nothing_is_answered(answer
     assert talk.sync.sessions[1].link == (1 if answers else 2)
 
 
-@proves("log.sync-says-unanswered")
-def test_an_answer_proves_the_link_that_was_spoken_over_and_no_other(talk):
-    assert (talk.sync.paths.proven_ms(1), talk.sync.paths.proven_ms(2)) == (None, None)
+@proves("log.sync-says-unanswered", "log.sync-proven-first")
+@pytest.mark.parametrize("over", [1, 2])
+def test_an_answer_proves_the_link_that_was_spoken_over_where_it_came_by_the_same(talk, over):
+    """One that comes by another path proves that we are heard, and not that we hear."""
+    proven_ms = talk.sync.paths.proofs.proven_ms
+    assert (proven_ms(1), proven_ms(2)) == (None, None)
     talk.grow()
     talk.wait(RETRY_MS - 1)
-    talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
-    assert (talk.sync.paths.proven_ms(1), talk.sync.paths.proven_ms(2)) == (None, RETRY_MS - 1)
+    talk.sync.heard_cosign(over, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
+    assert (proven_ms(1), proven_ms(2)) == (None, RETRY_MS - 1 if over == 2 else None)
     talk.sync.close(2, talk.now)
-    assert talk.sync.paths.proven_ms(2) is None
+    assert proven_ms(2) is None
+
+
+@proves("log.sync-proven-first")
+def test_a_cheaper_link_is_spoken_over_once_it_is_proven_and_beside_no_proven_one_at_once():
+    for proven in (True, False):
+        talk = Talk()
+        talk.sync.open(1, BUILD, talk.now, cost=1)
+        talk.sync.process_named(1, PROCESS, talk.now)
+        if proven:
+            talk.sync.proved(1, talk.now)
+        talk.sync.open(2, BUILD, talk.now, cost=0)
+        talk.sync.process_named(2, PROCESS, talk.now)
+        assert talk.sync.sessions[1].link == (1 if proven else 2)
+        talk.sync.proved(2, talk.now)
+        assert talk.sync.sessions[1].link == 2
+
+
+@proves("log.sync-proven-first")
+def test_of_links_that_cost_the_same_the_newest_is_spoken_over_though_it_is_not_proven(talk):
+    talk.sync.proved(1, talk.now)
+    talk.sync.proved(2, talk.now)
+    path(talk, 3)
+    assert talk.sync.sessions[1].link == 3
+
+
+@proves("log.sync-says-unanswered", "log.sync-proven-first")
+def test_where_nothing_is_answered_a_proven_link_is_spoken_over_at_once(talk):
+    talk.sync.proved(1, talk.now)
+    talk.grow()
+    links(talk)
+    talk.now += RETRY_MS - 1
+    # It speaks, and does not answer.
+    talk.offer(2, [])
+    talk.wait(1)
+    assert talk.sync.sessions[1].link == 1
+    assert links(talk) == ({1}, 0), "what is under way is offered there"
+
+
+@proves("log.sync-says-unanswered")
+def test_that_nothing_is_answered_is_noticed_however_often_something_is_said():
+    talk = Talk()
+    talk.greet(1)
+    for size in range(5, 25):
+        talk.grow(size=size)
+        talk.wait(500)
+        if talk.sync.unanswered:
+            break
+    assert talk.now <= 2 * RETRY_MS + 1_000
+    talk.sync.heard_cosign(1, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
+    talk.sync.unanswered.clear()
+    # From here on each is answered, late.
+    for size in range(25, 45):
+        talk.grow(size=size)
+        talk.wait(500)
+        held = Cosign(BUILD, "held", STREAM, size - 2, b"", 0, b"")
+        talk.sync.heard_cosign(1, held, talk.now)
+    assert talk.sync.unanswered == {}
+
+
+@proves("log.sync-one-session")
+def test_what_is_under_way_is_not_sent_again_where_a_further_link_is_greeted_over(talk):
+    talk.offer(1, [], whole=True)
+    talk.grow()
+    assert links(talk) == ({2}, 1)
+    path(talk, 3)
+    links(talk)
+    talk.offer(3, [head(STREAM, 0)], whole=True)
+    assert links(talk)[1] == 0, "it goes over one that stands"
+    talk.sync.heard_cosign(2, Cosign(BUILD, "held", STREAM, 5, b"", 0, b""), talk.now)
+    path(talk, 4)
+    links(talk)
+    talk.offer(4, [head(STREAM, 3)], whole=True)
+    assert links(talk) == ({4}, 1), "it holds less than it did: it was set back"
 
 
 @proves("log.sync-says-unanswered")

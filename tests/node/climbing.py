@@ -28,6 +28,7 @@ MEMORY = Spec("memory", "link", "tests.channel.memory")
 A, B, C = Way(FIRST, "a:1"), Way(FIRST, "b:1"), Way("memory", "c")
 # As long as the real ones wait for an answer.
 HANGS_S = 10.0
+KEEPALIVE_S = 20.0
 
 
 def now_s() -> float:
@@ -94,6 +95,7 @@ class Half:
         config = Config(channel={FIRST: http.Options(), "memory": memory.Options()})
         self.machine = SimpleNamespace(
             config=config,
+            visiting=False,
             dials=lambda: self.ways,
             found_at=lambda _peer, way: self.found.append(way),
         )
@@ -113,6 +115,12 @@ class Half:
 
     def post(self, event: ev.Event) -> None:
         self.posted.append(event)
+        if isinstance(event, ev.Prove):
+            self.prove(event)
+
+    def prove(self, event: ev.Prove) -> None:
+        """Whoever is asked over a link answers."""
+        self.core.sync.paths.proofs.prove(event.link, self.core.now.boot_ms)
 
     def is_busy(self, link: int) -> bool:
         return link in self.busy
@@ -139,6 +147,7 @@ class Half:
         number = 100 + len(self.served)
         price = cost(link.channel)
         self.core.links[number] = Link(number, link.peer, False, link.channel, 0, cost=price)
+        self.prove(ev.Prove(number))
         return number
 
     def over(self, number: int) -> None:
@@ -167,6 +176,9 @@ class Speaking(Half):
         super().__init__(monkeypatch, *ways)
         self.far: dict[int, int] = {}
         self.sent: list[tuple[int, bytes]] = []
+        # Channels whose links come and swallow everything, until their keepalive ends them.
+        self.black: set[str] = set()
+        self.swallowed: dict[tuple[str, int], tuple[str, int]] = {}
         self.http.there, self.memory.there = {"a:1"}, {"c"}
         carry_out = self.world.carry_out
 
@@ -180,11 +192,21 @@ class Speaking(Half):
     def begun(self, link: MemoryLink) -> int:
         here, there = self.world.join("hub", "studio")
         self.far[here] = there
+        if link.channel in self.black:
+            self.swallow(here)
+            asyncio.get_running_loop().call_later(KEEPALIVE_S, self._end, link)
         hub, studio = self.world["hub"], self.world["studio"]
         hub.step(ev.LinkUp(here, studio.id, False, link.channel))
         studio.step(ev.LinkUp(there, hub.id, False, link.channel))
         self.world.drain()
         return here
+
+    def _end(self, link: MemoryLink) -> None:
+        self.supervisor.run("keepalive", link.close("nothing came over it"))
+
+    def prove(self, event: ev.Prove) -> None:
+        self.world["hub"].step(event)
+        self.world.drain()
 
     def over(self, number: int) -> None:
         far = self.far[number]
@@ -196,8 +218,13 @@ class Speaking(Half):
 
     def swallow(self, number: int) -> None:
         """Nothing arrives over this link any more, in either direction, and it stays up."""
-        self.world._links.pop(("hub", number))
-        self.world._links.pop(("studio", self.far[number]))
+        for end in (("hub", number), ("studio", self.far[number])):
+            self.swallowed[end] = self.world._links.pop(end)
+
+    def carry_again(self) -> None:
+        """What stands carries from now on."""
+        standing = {*self.links, *(self.far[number] for number in self.links)}
+        self.world._links |= {e: to for e, to in self.swallowed.items() if e[1] in standing}
 
     def texts(self) -> list[str]:
         """What arrived at the studio."""

@@ -70,7 +70,7 @@ class One:
         self.world = world
         self.name = name
         self.number = number
-        self.identity = Identity(bytes([number + 1]) * 32)
+        self.identity = Identity(bytes([number + 1 + 64 * world.other]) * 32)
         self.id = self.identity.machine
         roles: Any = ["hub", "workstation"] if number == 0 else ["workstation"]
         binding = sign_binding(self.identity, world.fleet, name)
@@ -101,7 +101,7 @@ class One:
         settings = {
             "record": self.record.decode(),
             "operators": [world.operator_record.decode()],
-            "machines": [m.record.decode() for m in world.machines.values() if m is not self],
+            "machines": [one.record.decode() for one in world.introduced(self)],
             "index": self.path.removesuffix(".db") + ".index.db" if self.world.folder else MEMORY,
             "ca": "", "dials": self.dials, "version": "test", "address": "127.0.0.1:1",
         }  # fmt: skip
@@ -184,14 +184,20 @@ class Cores:
     """See the top of this file. The first machine is the hub and holds the authority."""
 
     def __init__(
-        self, *names: str, folder: Path | None = None, parts: Sequence[type[Part]] = PARTS
+        self,
+        *names: str,
+        folder: Path | None = None,
+        parts: Sequence[type[Part]] = PARTS,
+        other: int = 0,
     ) -> None:
         self.ms = 0
         self.parts = parts
         # Where the stores lie; none: in memory.
         self.folder = folder
-        self.authority = Authority(b"a" * 32)
-        self.operator = Operator(b"o" * 32)
+        # Another number is another fleet, with nothing in common.
+        self.other = other
+        self.authority = Authority(bytes([ord("a") + other]) * 32)
+        self.operator = Operator(bytes([ord("o") + other]) * 32)
         self.fleet = self.authority.fleet
         self.operator_record = sign_operator(self.authority, self.operator.key, "alice", WALL_MS)
         self._nonces = random.Random("nonces")
@@ -210,6 +216,10 @@ class Cores:
 
     def __getitem__(self, name: str) -> One:
         return self.machines[name]
+
+    def introduced(self, to: One) -> list[One]:
+        """Whom a machine knows when it begins."""
+        return [each for each in self.machines.values() if each is not to]
 
     def now(self) -> Now:
         return Now(self.ms + 1_000, WALL_MS + self.ms)

@@ -38,6 +38,7 @@ class Desk:
         self.blobs = Blobs(folder)
         self.machine = SimpleNamespace(blobs=self.blobs)
         self.effects = self
+        self.mailboxes = SimpleNamespace(blobs=SimpleNamespace(boxes=lambda _: []))
         self.far: dict[int, tuple[Desk, int]] = {}
         self.streams = Streams(
             self.core,

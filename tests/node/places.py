@@ -21,7 +21,8 @@ from muster.log import segment as segments
 from muster.log import wire
 from muster.log.pace import Pace
 from muster.node import event as ev
-from muster.node.links.posts import PACES, Desk
+from muster.node.links.paces import PACES
+from muster.node.links.posts import Desk
 from muster.node.services.parcels import (
     LookAt,
     ParcelLeft,
@@ -84,12 +85,13 @@ class Places(Cores):
 
     def come_by(self) -> None:
         """Each machine leaves what it has to say, then takes what is for it."""
-        for machine in self.machines.values():
+        alive = [m for m in self.machines.values() if m.name not in self.frozen]
+        for machine in alive:
             if self.now().boot_ms >= self.look_at.get(machine.name, 1 << 60):
                 machine.step(PostsDue())
-        for machine in [] if self.away else list(self.machines.values()):
+        for machine in [] if self.away else alive:
             self.leave(machine)
-        for machine in [] if self.away else list(self.machines.values()):
+        for machine in [] if self.away else alive:
             if machine.name not in self.absent and machine.name in self.desks:
                 self.take(machine)
         self.drain()

@@ -9,7 +9,7 @@ from tests.node.desks import Desk, desks
 from tests.promise import proves
 
 from muster.channel.frame import Type
-from muster.errors import Denied, Forged, NotFound, Unreachable
+from muster.errors import Denied, Forged, Malformed, NotFound, Unreachable
 from muster.limits import STREAM_WINDOW_BYTES
 from muster.log.stream import JOURNAL, scope_group, scope_to
 from muster.node.attempts import blob_transfer as holder
@@ -262,9 +262,26 @@ def test_more_bytes_than_the_entry_says_are_refused(three, extra):
 
 
 @proves("node.blob-whole-or-nothing")
-def test_a_transfer_that_is_cut_leaves_nothing_and_a_repeat_succeeds(three):
+def test_a_transfer_that_is_cut_is_no_blob_and_a_repeat_goes_on_where_it_ended(three):
     hub, studio, _ = three
-    source, count = studio.deliver(DATA), 0
+    source = studio.deliver(DATA)
+    came = cut_off(hub, studio, source)
+    assert not hub.blobs.has(source.artefact.sha256)
+    studio.sent.clear()
+    bring(hub, source)
+    assert hub.blobs.get(source.artefact.sha256) == DATA
+    assert 0 < came < len(DATA)
+    assert sent_by(studio) == len(DATA) - came
+    assert len(hub.files()) == 2
+
+
+def sent_by(desk: Desk) -> int:
+    return sum(len(raw) for type_, raw in desk.sent if type_ is Type.DATA)
+
+
+def cut_off(hub: Desk, studio: Desk, source: Source) -> int:
+    """A transfer that is cut in the middle; returns how much of it is at the hub."""
+    count = 0
 
     def cut(type_, raw):
         nonlocal count
@@ -278,10 +295,94 @@ def test_a_transfer_that_is_cut_leaves_nothing_and_a_repeat_succeeds(three):
     studio.spoil = cut
     with pytest.raises(Unreachable):
         bring(hub, source)
-    assert hub.files() == []
     studio.spoil = lambda _type, raw: raw
+    (left,) = hub.files()
+    return (hub.blobs._folder / left).stat().st_size
+
+
+@proves("node.blob-resumes")
+def test_what_came_in_part_outlives_a_start_as_long_as_an_entry_names_it(three):
+    hub, studio, _ = three
+    source = studio.deliver(DATA)
+    cut_off(hub, studio, source)
+    kept = hub.files()
+    strange = kept[0].replace(source.entry.hex(), "ab" * 32)
+    for name in (strange, ".part-of-nothing"):
+        (hub.blobs._folder / name).write_bytes(b"x")
+    hub.blobs.sweep(lambda name, claim: holder.is_named(hub.core, name, claim))
+    assert hub.files() == kept
+
+
+@proves("node.blob-resumes")
+def test_an_older_machine_begins_at_the_beginning_and_what_is_here_is_passed_over(three):
+    hub, studio, _ = three
+    source = studio.deliver(DATA)
+    cut_off(hub, studio, source)
+    handle = studio.handle
+
+    async def older(call, stream):
+        await handle(replace(call, args={k: v for k, v in call.args.items() if k != "at"}), stream)
+
+    studio.handle = older
+    studio.sent.clear()
     bring(hub, source)
     assert hub.blobs.get(source.artefact.sha256) == DATA
+    assert sent_by(studio) == len(DATA)
+
+
+@proves("node.blob-resumes")
+def test_who_gave_other_bytes_and_left_costs_only_that_it_comes_once_more(three):
+    hub, studio, _ = three
+    source = studio.deliver(DATA)
+    cut_off(hub, studio, source)
+    (left,) = hub.files()
+    lies = hub.blobs._folder / left
+    for found in (b"?" * lies.stat().st_size, b"?" * len(DATA), b"?" * (len(DATA) + 1)):
+        lies.write_bytes(found)
+        bring(hub, source)
+        assert hub.blobs.get(source.artefact.sha256) == DATA
+        hub.blobs.drop(source.artefact.sha256)
+        assert hub.files() == []
+    assert hub.core.counters["blob-forged"] == 0
+
+
+@proves("node.blob-resumes")
+def test_one_that_goes_on_through_the_hub_goes_on_at_its_author_too(three):
+    _, studio, laptop = three
+    source = studio.deliver(DATA)
+    claim = holder.entry_claim(source.entry)
+    with laptop.blobs.resume(source.artefact.sha256, claim, len(DATA)) as part:
+        part.write(DATA[:1_000_000])
+        # Another one at the same time begins anew, and the two do not meet.
+        bring(laptop, source)
+        laptop.blobs.drop(source.artefact.sha256)
+    studio.sent.clear()
+    bring(laptop, source)
+    assert laptop.blobs.get(source.artefact.sha256) == DATA
+    assert sent_by(studio) == len(DATA) - 1_000_000
+
+
+@proves("node.blob-resumes")
+@pytest.mark.parametrize("at", [-1, 1 << 62])
+def test_a_blob_from_nowhere_on_is_refused(three, at):
+    hub, studio, _ = three
+    source = studio.deliver(DATA)
+    call = studio.ask_for(source.entry, source.artefact.sha256, hub)
+    with pytest.raises(Malformed):
+        asyncio.run(studio.serve_to(replace(call, args={**call.args, "at": at})))
+
+
+@proves("node.blob-resumes")
+def test_who_goes_on_elsewhere_than_it_was_asked_to_is_not_believed(three):
+    hub, studio, _ = three
+    source = studio.deliver(DATA)
+    cut_off(hub, studio, source)
+    studio.answer = lambda call, value, *, last=True: Desk.answer(
+        studio, call, {**value, "value": {**value["value"], "at": 7}}, last=last
+    )
+    with pytest.raises(Unreachable):
+        bring(hub, source)
+    assert not hub.blobs.has(source.artefact.sha256)
 
 
 @proves("node.blob-whole-or-nothing")
@@ -292,7 +393,7 @@ def test_a_transfer_in_which_nothing_moves_is_given_up(three, monkeypatch):
     hub.spoil = lambda type_, raw: (1).to_bytes(4, "big") if type_ is Type.CREDIT else raw
     with pytest.raises(Unreachable):
         bring(hub, source)
-    assert hub.files() == []
+    assert not hub.blobs.has(source.artefact.sha256)
 
 
 @proves("node.blob-whole-or-nothing")

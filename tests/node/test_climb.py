@@ -19,7 +19,8 @@ from muster.log.session import Session
 from muster.log.stream import MachineId
 from muster.node.link import Link, best, cost
 from muster.node.links import climb as climbs
-from muster.node.links.climb import BETTER_AT_FIRST_S, BETTER_LATER_S, BETTER_S, IDLE_S, NEXT_S
+from muster.node.links.addresses import NEXT_S
+from muster.node.links.climb import BETTER_AT_FIRST_S, BETTER_LATER_S, BETTER_S, IDLE_S
 from muster.node.links.health import TRIES_MAX
 from muster.node.links.paths import DIALS_MAX
 
@@ -56,7 +57,7 @@ def test_of_several_links_the_cheapest_is_used_and_of_these_the_newest(monkeypat
         price = cost(channel, through)
         links[number] = Link(number, PEER, False, channel, 0, through=through, cost=price)
         session.paths[number], session.costs[number] = through, price
-    assert best(links, PEER, direct=False) == found
+    assert best(links, PEER, session.proofs, direct=False) == found
     assert session.best() == found
 
 
@@ -369,6 +370,7 @@ def test_what_nobody_answers_goes_over_the_next_channel_while_the_silent_link_st
         await half.pass_s(30)
         (http,) = half.links
         half.swallow(http)
+        half.http.there = set()
         said_s = now_s()
         half.world["hub"].order("send", "studio", {"text": ["hi"], "to": "studio"})
         while "hi" not in half.texts():
@@ -377,7 +379,8 @@ def test_what_nobody_answers_goes_over_the_next_channel_while_the_silent_link_st
         assert half.up == [FIRST, "memory"], "whether it is dead its own keepalive tells"
         await half.pass_s(120)
         assert half.up == [FIRST, "memory"], "the one that carries is not ended for it"
-        assert half.tried == [(FIRST, "a:1"), ("memory", "c")]
+        assert half.tried[:2] == [(FIRST, "a:1"), ("memory", "c")]
+        assert set(half.tried[2:]) == {(FIRST, "a:1")}, "a new link may come where one is dead"
 
     half.run(scenario)
 
@@ -391,6 +394,7 @@ def test_a_link_that_answers_again_is_trusted_again_and_the_other_one_ends(monke
         (http,) = half.links
         lost = dict(half.world._links)
         half.swallow(http)
+        half.http.there = set()
         half.world["hub"].order("send", "studio", {"text": ["hi"], "to": "studio"})
         await half.pass_s(20)
         assert half.texts() == ["hi"]
@@ -432,7 +436,7 @@ def test_of_each_channel_it_is_known_how_it_is_what_was_tried_and_when_it_was_pr
         half.world["hub"].order("send", "studio", {"text": ["hi"], "to": "studio"})
         await half.pass_s(1)
         health = half.cascade.path(half.peer, FIRST).health
-        proven_ms = half.core.sync.paths.proven_ms(http)
+        proven_ms = half.core.sync.paths.proofs.proven_ms(http)
         assert proven_ms is not None
         assert health.dial_ms == 200
         half.swallow(http)
@@ -445,10 +449,9 @@ def test_of_each_channel_it_is_known_how_it_is_what_was_tried_and_when_it_was_pr
         assert health.proven_ms == proven_ms
         assert half.cascade.rested(half.peer, FIRST)[0] in {"resting", "failed"}
         told = [(each.channel, each.outcome) for each in half.core.tries_of(half.peer)]
-        assert told[-4] == (FIRST, "gone")
+        assert told[-1] == (FIRST, "stands"), "the newest comes first"
         assert set(told[-3:-1]) == {("memory", "stands"), (FIRST, "answers nothing")}
-        assert told[-1] == (FIRST, "stands")
-        assert (FIRST, "failed") in told
+        assert {(FIRST, "gone"), (FIRST, "failed")} <= set(told[:-3])
 
     half.run(scenario)
 

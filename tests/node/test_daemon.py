@@ -287,3 +287,21 @@ def test_so_many_calls_of_a_link_are_under_way_and_each_that_ends_makes_place():
         await asyncio.wait(half.supervisor._tasks)
 
     asyncio.run(drive())
+
+
+@proves("node.mistakes-end-one-thing")
+def test_a_link_that_cannot_be_written_to_is_cut_and_keeps_no_other_waiting():
+    def broken() -> None:
+        raise BrokenPipeError("not open for sending")
+
+    sent, cuts = list[int](), list[ev.Cut]()
+    half: Any = SimpleNamespace(
+        core=SimpleNamespace(counters=Counter[str]()),
+        _cut=cuts.append,
+        _filled={1: SimpleNamespace(release=broken),
+                 2: SimpleNamespace(release=lambda: sent.append(2))},
+    )  # fmt: skip
+    Daemon._perform(half, [])
+    assert sent == [2]
+    assert [cut.link for cut in cuts] == [1]
+    assert half.core.counters["links-broken"] == 1

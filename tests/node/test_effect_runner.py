@@ -33,6 +33,7 @@ class Owner:
         home = SimpleNamespace(
             path=folder,
             repos=folder / "repos",
+            mirrors=folder / "mirrors",
             work=folder / "work",
             repos_cache=folder / "repos-cache",
         )

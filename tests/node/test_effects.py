@@ -16,8 +16,11 @@ from muster.node.call.streams import Streams
 from muster.node.daemon import Daemon
 from muster.node.folders.folders import Folders
 from muster.node.incarnations.own_incarnation import OwnIncarnation
+from muster.node.links.foreign import ForeignLinks
+from muster.node.links.mend import Mends
 from muster.node.links.paths import Cascade
 from muster.node.links.posts import Mailboxes
+from muster.node.links.wakers import Wakers
 from muster.node.services.scrubbing import Scrubbing
 from muster.task.instruction import Effect
 
@@ -39,7 +42,10 @@ def _declared() -> set[str]:
 
 def _hands() -> tuple[object, ...]:
     """What the daemon carries out with, none of it begun."""
-    every = (Daemon, EffectRunner, Streams, Scrubbing, Folders, Cascade, Mailboxes)
+    every = (
+        Daemon, EffectRunner, Streams, Scrubbing, Folders, Cascade, Mailboxes, Mends, Wakers,
+        ForeignLinks,
+    )  # fmt: skip
     return tuple(each.__new__(each) for each in every)
 
 

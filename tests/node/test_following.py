@@ -29,10 +29,14 @@ class World:
             log=SimpleNamespace(entry=lambda opened: opened),
             counters={"repository-updated": 0},
             incidents=SimpleNamespace(is_open=lambda _key: False),
-            part={following.Ownership: self}.get,
+            part={following.Ownership: self, following.Keepers: self}.get,
         )
         daemon = SimpleNamespace(core=core, supervisor=Supervisor(), post=lambda _event: None)
-        self.core, self.following = core, following.Following(daemon, folder / "repos")
+        self.core, self.moved = core, []
+        self.following = following.Following(daemon, folder / "repos", self.moved.append)
+
+    def is_kept_here(self, name, *, mirrored):
+        return name == "main" and not mirrored
 
     def held(self, table, name):
         assert table is RUN

@@ -130,6 +130,10 @@ def test_what_only_an_operator_does_is_refused_to_whoever_was_granted_everything
         "machine.bind": {"name": "forge"}, "machine.rename": {"machine": "laptop", "binding": "x"},
         "machine.labels": {"add": ["gpu"], "take": [], "only": []},
         "machine.drain": {"by": "laptop"}, "machine.left": {"machine": "laptop"},
+        "takeover": {"machine": world["laptop"].id},
+        "standin": {"machine": world["laptop"].id, "by": "nobody", "after": "30s"},
+        "peer.add": {"card": "peer1.x", "fleet": "0" * 64, "name": "acme"},
+        "peer.remove": {"fleet": "0" * 64},
     }  # fmt: skip
     assert set(calls) == {v for v in OPERATORS_ONLY if v in VERBS}
     before = hub.own_size

@@ -5,123 +5,33 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.node.cores import Cores, One
+from tests.node.cores import Cores
+from tests.node.mailbox_runs import Runs, play, run, until
 from tests.promise import proves
 
-from muster.channel import drop
-from muster.channel.base import Own
-from muster.errors import Broken
-from muster.fleet.parcel import ITEM_HEAD_BYTES, Item
-from muster.limits import MAILBOX_BYTES_MAX, PARCEL_BYTES_MAX
-from muster.node import event as ev
-from muster.node.host.config import Config
-from muster.node.links import posts
-from muster.node.links.posts import Mailboxes, ParcelBox
-from muster.node.supervisor import Supervisor
+from muster.channel import CHANNELS, sealed
+from muster.channel.base import Packet, PostOptions
+from muster.errors import Broken, Unreachable
+from muster.fleet.parcel import FRAME, ITEM_HEAD_BYTES, PING, PONG, Heard, Item, write_parcel
+from muster.limits import (
+    LANE_BYTES_MAX,
+    MAILBOX_BYTES_MAX,
+    PACKET_BYTES_MAX,
+    PARCEL_ANSWERS_PER_MINUTE_MAX,
+    PARCEL_ASIDES_MAX,
+    PARCEL_BYTES_MAX,
+)
+from muster.node.links import asides, posts
+from muster.node.links.paces import PACES
+from muster.node.links.parcel_box import ParcelBox
+from muster.node.services.parcels import Parcels
 
 pytest.importorskip("pyrage", reason="pip install 'muster-fleet[sealed]'")
-
-
-class Runs:
-    """One machine of `Cores` whose mailboxes are in a folder; as much of a daemon as they need."""
-
-    def __init__(self, one: One, place: Path) -> None:
-        self.one, self.core = one, one.core
-        options = drop.Options(place=str(place), deadline_s=1)
-        self.machine = SimpleNamespace(config=Config(channel={"drop": options}))
-        self.supervisor = Supervisor(self.core.counters, self.fail, self.fail)
-        self.there = asyncio.Event()
-        self.there.set()
-        nobody: Any = None
-        own = Own(one.id, nobody, nobody)
-        self.mailboxes = Mailboxes(self, own, self.there)  # type: ignore[arg-type]
-        self.inbox = place / one.id
-
-    def fail(self, why: str) -> None:
-        raise AssertionError(why)
-
-    def post(self, event: ev.Event) -> None:
-        asyncio.get_running_loop().call_soon(self.step, event)
-
-    def step(self, *events: ev.Event) -> None:
-        world = self.one.world
-        world.ms = int(asyncio.get_running_loop().time() * 1000)
-        handlers = ev.handlers({ev.Effect}, self, self.mailboxes)
-        others, filled = [], []
-        for effect in self.core.step(events, world.now()):
-            if isinstance(effect, ev.Send) and effect.link < 0:
-                box = self.mailboxes.box(effect.link)
-                assert box is not None
-                box.put(effect.frame, bulk=effect.bulk)
-                filled.append(box)
-            elif type(effect) in handlers:
-                handlers[type(effect)](effect)
-            else:
-                others.append(effect)
-        for box in filled:
-            box.release()
-        world.carry_out(self.one, others)
-
-    @ev.effect(ev.Effect)
-    def nothing(self, _: Any) -> None: ...
-
-    def send(self, to: str, text: str) -> None:
-        args = {"to": to, "text": [text]}
-        assert self.one.order("send", to, args)["ok"]
-        # What was written has to leave: the order went past `step`.
-        self.one.core.sync.posts.links_changed()
-        self.step(ev.Tick())
-
-    def texts(self) -> list[str]:
-        return [each["text"] for each in self.one.call("inbox", {})["value"]]
-
-
-def play(
-    tmp_path: Path, monkeypatch: Any, scenario: Callable[..., Awaitable[None]], *names: str
-) -> None:
-    place = tmp_path / "place"
-    place.mkdir()
-
-    async def scene() -> None:
-        world = Cores(*(names or ("hub", "studio")))
-        world.ms = int(asyncio.get_running_loop().time() * 1000)
-        monkeypatch.setattr(
-            posts.clock, "boot_ms", lambda: int(asyncio.get_running_loop().time() * 1000) + 1_000
-        )
-        machines = [Runs(machine, place) for machine in world.machines.values()]
-        # Their own history is confirmed by now.
-        for _ in range(3):
-            world.pass_ms(4_000)
-        try:
-            for each in machines:
-                each.mailboxes.begin()
-            await scenario(place, *machines)
-        finally:
-            for each in machines:
-                await each.mailboxes.close()
-                await each.supervisor.stop()
-
-    run(scene())
-
-
-def run(scene: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(90):
-            await scene
-
-    asyncio.run(bounded())
-
-
-async def until(true: Callable[[], Any]) -> None:
-    async with asyncio.timeout(40):
-        while not true():  # noqa: ASYNC110 - what it waits for rings no bell
-            await asyncio.sleep(0.02)
 
 
 @proves("node.mailboxes-full-disk")
@@ -164,8 +74,10 @@ def test_a_mailbox_that_is_full_holds_up_no_other_and_one_that_comes_back_goes_o
     async def scenario(place: Path, hub: Runs, studio: Runs, nas: Runs) -> None:
         await until(nas.inbox.is_dir)
         await nas.mailboxes.close()
-        with (nas.inbox / "full").open("wb") as file:
-            file.truncate(MAILBOX_BYTES_MAX)
+        full = [nas.inbox / f"{n:064x}.mp" for n in range(MAILBOX_BYTES_MAX // PACKET_BYTES_MAX)]
+        for each in full:
+            with each.open("wb") as file:
+                file.truncate(PACKET_BYTES_MAX)
         hub.send("nas", "to nas")
         hub.send("studio", "to studio")
         await until(lambda: studio.texts() == ["to studio"])
@@ -176,20 +88,132 @@ def test_a_mailbox_that_is_full_holds_up_no_other_and_one_that_comes_back_goes_o
         await until(lambda: hub.core.counters["post-unreachable"])
         os.rename(tmp_path / "away", place)
         await until(lambda: studio.texts() == ["to studio", "meanwhile"])
-        (nas.inbox / "full").unlink()
+        for each in full:
+            each.unlink()
         await until(lambda: len(list(nas.inbox.glob("*.mp"))) > 0)
 
     play(tmp_path, monkeypatch, scenario, "hub", "studio", "nas")
 
 
 @proves("node.mailboxes-bounded")
+def test_a_parcel_that_lies_at_two_places_holds_up_neither(tmp_path, monkeypatch):
+    async def scenario(place: Path, hub: Runs, studio: Runs) -> None:
+        await until(lambda: hub.core.part(Parcels).number("drop", studio.one.id))
+        left, ours = hub.mailboxes._places["drop"], studio.mailboxes
+        raw = left.desk.write(studio.one.id, [Item(PONG, bytes(16))])
+        packet = Packet(hashlib.sha256(raw).hexdigest(), raw)
+        desk, post = ours._places["drop"].desk, ours._places["drop"].post
+        specs = [each for each in CHANNELS if each.name in ("drop", "cloud")]
+        both = [posts.Place(studio, each, PostOptions(), post, desk) for each in specs]  # type: ignore[arg-type]
+        deals = [each._deal([packet], studio.there, ours._taken) for each in both]
+        async with asyncio.timeout(20):
+            await asyncio.gather(*deals)
+        assert not ours._taken
+
+    play(tmp_path, monkeypatch, scenario)
+
+
+@proves("node.mailboxes-bounded")
+def test_nobody_waits_for_all_that_was_taken_to_be_opened(tmp_path, monkeypatch):
+    async def scenario(place: Path, hub: Runs, studio: Runs) -> None:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(others())
+        packets = [Packet(f"{number:064x}", b"x") for number in range(64)]
+        ours = studio.mailboxes
+        await ours._places["drop"]._deal(packets, studio.there, ours._taken)
+        beside.cancel()
+        assert turns >= 64
+
+    play(tmp_path, monkeypatch, scenario)
+
+
+@proves("node.parcels-no-way-back")
+@pytest.mark.parametrize("lives", [("0" * 32, "f" * 32), ("f" * 32, "0" * 32)])
+def test_of_two_lives_that_are_taken_together_the_later_is_heard_last(tmp_path, monkeypatch, lives):
+    async def scenario(place: Path, hub: Runs, studio: Runs) -> None:
+        await until(lambda: studio.core.part(Parcels).number("drop", hub.one.id))
+        await hub.mailboxes.close()
+        fleet, to = studio.one.world.fleet, studio.one.id
+        said = [(lives[0], 7, 1_000), (lives[0], 8, 1_000), (lives[1], 1, 2_000)]
+        packets = []
+        for life, number, sent_ms in reversed(said):
+            mine, nothing = Heard(life, number), Heard()
+            raw = write_parcel(hub.one.identity, fleet, to, mine, nothing, sent_ms, [])
+            public = bytes.fromhex(studio.one.identity.keys["age"])
+            packets.append(Packet(f"{number}", sealed.seal(raw, public)))
+        ours = studio.mailboxes
+        await ours._places["drop"]._deal(packets, studio.there, ours._taken)
+        assert studio.core.part(Parcels).heard(hub.one.id) == Heard(lives[1], 1)
+        assert studio.core.counters["parcels-again"] == 0
+
+    play(tmp_path, monkeypatch, scenario)
+
+
+@proves("node.mailboxes-bounded")
+def test_nothing_waits_for_a_machine_that_was_revoked(tmp_path, monkeypatch):
+    async def scenario(place: Path, hub: Runs, studio: Runs) -> None:
+        async def away(packet: bytes, *, to: str) -> None:
+            raise Unreachable("the place is away")
+
+        post = hub.mailboxes._places["drop"].post
+        await until(lambda: hub.core.part(Parcels).number("drop", studio.one.id))
+        number = hub.core.part(Parcels).number("drop", studio.one.id)
+        assert number is not None
+        box = hub.mailboxes.box(number)
+        assert box is not None
+        await until(lambda: not box.busy)
+        monkeypatch.setattr(post, "put", away)
+        box.put(b"x" * 500_000, bulk=True)
+        box.put(b"x" * 600_000, bulk=True)
+        box.release()
+        await until(lambda: box.waiting == 600_000)
+        assert hub.one.order("revoke", "studio", {"name": "studio", "reason": "lost"})["ok"]
+        await until(lambda: not box.busy)
+        assert not box
+        assert box.waiting == 0
+
+    play(tmp_path, monkeypatch, scenario)
+
+
+@proves("channel.git-event")
+def test_of_many_pushes_to_a_repository_all_are_told_once_and_once_more(tmp_path, monkeypatch):
+    async def scenario(place: Path, hub: Runs, studio: Runs) -> None:
+        told: list[tuple[str, str, dict[str, str]]] = []
+
+        async def ask(machine: str, verb: str, args: dict[str, str]) -> None:
+            told.append((machine, verb, args))
+
+        hub.effects = SimpleNamespace(ask=ask)
+        hub.one.world.link("hub", "studio")
+        monkeypatch.setattr(posts, "TELLINGS_APART_S", 0.5)
+        for _ in range(100):
+            hub.mailboxes.left_in("main")
+        one = [(studio.one.id, "git.moved", {"repo": "main"})]
+        await until(lambda: len(told) > 1)
+        await until(lambda: not hub.mailboxes._telling)
+        assert told == one * 2
+        hub.mailboxes.left_in("main")
+        await until(lambda: len(told) == 3)
+
+    play(tmp_path, monkeypatch, scenario)
+
+
+@proves("node.mailboxes-bounded")
 def test_what_waits_for_one_mailbox_is_bounded():
-    counters, pace = Counter[str](), posts.PACES["drop"]
+    counters, pace = Counter[str](), PACES["drop"]
     place: Any = SimpleNamespace(pace=pace, core=SimpleNamespace(counters=counters))
     box, frame = ParcelBox(place, -1, "studio"), b"x" * 200_000
     for _ in range(100):
         box.put(frame, bulk=True)
-    room = pace.flight_bytes // len(frame)
+    # What is pumped begins while there is room, and ends a lane further.
+    room = (pace.flight_bytes + LANE_BYTES_MAX) // len(frame)
     assert counters == {"parcels-without-room": 100 - room}
     box.put(b"a receipt", bulk=False)
     found: list[Item] = []
@@ -200,6 +224,79 @@ def test_what_waits_for_one_mailbox_is_bounded():
     assert len(found) == room + 1
     box.put(frame, bulk=False)
     assert len(box.items()) == 1
+
+
+@proves("node.parcels-ping")
+def test_who_comes_by_answers_and_who_does_not_is_not_there(tmp_path, monkeypatch):
+    async def scenario(place: Path, hub: Runs, studio: Runs) -> None:
+        await until(lambda: hub.core.part(Parcels).number("drop", studio.one.id))
+        await hub.mailboxes.ping("drop", studio.one.id)
+        again = (hub.mailboxes.ping("drop", studio.one.id) for _ in range(3))
+        await asyncio.gather(*again)
+        assert studio.core.counters["pings-too-often"] == 0
+        assert hub.core.counters["pongs-unasked"] == 0
+        await studio.mailboxes.close()
+        monkeypatch.setattr(asides, "PING_S", 0.3)
+        with pytest.raises(Unreachable, match="studio has answered no parcel") as refused:
+            await hub.mailboxes.ping("drop", studio.one.id)
+        assert refused.value.exit_code == 7
+        with pytest.raises(Unreachable, match="no mailbox"):
+            await hub.mailboxes.ping("drop", "0" * 64)
+
+    play(tmp_path, monkeypatch, scenario)
+
+
+@proves("node.parcels-ping")
+def test_a_flood_of_pings_is_answered_so_often_and_what_a_place_gives_again_is_not(
+    tmp_path, monkeypatch
+):
+    async def scenario(place: Path, hub: Runs, studio: Runs) -> None:
+        await until(lambda: hub.mailboxes._boxes and studio.inbox.is_dir())
+        desk = next(iter(hub.mailboxes._places.values())).desk
+        found: list[bytes] = []
+        for number in range(3 * PARCEL_ANSWERS_PER_MINUTE_MAX):
+            found.append(desk.write(studio.one.id, [Item(PING, number.to_bytes(16))]))
+            (studio.inbox / f"{hashlib.sha256(found[-1]).hexdigest()}.mp").write_bytes(found[-1])
+            await until(lambda: not list(studio.inbox.glob("*.mp")))
+        counters = studio.core.counters
+        too_often = 2 * PARCEL_ANSWERS_PER_MINUTE_MAX
+        assert counters["pings-too-often"] == too_often
+        await until(lambda: hub.core.counters["pongs-unasked"])
+        await until(lambda: not list(hub.inbox.glob("*.mp")))
+        # Neither an old one, nor one that is none.
+        spent = studio.mailboxes._asides._answered
+        spent.clear()
+        (studio.inbox / f"{hashlib.sha256(found[0]).hexdigest()}.mp").write_bytes(found[0])
+        for type, body in ((PING, b"short"), (PONG, b"x" * 10_000)):
+            raw = desk.write(studio.one.id, [Item(type, body)])
+            (studio.inbox / f"{hashlib.sha256(raw).hexdigest()}.mp").write_bytes(raw)
+        await until(lambda: counters["asides-malformed"] == 2)
+        await until(lambda: not list(studio.inbox.glob("*.mp")))
+        assert not any(spent.values())
+        assert counters["pings-too-often"] == too_often
+        # Many in one parcel are a few.
+        raw = desk.write(studio.one.id, [Item(PING, n.to_bytes(16)) for n in range(4_000)])
+        (studio.inbox / f"{hashlib.sha256(raw).hexdigest()}.mp").write_bytes(raw)
+        await until(lambda: any(spent.values()))
+        assert sum(map(len, spent.values())) == PARCEL_ASIDES_MAX
+
+    play(tmp_path, monkeypatch, scenario)
+
+
+@proves("node.parcels-ping")
+def test_an_answer_goes_with_what_else_is_said_and_ends_no_turn_of_the_box():
+    counters, left = Counter[str](), list[ParcelBox]()
+    place: Any = SimpleNamespace(
+        pace=PACES["drop"], core=SimpleNamespace(counters=counters), leave=left.append
+    )
+    box = ParcelBox(place, -1, "studio")
+    for number in range(10):
+        box.put_aside(Item(PONG, number.to_bytes(16)))
+    box.put(b"a receipt", bulk=False)
+    assert left == [box]
+    types = [item.type for item in box.items()]
+    assert types == [PONG] * PARCEL_ASIDES_MAX + [FRAME]
+    assert not box
 
 
 @proves("node.mailboxes-bounded")

@@ -9,17 +9,18 @@ from tests.promise import proves
 from muster.channel import frame as frames
 from muster.channel.base import Packet
 from muster.channel.frame import Type
-from muster.fleet.parcel import FRAME, Heard, Item, write_parcel
+from muster.fleet.parcel import FRAME, MEND, Heard, Item, write_parcel
 from muster.log import wire
 from muster.log.segment import Segment
 from muster.log.stream import FLEET
 from muster.log.sync import REFRESH_MS
 from muster.node import event as ev
 from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.node.services.mending import MendAsked, PoorWay
 from muster.node.services.parcels import Parcels
 
 pytest.importorskip("pyrage", reason="pip install 'muster-fleet[sealed]'")
-from tests.node.places import Places
+from tests.node.places import PLACE, Places
 
 
 @pytest.fixture
@@ -148,14 +149,20 @@ def test_what_comes_again_in_any_order_moves_nothing_back(world):
 
 
 @proves("node.parcels-no-way-back")
-def test_what_a_parcel_asks_for_is_sent_where_its_writer_knew_this_very_process(world):
+@pytest.mark.parametrize("asks", ["want", "probe", "prove"])
+def test_what_a_parcel_asks_for_is_sent_where_its_writer_knew_this_very_process(world, asks):
     """A want of before the start may be years old: the writer got it since, or asks again."""
     hub, studio = world["hub"], world["studio"]
     send(world, "studio", "hi")
     world.pass_ms(3_000)
     parcels = studio.core.part(Parcels)
-    want = wire.encode(wire.Want(str(hub.core.membership.own(FLEET)), 0))
-    items = [Item(FRAME, frames.encode(Type.OFFER, 0, want))]
+    stream = str(hub.core.membership.own(FLEET))
+    message, answer = {
+        "want": (wire.Want(stream, 0), Segment),
+        "probe": (wire.Probe(stream, 1), wire.Root),
+        "prove": (wire.Prove(stream, 0), wire.Leaf),
+    }[asks]
+    items = [Item(FRAME, frames.encode(Type.OFFER, 0, wire.encode(message)))]
 
     def ask(number: int, heard: Heard) -> list:
         count = len(world.left)
@@ -169,7 +176,7 @@ def test_what_a_parcel_asks_for_is_sent_where_its_writer_knew_this_very_process(
         return [
             each
             for _, to, each in world.frames(count)
-            if isinstance(each, Segment) and to == "studio"
+            if isinstance(each, answer) and to == "studio"
         ]
 
     assert ask(1, parcels.heard(hub.id)) == [], "it is older than others of this process"
@@ -262,6 +269,41 @@ def test_a_machine_that_was_set_back_learns_of_it_by_a_parcel(world):
     send(world, "hub", "goes on", by="studio")
     world.pass_ms(60_000)
     assert texts(world["hub"])[-1] == "goes on"
+
+
+@proves("node.mends")
+def test_entries_that_came_by_a_parcel_are_said_to_have_and_a_request_counts_while_it_is_new(world):
+    hub, studio = world["hub"], world["studio"]
+    studio.effects.clear()
+    send(world, "studio", "hi")
+    world.pass_ms(1_000)
+    box = studio.core.part(Parcels).number(PLACE, hub.id)
+    assert [each for each in studio.effects if isinstance(each, PoorWay)] == [PoorWay(hub.id, box)]
+    raw = world.desks["hub"].write(studio.id, [Item(MEND, b"http"), Item(MEND, b"\xff")])
+    for _ in range(3):
+        world.take(studio, [Packet("x", raw)])
+    asked = [each for each in studio.effects if isinstance(each, MendAsked)]
+    assert asked == [MendAsked(hub.id, b"http"), MendAsked(hub.id, b"\xff")]
+
+
+@proves("node.parcels-faults")
+def test_a_frame_that_only_a_later_version_knows_takes_nothing_else_of_its_parcel_along(world):
+    studio = world["studio"]
+    send(world, "studio", "hi")
+    world.absent = {"studio"}
+    world.pass_ms(1_000)
+    ((_, packet),) = world.lying["studio"].items()
+    known = [Item(FRAME, frames.encode(type, 0, raw)) for type, raw in
+             world.desks["studio"].open(PLACE, Packet("", packet)).frames]  # fmt: skip
+    later = frames.encode(Type.OFFER, 0, b"x")
+    odd = [
+        Item(FRAME, each) for each in (b"\xff" + later[1:], later[:1] + b"\xfe" + later[2:], b"")
+    ]
+    world.lying.clear()
+    world.take(studio, [Packet("x", world.desks["hub"].write(studio.id, odd + known))])
+    assert texts(studio) == ["hi"]
+    assert studio.core.counters["parcel-frames-unknown"] == len(odd)
+    assert world.refused == []
 
 
 @proves("log.post-due")

@@ -11,21 +11,25 @@ from tests.promise import proves
 
 from muster.channel import frame as frames
 from muster.limits import BEAT_MS
+from muster.log.refresh import REFRESH_MS
 from muster.node import daemon as daemons
 from muster.node import event as ev
 from muster.node.daemon import Daemon
 from muster.node.installation import Installation
-from muster.node.tasks.worker import _ACTIVE_MS, _IDLE_BEATS
+from muster.node.tasks.worker import _ACTIVE_MS, _IDLE_BEATS, _IDLE_TURN, WorkerService
 from muster.task.instruction import Now
 
 
 class Listening(Cores):
     """Two cores, and every call that one makes of the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, *others: str) -> None:
         self.calls: list[tuple[str, str, Any]] = []
-        super().__init__("hub", "studio")
-        self.link("hub", "studio")
+        # What was said of streams, by its type.
+        self.said: list[str] = []
+        super().__init__("hub", "studio", *others)
+        for other in ("hub", *others):
+            self.link(other, "studio")
         self.pass_ms(BEAT_MS)
 
     def deliver(self, to: str) -> None:
@@ -34,6 +38,8 @@ class Listening(Cores):
         if frame.type is frames.Type.CALL:
             call = json.loads(frame.payload)
             self.calls.append((to, call["verb"], call["args"]))
+        elif frame.type is frames.Type.OFFER:
+            self.said.append(json.loads(frame.payload)["type"])
         super().deliver(to)
 
     def beats(self, to: str, ms: int) -> int:
@@ -57,6 +63,17 @@ def test_an_owner_that_gave_nothing_hears_one_beat_of_eight_and_answers_none(wor
     rounds = 3
     assert world.beats("hub", rounds * _IDLE_BEATS * BEAT_MS) == rounds
     assert not [call for call in world.calls if call[1] == "hold"]
+
+
+@proves("node.beats-where-work-is")
+def test_of_many_that_gave_nothing_the_hub_hears_each_time_and_few_of_the_others_in_turn():
+    others = [f"m{number}" for number in range(_IDLE_TURN + 2)]
+    crowd = Listening(*others)
+    worker = crowd["studio"].core.part(WorkerService)
+    first, second = worker._idle(set()), worker._idle(set())
+    assert first & second >= {crowd["hub"].id}
+    assert (len(first), len(second)) == (_IDLE_TURN + 1, _IDLE_TURN + 1)
+    assert first | second == {crowd[name].id for name in ("hub", *others)}
 
 
 @proves("node.beats-where-work-is")
@@ -87,6 +104,19 @@ def test_what_came_wants_a_tick_and_after_it_none_is_wanted(world):
     assert (hub.core.needs_tick, studio.core.needs_tick) == (True, True)
     world.pass_ms(200)
     assert (hub.core.needs_tick, studio.core.needs_tick) == (False, False)
+
+
+@proves("log.sync-compares")
+def test_two_machines_at_rest_say_of_all_their_streams_one_sum_a_minute(world):
+    world.pass_ms(2 * REFRESH_MS)
+    world.said.clear()
+    world.pass_ms(3 * REFRESH_MS)
+    assert world.said == ["roots"] * 3
+    for name in ("hub", "studio"):
+        (session,) = world[name].core.sync.sessions.values()
+        session.compares = False
+    world.pass_ms(2 * REFRESH_MS)
+    assert set(world.said) == {"roots", "offer", "cosigns"}
 
 
 @proves("node.quiet-is-cheap")

@@ -8,10 +8,12 @@ from tests.node.cores import Cores
 from tests.promise import proves
 
 from muster.channel import FIRST
-from muster.channel.http import Options, own_ip
+from muster.channel.http import Options
+from muster.channel.listening import own_ip
 from muster.errors import Broken
 from muster.fleet.facts import Facts, Way
 from muster.node.host.config import Config
+from muster.node.host.own_address import OwnAddress
 from muster.node.host.reach import address_now, check_config, given, own_ways, places
 from muster.node.incarnations.own_incarnation import FactsChanged
 
@@ -86,8 +88,30 @@ def test_a_machine_says_an_address_of_a_network_that_it_is_in_or_none(
         def getsockname(self) -> tuple[str, int]:
             return own[self.family], 1
 
-    monkeypatch.setattr("muster.channel.http.socket.socket", Probe)
+    monkeypatch.setattr("muster.channel.listening.socket.socket", Probe)
     assert Options(listen).reached_at() == address
+
+
+@proves("node.mends")
+def test_an_address_that_was_this_machines_own_and_is_gone_is_told_no_more(monkeypatch):
+    own = {"10.0.0.5", "127.0.0.1"}
+    monkeypatch.setattr("muster.node.host.own_address.own_addresses", lambda: own)
+    settings, here = config(listen="0.0.0.0:7447"), OwnAddress()
+    assert not here.moved(STORED)
+    own.discard("10.0.0.5")
+    assert here.moved(STORED)
+    assert own_ways(settings, STORED, moved=True) == http(f"{own_ip()}:7447")
+    own.add("10.0.0.5")
+    assert not here.moved(STORED), "it is back"
+    # What never was an own one may lead here all the same: a name, or the address of a router.
+    for address in ("203.0.113.5:7447", "nas.example:7447", "[2001:db8::1]:7", ""):
+        assert not here.moved({"address": address})
+    # And what a person wrote counts, whatever is gone.
+    assert address_now(config("10.0.0.5:7447"), STORED, moved=True) == "10.0.0.5:7447"
+    written = config(listen="0.0.0.0:7447", address="a.example:1")
+    assert address_now(written, STORED, moved=True) == "a.example:1"
+    monkeypatch.setattr("muster.channel.listening.own_ip", lambda _="": "")
+    assert address_now(settings, STORED, moved=True) == "10.0.0.5:7447", "it is in no network now"
 
 
 @proves("node.config-works")

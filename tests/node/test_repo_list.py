@@ -60,8 +60,7 @@ def test_what_a_keeper_says_that_no_repository_can_be_from_counts_as_nothing_sai
 
         keeper = SimpleNamespace(machine=STUDIO.machine, name="studio")
         core = SimpleNamespace(
-            roster=SimpleNamespace(keeper=lambda _name, _now: keeper),
-            now=SimpleNamespace(wall_ms=0),
+            part=lambda _type: SimpleNamespace(keeper=lambda _name: keeper),
         )
         effects = SimpleNamespace(place_of=lambda _name: (None, ""), ask=ask)
         daemon = SimpleNamespace(core=core, effects=effects)

@@ -232,11 +232,10 @@ def test_a_machine_tells_of_a_server_when_what_it_needs_is_there(
         return {"tools": {"git": "2"}}
 
     monkeypatch.setattr(hand, "probe", plain)
-    monkeypatch.setattr(hand, "own_ways", lambda *_: ())
     monkeypatch.setattr(effects.discovery, "found", nothing)
     monkeypatch.setattr(effects.discovery, "logins", nothing)
     docs = Server(command=("sh",), env=("DOCS_TOKEN_OF_OURS",))
-    machine: Any = SimpleNamespace(config=Config(mcp={"docs": docs}), facts={})
+    machine: Any = SimpleNamespace(config=Config(mcp={"docs": docs}), whereabouts=dict)
     monkeypatch.setattr(effects.daemon, "machine", machine)
     assert asyncio.run(effects.facts())["tools"] == {"git": "2"}
     file = effects.daemon.home.path / "agents.env"

@@ -151,7 +151,8 @@ def test_what_a_dead_daemon_left_is_ended_before_any_folder_is_cleared(home, mon
     monkeypatch.setattr(effect_runner, "person_path", partial(then, "path"))
     machine = SimpleNamespace(config=SimpleNamespace(path=""), doubts=True)
     made = SimpleNamespace(
-        repos=Path(home.repos), worktrees=SimpleNamespace(clear=partial(then, "cleared")),
+        repos=Path(home.repos), mirrors=SimpleNamespace(prepare=lambda: None),
+        worktrees=SimpleNamespace(clear=partial(then, "cleared")),
         daemon=SimpleNamespace(home=home, machine=machine, core=None),
     )  # fmt: skip
     asyncio.run(effect_runner.EffectRunner.prepare(made))  # type: ignore[arg-type]

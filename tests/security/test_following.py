@@ -29,7 +29,7 @@ class Kept:
         source = str(checkout(folder / "src"))
         self.path = asyncio.run(repository.add(repos, "main", source)).path
         daemon = SimpleNamespace(core=self.world.target.core, post=lambda _event: None)
-        self.following = Following(daemon, repos)  # type: ignore[arg-type]
+        self.following = Following(daemon, repos, lambda _repo: None)  # type: ignore[arg-type]
         statement = self.world.statement(LAPTOP.machine, "main")
         self.run = run_id(LAPTOP.machine, statement)
         self.task = task_id(self.run, "one", "")

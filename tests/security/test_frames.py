@@ -221,5 +221,6 @@ def test_two_machines_never_begin_conversations_under_the_same_number(target: Ta
         return {next(numbers) for _ in range(50)} if (numbers := channels(me, peer)) else set()
 
     assert not begun(STUDIO.machine, BUILD.machine) & begun(BUILD.machine, STUDIO.machine)
+    # A link that stands is asked whether it answers, so some of them are taken.
     mine = target.core.links[MEMBER].numbers
-    assert {next(mine) for _ in range(50)} == begun(STUDIO.machine, BUILD.machine)
+    assert {next(mine) for _ in range(10)} < begun(STUDIO.machine, BUILD.machine)

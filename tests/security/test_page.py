@@ -19,4 +19,11 @@ def test_each_verb_that_a_machine_may_call_without_an_operator_is_named_on_the_p
 @proves("node.order-needs-statement")
 def test_only_enrolment_needs_nothing_and_no_need_is_unknown() -> None:
     assert {v.name for v in VERBS.values() if v.auth == "nothing"} == {"enrol"}
-    assert {v.auth for v in VERBS.values()} <= {"nothing", "peer", "local", "order", "agent"}
+    assert {v.auth for v in VERBS.values()} <= {
+        "nothing",
+        "peer",
+        "foreign",
+        "local",
+        "order",
+        "agent",
+    }

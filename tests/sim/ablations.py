@@ -4,7 +4,7 @@ A removal patches one named function of the product (or of the world, where the 
 order of a write and a send) and nothing else. Its fault profile has the same name.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -14,17 +14,20 @@ from muster.git import fence as fences
 from muster.limits import BODY_BYTES_MAX
 from muster.log import admit, canon
 from muster.log.post import Box, Posts
+from muster.log.proofs import Proofs
 from muster.log.stream import StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node import installation
 from muster.node.incarnations import clone, own_incarnation, republish
 from muster.node.replica import forks
-from muster.node.tasks import run
+from muster.node.services.proving import Proving
+from muster.node.tasks import ownership, run
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
 from muster.store.store import Store
-from muster.task import evidence
+from muster.task import adoption, evidence
+from muster.task.kinds import TaskAssign, TaskOpen, read
 from tests.sim import machine as machines
 
 Patch = tuple[Any, str, Any]
@@ -36,7 +39,8 @@ def _genuine_or_not(*_: Any) -> None:
 
 def _no_proof_needed(entry: Any, **_: Any) -> Any:
     """Whatever an owner assigns is run."""
-    return SimpleNamespace(certain=False)
+    assign = read(TaskAssign, entry.body)
+    return SimpleNamespace(certain=True, opened=TaskOpen(task=assign.task, template={}))
 
 
 def _leaves_early(self: machines.Machine, effects: list[ev.Effect]) -> None:
@@ -87,10 +91,36 @@ def _grew_here(self: Posts, box: Box, stream: StreamName, now_ms: int) -> None:
         _grew(self, box, stream, now_ms)
 
 
-_left, _grew = Posts.left, Posts._grew
+def _pushes_once(self: Posts, box: Box, until_ms: int, _again: bool, now_ms: int) -> Any:
+    """What was left at a place is taken to come."""
+    return _push(self, box, until_ms, False, now_ms)
+
+
+_left, _grew, _push = Posts.left, Posts._grew, Posts._push
+
+
+def _all(_self: Proofs, links: Iterable[int]) -> list[int]:
+    """A link is believed because it stands."""
+    return list(links)
+
+
+def _no_ground_needed(*_: Any) -> None:
+    """Whoever says that it goes on with another machine's work does."""
+
+
+def _first_come(*given: Any, **more: Any) -> Any:
+    """Of several who adopted the same work whoever was heard of first has it."""
+    return _check_ordered(*given, **more)._replace(generation=0)
+
+
+_check_ordered = evidence.check_ordered
 
 
 REMOVALS: dict[str, tuple[Patch, ...]] = {
+    "adoption-ground": ((adoption, "check_ground", _no_ground_needed),),
+    "adoption-epoch": ((ownership, "check_ordered", _first_come),),
+    "climb": ((Proving, "_doubt", lambda *_: None),),
+    "proven-first": ((Proofs, "trusted", _all),),
     "incarnation-guard": ((installation, "doubts", lambda *_: []),),
     "own-head-first": ((own_incarnation.OwnIncarnation, "must_ask", lambda _self: False),),
     "cursor-in-the-transaction": ((machines.Machine, "crash", None),),
@@ -107,6 +137,10 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     "mistakes-are-seen": ((clone.CloneDetector, "_note", _believes_any_opening),),
     "step-waits-for-room": ((Store, "_wait_for_room", _waits_for_nothing),),
     "receipt-rule": ((Posts, "left", _settles),),
+    "offered-again": (
+        (Posts, "_push", _pushes_once),
+        (Posts, "_offered_anew", lambda *_: []),
+    ),
     "heads-exchange": (
         (Posts, "_tell_all", _says_nothing_of_others),
         (Posts, "_grew", _grew_here),

@@ -39,6 +39,8 @@ ATTACKS = (
     "forge", "mutate", "flip", "replay", "equivocate", "split", "task", "poison", "cosign", "proof",
     "garbage", "heads", "shaped", "called",
 )  # fmt: skip
+# What only a profile says that they do: worlds that drew from the others draw as they did.
+NAMED = ("adopt",)
 
 
 class Attacker:
@@ -52,7 +54,7 @@ class Attacker:
         self.shapes = Shapes(self.rng)
         machine.hostile = True
         self._attacks: dict[str, Callable[[Core, Wire], None]] = {
-            name: getattr(self, "_" + name) for name in ATTACKS
+            name: getattr(self, "_" + name) for name in (*ATTACKS, *NAMED)
         }
 
     def start(self) -> None:
@@ -282,6 +284,27 @@ class Attacker:
             opened = core.append("task.open", kinds.body_bytes(body))
             assign = TaskAssign(task, epoch, victim.id, "noop", 30_000)
             core.append("task.assign", kinds.body_bytes(assign), cause=(opened.id,))
+
+        self.machine.act(write)
+
+    def _adopt(self, core: Core, at: "Wire") -> None:
+        """Work of another machine goes on here, says nobody else, and is done."""
+        mine = self.machine.id
+        rows = [row for row in core.tables.rows(RUN, state="open") if row.stream.machine != mine]
+        if not rows:
+            return
+        row = self.rng.choice(rows)
+
+        def write(core: Core) -> None:
+            before = core.log.entry(row.opened)
+            if before is None or core.tables.rows(RUN, writer=mine, run=row.run):
+                return
+            body = kinds.TaskAdopt(row.run, row.stream.machine, core.now.wall_ms + 1_000)
+            adopt = core.append_body(body, cause=(row.opened,))
+            opened = core.append(
+                before.header.kind, before.body or b"", cause=(row.opened, adopt.id)
+            )
+            core.append_body(kinds.RunSettle(row.run, "done", "evil"), cause=(opened.id,))
 
         self.machine.act(write)
 

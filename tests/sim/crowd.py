@@ -102,6 +102,13 @@ class Crowd:
         up = [m for m in self.world.machines.values() if m.awake and not m.hostile]
         return self.rng.choice(up) if up else None
 
+    def _owner(self) -> "Machine | None":
+        """As in workload.py."""
+        first = self.world.founders[0]
+        if self.world.faults.gone and first.awake and self.rng.random() < 0.7:
+            return first
+        return self._anyone()
+
     # --- people ------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -109,7 +116,7 @@ class Crowd:
         self._hand_in()
 
     def _hand_in(self, spec: str = "", repo: str = "") -> None:
-        machine = self._anyone()
+        machine = self._owner()
         if machine is None:
             return
         spec = spec or self.rng.choice(SPECS)

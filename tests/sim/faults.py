@@ -45,14 +45,23 @@ class Faults:
     # How many links more than one two machines have, and how often one of them falls silent.
     paths: int = 0
     silence: float = 0.0
+    # How often a link ends in use, and whether machines look for ways (climbs.py).
+    lost: float = 0.0
+    climbs: bool = False
     # To which part of what is left at a place something happens, 0 where there is none; who comes
     # by, all where none is named, and who never has a link.
     place: float = 0.0
+    # How often a place loses what it had acknowledged, with each parcel that is left there.
+    loses: float = 0.0
     visitors: tuple[int, ...] = ()
     apart: tuple[int, ...] = ()
     # With how many machines growth of a stream is compared at once; the product's own number is
     # as many as these worlds have.
     near: int = 0
+    # Whether a machine with work is gone for a while and others go on with it (succession.py), and
+    # how long leases are, the product's own where it is 0.
+    gone: bool = False
+    lease_ms: int = 0
     snapshot: float = 0.0
     restore: float = 0.0
     # How much of the trace of a restore is restored, too: "", "mark", "generation", "blind".
@@ -114,13 +123,32 @@ PROFILES: dict[str, Faults] = {
     "crash": Faults(crash=0.02, kill=0.3),
     "partition": Faults(partition=1.0, one_way=0.3, kill=0.1),
     "paths": Faults(paths=4, silence=1.5, kill=0.1, partition=0.3, messages=12),
+    "climb": Faults(
+        machines=3, paths=1, silence=1.5, lost=1.5, climbs=True, kill=0.1, messages=12, tasks=1,
+    ),
+    "proven-first": Faults(machines=3, paths=1, lost=0.5, climbs=True, messages=4, tasks=0),
     "places": Faults(
         place=0.4, apart=(0, 1, 2, 3, 4), kill=0.2, crash=0.005, snapshot=1.0, restore=0.3,
         restore_kind="blind", tasks=0, messages=12,
     ),
     "places-beside-links": Faults(place=0.3, partition=2.0, one_way=0.5, kill=0.1, messages=12),
+    "gone": Faults(
+        machines=4, gone=True, lease_ms=4_000, stormy_ms=32_000, tasks=8, runs=4, messages=2,
+        kill=0.03, crash=0.001, repository=0.2,
+    ),
+    "adoption-ground": Faults(
+        machines=4, gone=True, lease_ms=4_000, stormy_ms=24_000, tasks=2, runs=4, messages=0,
+        hostile=True, attacks=("adopt",), attack=1.0, repository=0.0,
+    ),
+    "adoption-epoch": Faults(
+        machines=4, gone=True, lease_ms=4_000, stormy_ms=32_000, tasks=4, runs=6, messages=0,
+        repository=0.0,
+    ),
     # Named for the safeguard that it makes necessary; see ablations.py.
     "receipt-rule": Faults(machines=3, place=0.5, apart=(0, 1, 2), tasks=0, messages=12),
+    "offered-again": Faults(
+        machines=3, place=0.01, loses=0.4, apart=(0, 1, 2), tasks=0, messages=12
+    ),
     # The last one hears of the second through the first alone.
     "heads-exchange": Faults(
         machines=3, place=0.2, visitors=(0, 2), apart=(2,), tasks=0, messages=0, renames=6
@@ -181,6 +209,10 @@ def swarm(seed: int) -> Faults:
         chosen.update(paths=paths.choice((1, 2, 4)), silence=paths.uniform(0.0, 0.8))
     if paths.random() < 0.5:
         chosen.update(near=1)
+    # Drawn apart again, for the same reason.
+    lost = random.Random(f"lost/{seed}")
+    if lost.random() < 0.2:
+        chosen.update(lost=lost.uniform(0.1, 1.5))
     if paths.random() < 0.2:
         chosen.update(place=paths.uniform(0.01, 0.5))
     if chosen.get("sleep") and rng.random() < 0.3:
@@ -221,6 +253,7 @@ class Injector:
             "partition",
             "one_way",
             "silence",
+            "lost",
             "restore",
             "clone",
             "clock",
@@ -281,6 +314,14 @@ class Injector:
         self._reached("silence", one)
         network.silent.add(number)
         self.world.later(self.rng.randint(300, 9_000), lambda: network.silent.discard(number))
+
+    def _lost(self) -> None:
+        """A link ends with what is under way on it."""
+        network = self.world.network
+        if not self.stopped and network.wires:
+            wire = self.rng.choice(list(network.wires.values()))
+            self._reached("lost", wire.ends[0])
+            network.down(wire, "lost")
 
     def _clock(self) -> None:
         machine = self._one(honest=False)

@@ -16,6 +16,9 @@
     I14  a fork that an operator closed anywhere is closed for everybody
     I15  no guard has to catch a mistake of ours, whatever is said, and a stranger is told nothing
     I16  no machine judges its own work, and what waits for a review begins when all accepted
+    I18  whose work it is, is the same for everybody: who was asked, or whom an operator let go on with
+         it; and what its owner has done is begun by nobody who knows
+    I17  a message is delivered in time beside a better link that swallows, and when all of them do
 
 I1, I5, I6, I7, I10, I16 and the sizes of I2 are looked at after every step, for what that step
 changed; the rest once everything is quiet at the end.
@@ -43,6 +46,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, JOURNAL, StreamName
 from muster.log.sync import REFRESH_MS
 from muster.log.tree import Range
+from muster.node.tasks.ownership import Ownership
 from muster.task.fold import RUN, TASK
 from muster.task.kinds import AttemptStart, TaskAssign, read
 from tests.digest import tables_digest
@@ -206,6 +210,7 @@ class Checker:
                 machine, body.task
             ):
                 self.fail("I10", f"{machine.place} began {body.task}, which nobody ordered")
+            self._check_again(machine, body.task, entry)
         elif kind == "task.assign":
             given = read(TaskAssign, entry.body)
             key = (given.task, given.epoch)
@@ -213,6 +218,35 @@ class Checker:
             if holder != given.machine and machine.id not in self.unsure:
                 self.fail("I7", f"epoch {given.epoch} of {given.task} has two holders")
             self._check_review(machine, given)
+
+    def _check_again(self, machine: "Machine", task: str, start: Entry) -> None:
+        """What its owner has done is begun by nobody who knows of it. (I18)"""
+        if not self.world.faults.gone:
+            return
+        log, held = _core(machine).log, _core(machine).part(Ownership).held(TASK, task)
+        end = log.entry(held.row.settled) if held is not None and held.row.state == "done" else None
+        if held is None or end is None:
+            return
+        came = log.admitted(end.stream, end.header.seq)
+        if came is not None and came < log.admitted(start.stream, start.header.seq):
+            self.fail("I18", f"{machine.place} began {task[:8]}, which {held.owner[:8]} has done")
+
+    def _check_owners(self) -> None:
+        """Everybody says of the same machine that the work is its own, and an operator said so. (I18)"""
+        world = self.world
+        work: list[tuple[Any, str, str]] = [(RUN, *each) for each in world.crowd.runs.items()]
+        work += [(TASK, *each) for each in world.workload.tasks.items()]
+        for table, name, place in work if world.faults.gone else ():
+            first = world.machines[place]
+            if first.hostile or first.id in world.revoked or first.id in self.unsure:
+                continue
+            owners = {_core(m).part(Ownership).owner(table, name) for m in self.honest()}
+            if len(owners) > 1:
+                self.fail("I18", f"{table.name} {name[:8]} of {place} has the owners {owners}")
+            heirs = {first.id} | (world.succession.heirs if first is world.founders[0] else set())
+            if not owners <= heirs:
+                self.fail("I18", f"{table.name} {name[:8]} of {place} is of {owners}")
+            world.reached["work-goes-on-elsewhere"] += owners != {first.id}
 
     def _check_review(self, machine: "Machine", given: TaskAssign) -> None:
         """Who judges did not do it; and what waits for a review begins when all accepted. (I16)"""
@@ -380,7 +414,10 @@ class Checker:
             if owner.hostile or owner.id in world.revoked or owner.id in self.unsure:
                 continue
             rows = _core(self.honest()[0]).store.tables.rows(RUN, run=run)
-            mine = [r for r in rows if r.stream.machine == owner.id]
+            whose = owner.id
+            if world.faults.gone:
+                whose = _core(self.honest()[0]).part(Ownership).owner(RUN, run) or whose
+            mine = [r for r in rows if r.stream.machine == whose]
             if not any(r.state != "open" for r in mine):
                 return f"run {run[:8]} of {place} is {[r.state for r in mine]}"
         return ""
@@ -392,6 +429,7 @@ class Checker:
         self._check_messages()
         self._check_names()
         self._check_cosigns()
+        self._check_owners()
         # A hostile machine never rests: it is switched off, and what is on its way arrives.
         for machine in world.machines.values():
             if machine.hostile:

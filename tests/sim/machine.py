@@ -32,8 +32,12 @@ from muster.node.parts import PARTS
 from muster.node.services.context import FilesAnswered, FilesChanged
 from muster.node.services.erasure import BodyErased
 from muster.node.services.full_disk import put_off
-from muster.node.services.parcels import LookAt, ParcelTaken
+from muster.node.services.letters import LettersWait
+from muster.node.services.mending import MendAsked, PoorWay
+from muster.node.services.parcels import AsideCame, LookAt, ParcelTaken
+from muster.node.services.sleepers import WakeUp
 from muster.node.tasks.approvals import AnswerAttempt
+from muster.node.tasks.keepers import KeepMirror, PullMirror
 from muster.store.mark import Mark
 from muster.store.store import Store
 from muster.task.instruction import Now
@@ -98,6 +102,8 @@ class Machine:
         self.blind_ms: int | None = None
         self.cloned = False
         self.retired = False
+        # Whether it is dead, and is not started again until it is back (succession.py).
+        self.gone = False
         # Until then no commit finds room; and what the disk held before the step that waits.
         self.no_room_until_ms = 0
         self.before_waiting: bytes | None = None
@@ -178,6 +184,7 @@ class Machine:
             "ca": "",
             "dials": True,
             "version": "sim",
+            "lease_ms": world.faults.lease_ms,
         }
 
     def _may_be_full(self, store: Store) -> None:
@@ -442,6 +449,11 @@ class Machine:
         self.world.trace("note", f"{self.place} {effect.text}")
         self.world.checker.noted(self, effect.text)
 
+    @ev.effect(ev.Seek)
+    def _seek(self, effect: ev.Seek) -> None:
+        self.world.reached["seek"] += 1
+        self.world.network.seek(self, effect.link)
+
     @ev.effect(
         ev.Perform,
         ev.Stray,
@@ -449,7 +461,13 @@ class Machine:
         ev.Join,
         FreshCertificates,
         ev.ReachedAt,
-        ev.Seek,
+        AsideCame,
+        PoorWay,
+        WakeUp,
+        KeepMirror,
+        LettersWait,
+        PullMirror,
+        MendAsked,
         AnswerAttempt,
         BodyErased,
         FilesAnswered,

@@ -4,19 +4,23 @@ Two machines may have several links; each of them may be silent for a while, as 
 
 Rule 1: a link belongs to two running processes. When one of them dies, or a partition parts
 them, the link is gone for good and the other end learns of it; a new one has new numbers.
-Rule 2: what a link carries is frames, as bytes; the network never looks inside.
+Rule 2: what a link carries is frames, as bytes; only a mute one looks at their types.
 """
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from muster.channel import FIRST
 from muster.channel import frame as frames
+from muster.channel.frame import Type
 from muster.node import event as ev
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
     from tests.sim.world import World
 
+# The channel of links that are not of the best one.
+WORSE = "sim"
 BATCH_MS = 4
 HEALTHY_MS = 20
 DIAL_MS_MIN, DIAL_MS_MAX = 20, 300
@@ -28,12 +32,17 @@ class Wire:
 
     number: int
     ends: "tuple[Machine, Machine]"
+    channel: str
     since_ms: int = 0
     up: bool = True
     last_ms: dict[str, int] = field(default_factory=dict)
 
     def other(self, machine: "Machine") -> "Machine":
         return self.ends[1] if self.ends[0] is machine else self.ends[0]
+
+
+def _greets(frame: bytes) -> bool:
+    return frames.decode(frame).type is Type.HELLO
 
 
 class Network:
@@ -46,6 +55,8 @@ class Network:
         self.parted: set[frozenset[str]] = set()
         # Links that carry nothing and say nothing of it.
         self.silent: set[int] = set()
+        # Links that carry the greeting and nothing else.
+        self.mute: set[int] = set()
         self._dialling: set[frozenset[str]] = set()
         self._last = 10
 
@@ -74,19 +85,39 @@ class Network:
     def _dialled(self, one: "Machine", other: "Machine", pair: frozenset[str]) -> None:
         world = self.world
         self._dialling.discard(pair)
-        there = len(self.between(one, other))
+        there = self._there(one, other)
         if not (one.awake and other.awake) or pair in self.parted or there > world.faults.paths:
             return
         if {one.index, other.index} & set(world.faults.apart):
             return
+        better = {wire.channel for wire in self.between(one, other)} >= {FIRST}
+        self.link(one, other, WORSE if better or not world.faults.climbs else FIRST)
+        if there < world.faults.paths:
+            self.dial(one, other)
+
+    def _there(self, one: "Machine", other: "Machine") -> int:
+        """How many links of two machines are no reason to dial: what is silent may be dead."""
+        climbs = self.world.faults.climbs
+        wires = self.between(one, other)
+        return sum(not climbs or wire.number not in self.silent for wire in wires)
+
+    def link(self, one: "Machine", other: "Machine", channel: str, *, mute: bool = False) -> None:
+        """A link stands; a mute one carries the greeting and nothing else."""
         self._last += 1
-        wire = self.wires[self._last] = Wire(self._last, (one, other), world.ms)
+        wire = self.wires[self._last] = Wire(self._last, (one, other), channel, self.world.ms)
+        if mute:
+            self.mute.add(wire.number)
         self.world.trace("link", f"{one.place} {other.place} {wire.number}")
         for end in wire.ends:
             peer = wire.other(end)
-            end.arrive(ev.LinkUp(wire.number, peer.id, False, "sim"))
-        if there < world.faults.paths:
-            self.dial(one, other)
+            end.arrive(ev.LinkUp(wire.number, peer.id, False, channel))
+
+    def seek(self, machine: "Machine", number: int) -> None:
+        """A machine is told that nothing is answered over a link: it dials once more."""
+        wire = self.wires.get(number)
+        if wire is not None and self.world.faults.climbs:
+            self.world.reached["sought"] += 1
+            self.dial(machine, wire.other(machine))
 
     def part(self, one: "Machine", other: "Machine") -> None:
         """A partition between two machines."""
@@ -128,6 +159,8 @@ class Network:
         faults, rng = world.faults, world.rng
         world.counts["frames"] += 1
         if self.healthy:
+            if number in self.silent or (number in self.mute and not _greets(frame)):
+                return
             at = (world.ms // HEALTHY_MS + 1) * HEALTHY_MS
             self._deliver_at(at, wire, wire.other(sender), frame)
             return

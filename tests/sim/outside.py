@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from muster.errors import MusterError
 from muster.node import event as ev
 from muster.node.tasks.attempt_body import Status
 from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
@@ -97,7 +98,11 @@ class Outside:
         task, epoch, repository = effect.task, effect.epoch, self.world.repository
 
         def raised() -> ev.Event:
-            reason = repository.raise_fence(task, epoch)
+            try:
+                reason = repository.raise_fence(task, epoch)
+            except MusterError as error:
+                # What others call a task may be no name for git.
+                return Fenced(task, epoch, str(error))
             newest = repository.epoch(task) if reason else None
             return Fenced(task, epoch, reason, newest or (0, 0))
 

@@ -1,7 +1,7 @@
 """A place where simulated machines leave parcels for each other, and what it does with them.
 
 It withholds parcels, changes a byte, gives them twice or again much later, in any order, and it is away
-for a while. When the world heals it does what it is told: it keeps what lies there, and gives it.
+for a while; or it loses what it had acknowledged: the newest, some in the middle, all. When the world heals it does what it is told: it keeps what lies there, and gives it.
 
 Nothing is sealed here: age draws numbers of its own, and a seed would not replay.
 """
@@ -114,6 +114,19 @@ class Places:
                 self._away_until_ms = world.ms + rng.choice((300, 2_000, 8_000))
         self.kept = [*self.kept[-KEPT_MAX:], (peer, raw)]
         self._lie(peer, raw)
+        if world.faults.loses and not world.healed and rng.random() < world.faults.loses:
+            self._lose()
+
+    def _lose(self) -> None:
+        """What lies here is gone, and nobody is told."""
+        what = self.rng.choice(("tail", "middle", "all"))
+        self.world.reached["place-loses-" + what] += 1
+        for lying in self.lying.values():
+            names = sorted(lying, key=int)
+            half = len(names) // 2
+            lost = {"tail": names[half:], "middle": names[half : half + 1], "all": names}[what]
+            for name in lost:
+                del lying[name]
 
     def _lie(self, peer: str, raw: bytes) -> None:
         self._number += 1

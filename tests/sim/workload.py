@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DURATIONS_S: Final = (0, 0.4, 2.5, 4)
 NOTHING: Final = {"agent": ["noop"], "do": "{}"}
 Answered = Callable[[dict[str, Any]], None]
+Sent = Callable[["Machine", str, dict[str, Any]], None]
 
 
 class Workload:
@@ -66,6 +67,13 @@ class Workload:
     def _anyone(self) -> "Machine | None":
         up = [m for m in self.world.machines.values() if m.awake and not m.hostile]
         return self.rng.choice(up) if up else None
+
+    def _owner(self) -> "Machine | None":
+        """Who is asked to do something: mostly whoever will be gone, where somebody will."""
+        first = self.world.founders[0]
+        if self.world.faults.gone and first.awake and self.rng.random() < 0.7:
+            return first
+        return self._anyone()
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -136,7 +144,7 @@ class Workload:
 
     def submit(self) -> None:
         """Somebody orders a task."""
-        machine = self._anyone()
+        machine = self._owner()
         if machine is None:
             return
         takes_s = self.rng.choice(DURATIONS_S)
@@ -174,11 +182,20 @@ class Workload:
             return
         others = [m for m in self.world.founders if m.name != machine.name]
         to = self.rng.choice([*(m.name for m in others), "all"])
-        args = {"to": to, "text": [f"hello {self.rng.random()}"], "wait": self.rng.random() < 0.5}
+        text, wait = f"hello {self.rng.random()}", self.rng.random() < 0.5
+        self.say(machine, to, text, wait=wait)
+
+    def say(
+        self, machine: "Machine", to: str, text: str, then_also: Sent | None = None, *, wait: bool
+    ) -> None:
+        """A machine sends a message; `then_also` hears the answer as well."""
+        args = {"to": to, "text": [text], "wait": wait}
         statement = self.order(machine, "send", to, args)
 
         def then(answer: dict[str, Any]) -> None:
             self.world.trace("sent", f"{machine.place} {to} {answer.get('ok')}")
+            if then_also is not None:
+                then_also(machine, to, answer)
             if answer["ok"]:
                 value = answer["value"]
                 stored = to if value.get("state") == "stored" else ""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from muster.fleet.machine import Authority, Operator
 from muster.fleet.record import sign_operator
 from tests.sim.attacker import Attacker
+from tests.sim.climbs import Climbs
 from tests.sim.crowd import Crowd
 from tests.sim.faults import Faults, Injector
 from tests.sim.invariants import Checker
@@ -25,6 +26,7 @@ from tests.sim.network import Network
 from tests.sim.outside import Outside
 from tests.sim.places import Places
 from tests.sim.repository import Repository
+from tests.sim.succession import Succession
 from tests.sim.workload import Workload
 
 TICK_MS = 200
@@ -56,6 +58,7 @@ class World:
         self.workload = Workload(self)
         self.crowd = Crowd(self)
         self.repository = Repository(self)
+        self.succession = Succession(self)
         self.machines: dict[str, Machine] = {}
         self.founders: list[Machine] = []
         count = faults.machines or self.rng.randint(3, 5)
@@ -117,10 +120,15 @@ class World:
             self.attacker.start()
         self.workload.start()
         self.crowd.start()
+        self.succession.start()
         self.run_until(self.faults.stormy_ms)
         self.heal()
         if not self.run_until(self.ms + self.faults.healing_ms, self.checker.settled):
             self.checker.fail("liveness", self.checker.unsettled())
+        if self.faults.climbs:
+            Climbs(self).play()
+            if not self.run_until(self.ms + self.faults.healing_ms, self.checker.settled):
+                self.checker.fail("liveness", self.checker.unsettled())
         self.checker.finally_()
 
     def heal(self) -> None:
@@ -130,7 +138,7 @@ class World:
         self.injector.stop()
         self.network.parted.clear()
         for machine in list(self.machines.values()):
-            machine.no_room_until_ms = 0
+            machine.no_room_until_ms, machine.gone = 0, False
             if machine.core is None:
                 machine.boot()
             elif machine.asleep:
@@ -151,7 +159,8 @@ class World:
         """A process died; it is started again after a while."""
         self.trace("crash", machine.place)
         delay = self.rng.choice((50, 500, 3_000)) if not self.healed else 50
-        self.later(delay, lambda: machine.core is None and not machine.retired and machine.boot())
+        stays = lambda: machine.core is not None or machine.retired or machine.gone  # noqa: E731
+        self.later(delay, lambda: stays() or machine.boot())
 
     def close(self) -> None:
         for machine in self.machines.values():

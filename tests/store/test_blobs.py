@@ -1,6 +1,7 @@
 """Blobs: whole, checked, and never outside their folder."""
 
 import hashlib
+import os
 
 import pytest
 from tests.promise import proves
@@ -146,3 +147,36 @@ def test_of_too_many_claims_the_first_and_the_newest_are_kept(blobs, monkeypatch
     for number in range(9):
         blobs.claim(NAME, f"entry {number}")
     assert blobs.claims(NAME) == ("entry 0", "entry 6", "entry 7", "entry 8")
+
+
+@proves("store.blob-incoming")
+def test_of_what_came_in_part_the_newest_stay_and_what_is_gone_on_with(blobs, tmp_path):
+    claims = [f"entry {number:064x}" for number in range(9)]
+    with blobs.resume(NAME, claims[0], 99) as first:
+        first.write(b"a")
+        for at, claim in enumerate(claims[1:]):
+            with blobs.resume(NAME, claim, 99) as part:
+                part.write(b"b")
+            (path,) = (tmp_path / "blobs").glob(f".part-*{at + 1:064x}")
+            os.utime(path, ns=(at, at))
+    left = sorted(p.name[-1] for p in (tmp_path / "blobs").iterdir())
+    # The last one was under way when it was looked.
+    assert left == ["0", "4", "5", "6", "7", "8"]
+
+
+@proves("store.blob-incoming")
+def test_what_is_gone_on_with_is_bounded_and_leads_nowhere_else(blobs, tmp_path):
+    claim = "entry " + "0" * 64
+    with blobs.resume(NAME, claim, 99) as part:
+        part.write(DATA[:5])
+    with blobs.resume(NAME, claim, 4) as part:
+        part.go_on()
+        assert part.size == 0
+    with blobs.resume(NAME, claim, 99) as part:
+        part.write(DATA)
+        with pytest.raises(Malformed):
+            part.write(b"x" * 99)
+    assert list((tmp_path / "blobs").iterdir()) == []
+    for name, odd in ((NAME, "entry ../x"), ("../x", claim), (NAME, "attempt a 1-1")):
+        with pytest.raises(Malformed):
+            blobs.resume(name, odd, 99)

@@ -76,6 +76,9 @@ class Chain:
     def machine_of(self, key: str) -> MachineId | None:
         return ME if key == AGENTS.public.hex() else None
 
+    def leads(self, statement: Any, entry: Any) -> bool:
+        return False
+
     def grant(self, id: str, machine: MachineId) -> None:
         return None
 

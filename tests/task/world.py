@@ -15,12 +15,15 @@ from muster.memory.fold import MemoryFold
 from muster.memory.showing import MemoryReadFold
 from muster.message.fold import MessageFold, ReadingFold
 from muster.task import kinds
+from muster.task.delegation_fold import DelegationFold, RefusalFold
 from muster.task.fold import TASK, AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import Draft, Now, OwnerInstruction
+from muster.task.keeping import KeepingFold
 from muster.task.ledger import Ledger
 from muster.task.open_task import Restored, Submission
 from muster.task.owner import Owner
 from muster.task.route import Machine
+from muster.task.standin import StandinFold
 from muster.task.trust import TrustFold
 
 OWNER = "0" * 64
@@ -31,6 +34,7 @@ STUDIO = "5" * 64
 _FOLDS = (
     *(TaskFold, AttemptFold, DecisionFold, EndingFold),
     *(MessageFold, ReadingFold, TrustFold, MemoryFold, MemoryReadFold, ContextFold),
+    *(StandinFold, KeepingFold, DelegationFold, RefusalFold),
 )
 
 

@@ -41,5 +41,9 @@ FIRST: Final = "http"
 
 CHANNELS: Final[tuple[Spec, ...]] = (
     Spec("http", "link", "muster.channel.http"),
+    Spec("nats", "post", "muster.channel.nats", extra="nats"),
+    Spec("ssh", "link", "muster.channel.ssh", extra="ssh"),
     Spec("drop", "post", "muster.channel.drop", extra="drop"),
+    Spec("git", "post", "muster.channel.git", extra="sealed"),
+    Spec("cloud", "post", "muster.channel.cloud", extra="sealed"),
 )

@@ -49,12 +49,14 @@ import asyncio
 import re
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, NamedTuple, Protocol, cast
 
 import msgspec
 
 from muster.channel.frame import check_size
+from muster.channel.knock import Knock
 from muster.channel.tls import Credentials
 from muster.errors import Malformed, Refused, Unreachable
 from muster.limits import POST_TAKEN_MAX
@@ -110,6 +112,10 @@ class Listener(Protocol):
     address: str
     """What a dialer gives to `dial`."""
 
+    @property
+    def listens(self) -> bool:
+        """Whether it can be dialled: not once it was closed, or failed."""
+
     async def close(self) -> None:
         """Take no more links, close the ones there are. Idempotent."""
 
@@ -139,12 +145,39 @@ class Channel(Protocol):
 Identify = Callable[[bytes], str]
 
 
+@dataclass(frozen=True, slots=True)
+class SshKeys:
+    """What a machine shows to an sshd: its key and the certificate of it; `authority` is the key
+    that signs those of the fleet. The first is never printed.
+    """
+
+    key: bytes = field(repr=False)
+    shown: str
+    authority: str
+
+
+def _no_ssh() -> SshKeys | None:
+    return None
+
+
+def no_guests() -> Sequence[str]:
+    """Nobody but machines of the fleet."""
+    return ()
+
+
 class Own(NamedTuple):
-    """What a machine brings to its channels."""
+    """What a machine brings to its channels; `ssh` says what it has for an sshd at that time, and
+    `hosts` where it may be reached then (exposure.py); `knock` is the word at a port. `guests` are
+    the authorities of other fleets whose machines may come then, each in PEM.
+    """
 
     machine: str
     credentials: Credentials
     identify: Identify
+    ssh: Callable[[], SshKeys | None] = _no_ssh
+    hosts: Callable[[], Sequence[str]] = lambda: ("127.0.0.1",)
+    knock: Knock | None = None
+    guests: Callable[[], Sequence[str]] = no_guests
 
 
 class MachineChannel(Channel, Protocol):
@@ -174,14 +207,39 @@ class LinkOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     check_listen = staticmethod(cast("Callable[[str], object]", check_place))
     check_address = staticmethod(check_place)
 
-    listen: str = ""
+    listen: str | tuple[str, ...] = ""
     address: str = ""
     hub: str = ""
     peers: Mapping[str, str] = {}
 
     def reached_at(self) -> str:
         """Where others reach this machine, "" when nowhere."""
-        return self.address or self.listen
+        return self.address or self.listens_at.partition(",")[0]
+
+    @property
+    def listens_at(self) -> str:
+        """What `listen` says, as one text with commas between."""
+        return self.listen if isinstance(self.listen, str) else ",".join(self.listen)
+
+
+class Visitor(NamedTuple):
+    """What a machine brings to the places where it leaves and takes packets.
+
+    In `home`, its own folder, lies what a post remembers. `survived` counts what ended nothing, by
+    a word and its error: `unread` and `unremoved` packets, `unwatched` and `untidied` places.
+    `variables` are those of a file there that nobody else may read; it raises Broken. `wall_ms`
+    reads the wall clock.
+    """
+
+    machine: str
+    home: Path
+    survived: Callable[[str, Exception], None]
+    # A signature of the machine's `nats` key, and what it shows in TLS.
+    sign: Callable[[bytes], bytes] | None = None
+    credentials: Callable[[], Credentials] | None = None
+    # What no place that lies here asks for.
+    variables: Callable[[str], Mapping[str, str]] = lambda _: {}
+    wall_ms: Callable[[], int] = lambda: 0
 
 
 class PostOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,8 +271,9 @@ class Post(Protocol):
     async def put(self, packet: bytes, *, to: str) -> None:
         """Leave a packet for the machine `to`.
 
-        Raises Malformed (too large, nothing was left), Exhausted (the place is full) and
-        Unreachable (the place is not there now; whether the packet lies in it is not known).
+        Raises Malformed (too large, nothing was left), Exhausted (the place is full), Unreachable
+        (the place is not there now; whether the packet lies in it is not known) and, as all of
+        these do, Broken (the place refuses this machine until somebody mends something).
         """
 
     async def take(self, most: int = POST_TAKEN_MAX) -> list[Packet]:

@@ -7,6 +7,8 @@ content has the hash that its name says; until then, and under any other name, i
 Rule 3: whoever may use the place may do anything in it, so nothing there is followed or waited for:
 no links, pipes or devices, and no more is read at once than a bounded amount.
 Rule 4: for each machine so much may lie here and no more. What counts as sent says its receipt.
+Rule 5: a share can hang for ever. One thread of this place waits for it and nothing else does
+(channel/hand.py). An error that costs one file is counted.
 """
 
 import asyncio
@@ -17,14 +19,17 @@ import os
 import re
 import stat
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from muster import atomic_file
-from muster.channel.base import Own, Packet, PostOptions
-from muster.errors import USED_UP, Exhausted, Malformed, MusterError, Unreachable
+from muster.channel import sftp
+from muster.channel.base import Packet, Post, PostOptions, Visitor
+from muster.channel.hand import Hand
+from muster.errors import USED_UP, Exhausted, Malformed, Unreachable
 from muster.limits import MAILBOX_BYTES_MAX, PACKET_BYTES_MAX, POST_TAKEN_MAX
 
 NAME: Final = "drop"
@@ -35,12 +40,16 @@ _Mark = tuple[int, ...]
 # Without news the folder is looked at this often: what is on another machine's disk tells nobody.
 DEADLINE_S: Final = 60
 URGENT_S: Final = 5
-# What is removed or read in one look is bounded, whatever lies there.
+# What was begun goes on so soon: what is read in one look is bounded, whatever lies there.
+GO_ON_S: Final = 1
 _READ_MAX: Final = 4 * POST_TAKEN_MAX
 _PASSED_OVER_MAX: Final = 4096
 _PACKET: Final = re.compile(r"[0-9a-f]{64}\.mp\Z")
 _MACHINE: Final = re.compile(r"[0-9a-z-]{1,64}\Z")
 _TEMPORARY: Final = ".tmp-"
+# How what a killed writer left is called, and how old it is when nobody writes it any more.
+_LEFT: Final = re.compile(r"\.tmp-[0-9a-z_]{8,16}\Z")
+_LEFT_NS: Final = 3_600 * 10**9
 # What says nothing of the file that was to be read: this process or machine has no more of them.
 _OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _DEBOUNCE_MS: Final = 50
@@ -50,16 +59,28 @@ _SAME_MS: Final = 2_000
 
 
 def check_place(address: str) -> str:
-    """A folder is named from the root, or from the home folder with `~/`. Raises: Malformed."""
+    """A folder is named from the root, or from the home folder with `~/`; one of a far host as
+    `sftp://user@host/path`. Raises: Malformed.
+    """
+    if address.startswith(sftp.SCHEME):
+        sftp.split(address)
+        return address
     if "\0" in address or not (address.startswith("~/") or PurePath(address).is_absolute()):
         raise Malformed(f"{address[:80]!r} is no folder of this machine: write it from / or ~/ on")
     return address
 
 
 class Options(PostOptions, frozen=True, forbid_unknown_fields=True):
-    """`place` is the folder that the machines share."""
+    """`place` is the folder that the machines share.
+
+    Where it is on a far host, `key` is the file with the person's key for it, and `known_hosts`
+    says who the host is.
+    """
 
     check_place = staticmethod(check_place)
+
+    key: str = "~/.ssh/id_ed25519"
+    known_hosts: str = "~/.ssh/known_hosts"
 
 
 class DropPost:
@@ -67,12 +88,19 @@ class DropPost:
 
     name = NAME
 
-    def __init__(self, place: Path, machine: str, deadline_s: int) -> None:
+    def __init__(self, place: Path, visitor: Visitor, deadline_s: int) -> None:
         self._place = place
-        self._inbox = place / machine
+        self._machine = visitor.machine
         self._deadline_s = deadline_s
+        self._hand = Hand(f"the folder {place}", "muster-drop")
+        self._survived = visitor.survived
+        # What one file or the watch failed with, until it is counted: threads count nothing.
+        self._failures: deque[tuple[str, Exception]] = deque()
         # Files that are not what their names say, as they were then: they are not read again.
         self._passed_over: OrderedDict[str, _Mark] = OrderedDict()
+        # Where the last look ended, of how many files since the first, and whether that was all.
+        self._looked_to: tuple[int, str] | None = None
+        self._looked_at = 0
         self._bell = asyncio.Event()
         self._closed = False
         self._watch: _Watch | None = None
@@ -85,7 +113,7 @@ class DropPost:
                 f"a packet has {len(packet)} bytes; at most {PACKET_BYTES_MAX} are left"
             )
         assert _MACHINE.match(to), "a receiver is a machine, and becomes the name of a folder"
-        await self._do(lambda: self._put(packet, self._place / to))
+        await self._do(lambda: self._put(packet, to))
 
     async def take(self, most: int = POST_TAKEN_MAX) -> list[Packet]:
         return await self._do(lambda: self._take(most))
@@ -101,10 +129,13 @@ class DropPost:
         ended = self._watch is None or self._watch.ended
         if ended and loop.time() >= self._watch_after_s:
             self._watch_after_s = loop.time() + URGENT_S
-            self._watch = _Watch(self._inbox, lambda: _ring(loop, self._bell))
+            inbox = self._place / self._machine
+            self._watch = _Watch(inbox, lambda: _ring(loop, self._bell), self._fails)
         # A share of another machine, or a system without watches, tells nothing.
         deaf = urgent or self._watch is None or self._watch.ended
         deadline_s = self._deadline_s or (URGENT_S if deaf else DEADLINE_S)
+        if self._looked_at:
+            deadline_s = min(deadline_s, GO_ON_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 await self._bell.wait()
@@ -113,13 +144,14 @@ class DropPost:
     async def close(self) -> None:
         self._closed = True
         self._bell.set()
+        self._hand.close()
         if self._watch is not None:
             self._watch.end()
 
     async def _do(self, work: Callable[[], T]) -> T:
         """Work on files, beside the loop. Raises: Unreachable, Exhausted."""
         try:
-            return await asyncio.to_thread(work)
+            return await self._hand.do(work)
         except OSError as error:
             # What is gone may come back as another file system, which this watch does not see.
             if self._watch is not None:
@@ -129,102 +161,152 @@ class DropPost:
             raise Unreachable(
                 f"the folder {self._place} cannot be used now ({error.strerror or error})"
             ) from error
+        finally:
+            while self._failures:
+                self._survived(*self._failures.popleft())
 
-    def _put(self, packet: bytes, box: Path) -> None:
-        path = box / f"{hashlib.sha256(packet).hexdigest()}.mp"
-        mode = self._begin(box)
-        if path.exists():
-            return
-        if sum(size for _, size in _files(box)) + len(packet) > MAILBOX_BYTES_MAX:
-            raise Exhausted(f"{box} is full: its machine takes nothing")
-        try:
-            atomic_file.write_file(path, packet, mode=mode & 0o666, temporary=_TEMPORARY)
-        except Exhausted:
-            raise
-        except MusterError as error:
-            raise Unreachable(f"the folder {self._place} cannot be used now: {error}") from error
+    def _fails(self, what: str, error: Exception) -> None:
+        self._failures.append((what, error))
 
-    def _begin(self, box: Path) -> int:
-        """A folder for one machine, and the mode of the place: whoever may use it may use both."""
-        mode = self._place.stat().st_mode & 0o7777
+    def _put(self, packet: bytes, to: str) -> None:
+        name = f"{hashlib.sha256(packet).hexdigest()}.mp"
+        with self._box(to) as (box, mode):
+            lying = _files(box)
+            if any(file.name == name and file.size == len(packet) for file in lying):
+                return
+            packets = sum(file.size for file in lying if file.may_be_packet)
+            if packets + len(packet) > MAILBOX_BYTES_MAX:
+                raise Exhausted(f"{self._place / to} is full: its machine takes nothing")
+            atomic_file.write_in(box, name, packet, mode=mode & 0o666, temporary=_TEMPORARY)
+            self._sweep(box, lying, os.stat(name, dir_fd=box, follow_symlinks=False).st_mtime_ns)
+
+    def _sweep(self, box: int, lying: Iterable["_File"], now_ns: int) -> None:
+        """Remove what writers that were killed left; `now_ns` is the clock of the place itself."""
+        for file in lying:
+            if _LEFT.match(file.name) and now_ns - file.mtime_ns > _LEFT_NS:
+                try:
+                    os.unlink(file.name, dir_fd=box)
+                except FileNotFoundError:
+                    # Another writer swept it.
+                    continue
+                except OSError as error:
+                    self._fails("unremoved", error)
+
+    @contextlib.contextmanager
+    def _box(self, machine: str) -> Iterator[tuple[int, int]]:
+        """The folder for one machine, and the mode of the place: whoever may use it may use both.
+
+        It is open, and no link: what somebody puts in its place meanwhile is not what is used.
+        """
+        place = os.open(self._place, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            box.mkdir()
-        except FileExistsError:
-            if not stat.S_ISDIR(box.lstat().st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, f"{box.name} is no folder") from None
-        else:
-            box.chmod(mode)
-        return mode
+            mode = os.fstat(place).st_mode & 0o7777
+            made = True
+            try:
+                os.mkdir(machine, dir_fd=place)
+            except FileExistsError:
+                made = False
+            box = os.open(machine, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
+            try:
+                if made:
+                    # Whose box it is removes what others left there.
+                    os.fchmod(box, mode & ~stat.S_ISVTX)
+                yield box, mode
+            finally:
+                os.close(box)
+        finally:
+            os.close(place)
 
     def _take(self, most: int) -> list[Packet]:
-        self._begin(self._inbox)
+        with self._box(self._machine) as (box, _):
+            return self._look(box, _files(box), most)
+
+    def _look(self, box: int, lying: list["_File"], most: int) -> list[Packet]:
+        """Packets among the files, on from where the last look ended, and round to there."""
+        begin = 0
+        if self._looked_to is not None:
+            begin = bisect_right(lying, self._looked_to, key=lambda file: file[:2])
+        self._looked_to = None
         found: list[Packet] = []
-        left = _READ_MAX
-        for name, size in _files(self._inbox):
-            if len(found) >= most or not left:
-                break
-            if _PACKET.match(name) and size <= PACKET_BYTES_MAX:
-                body, mark = self._read(name)
-                if body is None:
-                    continue
+        left, seen = _READ_MAX, 0
+        for file in lying[begin:] + lying[:begin]:
+            seen += 1
+            if file.may_be_packet and self._passed_over.get(file.name) != file.mark:
                 left -= 1
-                if hashlib.sha256(body).hexdigest() == name[:-3]:
-                    found.append(Packet(name[:-3], body))
-                    continue
-                self._pass_over(name, mark)
+                body, mark = self._read(box, file.name)
+                if body is not None and hashlib.sha256(body).hexdigest() == file.name[:-3]:
+                    found.append(Packet(file.name[:-3], body))
+                elif body is not None:
+                    self._pass_over(file.name, mark)
+            if len(found) >= most or not left:
+                self._looked_to = file[:2]
+                break
+        self._looked_at += seen
+        if self._looked_at >= len(lying):
+            self._looked_at = 0
         return found
 
-    def _pass_over(self, name: str, mark: _Mark) -> None:
+    def _pass_over(self, name: str, mark: "_Mark") -> None:
         self._passed_over[name] = mark
         if len(self._passed_over) > _PASSED_OVER_MAX:
             self._passed_over.popitem(last=False)
 
-    def _read(self, name: str) -> tuple[bytes | None, _Mark]:
-        """What a file holds; None where that was no packet before, or is none that can be read.
+    def _read(self, box: int, name: str) -> tuple[bytes | None, "_Mark"]:
+        """What a file holds; None of one that is gone, or that cannot be read now.
 
-        One that fails is passed over, whatever the reason: the others are not its.
+        Whatever the reason, the others are not its.
         """
         try:
-            return self._read_file(name)
-        except OSError as error:
-            if error.errno in _OURS:
-                raise
+            handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=box)
+        except FileNotFoundError:
             return None, ()
-
-    def _read_file(self, name: str) -> tuple[bytes | None, _Mark]:
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        handle = os.open(self._inbox / name, flags)
+        except OSError as error:
+            return self._unread(error)
         try:
             about = os.fstat(handle)
+            if not stat.S_ISREG(about.st_mode):
+                return None, ()
             # As it was before it was read: what is written meanwhile makes it another one.
-            mark = _mark(about)
-            if not stat.S_ISREG(about.st_mode) or self._passed_over.get(name) == mark:
-                return None, mark
             with os.fdopen(handle, "rb", closefd=False) as file:
-                return file.read(PACKET_BYTES_MAX + 1), mark
+                return file.read(PACKET_BYTES_MAX + 1), _mark(about)
+        except OSError as error:
+            return self._unread(error)
         finally:
             os.close(handle)
 
+    def _unread(self, error: OSError) -> tuple[None, "_Mark"]:
+        if error.errno in _OURS:
+            raise error
+        self._fails("unread", error)
+        return None, ()
+
     def _forget(self, names: Sequence[str]) -> None:
-        # Where the place is not there, that nothing lies in it is no answer.
-        self._place.stat()
-        for name in names:
-            path = self._inbox / name
-            try:
-                path.unlink(missing_ok=True)
-            except OSError:
-                # It was dealt with, and whoever keeps it here keeps none of the others here.
-                with contextlib.suppress(OSError):
-                    self._pass_over(name, _mark(path.lstat()))
+        kept = set()
+        with self._box(self._machine) as (box, _):
+            for name in names:
+                try:
+                    os.unlink(name, dir_fd=box)
+                except FileNotFoundError:
+                    # It was acknowledged before.
+                    continue
+                except OSError as error:
+                    # It was dealt with, and whoever keeps it here keeps none of the others here.
+                    self._fails("unremoved", error)
+                    kept.add(name)
+            for file in _files(box) if kept else ():
+                if file.name in kept:
+                    self._pass_over(file.name, file.mark)
 
 
 class _Watch:
     """A thread that rings when something happens in a folder; `ended` once it cannot tell."""
 
-    def __init__(self, folder: Path, ring: Callable[[], None]) -> None:
+    def __init__(
+        self, folder: Path, ring: Callable[[], None], fails: Callable[[str, Exception], None]
+    ) -> None:
         self._stop = threading.Event()
         self.ended = False
-        self._folder, self._ring = folder, ring
+        self._folder, self._ring, self._fails = folder, ring, fails
         threading.Thread(target=self._run, name="muster-drop", daemon=True).start()
 
     def end(self) -> None:
@@ -233,9 +315,8 @@ class _Watch:
 
     def _run(self) -> None:
         stood = False
-        # An extra, and a folder that may be gone or on a system without watches.
-        with contextlib.suppress(ImportError, OSError, RuntimeError):
-            from watchfiles import watch  # noqa: PLC0415
+        try:
+            from watchfiles import watch  # noqa: PLC0415 - an extra
 
             watched = _same(self._folder)
             for changes in watch(
@@ -249,6 +330,9 @@ class _Watch:
                 stood = True
                 if _same(self._folder) != watched:
                     break
+        except (ImportError, OSError, RuntimeError) as error:
+            # The folder may be gone, or on a system without watches: it is looked at all the same.
+            self._fails("unwatched", error)
         self.ended = True
         if stood:
             self._ring()
@@ -269,17 +353,38 @@ def _ring(loop: asyncio.AbstractEventLoop, bell: asyncio.Event) -> None:
         loop.call_soon_threadsafe(bell.set)
 
 
-def _files(box: Path) -> list[tuple[str, int]]:
-    """What lies in a folder, the oldest first, and how large each is."""
+class _File(NamedTuple):
+    """What lies in a folder, as it is there: no link is followed."""
+
+    mtime_ns: int
+    name: str
+    size: int
+    is_regular: bool
+    mark: _Mark
+
+    @property
+    def may_be_packet(self) -> bool:
+        return self.is_regular and self.size <= PACKET_BYTES_MAX and bool(_PACKET.match(self.name))
+
+
+def _files(box: int) -> list[_File]:
+    """What lies in an open folder, the oldest first."""
     found = []
     with os.scandir(box) as entries:
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 about = entry.stat(follow_symlinks=False)
-                found.append((about.st_mtime_ns, entry.name, about.st_size))
-    return [(name, size) for _, name, size in sorted(found)]
+            except FileNotFoundError:
+                # Removed since it was listed.
+                continue
+            regular = stat.S_ISREG(about.st_mode)
+            found.append(_File(about.st_mtime_ns, entry.name, about.st_size, regular, _mark(about)))
+    return sorted(found)
 
 
-def open_channel(options: Options, own: Own) -> DropPost:
+def open_channel(options: Options, visitor: Visitor) -> Post:
     """The mailbox of one machine in the folder; that may be away now, and come back."""
-    return DropPost(Path(options.place).expanduser(), own.machine, options.deadline_s)
+    if options.place.startswith(sftp.SCHEME):
+        about = options.place, options.key, options.known_hosts
+        return sftp.SftpPost(*about, visitor, options.deadline_s)
+    return DropPost(Path(options.place).expanduser(), visitor, options.deadline_s)

@@ -19,14 +19,13 @@ cut by a renewal, and not by a revocation either: who learns of one closes the l
 """
 
 import asyncio
-import contextlib
 import http
 import logging
 import os
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final
@@ -55,18 +54,19 @@ from muster.channel.base import (
     OnLink,
     Own,
     gone,
+    no_guests,
     report,
 )
 from muster.channel.frame import check_size, short_reason
-from muster.channel.tls import Credentials, client_context, load_pair, server_context
+from muster.channel.knock import Knock
+from muster.channel.listening import Hosts, Ports, places, told
+from muster.channel.tls import Credentials, client_context, server_context
 from muster.channel.unproven import (
     LINKED,
     SPEAKING,
     UnprovenPeer,
     UnprovenPeers,
-    accept,
     hang_up,
-    listen,
     why_nobody_listens,
 )
 from muster.errors import (
@@ -81,43 +81,27 @@ from muster.errors import (
 )
 
 NAME: Final = "http"
-_ANY_HOST: Final = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared with, not bound to
 
 
 class Options(LinkOptions, frozen=True, forbid_unknown_fields=True):
-    """`[channel.http]`: every address is host:port."""
+    """`[channel.http]`: every address is host:port; `listen` may be `auto` (listening.py)."""
 
-    check_listen = staticmethod(split_address)
+    check_listen = staticmethod(places)
     check_address = staticmethod(check_address)
 
+    # Whether who does not know the word meets TLS (knock.py).
+    strangers: bool = False
+
     def reached_at(self) -> str:
-        if self.address or not self.listen:
-            return self.address and check_address(self.address)
-        host, port = split_address(self.listen)
-        if host not in _ANY_HOST:
-            return check_address(self.listen)
-        # Whoever is in no network is reached nowhere, and says no address that means another.
-        found = own_ip(host)
-        return check_address(join_address(found, port)) if found else ""
+        found = self.address or (told(self.listens_at) if self.listen else "")
+        return found and check_address(found)
 
 
-def open_channel(_options: Options, own: Own) -> "HttpChannel":
+def open_channel(options: Options, own: Own) -> "HttpChannel":
     """The channel of this machine."""
-    return HttpChannel(own.credentials, own.identify)
-
-
-def own_ip(host: str = "") -> str:
-    """The address of the interface that leads outside, of those that `host` listens at.
-
-    "" where none does. Nothing is sent to find it.
-    """
-    # Addresses of documentation (RFC 5737, RFC 3849): only the routing table is asked.
-    ways = [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")]
-    for family, outside in ways[:1] if host == "0.0.0.0" else ways:  # noqa: S104 - no binding
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((outside, 9))
-            return str(probe.getsockname()[0])
-    return ""
+    channel = HttpChannel(own.credentials, own.identify, guests=own.guests)
+    channel.hosts, channel.knock, channel.quiet = own.hosts, own.knock, not options.strangers
+    return channel
 
 
 class _Complaints(logging.Handler):
@@ -263,20 +247,17 @@ class HttpLink(Link):
 class HttpListener:
     """Made by `HttpChannel.listen`."""
 
-    def __init__(self, channel: "HttpChannel", host: str, port: int, on_link: OnLink) -> None:
-        """Raises: OSError."""
+    def __init__(self, channel: "HttpChannel", address: str, on_link: OnLink) -> None:
+        """Raises: OSError, Malformed."""
         # Strangers and revoked machines that were turned away, for the health page.
         self.refused = 0
         self.door = UnprovenPeers()
         self._channel = channel
         self._hosting = LinkTasks(on_link)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sockets = listen(host, port)
         self._open = True
-        self.address = join_address(*self._sockets[0].getsockname()[:2])
-        self._accepting = [
-            asyncio.create_task(accept(each, self.door, self._take)) for each in self._sockets
-        ]
+        self.ports = Ports(address, channel.hosts, self.door, self._take)
+        self.address = self.ports.address
 
     def _take(self, connected: socket.socket, address: str) -> None:
         loop = asyncio.get_running_loop()
@@ -303,6 +284,11 @@ class HttpListener:
         # Not what the call below returns: uvloop gives its own TLS in the place of the connection.
         connection = Opening(visitor, protocol, {name: options[name] for name in names})
         try:
+            knock = self._channel.knock
+            if knock is not None and self._channel.quiet and not await knock.heard(connected):
+                self.door.turned_away += 1
+                hang_up(connected)
+                return
             await loop.connect_accepted_socket(
                 lambda: connection,
                 connected,
@@ -346,15 +332,15 @@ class HttpListener:
             return connection.respond(http.HTTPStatus.FORBIDDEN, f"{refused}\n{proof}")
         return None
 
+    @property
+    def listens(self) -> bool:
+        return self._open and self.ports.listens
+
     async def close(self) -> None:
         if not self._open:
             return
         self._open = False
-        for task in self._accepting:
-            task.cancel()
-        await asyncio.wait(self._accepting)
-        for each in self._sockets:
-            each.close()
+        await self.ports.close()
         self.door.end()
         await self._hosting.close()
         # What is left are handshakes whose socket was shut: each ends in a turn of the loop.
@@ -405,52 +391,61 @@ class HttpChannel:
     name: Final = NAME
 
     def __init__(
-        self, credentials: Credentials, identify: Identify, timing: Timing | None = None
-    ) -> None:
+        self, credentials: Credentials, identify: Identify, timing: Timing | None = None,
+        guests: Callable[[], Sequence[str]] = no_guests,
+    ) -> None:  # fmt: skip
         self.timing = timing or Timing()
-        self.identify = identify
+        self.identify, self._guests = identify, guests
+        self.hosts: Hosts = lambda: ("127.0.0.1",)
+        self.knock: Knock | None = None
+        self.quiet = False
         self._ca_pem = credentials.ca_pem
-        self.server_tls = server_context(credentials)
+        self.server_tls = server_context(credentials, guests())
         self._client_tls = client_context(credentials)
 
     def renew(self, credentials: Credentials) -> None:
         """Show new credentials from the next handshake on. Raises Broken, changing nothing."""
         if credentials.ca_pem != self._ca_pem:
             raise Broken("the fleet's authority differs; open a new channel for another fleet")
-        # Built first: a pair that does not match must not reach the context that is in use.
-        client_tls = client_context(credentials)
-        load_pair(self.server_tls, credentials)
-        self._client_tls = client_tls
+        # Both are built first: a pair that does not match must not reach what is in use.
+        made = client_context(credentials), server_context(credentials, self._guests())
+        self._client_tls, self.server_tls = made
 
     async def dial(self, address: str, *, peer: str = "") -> Link:
-        return await _dial(address, self._client_tls, self.identify, self.timing, peer)
+        tls, name = self._client_tls, "" if self.knock is None else self.knock.name(peer)
+        return await _dial(address, tls, self.identify, self.timing, peer=peer, name=name)
 
     async def listen(self, address: str, on_link: OnLink) -> HttpListener:
         try:
-            host, port = split_address(address)
+            return HttpListener(self, address, on_link)
         except Malformed as error:
             # Our own configuration says so.
             raise Broken(str(error)) from error
-        try:
-            return HttpListener(self, host, port, on_link)
         except OSError as error:
             raise unable(
                 f"cannot listen at {address}: {why_nobody_listens(error)}", error
             ) from error
 
 
-async def join(address: str, pin: Identify, timing: Timing | None = None) -> Link:
+async def join(address: str, pin: Identify, timing: Timing | None = None, name: str = "") -> Link:
     """Dial a fleet of which only a key is known, from an invitation, without a certificate.
 
+    `name` is the word that it listens for (knock.py).
     `pin` gets the listener's certificate, whose key TLS has proven and nothing else, and
     returns the machine id or raises Refused: it must check the signature under the key of
     the invitation itself. Raises Unreachable and Refused.
     """
-    return await _dial(address, client_context(None), pin, timing or Timing())
+    return await _dial(address, client_context(None), pin, timing or Timing(), name=name)
 
 
 async def _dial(
-    address: str, tls: ssl.SSLContext, identify: Identify, timing: Timing, peer: str = ""
+    address: str,
+    tls: ssl.SSLContext,
+    identify: Identify,
+    timing: Timing,
+    *,
+    peer: str = "",
+    name: str = "",
 ) -> Link:
     proven = ""
 
@@ -478,8 +473,8 @@ async def _dial(
         connection = await Direct(
             f"wss://{join_address(host, port)}/",
             ssl=tls,
-            # No SNI: who looks on learns no name, and the name would decide nothing.
-            server_hostname="",
+            # Nobody's name: who looks on learns none, and it decides who is heard, and no more.
+            server_hostname=name,
             proxy=None,
             user_agent_header=None,
             create_connection=Dialer,
@@ -508,11 +503,12 @@ def _translated(address: str, error: Exception) -> MusterError:
             f"the certificate of {address} is not of this fleet ({error.verify_message});"
             " check the address"
         )
-    if isinstance(error.__cause__, EOFError):
-        # All that TLS 1.3 lets us see when the far end does not accept our certificate.
+    if isinstance(error.__cause__, EOFError) or isinstance(error, ConnectionResetError):
+        # All that TLS 1.3 lets us see when the far end does not accept our certificate; and all
+        # that there is to see when we do not know the word.
         return Unreachable(
-            f"{address} hung up on the handshake: it stops, or does not know this machine's"
-            " certificate; try later, or join again"
+            f"{address} hung up on the handshake: it stops, is another machine, does not know this"
+            " machine's certificate, or its clock or ours is an hour off; try later, or join again"
         )
     why = str(error) or type(error).__name__
     if isinstance(error, ssl.SSLError):

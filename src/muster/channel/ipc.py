@@ -168,6 +168,10 @@ class IpcListener:
         self.links[link] = None
         return True
 
+    @property
+    def listens(self) -> bool:
+        return self.server is not None and self.server.is_serving()
+
     async def close(self) -> None:
         server, self.server = self.server, None
         if server is None:

@@ -9,6 +9,7 @@ Any age program reads what `seal` writes, and `open_sealed` what any of them sea
 key is the raw X25519 one, in age's own spelling (BIP 173) only on its way into the library.
 """
 
+from functools import lru_cache
 from typing import Final
 
 # An extra: who has it not hears so where a mailbox is opened (node/links/posts.py).
@@ -23,6 +24,7 @@ from muster.errors import Forged, Malformed
 
 HEADER_BYTES_MAX: Final = 1024
 STANZAS_MAX: Final = 2
+_RECEIVERS_KEPT: Final = 256
 _BEGIN: Final = b"age-encryption.org/v1\n"
 _CHARSET: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
@@ -45,10 +47,16 @@ _SMALL_ORDER: Final = frozenset(
 
 def seal(raw: bytes, public: bytes) -> bytes:
     """`raw` for the holder of one X25519 key alone. Raises: Malformed for what is no such key."""
+    sealed: bytes = encrypt(raw, [_recipient(public)])
+    return sealed
+
+
+@lru_cache(maxsize=_RECEIVERS_KEPT)
+def _recipient(public: bytes) -> x25519.Recipient:
+    """As the library calls it: to spell a key costs as much as to seal a small packet."""
     if len(public) != 32 or int.from_bytes(public, "little") % 2**255 in _SMALL_ORDER:
         raise Malformed("the age key of the receiver is no X25519 key")
-    sealed: bytes = encrypt(raw, [x25519.Recipient.from_str(_bech32("age", public))])
-    return sealed
+    return x25519.Recipient.from_str(_bech32("age", public))
 
 
 def open_sealed(raw: bytes, secret: bytes) -> bytes:

@@ -6,7 +6,9 @@ Rule 2: a piece is bounded, and what is no piece ends the stream.
     offset  0       1              5
             strand  length, u32    so many bytes, at most 64 KiB
 
-INPUT with nothing in it ends the program's input. SIGNAL is one byte, the number of a signal; SIZE
+INPUT with nothing in it ends the program's input. At most INPUT_BYTES_MAX of it, heads and all, are
+on their way: TAKEN, a u32, says how many more the program took, so a signal never waits behind what
+it does not read. SIGNAL is one byte, the number of a signal; SIZE
 of a terminal is two u16, rows and columns; END is JSON: {"code": 0}. Integers are big-endian;
 docs/spec/remote.md is normative.
 """
@@ -23,8 +25,11 @@ ERRORS: Final = 2
 SIGNAL: Final = 3
 END: Final = 4
 SIZE: Final = 5
+TAKEN: Final = 6
 
 PIECE_BYTES_MAX: Final = 64 * 1024
+# Less than the window of a stream, so there is always room for what is no input.
+INPUT_BYTES_MAX: Final = 512 * 1024
 _HEAD: Final = struct.Struct(">BI")
 _SIZE: Final = struct.Struct(">HH")
 HEAD_BYTES: Final = _HEAD.size
@@ -49,6 +54,19 @@ def size_in(piece: bytes) -> tuple[int, int]:
     return rows, columns
 
 
+def taken(count: int) -> bytes:
+    """What says that the program took so many more bytes of INPUT, heads and all."""
+    return count.to_bytes(4, "big")
+
+
+def taken_in(piece: bytes, most: int) -> int:
+    """The count in it, at most what is on its way. Raises: Malformed."""
+    count = int.from_bytes(piece, "big")
+    if len(piece) != 4 or not 0 < count <= most:
+        raise Malformed("a far program took more than was typed for it")
+    return count
+
+
 class Splitter:
     """The pieces in the bytes that come."""
 
@@ -60,7 +78,7 @@ class Splitter:
         self._left += data
         while len(self._left) >= HEAD_BYTES:
             strand, size = _HEAD.unpack_from(self._left)
-            if strand > SIZE or size > PIECE_BYTES_MAX:
+            if strand > TAKEN or size > PIECE_BYTES_MAX:
                 raise Malformed("what came over the stream of a far program is no piece of it")
             if len(self._left) < HEAD_BYTES + size:
                 return

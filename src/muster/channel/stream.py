@@ -35,6 +35,8 @@ class Stream:
         self.flow = flow
         # A stream in which nothing moves for so long is over; None for one that may be quiet.
         self.silence_s: float | None = None
+        # Where it begins in what was asked for, as the far end says.
+        self.at = 0
         self._drained = drained
         self._moved = asyncio.Event()
         flow.moved = self._fed

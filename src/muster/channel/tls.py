@@ -10,6 +10,7 @@ import os
 import ssl
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,12 +29,28 @@ class Credentials:
     ca_pem: bytes
 
 
-def server_context(credentials: Credentials) -> ssl.SSLContext:
-    """For a listener: a dialer may show a certificate, and a shown one must be of the fleet."""
+def server_context(credentials: Credentials, guests: Iterable[str] = ()) -> ssl.SSLContext:
+    """For a listener: a dialer may show a certificate, and a shown one must be of the fleet.
+
+    `guests` are the authorities of other fleets whose machines may come, too, each in PEM. One that
+    TLS does not take (`is_authority`) lets nobody in, and keeps nobody else out.
+    """
     tls = _context(ssl.PROTOCOL_TLS_SERVER, credentials)
+    for pem in guests:
+        with contextlib.suppress(ssl.SSLError, ValueError):
+            tls.load_verify_locations(cadata=pem)
     tls.verify_mode = ssl.CERT_OPTIONAL
     tls.num_tickets = 0
     return tls
+
+
+def is_authority(pem: str) -> bool:
+    """Whether TLS takes this as an authority."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=pem)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 def client_context(credentials: Credentials | None) -> ssl.SSLContext:
@@ -57,11 +74,11 @@ def _context(side: int, credentials: Credentials | None) -> ssl.SSLContext:
         except (ssl.SSLError, ValueError) as error:
             what = f"the authority's certificate is unusable ({error}); join again"
             raise Broken(what) from error
-        load_pair(tls, credentials)
+        _load_pair(tls, credentials)
     return tls
 
 
-def load_pair(tls: ssl.SSLContext, credentials: Credentials) -> None:
+def _load_pair(tls: ssl.SSLContext, credentials: Credentials) -> None:
     """Show this certificate from the next handshake on. Raises Broken."""
     secret = credentials.key_pem + b"\n" + credentials.cert_pem
     try:

@@ -18,9 +18,9 @@ import ipaddress
 import random
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from muster import limits
 
@@ -181,9 +181,25 @@ async def accept(
             connected.close()
 
 
-def listen(host: str | None, port: int) -> list[socket.socket]:
-    """Sockets that listen at an address, not blocking. Raises: OSError."""
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+# Where a place is, as the system's resolver says it.
+Found = Sequence[tuple[int, int, int, str, tuple[Any, ...]]]
+
+
+async def where(host: str, port: int) -> Found:
+    """What to give `listen` for a host; a name is looked up beside the loop. Raises: OSError."""
+    find, how = asyncio.get_running_loop().getaddrinfo, socket.AI_PASSIVE
+    return await find(host or None, port, type=socket.SOCK_STREAM, flags=how)
+
+
+def listen(host: str | None, port: int, found: Found | None = None) -> list[socket.socket]:
+    """Sockets that listen at an address, not blocking. Raises: OSError.
+
+    Where `found` does not say where that is, a name is looked up here, for as long as that takes.
+    """
+    if found is None:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):

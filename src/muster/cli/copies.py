@@ -8,34 +8,48 @@ import contextlib
 import hashlib
 import json
 import os
-import select
 import stat
-from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 from muster import umask
 from muster.channel import strand
-from muster.channel.flow import CUT, TYPES, Flow
-from muster.channel.frame import decode, encode
 from muster.channel.ipc_client import Client
-from muster.cli.call import CHANNEL
 from muster.cli.context import CommandContext, signing
-from muster.errors import Conflict, Forged, Malformed, Refused, Unreachable
+from muster.cli.strands import Strands
+from muster.cli.text import clean
+from muster.errors import Conflict, Denied, Forged, Malformed, NotFound, Refused, Unreachable
 from muster.limits import INT_ABS_MAX
-from muster.node.host import within
+from muster.node.host import clock, within
 
 T = TypeVar("T")
 
 _HASHED_BYTES: Final = 1024 * 1024
-_VERBS: Final = {"read": "file.read", "write": "file.write"}
+# Often enough for a person, seldom enough for a page of it.
+TOLD_EVERY_MS: Final = 2_000
+ORDERS: Final = {"read": "file.read", "write": "file.write"}
+
+
+class Progress:
+    """Tells a person at a terminal how far a file is, now and then."""
+
+    def __init__(self, context: CommandContext, name: str, size: int) -> None:
+        self._context, self._name, self._size = context, clean(name), size
+        self._told_ms = clock.boot_ms()
+
+    def reached(self, at: int) -> None:
+        """So many bytes of it are there."""
+        now_ms = clock.boot_ms()
+        if now_ms - self._told_ms >= TOLD_EVERY_MS:
+            self._told_ms = now_ms
+            self._context.note(f"{self._name}: {100 * at // max(1, self._size)} %")
 
 
 def copy(context: CommandContext) -> int:
     """Copy what is meant, and say how it went; 0."""
     meant, _ = context.inside()
-    verb = _VERBS[meant["way"]]
+    verb = ORDERS[meant["way"]]
     to = context.ask("target", {"verb": verb, "on": meant["machine"]})
-    root, path = _below(context, verb, to["name"], meant["far"])
+    root, path = below(context, verb, to["name"], meant["far"])
     args: dict[str, Any] = {"place": f"{to['machine']}:{root}", "path": path}
     if context.command.args.get("plan"):
         plan = {"verb": verb, "machine": to["name"], "folder": root, "path": path}
@@ -44,9 +58,12 @@ def copy(context: CommandContext) -> int:
         return 0
     try:
         if meant["way"] == "read":
-            done = _fetch(context, to["machine"], args, meant["near"])
+            done = fetch(
+                context, to["machine"], args, *os.path.split(os.path.abspath(meant["near"]))
+            )
         else:
-            done = _bring(context, to["machine"], args, meant["near"])
+            opened = _opened_here(context, meant["near"])
+            done = bring(context, to["machine"], args, meant["near"], opened)
     except KeyboardInterrupt:
         context.say("given up; the same command goes on where this one ended")
         raise
@@ -55,7 +72,7 @@ def copy(context: CommandContext) -> int:
     return 0
 
 
-def _below(context: CommandContext, verb: str, name: str, path: str) -> tuple[str, str]:
+def below(context: CommandContext, verb: str, name: str, path: str) -> tuple[str, str]:
     """The folder that the order is for, and the path below that."""
     key = signing().signer(verb).public.hex()
     above, _, last = path.rpartition("/")
@@ -78,23 +95,6 @@ def _below(context: CommandContext, verb: str, name: str, path: str) -> tuple[st
     return root, path.removeprefix(root.rstrip("/")).lstrip("/")
 
 
-def _pieces(client: Client, flow: Flow) -> Iterator[tuple[int, bytes]]:
-    """What the far end says, to its end. Raises: Refused with why it ended before."""
-    pieces = strand.Splitter()
-    while flow.closed is None:
-        frame = decode(client.receive()) if select.select([client], [], []) else None
-        if frame and frame.channel == CHANNEL and frame.type in TYPES:
-            flow.feed(frame.type, frame.payload)
-        yield from pieces.feed(flow.take())
-        flow.give_back()
-    if flow.closed:
-        raise (Unreachable if flow.closed == CUT else Refused)(flow.closed)
-
-
-def _flow(client: Client) -> Flow:
-    return Flow(lambda kind, payload: client.send(encode(kind, CHANNEL, payload)))
-
-
 def _said(value: Any, name: str, sort: type[T]) -> T:
     """What the far end says of a file. Raises: Malformed where it does not."""
     found = value.get(name) if isinstance(value, dict) else None
@@ -103,12 +103,23 @@ def _said(value: Any, name: str, sort: type[T]) -> T:
     return found
 
 
-def _fetch(context: CommandContext, on: str, args: dict[str, Any], near: str) -> dict[str, Any]:
-    """Bring a file here. Raises: Forged where what came is not what is there."""
-    folder, name = os.path.split(os.path.abspath(near))
+def fetch(
+    context: CommandContext,
+    on: str,
+    args: dict[str, Any],
+    folder: str,
+    name: str,
+    *,
+    make: bool = False,
+) -> dict[str, Any]:
+    """Bring a file here, as `name` below the folder. Raises: Forged where it is not what is there.
+
+    `make`: it is one of a folder; those between are made, and one that is there already stays.
+    """
+    near = os.path.join(folder, name)
     key = f"{args['place']}\n{args['path']}"
     with (
-        within.spot(folder, name, person="/", shut=()) as spot,
+        within.spot(folder, name, person="/", shut=(), make=make) as spot,
         within.Part(spot, key) as part,
         contextlib.ExitStack() as stack,
     ):
@@ -116,7 +127,8 @@ def _fetch(context: CommandContext, on: str, args: dict[str, Any], near: str) ->
         client, told = _opened(context, on, args, part, stack)
         size, mode = _said(told, "size", int), _said(told, "mode", int)
         end: Any = None
-        for strand_name, piece in _pieces(client, _flow(client)):
+        progress = Progress(context, name, size)
+        for strand_name, piece in Strands(client).to_the_end():
             if strand_name == strand.END:
                 with contextlib.suppress(ValueError):
                     end = json.loads(piece)
@@ -124,6 +136,7 @@ def _fetch(context: CommandContext, on: str, args: dict[str, Any], near: str) ->
                 raise Forged(f"more came than there is of {near}: copy it again")
             else:
                 part.write(piece)
+                progress.reached(part.size)
         if (part.size, part.digest) != (_said(end, "size", int), _said(end, "sha256", str)):
             part.discard()
             raise Forged(f"what came is not what is there, and was removed: copy {near} again")
@@ -144,35 +157,42 @@ def _opened(
         return stack.enter_context(context.stream_of("file.read", {**args, "at": 0}, on))
 
 
-def _bring(context: CommandContext, on: str, args: dict[str, Any], near: str) -> dict[str, Any]:
-    """Bring a file there. Raises: Refused, Forged as the far end does."""
-    opened = os.open(near, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    mode = os.fstat(opened).st_mode
-    if not stat.S_ISREG(mode):
+def _opened_here(context: CommandContext, near: str) -> int:
+    """A descriptor of the plain file that a person named. Raises: NotFound, Refused, Denied."""
+    if within.is_in(os.path.realpath(near), os.path.realpath(context.home.path)):
+        raise Denied(f"{near} is in Muster's own home, which holds its keys: it is never copied")
+    try:
+        opened = os.open(near, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no {near} here") from error
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
         raise Refused(f"{near} is no plain file: folders, pipes and devices are not copied")
+    return opened
+
+
+def bring(
+    context: CommandContext, on: str, args: dict[str, Any], near: str, opened: int
+) -> dict[str, Any]:
+    """Bring a file there, and close it. Raises: Refused, Forged as the far end does."""
     with os.fdopen(opened, "rb") as file:
-        known = hashlib.sha256()
+        mode, known = os.fstat(opened).st_mode, hashlib.sha256()
         while data := file.read(_HASHED_BYTES):
             known.update(data)
         size, digest = file.tell(), known.hexdigest()
         ordered = {**args, "size": size, "sha256": digest, "mode": mode & 0o777}
         with context.stream_of("file.write", ordered, on) as (client, told):
-            at, flow = min(_said(told, "at", int), size), _flow(client)
+            at, far = min(_said(told, "at", int), size), Strands(client)
             file.seek(at)
-            left = True
+            left, progress = True, Progress(context, os.path.basename(near), size)
             # What is said between two pieces is credit; then how it ended.
-            while left and flow.closed is None:
-                room = min(flow.room, strand.PIECE_BYTES_MAX) - strand.HEAD_BYTES
-                while select.select([client], [], [], 0 if room > 0 else None)[0]:
-                    frame = decode(client.receive())
-                    if frame.channel == CHANNEL and frame.type in TYPES:
-                        flow.feed(frame.type, frame.payload)
-                    break
-                if room > 0 and flow.closed is None:
-                    left = bool(data := file.read(room))
-                    flow.put(strand.pack(strand.INPUT, data))
-            end = [piece for name, piece in _pieces(client, flow) if name == strand.END]
+            while left and far.is_open:
+                far.hear(0 if far.room else None)
+                if far.room and far.is_open:
+                    left = bool(data := file.read(far.room))
+                    far.put(strand.INPUT, data)
+                    progress.reached(file.tell())
+            end = [piece for name, piece in far.to_the_end() if name == strand.END]
     if not end:
         raise Unreachable("how it ended there is not known: give the same command again")
     return {"size": size, "sha256": digest, "at": at}

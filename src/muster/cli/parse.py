@@ -11,10 +11,11 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from muster import __version__
+from muster.cli.text import nearest
 from muster.limits import FRAME_PAYLOAD_BYTES_MAX
 from muster.node.verb import Arg, Verb
 from muster.verbs.table import VERBS
@@ -117,7 +118,7 @@ def _verb_of(words: Sequence[str]) -> tuple[Verb, list[str]]:
     verb = VERBS.get(name)
     if verb is None:
         harmless = [verb.name for verb in VERBS.values() if verb.harmless]
-        near = _alike(name, harmless, 2, 0.6)
+        near = nearest(name, harmless, 2, 0.6)
         hint = f"did you mean {near}?" if near else "`muster --help` lists the verbs"
         raise Usage(f"there is no verb {name[:60]!r}; {hint}")
     return verb, rest
@@ -139,7 +140,7 @@ def _behind(verb: Verb, words: list[str]) -> tuple[list[str], dict[str, list[str
         return words, {}
     end = _end(words)
     if not words[end + 1 :]:
-        raise Usage(f"{verb.name}: what is to be run stands behind --; see `muster {verb.name} -h`")
+        raise Usage(f"{verb.name}: what is to be run stands behind --, as in `{verb.examples[0]}`")
     return words[:end], {name: words[end + 1 :]}
 
 
@@ -166,6 +167,8 @@ def _check_common(verb: Verb, found: Mapping[str, Any]) -> None:
     """What only some verbs understand of what any may be given. Raises: Usage."""
     on, output = found["on"], found["output"]
     several = means_several(on)
+    if on and verb.of_machine and verb.on == "none":
+        raise Usage(f"{verb.name} names its machine itself: leave --on {on[:60]} out")
     if verb.on == "one" and several:
         raise Usage(
             f"{verb.name} goes to one machine, and {on[:60]} means several: give its name "
@@ -230,13 +233,6 @@ def _check_action(verb: Verb, found: Mapping[str, Any], given: Collection[str]) 
             )
 
 
-def _alike(name: str, known: Iterable[str], most: int, cutoff: float) -> str:
-    import difflib  # noqa: PLC0415 - only for a mistake
-
-    near = difflib.get_close_matches(name, list(known), n=most, cutoff=cutoff)
-    return f"`{'` or `'.join(near)}`" if near else ""
-
-
 class _Parser(argparse.ArgumentParser):
     """Raises instead of printing and leaving. `given` are the options that were typed."""
 
@@ -259,7 +255,7 @@ class _Parser(argparse.ArgumentParser):
 
     def _refuse_option(self, word: str) -> NoReturn:
         name = word.partition("=")[0]
-        near = _alike(name, self._option_string_actions.keys() - _DARING, 1, 0.7)
+        near = nearest(name, self._option_string_actions.keys() - _DARING, 1, 0.7)
         hint = f"did you mean {near}" if near else "a text that begins with - stands behind --"
         self.error(f"there is no option {name[:60]!r}; {hint}")
 
@@ -344,6 +340,10 @@ def _parser(verb: Verb, words: Collection[str]) -> _Parser:
     on = argparse.SUPPRESS if verb.on == "none" else on
     common.add_argument("--on", action=_Option, default="", metavar="MACHINE", help=on)
     common.add_argument("--home", action=_Option, default="", metavar="FOLDER", help=_COMMON[3][1])
+    for arg in verb.args:
+        if arg.behind:
+            usage = parser.format_usage().removeprefix("usage: ").rstrip()
+            parser.usage = f"{usage} -- {arg.name.upper()}..."
     return parser
 
 

@@ -1,8 +1,8 @@
 """A command on another machine: what it says here, what is typed there, and how it ended.
 
 Rule 1: what it writes goes to the same stream here, as it comes; its exit code is ours.
-Rule 2: the first Ctrl-C goes to the command, the second ends it by leaving, and so does one for
-which there is no room.
+Rule 2: the first Ctrl-C goes to the command, before what it has not read; the second ends it by
+leaving, also while nobody takes what it says.
 At a terminal Ctrl-C is a letter like any other, and Enter ~ . leaves.
 Rule 3: with --json it is one object when it is over: its code, and what it wrote as text.
 """
@@ -13,16 +13,15 @@ import os
 import select
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from muster.channel import strand
-from muster.channel.flow import TYPES, Flow
-from muster.channel.frame import decode, encode
 from muster.channel.ipc_client import Client
 from muster.cli import show
-from muster.cli.call import CHANNEL
 from muster.cli.context import CommandContext
+from muster.cli.strands import Strands
 from muster.errors import Exhausted, Malformed, Refused, Unreachable
 from muster.limits import CALL_BYTES_MAX
 
@@ -74,10 +73,12 @@ class Carried:
         terminal: Callable[[], bytes] | None = None,
     ) -> None:
         """`terminal`: what says its size, where this program's is the far command's, too."""
-        self._client, self._kept, self._terminal = client, kept, terminal
+        self._far, self._kept, self._terminal = Strands(client), kept, terminal
         self._typed = b"\r"
-        self._flow = Flow(lambda type_, payload: client.send(encode(type_, CHANNEL, payload)))
-        self._pieces = strand.Splitter()
+        # How many bytes of INPUT are on their way to what may not read them.
+        self._on_way = 0
+        # What it said and whoever reads ours has not taken, in its order.
+        self._unwritten = deque[tuple[int, memoryview]]()
         self._code: int | None = None
         self._interrupts = 0
 
@@ -86,37 +87,43 @@ class Carried:
 
         Raises: Unreachable where the link broke before that, whatever the far end refused with.
         """
-        flow, client, reading = self._flow, self._client, True
+        far, reading = self._far, True
         sys.stdout.flush()
         with _told(signal.SIGWINCH if self._terminal else signal.SIGINT) as wakes:
-            while flow.closed is None and self._code is None:
-                room = min(flow.room, strand.PIECE_BYTES_MAX) - strand.HEAD_BYTES
+            while self._unwritten or (far.is_open and self._code is None):
                 # At a terminal what leaves is read also where nothing more can be sent.
-                typed = reading and (room > 0 or self._terminal is not None)
-                sources = [client.fileno(), wakes, *([0] if typed else [])]
-                readable, _, _ = select.select(sources, [], [])
-                if wakes in readable:
-                    os.read(wakes, 64)
-                    if not self._woken():
-                        flow.close()
-                        return INTERRUPTED_EXIT
+                typed = reading and far.is_open and (self._room > 0 or self._terminal is not None)
+                sources = [wakes, *([0] if typed else [])]
+                # Nothing is heard before what was is written, and a stuck reader holds up nobody.
+                sources += [] if self._unwritten else [far.fileno()]
+                sinks = [self._unwritten[0][0]] if self._unwritten else []
+                readable, writable, _ = select.select(sources, sinks, [])
+                if wakes in readable and not all(self._woken() for _ in os.read(wakes, 64)):
+                    far.flow.close()
+                    return INTERRUPTED_EXIT
                 if 0 in readable:
-                    reading = self._read(room)
+                    reading = self._read(self._room)
                     if self._terminal and any(each in self._typed for each in _LEAVES):
-                        flow.close()
+                        far.flow.close()
                         return INTERRUPTED_EXIT
-                if client.fileno() in readable:
-                    frame = decode(client.receive())
-                    if frame.channel == CHANNEL and frame.type in TYPES:
-                        flow.feed(frame.type, frame.payload)
-                self._hear()
+                if writable:
+                    self._write()
+                elif far.fileno() in readable:
+                    far.hear()
+                    self._hear()
         if self._code is not None:
             # All of it is here: the far machine waits for that.
-            flow.close()
+            far.flow.close()
             return self._code
         raise Unreachable(
-            f"{flow.closed}; how the command ended is not known here, what it left is ended there"
+            f"{far.flow.closed}; how the command ended is not known here, what it left is ended "
+            "there"
         )
+
+    @property
+    def _room(self) -> int:
+        left = strand.INPUT_BYTES_MAX - strand.HEAD_BYTES - self._on_way
+        return max(0, min(self._far.room, left))
 
     def _read(self, room: int) -> bool:
         """Whether there may be more of our input."""
@@ -127,40 +134,47 @@ class Carried:
             data = b""
         self._typed = (self._typed + data)[-max(3, len(data) + 2) :]
         if room > 0:
-            self._flow.put(strand.pack(strand.INPUT, data))
+            self._far.put(strand.INPUT, data)
+            self._on_way += strand.HEAD_BYTES + len(data)
         return bool(data)
 
     def _woken(self) -> bool:
         """Whether the command was told; else there is nothing but to leave."""
         if self._terminal:
-            if self._flow.room >= len(size := self._terminal()):
-                self._flow.put(size)
+            self._far.put_if_room(self._terminal())
             return True
         self._interrupts += 1
         piece = strand.pack(strand.SIGNAL, bytes([signal.SIGINT]))
-        if self._interrupts > 1 or self._flow.room < len(piece):
-            return False
-        self._flow.put(piece)
-        return True
+        return self._interrupts == 1 and self._far.put_if_room(piece)
 
     def _hear(self) -> None:
-        for name, piece in self._pieces.feed(self._flow.take()):
+        for name, piece in self._far.take():
             if name == strand.END:
-                self._code = _code(piece)
+                self._code = code_of(piece)
+            elif name == strand.TAKEN:
+                self._on_way -= strand.taken_in(piece, self._on_way)
             elif name not in (strand.OUTPUT, strand.ERRORS):
                 raise Malformed("the far machine says something on a strand that is ours")
             elif self._kept is not None:
                 self._kept[name] += piece
                 if len(self._kept[name]) > CALL_BYTES_MAX:
                     raise Exhausted("it writes more than fits into one JSON answer; leave --json")
-            else:
-                left = memoryview(piece)
-                while left:
-                    left = left[os.write(name, left) :]
-        self._flow.give_back()
+            elif piece:
+                self._unwritten.append((name, memoryview(piece)))
+        if not self._unwritten:
+            self._far.flow.give_back()
+
+    def _write(self) -> None:
+        """Write as much as a pipe takes without waiting, once it takes something."""
+        name, left = self._unwritten.popleft()
+        if left := left[os.write(name, left[: select.PIPE_BUF]) :]:
+            self._unwritten.appendleft((name, left))
+        elif not self._unwritten:
+            self._far.flow.give_back()
 
 
-def _code(piece: bytes) -> int:
+def code_of(piece: bytes) -> int:
+    """The exit code in the last piece. Raises: Malformed."""
     try:
         return int(json.loads(piece)["code"]) & 0xFF
     except (ValueError, KeyError, TypeError) as error:

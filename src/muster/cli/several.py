@@ -16,12 +16,15 @@ from typing import Any, Final
 
 from muster.cli import show
 from muster.cli.context import CommandContext, signing
+from muster.cli.parse import means_several
 from muster.cli.text import clean, paint, safe
-from muster.errors import MISTAKES, Broken, Malformed, MusterError, NotFound
+from muster.errors import MISTAKES, Broken, Malformed, MusterError, NotFound, unable
 from muster.verbs.table import VERBS
 
 AT_ONCE: Final = 8
 _SORTS: Final = ("label", "role")
+# What names its machine itself, and may name several.
+_EACH: Final = ("exec",)
 
 
 def meant(rows: list[dict[str, Any]], on: str) -> list[dict[str, Any]]:
@@ -58,34 +61,57 @@ def _is(row: Mapping[str, Any], sort: str, name: str) -> bool:
 def everywhere(made: CommandContext) -> int:
     """The verb on each machine that is meant; the worst exit code of all."""
     command = made.command
-    names = [str(each["name"]) for each in meant(made.ask("machines", {}), made.on)]
+    rows = meant(made.ask("machines", {}), made.on)
     # Once, and before there are threads.
     signing()
     if command.verb.runs == "client":
         command.verb.load()
 
-    def ask(name: str) -> tuple[Any, int]:
-        one = CommandContext(command._replace(on=name))
+    def ask(machine: str) -> tuple[Any, int]:
+        one = CommandContext(command._replace(on=machine))
         return one.inside() if command.verb.runs == "client" else (one.answer(), 0)
 
-    worst, failed, answers = 0, list[str](), dict[str, Any]()
+    def put(name: str, value: Any, _code: int) -> bool:
+        print(CommandContext(command._replace(on=name)).page(value))
+        return True
+
+    return each_of(made, rows, ask, put)
+
+
+def each_of(
+    made: CommandContext,
+    rows: list[dict[str, Any]],
+    ask: Callable[[str], tuple[Any, int]],
+    put: Callable[[str, Any, int], bool],
+) -> int:
+    """Ask each of the machines by its id, show what came of it; the worst exit code.
+
+    `put` shows an answer, under the name, and says whether the machine did what was asked for.
+    """
+    # A name may become another machine's meanwhile.
+    ids = {str(each["name"]): str(each["machine"]) for each in rows}
+    names, worst, failed, answers = list(ids), 0, list[str](), dict[str, Any]()
     try:
-        for name, (value, code), error in in_order(names, ask):
-            worst = max(worst, error.exit_code if error else code)
-            if error is None:
-                answers[name] = value
-            else:
-                failed.append(name)
-                said = {"exit": error.exit_code, "kind": type(error).__name__, "text": str(error)}
-                answers[name] = {"error": said}
+        for name, (value, code), error in in_order(names, lambda name: ask(ids[name])):
+            worst, did = max(worst, error.exit_code if error else code), False
             if not made.json:
                 print(paint(f"== {clean(name)}", "bold"))
-                said_of = CommandContext(command._replace(on=name))
-                print(said_of.page(value) if error is None else safe(f"muster: {error}"))
-                sys.stdout.flush()
+            if error is not None:
+                said = {"exit": error.exit_code, "kind": type(error).__name__, "text": str(error)}
+                answers[name] = {"error": said}
+                if not made.json:
+                    print(safe(f"muster: {error}"))
+            else:
+                answers[name] = value
+                did = made.json or put(name, value, code)
+            failed += [] if did else [name]
+            sys.stdout.flush()
     except KeyboardInterrupt:
-        if command.verb.auth in ("order", "agent"):
-            made.perhaps(command.verb.name)
+        if made.json:
+            # What was done was done, whoever else is not waited for.
+            show.put_json(answers)
+        if made.command.verb.auth in ("order", "agent"):
+            made.perhaps(made.command.verb.name)
         raise
     if made.json:
         show.put_json(answers)
@@ -116,7 +142,10 @@ def in_order(
             )
             try:
                 outcome = ask(name), None
-            except (MusterError, OSError, *MISTAKES) as error:
+            except OSError as error:
+                # The others' orders went: what they did is still to be said.
+                outcome = (None, 0), unable(f"the operating system says: {error}", error)
+            except (MusterError, *MISTAKES) as error:
                 outcome = (None, 0), error
             finally:
                 came.put((at, *outcome))
@@ -144,16 +173,21 @@ def plan(made: CommandContext) -> int:
     sign = signing()
     if not (verb.agents and not made.on and made.is_agent):
         sign.signer(verb.name)
-    rows = made.ask("machines", {})
-    if made.many:
-        whom = meant(rows, made.on)
+    rows, meaning = made.ask("machines", {}), dict(args)
+    named = str(args[verb.object]).partition(":")[0] if verb.of_machine else made.on
+    of_each = verb.name in _EACH and means_several(named)
+    if made.many or of_each:
+        whom = meant(rows, named or made.on)
     else:
-        named = str(args[verb.object]).partition(":")[0] if verb.of_machine else made.on
-        to = sign.target(made.ask, verb, dict(args), named)
+        # Its object as it would be signed; beside the arguments there are only a pad and our id.
+        to = sign.target(made.ask, verb, meaning, named)
+        if verb.of_machine:
+            meaning[verb.object] = to.machine
         whom = [each for each in rows if each["machine"] == to.machine or not to.machine]
     value: dict[str, Any] = {
         "verb": verb.name,
-        "object": "*" if verb.object == "statement" else sign.object_of(verb, args),
+        # Of each order its own machine, by its id.
+        "object": "*" if of_each or verb.object == "statement" else sign.object_of(verb, meaning),
         "args": args,
         "machines": [{n: each[n] for n in ("name", "machine", "state")} for each in whom],
         "loses": list(made.losses(urgent=True)),

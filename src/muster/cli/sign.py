@@ -171,6 +171,18 @@ def forget_args(ask: Ask, args: dict[str, Any], to: Target) -> list[dict[str, An
     return [{}]
 
 
+def takeover_args(ask: Ask, args: dict[str, Any], to: Target) -> list[dict[str, Any]]:  # noqa: ARG001 - as of every signs
+    """Let the order name the machine that is gone by its id: a name may be another's one day."""
+    args["machine"] = ask("takeover.check", {"machine": args["machine"]})["machine"]
+    return [{}]
+
+
+def standin_args(ask: Ask, args: dict[str, Any], to: Target) -> list[dict[str, Any]]:  # noqa: ARG001 - as of every signs
+    """Let the order name both machines by their ids, as `takeover_args`."""
+    args |= ask("standin.check", dict(args))["args"]
+    return [{}]
+
+
 def remember_args(ask: Ask, args: dict[str, Any], to: Target) -> list[dict[str, Any]]:  # noqa: ARG001 - of every signs
     """Let the order to write down what is private tell nobody else the key, nor let it be guessed.
 

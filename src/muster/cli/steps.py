@@ -8,6 +8,7 @@ from typing import Any
 
 from muster.cli import follow, sign
 from muster.cli.context import CommandContext
+from muster.cli.parse import means_several
 from muster.cli.show.spec import problem
 from muster.cli.text import clean, short
 from muster.errors import Malformed, NotFound, Refused, Unreachable
@@ -194,7 +195,11 @@ def repo(context: CommandContext) -> int:
 
 
 def cp(context: CommandContext) -> int:
-    """Copy a file to or from another machine; 0."""
+    """Copy a file to or from another machine, or a folder; 0, or the worst of its files."""
+    if context.command.args.get("recursive"):
+        from muster.cli import folders  # noqa: PLC0415 - few copies are of folders
+
+        return folders.copy(context)
     from muster.cli import copies  # noqa: PLC0415 - few commands copy
 
     return copies.copy(context)
@@ -208,7 +213,11 @@ def tty(context: CommandContext) -> int:
 
 
 def exec(context: CommandContext) -> int:
-    """Run a command on another machine; its own exit code."""
+    """Run a command on another machine, or on several; its own exit code, or the worst."""
+    if means_several(context.command.args["machine"]):
+        from muster.cli import together  # noqa: PLC0415 - few commands are for several
+
+        return together.run(context)
     from muster.cli import remote  # noqa: PLC0415 - few commands are carried
 
     return remote.run(context)

@@ -212,3 +212,11 @@ def clock(then_ms: Any) -> str:
     if not isinstance(then_ms, int):
         return ""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then_ms / 1000))
+
+
+def nearest(name: str, known: Iterable[str], most: int, cutoff: float) -> str:
+    """Which of the known words a mistyped one may have been, as a sentence names them."""
+    import difflib  # noqa: PLC0415 - only for a mistake
+
+    near = difflib.get_close_matches(name, list(known), n=most, cutoff=cutoff)
+    return f"`{'` or `'.join(near)}`" if near else ""

@@ -8,21 +8,25 @@ Rule 3: anybody can sign grants, takings and terms, as many as he likes. Only th
 whose signature can count are asked for: the others cost nothing here.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from muster.errors import Malformed
 from muster.fleet import folds
 from muster.fleet.device import Device, Terms
 from muster.fleet.device_fold import DEVICE
-from muster.fleet.facts import Facts, Logins, Way
+from muster.fleet.facts import Card, Facts, Logins, Way
 from muster.fleet.grant import GRANT, Bounds, Given, Grant, effective, root_grant
 from muster.fleet.operator_end import ended, took
+from muster.fleet.peer import PeerFleet, read_card
+from muster.fleet.peer_fold import PEER
 from muster.fleet.record import MachineRecord, open_operator, open_record, open_revocation
 from muster.fleet.roster import Roster
-from muster.limits import GROUP_ROWS_OF_KEEPER_MAX
+from muster.limits import GROUP_ROWS_OF_KEEPER_MAX, PEERS_MAX
 from muster.log.fold import R, Table
 from muster.log.stream import FleetId, MachineId, Scope, StreamName, scope_group
 
@@ -46,6 +50,7 @@ _OPENED_MAX: Final = 4096
 _record = lru_cache(maxsize=_OPENED_MAX)(open_record)
 _operator = lru_cache(maxsize=_OPENED_MAX)(open_operator)
 _revocation = lru_cache(maxsize=_OPENED_MAX)(open_revocation)
+_card = lru_cache(maxsize=PEERS_MAX)(read_card)
 
 
 def assemble(fleet: FleetId, rows: RowsOf, distinct: Distinct) -> Roster:
@@ -106,7 +111,32 @@ def assemble(fleet: FleetId, rows: RowsOf, distinct: Distinct) -> Roster:
         facts=_facts(rows),
         groups=_groups(rows),
         dead=dead,
+        peers=_peers(distinct, operators, frozenset(signed)),
     )
+
+
+def _peers(
+    distinct: Distinct, operators: Iterable[str], ever: frozenset[str]
+) -> dict[str, PeerFleet]:
+    """The fleets that an operator took in, where no operator removed them since.
+
+    What somebody said who is an operator no more lets nobody in, and still keeps out. Older
+    versions took in cards that are none: such a fleet is let in by nobody.
+    """
+    newest: dict[str, tuple[int, bool, str, str]] = {}
+    for operator in sorted(ever):
+        columns = ("fleet", "issued_ms", "name", "card")
+        for fleet, issued_ms, name, card in distinct(PEER, columns, operator=operator):
+            if not name or operator in operators:
+                # At the same time a removal counts.
+                said = (issued_ms, not name, name, card)
+                newest[fleet] = max(newest.get(fleet, said), said)
+    found = {fleet: (name, card) for fleet, (_, _, name, card) in newest.items() if name}
+    taken_in = {}
+    for fleet, (name, card) in sorted(found.items()):
+        with contextlib.suppress(Malformed):
+            taken_in[fleet] = PeerFleet(name, _card(card))
+    return taken_in
 
 
 def _newest(rows: Iterable[tuple[StreamName, str, int, str]]) -> dict[str, bytes]:
@@ -172,6 +202,7 @@ def grant_of(to: str, verb: str, object: str, until_ms: int, bounds: str) -> Gra
 def _facts(rows: RowsOf) -> dict[MachineId, Facts]:
     """What machines say of themselves, with what those that are new enough say beside it."""
     logins, reach = _newest(rows(folds.LOGINS)), _newest(rows(folds.REACH))
+    cards = _newest(rows(folds.WAKE))
     found: dict[MachineId, Facts] = {}
     for machine, raw in _newest(rows(folds.FACTS)).items():
         facts = msgspec.json.decode(raw, type=Facts)
@@ -181,6 +212,9 @@ def _facts(rows: RowsOf) -> dict[MachineId, Facts]:
         if machine in reach:
             ways = msgspec.json.decode(reach[machine], type=tuple[Way, ...])
             facts = msgspec.structs.replace(facts, reach=ways)
+        if machine in cards:
+            own = msgspec.json.decode(cards[machine], type=tuple[Card, ...])
+            facts = msgspec.structs.replace(facts, cards=own)
         found[MachineId(machine)] = facts
     return found
 

@@ -82,6 +82,17 @@ class Peer(NamedTuple):
 
 def issue(authority: Authority, record: MachineRecord, now_ms: int) -> CertificateChain:
     """Certificates for the `tls` key of this record, valid from a little before `now_ms`."""
+    return _chain(authority, record, now_ms, pinned=True)
+
+
+def issue_unpinned(authority: Authority, record: MachineRecord, now_ms: int) -> CertificateChain:
+    """As `issue`, for programs that read no pin: those of Go refuse it."""
+    return _chain(authority, record, now_ms, pinned=False)
+
+
+def _chain(
+    authority: Authority, record: MachineRecord, now_ms: int, *, pinned: bool
+) -> CertificateChain:
     check_fleet(record.fleet, authority.fleet, "The machine record")
     key = Ed25519PrivateKey.from_private_bytes(authority.x509_secret())
     public = key.public_key()
@@ -91,26 +102,30 @@ def issue(authority: Authority, record: MachineRecord, now_ms: int) -> Certifica
         .subject_name(name)
         .issuer_name(name)
         .public_key(public)
-        .serial_number(_serial("ca", authority.fleet))
+        .serial_number(_serial("ca" if pinned else "unpinned-ca", authority.fleet))
         .not_valid_before(_CA_FROM)
         .not_valid_after(_CA_UNTIL)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(ca=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(_pin(authority, key), critical=False)
     )
+    if pinned:
+        builder = builder.add_extension(_pin(authority, key), critical=False)
     ca = builder.sign(key, None)
-    leaf = _leaf(authority, key, record, now_ms)
+    leaf = _leaf(authority, key, record, now_ms, pinned=pinned)
     return CertificateChain(leaf.public_bytes(Encoding.PEM), ca.public_bytes(Encoding.PEM))
 
 
 def open_ca(pem: bytes, fleet: FleetId) -> bytes:
     """`pem` itself, when the fleet's record key vouches for it; raises Forged otherwise.
 
-    This is what makes it safe to take the certificate from a server not yet trusted.
+    This is what makes it safe to take the certificate from a server not yet trusted. Raises
+    Malformed where anything else stands in the text: TLS would believe a second certificate, too.
     """
     what = "The fleet's certificate"
     certificate = _load(pem, what)
+    if certificate.public_bytes(Encoding.PEM) != pem:
+        raise Malformed(f"{what} is not one certificate and nothing else: copy it again.")
     _check_whole(certificate.public_bytes(Encoding.DER), certificate, what)
     if _ed25519(certificate, what) != _pinned_key(certificate, fleet, what):
         raise Forged(f"{what} is for another key than the fleet vouches for.")
@@ -167,16 +182,49 @@ def hub_of(der: bytes, fleet: FleetId) -> Peer:
     peer = peer_of(der)
     check_fleet(peer.fleet, fleet, what)
     certificate = x509.load_der_x509_certificate(der)
-    _check_whole(der, certificate, what)
-    issuer = Ed25519PublicKey.from_public_bytes(_pinned_key(certificate, fleet, what))
-    try:
-        issuer.verify(certificate.signature, certificate.tbs_certificate_bytes)
-    except InvalidSignature as error:
-        raise Forged(f"{what} is not signed by the fleet.") from error
+    _check_issued(der, certificate, _pinned_key(certificate, fleet, what), what)
     units = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
     if "hub" not in {unit.value for unit in units}:
         raise Denied("The machine at this address is not a hub: check the invite's address.")
     return peer
+
+
+def foreign_of(der: bytes, ca: bytes, fleet: str, now_ms: int) -> Peer:
+    """The machine of another fleet that shows this certificate; `ca` is that authority's, in PEM.
+
+    The calendar counts: who was revoked there, nobody here hears.
+    Raises: Forged, Denied, Malformed.
+    """
+    what = "The other fleet's certificate"
+    peer = peer_of(der)
+    check_fleet(peer.fleet, fleet, what)
+    certificate = x509.load_der_x509_certificate(der)
+    _check_issued(der, certificate, _ed25519(_load(ca, what), what), what)
+    begins_ms = certificate.not_valid_before_utc.timestamp() * 1000 - limits.CLOCK_SKEW_MS
+    ends_ms = certificate.not_valid_after_utc.timestamp() * 1000 + limits.CLOCK_SKEW_MS
+    if not begins_ms <= now_ms <= ends_ms:
+        raise Denied(f"{what} has ended, or has not begun.")
+    return peer
+
+
+def check_issued(der: bytes, ca: bytes) -> None:
+    """That the authority with this certificate, in PEM, signed it. Raises: Forged, Malformed."""
+    what = "The certificate"
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except _UNREADABLE as error:
+        raise Malformed(f"{what} is none.") from error
+    _check_issued(der, certificate, _ed25519(_load(ca, what), what), what)
+
+
+def _check_issued(der: bytes, certificate: x509.Certificate, key: bytes, what: str) -> None:
+    """Raises Forged unless the holder of this key signed it, and nothing of it was changed."""
+    _check_whole(der, certificate, what)
+    issuer = Ed25519PublicKey.from_public_bytes(key)
+    try:
+        issuer.verify(certificate.signature, certificate.tbs_certificate_bytes)
+    except InvalidSignature as error:
+        raise Forged(f"{what} is not signed by the fleet.") from error
 
 
 def check_peer(peer: Peer, record: MachineRecord) -> MachineId:
@@ -220,7 +268,12 @@ def _pinned_key(certificate: x509.Certificate, fleet: FleetId, what: str) -> byt
 
 
 def _leaf(
-    authority: Authority, key: Ed25519PrivateKey, record: MachineRecord, now_ms: int
+    authority: Authority,
+    key: Ed25519PrivateKey,
+    record: MachineRecord,
+    now_ms: int,
+    *,
+    pinned: bool,
 ) -> x509.Certificate:
     try:
         public = Ed25519PublicKey.from_public_bytes(record.key("tls"))
@@ -231,7 +284,8 @@ def _leaf(
     uri = f"muster://{record.fleet}/{record.machine}"
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
-    serial = _serial("leaf", record.fleet, record.machine, str(record.serial), str(now_ms))
+    what = "leaf" if pinned else "unpinned"
+    serial = _serial(what, record.fleet, record.machine, str(record.serial), str(now_ms))
     builder = (
         x509.CertificateBuilder()
         .subject_name(_subject(record.name, *record.roles))
@@ -247,8 +301,9 @@ def _leaf(
             x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False
         )
         .add_extension(authority_key, critical=False)
-        .add_extension(_pin(authority, key), critical=False)
     )
+    if pinned:
+        builder = builder.add_extension(_pin(authority, key), critical=False)
     return builder.sign(key, None)
 
 

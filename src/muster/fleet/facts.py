@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct, to_builtins
 
 from muster import limits
-from muster.fleet.kinds import MACHINE_FACTS, MACHINE_LOGINS, MACHINE_REACH
+from muster.fleet.kinds import MACHINE_FACTS, MACHINE_LOGINS, MACHINE_REACH, MACHINE_WAKE
 from muster.fleet.name import Size, Word
 from muster.log.kind import kind
 
@@ -28,7 +28,20 @@ class Way(Struct, frozen=True):
     address: Word
 
 
+# As `10.0.0.0/24`.
+Subnet = Annotated[str, Meta(pattern=r"^[0-9.]{7,15}/[0-9]{1,2}\Z")]
 Ways = Annotated[tuple[Way, ...], Meta(max_length=limits.WAYS_MAX)]
+
+
+class Card(Struct, frozen=True):
+    """A network card: its address, the IPv4 networks it is in, and whether a packet wakes it."""
+
+    mac: Annotated[str, Meta(pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}\Z")]
+    subnets: Annotated[tuple[Subnet, ...], Meta(max_length=limits.CARD_SUBNETS_MAX)] = ()
+    wakes: bool = False
+
+
+Cards = Annotated[tuple[Card, ...], Meta(max_length=limits.CARDS_MAX)]
 
 
 @kind(MACHINE_FACTS, unknown="ignore")
@@ -43,7 +56,7 @@ class Facts(Struct, frozen=True):
     part of it which a machine of before 0.2 understands; both are empty where nobody can dial it.
     Who answers there still has to prove that it is this machine.
 
-    `logins`, `drivers` and `reach` are told in entries of their own (`Logins`, `Reach`): a machine
+    `logins`, `drivers`, `reach` and `cards` are told in entries of their own: a machine
     of before 0.2 could read nothing of facts with a field that it does not know.
     """
 
@@ -63,6 +76,7 @@ class Facts(Struct, frozen=True):
     logins: Versions = {}
     drivers: Versions = {}
     reach: Ways = ()
+    cards: Cards = ()
 
 
 @kind(MACHINE_LOGINS, unknown="ignore")
@@ -80,6 +94,13 @@ class Reach(Struct, frozen=True):
     reach: Ways = ()
 
 
+@kind(MACHINE_WAKE, unknown="ignore")
+class Wake(Struct, frozen=True):
+    """`machine.wake`: what `Facts.cards` is, in an entry beside the facts."""
+
+    cards: Cards = ()
+
+
 LOGGED_IN: Final = "yes"
 LOGGED_OUT: Final = "no"
 
@@ -88,7 +109,12 @@ def told(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The bodies, by kind, that say these facts: older machines read the first of them."""
     if not facts:
         return {}
-    rest: dict[str, Any] = {"logins": {}, "drivers": {}, "reach": [], **to_builtins(facts)}
-    beside = {MACHINE_LOGINS: ("logins", "drivers"), MACHINE_REACH: ("reach",)}
+    rest: dict[str, Any] = {"logins": {}, "drivers": {}, "reach": [], "cards": []}
+    rest |= to_builtins(facts)
+    beside = {
+        MACHINE_LOGINS: ("logins", "drivers"),
+        MACHINE_REACH: ("reach",),
+        MACHINE_WAKE: ("cards",),
+    }
     bodies = {kind: {name: rest.pop(name) for name in names} for kind, names in beside.items()}
     return bodies | {MACHINE_FACTS: rest}

@@ -7,9 +7,9 @@ Rule 2: no row is ever deleted where a later stream of the same machine could br
 fact back: a grant taken and a member removed leave a row that says so.
 Rule 3: entries outside a stream of scope `fleet` are skipped: authority is public.
 
-Reasons for skipping: no-body, bad-body, wrong-scope, bad-record, bad-statement, not-first,
-not-mine, stale, other-grant, other-incident, other-target, other-terms, replayed, invite-known,
-invite-unknown, invite-used, incident-not-open.
+Reasons for skipping: no-body, bad-body, wrong-scope, bad-record, bad-statement, bad-card,
+not-first, not-mine, stale, other-grant, other-incident, other-target, other-terms, replayed,
+invite-known, invite-unknown, invite-used, incident-not-open.
 """
 
 from collections.abc import Iterable
@@ -20,9 +20,10 @@ from muster.fleet import kinds
 from muster.fleet.acknowledgement import KINDS, read
 from muster.fleet.device_fold import DEVICE, DEVICE_KINDS, DEVICE_OFFER, Handler, checked
 from muster.fleet.document import document_id
-from muster.fleet.facts import Facts, Logins, Reach
+from muster.fleet.facts import Facts, Logins, Reach, Wake
 from muster.fleet.grant import gives, takes
 from muster.fleet.operator_end import open_end
+from muster.fleet.peer_fold import PEER, PEER_KINDS
 from muster.fleet.record import open_operator, open_record, open_revocation
 from muster.fleet.statement import is_target, open_statement
 from muster.log import canon
@@ -64,6 +65,13 @@ class ReachRow(NamedTuple):
     machine: str
     t_ms: int
     reach: str
+
+
+class WakeRow(NamedTuple):
+    stream: StreamName
+    machine: str
+    t_ms: int
+    cards: str
 
 
 class RevokedRow(NamedTuple):
@@ -187,6 +195,7 @@ MACHINE: Final = Table("fleet_machine", MachineRow, indexes=(MachineRow._fields[
 FACTS: Final = Table("fleet_facts", FactsRow, indexes=(FactsRow._fields[1:],))
 LOGINS: Final = Table("fleet_logins", LoginsRow, indexes=(LoginsRow._fields[1:],))
 REACH: Final = Table("fleet_reach", ReachRow, indexes=(ReachRow._fields[1:],))
+WAKE: Final = Table("fleet_wake", WakeRow, indexes=(WakeRow._fields[1:],))
 REVOKED: Final = Table("fleet_revoked", RevokedRow, indexes=(RevokedRow._fields[1:],))
 OPERATOR: Final = Table("fleet_operator", OperatorRow, indexes=(OperatorRow._fields[1:],))
 INCARNATION: Final = Table("fleet_incarnation", IncarnationRow)
@@ -285,11 +294,13 @@ def _document(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
 def _told(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:
     """What a machine says of itself: its facts, and in entries beside them what came later."""
     told: object
-    row: type[FactsRow | LoginsRow | ReachRow]
+    row: type[FactsRow | LoginsRow | ReachRow | WakeRow]
     if entry.header.kind == kinds.MACHINE_LOGINS:
         row, told = LoginsRow, body_as(entry, Logins)
     elif entry.header.kind == kinds.MACHINE_REACH:
         row, told = ReachRow, body_as(entry, Reach).reach
+    elif entry.header.kind == kinds.MACHINE_WAKE:
+        row, told = WakeRow, body_as(entry, Wake).cards
     else:
         row, told = FactsRow, body_as(entry, Facts)
     text = canon.encode(told).decode()
@@ -428,6 +439,7 @@ _FOLDS: Final[dict[str, tuple[tuple[Table[Any], ...], dict[str, Handler]]]] = {
     ),
     "fleet.logins": ((LOGINS,), {kinds.MACHINE_LOGINS: _told}),
     "fleet.reach": ((REACH,), {kinds.MACHINE_REACH: _told}),
+    "fleet.wake": ((WAKE,), {kinds.MACHINE_WAKE: _told}),
     "fleet.may": (
         (GRANT, TAKEN, ORDER, DENIAL),
         {
@@ -445,6 +457,7 @@ _FOLDS: Final[dict[str, tuple[tuple[Table[Any], ...], dict[str, Handler]]]] = {
     "fleet.acknowledged": ((ACKNOWLEDGED,), dict.fromkeys(KINDS, _acknowledge)),
     "fleet.end": ((ENDED,), {kinds.OPERATOR_END: _end}),
     "fleet.device": ((DEVICE_OFFER, DEVICE), DEVICE_KINDS),
+    "fleet.peer": ((PEER,), PEER_KINDS),
     "fleet.incident": (
         (INCIDENT,),
         {kinds.INCIDENT_OPEN: _incident_open, kinds.INCIDENT_CLOSE: _incident_close},

@@ -8,7 +8,8 @@ Rule 3: an operator may give anything. Another key may give verb V only when an 
 it `grant` on V and V itself, on at least that object and for at least that long. It cannot
 hand on the right to give: authority is never more than one step away from an operator.
 Rule 4: a grant that was taken stays taken, whoever shows the old statement again.
-Rule 5: an agent is named with its machine's id, not its name: a name can be reused.
+Rule 5: an agent is named with its machine's id, not its name: a name can be reused. So is another
+fleet with its own; a grant to it lets its machines ask over a link, and no key of it order.
 
 Rule 6: `delegate` lets a machine hand on work for its agents. Such a grant names the verb, never
 `*`, has bounds, and comes from an operator: nobody got more by an order of before.
@@ -39,7 +40,10 @@ TAKE: Final = "grant.take"
 # What a machine does for its agents; its object is the machine that may be asked.
 DELEGATE: Final = "delegate"
 
-_TO: Final = r"^([0-9a-f]{64}|[a-z0-9-]{1,63}@[0-9a-f]{64}|[a-z][a-z-]{0,31})\Z"
+# What stands before the id of another fleet that something is given to.
+FLEET_GRANTEE: Final = "fleet:"
+
+_TO: Final = r"^([0-9a-f]{64}|[a-z0-9-]{1,63}@[0-9a-f]{64}|[a-z][a-z-]{0,31}|fleet:[0-9a-f]{64})\Z"
 _TO_RE: Final = re.compile(_TO)
 
 
@@ -59,7 +63,7 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class Grant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """`to` a key, an agent (`name@<machine id>`) or a role; until `until_ms`.
+    """`to` a key, an agent (`name@<machine id>`), a role or `fleet:<id>`; until `until_ms`.
 
     `bounds` are of `delegate`. Whoever does not know them refuses the whole grant.
     """
@@ -93,7 +97,8 @@ def sign_give(
     if not _TO_RE.match(grant.to):
         raise Malformed(
             f"A grant cannot be to {grant.to!r}: name a key, a role, or an agent as "
-            "name@<machine id> (a machine's name can be reused, its id cannot)."
+            "name@<machine id> (a machine's name can be reused, its id cannot), or fleet:<id> for "
+            "another fleet."
         )
     until_ms = min(grant.until_ms, issued_ms + limits.STATEMENT_LIFE_MS_MAX)
     return sign_statement(

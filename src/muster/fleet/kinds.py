@@ -23,6 +23,7 @@ MACHINE_RECORD: Final = "machine.record"
 MACHINE_FACTS: Final = "machine.facts"
 MACHINE_LOGINS: Final = "machine.logins"
 MACHINE_REACH: Final = "machine.reach"
+MACHINE_WAKE: Final = "machine.wake"
 MACHINE_REVOKE: Final = "machine.revoke"
 OPERATOR_RECORD: Final = "operator.record"
 OPERATOR_END: Final = "operator.end"
@@ -41,6 +42,8 @@ INCIDENT_OPEN: Final = "incident.open"
 INCIDENT_CLOSE: Final = "incident.close"
 INCIDENT_ACKNOWLEDGE: Final = "incident.acknowledge"
 FORK_CLOSE: Final = "fork.close"
+FLEET_PEER: Final = "fleet.peer"
+FLEET_UNPEER: Final = "fleet.unpeer"
 
 Cuts = Annotated[dict[str, Size], Meta(max_length=limits.FLEET_LIST_MAX)]
 Severity = Literal["notice", "warning", "critical"]
@@ -198,6 +201,24 @@ class ForkClose(Struct, frozen=True, forbid_unknown_fields=True):
     proof: Hex32
     statement: str
     stream: Stream
+
+
+@kind(FLEET_PEER)
+class FleetPeered(Struct, frozen=True, forbid_unknown_fields=True):
+    """`fleet.peer`: another fleet was taken in under this name, by the order beside it."""
+
+    card: Annotated[str, Meta(max_length=limits.PEER_CARD_CHARS_MAX)]
+    fleet: Hex32
+    name: Name
+    statement: str
+
+
+@kind(FLEET_UNPEER)
+class FleetUnpeered(Struct, frozen=True, forbid_unknown_fields=True):
+    """`fleet.unpeer`: nothing of that fleet counts here any more."""
+
+    fleet: Hex32
+    statement: str
 
 
 @kind(INCIDENT_OPEN, unknown="ignore")

@@ -81,6 +81,14 @@ class Authority(_Secret):
         """The secret half of the key that signs X.509 certificates; for certificate.py."""
         return derive_key(self._seed, "x509")
 
+    def ssh_secret(self) -> bytes:
+        """The secret half of the key that signs SSH certificates; for ssh_certificate.py."""
+        return derive_key(self._seed, "ssh")
+
+    def nats_secret(self, what: str) -> bytes:
+        """The secret half of one key that a server of NATS believes; for nats_jwt.py."""
+        return derive_key(self._seed, f"nats-{what}")
+
     def __repr__(self) -> str:
         return f"Authority({self.fleet})"
 

@@ -60,7 +60,9 @@ def meant(roster: Roster, text: str, sort: Sort | None = None) -> Named:
         them = " and ".join(map(str, found))
         what = f"{text[:64]} could be {them}: say which with {ways}; nothing was done"
         raise Conflict(what)
-    revoked = [each for k, each in roster.revoked.items() if text in (each.name, k)]
+    begins = text if _ID.fullmatch(text) else "no key begins so"
+    gone = roster.revoked.items()
+    revoked = [each for k, each in gone if text == each.name or k.startswith(begins)]
     if ours := [each for each in revoked if sort in (None, each.of)]:
         how = "left the fleet" if ours[-1].left else "is revoked already"
         raise Conflict(f"{text[:64]} {how}: its key counts no more")

@@ -28,6 +28,15 @@ from muster.log.stream import FleetId
 
 # One frame of a link (docs/spec/frames.md).
 FRAME: Final = 1
+# Asides: whether the receiver comes by, and that it does; both with the same 16 bytes.
+PING: Final = 2
+PONG: Final = 3
+# The name of a channel that the receiver is to look after.
+MEND: Final = 4
+# A question for a blob, and a piece of one (node/links/blob_parcels.py).
+BLOB_WANT: Final = 5
+BLOB_PART: Final = 6
+ASIDES: Final = frozenset({PING, PONG, MEND, BLOB_WANT, BLOB_PART})
 ITEM_HEAD_BYTES: Final = 5
 
 

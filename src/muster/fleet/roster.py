@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from muster.errors import Conflict, Denied, Forged, NotFound
 from muster.fleet.device import Device
 from muster.fleet.facts import Facts
-from muster.fleet.grant import DELEGATE, Given, Grant, decide, effective, gives
+from muster.fleet.grant import DELEGATE, FLEET_GRANTEE, Given, Grant, decide, effective, gives
 from muster.fleet.name import short
 from muster.fleet.operator_end import Ended, acknowledged, took
+from muster.fleet.peer import PeerFleet
 from muster.fleet.record import Binding, MachineRecord, OperatorRecord, Revocation
 from muster.fleet.statement import Statement
 from muster.log.stream import (
@@ -58,6 +59,8 @@ class Roster:
     groups: Mapping[Scope, Mapping[MachineId, Mapping[str, int]]] = field(default_factory=dict)
     # The sub-keys of revoked machines.
     dead: frozenset[str] = frozenset()
+    # The other fleets that are dealt with, by their ids.
+    peers: Mapping[str, PeerFleet] = field(default_factory=dict)
 
     def machine(self, machine: str) -> MachineRecord:
         """The live record of a machine. Raises Denied when revoked, NotFound when unknown."""
@@ -88,6 +91,22 @@ class Roster:
             raise NotFound(f"No machine is named {text} any more: it is {self.now_named(text)}.")
         names = ", ".join(sorted(each.name for each in self.machines.values())) or "none"
         raise NotFound(f"No machine is named {text[:64]!r}; the fleet has: {names}.")
+
+    def peer(self, text: str) -> tuple[str, PeerFleet]:
+        """Another fleet, by the name that it has here or its id. Raises: NotFound, Conflict."""
+        found = [each for each in self.peers.items() if text in (each[0], each[1].name)]
+        if len(found) > 1:
+            ids = " and ".join(fleet[:12] for fleet, _ in found)
+            raise Conflict(
+                f"Two other fleets are called {text[:64]!r}: {ids}; remove one by its id, and take "
+                "it in by another name."
+            )
+        if found:
+            return found[0]
+        names = ", ".join(sorted(each.name for each in self.peers.values())) or "none"
+        raise NotFound(
+            f"No other fleet is called {text[:64]!r}; there are: {names} (`muster peer add`)."
+        )
 
     def now_named(self, former: str) -> str:
         """How a machine is called that had this name once."""
@@ -182,6 +201,9 @@ class Roster:
             return f"{gone.of} {gone.name}"
         if MachineId(key) in self.known:
             return f"machine {self.known[MachineId(key)].name}"
+        if (other := key.removeprefix(FLEET_GRANTEE)) != key:
+            named = self.peers.get(other)
+            return f"fleet {short(other) if named is None else named.name}"
         owner = next((m for m, r in self.known.items() if key in r.keys.values()), "")
         return f"machine {self._name_of(owner)}" if owner else f"key {short(key)}"
 

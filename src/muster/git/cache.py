@@ -7,7 +7,6 @@ Rule 3: a cache is a copy: one that a power cut or a failing disk damaged is mad
         attempt fails for it. What attempts borrow from the old one stays until they have ended.
 """
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.errors import Broken, Damaged, Malformed, NotFound, Refused, unable
+from muster.errors import Broken, Malformed, NotFound, Refused, unable
+from muster.git import bare, merge
 from muster.git import command as git
 from muster.git import commit as commits
-from muster.git import merge
-from muster.git.fence import Epoch
+from muster.git.fence import POST_PREFIX, Epoch
 
 BRANCHES: Final = "refs/remote/"
 BEFORE: Final = "before"
@@ -30,13 +29,16 @@ HELD_PREFIX: Final = "refs/attempt/"
 """Where a cache holds what attempts start from, so that its maintenance cannot drop it."""
 
 _FETCH: Final = ("fetch", "-q", "--prune", "--no-tags", "--no-recurse-submodules")
-_REFSPECS: Final = (f"+refs/heads/*:{BRANCHES}*", "+refs/tags/*:refs/tags/*")
+# What machines leave for each other is no work of anybody.
+_REFSPECS: Final = (
+    f"+refs/heads/*:{BRANCHES}*",
+    f"^{POST_PREFIX}*",
+    "+refs/tags/*:refs/tags/*",
+)
 # Fetched with everything else: another question would be another stream.
 _REMOTE_HEAD: Final = "refs/remote-head"
 _NO_HEAD: Final = "couldn't find remote ref HEAD"
 _LABELS_MAX: Final = 8
-_CONFIG: Final = f"[core]\n\trepositoryformatversion = 0\n\tbare = true\n{git.LARGE_FILES}"
-_HEAD: Final = "ref: refs/heads/main\n"
 
 
 class Origin(NamedTuple):
@@ -84,7 +86,7 @@ async def refresh(cache: Path, url: str) -> None:
 
     Raises Damaged where the copy cannot be read: `renew` makes another one.
     """
-    _bare(cache, _CONFIG)
+    bare.make(cache, bare.CONFIG)
     fetch = [*_FETCH, "--end-of-options", url, *_REFSPECS]
     try:
         await git.run_async([*fetch, f"+HEAD:{_REMOTE_HEAD}"], cache)
@@ -112,7 +114,7 @@ async def renew(cache: Path, url: str, aside: Path, *, borrowed: bool) -> None:
     """
     try:
         os.rename(cache, aside)
-        _bare(cache, _CONFIG)
+        bare.make(cache, bare.CONFIG)
         if (aside / ATTEMPTS).is_dir():
             os.rename(aside / ATTEMPTS, cache / ATTEMPTS)
     except OSError as error:
@@ -135,19 +137,6 @@ def forget_before(cache: Path) -> Path | None:
         return None
     (cache / "objects" / "info" / "alternates").unlink(missing_ok=True)
     return cache / BEFORE
-
-
-def unlock(cache: Path, older_s: float = 0.0) -> int:
-    """Remove the locks of a git that was ended in the middle; how many there were."""
-    # The disk's own time, which a network disk may take from elsewhere.
-    with tempfile.TemporaryFile(dir=cache) as new:
-        now_s = os.fstat(new.fileno()).st_mtime
-    count = 0
-    for lock in [*cache.glob("*.lock"), *cache.glob("refs/**/*.lock")]:
-        if now_s - lock.stat().st_mtime >= older_s:
-            lock.unlink(missing_ok=True)
-            count += 1
-    return count
 
 
 async def base(cache: Path, bases: Sequence[Base], signature: commits.Signature) -> str:
@@ -189,7 +178,7 @@ async def _merged(cache: Path, bases: list[Base], signature: commits.Signature) 
     # One folder for all of them: two phases or two hundred, the files are written once.
     with tempfile.TemporaryDirectory(prefix="muster-merge-", dir=cache) as folder:
         scratch = Path(folder)
-        lend(scratch / ".git", [cache])
+        bare.lend(scratch / ".git", [cache])
         await merge.stand_at(scratch, first.commit)
         merged, before = first.commit, [first.label]
         for other in others:
@@ -216,32 +205,3 @@ async def _merge(scratch: Path, before: str, other: Base) -> str:
             f"{git.listed(done.files, 5) or done.said}; let one phase come after the other."
         )
     return done.tree
-
-
-def _bare(path: Path, config: str) -> None:
-    """The few files that make a folder a repository, as they must be; what is there already stays.
-
-    A power cut leaves files empty, and git then takes the folder for none.
-    """
-    try:
-        for part in ("objects/info", "objects/pack", "refs/heads", "info"):
-            (path / part).mkdir(parents=True, exist_ok=True)
-        # HEAD last, because a folder without it is no repository and `clear` removes it.
-        for name, text in (("config", config), ("HEAD", _HEAD)):
-            with contextlib.suppress(OSError):
-                if (path / name).read_bytes() == text.encode():
-                    continue
-            (path / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-            # A file where a folder belongs, or the other way: not what we wrote.
-            raise Damaged(f"{path} is damaged: {error}.") from error
-        what = f"{path} cannot be written: {error}; free some disk space, or look who owns it."
-        raise unable(what, error) from error
-
-
-def lend(gitdir: Path, lenders: Sequence[Path], more: str = "") -> None:
-    """A repository of its own that borrows the objects of caches, or of other repositories."""
-    _bare(gitdir, _CONFIG.replace("bare = true", "bare = false") + more)
-    lent = "".join(f"{(each / 'objects').resolve()}\n" for each in lenders)
-    (gitdir / "objects" / "info" / "alternates").write_text(lent, encoding="utf-8")

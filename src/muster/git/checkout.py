@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from muster import limits
 from muster.errors import NotFound, Refused
-from muster.git import cache, untrusted_files
+from muster.git import bare, untrusted_files
 
 _REF: Final = re.compile(rb"ref: *(refs/[^\s\0]{1,1000})\s*")
 _ID: Final = re.compile(rb"([0-9a-f]{40}(?:[0-9a-f]{24})?)\s*")
@@ -135,7 +135,7 @@ def view(folder: Path, path: Path) -> Refs:
             if not name.endswith(b".lock") and (id := _resolved(found, name)):
                 tips[name] = id
     head, tip = _head(found)
-    cache.lend(path, [found.common])
+    bare.lend(path, [found.common])
     lines = b"".join(b"%s %s\n" % (id.encode(), name) for name, id in sorted(tips.items()))
     (path / "packed-refs").write_bytes(b"# pack-refs with: sorted \n" + lines)
     return Refs(head, tips.get(head.encode("utf-8", "surrogateescape"), "") if head else tip, tips)

@@ -61,6 +61,9 @@ _PASSED: Final = (
 # programs are told by nothing else.
 LARGE_FILES: Final = "\tbigFileThreshold = 8m\n[pack]\n\twindowMemory = 128m\n\tthreads = 2\n"
 
+# More than git needs for the largest pack that is bounded, less than what hostile deltas ask for.
+_MEMORY_KB: Final = 4 * 1024 * 1024
+
 # What asks a person's helpers for a password; see `_logins`.
 _NO_HELPER: Final = "credential.helper="
 
@@ -160,21 +163,26 @@ async def run_async(
     codes: Sequence[int] = (0,),
     for_person: bool = False,
     logins: bool = False,
+    file_bytes_max: int = 0,
+    inherits: Sequence[int] = (),
 ) -> Answer:
     """Run git; an exit code not in `codes` raises what it means.
 
     A cancelled caller leaves no git process behind. `for_person`: the files that it writes get the
     modes that an attempt would give them. `logins`: a stranger's server may ask who we are.
+    `file_bytes_max`: it writes no file larger than that, and takes a bounded amount of memory.
+    `inherits`: descriptors that it and what it starts have as well.
     """
     words = command(args, logins=logins)
     words = umask.as_person(words) if for_person else words
+    words = _bounded(words, file_bytes_max) if file_bytes_max else words
     whole = environment(env, cwd)
     if logins:
         whole |= await asyncio.to_thread(_logins)
     with _files(stdin) as files:
         try:
             process = await asyncio.create_subprocess_exec(
-                *words, cwd=cwd, env=whole, start_new_session=True, **files
+                *words, cwd=cwd, env=whole, start_new_session=True, pass_fds=inherits, **files
             )
         except OSError as error:
             raise _cannot_start(cwd, error) from error
@@ -299,6 +307,13 @@ def _files(stdin: bytes) -> Iterator[dict[str, Any]]:
     except OSError as error:
         what = f"git's output has no place to go: {error}; free some disk space."
         raise unable(what, error) from error
+
+
+def _bounded(words: list[str], file_bytes_max: int) -> list[str]:
+    """The command, ended where it makes too large a file: git has no such limit for a fetch."""
+    # Not every system limits memory.
+    limited = f"ulimit -f {file_bytes_max // 512} && {{ ulimit -v {_MEMORY_KB} 2>&-; :; }}"
+    return ["/bin/sh", "-c", f'{limited} && exec "$@"', "sh", *words]
 
 
 def _cannot_start(cwd: Path, error: OSError) -> MusterError:

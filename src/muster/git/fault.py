@@ -46,6 +46,8 @@ _UNASKED: Final = "nobody is asked for a password here; use ssh:// and a key"
 
 # First match decides; the texts are git's own in the C locale.
 _MEANINGS: Final[tuple[tuple[str, type[MusterError], str], ...]] = (
+    # First: what is wrong with a stranger's object is said in the stranger's own words.
+    ("fsck error", Refused, _NOTHING),
     ("No space left on device", Exhausted, _SPACE),
     ("Out of diskspace", Exhausted, _SPACE),
     ("Disk quota exceeded", Exhausted, _SPACE),
@@ -57,7 +59,6 @@ _MEANINGS: Final[tuple[tuple[str, type[MusterError], str], ...]] = (
     ("Permission denied", Broken, "check who owns the folder"),
     ("muster: unreachable", Unreachable, "try again later"),
     ("muster: refused", Refused, _NOTHING),
-    ("fsck error", Refused, _NOTHING),
     ("pack exceeds maximum allowed size", Refused, "nothing was changed; deliver less"),
     ("hook declined", Refused, _NOTHING),
     ("stale info", Conflict, _FASTER),

@@ -5,7 +5,8 @@ Rule 2: `<k>-<n>` is the epoch of its lease. Only the current epoch counts, and 
 Rule 3: the owner of a task moves its fence `refs/muster/fence/<task>`; the owner of a run moves its
         branches `refs/heads/muster/<run>/<phase>`. Nobody else does.
 Rule 4: other branches are people's: who was granted `push` moves them, and only forward.
-Rule 5: whatever is not allowed here is refused, and so is whatever cannot be decided.
+Rule 5: of these, `refs/heads/muster-post/<machine>` is that machine's alone, and made anew by it.
+Rule 6: whatever is not allowed here is refused, and so is whatever cannot be decided.
 
 An epoch (k, n) is the owner's incarnation counter and its own counter in it. The owner writes a
 new epoch into the fence *before* it hands out the lease, so a worker that slept, was cut off or
@@ -30,6 +31,9 @@ ATTEMPT_PREFIX: Final = "refs/muster/attempt/"
 FENCE_PREFIX: Final = "refs/muster/fence/"
 BRANCH_PREFIX: Final = "refs/heads/muster/"
 HEADS_PREFIX: Final = "refs/heads/"
+POST_PREFIX: Final = "refs/heads/muster-post/"
+"""Behind it stand so many letters of a machine's id: the branch of its parcels (mailbox.py)."""
+WRITER_CHARS: Final = 16
 
 _WORD: Final = r"[a-z0-9](?:[a-z0-9-]{0,126}[a-z0-9])?"
 _NUMBER: Final = r"(?:0|[1-9][0-9]{0,15})"
@@ -136,6 +140,8 @@ def may_push(peer: str, update: Update, policy: PushPolicy) -> str | None:
         if policy.owner("run", found[1]) != peer:
             return f"only the owner of run {found[1]} moves its branches"
         return None
+    if update.ref.startswith(POST_PREFIX) and update.ref != POST_PREFIX + peer[:WRITER_CHARS]:
+        return f"{_shown(update.ref)} holds the parcels of another machine"
     if _HEAD.fullmatch(update.ref) and ".." not in update.ref:
         reason = policy.bars(peer)
         return f"{_shown(update.ref)} is a person's branch: {reason}" if reason else None
@@ -180,7 +186,7 @@ def may_commit(update: Update, blob: Callable[[str], bytes | None]) -> str | Non
 def must_advance(update: Update) -> bool:
     """True when only new history may be added, so that the hook has to compare the commits."""
     is_new = not update.old.strip("0")
-    return not is_new and not update.ref.startswith((BRANCH_PREFIX, FENCE_PREFIX))
+    return not is_new and not update.ref.startswith((BRANCH_PREFIX, FENCE_PREFIX, POST_PREFIX))
 
 
 def _word(text: str, what: str) -> str:

@@ -29,6 +29,19 @@ def matching(files: Iterable[str], glob: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if _fits(name.split("/"), pattern)))
 
 
+def matched(listed: bytes, glob: str) -> tuple[tuple[str, ...], str]:
+    """What a glob matches in a listing of git, and why that is nothing, where a reason is seen."""
+    # Names that are no UTF-8 are told as they are, so that they can be refused by name.
+    files = [raw.decode("utf-8", "surrogateescape") for raw in listed.split(b"\0") if raw]
+    found = matching(files, glob)
+    if found or glob.endswith("/"):
+        return found, ""
+    folders = matching(files, f"{glob}/")
+    some = f"{len(folders)} folder{'s' * (len(folders) > 1)}"
+    why = f"{glob} matches no file, but {some}; if those are meant, write {glob}/"
+    return found, why if folders else ""
+
+
 def _fits(parts: list[str], pattern: list[re.Pattern[str] | None]) -> bool:
     # Of each number of parts, whether so many are what the pattern up to here matches.
     fits = [True] + [False] * len(parts)

@@ -29,7 +29,7 @@ from muster.errors import Broken, Conflict, NotFound, Refused, unable
 from muster.git import command as git
 from muster.git import origin as origins
 from muster.git import removal, source
-from muster.git.fence import BRANCH_PREFIX, repository_name
+from muster.git.fence import BRANCH_PREFIX, POST_PREFIX, repository_name
 from muster.git.origin import Origin
 
 FOLLOWED: Final = "refs/follow/heads/"
@@ -294,21 +294,28 @@ async def maintain(path: Path) -> None:
     What no ref, attempt or reflog names is dropped after two weeks.
     """
     worth = ["-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "-c", "gc.pruneExpire=2.weeks.ago"]
+    # What a branch of parcels was before is evidence of nothing.
+    for each in ("reflogExpire", "reflogExpireUnreachable"):
+        worth += ["-c", f"gc.{POST_PREFIX}*.{each}=now"]
     await git.run_async([*worth, "gc", "--auto", "-q"], path)
 
 
 def sweep(repos: Path, now_s: float) -> int:
     """Remove what a crash left: half-made repositories, locks and pushes nobody finishes.
 
-    `now_s` is the wall clock. Anything younger than the longest a push may hold it stays, so
-    this may run at any time. The number of things removed.
+    `now_s` is the wall clock. Anything younger than the longest a push may hold it stays, and what
+    is copied for as long as a first copy may take, so this may run at any time. The number of
+    things removed.
     """
     if not repos.is_dir():
         return 0
-    left = [*repos.glob(f"{_UNFINISHED}*"), *repos.glob("*.git/objects/tmp_objdir-incoming-*")]
-    left += [*repos.glob("*.git/*.lock"), *repos.glob("*.git/refs/**/*.lock")]
+    left = [*repos.glob("*.git/objects/tmp_objdir-incoming-*"), *repos.glob("*.git/*.lock")]
+    left += repos.glob("*.git/refs/**/*.lock")
     oldest_s = now_s - limits.GIT_LOCK_AGE_MS_MAX / 1000
     old = [path for path in left if path.lstat().st_mtime < oldest_s]
+    # What fills one changes nothing of the folder itself.
+    begun_s = oldest_s - limits.GIT_ADD_MS_MAX / 1000
+    old += [path for path in repos.glob(f"{_UNFINISHED}*") if path.lstat().st_mtime < begun_s]
     for path in old:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

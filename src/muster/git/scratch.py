@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from muster.errors import unable
-from muster.git import cache, removal
+from muster.git import bare, removal
 
 _PREFIX: Final = "new-"
 _HELD: Final = "held"
@@ -30,7 +30,7 @@ async def opened(area: Path, lenders: Sequence[Path]) -> AsyncIterator[Path]:
     try:
         for each in left:
             await removal.remove(each)
-        cache.lend(folder / "tree" / ".git", [each for each in lenders if _lends(each)])
+        bare.lend(folder / "tree" / ".git", [each for each in lenders if _lends(each)])
         yield folder / "tree"
     finally:
         await removal.remove(folder)

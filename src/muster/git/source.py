@@ -17,7 +17,7 @@ from muster.errors import Malformed, NotFound, Refused
 from muster.git import checkout, untrusted_files
 from muster.git import command as git
 from muster.git.checkout import Refs
-from muster.git.fence import BRANCH_PREFIX, HEADS_PREFIX
+from muster.git.fence import BRANCH_PREFIX, HEADS_PREFIX, POST_PREFIX
 from muster.git.origin import check_address
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*(?:://|::)|[^/:]{2,}:")
@@ -133,8 +133,9 @@ def _place(text: str) -> tuple[Path | None, str]:
 
 
 def is_ours(ref: bytes) -> bool:
-    """Whether a branch is a run's, or in the way of theirs."""
-    return ref == _IN_THE_WAY.encode() or ref.startswith(BRANCH_PREFIX.encode())
+    """Whether a branch is a run's or a mailbox, or in the way of theirs."""
+    ours = (BRANCH_PREFIX.encode(), POST_PREFIX.encode())
+    return ref == _IN_THE_WAY.encode() or ref.startswith(ours)
 
 
 def _default(known: Refs, taken: Mapping[bytes, str]) -> str:

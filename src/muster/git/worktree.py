@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from muster.errors import Broken, Conflict, Damaged, MusterError, Refused, unable
-from muster.git import baseline, cache, collection, ref, removal, repository
+from muster.git import bare, baseline, cache, collection, ref, removal, repository
 from muster.git import command as git
 from muster.git import commit as commits
 from muster.git.cache import Origin, Worktree
@@ -219,7 +219,7 @@ class Worktrees:
             if self._renewed.get(store, 0) != before:
                 return True
             if isinstance(error, Conflict):
-                return cache.unlock(store, _LOCK_AGE_S) > 0
+                return bare.unlock(store, _LOCK_AGE_S) > 0
             if not isinstance(error, Damaged) and await cache.sound(store):
                 return False
             try:
@@ -241,7 +241,7 @@ class Worktrees:
             await git.run_async(["update-ref", tree.held, tree.base], tree.cache)
             name, _, email = commits.person(agent).removesuffix(">").partition(" <")
             who = f'[user]\n\tname = "{name}"\n\temail = "{email}"\n'
-            cache.lend(tree.gitdir, [tree.cache], who)
+            bare.lend(tree.gitdir, [tree.cache], who)
             (tree.gitdir / "packed-refs").write_bytes(await _known_refs(tree.cache))
             (tree.gitdir / "HEAD").write_text(f"{tree.base}\n", encoding="ascii")
             reset = ["read-tree", "-u", "--reset", tree.base]
@@ -282,7 +282,7 @@ async def _tidy(store: Path, left: Collection[str]) -> None:
     if not (store / "HEAD").is_file():
         raise Damaged(f"{store} is no repository.")
     # No git of ours runs when the daemon starts, so any lock is a dead one's.
-    cache.unlock(store)
+    bare.unlock(store)
     notes = list((store / cache.ATTEMPTS).glob("*"))
     used = any(each.name in left for each in notes)
     if not used and (old := cache.forget_before(store)) is not None:

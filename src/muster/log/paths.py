@@ -9,6 +9,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import NamedTuple
 
+from muster.log.proofs import Proofs
 from muster.log.session import Session
 from muster.log.stream import MachineId, StreamName
 
@@ -31,6 +32,7 @@ class Paths:
         self.by_link: dict[int, Session] = {}
         # The links that are up and over which the peer has not said who speaks.
         self.unnamed: dict[int, Unnamed] = {}
+        self.proofs = Proofs()
         # Of the present sessions; a stream is shown to whoever may see it, whatever stands here.
         self._near: dict[StreamName, frozenset[MachineId]] = {}
 
@@ -60,11 +62,6 @@ class Paths:
         those = (s for s in self.sessions.values() if s.peer == peer and s.process == process)
         return next(those, None) if process else None
 
-    def proven_ms(self, link: int) -> int | None:
-        """When the peer last answered what we said over this link."""
-        session = self.by_link.get(link)
-        return None if session is None else session.proofs.get(link)
-
     def begin(self, session: Session) -> None:
         """A session with one link."""
         self._near.clear()
@@ -79,13 +76,13 @@ class Paths:
 
     def leave(self, link: int) -> Session | None:
         """A link is gone: the session that it belonged to, which is over when it was the last."""
+        self.proofs.forget(link)
         self.unnamed.pop(link, None)
         session = self.by_link.pop(link, None)
         if session is None:
             return None
         session.fresh.discard(link)
         del session.paths[link], session.costs[link]
-        session.proofs.pop(link, None)
         if not session.paths:
             self._end(session)
         return session
@@ -95,11 +92,13 @@ class Paths:
         links = [link for link, each in self.unnamed.items() if each.peer == peer]
         for link in links:
             del self.unnamed[link]
+            self.proofs.forget(link)
         sessions = [each for each in self.sessions.values() if each.peer == peer]
         for session in sessions:
             links += session.paths
             for link in session.paths:
                 del self.by_link[link]
+                self.proofs.forget(link)
             self._end(session)
         return links, sessions
 

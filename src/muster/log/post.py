@@ -23,11 +23,11 @@ from itertools import islice
 from typing import Final, Protocol
 
 from muster.limits import LANE_BYTES_MAX, STREAM_ASKS_MAX
-from muster.log import wire
+from muster.log import refresh, wire
 from muster.log.pace import SELDOM_MS, Pace
-from muster.log.paths import Paths
 from muster.log.seal import Cosign
-from muster.log.session import Outgoing, Replica, Session
+from muster.log.session import Outgoing, Session
+from muster.log.signs import Signs
 from muster.log.stream import MachineId, StreamName
 
 # A link that is up and brings no receipt for so long may carry nothing.
@@ -41,24 +41,17 @@ NEVER: Final = 1 << 60
 REOFFERED_MAX: Final = 32
 
 
-class Speaker(Protocol):
+class Speaker(refresh.Speaker, Protocol):
     """What is asked of sync.py: it knows what to say, and this file when."""
 
-    machine: MachineId
-    replica: Replica
-    paths: Paths
     outbox: list[Outgoing]
-    may_hold: Callable[[StreamName, MachineId], bool]
+    refresh: refresh.Refresh
     forks: Callable[[], Iterable[bytes]]
 
     def say(self, link: int, message: wire.Message) -> None: ...
     def _ask(self, session: Session, stream: StreamName, now_ms: int) -> None: ...
     def _pump(self, session: Session, stream: StreamName, now_ms: int) -> None: ...
-    def _refresh(self, session: Session, now_ms: int) -> None: ...
-    def _is_told(self, session: Session, stream: StreamName) -> bool: ...
     def _is_pushed(self, session: Session, stream: StreamName) -> bool: ...
-    def _show_seal(self, session: Session, stream: StreamName, now_ms: int) -> None: ...
-    def _send_heads(self, session: Session, streams: list[StreamName]) -> None: ...
     def _send_cosigns(self, link: int, notes: list[str]) -> None: ...
 
 
@@ -98,6 +91,7 @@ class Posts:
     def __init__(self, sync: Speaker) -> None:
         self._sync = sync
         self.boxes: dict[int, Box] = {}
+        self.signs = Signs()
         self._last = 0
         # Of whom a parcel came over a place since the start.
         self._heard: dict[str, set[MachineId]] = {}
@@ -198,7 +192,8 @@ class Posts:
         """What was said lies in the mailbox now."""
         box = self.boxes.get(number)
         if box is not None:
-            box.under_way, box.left_ms, self._changed = False, now_ms, True
+            box.under_way, self._changed = False, True
+            box.left_ms = box.left_ms if self.signs.was_alone(number) else now_ms
 
     # --- when --------------------------------------------------------------------------
 
@@ -268,8 +263,8 @@ class Posts:
         for stream, since_ms in box.lacking.items():
             fresh = box.asked.get(stream) != lanes[stream].claims
             dues.append(max(since_ms + self._patience_ms(box, stream), 0 if fresh else again_ms))
-        if box.offered and not patience_ms:
-            dues.append(again_ms)
+        if not patience_ms:
+            dues += [again_ms] * bool(box.offered) + self.signs.due_ms(box.session, box.pace)
         if (box.news and not patience_ms) or any(self._has_room(box, s) for s in box.wanted):
             dues.append(0)
         return max(min(dues), box.rests_until_ms)
@@ -299,7 +294,7 @@ class Posts:
                 box.refresh_ms = now_ms + box.refresh_wait_ms
                 box.refresh_wait_ms = min(2 * box.refresh_wait_ms, SELDOM_MS)
                 if box.told:
-                    sync._refresh(session, now_ms)
+                    sync.refresh.due(session, now_ms)
                 else:
                     self._tell_all(box, now_ms)
             linked = self._is_linked(session)
@@ -318,10 +313,14 @@ class Posts:
             session.late.clear()
         if not linked:
             box.news.clear()
+            if len(sync.outbox) == before and self.signs.is_due(session, box.pace, now_ms):
+                sync.say(session.link, wire.Offer([]))
         if anew:
             comes = session.peer in self._heard.get(box.place, ())
             box.wait_ms = min(2 * box.wait_ms, box.pace.retry_ms_max if comes else SELDOM_MS)
         box.under_way = len(sync.outbox) > before
+        if box.under_way:
+            self.signs.said(session.link, now_ms)
         if self._due(box, now_ms) <= now_ms:
             # Nothing came of it: whatever seems due is looked at again in a while.
             box.rests_until_ms = now_ms + _REST_MS
@@ -335,7 +334,7 @@ class Posts:
         told = []
         for stream in sync.replica.streams():
             if stream.machine != session.peer and not sync.may_hold(stream, session.peer):
-                sync._show_seal(session, stream, now_ms)
+                sync.witnesses.show(session, stream, now_ms)
             elif sync._is_told(session, stream):
                 told.append(stream)
                 if stream.machine not in {session.peer, sync.machine}:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
+from muster.log.proofs import Proofs
 from muster.log.seal import Seal
 from muster.log.segment import Segment
 from muster.log.stream import MachineId, StreamName
@@ -30,6 +31,7 @@ class Replica(Protocol):
     def size(self, stream: StreamName) -> int: ...
     def seal_of(self, stream: StreamName) -> Seal | None: ...
     def latest_seal(self, stream: StreamName) -> Seal | None: ...
+    def root_at(self, stream: StreamName, size: int) -> bytes: ...
     def consistency(self, stream: StreamName, old: int, new: int) -> list[bytes]: ...
     def segment(
         self, stream: StreamName, start: int, bytes_max: int, bodies_from: int
@@ -54,6 +56,8 @@ class Lane:
     claims: int = 0
     sent: int = 0
     sent_ms: int = 0
+    # Since when the peer owes a receipt of what was sent, whatever was sent since.
+    owes_ms: int = 0
     flight_bytes: int = 0
     # Over which link the last of it was sent.
     over: int = 0
@@ -94,11 +98,18 @@ class Session:
     heard_ms: int = 0
     answered_ms: int = 0
     patience_ms: int = 0
-    # When an answer last came while we spoke over a path: only that proves that it carries.
-    proofs: dict[int, int] = field(default_factory=dict)
-    # Nothing that we said of late was answered: a further path is spoken over at once.
+    # Which of them carry.
+    proofs: Proofs = field(default_factory=Proofs)
+    # Nothing that we said of late was answered.
     unanswered: bool = False
     refreshed_ms: int = 0
+    # Whether the peer compares sums (refresh.py); when it last showed one that is ours as well; and
+    # how much of what differs was looked into since the refresh.
+    compares: bool = False
+    compared_ms: int | None = None
+    looked_into: int = 0
+    # How much of its own streams, where they are only witnessed here, the peer knows that we saw.
+    showed: dict[StreamName, int] = field(default_factory=dict)
     # Which stream is told anew next, by its place among all.
     turn: int = 0
     retried_ms: int = 0
@@ -115,16 +126,22 @@ class Session:
         return self.paths[self.link]
 
     def best(self) -> int:
-        """A link of our own before others, of these the cheapest, and of these the newest: whoever
-        dials again knows why.
-        """
-        own = [link for link, through in self.paths.items() if not through]
-        return min(reversed(own or list(self.paths)), key=self.costs.__getitem__)
+        """The path that is best to speak over (proofs.py, rule 3)."""
+        costs = {link: (bool(by), self.costs[link]) for link, by in self.paths.items()}
+        best = self.proofs.best(costs, costs)
+        return self.link if best is None else best
 
-    def answered(self, now_ms: int) -> None:
-        """The peer answered what we said over the present path."""
+    def other(self) -> int | None:
+        """The best of the other paths that are proven to carry."""
+        believed = {link: (bool(by), self.costs[link]) for link, by in self.paths.items()
+                    if link != self.link and self.proofs.is_believed(link)}  # fmt: skip
+        return self.proofs.best(believed, believed)
+
+    def answered(self, link: int, now_ms: int) -> None:
+        """The peer answered what we said over the present path; over `link` the answer came."""
         self.answered_ms, self.patience_ms, self.unanswered = now_ms, RETRY_MS, False
-        self.proofs[self.link] = now_ms
+        if link == self.link:
+            self.proofs.prove(link, now_ms)
 
     def lane(self, stream: StreamName) -> Lane:
         lane = self.lanes.get(stream)

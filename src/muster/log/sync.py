@@ -17,8 +17,8 @@ Rule 8: one session for each process of a peer, however many links lead there. I
 them, and moves to another when that one is gone or brings no answer; it hears over all.
 Rule 9: what growth costs does not grow with the fleet. Who hears a stream from its writer declines
 to be told of it by others; a seal is shown, and a head compared, at once with the `NEAR` machines
-of that stream alone, the same for everybody, so that two histories meet there; with all others in
-turn, at the refresh. A receipt goes to the writer, or towards it, and to nobody else.
+of that stream alone, the same for everybody, so that two histories meet there; with all others at
+the refresh (refresh.py). A receipt goes to the writer, or towards it, and to nobody else.
 Rule 10: a mailbox is no link. What is left there, and when, post.py says.
 
 `Sync` holds the sessions and one lane per stream in each. Methods take what arrived and
@@ -26,7 +26,6 @@ put what is to be sent into `outbox`; the caller drains it after its commit, nev
 """
 
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import Final
 
 from muster.limits import (
@@ -41,14 +40,14 @@ from muster.log import segment as segments
 from muster.log import wire
 from muster.log.paths import Paths, Unnamed
 from muster.log.post import Posts
+from muster.log.refresh import REFRESH_MS, Refresh
 from muster.log.seal import Cosign
 from muster.log.session import RETRY_MS, WITNESS_MS, Outgoing, Replica, Session
 from muster.log.stream import MachineId, StreamName
+from muster.log.witnesses import Witnesses
 
 # Others' growth is told this often; one hop through a third machine costs at most this much more.
 GOSSIP_MS: Final = 100
-# "Connected" is not "replicating": everything is offered anew this often.
-REFRESH_MS: Final = 60_000
 ASK_MS: Final = 2_000
 # A peer that is busy answers within this, or our words do not reach it.
 UNANSWERED_MS: Final = 4 * RETRY_MS
@@ -58,9 +57,6 @@ NOT_NOW: Final = 1 << 40
 TELL_AGAIN: Final = NOT_NOW + 1
 # So many machines compare at once what others show them of a stream, or witness it.
 NEAR: Final = 3
-# So many streams that grew untold are told at each refresh, and so many of the others, in turn.
-REFRESH_MAX: Final = 32
-REFRESH_TURN: Final = 8
 
 # Segments, and where each ends, by where they begin and from where on they have bodies.
 _Made = dict[tuple[int, int], tuple[bytes, int]]
@@ -86,6 +82,8 @@ class Sync:
         self.paths = Paths()
         self.sessions = self.paths.sessions
         self.posts = Posts(self)
+        self.refresh = Refresh(self)
+        self.witnesses = Witnesses(self)
         self.outbox: list[Outgoing] = []
         # Who answers nothing, and the link over which it was spoken to; the caller drains it too.
         self.unanswered: dict[MachineId, int] = {}
@@ -139,6 +137,7 @@ class Sync:
         session = Session(
             link, to.peer, {link: to.through}, {link: to.cost}, process, patience_ms=RETRY_MS,
             heard_ms=now_ms, answered_ms=now_ms, refreshed_ms=now_ms, retried_ms=now_ms,
+            proofs=self.paths.proofs,
         )  # fmt: skip
         self.paths.begin(session)
         self._greet(session, link)
@@ -163,22 +162,29 @@ class Sync:
         notes = []
         for key, size, note in self.replica.cosigned():
             stream, by, _ = key
-            if session.peer == stream.machine or by == self.machine:
+            if session.peer == stream.machine or (
+                by == self.machine and self._leads_to_writer(session, stream)
+            ):
                 session.cosigns[key] = size
                 notes.append(note.decode())
         self._send_cosigns(link, notes)
 
+    def _leads_to_writer(self, session: Session, stream: StreamName) -> bool:
+        """Whether our receipt reaches the writer of a stream by this peer, and not from us."""
+        middles = {s.through for s in self.sessions.values() if s.peer == stream.machine}
+        return "" not in middles and (session.peer in middles | self._near(stream))
+
     def _add_path(self, session: Session, link: int, to: Unnamed, now_ms: int) -> None:
         """Another link to the same process; the two tell each other anew what they hold.
 
-        Where nothing is answered over the others it is spoken over at once, whatever it costs.
+        Where the others are in doubt it is spoken over at once, whatever it costs.
 
         It may have been set back in its running: a snapshot of a whole machine takes up the process
         as well, and only its links are new.
         """
         self.paths.add(session, link, to)
         self._greet(session, link)
-        if session.unanswered or session.best() == link:
+        if session.best() == link:
             self._move(session, link, now_ms)
 
     def _move(self, session: Session, link: int, now_ms: int) -> None:
@@ -197,6 +203,13 @@ class Sync:
         """Back to the best path, once it had the time to heal."""
         if now_ms - session.answered_ms >= session.patience_ms:
             self._move(session, session.best(), now_ms)
+
+    def proved(self, link: int, now_ms: int) -> None:
+        """The peer answered a question over this link: it carries, and counts from now on."""
+        self.paths.proofs.prove(link, now_ms)
+        session = self.paths.by_link.get(link)
+        if session is not None and session.link != link and link == session.best():
+            self._move(session, link, now_ms)
 
     def close(self, link: int, now_ms: int) -> None:
         """A link is gone; its session goes on over another one, if there is any."""
@@ -275,8 +288,11 @@ class Sync:
             compared = link in session.fresh or (lane.declined and not again)
             lane.unanswered = stream.machine == session.peer or not compared
             lane.claimed_ms = now_ms
-            if holds and link in session.fresh:
-                # Its first words over this link: it may hold less than we knew.
+            stands = lane.over in session.paths and not session.unanswered
+            under_way = stands and head.size >= lane.has
+            if holds and link in session.fresh and not under_way:
+                # Its first words over this link: it may hold less than we knew. What goes to it
+                # over a link that answers is not lost.
                 lane.has = lane.sent = min(head.size, mine)
                 lane.claims, lane.flight_bytes = head.size, 0
             elif holds:
@@ -320,20 +336,6 @@ class Sync:
         lane.serve = True
         self._pump(session, stream, now_ms)
 
-    def on_witnessed(self, link: int, answer: wire.Witnessed, now_ms: int) -> None:
-        """The peer saw up to `size`: prove from there."""
-        session = self._heard(link, now_ms)
-        if session is None:
-            return
-        stream = StreamName.parse(answer.stream)
-        if not self.replica.knows(stream):
-            return
-        lane = session.lane(stream)
-        lane.witnessed = max(0, answer.size)
-        lane.shown = 0
-        lane.shown_ms = now_ms - WITNESS_MS
-        self._show_seal(session, stream, now_ms)
-
     def heard_cosign(self, link: int, cosign: Cosign, now_ms: int) -> None:
         """A checked cosign came over `link`; one by the peer itself moves its lane."""
         session, stream, size = self._heard(link, now_ms), cosign.stream, cosign.size
@@ -345,7 +347,8 @@ class Sync:
             return
         lane = session.lane(stream)
         if size > (lane.has if cosign.strength == "held" else lane.witnessed):
-            session.answered(now_ms)
+            session.answered(link, now_ms)
+            lane.owes_ms = now_ms
         if cosign.strength != "held":
             lane.witnessed = max(lane.witnessed, size)
             return
@@ -385,6 +388,7 @@ class Sync:
         """The stream has new entries under a seal, committed or about to be."""
         self._grown[stream] = None
         self._untold = True
+        self.refresh.changed(stream)
         self.posts.grew(stream)
 
     def took(self, link: int, stream: StreamName, size: int) -> None:
@@ -398,7 +402,7 @@ class Sync:
             each.claims.pop(stream, None)
         asked = self._asked.get(stream)
         if asked is not None and session is not None and asked[0] is session:
-            session.answered(session.heard_ms)
+            session.answered(link, session.heard_ms)
             del self._asked[stream]
         self.grew(stream)
 
@@ -429,6 +433,8 @@ class Sync:
         if session is not None:
             session.cosigns[cosign.stream, self.machine, cosign.strength] = cosign.size
             self._send(link, wire.Cosigns([cosign.note.decode()]))
+            if session.peer == cosign.stream.machine and cosign.strength == "seen":
+                self.refresh.has_shown(session, cosign.stream)
 
     def cut_back(self, stream: StreamName, size: int) -> None:
         """The stream was frozen at `size`: what was agreed beyond it counts no more."""
@@ -447,10 +453,12 @@ class Sync:
             session.lanes.pop(stream, None)
             session.claims.pop(stream, None)
             session.late.pop(stream, None)
+            session.showed.pop(stream, None)
             for key in [k for k in session.cosigns if k[0] == stream]:
                 del session.cosigns[key]
         self._asked.pop(stream, None)
         self._grown.pop(stream, None)
+        self.refresh.changed(stream)
 
     def after_commit(self, now_ms: int) -> None:
         """Push what grew; the caller sends `outbox` now that it is durable."""
@@ -487,7 +495,7 @@ class Sync:
                 if session.link != session.best():
                     self._return(session, now_ms)
                 if session.greeted:
-                    self._refresh(session, now_ms)
+                    self.refresh.due(session, now_ms)
                 else:
                     self._offer_all(session, session.link)
             elif now_ms - session.retried_ms >= RETRY_MS:
@@ -509,7 +517,7 @@ class Sync:
             if not self.may_hold(stream, session.peer):
                 if lane.witnessed < lane.shown and now_ms - lane.shown_ms >= RETRY_MS:
                     lane.shown = lane.witnessed
-                    self._show_seal(session, stream, now_ms)
+                    self.witnesses.show(session, stream, now_ms)
                 continue
             if lane.claims > self.replica.size(stream) and self.may_hold(stream, self.machine):
                 asked = self._asked.get(stream)
@@ -522,22 +530,28 @@ class Sync:
                 self._ask(session, stream, now_ms)
             # What a peer declined it was shown to compare: it owes no answer.
             told = 0 if lane.quiet else max(lane.sent, lane.shown)
-            if told > lane.has and now_ms - lane.sent_ms >= RETRY_MS:
+            # Somebody who says something all the time must not wait for an answer for ever.
+            since_ms = min(lane.owes_ms, lane.sent_ms) if is_silent else lane.sent_ms
+            if told > lane.has and now_ms - since_ms >= RETRY_MS:
                 lane.sent_ms = now_ms
                 late.append(stream)
                 missed = session.link, lane.has
                 if is_silent and lane.missed_sent != missed:
                     seek, lane.missed_sent = True, missed
         session.unanswered = is_silent and bool(late or waiting)
+        other = None
         if seek:
             self.unanswered[session.peer] = session.link
+            other = session.other()
         # A peer that says nothing at all may be gone from the path we speak over; one that speaks
         # to us over its own path, and answers nothing, hears us not. Each move that brings no
         # answer doubles the wait: a path that is only slow must not be given up again and again.
         heard = now_ms - session.heard_ms < RETRY_MS
         patience_ms = max(session.patience_ms, UNANSWERED_MS if heard else 0)
         links = list(session.paths)
-        if (late or asking) and len(links) > 1 and unanswered_ms >= patience_ms:
+        if other is not None:
+            self._move(session, other, now_ms)
+        elif (late or asking) and len(links) > 1 and unanswered_ms >= patience_ms:
             following = links[(links.index(session.link) + 1) % len(links)]
             session.patience_ms = min(2 * session.patience_ms, REFRESH_MS)
             self._move(session, following, now_ms)
@@ -596,27 +610,11 @@ class Sync:
         # Its own streams come in the very message that says `whole`: when that one arrives, the
         # peer knows what we know of it, whatever became of the parts before.
         last = theirs[-OFFER_HEADS_MAX:]
+        for stream in theirs:
+            self.refresh.has_shown(session, stream)
         self._send_heads(session, [*offered, *theirs[:-OFFER_HEADS_MAX]], link)
         heads = [self._head(session, stream) for stream in last]
         self._send(link, wire.Offer(heads, whole=True))
-
-    def _refresh(self, session: Session, now_ms: int) -> None:
-        """Tell what grew untold, and some of the rest in turn, for "connected" proves nothing."""
-        streams = list(self.replica.streams())
-        turn = {
-            streams[(session.turn + i) % len(streams)]: None
-            for i in range(min(len(streams), REFRESH_TURN))
-        }
-        session.turn += len(turn)
-        lanes, size = session.lanes, self.replica.size
-        untold = (s for s in streams if s in lanes and lanes[s].shown < size(s))
-        heads = []
-        for stream in {**turn, **dict.fromkeys(islice(untold, REFRESH_MAX))}:
-            if stream.machine != session.peer and not self.may_hold(stream, session.peer):
-                self._show_seal(session, stream, now_ms)
-            elif self._is_told(session, stream):
-                heads.append(stream)
-        self._send_heads(session, heads)
 
     def _is_told(self, session: Session, stream: StreamName) -> bool:
         """Whether a peer is offered what there is of a stream; its own it is told in any case."""
@@ -655,7 +653,7 @@ class Sync:
     def _pump_session(self, session: Session, now_ms: int) -> None:
         for stream in self.replica.streams():
             if not self.may_hold(stream, session.peer):
-                self._show_seal(session, stream, now_ms)
+                self.witnesses.show(session, stream, now_ms)
             elif stream.machine == self.machine and not self._comes_anyway(session, stream):
                 self._pump(session, stream, now_ms)
 
@@ -708,6 +706,8 @@ class Sync:
                     return
                 made[key] = segments.encode(segment), segment.end
             raw, end = made[key]
+            if lane.sent <= lane.has:
+                lane.owes_ms = now_ms
             self.outbox.append(Outgoing(session.link, raw, bulk=True))
             lane.sent = lane.shown = end
             lane.sent_ms, lane.over = now_ms, session.link
@@ -790,7 +790,7 @@ class Sync:
             if not self._is_news_for(session, stream, near[stream]):
                 continue
             if not self.may_hold(stream, session.peer):
-                self._show_seal(session, stream, now_ms)
+                self.witnesses.show(session, stream, now_ms)
                 continue
             lane = session.lane(stream)
             size = self.replica.size(stream)
@@ -806,21 +806,3 @@ class Sync:
         for link in session.paths:
             # Over each of them another copy of it may be listening.
             self._send_heads(session, of_itself, link)
-
-    def _show_seal(self, session: Session, stream: StreamName, now_ms: int) -> None:
-        """To a machine that may not hold the stream: its seal, with the proof from what it saw."""
-        if not self.may_hold(stream, self.machine) or stream.machine == session.peer:
-            return
-        lane = session.lane(stream)
-        seal = self.replica.seal_of(stream)
-        if seal is None or seal.size > self.replica.size(stream) or seal.size <= lane.shown:
-            return
-        if now_ms - lane.shown_ms < WITNESS_MS:
-            return
-        lane.shown, lane.shown_ms = seal.size, now_ms
-        since = min(lane.witnessed, seal.size)
-        proof = self.replica.consistency(stream, since, seal.size) if since else []
-        head = wire.Head(
-            str(stream), seal.size, seal.note.decode(), since, [h.hex() for h in proof]
-        )
-        self._send(session.link, wire.Offer([head]))

@@ -81,7 +81,22 @@ class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="leaf"):
     branch: str
 
 
-Message = Offer | Want | Witnessed | Cosigns | Probe | Root | Prove | Leaf
+class Roots(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="roots"):
+    """Sums over the streams that both may hold, of one part by their names: one of all that is in
+    it, or sixteen of the parts below it. Said only to who knows the word (feature `roots`).
+    """
+
+    part: str
+    sums: list[str]
+
+
+class Differ(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="differ"):
+    """Sums of these parts differ: the sender told its heads of them, and asks for the others'."""
+
+    parts: list[str]
+
+
+Message = Offer | Want | Witnessed | Cosigns | Probe | Root | Prove | Leaf | Roots | Differ
 
 
 def encode(message: Message) -> bytes:

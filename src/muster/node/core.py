@@ -9,9 +9,8 @@ where somebody waits for an answer, and the batch goes on. Every event, reaction
 runs in a guard (guard.py): our own mistakes end one unit of work, too. A bad disk ends the machine.
 Rule 4: everything kept in memory can be derived from the store again; `start` does it.
 
-The services of a machine are its parts (part.py, parts.py): each in one file, with all that it
-hears of. The core knows none of them by name; beside them are only the streams themselves. A part
-finds another one by its type, and tells all of them something by an event.
+The services of a machine are its parts (part.py, parts.py), each in one file. The core knows none
+of them by name: a part finds another one by its type, and tells all of them something by an event.
 """
 
 from collections import deque
@@ -29,10 +28,11 @@ from muster.limits import NOTES_PER_MINUTE_MAX, STEP_REACTIONS_MAX, STEP_ROUNDS_
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.kind import kind_of
-from muster.log.stream import FLEET, FleetId, Incarnation, Scope, StreamName
+from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.counter import DECLARED, Counts, spend
+from muster.node.exposed import Exposed
 from muster.node.guard import SURVIVED, Guard, Mark
 from muster.node.host.clock import Steady
 from muster.node.incidents import Incidents
@@ -78,22 +78,22 @@ class Core:
         self.clock, self.now = Steady(now), now
         self.authority, self.verbs = authority, verbs
         self.settings: Mapping[str, Any] = settings or {}
-        self.counters = Counts()
-        self.effects: list[ev.Effect] = []
+        self.counters, self.effects = Counts(), list[ev.Effect]()
         self.links: dict[int, Link] = {}
         # Whether our own history is confirmed: before that we write nothing.
         self.settled = False
+        self.leads: Callable[[], list[MachineId]] = list  # whom to ask first: see tasks/keepers.py
         # The ways to a machine and how they went: who dials (node/links/paths.py) puts itself here.
         self.ways_to: Callable[[str], list[Tried]] = lambda _machine: []
         self.tries_of: Callable[[str], list[Try]] = lambda _machine: []
+        self.exposed: Callable[[], list[Exposed]] = list
         # What was written in this step, and is written again where the rest is taken back.
         self.surviving: list[Struct] = []
         # What parts remember of this step alone; it is taken back with what they wrote.
         self.of_step: dict[object, None] = {}
         # Each once: whatever makes us say it may come again and again until we may.
         self._put_off: dict[tuple[str, bytes], None] = {}
-        self._fresh: deque[tuple[StreamName, Entry]] = deque()
-        self._told: deque[ev.Event] = deque()
+        self._fresh, self._told = deque[tuple[StreamName, Entry]](), deque[ev.Event]()
         self._when_done: dict[Callable[[], None], None] = {}
         # How many more entries this step reacts to.
         self._reactions = STEP_REACTIONS_MAX
@@ -186,7 +186,7 @@ class Core:
 
     def link_to(self, machine: str, *, direct: bool = False) -> int | None:
         """The best live link whose peer proved to be `machine`; see `link.best`."""
-        return best(self.links, machine, direct=direct)
+        return best(self.links, machine, self.sync.paths.proofs, direct=direct)
 
     # --- writing, sending, taking back ------------------------------------------------------
 

@@ -23,12 +23,13 @@ from typing import Any, Final
 import msgspec
 
 from muster.channel import frame as frames
-from muster.channel.base import Link, Listener, Own
+from muster.channel.base import Link, Own
 from muster.channel.frame import Type
 from muster.channel.ipc import IpcChannel
+from muster.channel.knock import Knock
 from muster.channel.relay import RelayChannel
 from muster.errors import Broken, Conflict, Denied, Exhausted, MusterError, Unreachable
-from muster.fleet import certificate
+from muster.fleet import certificate, peer
 from muster.limits import (
     DISK_RESERVE_BYTES,
     LINK_CALLS_OPEN_MAX,
@@ -38,28 +39,42 @@ from muster.limits import (
     REPLY_PART_BYTES,
 )
 from muster.node import event as ev
+from muster.node.attempts import blob_transfer
 from muster.node.attempts.effect_runner import EffectRunner
 from muster.node.call.streams import Served, Streams
 from muster.node.core import Core
 from muster.node.counter import DECLARED
 from muster.node.doorway import Doorway
+from muster.node.engine.passes import Passes
+from muster.node.engine.server import Engine
 from muster.node.event_queue import EventQueue
 from muster.node.folders.folders import Folders
+from muster.node.guard import SURVIVED
 from muster.node.host import clock, daemon_log, disk
+from muster.node.host.exposure import hosts
 from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertificates
 from muster.node.incidents import Noticed
 from muster.node.installation import Installation
-from muster.node.link import failure
+from muster.node.link import failure, sentence
+from muster.node.links.foreign import ForeignLinks
+from muster.node.links.mend import Mends
+from muster.node.links.parcel_box import ParcelBox
 from muster.node.links.paths import Cascade
-from muster.node.links.posts import Mailboxes, ParcelBox
+from muster.node.links.posts import Mailboxes
 from muster.node.links.relay import Relays
+from muster.node.links.ssh import SshDoor
+from muster.node.links.wakers import Wakers
 from muster.node.services.full_disk import FullDisk
+from muster.node.services.knocking import Knocking
 from muster.node.services.scrubbing import Scrubbing
 from muster.node.services.search import Search
 from muster.node.supervisor import Supervisor, say
 from muster.node.verb import Verb
 
-DECLARED[__name__] = {"frames-after-a-stream": "A frame came for a stream that has ended here."}
+DECLARED[__name__] = {
+    "frames-after-a-stream": "A frame came for a stream that has ended here.",
+    "links-broken": "A link was cut that could not be written to.",
+}
 
 TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 0.5
@@ -151,7 +166,6 @@ class Daemon:
         self._numbers = iter(range(1, 2**53))
         # How many calls of each link are under way outside of the core.
         self._performing: Counter[int] = Counter()
-        self._listeners: list[Listener] = []
         self._stopping = asyncio.Event()
         self._told_to_stop = asyncio.Event()
         self.core: Core = machine.core(verbs)
@@ -165,11 +179,27 @@ class Daemon:
         self.room = FullDisk(
             self.core, self.supervisor, self._perform, self.post, self.effects.relieve
         )
-        own = Own(machine.identity.machine, machine.credentials(), self._identify)
+        self.ssh = SshDoor(self)
+        shown = machine.credentials()
+        me, closed = machine.identity.machine, self.core.part(Knocking)
+        knock = Knock(
+            machine.fleet, me, lambda: self.core.now.wall_ms, lambda: closed.closed,
+            lambda: clock.read().wall_ms,
+        )  # fmt: skip
+        self.foreign = ForeignLinks(self)
+        more = (self.ssh.keys, hosts, knock, self.foreign.guests)
+        own = Own(me, shown, self._identify, *more)
+        self.ssh.opens(own)
         self.relays = Relays(self, RelayChannel(own.credentials, own.identify))
         self.paths = Cascade(self, own, self.relays)
-        self.mailboxes = Mailboxes(self, own, self.room.there)
-        hands = (self.effects, self.streams, scrubbing, self.folders, self.paths, self.mailboxes)
+        self.mailboxes = Mailboxes(self, self.room.there, blob_transfer.check)
+        self.engine = Engine(self)
+        self.mends = Mends(self, self.paths, self.mailboxes.leave_aside, self._tell_facts)
+        self.wakers = Wakers(self)
+        hands = (
+            self.effects, self.streams, scrubbing, self.folders,
+            self.paths, self.mailboxes, self.mends, self.wakers, self.foreign,
+        )  # fmt: skip
         self._handlers = ev.handlers(self.core.wants, self, *hands)
         self.doorway = Doorway(self.home, self.core, self.post)
 
@@ -185,24 +215,22 @@ class Daemon:
         os.environ["MUSTER_SOCK"] = self.home.socket_of_session
         socket = self.home.socket_of_session
         Path(socket).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._listeners.append(await IpcChannel().listen(socket, partial(self.serve, local=True)))
+        programs = await IpcChannel().listen(socket, partial(self.serve, local=True))
         try:
             await self.effects.prepare()
             if not self._step(lambda: self.core.start(clock.read())):
                 return
-            # A program that hangs keeps nobody from us: what we are is told when it was asked.
             first = self.supervisor.run("facts", self._tell_facts())
-            await asyncio.wait([first], timeout=FACTS_FIRST_S_MAX)
-            self._listeners += await self.paths.listen(self.serve)
             self.supervisor.keep("ticks", self._ticks)
             self.supervisor.keep("facts", self._facts)
             self.supervisor.keep("certificates", self._certificates)
-            self.supervisor.keep("upkeep", self._upkeep)
-            if self.machine.config.door:
-                self.supervisor.keep("door", self.doorway.keep)
-            self.paths.begin()
-            self.mailboxes.begin()
-            self._begin_folders()
+            self.supervisor.keep("ssh", self.ssh.keep)
+            if self.machine.visiting:
+                self.supervisor.keep("visit", self.ssh.visit)
+            else:
+                # A program that hangs keeps nobody from us: what we are is told when it was asked.
+                await asyncio.wait([first], timeout=FACTS_FIRST_S_MAX)
+                await self._meet()
             # What a start made stays: looking through it again and again costs every busy step.
             gc.collect()
             gc.freeze()
@@ -210,13 +238,26 @@ class Daemon:
             ready()
             await self._stopping.wait()
         finally:
-            for listener in self._listeners:
-                await listener.close()
+            await programs.close()
+            await self.paths.close()
             self.folders.close()
             await self.mailboxes.close()
             await self.effects.close()
             await self.supervisor.stop()
             self.machine.close()
+
+    async def _meet(self) -> None:
+        """Listen, dial, and look at what others left. Raises: Broken, Conflict."""
+        await self.paths.listen()
+        self.supervisor.keep("upkeep", self._upkeep)
+        if self.machine.config.door:
+            self.supervisor.keep("door", self.doorway.keep)
+        self.paths.begin()
+        self.engine.begin()
+        Passes(self).begin()
+        self.mailboxes.begin()
+        self.foreign.begin()
+        self._begin_folders()
 
     def _begin_folders(self) -> None:
         # What is wrong with them keeps nothing else of this machine from its work.
@@ -294,8 +335,13 @@ class Daemon:
         for effect in effects:
             self._handlers[type(effect)](effect)
         filled, self._filled = self._filled, {}
-        for outbox in filled.values():
-            outbox.release()
+        for link, outbox in filled.items():
+            try:
+                outbox.release()
+            except (OSError, *SURVIVED) as error:
+                # What was to be sent is lost: this link is at its end, and none of the others.
+                self.core.counters["links-broken"] += 1
+                self._cut(ev.Cut(link, sentence(f"nothing can be sent over it: {error}")))
 
     @ev.effect(ev.Send)
     def _send(self, effect: ev.Send) -> None:
@@ -404,8 +450,13 @@ class Daemon:
 
     # --- links ------------------------------------------------------------------------------------
 
-    async def serve(self, link: Link, *, local: bool = False, through: str = "") -> None:
+    async def serve(
+        self, link: Link, *, local: bool = False, through: str = "", foreign: str = ""
+    ) -> None:
         """The life of one link: read frames until it ends."""
+        if (guest := peer.foreign(link.peer)) is not None:
+            await self.foreign.serve(link, guest)
+            return
         number = next(self._numbers)
         proven = local or bool(link.peer)
         outbox = self._outboxes[number] = Outbox(
@@ -415,11 +466,10 @@ class Daemon:
         )
         self._make_place(number, link.peer)
         writer = self.supervisor.run("writer", outbox.run())
-        self.post(ev.LinkUp(number, link.peer, local, link.channel, through))
-        own, why = bool(link.peer) and not through, ""
-        if own:
-            self.relays.direct(link.peer)
-            self.paths.came(number, link)
+        self.post(ev.LinkUp(number, link.peer, local, link.channel, through, foreign))
+        why = ""
+        if link.peer:
+            self.paths.came(number, link, through)
         try:
             while True:
                 raw = await link.receive()
@@ -438,7 +488,7 @@ class Daemon:
             writer.cancel()
             self.streams.link_down(number)
             self.post(ev.LinkDown(number))
-            if own:
+            if link.peer:
                 self.paths.went(number, link, why)
 
     def backlog(self, link: int) -> int:
@@ -466,13 +516,16 @@ class Daemon:
 
     def _identify(self, der: bytes) -> str:
         """Which machine shows this certificate. Raises: Refused."""
-        peer = certificate.peer_of(der)
+        who = certificate.peer_of(der)
         membership = self.core.membership
+        if who.fleet != membership.fleet:
+            return self.foreign.identify(who, der)
+        self.foreign.check_ours(der)
         try:
-            record = membership.roster.machine(peer.machine)
+            record = membership.roster.machine(who.machine)
         except Denied as denied:
-            raise Denied(str(denied), membership.revocation(peer.machine)) from denied
-        return certificate.check_peer(peer, record)
+            raise Denied(str(denied), membership.revocation(who.machine)) from denied
+        return certificate.check_peer(who, record)
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -522,7 +575,7 @@ class Daemon:
         record = self.core.roster.machines.get(self.core.machine)
         try:
             if record is not None and self.machine.renewed_here(record, self.core.now.wall_ms):
-                self._show()
+                self.show()
                 return
         except (MusterError, OSError) as error:
             # It is tried again with the next look at the certificates.
@@ -555,11 +608,12 @@ class Daemon:
                     break
             else:
                 return
-        self._show()
+        self.show()
 
-    def _show(self) -> None:
+    def show(self) -> None:
         """What the machine has to show of itself, from the next handshake on."""
         self.paths.renew(self.machine.credentials())
+        self.ssh.renew(self.machine.credentials())
         self._tell_name()
 
     def _tell_name(self) -> None:

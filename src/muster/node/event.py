@@ -30,7 +30,8 @@ Handler = Callable[[Any], None]
 class LinkUp(Event, frozen=True):
     """A link works. `peer` is what the channel proved; `local` is a program of the same user.
 
-    `through` is the machine in the middle of a relayed link.
+    `through` is the machine in the middle of a relayed link. `foreign` is a machine of another
+    fleet: `peer` is "" then, for it proved to be none of ours.
     """
 
     link: int
@@ -38,6 +39,7 @@ class LinkUp(Event, frozen=True):
     local: bool = False
     channel: str = ""
     through: str = ""
+    foreign: str = ""
 
 
 class LinkDown(Event, frozen=True):
@@ -68,6 +70,18 @@ class EntriesCame(Event, frozen=True):
     entries: tuple[Entry, ...]
 
 
+class LeftWord(Event, frozen=True):
+    """A parcel of a machine came that is newer than its others."""
+
+    machine: str
+
+
+class Prove(Event, frozen=True):
+    """Somebody would rely on this link: find out whether it carries now."""
+
+    link: int
+
+
 class Committed(Event, frozen=True):
     """What the step wrote is durable. Whoever hears of it writes nothing, and may do effects."""
 
@@ -93,6 +107,12 @@ class MachineGone(Event, frozen=True):
 
     machine: str
     heard_ms: int
+
+
+class Missed(Event, frozen=True):
+    """Something of a machine is wanted now, and no link leads to it."""
+
+    machine: str
 
 
 class MachineRemoved(Event, frozen=True):

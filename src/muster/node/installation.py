@@ -29,7 +29,9 @@ from muster.fleet.record import MachineRecord, open_record
 from muster.log.stream import FLEET, FleetId, Incarnation
 from muster.node.core import Core
 from muster.node.host import clock, daemon_log, reach
+from muster.node.host.cards import cards
 from muster.node.host.home import Home
+from muster.node.host.own_address import OwnAddress
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.own_incarnation import PRESENT
 from muster.node.part import Part, all_folds
@@ -46,11 +48,16 @@ _GENERATION: Final = "/sys/firmware/acpi/tables/VMGENID"
 class Installation:
     """Opens everything; raises what a person can act on where something is missing or wrong."""
 
-    def __init__(self, home: Home, parts: Sequence[type[Part]]) -> None:
+    def __init__(self, home: Home, parts: Sequence[type[Part]], *, visiting: bool = False) -> None:
+        """`visiting`: for as long as somebody comes through sshd, and for nothing else."""
         home.require()
+        self.visiting = visiting
         self.home = home
         self.parts = parts
         self.config = home.config()
+        if visiting:
+            # Work would end with the visit.
+            self.config = msgspec.structs.replace(self.config, slots=0)
         self.facts = home.facts()
         reach.check_config(self.config, self.facts, str(home.path / "config.toml"))
         self.fleet = FleetId(self.facts["fleet"])
@@ -78,6 +85,7 @@ class Installation:
         self._noted: dict[str, int] = {}
         self._mark = MarkFile(Path(home.mark_folder) / "mark.json")
         self._core: Core | None = None
+        self._own_address = OwnAddress()
         # One thread, so that marks are written in the order in which they were true.
         self._marker = ThreadPoolExecutor(1, "mark")
         self._marking: Future[bool] | None = None
@@ -102,11 +110,12 @@ class Installation:
                 "dials": bool(self.dials()),
                 "version": __version__,
                 "address": reach.address_now(self.config, self.facts),
-                "listen": self.config.options(FIRST).listen,
+                "listen": self.config.options(FIRST).listens_at,
                 # What a person wrote into config.toml counts before what a command says.
                 "address_written": self.config.options(FIRST).address,
                 "lease_ms": self.config.lease_s * 1000,
                 "pid": os.getpid(),
+                "visiting": self.visiting,
                 "index": self.home.index,
                 "daemon_log": daemon_log.reader(self.home.daemon_log),
                 "up_since_ms": now.wall_ms,
@@ -116,6 +125,17 @@ class Installation:
         doubt = self._core.part(Doubt)
         doubt.reasons, doubt.awaited = self.doubts, self._marked
         return self._core
+
+    def whereabouts(self) -> dict[str, Any]:
+        """Where this machine is reached now and what its network cards are, as facts say it."""
+        moved = self._own_address.moved(self.facts)
+        ways = reach.own_ways(self.config, self.facts, moved=moved)
+        address = next((way.address for way in ways if way.channel == FIRST), "")
+        if self._core is not None:
+            # Whoever is invited now is told of where it is now.
+            self._core.settings = {**self._core.settings, "address": address}
+        beside = {"reach": ways, "cards": cards(wake=self.config.wake)}
+        return {"address": address, **msgspec.to_builtins(beside)}
 
     def dials(self) -> dict[str, list[Way]]:
         """Whom this machine was told to dial, and where."""
@@ -130,7 +150,7 @@ class Installation:
 
     def reached_at(self, address: str) -> None:
         """Remember where others reach this machine, as long as it listens where it does now."""
-        self._remember(address=address, listen=self.config.options(FIRST).listen)
+        self._remember(address=address, listen=self.config.options(FIRST).listens_at)
 
     def _shown(self, record: str, certificate: str) -> None:
         """Keep what we show of ourselves. A new name goes into `config.toml`, too.

@@ -10,6 +10,7 @@ from msgspec import DecodeError, Struct, json
 import muster.channel
 from muster.errors import MusterError
 from muster.limits import LINK_HEARD_APART_MS, SENTENCE_CHARS_MAX
+from muster.log.proofs import Proofs
 from muster.printable import visible
 
 
@@ -25,7 +26,9 @@ class Try(Struct, frozen=True):
 
 
 class Tried(Struct, frozen=True):
-    """A way to a machine and what came of it: `untried`, `failed` and why, `worked`, or `up`."""
+    """A way to a machine and what came of it: `untried`, `failed` and why, `worked`, or `up`; a
+    mailbox that refuses until somebody mends something is `broken`.
+    """
 
     channel: str
     address: str
@@ -35,11 +38,24 @@ class Tried(Struct, frozen=True):
 
 Answer = Mapping[str, Any]
 
+
+class Said(Struct, frozen=True):
+    """The answer of another machine: a value, or what kind of error and its text."""
+
+    ok: bool
+    value: Any = None
+    error: dict[str, Any] = {}
+
+
 # What this version can that an earlier one could not, said in every hello (docs/spec/sync.md).
 # Whoever writes what only some read looks at it first; a name is never given another meaning.
 # A machine with this one hears of files that sessions write (node/services/same_files.py).
 SAME_FILES: Final = "same-files"
-FEATURES: Final = ("kinds-ignore-unknown", "one-session", "want-not-now", SAME_FILES)
+# One with this compares sums of all streams (log/refresh.py).
+ROOTS: Final = "roots"
+# One with this says the word at the port of another (channel/knock.py).
+KNOCK: Final = "knock"
+FEATURES: Final = ("kinds-ignore-unknown", KNOCK, "one-session", ROOTS, SAME_FILES, "want-not-now")
 
 
 RELAYED_COST: Final = 100
@@ -50,7 +66,8 @@ class Link:
     """`peer` is what the channel proved; `local` is a program of the same user.
 
     `through` is the machine in the middle of a relayed link, "" for a link of our own; `cost` is
-    what `cost` says of both.
+    what `cost` says of both. `foreign` is the machine of another fleet that it proved to come from
+    (fleet/peer.py): to all but the router such a link is one that proved no machine.
     """
 
     id: int
@@ -70,6 +87,7 @@ class Link:
     calls: int = 0
     through: str = ""
     cost: int = 0
+    foreign: str = ""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -83,19 +101,20 @@ def cost(channel: str, through: str = "") -> int:
     return place + (RELAYED_COST if through else 0)
 
 
-def best(links: Mapping[int, Link], machine: str, *, direct: bool) -> int | None:
-    """Over which link something is said to a machine.
-
-    One of our own before a relayed one; of these one over which it was heard of late, for what is
-    silent may be dead; of these the cheapest, and of these the newest, for whoever dials again
-    knows why.
+def best(links: Mapping[int, Link], machine: str, proofs: Proofs, *, direct: bool) -> int | None:
+    """Over which link something is said to a machine: the best (log/proofs.py, rule 3) of those
+    over which it was heard of late, for what is silent may be dead.
     """
-    every = {n: link for n, link in links.items() if link.peer == machine}
-    own = {n: link for n, link in every.items() if not link.through}
-    found = own if own or direct else every
-    heard_ms = max((link.heard_ms for link in found.values()), default=0) - LINK_HEARD_APART_MS
-    heard = (n for n in reversed(found) if found[n].heard_ms >= heard_ms)
-    return min(heard, key=lambda n: found[n].cost, default=None)
+    found = {
+        n: link
+        for n, link in links.items()
+        if link.peer == machine and not (direct and link.through)
+    }
+    # That a link came says nothing of it.
+    trusted = proofs.trusted(found) or list(found)
+    heard_ms = max((found[n].heard_ms for n in trusted), default=0) - LINK_HEARD_APART_MS
+    heard = [n for n in found if found[n].heard_ms >= heard_ms]
+    return proofs.best(heard, {n: (bool(found[n].through), found[n].cost) for n in heard})
 
 
 def channels(me: str, peer: str) -> Iterator[int]:

@@ -8,6 +8,7 @@ from typing import Final
 from muster.node.call.answers import Answers
 from muster.node.call.authorize import Authorizer
 from muster.node.call.frames import Frames
+from muster.node.call.guests import Guests
 from muster.node.call.router import Router
 from muster.node.incarnations.clone import CloneDetector
 from muster.node.incarnations.doubt import Doubt
@@ -20,13 +21,17 @@ from muster.node.services.context import Contexts
 from muster.node.services.erasure import Erasures
 from muster.node.services.health import Health
 from muster.node.services.hooks import Hooks
+from muster.node.services.knocking import Knocking
 from muster.node.services.lag import Lag
+from muster.node.services.letters import Letters
 from muster.node.services.losses import Losses
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
+from muster.node.services.mending import Mending
 from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.parcels import Parcels
 from muster.node.services.presence import LastHeard
+from muster.node.services.proving import Proving
 from muster.node.services.quotas import Quotas
 from muster.node.services.remote import RemoteWork
 from muster.node.services.retention import Retention
@@ -34,14 +39,17 @@ from muster.node.services.same_files import SameFiles
 from muster.node.services.search import Search
 from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
+from muster.node.services.sleepers import Sleepers
 from muster.node.services.tail import Tail
 from muster.node.services.undelivered import Undelivered
 from muster.node.services.wakes import Wakes
+from muster.node.tasks.adoption import Adoptions
 from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.asked_work import AskedWork
 from muster.node.tasks.branches import Branches
 from muster.node.tasks.delegations import Delegations
 from muster.node.tasks.followers import Followers
+from muster.node.tasks.keepers import Keepers
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.proposals import Proposals
@@ -53,19 +61,23 @@ from muster.node.tasks.worker import WorkerService
 PARTS: Final[tuple[type[Part], ...]] = (
     CloneDetector,
     OwnIncarnation,
+    Proving,
     Health,
     Losses,
     Lives,
     Doubt,
     Parcels,
+    Mending,
     Republisher,
     Rollbacks,
     OperatorEnds,
     Authorizer,
     Frames,
     Answers,
+    Guests,
     Router,
     Ownership,
+    Keepers,
     Trust,
     OwnerService,
     Followers,
@@ -76,9 +88,12 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Delegations,
     AskedWork,
     Proposals,
+    Adoptions,
     TaskService,
+    Letters,
     Mailbox,
     Undelivered,
+    Sleepers,
     Lag,
     Sessions,
     SameFiles,
@@ -93,5 +108,6 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Retention,
     RemoteWork,
     LastHeard,
+    Knocking,
     Tail,
 )

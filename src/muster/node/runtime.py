@@ -1,6 +1,6 @@
 """What attempts and links may ask of the daemon around them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,12 +8,16 @@ from muster.agent.catalogue import AgentEntry
 from muster.agent.process import Runner
 from muster.channel.base import Link
 from muster.git.worktree import Worktrees
+from muster.log.entry import EntryId
+from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.call.streams import Streams
 from muster.node.core import Core
 from muster.node.host.home import Home
 from muster.node.installation import Installation
 from muster.node.supervisor import Supervisor
+from muster.store.blobs import Incoming
+from muster.task.artefact import Artefact
 
 
 class AttemptTools(Protocol):
@@ -29,6 +33,28 @@ class AttemptTools(Protocol):
     async def ask(self, machine: str, verb: str, args: Mapping[str, Any]) -> Any | None: ...
 
 
+class BlobPosts(Protocol):
+    """Blobs over mailboxes."""
+
+    def boxes(self, author: str) -> list[tuple[MachineId, int]]: ...
+
+    async def bring(
+        self,
+        number: int,
+        entry: EntryId,
+        artefact: Artefact,
+        told: Callable[[Artefact, int], None],
+        blob: Incoming,
+    ) -> None: ...
+
+
+class MailboxTools(Protocol):
+    """What attempts ask of mailboxes."""
+
+    @property
+    def blobs(self) -> BlobPosts: ...
+
+
 class Runtime(Protocol):
     """The daemon, as attempts and links see it."""
 
@@ -39,12 +65,21 @@ class Runtime(Protocol):
     streams: Streams
 
     @property
+    def mailboxes(self) -> MailboxTools: ...
+
+    @property
     def effects(self) -> AttemptTools: ...
 
     def post(self, event: ev.Event) -> None: ...
+
+    def stop(self, why: str = "") -> None: ...
 
     def backlog(self, link: int) -> int: ...
 
     def is_busy(self, link: int) -> bool: ...
 
-    async def serve(self, link: Link, *, local: bool = False, through: str = "") -> None: ...
+    def show(self) -> None: ...
+
+    async def serve(
+        self, link: Link, *, local: bool = False, through: str = "", foreign: str = ""
+    ) -> None: ...

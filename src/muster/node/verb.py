@@ -6,6 +6,7 @@ Rule 2: `auth` is the authority that a call must bring; there is no default but 
 
     nothing   anybody, also a peer that proved nothing; enrolment only
     peer      a machine of the fleet, over its own link
+    foreign   a machine of another fleet that an operator took in, over its own link; nobody else
     local     a program of the same user on the same machine; from elsewhere as `order`
     order     a statement signed by an operator whose grants allow the verb
     agent     as `order`, or the capability of a running task that names the verb
@@ -22,7 +23,7 @@ from collections.abc import Callable, Generator
 from importlib import import_module
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
-Auth = Literal["nothing", "peer", "local", "order", "agent"]
+Auth = Literal["nothing", "peer", "foreign", "local", "order", "agent"]
 Runs = Literal["step", "async", "stream", "client"]
 Target = Literal["here", "hub", "authority", "owner", "owner or all"]
 # A text that names something: completion knows what there is.

@@ -5,7 +5,9 @@ Rule 2: every read is checked against the name; a rotten blob is reported, never
 Rule 3: a hash is not a capability: who may read is decided above, by the entry that names it. So a
 blob keeps its claims beside it: under what this machine came to have it. Another entry that names
 the same hash gives nobody a right to our copy.
-Rule 4: what is half written is never seen under a name, and is gone after the next start.
+Rule 4: what is half written is never seen under a name, and is gone after the next start; or lies
+apart, under what it is fetched for, to be gone on with. Of that nothing is believed: it is read
+again, and all of it counts by its hash alone.
 
 The folder is spread over 256 folders by the first two digits, so that no listing grows huge.
 """
@@ -16,6 +18,7 @@ import json
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Self
@@ -30,39 +33,73 @@ from muster.errors import (
     NotFound,
     unable,
 )
-from muster.limits import BLOB_BYTES_MAX, BLOB_CLAIMS_MAX
+from muster.limits import BLOB_BYTES_MAX, BLOB_CLAIMS_MAX, BLOB_PARTS_MAX
 
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
 _CHUNK: Final = 256 * 1024
 _TEMPORARY: Final = ".tmp-"
 _CLAIMS: Final = ".claims"
+# The blob that is fetched, and the claim under which it will be here.
+_PART: Final = re.compile(r"\.part-([0-9a-f]{64})-([a-z]+)-([0-9a-f]{64})")
 
 
 class Incoming:
-    """A blob that is being written. Leaving the context without `keep` leaves nothing."""
+    """A blob that is being written. Leaving the context without `keep` leaves nothing; or, of one
+    that is gone on with (`Blobs.resume`), what came, unless that was not what was announced.
+    """
 
-    def __init__(self, folder: Path, place: Callable[[str], Path], size_max: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        place: Callable[[str], Path],
+        size_max: int,
+        part: Path | None = None,
+        ended: Callable[[Path], None] = lambda _: None,
+    ) -> None:
+        # How many bytes are here.
         self.size = 0
         self._place = place
         self._size_max = size_max
+        self._leaves = part is not None
+        self._ended = ended
         self._hash = hashlib.sha256()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
+            if part is None:
+                handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
+            else:
+                handle, name = os.open(part, os.O_RDWR | os.O_CREAT, 0o600), str(part)
         except OSError as error:
             raise failed(folder, error) from error
         self._path = Path(name)
-        self._file = os.fdopen(handle, "wb")
+        self._file = os.fdopen(handle, "r+b")
+
+    def go_on(self) -> None:
+        """Have what an earlier transfer left, `size` bytes of it. Raises: Broken."""
+        try:
+            while chunk := self._file.read(_CHUNK):
+                self.size += len(chunk)
+                self._hash.update(chunk)
+            if self.size > self._size_max:
+                self._hash, self.size = hashlib.sha256(), 0
+                self._file.seek(0)
+                self._file.truncate()
+        except OSError as error:
+            self._leaves = False
+            raise failed(self._path, error) from error
 
     def write(self, data: bytes) -> int:
         """Add bytes. Raises: Malformed beyond the size, Broken."""
-        self.size += len(data)
-        if self.size > self._size_max:
+        if self.size + len(data) > self._size_max:
+            self._leaves = False
             raise Malformed(f"a blob has more than the {self._size_max} bytes it may have")
+        self.size += len(data)
         self._hash.update(data)
         try:
             return self._file.write(data)
         except OSError as error:
+            # A disk that is full is not kept full by what may never be gone on with.
+            self._leaves = False
             raise failed(self._path, error) from error
 
     def keep(self, sha256: str | None = None, size: int | None = None) -> str:
@@ -72,6 +109,7 @@ class Incoming:
         """
         name = self._hash.hexdigest()
         if (sha256 is not None and sha256 != name) or (size is not None and size != self.size):
+            self._leaves = False
             raise Forged(
                 f"The blob {sha256 or ''} arrived as other bytes ({name}, {self.size} bytes); "
                 "fetch it again."
@@ -95,7 +133,9 @@ class Incoming:
         # A disk that is full says so once more on closing; that was raised before.
         with contextlib.suppress(OSError):
             self._file.close()
-        self._path.unlink(missing_ok=True)
+        if not (self._leaves and 0 < self.size < self._size_max):
+            self._path.unlink(missing_ok=True)
+        self._ended(self._path)
 
 
 class Blobs:
@@ -103,6 +143,9 @@ class Blobs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # What is gone on with now: by one transfer at a time. Threads come here, too.
+        self._under_way: set[Path] = set()
+        self._lock = threading.Lock()
 
     def put(self, data: bytes) -> str:
         """Keep `data` and return its sha256; durable on return, putting twice is harmless.
@@ -124,6 +167,47 @@ class Blobs:
     def incoming(self, size_max: int = BLOB_BYTES_MAX) -> Incoming:
         """A blob to be written piece by piece. Raises: Broken."""
         return Incoming(self._folder, self._path, size_max)
+
+    def resume(self, sha256: str, claim: str, size_max: int) -> Incoming:
+        """The same for a blob that is to be here under this claim; `go_on` has what came before.
+
+        While another one goes on with it, it begins anew. Raises: Broken.
+        """
+        path = self._folder / f".part-{sha256}-{claim.replace(' ', '-', 1)}"
+        if not _PART.fullmatch(path.name):
+            raise Malformed(f"{sha256[:80]!r} is not the sha256 of a blob of an entry.")
+        with self._lock:
+            if path in self._under_way:
+                return self.incoming(size_max)
+            self._under_way.add(path)
+            self._drop_oldest({*self._under_way, path})
+        try:
+            return Incoming(self._folder, self._path, size_max, path, self._over)
+        except Broken:
+            self._over(path)
+            raise
+
+    def _over(self, path: Path) -> None:
+        with self._lock:
+            self._under_way.discard(path)
+
+    def _drop_oldest(self, used: set[Path]) -> None:
+        """Of what nobody goes on with so much may lie here, the newest."""
+        found: list[tuple[int, Path]] = []
+        for path in self._folder.glob(".part-*"):
+            with contextlib.suppress(FileNotFoundError):
+                found += [(path.stat().st_mtime_ns, path)] * (path not in used)
+        for _, path in sorted(found)[: -BLOB_PARTS_MAX or None]:
+            path.unlink(missing_ok=True)
+
+    def piece(self, sha256: str, at: int, size: int) -> bytes:
+        """So many bytes of the blob from `at` on, unchecked. Raises: NotFound, Broken."""
+        with self.open(sha256) as file:
+            try:
+                file.seek(at)
+                return file.read(size)
+            except OSError as error:
+                raise unable(f"The blob {sha256} cannot be read ({error}).", error) from error
 
     def get(self, sha256: str) -> bytes:
         """Return the blob.
@@ -212,10 +296,16 @@ class Blobs:
     def sweep(self, named: Callable[[str, str], bool]) -> int:
         """Remove what was half written, and each blob without a claim that `named` confirms.
 
+        What may be gone on with stays where `named` confirms its claim.
+
         For a start, before anything is written. Returns how many blobs went.
         """
         for path in self._folder.rglob(f"{_TEMPORARY}*"):
             path.unlink(missing_ok=True)
+        for path in self._folder.glob(".part-*"):
+            part = _PART.fullmatch(path.name)
+            if part is None or not named(part[1], f"{part[2]} {part[3]}"):
+                path.unlink(missing_ok=True)
         gone = 0
         for name in list(self):
             claims = self.claims(name)

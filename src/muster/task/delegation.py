@@ -17,6 +17,7 @@ import msgspec
 
 from muster.errors import Malformed
 from muster.fleet.grant import ANYTHING, Grant
+from muster.fleet.statement import Statement
 from muster.limits import (
     DELEGATED_PHASES_MAX,
     DELEGATED_TASKS_MAX,
@@ -80,6 +81,9 @@ class Asking(Protocol):
         it: what its stream had before it, and what other streams had when it came. So many of each
         stream are counted at most.
         """
+
+    def leads(self, statement: Statement, entry: Entry) -> bool:
+        """Whether an operator signed the order by which this entry adopts another's work."""
 
     def ids(self, name: str) -> str:
         """Return the id of the machine of this name, the name itself where there is none."""

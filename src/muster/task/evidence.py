@@ -14,7 +14,8 @@ Rule 4: whether an order came in time was the owner's to decide, when it took it
                              template == what the spec yields
 
 An owner that had to begin a new incarnation repeats what is still open, citing what it repeats:
-the chain is then followed to where it was first written.
+the chain is then followed to where it was first written. So does a machine that an operator ordered
+to take over the owner's work (adoption.py).
 
 A task without a run carries the statement in its own `task.open`.
 
@@ -37,6 +38,7 @@ from muster.fleet.statement import Statement, check_order, open_statement
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FleetId, MachineId
 from muster.task import delegation
+from muster.task.adoption import Ordered, first
 from muster.task.causes import Lookup, Unproven, cause_of, origin, read
 from muster.task.delegation import Asking
 from muster.task.delegation_kinds import DelegationOpen
@@ -58,7 +60,7 @@ _RUNS_KNOWN_MAX: Final = 256
 HOPELESS: Final = frozenset(
     {
         "order-too-old", "operator-not-allowed", "delegation-not-allowed", "delegation-too-wide",
-        "delegation-too-many", "run-begun-before",
+        "delegation-too-many", "run-begun-before", "adoption-not-allowed",
     }
 )  # fmt: skip
 _DAY_MS: Final = 24 * 3_600_000
@@ -112,7 +114,9 @@ def check_evidence(
     assign = read(entry, "task.assign", TaskAssign, "assign")
     if assign.machine != me:
         raise Unproven("assign-other-machine", "the assignment is for another machine")
-    opener = origin(cause_of(entry, "task.open", lookup), lookup)
+    leads = asking.leads if asking is not None else None
+    found = first(cause_of(entry, "task.open", lookup), lookup, fleet, leads)
+    opener = found.entry
     opened = read(opener, "task.open", TaskOpen, "open")
     if opened.task != assign.task:
         raise Unproven("open-other-task", "the assignment cites the opening of another task")
@@ -121,7 +125,7 @@ def check_evidence(
         statement = _ordered(opened.statement, opener, fleet, order)
         _allowed(statement, opener, authority, now_ms)
         return Evidence(assign, opened, None, statement, certain=False)
-    starter = origin(cause_of(opener, "run.open", lookup), lookup)
+    starter = first(cause_of(opener, "run.open", lookup), lookup, fleet, leads).entry
     run, statement = _ordered_run(starter, fleet, {} if known is None else known)
     if run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
@@ -136,7 +140,7 @@ def check_evidence(
         raise Unproven("spec-yields-nothing", text) from error
     if expected != opened.template:
         raise Unproven("task-not-in-spec", "the task is not what the signed spec yields")
-    certain = _is_certain(opened, run, MachineId(entry.header.author))
+    certain = _is_certain(opened, run, MachineId(starter.header.author))
     return Evidence(assign, opened, run, statement, certain)
 
 
@@ -150,17 +154,18 @@ def check_ordered(
     known: Known | None = None,
     came: Came = lambda _statement, _entry: None,
     asking: Asking | None = None,
-) -> bool:
+) -> Ordered:
     """An operator ordered, of the machine that wrote this opening, what it begins.
 
-    Without this an entry that names a run or a task says only that its writer knows the name.
-    True where its id can be nobody else's: see `identity.py`.
+    Or of another one, and ordered this one to take that one's work over (`adoption.py`). Without
+    this an entry that names a run or a task says only that its writer knows the name.
 
     Raises:
         Unproven: with the reason of the first link that does not hold.
 
     """
-    starter = origin(entry, lookup)
+    leads = asking.leads if asking is not None else None
+    starter, generation = first(entry, lookup, fleet, leads)
     author = MachineId(starter.header.author)
     opened = None
     if starter.header.kind == "task.open":
@@ -170,15 +175,16 @@ def check_ordered(
             statement = _ordered(opened.statement, starter, fleet, order)
             _allowed(statement, starter, authority, now_ms)
             came(statement, starter)
-            return statement.target == author
-        starter = origin(cause_of(starter, "run.open", lookup), lookup)
+            return Ordered(statement.target == author, generation)
+        starter, generation = first(cause_of(starter, "run.open", lookup), lookup, fleet, leads)
+        author = MachineId(starter.header.author)
     run, statement = _ordered_run(starter, fleet, {} if known is None else known)
     if opened is not None and run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
     chain = _Chain(fleet, lookup, authority, now_ms, known, asking, 0)
     _allowed_run(run, statement, starter, chain)
     came(statement, starter)
-    return _is_certain(opened, run, author)
+    return Ordered(_is_certain(opened, run, author), generation)
 
 
 def _is_certain(opened: TaskOpen | None, run: RunOpen, owner: MachineId) -> bool:

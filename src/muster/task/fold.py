@@ -133,6 +133,17 @@ class AttemptRow(NamedTuple):
         return (self.epoch_order, self.epoch_count)
 
 
+class AdoptionRow(NamedTuple):
+    """A run or task that this stream's machine goes on with in place of `owner`."""
+
+    stream: StreamName
+    what: str
+    owner: str
+    generation: int
+    at_ms: int
+    entry: EntryId
+
+
 class DecisionRow(NamedTuple):
     stream: StreamName
     task: str
@@ -168,6 +179,7 @@ TASK: Final = Table(
 )
 LATE: Final = Table("late", LateRow, key=3)
 ATTEMPT: Final = Table("attempt", AttemptRow, key=3, ids=True)
+ADOPTION: Final = Table("adoption", AdoptionRow, indexes=(("what",), ("owner",)))
 DECISION: Final = Table("decision", DecisionRow)
 ENDING: Final = Table("ending", EndRow, indexes=(("what",),))
 
@@ -176,7 +188,7 @@ class TaskFold:
     """The owner's stream: runs and tasks."""
 
     name = "task"
-    tables = (RUN, BEGINNING, AGAIN, TASK, LATE)
+    tables = (RUN, BEGINNING, AGAIN, TASK, LATE, ADOPTION)
     kinds = frozenset(k for k in kinds.KINDS if k.startswith(("run.", "task."))) - {"task.decide"}
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
@@ -286,6 +298,37 @@ def _open(entry: Entry, rows: Rows) -> NamedTuple:
     )  # fmt: skip
 
 
+def _adopt(entry: Entry, rows: Rows) -> NamedTuple:
+    """What a machine opened itself before it keeps as it is: it goes on with others' work alone."""
+    body = body_as(entry, kinds.TaskAdopt)
+    if rows.get(ADOPTION, body.what) is not None:
+        raise Skip("adopted-already")
+    if rows.get(RUN, body.what) is not None or rows.get(TASK, body.what) is not None:
+        raise Skip("its-own")
+    if body.of == rows.stream.machine:
+        raise Skip("its-own")
+    now = entry.header.t[0]
+    return AdoptionRow(rows.stream, body.what, body.of, body.generation, now, entry.id)
+
+
+def _inherit(entry: Entry, rows: Rows) -> NamedTuple:
+    """A task that had ended: its row names the entries of whoever ended it."""
+    body = body_as(entry, kinds.TaskInherit)
+    if rows.get(ADOPTION, body.run) is None:
+        raise Skip("not-adopted")
+    if rows.get(TASK, body.task) is not None:
+        raise Skip("task-exists")
+    opened, assigned, settled = (*entry.causes[1:4], *[NO_ENTRY] * 3)[:3]
+    # It was assigned to nobody: a person decided it, or it ended before.
+    assigned = NO_ENTRY if assigned == opened else assigned
+    now = entry.header.t[0]
+    return TaskRow(
+        rows.stream, body.task, body.outcome, body.run, body.phase, body.instance, *body.epoch,
+        body.machine, body.agent, 0, 0, 0, 0, now, now, "", body.reason, body.summary, body.commit,
+        opened, assigned, settled,
+    )  # fmt: skip
+
+
 def _late(entry: Entry, rows: Rows) -> NamedTuple:
     body = body_as(entry, kinds.TaskLate)
     if rows.get(TASK, body.task) is None:
@@ -346,4 +389,6 @@ _APPLY: Final[dict[str, Callable[[Entry, Rows], NamedTuple]]] = {
     "task.cancel": _move,
     "task.settle": _move,
     "task.late": _late,
+    "task.adopt": _adopt,
+    "task.inherit": _inherit,
 }

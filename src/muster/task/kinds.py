@@ -29,6 +29,7 @@ NO_EPOCH: Final[Epoch] = (0, 0)
 # Ids become parts of ref names and of folder names: nothing that leads out of a folder is one.
 TaskWord = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,128}\Z")]
 RunWord = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{0,128}\Z")]
+MachineWord = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Fence = tuple[Count, Count]
 # A machine, an agent, a mark, a code: one word, or none.
@@ -200,6 +201,41 @@ class WorkEnd(Body, frozen=True):
     what: TaskWord
     statement: str
     reason: Annotated[str, msgspec.Meta(max_length=limits.REASON_CHARS_MAX)] = ""
+
+
+@kind("task.adopt")
+class TaskAdopt(Body, frozen=True):
+    """A machine goes on with a run, or a task without one (`what`), in place of its owner `of`.
+
+    It cites the operator's order as its machine took it, and the opening that it goes on with.
+    `generation` is the place where its epochs begin, above all that the owner before is known to
+    have given: of several that adopt the same, the one with the highest has it.
+    """
+
+    what: TaskWord
+    of: MachineWord
+    generation: Count
+
+
+@kind("task.inherit")
+class TaskInherit(Body, frozen=True):
+    """How a task of an adopted run had ended, by what its owner before wrote of it.
+
+    It cites `task.adopt`, then that owner's opening, assignment and settlement of the task, as far
+    as there are such.
+    """
+
+    task: TaskWord
+    run: TaskWord
+    outcome: Literal["done", "failed", "lost", "cancelled"]
+    phase: str = ""
+    instance: str = ""
+    epoch: Fence = NO_EPOCH
+    machine: Short = ""
+    agent: Short = ""
+    summary: str = ""
+    reason: str = ""
+    commit: Short = ""
 
 
 @kind("attempt.start")

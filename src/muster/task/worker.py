@@ -165,7 +165,7 @@ class Worker:
         if given.unproven is not None:
             return given.unproven.reason, str(given.unproven)
         other = self._attempts.get(given.assign.task)
-        if other is not None and other.given.owner != given.owner:
+        if other is not None and other.given.owner != given.owner and other.state != "ending":
             return "other-owner", "another owner's task of that name runs here"
         if other is not None:
             return "busy", "the attempt before this one has not ended yet"
@@ -315,6 +315,10 @@ class Worker:
         attempt = self._attempts.get(task)
         running = attempt is not None and attempt.state == "running"
         return attempt.given.entry if attempt is not None and running else None
+
+    def given(self) -> list[Assignment]:
+        """What was given to this machine and is not over."""
+        return [attempt.given for attempt in self._attempts.values()]
 
     def owner_of(self, task: str) -> str:
         """The machine that gave us the task, "" where we do not have it."""

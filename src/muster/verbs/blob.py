@@ -108,11 +108,12 @@ async def bring(daemon: Daemon, call: Perform, ask: Bring) -> Brought:
 
 
 class Serve(Request, frozen=True, forbid_unknown_fields=False):
-    """By an entry that names it; `direct`: not from a third machine."""
+    """By an entry that names it, from byte `at` on; `direct`: not from a third machine."""
 
     entry: Annotated[str, data()] = ""
     sha256: Annotated[str, data()] = ""
     direct: Annotated[bool, data()] = False
+    at: Annotated[int, data()] = 0
 
 
 @verb("blob.serve", auth="peer", runs="stream")

@@ -46,11 +46,12 @@ def address(text: str) -> Address:
         machine, path = found.groups()
         return Address(machine, _whole(path if path.startswith("~/") else f"/{path}"))
     if text.startswith("muster://"):
-        raise Malformed(f"{text[:80]!r} is no address: write muster://machine/path")
+        raise Malformed(
+            f"{text[:80]!r} is no address: write muster://machine/path, or muster://machine/~/path "
+            "for one in its person's home"
+        )
     if found := _SHORT.fullmatch(text):
         machine, path = found.groups()
-        if not path:
-            raise Malformed(f"{text[:80]!r} names no file: write machine:path")
         return Address(machine, _whole(path if path.startswith(("/", "~/")) else f"~/{path}"))
     return Address("", text)
 
@@ -61,39 +62,50 @@ def _whole(path: str) -> str:
     if ".." in parts or "\0" in path:
         raise Malformed(f"{path[:80]!r} goes up by `..`: say the path as it is from / or ~ on")
     kept = [part for part in parts[1:] if part not in ("", ".")]
-    return "/".join([parts[0], *kept]) + "/" * (path.endswith("/") and bool(kept))
+    return "/".join([parts[0], *kept]) + "/" * path.endswith("/")
 
 
 class Files(Request, frozen=True):
     source: Annotated[str, pos("the file: a path here, machine:path or muster://machine/path")]
     target: Annotated[str, pos("where it is to lie; a folder where it ends with /")]
+    recursive: Annotated[bool, opt("a folder, with all files below it", short="r")] = False
     plan: Annotated[bool, opt("say what would be ordered of which machine, and send nothing")] = (
         False
     )
 
 
 class Meant(Struct, frozen=True):
-    """Which way a file goes, the machine, the path there and the path here."""
+    """Which way a file goes, the machine, the path there and the path here.
+
+    `folder`: they are folders, and all that is below goes.
+    """
 
     way: Literal["read", "write"]
     machine: str
     far: str
     near: str
+    folder: bool = False
 
 
 @verb("cp", auth="local", runs="client", group="The fleet", steps=True,
       says=(
-          Line("{path} is there: {size} bytes, sha256 {sha256:12}.", "!at"),
+          Line("{path} is there: {files} files, {size} bytes; {same} were before.", "files"),
+          Line("{path}: there are no files in it, and nothing was copied.", "files=0"),
+          Line("{path} is there: {size} bytes, sha256 {sha256:12}.", "sha256 !at"),
           Line("{path} is there: {size} bytes, sha256 {sha256:12}; it went on at byte {at}.", "at"),
       ))  # fmt: skip
 def cp(context: Context, ask: Files) -> Meant:
-    """Copy a file to another machine, or from one.
+    """Copy a file to another machine, or from one; with -r a folder.
 
     It goes on where an earlier try ended, and counts when all of it is there and its digest is that
-    of the source. A path of another machine is whole, or begins in its person's home.
+    of the source. A path of another machine is whole, or begins in its person's home. Of a folder
+    each plain file is copied, links and devices are named and passed over (exit code 1), and what
+    is there already with the same digest stays.
 
+        muster cp /etc/hostname build:
         muster cp /etc/hostname build:name-of-studio
         muster cp muster://build/etc/hostname ./
+        muster cp -r notes build:
     """
     source, target = address(ask.source), address(ask.target)
     if bool(source.machine) == bool(target.machine):
@@ -104,31 +116,39 @@ def cp(context: Context, ask: Files) -> Meant:
             else "neither is on another machine: write one as machine:path or muster://machine/path"
         )
     if target.machine:
-        name = os.path.basename(source.path)
+        name = os.path.basename(source.path.rstrip("/") if ask.recursive else source.path)
         far = target.path + name if target.path.endswith("/") else target.path
-        return Meant("write", target.machine, far, source.path)
-    near = target.path
+        return Meant("write", target.machine, far, source.path, ask.recursive)
+    near, path = target.path, source.path.rstrip("/") if ask.recursive else source.path
     if near.endswith("/") or os.path.isdir(near):
-        near = os.path.join(near, os.path.basename(source.path))
-    return Meant("read", source.machine, source.path, near)
+        near = os.path.join(near, os.path.basename(path))
+    return Meant("read", source.machine, path, near, ask.recursive)
 
 
 class Read(Bound, frozen=True, kw_only=True):
-    """`place` is a machine's id and a folder, with a colon between; `path` is below that."""
+    """`place` is a machine's id and a folder, with a colon between; `path` is below that.
+
+    `names`: the path is a folder, and what is below it is told.
+    """
 
     place: Annotated[str, Meta(max_length=PLACE_CHARS_MAX), data()]
     path: Annotated[str, Meta(max_length=PATH_CHARS_MAX), data()]
     at: Annotated[Count, data()] = 0
+    names: Annotated[bool, data()] = False
 
 
 class Write(Bound, frozen=True, kw_only=True):
-    """As of `file.read`; the digest and size are those of the whole file."""
+    """As of `file.read`; the digest and size are those of the whole file.
+
+    `make`: it is one of a folder; those between are made, and one that is there already stays.
+    """
 
     place: Annotated[str, Meta(max_length=PLACE_CHARS_MAX), data()]
     path: Annotated[str, Meta(max_length=PATH_CHARS_MAX), data()]
     size: Annotated[Count, data()]
     sha256: Annotated[Hex32, data()]
     mode: Annotated[Annotated[int, Meta(ge=0, le=0o777)], data()] = 0o644
+    make: Annotated[bool, data()] = False
 
 
 @verb("file.read", auth="order", runs="stream", object="place", of_machine=True, on="one")
@@ -137,7 +157,8 @@ async def read(daemon: Daemon, call: Perform, stream: Stream, ask: Read) -> None
 
     muster grant KEY file.read --object build:/srv/out
     """
-    await copies.Copy(daemon, call, stream, ask.place, ask.path).read(ask.at)
+    copy = copies.Copy(daemon, call, stream, ask.place, ask.path)
+    await (copy.names() if ask.names else copy.read(ask.at))
 
 
 @verb("file.write", auth="order", runs="stream", object="place", of_machine=True, on="one")
@@ -147,4 +168,4 @@ async def write(daemon: Daemon, call: Perform, stream: Stream, ask: Write) -> No
     muster grant KEY file.write --object build:/srv/in
     """
     copy = copies.Copy(daemon, call, stream, ask.place, ask.path)
-    await copy.write(ask.size, ask.sha256, ask.mode)
+    await copy.write(ask.size, ask.sha256, ask.mode, make=ask.make)

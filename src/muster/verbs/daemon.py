@@ -16,11 +16,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, convert
 
 from muster.channel.backoff import Backoff
 from muster.channel.unproven import raise_descriptors
@@ -36,6 +36,7 @@ from muster.errors import (
     of_exit,
 )
 from muster.limits import DESCRIPTORS_WANTED
+from muster.node.exposed import Exposed, sentence
 from muster.node.host import daemon_log, lock, owner, service
 from muster.node.host.home import Home
 from muster.node.parts import PARTS
@@ -44,6 +45,8 @@ from muster.verbs.declaration import Context, Daemon, Nothing, Perform, Request,
 from muster.verbs.table import VERBS
 
 READY_FD: Final = "MUSTER_READY_FD"
+# What `ssh-serve` is told to be the daemon itself.
+VISIT: Final = "--visit"
 READY_S: Final = 60.0
 # An agent gets fifteen seconds to end; then the daemon closes its database and goes.
 GONE_S: Final = 40.0
@@ -62,13 +65,17 @@ class Up(Request, frozen=True):
 
 
 class Running(Struct, frozen=True):
+    """`listens` says where others can dial it, and who can; "" where nobody can."""
+
     name: str
     pid: int
     log: str
+    listens: str = ""
 
 
 @verb("up", auth="local", runs="client", group="The fleet", harmless=True,
-      says=(Line("{name} is up (process {pid}); its log is {log}"),))  # fmt: skip
+      says=(Line("{name} is up (process {pid}); its log is {log}"),
+            Line("It listens at {listens}.", "listens")))  # fmt: skip
 def up(context: Context, ask: Up) -> Running | None:
     """Run this machine's daemon.
 
@@ -79,15 +86,21 @@ def up(context: Context, ask: Up) -> Running | None:
     owner.require_own(home.path, "up")
     # The lock first: a daemon that hangs holds it, and is not waited for.
     if lock.holder(home.lock) is not None or context.running():
+        visits: bool | None = False
         with contextlib.suppress(Unreachable):
-            if not _answers(context):
-                raise Conflict(
-                    f"the daemon of {home.path} is there and does not answer; `muster doctor` "
-                    "says what ends it"
-                )
-        raise Conflict(f"the daemon of {home.path} runs already; `muster status` shows it")
-    for sentence in home.open_seeds():
-        context.say(sentence)
+            visits = _visits(context)
+        if visits is None:
+            raise Conflict(
+                f"the daemon of {home.path} is there and does not answer; `muster doctor` "
+                "says what ends it"
+            )
+        if not visits:
+            raise Conflict(f"the daemon of {home.path} runs already; `muster status` shows it")
+        # It serves whoever came through sshd; they come back to the one that stays.
+        home.stay_down()
+        end(context)
+    for warning in home.open_seeds():
+        context.say(warning)
     if ask.detach:
         return begin(context)
     _serve(home, context.say)
@@ -106,14 +119,31 @@ def begin(context: Context) -> Running:
             context.say(f"the service {kept.service.name} cannot be started: {error}")
             kept = None
     if kept is None:
-        pid, log = _detach(context.home), context.home.daemon_log
+        pid = _detach(context.home, ["muster", "--home", str(context.home.path), "up"])
+        log = context.home.daemon_log
     else:
         kept.start()
         pid, log = kept.state().pid, kept.log
-    return Running(context.ask("status", {})["name"], pid, log)
+    here = next(each for each in context.ask("machines", {}) if each["state"] == "here")
+    heard = sentence(convert(each, Exposed) for each in here["listens"])
+    return Running(here["name"], pid, log, heard)
 
 
-def _serve(home: Home, say: Callable[[str], None]) -> None:
+def visit(home: Home) -> None:
+    """Begin a daemon for whoever came through sshd; it ends after them.
+
+    Raises: Conflict where one runs, or begins.
+    """
+    owner.require_own(home.path, "ssh-serve")
+    _detach(home, ["muster.cli.ssh_serve", str(home.path), VISIT])
+
+
+def be_visited(home: Home, say: Callable[[str], None]) -> None:
+    """Be that daemon, in this process. Raises: as `up`."""
+    _serve(home, say, visiting=True)
+
+
+def _serve(home: Home, say: Callable[[str], None], *, visiting: bool = False) -> None:
     """The life of the daemon, in this process.
 
     Raises: Conflict where one runs already; Broken when it ended badly.
@@ -125,6 +155,10 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
         factory = uvloop.new_event_loop
     # Before anything is opened: two programs must never have one database.
     with lock.held(home.lock):
+        if not visiting:
+            home.put_down.unlink(missing_ok=True)
+        elif home.put_down.exists():
+            raise Conflict(f"a person put the daemon of {home.path} down")
         home.note_socket()
         raise_descriptors(DESCRIPTORS_WANTED)
         daemon_log.bound(home.daemon_log)
@@ -139,7 +173,9 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
                 return
             serving = True
             pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
-            say(f"{daemon.core.name} is up; Ctrl-C or `muster down` stops it")
+            heard = sentence(daemon.core.exposed())
+            at = f" and listens at {heard}" if heard else ""
+            say(f"{daemon.core.name} is up{at}; Ctrl-C or `muster down` stops it")
             _notify(watched, "READY=1")
             if inherited := os.environ.pop(READY_FD, ""):
                 os.write(int(inherited), b"1")
@@ -147,7 +183,7 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
 
         try:
             with asyncio.Runner(loop_factory=factory) as runner:
-                why = runner.run(_live(home, ready))
+                why = runner.run(_live(home, ready, visiting=visiting))
         finally:
             _notify(watched, "STOPPING=1")
             if serving:
@@ -164,7 +200,7 @@ def _notify(watched: str, word: str) -> None:
             out.sendto(word.encode(), place)
 
 
-async def _live(home: Home, ready: "Callable[[Daemon], None]") -> str:
+async def _live(home: Home, ready: "Callable[[Daemon], None]", *, visiting: bool) -> str:
     """One daemon after the other, as long as one ends by our own mistake; why the last ended.
 
     Each begins from the store, which holds nothing of the step that failed. The pause grows, so
@@ -177,20 +213,20 @@ async def _live(home: Home, ready: "Callable[[Daemon], None]") -> str:
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
-        daemon = Daemon(Installation(home, PARTS), VERBS)
+        daemon = Daemon(Installation(home, PARTS, visiting=visiting), VERBS)
         await daemon.run(lambda: ready(daemon))  # noqa: B023 - it is called before the next one
         if not await daemon.goes_on(pauses.lost(int((loop.time() - began) * 1000)) / 1000):
             return daemon.why_stopped
 
 
-def _detach(home: Home) -> int:
+def _detach(home: Home, words: Sequence[str]) -> int:
     """Start the daemon as a session of its own; its pid, once it answers. Raises: Broken."""
     reader, writer = os.pipe()
     log = os.open(home.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     began = os.fstat(log).st_size
     try:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "muster", "--home", str(home.path), "up"],
+            [sys.executable, "-P", "-m", *words],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -257,6 +293,8 @@ def down(context: Context, ask: Nothing) -> Stopped:
         return Stopped(context.on)
     home = context.home
     home.require()
+    # Before it ends: who comes through sshd at that moment would begin another.
+    home.stay_down()
     pid, kept = end(context), service.installed(home)
     stays = UNSET if kept is None else kept.service.name
     if not pid:
@@ -264,13 +302,14 @@ def down(context: Context, ask: Nothing) -> Stopped:
     return Stopped(str(home.path), pid, service=stays)
 
 
-def _answers(context: Context) -> bool:
-    """Whether a daemon that is there says anything. Raises: Unreachable where none listens."""
+def _visits(context: Context) -> bool | None:
+    """Whether the daemon that is there only serves who comes through sshd; None where it says
+    nothing. Raises: Unreachable where none listens.
+    """
     try:
-        context.ask("status", {}, within_s=ANSWER_S)
+        return bool(context.ask("status", {}, within_s=ANSWER_S)["process"].get("visiting"))
     except Silent:
-        return False
-    return True
+        return None
 
 
 def end(context: Context) -> int:

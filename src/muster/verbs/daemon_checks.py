@@ -9,7 +9,10 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
+from msgspec import convert
+
 from muster.errors import MusterError, Silent
+from muster.node.exposed import Exposed, sentence
 from muster.node.host import lock
 from muster.verbs.checks import Check, tried
 from muster.verbs.daemon import ANSWER_S
@@ -71,10 +74,13 @@ def of_daemon(context: Context) -> Iterator[Check]:
             "add NAME --here`",
         )  # fmt: skip
     yield from tried("links", "", partial(_links, context))
+    yield from tried("exposed", "", partial(_exposed, context))
+    yield from tried("NATS server", "", partial(_nats_server, context))
     yield from tried("clock", "", partial(_skews, context))
     yield from tried("witnesses", "", partial(_witnesses, status))
     yield from tried("work", "", partial(_waiting, context))
     yield from tried("runs", "", partial(_ownerless, context))
+    yield from tried("stand-in", "", partial(_standins, context))
     yield from tried("incident", "", partial(_incidents, status))
 
 
@@ -116,8 +122,22 @@ def _ownerless(context: Context) -> Iterator[Check]:
     runs = Counter(str(run["waits_for"]) for run in context.ask("runs", {}) if run.get("waits_for"))
     for owner, count in sorted(runs.items()):
         what = f"{count} run{'s wait' if count > 1 else ' waits'} for {owner}, which is away"
-        mend = "only their owner goes on with them; if it is lost, `muster cancel RUN` ends each, "
-        yield Check("runs", "note", what, f"{mend}and `muster run` orders it anew")
+        mend = f"where {owner} is lost, `muster takeover {owner}` lets them go on at this machine, "
+        yield Check("runs", "note", what, f"{mend}and `muster cancel RUN` ends one")
+
+
+def _standins(context: Context) -> Iterator[Check]:
+    """Whose work goes on elsewhere by itself, and whether whoever goes on with it is there."""
+    machines = context.ask("machines", {})
+    states = {each["name"]: each["state"] for each in machines}
+    for each in machines:
+        if by := each.get("stand_in"):
+            name, how = each["name"], states.get(by, "unknown")
+            what, mend = f"{by} stands in for {name}", ""
+            if how not in ("up", "here"):
+                what += f", and is {how}"
+                mend = f"name one that is always on: `muster standin {name} NAME`"
+            yield Check("stand-in", "note" if mend else "ok", what, mend)
 
 
 def _past(status: Mapping[str, Any]) -> Iterator[Check]:
@@ -158,6 +178,45 @@ def _links(context: Context) -> Iterator[Check]:
         yield Check("links", "note", f"no direct way: {', '.join(relayed)}",
                     "all works, as long as that machine is up; `listen` in config.toml of either "
                     "opens a direct way")  # fmt: skip
+
+
+def _exposed(context: Context) -> Iterator[Check]:
+    """Who can reach which port of this machine."""
+    machines = context.ask("machines", {})
+    found = [m.get("listens") for m in machines if m["state"] == "here"]
+    rows = [convert(each, Exposed) for each in found[0] or ()] if found else []
+    heard, public = sentence(rows), any(row.whom == "public" and not row.error for row in rows)
+    if public:
+        text = f"PUBLIC: it listens at {heard}"
+        mend = '`channel.http.listen = "auto"` in config.toml closes what is public; then `muster '
+        yield Check("exposed", "note", text, f"{mend}down` and `muster up --detach`")
+    else:
+        nowhere = "no port is open to other machines: this one dials"
+        yield Check("exposed", "ok", f"it listens at {heard}" if heard else nowhere)
+    silent = [str(m["name"]) for m in machines if m.get("knocks") is False]
+    if heard and silent:
+        text = f"whoever dials it meets TLS, because {', '.join(silent)} did not say yet to knock"
+        mend = "it hears nothing once they were here with this version; `muster revoke` takes out"
+        yield Check("exposed", "note", text, f"{mend} who is gone for good")
+    for row in rows:
+        if row.error:
+            yield Check("exposed", "note", f"it cannot listen at {row.address}: {row.error}",
+                        "it is tried again every ten seconds")  # fmt: skip
+
+
+def _nats_server(context: Context) -> Iterator[Check]:
+    found = context.ask("engine", {})
+    if found["state"] == "serves" and found["why"]:
+        mend = "look at `muster engine --on` each of those that serve: two of three are needed"
+        yield Check("NATS server", "wrong", f"mailboxes are not looked after: {found['why']}", mend)
+    elif found["state"] == "serves":
+        beside = "".join(f", with {name}" for name in found["beside"])
+        what = f"it serves {found['machines']} at {found['address']}{beside}"
+        yield Check("NATS server", "ok", what)
+    elif found["state"] != "off":
+        why = found["why"] or "it starts"
+        mend = "mend that, or take `nats.serve` out of config.toml; it is tried again"
+        yield Check("NATS server", "wrong", f"it does not run: {why}", mend)
 
 
 def _skews(context: Context) -> Iterator[Check]:

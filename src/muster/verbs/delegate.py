@@ -234,8 +234,7 @@ def _owner(core: Core, spec: Spec) -> MachineId:
     """
     named = {m for p in spec.phases.values() for m in (listed(p.needs.machine) if p.needs else ())}
     wanted = [core.roster.find(name).machine for name in named] if len(named) == 1 else []
-    hubs = [hub.machine for hub in core.roster.hubs()]
-    wanted += [m for m in hubs if m == core.machine or core.link_to(m) is not None]
+    wanted += core.leads()
     for machine in wanted:
         facts = core.roster.facts.get(machine)
         if facts is not None and (version_of(facts.muster) or ()) >= ORDER_SINCE:

@@ -26,14 +26,14 @@ class WhyMessage(Struct, frozen=True):
 
 
 def of_message(core: Core, text: str, missing: NotFound) -> WhyMessage:
-    """A message that was sent from here. Raises: `missing` where none begins like this.
+    """A message that was sent from here. Raises: NotFound, after `missing`, where none is.
 
     Also: Refused where it may be several, or was sent from another machine.
     """
     try:
         message = messages.find(core, text)
     except NotFound:
-        raise missing from None
+        raise NotFound(f"{missing}; `muster sent` has the ids of messages") from None
     sender = message.stream.machine
     if sender != core.machine:
         name = core.membership.name_of(sender)

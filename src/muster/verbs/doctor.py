@@ -41,6 +41,7 @@ from muster.verbs.client import Finding
 from muster.verbs.daemon_checks import PAST, hung, of_daemon, of_hung
 from muster.verbs.declaration import Context, Request, opt, verb
 from muster.verbs.integration_checks import of_programs
+from muster.verbs.place_checks import of_places, of_their_use
 from muster.verbs.repair import Repaired, broken_hooks, programs_of, repair
 
 FREE_BYTES_LOW: Final = 1024**3
@@ -113,6 +114,9 @@ def _looked_at(context: Context) -> list[Check]:
             checks.append(of_hung(context, hangs))
         runs = hangs is None and _is_well("daemon", checks)
         checks += of_programs(context, runs=runs)
+        checks += tried("places", "mend the file it names", partial(of_places, home))
+        if runs:
+            checks += tried("places", "", partial(of_their_use, context))
         checks += tried("editors", "", partial(_stops, home))
     # What is wrong with the past of a machine makes everything else doubtful.
     return sorted(checks, key=lambda check: check.name != PAST)

@@ -132,7 +132,8 @@ def _written(core: Core, enrolment: joining.Enrolment) -> str:
 
 
 def _own_address(core: Core) -> str:
-    return str(core.settings.get("address") or core.settings.get("listen") or "")
+    here = [each.address for each in core.exposed()] or [core.settings.get("listen") or ""]
+    return str(core.settings.get("address") or here[0])
 
 
 def _opened_ms(core: Core, stream: StreamName, sha256: str) -> int:

@@ -177,6 +177,16 @@ class OfTask(Request, frozen=True):
     task: Annotated[str, pos("task id (its beginning is enough), or RUN/PHASE", kind="task")]
 
 
+class OfTaskOrMessage(Request, frozen=True):
+    """What is asked about a task, or about a message of ours."""
+
+    task: Annotated[
+        str,
+        pos("task id (its beginning is enough), RUN/PHASE, or the id of a message of ours",
+            kind="task"),
+    ]  # fmt: skip
+
+
 class Claim(Struct, frozen=True):
     """What another machine wrote about an id that is not its own."""
 

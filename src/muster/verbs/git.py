@@ -5,14 +5,15 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from muster.errors import Denied, Malformed, NotFound, Unreachable
-from muster.git import repository
+from muster.errors import Denied, Malformed, NotFound, Refused, Unreachable
+from muster.git import mirror, ref, repository
 from muster.git import serve as remote
-from muster.git.fence import Epoch, Update, may_push_all
+from muster.git.fence import POST_PREFIX, Epoch, Update, may_push_all
 from muster.limits import GIT_PUSH_REFS_MAX
 from muster.log.stream import MachineId
 from muster.node.attempts import blob_transfer as holder
 from muster.node.counter import DECLARED
+from muster.node.tasks.keepers import Keepers, RepositoryMoved
 from muster.node.tasks.ownership import Ownership, attempts_of
 from muster.node.tasks.push_policy import OwnerPushPolicy
 from muster.task.fold import TASK
@@ -61,13 +62,43 @@ async def serve(daemon: Daemon, call: Perform, stream: Stream, ask: Wanted) -> N
 
 async def _serve(daemon: Daemon, stream: Stream, ask: Wanted, peer: str) -> None:
     found = repository.find(daemon.effects.repos, ask.repo)
+    writes = ask.service == "git-receive-pack"
+    if writes:
+        _check_kept(daemon.core, ask.repo, mirrored=bool(mirror.of(found)))
     stream.accept()
+    before = await ref.under(found, POST_PREFIX) if writes else {}
     server = await remote.serve(found, ask.service, peer=peer, sock=daemon.home.socket)
     try:
         await stream.join(*server.pair)
         await server.finish()
     finally:
         await server.stop()
+        if writes:
+            daemon.effects.mirrors.tell(ask.repo)
+    if writes and await ref.under(found, POST_PREFIX) != before:
+        daemon.mailboxes.left_in(ask.repo)
+
+
+def _check_kept(core: Core, repo: str, *, mirrored: bool) -> None:
+    """Raises: Refused where this machine has a repository and decides nothing of it."""
+    if not core.part(Keepers).is_kept_here(repo, mirrored=mirrored):
+        keeper = core.part(Keepers).keeper(repo)
+        name = keeper.name if keeper is not None else "another machine"
+        raise Refused(f"{name} keeps repository {repo} now: push to muster::{name}/{repo}")
+
+
+class Moved(Request, frozen=True, forbid_unknown_fields=False):
+    repo: Annotated[str, Meta(max_length=64), data()]
+
+
+@verb("git.moved", auth="peer", runs="async")
+async def moved(daemon: Daemon, call: Perform, ask: Moved) -> bool:
+    """Something moved in a repository of the calling machine: who meets there, or has a mirror of
+    it, looks now.
+    """
+    daemon.mailboxes.moved(call.peer, ask.repo)
+    daemon.post(RepositoryMoved(call.peer, ask.repo))
+    return True
 
 
 class Pushed(Request, frozen=True):

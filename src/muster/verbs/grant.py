@@ -1,4 +1,4 @@
-"""Verbs about grants: give one, take it back, list them; and what can be granted with effect.
+"""Verbs about grants: give one, take it back; and what can be granted with effect.
 
 Rule 1: a grant that cannot have an effect is refused with the reason: who believes to have allowed
 something, and has not, learns it too late.
@@ -21,11 +21,11 @@ from muster.fleet import kinds
 from muster.fleet.grant import (
     ANYTHING,
     DELEGATE,
+    FLEET_GRANTEE,
     GIVE,
     GRANT,
     TAKE,
     Bounds,
-    Given,
     Grant,
     agent_key,
     gives,
@@ -50,10 +50,12 @@ MACHINE_VERBS: Final[Mapping[str, str]] = {
     "push": "repo", "repo": "repository", DELEGATE: "machine",
     "context.write": "folder", "context.exec": "folder",
 }  # fmt: skip
+# What another fleet may over a link of its own; the object is the machine that it is asked of.
+FLEET_VERBS: Final[Mapping[str, str]] = {"send": "machine"}
 # What an agent asks for on its own machine, and nobody orders.
 _OF_AGENTS: Final = frozenset({DELEGATE, "withdraw"})
 # Whose objects begin with the id of a machine.
-_OF_MACHINE: Final = frozenset({DELEGATE, *(v.name for v in VERBS.values() if v.of_machine)})
+OF_MACHINE: Final = frozenset({DELEGATE, *(v.name for v in VERBS.values() if v.of_machine)})
 # What a machine may hand on where nobody says otherwise; chosen arbitrarily.
 PER_DAY: Final = 20
 AT_ONCE: Final = 4
@@ -61,7 +63,7 @@ AT_ONCE: Final = 4
 OPERATORS_ONLY: Final = frozenset(
     {GIVE, TAKE, *(v.name for v in VERBS.values() if v.operators_only)}
 )
-_SORTS: Final = ("key", "operator", "device", "machine", "role", "agent")
+_SORTS: Final = ("key", "operator", "device", "machine", "role", "agent", "fleet")
 # To whom nothing is granted, and why.
 _ALL_SAID: Final[Mapping[str, str]] = {
     "agent": "an agent asks with the capability of its task, which names what it may; no grant "
@@ -94,10 +96,11 @@ def check_right(verb: str, object: str, sort: str = "key") -> None:
 
     Raises: NotFound: there is no such verb; Refused: with the reason.
     """
-    verbs = MACHINE_VERBS if sort in ("machine", "role") else key_verbs()
+    tables = {"machine": MACHINE_VERBS, "role": MACHINE_VERBS, "fleet": FLEET_VERBS}
+    verbs = tables.get(sort) or key_verbs()
     if sort in _ALL_SAID:
         raise Refused(f"nothing to grant: {_ALL_SAID[sort]}")
-    if verb == ANYTHING:
+    if verb == ANYTHING and sort != "fleet":
         if object != ANYTHING:
             raise Refused("`*` is every verb, and their objects have nothing in common: leave it *")
         return
@@ -112,6 +115,8 @@ def check_right(verb: str, object: str, sort: str = "key") -> None:
 
 
 def _refuse_verb(verb: str, sort: str) -> None:
+    if sort == "fleet":
+        raise Refused(f"another fleet may be granted {', '.join(FLEET_VERBS)}, and nothing else")
     if verb in OPERATORS_ONLY:
         raise Refused(f"{verb} is an operator's own: a grant of it would have no effect")
     if sort in ("machine", "role") and verb in key_verbs():
@@ -171,6 +176,8 @@ def _candidates(core: Core, text: str, sort: str) -> list[Grantee]:
     if sort in ("", "role") and text in ROLES:
         found.append(Grantee("role", text))
     agent, at, machine = text.partition("@")
+    if sort == "fleet":
+        return [Grantee("fleet", FLEET_GRANTEE + roster.peer(text)[0])]
     if sort in ("", "agent") and at:
         return [Grantee("agent", agent_key(agent, roster.find(machine).machine))]
     for each in SORTS:
@@ -204,7 +211,9 @@ def _candidates(core: Core, text: str, sort: str) -> list[Grantee]:
 
 
 class Which(Request, frozen=True):
-    to: Annotated[str, pos("a key, machine:NAME or role:NAME (the sort may be left out)")]
+    to: Annotated[
+        str, pos("a key, machine:NAME or role:NAME (the sort may be left out), or fleet:NAME")
+    ]
     verb: Annotated[str, pos("the verb, or *; `muster grants --verbs` lists them")]
     object: Annotated[str, opt("what it may be used on")] = ANYTHING
     take: Annotated[bool, opt("take the grant back instead")] = False
@@ -233,7 +242,7 @@ def check(core: Core, call: Call, ask: Which) -> Meant:
     """Whom and what a grant means, and whether it has an effect."""
     who = grantee(core, ask.to, ask.verb, taking=ask.take)
     object = ask.object
-    if ask.verb in _OF_MACHINE and object != ANYTHING:
+    if (ask.verb in OF_MACHINE or who.sort == "fleet") and object != ANYTHING:
         object = core.roster.object_of_machine(object)
     if not ask.take:
         check_right(ask.verb, object, who.sort)
@@ -284,6 +293,7 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
     muster grant machine:build push --object main
     muster grant machine:build push --object main --take
     muster grant machine:mac1 delegate --object mac2 --runs 20    # its agents ask others
+    muster grant fleet:acme send --object build    # its machines may send letters to build
     """
     body: kinds.GrantGive | kinds.GrantTake
     # All that the fold will ask, before anything is written.
@@ -294,7 +304,7 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
         body = kinds.GrantGive(ask.grant, ask.statement)
         signed = open_statement(ask.statement.encode(), core.membership.fleet)
         core.roster.check_give(signed, ask.grant)
-        check_right(ask.grant.verb, ask.grant.object, _sort_of(core, ask.grant.to))
+        check_right(ask.grant.verb, ask.grant.object, sort_of(core, ask.grant.to))
         _check_bounds(core, ask.grant)
         if ask.grant.until_ms <= core.now.wall_ms:
             raise Refused("the grant would have ended before it began: give it some days")
@@ -314,87 +324,15 @@ def _check_bounds(core: Core, grant: Grant) -> None:
         raise Refused(f"the object of {DELEGATE} is a machine that may be asked, or *")
 
 
-def _sort_of(core: Core, to: str) -> str:
+def sort_of(core: Core, to: str) -> str:
     """What a grant's `to` is."""
     roster = core.roster
     if to in ROLES:
         return "role"
+    if to.startswith(FLEET_GRANTEE):
+        return "fleet"
     if "@" in to:
         return "agent"
     if to in roster.known:
         return "machine"
     return "operator" if to in roster.operators else "device" if to in roster.devices else "key"
-
-
-class Grants(Request, frozen=True):
-    verbs: Annotated[bool, opt("what can be granted, and what the object of each is")] = False
-
-
-class Grantable(Struct, frozen=True):
-    verb: str
-    object: str
-    to: str
-
-
-class Held(Struct, frozen=True):
-    """A grant that stands, in words; `no_effect` says why it has none."""
-
-    id: str
-    to: str
-    sort: str
-    verb: str
-    object: str
-    until_ms: int
-    by: str
-    no_effect: str
-    bounds: Bounds | UnsetType = UNSET
-
-
-class Listed(Struct, frozen=True):
-    grants: list[Held] | UnsetType = UNSET
-    verbs: list[Grantable] | UnsetType = UNSET
-
-
-@verb("grants", names="id", rows="grants", auth="local", group="The fleet", harmless=True)
-def grants(core: Core, call: Call, ask: Grants) -> Listed:
-    """Every grant that stands, and what can be granted.
-
-    muster grants --verbs
-    """
-    if ask.verbs:
-        table = [Grantable(verb, object, "key") for verb, object in sorted(key_verbs().items())]
-        table += [Grantable(verb, object, "machine") for verb, object in MACHINE_VERBS.items()]
-        return Listed(verbs=table)
-    given = [g for g in core.roster.grants if g.giver and g.grant.to not in core.roster.devices]
-    return Listed(grants=[_shown(core, each) for each in given])
-
-
-def _shown(core: Core, given: Given) -> Held:
-    sort, to = _sort_of(core, given.grant.to), given.grant.to
-    effect = ""
-    try:
-        check_right(given.grant.verb, given.grant.object, sort)
-    except MusterError as error:
-        effect = str(error)
-    if core.now.wall_ms > given.grant.until_ms:
-        effect = "it has ended"
-    agent, _, machine = to.rpartition("@")
-    names = {
-        "machine": lambda: core.membership.name_of(to),
-        "agent": lambda: f"{agent}@{core.membership.name_of(machine)}",
-        "operator": lambda: core.roster.speaker(to),
-    }
-    object = given.grant.object
-    if given.grant.verb in _OF_MACHINE:
-        object = core.roster.called_object(object)
-    return Held(
-        id=given.id,
-        to=names.get(sort, lambda: to)(),
-        sort=sort,
-        verb=given.grant.verb,
-        object=object,
-        until_ms=given.grant.until_ms,
-        by=core.roster.speaker(given.giver),
-        no_effect=effect,
-        bounds=given.grant.bounds or UNSET,
-    )

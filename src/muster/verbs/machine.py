@@ -15,9 +15,13 @@ from muster.fleet.facts import Facts
 from muster.fleet.name import check_name
 from muster.fleet.named import meant, taken
 from muster.fleet.record import open_binding, sign_binding
+from muster.log.stream import MachineId
+from muster.node.exposed import Exposed
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.link import Tried
+from muster.node.services.knocking import Knocking
 from muster.node.services.presence import heard_ms_ago, presence
+from muster.node.tasks.standins import standins
 from muster.node.verb import Line, Loss
 from muster.task.spec import check_nameable
 from muster.verbs.declaration import (
@@ -59,8 +63,14 @@ class Machine(Struct, frozen=True, kw_only=True):
     muster: str | UnsetType = UNSET
     features: list[str] | UnsetType = UNSET
     through: str | UnsetType = UNSET
+    # Who goes on with its work when it is gone.
+    stand_in: str | UnsetType = UNSET
     # Of what is `revoked`: whether it left in order.
     left: bool | UnsetType = UNSET
+    # Of this machine: where others can dial it now, and who can.
+    listens: list[Exposed] | UnsetType = UNSET
+    # Of another: whether it knocks, as it said; for one that does not strangers are heard, too.
+    knocks: bool | UnsetType = UNSET
 
 
 @verb(
@@ -81,7 +91,10 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
                 if cosign.strength == "held":
                     scope = stream.scope.partition(".")[0]
                     held.setdefault(cosign.machine, {})[scope] = cosign.size
+    stood_in, silent = standins(core), core.part(Knocking).lacking()
+    others = core.roster.machines.keys() - {core.machine}
     for machine in sorted(known, key=lambda m: known[m].name):
+        by = stood_in.get(machine)
         number = core.link_to(machine)
         link = None if number is None else core.links[number]
         heard = heard_ms_ago(core, machine) if link is None else core.now.boot_ms - link.heard_ms
@@ -100,7 +113,10 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
                 muster=link.version if link else UNSET,
                 features=sorted(link.features) if link else UNSET,
                 through=core.membership.name_of(link.through) if link and link.through else UNSET,
+                stand_in=core.membership.name_of(MachineId(by.by)) if by is not None else UNSET,
                 left=True if machine in gone and gone[machine].left else UNSET,
+                listens=core.exposed() if machine == core.machine else UNSET,
+                knocks=machine not in silent if machine in others else UNSET,
             )
         )
     return answer

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from muster.errors import Conflict, Malformed, NotFound
+from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.log.entry import Entry
 from muster.log.fold import body_as
 from muster.log.stream import Scope, is_group, scope_to
@@ -13,6 +13,7 @@ from muster.message import kinds
 from muster.message.fold import MESSAGE_KEY, Message
 from muster.message.session import split_address
 from muster.node.services import messages
+from muster.node.services.letters import Letters
 from muster.node.services.presence import heard_ms_ago
 from muster.node.terms import terms_of
 from muster.node.verb import LATER, Later, Line
@@ -25,8 +26,8 @@ _MESSAGE: Final = pos("message id (its beginning is enough)", kind="message")
 class Send(Request, frozen=True):
     to: Annotated[
         str,
-        pos("machine, agent@machine, agent@machine#session, role:NAME, thread:NAME or all",
-            kind="machine"),
+        pos("machine, agent@machine, agent@machine#session, role:NAME, thread:NAME, all, or "
+            "machine.fleet in another fleet", kind="machine"),
     ]  # fmt: skip
     text: Annotated[Words, pos("what to say")]
     key: Annotated[str, opt("an idempotency key")] = ""
@@ -72,12 +73,33 @@ def send(core: Core, call: Call, ask: Send) -> Sent | Later:
     if not text.strip():
         raise Malformed("a message needs a text; say what you want to say")
     address, session = split_address(ask.to)
+    if "." in address:
+        return _send_out(core, call, ask, text)
     scope, to = place(core, address)
     if session:
         check_session(core, to[0], session)
     terms = kinds.MessageTerms("", ask.priority, ask.expires, ask.alarm, to_session=session)
     body = kinds.MessageSend(to, text, key=ask.key)
     return _send(core, call, scope, body, terms, wait=ask.wait)
+
+
+def _send_out(core: Core, call: Call, ask: Send, text: str) -> Sent | Later:
+    """To another fleet: settled by the receipt of its door, and by nothing else."""
+    if ask.priority or ask.expires or ask.alarm or "#" in ask.to:
+        raise Malformed(
+            "a letter to another fleet has no priority, no terms and no session: how it is shown "
+            "there is theirs to say"
+        )
+    letters = core.part(Letters)
+    letter, fresh = letters.send(call, ask.to, text, ask.key)
+    answer = Sent(letter, fresh, "waiting", [ask.to])
+    stored = replace(answer, state="stored")
+    if letters.is_settled(letter):
+        return stored
+    if not ask.wait:
+        return answer
+    letters.when_settled(letter, lambda: call.end(stored))
+    return LATER
 
 
 class Reply(Request, frozen=True):
@@ -93,6 +115,11 @@ def reply(core: Core, call: Call, ask: Reply) -> Sent | Later:
     muster reply 0827 'seen' --on build
     """
     message = messages.find(core, ask.message)
+    if origin := core.part(Letters).origin(message):
+        raise Refused(
+            f"this is a letter of another fleet, and an answer is a letter, too: `muster send "
+            f"{origin} TEXT`; nothing was sent"
+        )
     scope, sender = message.stream.scope, message.stream.machine
     agent, at, _ = message.entry.header.actor.partition("@")
     body = kinds.MessageSend(

@@ -12,7 +12,13 @@ SIDE_MAX: Final = 10_000
 
 
 class Exec(Bound, frozen=True, kw_only=True):
-    machine: Annotated[str, pos("the machine that runs it", kind="machine")]
+    machine: Annotated[
+        str,
+        pos(
+            "the machine that runs it; several with commas, `all`, label=NAME or role=NAME",
+            kind="machine",
+        ),
+    ]
     argv: Annotated[
         Words, pos("the program and its words as they are; no shell reads them", behind=True)
     ]
@@ -24,10 +30,12 @@ async def run(daemon: Daemon, call: Perform, stream: Stream, ask: Exec) -> None:
     """Run a command on a machine, in its person's home, with its input and output here.
 
     Its exit code is that of the command. Ctrl-C goes to the command, a second one ends it with all
-    that it started; so does a link that breaks. What it leaves running is ended with it.
+    that it started; so does a link that breaks. What it leaves running is ended with it. On several
+    machines nothing is typed into it, and what it wrote stands under the name of each.
 
         muster exec build -- uname -a
         muster exec build -- sh -c 'df -h | head -3'
+        muster exec all -- uptime
     """
     await command.Session(daemon, call, stream).run(ask.argv, daemon.effects.environ)
 

@@ -24,7 +24,7 @@ from muster.verbs.daemon import ANSWER_S, begin
 from muster.verbs.declaration import Context
 from muster.verbs.service import install
 
-_OURS: Final = ("seed", "authority.seed", "operator.seed", "device.seed", "agents.env")
+_OURS: Final = ("seed", "authority.seed", "operator.seed", "device.seed", "agents.env", "cloud.env")
 
 
 class Repair(NamedTuple):

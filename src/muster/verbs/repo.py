@@ -16,6 +16,7 @@ from muster.git.follow import Change
 from muster.node.host import clock
 from muster.node.host.home import DEFAULT_REPOSITORY
 from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.node.tasks.keepers import Keepers
 from muster.node.verb import Line, Loss
 from muster.verbs.declaration import (
     Daemon,
@@ -339,7 +340,7 @@ async def origin_of(daemon: Daemon, call: Perform | None, ask: Named) -> Origin:
     path, _ = daemon.effects.place_of(name)
     if path is not None:
         return await about(daemon, call, ask)
-    keeper = core.roster.keeper(name, core.now.wall_ms)
+    keeper = core.part(Keepers).keeper(name)
     assert keeper is not None, "place_of found one"
     said = await daemon.effects.ask(keeper.machine, "repo.about", {"name": name})
     try:

@@ -21,8 +21,11 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
+from muster.address import AUTO
 from muster.channel import FIRST, http
 from muster.channel.frame import Type, decode, encode
+from muster.channel.knock import knock_name
+from muster.channel.listening import auto_port
 from muster.errors import (
     Broken,
     Conflict,
@@ -43,6 +46,7 @@ from muster.limits import CALL_BYTES_MAX
 from muster.log import canon
 from muster.node.host import clock
 from muster.node.host.config import Config, config_text
+from muster.node.host.exposure import reached_at
 from muster.node.host.facts import TOOLS
 from muster.node.host.home import JOINING, SEED_BYTES, Home
 from muster.node.host.service import BY_HAND, manager_of
@@ -71,7 +75,7 @@ class Init(Request, frozen=True):
     operator: Annotated[
         str, opt("your name, as it will stand in the log (default: your login)")
     ] = ""
-    listen: Annotated[str, opt(_LISTEN, empty=True)] = "0.0.0.0:7447"
+    listen: Annotated[str, opt(f"{_LISTEN}; auto: where no stranger is", empty=True)] = AUTO
     address: Address = ""
     label: Labels = ()
     service: Service = False
@@ -124,7 +128,7 @@ def init(context: Context, ask: Init) -> Begun | Finding:
     person = _person(ask.operator, name)
     other = _next(ask.next, name, person)
     options = _options(ask)
-    address = options.reached_at()
+    address = reached_at(options)
     how = _how_to_start(context, ask, asks=asks)
     home.create()
     authority = Authority(_kept_seed(home, "authority.seed"))
@@ -144,7 +148,7 @@ def init(context: Context, ask: Init) -> Begun | Finding:
             "machines": [],
             "ca": certificates.ca_pem.decode(),
             "certificate": certificates.tls_pem.decode(),
-            "address": address,
+            "address": _found_out(options, address),
             "listen": ask.listen,
             "dial": {},
         },
@@ -213,7 +217,7 @@ def join(context: Context, ask: Join) -> Joined | Finding:
     # Before the invitation is spent: what is wrong here is not found out behind it.
     how = _how_to_start(context, ask, asks=ask == Join(invitation=ask.invitation))
     options = _options(ask, hub=invite.address)
-    address = options.reached_at()
+    address = reached_at(options)
     was_there, fresh = home.path.exists(), not home.has_seed(JOINING)
     home.create()
     seed = _kept_seed(home, JOINING)
@@ -244,7 +248,7 @@ def join(context: Context, ask: Join) -> Joined | Finding:
             "machines": [welcome.answer.hub],
             "ca": welcome.answer.ca_pem,
             "certificate": welcome.answer.tls_pem,
-            "address": address if ask.listen else "",
+            "address": _found_out(options, address) if ask.listen else "",
             "listen": ask.listen,
             # The address that just worked from here, not what the hub believes of itself.
             "dial": {welcome.hub.machine: invite.address},
@@ -290,7 +294,9 @@ class _Unanswered(Unreachable):
 async def _ask_in(identity: Identity, invite: Invite, name: str) -> Welcome:
     """One link, one call. Raises: Unreachable, or what the hub or the checks refuse."""
     link = await http.join(
-        invite.address, lambda der: certificate.hub_of(der, invite.fleet).machine
+        invite.address,
+        lambda der: certificate.hub_of(der, invite.fleet).machine,
+        name=knock_name(invite.fleet, "", clock.read().wall_ms),
     )
     try:
         request = sign_join(identity, invite, name)
@@ -380,6 +386,12 @@ def _options(ask: Init | Join, hub: str = "") -> http.Options:
     for label in ask.label:
         check_nameable(label, "The label")
     return options
+
+
+def _found_out(options: http.Options, address: str) -> str:
+    """What is remembered of where others reach this machine; of what changes by itself, nothing."""
+    at = options.listens_at
+    return "" if at and not options.address and auto_port(at) is not None else address
 
 
 # --- what runs it ---------------------------------------------------------------------------------

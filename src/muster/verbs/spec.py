@@ -10,6 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from muster.agent import start_commit
 from muster.errors import NotFound
+from muster.node.tasks.keepers import Keepers
 from muster.node.verb import Line
 from muster.task import check as checks
 from muster.task import schema as specs
@@ -91,14 +92,14 @@ def problems(text: str, fleet: Fleet | None = None, repo: str = "") -> Checked:
 
 def fleet(core: Core) -> Fleet:
     """What a spec is checked against: as routing and place_of would find it."""
-    now_ms, roster = core.now.wall_ms, core.roster
+    roster, keepers = core.roster, core.part(Keepers)
     kept = {
         name
         for machine, facts in roster.facts.items()
         if machine in roster.machines
         for name in facts.repositories
         # The same question that decides where a task's repository is fetched from.
-        if machine == core.machine or roster.keeper(name, now_ms) is not None
+        if machine == core.machine or keepers.keeper(name) is not None
     }
     machines = tuple(core.membership.candidate(m) for m in roster.machines if m in roster.facts)
     return Fleet(machines, frozenset(kept), advice())

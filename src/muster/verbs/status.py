@@ -59,11 +59,15 @@ class Revoked(Struct, frozen=True):
 
 
 class Process(Struct, frozen=True):
-    """The daemon as the system sees it; `daemon_log` is a file, or what reads its log."""
+    """The daemon as the system sees it; `daemon_log` is a file, or what reads its log.
+
+    `visiting`: sshd began it for a machine that came through, and it ends after that one.
+    """
 
     pid: int
     up_since_ms: int
     daemon_log: str
+    visiting: bool
 
 
 class Status(Struct, frozen=True):

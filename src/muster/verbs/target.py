@@ -40,8 +40,8 @@ def target(core: Core, call: Call, ask: Ask) -> Target:
     """The machine that is to act on an order.
 
     The one that is named; else the owner of the task or run that is meant, this machine, or a hub
-    that we reach, as the verb says. What no owner can be asked about is for everybody where the
-    verb can be done without it.
+    that we reach, or who goes on with its work, as the verb says. What no owner can be asked about
+    is for everybody where the verb can be done without it.
     """
     asked = VERBS.get(ask.verb)
     wanted, whole, rule = ask.on, "", "hub" if asked is None else asked.target
@@ -61,10 +61,7 @@ def target(core: Core, call: Call, ask: Ask) -> Target:
     if wanted:
         record = core.roster.find(wanted)
     else:
-        hubs = [
-            h for h in core.roster.hubs() if core.machine == h.machine or core.link_to(h.machine)
-        ]
-        record = hubs[0] if hubs else core.roster.machine(core.machine)
+        record = core.roster.machine(next(iter(core.leads()), core.machine))
     return Target(
         machine="" if everybody else record.machine,
         name=record.name,

@@ -30,7 +30,7 @@ from muster.verbs import history as past
 from muster.verbs.agent import awaited_login
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.delivery import WhyMessage, of_message
-from muster.verbs.find import Claim, OfTask, claims, find_run, find_task
+from muster.verbs.find import Claim, OfTask, OfTaskOrMessage, claims, find_run, find_task
 from muster.verbs.listing import Room, Rows, say_cut
 
 SHOWN_MAX: Final = 1_000
@@ -210,13 +210,13 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 @verb("why", auth="local", group="Work", harmless=True)
-def why(core: Core, call: Call, ask: OfTask) -> Why:
+def why(core: Core, call: Call, ask: OfTaskOrMessage) -> Why:
     """Every candidate for a task, and why it won or lost; or what became of a message.
 
     Of a live task as it is now, and when it was given away; of our message each try to deliver it.
 
         muster why 7d5e
-        muster why 0827
+        muster why 0827        # of a message, by its id in `muster sent`
     """
     try:
         held = find_task(core, ask.task)

@@ -1,9 +1,10 @@
 """Real daemons on real hosts, and in each round something goes wrong with them or between them.
 
-    python -m tests.e2e.net.chaos --rounds 20 [--seed N]
+    python -m tests.e2e.net.chaos --rounds 20 [--seed N] [--beside nats,git,cloud,drop]
 
 A hub, a studio, and a laptop behind a NAT, each on a host of its own. All talk with all and the hub
-gets work, while one or two of FAULTS are at work. Then all is healed, and within a bound whatever
+gets work, while one or two of FAULTS are at work. `--beside` has them meet in mailboxes, too, and
+then the servers of these on the host of the hub are killed and stand still as well. Then all is healed, and within a bound whatever
 was accepted must have arrived: once, and in its sender's order (verdict.py). The seed draws the
 faults; what they meet is as real as the computer is busy.
 """
@@ -22,6 +23,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,13 +31,15 @@ from muster.errors import MusterError
 from tests.e2e import checks
 from tests.e2e.fleet import Machine, until
 from tests.e2e.kill import mistakes
-from tests.e2e.net import talk, verdict
+from tests.e2e.net import places, talk, verdict
 from tests.e2e.net.fleet import NetFleet
 from tests.e2e.net.stage import Net, why_not
 from tests.e2e.net.verdict import SetBack
 
 NAMES: Final = ("hub", "studio", "laptop")
 BEHIND: Final = "laptop"
+# A place without a server.
+DROP: Final = "drop"
 # A link that only silence ended is noticed after half a minute, and dialled again within another.
 REST_S: Final = 150.0
 COPIES: Final = 5
@@ -54,12 +58,23 @@ Fault = Callable[["Rounds", random.Random], Heal]
 class Rounds:
     """One fleet through many rounds."""
 
-    def __init__(self, net: Net, seed: int) -> None:
+    def __init__(self, net: Net, seed: int, beside: Sequence[str] = ()) -> None:
         self.net = net
         self.seed = seed
         dials = {"studio": ["hub"], BEHIND: ["hub", "studio"]}
         self.fleet = NetFleet(net, dials=dials, deaf=[BEHIND])
         net.behind(BEHIND)
+        self.servers = {
+            name: places.PLACES[name](self.fleet, self.fleet.hub.name)
+            for name in beside if name != DROP
+        }  # fmt: skip
+        self.may_happen = dict(FAULTS)
+        for name in self.servers:
+            self.may_happen[f"{name}: kill -9 of its server"] = partial(kill_server, name)
+            self.may_happen[f"{name}: standstill of its server"] = partial(stop_server, name)
+        if DROP in beside:
+            self.shared = places.drop(self.fleet)
+            self.may_happen["drop: the folder is away"] = folder_away
         self.talk = talk.Talk(self.fleet, str(seed))
         self.copies: list[tuple[Machine, Path, float]] = []
         self.set_back: list[SetBack] = []
@@ -71,7 +86,7 @@ class Rounds:
     def play(self, number: int) -> None:
         """One round: talk, faults, heal, rest, verdict."""
         dice = random.Random(f"{self.seed}/{number}")
-        self.now = tuple(dice.sample(sorted(FAULTS), dice.choice((1, 1, 2))))
+        self.now = tuple(dice.sample(sorted(self.may_happen), dice.choice((1, 1, 2))))
         self.faults.update(self.now)
         began_s = time.monotonic()
         self.talk.begin(number)
@@ -80,7 +95,7 @@ class Rounds:
             try:
                 for name in self.now:
                     time.sleep(dice.uniform(0.0, 0.5))
-                    heals.append(FAULTS[name](self, dice))
+                    heals.append(self.may_happen[name](self, dice))
                 time.sleep(dice.uniform(1.0, 3.0))
             finally:
                 for heal in reversed(heals):
@@ -295,7 +310,27 @@ def _remembers_more(machine: Machine, copy: Path) -> bool:
     return any(size > held.get(name, 0) for sizes in told for name, size in sizes.items())
 
 
-# A channel that can die, a server that can be killed: one more line.
+def kill_server(name: str, rounds: Rounds, dice: random.Random) -> Heal:
+    """`kill -9` of a server that keeps mailboxes; it comes back with what is on its disk."""
+    server = rounds.servers[name]
+    server.kill()
+    return lambda: server.start().ready() and None
+
+
+def stop_server(name: str, rounds: Rounds, dice: random.Random) -> Heal:
+    """A server takes connections and says nothing."""
+    server = rounds.servers[name]
+    server.stand_still()
+    return server.go_on
+
+
+def folder_away(rounds: Rounds, dice: random.Random) -> Heal:
+    """The folder that all see is away, and comes back with what lay in it."""
+    rounds.shared.take_away()
+    return rounds.shared.put_back
+
+
+# A channel that can die: one more line.
 FAULTS: Final[dict[str, Fault]] = {
     "cut": cut,
     "one-way cut": cut_one_way,
@@ -313,6 +348,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.net.chaos", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--beside", type=lambda text: text.split(","), default=[],
+                        metavar=",".join((*places.PLACES, DROP)))  # fmt: skip
     options = parser.parse_args(words)
     if reason := why_not():
         print(f"chaos {reason}")
@@ -321,7 +358,7 @@ def main(words: Sequence[str] | None = None) -> int:
     print(f"seed {seed}, {options.rounds} rounds", flush=True)
     began_s = time.monotonic()
     with Net(*NAMES, seed=seed) as net:
-        rounds = Rounds(net, seed)
+        rounds = Rounds(net, seed, options.beside)
         number, keep = 0, True
         try:
             rounds.fleet.start()
@@ -336,10 +373,15 @@ def main(words: Sequence[str] | None = None) -> int:
             print(
                 f"round {number} ({' and '.join(rounds.now)}) failed; homes and logs: {rounds.fleet.root}"
             )
-            print(f"again: python -m tests.e2e.net.chaos --seed {seed} --rounds {max(number, 1)}")
+            beside = f" --beside {','.join(options.beside)}" if options.beside else ""
+            print(
+                f"again: python -m tests.e2e.net.chaos --seed {seed} --rounds {max(number, 1)}{beside}"
+            )
             return 1
         finally:
             rounds.fleet.close(keep=keep)
+            for server in rounds.servers.values():
+                server.kill()
     print(rounds.summary(options.rounds))
     return 0
 

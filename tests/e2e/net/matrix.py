@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from muster.channel import CHANNELS
 from muster.node.host.config import config_text
 from tests.e2e.fleet import Machine, until
+from tests.e2e.net import places, servers
 from tests.e2e.net.fleet import NetFleet
 from tests.e2e.net.stage import Net
 
@@ -38,6 +39,7 @@ class Alone(NamedTuple):
     fleet: NetFleet
     cut: Callable[[], None]
     heal: Callable[[], None]
+    end: Callable[[], None] = lambda: None
 
     @property
     def one(self) -> Machine:
@@ -76,19 +78,70 @@ def _relay(fleet: NetFleet) -> Alone:
 def _drop(fleet: NetFleet) -> Alone:
     """They see one folder, and nothing else of each other."""
     pytest.importorskip("pyrage", reason="pip install 'muster-fleet[drop]'")
-    from muster.channel import drop
-
     fleet.net.between(ONE, OTHER).cut()
-    place: Path = fleet.root / "shared"
-    place.mkdir()
     for machine in fleet.machines.values():
         machine.edit_facts(dial={})
-        config = machine.home.config()
-        channel = {**config.channel, "drop": drop.Options(place=str(place), deadline_s=1)}
-        machine.home.put("config.toml", config_text(replace(config, channel=channel)))
+    place = places.drop(fleet)
     fleet.start()
-    gone = fleet.root / "gone"
-    return Alone(fleet, lambda: _none(place.rename(gone)), lambda: _none(gone.rename(place)))
+    return Alone(fleet, place.take_away, place.put_back)
+
+
+def _met_on_the_hub(fleet: NetFleet, channel: str) -> Alone:
+    """Nobody dials anybody; all use a mailbox on the host of the hub, which both can be cut from."""
+    fleet.net.between(ONE, OTHER).cut()
+    for machine in fleet.machines.values():
+        machine.edit_facts(dial={})
+    place = places.PLACES[channel](fleet, HUB)
+    fleet.start()
+    ways = [fleet.net.between(HUB, name) for name in (ONE, OTHER)]
+    return Alone(
+        fleet,
+        lambda: _none([w.cut() for w in ways]),
+        lambda: _none([w.heal() for w in ways]),
+        place.kill,
+    )
+
+
+def _nats(fleet: NetFleet) -> Alone:
+    """They reach one NATS server, on a third host, and nothing else of each other."""
+    pytest.importorskip("nats", reason="pip install 'muster-fleet[nats]'")
+    return _met_on_the_hub(fleet, "nats")
+
+
+def _git(fleet: NetFleet) -> Alone:
+    """They reach one repository over ssh, on a third host, and nothing else of each other."""
+    pytest.importorskip("pyrage", reason="pip install 'muster-fleet[sealed]'")
+    return _met_on_the_hub(fleet, "git")
+
+
+def _cloud(fleet: NetFleet) -> Alone:
+    """They reach one object store, on a third host, and nothing else of each other."""
+    pytest.importorskip("pyrage", reason="pip install 'muster-fleet[sealed]'")
+    return _met_on_the_hub(fleet, "cloud")
+
+
+def _ssh(fleet: NetFleet) -> Alone:
+    """Nothing of ours listens at either; one comes in through the sshd of the other."""
+    pytest.importorskip("asyncssh", reason="pip install 'muster-fleet[ssh]'")
+    from muster.channel import ssh
+
+    one, other = fleet[ONE], fleet[OTHER]
+    folder = fleet.root / "sshd"
+    door = servers.Sshd(fleet.net, ONE, folder).ready()
+    one.env["HOME"] = str(folder)
+    config = other.home.config()
+    channel = {**config.channel, "ssh": ssh.Options(peers={ONE: f"root@{door.address}"})}
+    other.home.put("config.toml", config_text(replace(config, channel=channel)))
+    fleet.start()
+    for machine in (one, other):
+        kept = Path(machine.home.path) / "ssh" / "certificates.json"
+        until(kept.exists, f"{machine.name} has its certificates", within_s=LINKED_S)
+    one.ask("ssh", {"action": "trust", "file": str(door.keys)})
+    for name in (ONE, OTHER):
+        fleet.net.between(HUB, name).cut()
+    _linked(fleet, "ssh")
+    way = fleet.net.between(ONE, OTHER)
+    return Alone(fleet, lambda: _none(way.cut()), lambda: _none(way.heal()), door.kill)
 
 
 class _Arrangement(NamedTuple):
@@ -100,7 +153,11 @@ class _Arrangement(NamedTuple):
 
 ARRANGEMENTS: Final = {
     "http": _Arrangement(_http, dials={ONE: [HUB], OTHER: [HUB, ONE]}),
+    "nats": _Arrangement(_nats, names=(ONE, OTHER), deaf=(ONE, OTHER)),
+    "ssh": _Arrangement(_ssh, deaf=(ONE, OTHER)),
+    "cloud": _Arrangement(_cloud, names=(ONE, OTHER), deaf=(ONE, OTHER)),
     "drop": _Arrangement(_drop, names=(ONE, OTHER), deaf=(ONE, OTHER)),
+    "git": _Arrangement(_git, names=(ONE, OTHER), deaf=(ONE, OTHER)),
     RELAY: _Arrangement(_relay, deaf=(ONE, OTHER)),
 }
 
@@ -135,4 +192,8 @@ def only(channel: str, net: Net) -> Iterator[Alone]:
         "what is left of the network when it alone carries?"
     )
     with NetFleet(net, found.names, dials=found.dials, deaf=found.deaf) as fleet:
-        yield found.arrange(fleet)
+        alone = found.arrange(fleet)
+        try:
+            yield alone
+        finally:
+            alone.end()

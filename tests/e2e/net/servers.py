@@ -10,10 +10,12 @@ Rule 2: nothing of it reaches the computer itself: it runs in mounts of its own,
 Rule 3: it ends with its `with`, with the net, and with whoever started it.
 """
 
+import contextlib
 import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+import psutil
 import pytest
 
 from tests.e2e.net.stage import ROOT, Net
@@ -66,13 +69,18 @@ class Server:
         self.host = host
         self.port = port
         self.address = net.address(host)
-        self._log = log
-        with open(log, "ab") as said:
-            self.process = net.spawn(
-                host,
-                [*_APART, "sh", "-c", _MOUNTS, "-", *argv],
-                stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=os.environ | env,
+        self._argv, self._log, self._env = argv, log, env
+        self.start()
+
+    def start(self) -> Self:
+        """Begin, or begin again after `kill`, with what it has on its disk."""
+        with open(self._log, "ab") as said:
+            self.process = self.net.spawn(
+                self.host,
+                [*_APART, "sh", "-c", _MOUNTS, "-", *self._argv],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=os.environ | self._env,
             )  # fmt: skip
+        return self
 
     def ready(self) -> Self:
         """Wait until it listens. Raises: AssertionError with what it said."""
@@ -93,6 +101,21 @@ class Server:
         """End it, and all that it started, as a power cut would."""
         self.process.kill()
         self.process.wait()
+
+    def stand_still(self) -> None:
+        """Have it and all that it started do nothing more, and end nothing, until `go_on`."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have it do what it would have done."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        if self.process.poll() is not None:
+            return
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
 
 @contextmanager
@@ -119,6 +142,7 @@ AuthenticationMethods publickey
 MaxSessions 100
 MaxStartups 200:30:400
 Subsystem sftp internal-sftp
+SetEnv HOME={folder}
 LogLevel VERBOSE
 """
 

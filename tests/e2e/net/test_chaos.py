@@ -1,4 +1,4 @@
-"""Two rounds of chaos with four faults; twelve are a line of .ci/run, and two hundred `make chaos`."""
+"""Twice two rounds of chaos with four faults; twelve are a line of .ci/run, two hundred `make chaos`."""
 
 import pytest
 
@@ -17,3 +17,19 @@ def test_nothing_is_lost_while_a_cable_loses_and_a_daemon_is_killed_and_another_
     assert code == 0, said
     assert "2 rounds, seed 210" in said
     assert "0 lost, 0 twice, order kept" in said
+
+
+@proves("chaos.nothing-lost")
+def test_nothing_is_lost_while_servers_of_mailboxes_are_killed_and_stand_still_and_a_machine_is_away(
+    capsys,
+):
+    require()
+    for name, extra in (("nats", "nats"), ("pyrage", "sealed")):
+        pytest.importorskip(name, reason=f"pip install 'muster-fleet[{extra}]'")
+    places = ["--beside", "nats,git,cloud,drop"]
+    code = chaos.main(["--rounds", "2", "--seed", "721", *places])
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "0 lost, 0 twice, order kept" in said
+    for fault in ("nats: kill -9 of its server", "cloud: standstill of its server", "away"):
+        assert f"1 {fault}" in said

@@ -2,8 +2,11 @@
 
 from typing import Any, Final
 
+from msgspec import convert
+
 from muster.cli.table import table
 from muster.cli.text import Files, clean, paint, short, span, state
+from muster.node.exposed import Exposed, sentence
 from muster.node.verb import Column
 
 _LIST: Final = (
@@ -11,6 +14,20 @@ _LIST: Final = (
     Column("system", rank=5), Column("agents", rank=2), Column("labels", rank=3),
     Column("link", rank=6), Column("heard", form="ago", rank=1), Column("id", form="id", rank=7),
 )  # fmt: skip
+
+
+def stood_in(machine: Any) -> list[str]:
+    """Who goes on with its work when it is gone, as one more word beside its roles."""
+    by = clean(machine.get("stand_in"))
+    return [f"{by} stands in"] if by else []
+
+
+def _state(machine: Any) -> str:
+    """How it is; of one that is away, whether a packet wakes it."""
+    found = state("left" if machine.get("left") else machine["state"])
+    cards = (machine["facts"] or {}).get("cards") or ()
+    can = machine["state"] == "away" and any(card["wakes"] for card in cards)
+    return f"{found}, can be woken" if can else found
 
 
 def machines(value: Any, _files: Files) -> str:
@@ -22,8 +39,8 @@ def machines(value: Any, _files: Files) -> str:
         rows.append(
             (
                 paint(clean(each["name"]), "bold"),
-                state("left" if each.get("left") else each["state"]),
-                ", ".join(each["roles"]),
+                _state(each),
+                ", ".join([*each["roles"], *stood_in(each)]),
                 " ".join(str(facts[k]) for k in ("os", "arch") if facts.get(k)),
                 ", ".join(sorted(facts.get("agents") or {})),
                 ", ".join(facts.get("labels") or ()),
@@ -37,4 +54,11 @@ def machines(value: Any, _files: Files) -> str:
                 short(each["machine"]),
             )
         )
-    return table(_LIST, rows)
+    return "\n".join([table(_LIST, rows), *_listens(value)])
+
+
+def _listens(machines: Any) -> list[str]:
+    """Where this machine can be dialled, where that is anywhere."""
+    rows = [row for each in machines for row in each.get("listens") or ()]
+    heard = sentence(convert(row, Exposed) for row in rows)
+    return ["", f"This machine listens at {clean(heard)}."] if heard else []

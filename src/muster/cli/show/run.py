@@ -59,7 +59,8 @@ def graph(run: Any) -> str:
     lines = [head + (f"  {clean(run['summary'], 100)}" if run["summary"] else "")]
     lines += asked(run)
     if away := stands(run):
-        mend = f"`muster cancel {short(run['run'])}` ends it, and nobody takes it over"
+        owner, name = clean(run.get("waits_for")), short(run["run"])
+        mend = f"`muster takeover {owner}` lets it go on here, `muster cancel {name}` ends it"
         lines += [f"It {away}; if that machine is lost, {mend}."]
     phases, progress = run.get("phases") or {}, run.get("progress") or {}
     done: dict[str, list[Any]] = {}

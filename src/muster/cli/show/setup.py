@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from muster.address import AUTO
 from muster.cli.text import Files, clean, pairs, short
 from muster.fleet.facts import LOGGED_IN, LOGGED_OUT
 
@@ -10,6 +11,13 @@ _HEARD_BY_ALL: Final = (
     "Its port can be reached from every network of this computer; machines of the fleet and",
     "invited ones are answered, nobody else. `listen` in config.toml narrows that to one",
     "address: 127.0.0.1:7447 is this computer alone.",
+    "",
+)
+_HEARD_IN_PRIVATE: Final = (
+    "Its port is open on this computer, and to the mesh (WireGuard, Tailscale) that it is in;",
+    "where there is none, in its private networks: never to the internet. Machines of the fleet",
+    "and invited ones are answered, nobody else. `muster doctor` says who can reach it; `listen`",
+    "in config.toml is another choice.",
     "",
 )
 
@@ -22,7 +30,12 @@ _STARTED: Final = {
 
 
 def init(value: Any, _files: Files) -> str:
-    heard = _HEARD_BY_ALL if value["listen"].startswith(("0.0.0.0:", "[::]:", ":")) else ()
+    heard: tuple[str, ...] = ()
+    if value["listen"].startswith(("0.0.0.0:", "[::]:", ":")):
+        heard = _HEARD_BY_ALL
+    elif value["listen"].startswith(AUTO):
+        heard = _HEARD_IN_PRIVATE
+    reached = value["address"] or ("nothing that others could dial" if value["listen"] else "")
     return "\n".join(
         [
             f"{value['name']} is now a fleet of one machine, with {value['operator']} as operator.",
@@ -31,7 +44,7 @@ def init(value: Any, _files: Files) -> str:
                     ("home", value["home"]),
                     ("fleet", short(value["fleet"])),
                     ("listens", value["listen"]),
-                    ("reached at", value["address"]),
+                    ("reached at", reached),
                     ("agents", ", ".join(_agents(value))
                      or "none on PATH; `muster doctor` says more"),
                     ("tools", clean(", ".join(value["tools"]), 100)),

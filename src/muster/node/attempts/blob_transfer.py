@@ -7,17 +7,21 @@ writing its hash into an entry of their own.
 Rule 2: every refusal reads the same, whether the entry, the right or the blob is missing.
 Rule 3: the machine that ran the attempt is asked first, then every machine with a link; a hub may
 pass on what it may read itself, to who may read it, and sees to that as if the blob were its own.
+Where none of them gives it, it is asked for over mailboxes (node/links/blob_parcels.py).
+Rule 4: what came is gone on with, whoever gave it. Where all of it is not the blob then, it comes
+from the same machine once more from the beginning: who gave other bytes costs nobody else anything.
 """
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.context.kinds import ContextPut
 from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
-from muster.limits import BLOB_SILENCE_MS_MAX
+from muster.limits import BLOB_BYTES_MAX, BLOB_SILENCE_MS_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_or_none
 from muster.log.stream import MachineId
@@ -25,7 +29,7 @@ from muster.node import event as ev
 from muster.node.call.streams import Served
 from muster.node.counter import DECLARED
 from muster.node.tasks.kept import kept_of
-from muster.store.blobs import Blobs
+from muster.store.blobs import Blobs, Incoming
 from muster.task import kinds
 from muster.task.artefact import Artefact, laid_over, named
 from muster.task.fold import ATTEMPT, TASK, TaskRow
@@ -176,6 +180,12 @@ def is_ours(core: "Core", blobs: Blobs, entry: Entry, sha256: str) -> bool:
     return entry.stream.machine == core.machine or entry_claim(entry.id) in blobs.claims(sha256)
 
 
+def check(core: "Core", blobs: Blobs, peer: str, entry_id: EntryId, sha256: str) -> None:
+    """Whether a machine may have a blob from us. Raises: Denied, NotFound where we have it not."""
+    if not is_ours(core, blobs, readable(core, peer, entry_id, sha256), sha256):
+        raise NotFound("this machine has no such blob")
+
+
 def entry_claim(entry: EntryId) -> str:
     """We fetched it under this entry."""
     return f"entry {entry.hex()}"
@@ -214,16 +224,29 @@ async def serve(daemon: "Runtime", call: ev.Perform, stream: Served) -> None:
         raise Malformed("the entry that names a blob is not an id") from error
     entry = readable(core, call.peer, entry_id, sha256)
     stream.silence_s = SILENCE_S
+    at = call.args.get("at", 0)
+    if not isinstance(at, int) or not 0 <= at <= BLOB_BYTES_MAX:
+        raise Malformed("a blob is asked for from a byte on that it may have")
     if not is_ours(core, blobs, entry, sha256):
         link = core.link_to(entry.stream.machine)
         if call.args.get("direct") or link is None or link == call.link:
             raise NotFound("this machine has no such blob, and no link to who has")
-        args = {"direct": True, "entry": entry_id.hex(), "sha256": sha256}
+        args = {"direct": True, "entry": entry_id.hex(), "sha256": sha256} | _from(at)
         await daemon.streams.pass_on(stream, link, "blob.serve", args)
         return
-    stream.accept()
+    stream.accept(at)
+    end = 0
     for chunk in blobs.read(sha256):
-        await stream.send(chunk)
+        end += len(chunk)
+        if end > at:
+            await stream.send(chunk[max(0, at - end + len(chunk)) :])
+        else:
+            await asyncio.sleep(0)
+
+
+def _from(at: int) -> dict[str, int]:
+    # A machine from before it was there begins at 0 and does not say so.
+    return {"at": at} if at else {}
 
 
 # --- fetching ----------------------------------------------------------------------------------
@@ -249,7 +272,7 @@ async def bring(
     forged: MusterError | None = None
     # Whom to ask: who made it, the hubs, everybody else with a link.
     linked = {MachineId(link.peer) for link in core.links.values() if link.peer}
-    hubs = {record.machine for record in core.roster.hubs()}
+    hubs = set(core.leads())
     for machine in sorted(linked, key=lambda m: (m != source.machine, m not in hubs, m)):
         try:
             await _bring_from(daemon, machine, source, told)
@@ -263,34 +286,75 @@ async def bring(
             core.counters["blob-not-there"] += 1
         else:
             return
+    for machine, box in daemon.mailboxes.blobs.boxes(source.machine):
+        # Who was asked over a link has said what there is to say.
+        if machine in linked:
+            continue
+        left = partial(daemon.mailboxes.blobs.bring, box, source.entry, source.artefact, told)
+        try:
+            await _kept(daemon, source, left)
+        except Forged as error:
+            core.counters["blob-forged"] += 1
+            forged = error
+        except (Unreachable, NotFound, Malformed):
+            core.counters["blob-not-there"] += 1
+        else:
+            return
     if forged is not None:
         raise forged
     name = core.membership.name_of(source.machine)
     if source.machine == core.machine:
         raise NotFound(
-            f"{artefact.path} was kept on this machine and is gone from its home, and nobody with "
-            "a link to here has it: run its task again"
+            f"{artefact.path} was kept on this machine and is gone from its home, and nobody whom "
+            "this machine reaches has it: run its task again"
         )
     raise Unreachable(
-        f"{artefact.path} is on {name}, and nobody with a link to here has it; "
+        f"{artefact.path} is on {name}, and nobody whom this machine reaches gave it; "
         f"try again when {name} is up"
     )
 
 
 async def _bring_from(daemon: "Runtime", machine: MachineId, source: Source, told: Told) -> None:
-    core, blobs, artefact = daemon.core, daemon.machine.blobs, source.artefact
-    link = core.link_to(machine)
-    if link is None:
-        raise Unreachable("the link is gone")
-    args = {"entry": source.entry.hex(), "sha256": artefact.sha256}
-    # Whoever sends a byte now and then is not silent: all of it has its time as well.
-    until_s = SILENCE_S + artefact.size / SLOWEST_BYTES_S
-    async with asyncio.timeout(until_s), daemon.streams.call(link, "blob.serve", args) as stream:
-        stream.silence_s = SILENCE_S
-        with blobs.incoming(artefact.size) as blob:
+    async def over_link(blob: Incoming) -> None:
+        link = daemon.core.link_to(machine)
+        if link is None:
+            raise Unreachable("the link is gone")
+        args = {"entry": source.entry.hex(), "sha256": source.artefact.sha256} | _from(blob.size)
+        # Whoever sends a byte now and then is not silent: all of it has its time as well.
+        until_s = SILENCE_S + source.artefact.size / SLOWEST_BYTES_S
+        async with (
+            asyncio.timeout(until_s),
+            daemon.streams.call(link, "blob.serve", args) as stream,
+        ):
+            stream.silence_s = SILENCE_S
+            known = blob.size - stream.at
+            if stream.at not in {0, blob.size}:
+                raise Malformed("a blob is gone on with where nobody asked for it")
             while data := await stream.receive():
-                blob.write(data)
-                told(artefact, blob.size)
-            # The disk may take its time to be sure; the rest of the machine goes on.
-            await asyncio.to_thread(blob.keep, artefact.sha256, artefact.size)
-        blobs.claim(artefact.sha256, entry_claim(source.entry))
+                blob.write(data[known:])
+                known = max(0, known - len(data))
+                told(source.artefact, blob.size)
+
+    await _kept(daemon, source, over_link)
+
+
+async def _kept(
+    daemon: "Runtime", source: Source, fill: Callable[[Incoming], Awaitable[None]]
+) -> None:
+    """Keep what `fill` makes of what is here of a blob. Raises: Forged; as `fill`, Broken."""
+    blobs, artefact, claim = daemon.machine.blobs, source.artefact, entry_claim(source.entry)
+    while True:
+        with blobs.resume(artefact.sha256, claim, artefact.size) as blob:
+            await asyncio.to_thread(blob.go_on)
+            known = blob.size
+            if not known or known < artefact.size:
+                await fill(blob)
+            try:
+                # The disk may take its time to be sure; the rest of the machine goes on.
+                await asyncio.to_thread(blob.keep, artefact.sha256, artefact.size)
+            except Forged:
+                if not known:
+                    raise
+                continue
+        blobs.claim(artefact.sha256, claim)
+        return

@@ -15,7 +15,7 @@ import os
 import pwd
 import socket
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -73,6 +73,47 @@ class _Counted:
 
     def went(self) -> Went:
         return Went(self._hash.hexdigest(), self.size)
+
+
+class _Typed:
+    """What is typed for a command and waits until that reads it; nothing else waits behind it.
+
+    `say` tells whoever types how much was taken, so what waits is bounded.
+    """
+
+    def __init__(
+        self, command: "Command", counted: _Counted, say: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        self._command, self._counted, self._say = command, counted, say
+        self._pieces = asyncio.Queue[bytes]()
+        self._bytes, self._ended = 0, False
+
+    def put(self, piece: bytes) -> None:
+        """Raises: Malformed for more than was granted, or after its end."""
+        self._bytes += strand.HEAD_BYTES + len(piece)
+        if self._ended or self._bytes > strand.INPUT_BYTES_MAX:
+            raise Malformed("more was typed for a command than it had granted")
+        self._ended = not piece
+        self._pieces.put_nowait(piece)
+
+    async def hand_over(self) -> int:
+        """Never returns."""
+        taken = 0
+        while True:
+            piece = await self._pieces.get()
+            self._counted.add(piece)
+            # It may have ended, or never read: uvloop says so by a RuntimeError.
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                if piece:
+                    self._command.input.write(piece)
+                    await self._command.input.drain()
+                elif not isinstance(self._command.input, Terminal):
+                    self._command.input.close()
+            taken += strand.HEAD_BYTES + len(piece)
+            if taken >= strand.INPUT_BYTES_MAX // 4:
+                self._bytes -= taken
+                await self._say(strand.taken(taken))
+                taken = 0
 
 
 class Command:
@@ -262,11 +303,10 @@ class Session:
         self._daemon.post(Remote(body, self._actor, self._call.cites))
 
     async def _carried(self, command: Command) -> int:
-        ran = asyncio.ensure_future(self._ran(command))
-        heard = asyncio.ensure_future(self._heard(command))
-        # Whoever is heard may have to wait for a program that does not read.
-        left = asyncio.ensure_future(self._left())
-        every = (ran, heard, left)
+        say = partial(self._send, strand.TAKEN)
+        typed = _Typed(command, self._counted[strand.INPUT], say)
+        works = self._ran(command), self._heard(command, typed), typed.hand_over(), self._left()
+        every = [asyncio.ensure_future(each) for each in works]
         try:
             await asyncio.wait(every, return_when=asyncio.FIRST_COMPLETED)
             first = next(each for each in every if each.done())
@@ -317,13 +357,13 @@ class Session:
         async with self._sends:
             await self._stream.send(strand.pack(name, data))
 
-    async def _heard(self, command: Command) -> int:
+    async def _heard(self, command: Command, typed: _Typed) -> int:
         """What whoever asked says; never returns. Raises: as `_left`."""
         pieces = strand.Splitter()
         while data := await self._stream.receive():
             for name, piece in pieces.feed(data):
                 if name == strand.INPUT:
-                    await self._input(command, piece)
+                    typed.put(piece)
                 elif name == strand.SIGNAL and piece:
                     command.signal(piece[0])
                 elif name == strand.SIZE and isinstance(command.input, Terminal):
@@ -334,13 +374,3 @@ class Session:
         """Never returns. Raises: Unreachable when nobody is there any more."""
         await self._stream.gone()
         raise Unreachable("whoever asked for the command left")
-
-    async def _input(self, command: Command, piece: bytes) -> None:
-        self._counted[strand.INPUT].add(piece)
-        # It may have ended, or never read: uvloop says so by a RuntimeError.
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            if piece:
-                command.input.write(piece)
-                await command.input.drain()
-            elif not isinstance(command.input, Terminal):
-                command.input.close()

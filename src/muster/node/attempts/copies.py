@@ -22,6 +22,7 @@ from muster.errors import Conflict, Exhausted, Forged, MusterError, Refused
 from muster.fleet.remote import FileCopied, Way
 from muster.limits import DISK_RESERVE_BYTES
 from muster.node.host import disk, within
+from muster.node.host.held import held
 from muster.node.services.remote import Remote
 from muster.printable import visible
 
@@ -44,7 +45,9 @@ class Copy:
         self._root, self._path = place.partition(":")[2], path
 
     @contextlib.contextmanager
-    def _spot(self, way: Way) -> Iterator[tuple[within.Spot, dict[str, Any]]]:
+    def _spot(
+        self, way: Way, *, make: bool = False, itself: bool = False
+    ) -> Iterator[tuple[within.Spot, dict[str, Any]]]:
         """Where it is; what is filled in of it is written down at the end, however it ends."""
         done: dict[str, Any] = {"size": 0, "sha256": sha256().hexdigest()}
         why = "whoever asked left, or this machine stopped"
@@ -52,7 +55,13 @@ class Copy:
         shut = [str(self._daemon.home.path)]
         try:
             with within.spot(
-                self._root, self._path, person=home, shut=shut, follow=way == "read"
+                self._root,
+                self._path,
+                person=home,
+                shut=shut,
+                follow=way == "read",
+                make=make,
+                itself=itself,
             ) as found:
                 yield found, done
             why = ""
@@ -89,6 +98,33 @@ class Copy:
                 )
             await self._stream.send(strand.pack(strand.END, json.dumps(done).encode()))
 
+    async def _there(self, done: dict[str, Any], size: int, digest: str) -> None:
+        await self._stream.tell({"at": size})
+        self._stream.accept()
+        pieces = strand.Splitter()
+        while data := await self._stream.receive():
+            if [*pieces.feed(data)] != [(strand.INPUT, b"")]:
+                raise Refused("more came than was ordered, or something else")
+            break
+        done |= {"size": size, "sha256": digest}
+        await self._stream.send(strand.pack(strand.END, json.dumps(done).encode()))
+
+    async def names(self) -> None:
+        """Send what the folder holds, a JSON object a line. Raises: as `held`."""
+        with self._spot("read", itself=True) as (spot, done):
+            # A walk of a slow disk holds up nobody, and no descriptor outlives it.
+            found = await asyncio.to_thread(self._held, spot)
+            await self._stream.tell({"size": len(found), "mode": 0})
+            self._stream.accept()
+            known = sha256(found)
+            done |= {"size": len(found), "sha256": known.hexdigest()}
+            await self._send(found)
+            await self._stream.send(strand.pack(strand.END, json.dumps(done).encode()))
+
+    def _held(self, spot: within.Spot) -> bytes:
+        lines = [json.dumps(each._asdict()) for each in held(spot, [str(self._daemon.home.path)])]
+        return "\n".join(lines).encode()
+
     async def _send(self, data: bytes) -> None:
         left = memoryview(data)
         while left:
@@ -96,10 +132,15 @@ class Copy:
             await self._stream.send(strand.pack(strand.OUTPUT, piece))
             left = left[len(piece) :]
 
-    async def write(self, size: int, digest: str, mode: int) -> None:
+    async def write(self, size: int, digest: str, mode: int, *, make: bool) -> None:
         """Take it in. Raises: Forged where it is not what was ordered, Exhausted, Refused."""
-        with self._spot("written") as (spot, done), within.Part(spot, digest) as part:
+        with self._spot("written", make=make) as (spot, done), within.Part(spot, digest) as part:
             have = await asyncio.to_thread(part.resume, size)
+            if make and await asyncio.to_thread(within.is_there, spot, size, digest):
+                # Of a folder that was copied before, this one is whole: nothing of it is to come.
+                part.discard()
+                await self._there(done, size, digest)
+                return
             free = disk.free_bytes(Path(spot.path).parent)
             if size - have > free - DISK_RESERVE_BYTES:
                 raise Exhausted(

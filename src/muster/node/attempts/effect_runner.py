@@ -12,19 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from muster.agent import catalogue, start_commit
 from muster.agent.catalogue import AgentEntry
 from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
-from muster.channel import FIRST
 from muster.errors import MISTAKE, MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
 from muster.git import command as gits
 from muster.git import ref, repository
 from muster.git.cache import Origin
 from muster.git.fence import Epoch
-from muster.git.glob import matching
+from muster.git.glob import matched
 from muster.git.worktree import Worktrees
 from muster.limits import EACH_MATCHES_MAX
 from muster.node import event as ev
@@ -33,13 +30,13 @@ from muster.node.attempts import question
 from muster.node.attempts.attempt import ENDS, Attempt
 from muster.node.attempts.following import Following
 from muster.node.attempts.line_count import counted
+from muster.node.attempts.mirrors import Mirrors
 from muster.node.attempts.promotion import Promotions
 from muster.node.attempts.workplace import left_behind, marks_of, sweep
 from muster.node.counter import DECLARED
 from muster.node.host import clock, disk
 from muster.node.host.facts import logins_of, probe, servers_of
 from muster.node.host.person_path import person_path
-from muster.node.host.reach import own_ways
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.incidents import Noticed
 from muster.node.runtime import Runtime
@@ -48,6 +45,7 @@ from muster.node.tasks.approvals import AnswerAttempt
 from muster.node.tasks.attempt_body import AttemptEnded
 from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
 from muster.node.tasks.branches import BringBack, BroughtBack
+from muster.node.tasks.keepers import Keepers, KeepMirror, Kept, Pulled, PullMirror
 from muster.node.tasks.waivers import CountLines, LinesCounted
 from muster.task.instruction import (
     Fenced,
@@ -72,7 +70,11 @@ REMAINS: Final = "left-behind"
 
 
 # Done outside of the loop, and answered by an event.
-_WORKS: Final = (RaiseFence, MoveBranch, BringBack, MatchGlob, FindBase, CountLines)
+_WORKS: Final = (
+    RaiseFence, MoveBranch, BringBack, MatchGlob, FindBase, CountLines, PullMirror, KeepMirror,
+)  # fmt: skip
+# What moves something in a repository that is kept here, perhaps.
+_MOVES: Final = (RaiseFence, MoveBranch)
 
 
 class Work(NamedTuple):
@@ -91,7 +93,8 @@ class EffectRunner:
         self.branches = Promotions(self, daemon.core)
         home = daemon.home
         self.repos = Path(home.repos)
-        self.following = Following(daemon, self.repos)
+        self.mirrors = Mirrors(daemon, self.repos, home.mirrors)
+        self.following = Following(daemon, self.repos, self.mirrors.tell)
         self.worktrees = Worktrees(home.repos_cache, Path(home.work))
         self.agents: Mapping[str, AgentEntry] = catalogue.load(home.path)
         self.discovery = Discovery(self.agents, daemon.machine.config.headless)
@@ -122,6 +125,12 @@ class EffectRunner:
                 lambda e: LinesCounted(e.run, e.phase, None, MISTAKE),
             ),
             FindBase: Work("base", self._find_base, lambda e: BaseFound(e.run, "", MISTAKE)),
+            PullMirror: Work(
+                "mirror", self.mirrors.pull, lambda e: Pulled(e.machine, e.repo, MISTAKE)
+            ),
+            KeepMirror: Work(
+                "mirror", self.mirrors.keep, lambda e: Kept(e.machine, e.repo, MISTAKE)
+            ),
         }
         assert self._works.keys() == set(_WORKS)
         # Unknown until it was looked at once: what was told before a restart may be gone.
@@ -135,6 +144,7 @@ class EffectRunner:
             self.worktrees.clear(await left_behind(self.daemon)),
         )
         self.environ = {**os.environ, "PATH": path}
+        self.mirrors.prepare()
         # Remove what no entry names. A database in doubt may have lost the entries that do.
         machine, core = self.daemon.machine, self.daemon.core
         if machine.doubts:
@@ -153,10 +163,10 @@ class EffectRunner:
         await sweep(self.daemon, [each.workplace.path for each in self._attempts.values()])
         await self.worktrees.empty()
         self._tell_remains()
-        now_s = clock.read().wall_ms / 1000
+        now_s, folders = clock.read().wall_ms / 1000, (self.repos, *self.mirrors.folders())
         for work in (
-            asyncio.to_thread(repository.sweep, self.repos, now_s),
-            *map(repository.maintain, repository.listing(self.repos).values()),
+            *(asyncio.to_thread(repository.sweep, each, now_s) for each in folders),
+            *(repository.maintain(p) for e in folders for p in repository.listing(e).values()),
             self.worktrees.maintain(),
         ):
             try:
@@ -206,9 +216,7 @@ class EffectRunner:
         )
         known = (config.mcp, self._variables(), self.environ["PATH"], self.agents, drivers)
         facts["tools"] |= await asyncio.to_thread(servers_of, *known)
-        ways = own_ways(config, self.daemon.machine.facts)
-        address = next((way.address for way in ways if way.channel == FIRST), "")
-        return {**facts, "address": address, "reach": msgspec.to_builtins(ways)}
+        return {**facts, **self.daemon.machine.whereabouts()}
 
     def _variables(self) -> dict[str, str]:
         """What agents may be given here: the environment, and what agents.env says."""
@@ -256,6 +264,8 @@ class EffectRunner:
         except (OSError, *MISTAKES):
             self.daemon.post(work.failed(effect))
             raise
+        if isinstance(effect, _MOVES):
+            self.mirrors.tell(effect.repo)
         self.daemon.post(ended)
 
     async def relieve(self) -> str:
@@ -285,14 +295,7 @@ class EffectRunner:
 
     def place_of(self, repo: str) -> tuple[Path | None, str]:
         """Where a repository is: our own folder, or the address of the machine that keeps it."""
-        try:
-            return repository.find(self.repos, repo), ""
-        except NotFound:
-            core = self.daemon.core
-            keeper = core.roster.keeper(repo, core.now.wall_ms)
-            if keeper is None:
-                raise
-            return None, f"muster::{keeper.name}/{repo}"
+        return self.mirrors.place_of(repo)
 
     async def _raise_fence(self, effect: RaiseFence) -> Fenced:
         reason, newest = "", NO_EPOCH
@@ -320,7 +323,7 @@ class EffectRunner:
                 tree = ["ls-tree", "-r", "-z", "--name-only", commit]
                 listed += (await gits.run_async(tree, where)).out
             # In a thread: a large repository's names take a while, and everybody else waits.
-            found, reason = await asyncio.to_thread(_matches, listed, effect.glob)
+            found, reason = await asyncio.to_thread(matched, listed, effect.glob)
         except PASSING as error:
             reason, again = str(error), True
         except MusterError as error:
@@ -353,7 +356,7 @@ class EffectRunner:
         if path is not None:
             return await self.following.fresh(repo)
         core = self.daemon.core
-        keeper = core.roster.keeper(repo, core.now.wall_ms)
+        keeper = core.part(Keepers).keeper(repo)
         if keeper is None:
             return ""
         answer = await question.ask(self.daemon, keeper.machine, "repo.follow", {"name": repo})
@@ -385,16 +388,3 @@ class EffectRunner:
         """A verb of another machine; its value, None when it is away or refused."""
         answer = await question.ask(self.daemon, machine, verb, args)
         return answer.get("value") if answer["ok"] else None
-
-
-def _matches(listed: bytes, glob: str) -> tuple[tuple[str, ...], str]:
-    """What a glob matches in a listing of git, and why that is nothing, where a reason is seen."""
-    # Names that are no UTF-8 are told as they are, so that they can be refused by name.
-    files = [raw.decode("utf-8", "surrogateescape") for raw in listed.split(b"\0") if raw]
-    found = matching(files, glob)
-    if found or glob.endswith("/"):
-        return found, ""
-    folders = matching(files, f"{glob}/")
-    some = f"{len(folders)} folder{'s' * (len(folders) > 1)}"
-    why = f"{glob} matches no file, but {some}; if those are meant, write {glob}/"
-    return found, why if folders else ""

@@ -9,6 +9,7 @@ Rule 4: what goes, goes by what the owners of runs and tasks say of them, and by
 """
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from muster.errors import MISTAKE, Broken, Conflict, MusterError, NotFound
-from muster.git import follow, repository
+from muster.git import follow, mirror, repository
 from muster.git import origin as origins
 from muster.git.follow import Change
 from muster.git.origin import Origin
@@ -27,6 +28,7 @@ from muster.node.counter import DECLARED, labelled
 from muster.node.host import clock
 from muster.node.incidents import Noticed
 from muster.node.runtime import Runtime
+from muster.node.tasks.keepers import Keepers
 from muster.node.tasks.ownership import Ownership
 from muster.task import kinds
 from muster.task.fold import RUN, TASK, RunRow
@@ -61,8 +63,8 @@ class Followed(Struct, frozen=True):
 class Following:
     """See the top of this file."""
 
-    def __init__(self, daemon: Runtime, repos: Path) -> None:
-        self._daemon, self._repos = daemon, repos
+    def __init__(self, daemon: Runtime, repos: Path, moved: Callable[[str], None]) -> None:
+        self._daemon, self._repos, self._moved = daemon, repos, moved
         self._waiting: dict[str, asyncio.Future[Followed]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -119,6 +121,9 @@ class Following:
     async def _once(self, name: str) -> Followed:
         path, now_ms = repository.find(self._repos, name), clock.read().wall_ms
         kept = origins.read(path)
+        if not self._daemon.core.part(Keepers).is_kept_here(name, mirrored=bool(mirror.of(path))):
+            # It follows the machine that keeps it now.
+            return Followed(Origin("", follows=False))
         if kept is None or not kept.follows:
             return Followed(kept or Origin("", follows=False))
         counters = self._daemon.core.counters
@@ -132,6 +137,7 @@ class Following:
                 origins.write(path, kept)
             return Followed(kept, error=str(error))
         counters["repository-updated"] += 1
+        self._moved(name)
         branch = await repository.default_branch(path)
         stays = next((e for e in found.changes if (e.branch, e.what) == (branch, "diverged")), None)
         self._tell(name, f"{branch}: {follow.UNLIKE['diverged']}" if stays is not None else "")

@@ -60,6 +60,8 @@ class Call:
     task: str = ""
     session: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    # The machine of another fleet whose link it is, "" elsewhere.
+    foreign: str = ""
 
     def write(self, body: Struct, scope: Scope = FLEET, cause: Sequence[EntryId] = ()) -> Entry:
         """An entry that says this, by whoever asks and because of its order."""

@@ -1,6 +1,7 @@
 """Frames of links: each type goes to the part that takes it (`Core.frames`).
 
-Rule 1: a link that proved no machine may call, and nothing else.
+Rule 1: a link that proved no machine may call, and nothing else; one of another fleet hangs up on
+its calls, too, and guests.py counts both.
 Rule 2: what breaks a rule is refused and counted; a link that brings too much of it is cut. What
 was kept of a frame before it failed stays: each part of a message was checked for itself.
 """
@@ -11,6 +12,7 @@ from muster.channel.flow import TYPES as STREAM_TYPES
 from muster.channel.frame import Type
 from muster.errors import Malformed, MusterError, Refused
 from muster.node import event as ev
+from muster.node.call.guests import Guests
 from muster.node.counter import labelled
 from muster.node.guard import OURS
 from muster.node.part import Part
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 # What somebody may send who proved no machine.
 _OPEN_TYPES: Final = frozenset({Type.CALL, Type.REPLY, *STREAM_TYPES})
+_GUEST_TYPES: Final = frozenset({Type.CALL, Type.CLOSE})
 
 
 class Frames(Part):
@@ -41,6 +44,11 @@ class Frames(Part):
             found = self._core.frames.get(event.type)
             if not link.peer and event.type not in _OPEN_TYPES:
                 raise Refused("a frame about streams on a link that proved no machine")
+            if link.foreign and event.type not in _GUEST_TYPES:
+                raise Refused("a frame that is no call on a link of another fleet")
+            closes = link.foreign and event.type is Type.CLOSE
+            if closes and not self._core.part(Guests).hears(link):
+                return
             if found is not None:
                 found(link, event.channel, event.payload)
             elif event.type in STREAM_TYPES:

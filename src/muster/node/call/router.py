@@ -5,7 +5,7 @@ and it is checked here, once, by the machine that acts, before the handler sees 
 Rule 2: a call for another machine is passed on as it is, for members and local programs only.
 Passing on adds no authority: the statement inside names its target, and what a link proves counts
 for calls that were not passed on.
-Rule 3: a link that proved no live machine of the fleet gets enrolment and nothing else.
+Rule 3: a link that proved no live machine of the fleet gets enrolment; of another, see guests.py.
 Rule 4: a refused call changes nothing. Whatever its handler wrote before it refused is taken back,
 the taking of its order too; what stays is the record that it was refused. So it is with a handler
 that fails by our own mistake: whoever asked is told, and the machine goes on.
@@ -37,9 +37,10 @@ from muster.node import event as ev
 from muster.node.call import arguments
 from muster.node.call.answers import Answers, Call, Request
 from muster.node.call.authorize import Authorizer
+from muster.node.call.guests import REFUSED, Guests
 from muster.node.counter import DECLARED, labelled
 from muster.node.guard import OURS
-from muster.node.link import Answer, Link, accepts, failure
+from muster.node.link import Answer, Link, Said, accepts, failure
 from muster.node.part import Part
 from muster.node.verb import LATER, Turns, Verb
 
@@ -53,15 +54,7 @@ DECLARED[__name__] = {
 
 
 # Who is obeyed, or comes in, is written down.
-_WRITING: Final = ("order", "agent", "nothing")
-
-
-class Said(msgspec.Struct, frozen=True):
-    """The answer of another machine: a value, or what kind of error and its text."""
-
-    ok: bool
-    value: Any = None
-    error: dict[str, Any] = {}
+_WRITING: Final = ("order", "agent", "nothing", "foreign")
 
 
 class Router(Part):
@@ -72,7 +65,7 @@ class Router(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core, self.verbs, self._orders = core, core.verbs, core.part(Authorizer)
-        self._answers = core.part(Answers)
+        self._answers, self._guests = core.part(Answers), core.part(Guests)
         self.waiting: list[tuple[int, int, Request]] = []
         # Handlers that go on, the next one first.
         self._turns: list[tuple[Call, Request, Turns[Any]]] = []
@@ -92,20 +85,23 @@ class Router(Part):
     # --- calls in -----------------------------------------------------------------------
 
     def on_call(self, link: Link, channel: int, payload: bytes) -> None:
-        stranger = not link.local and not link.peer
+        stranger = not link.local and not link.peer and not link.foreign
+        if link.foreign and not self._guests.hears(link):
+            return
         if stranger:
             link.calls += 1
             if link.calls == STRANGER_CALLS_MAX + 1:
                 self.core.counters["strangers-cut"] += 1
                 self.core.do(ev.Cut(link.id, "one call enrols; this link made too many"))
             if link.calls > STRANGER_CALLS_MAX:
-                # It is cut, and heard no more.
                 return
         try:
             request: Request = canon.decode_as(payload, Request, "call", size_max=CALL_BYTES_MAX)
             verb = self.verbs.get(request.verb)
             enrols = verb is not None and verb.auth == "nothing" and not request.on
-            if not link.local and not enrols:
+            if link.foreign:
+                self._guests.check(verb, request)
+            elif not link.local and not enrols:
                 # Before anything is looked up: who is no live member may ask to be enrolled, here.
                 if stranger:
                     raise Denied("only machines of the fleet are answered here; join first")
@@ -135,7 +131,8 @@ class Router(Part):
     def _failed(self, link: Link, channel: int, error: MusterError) -> None:
         self.core.counters[labelled("call", error)] += 1
         if channel:
-            self._answers.answer(link.id, channel, failure(error))
+            told = failure(Denied(REFUSED) if link.foreign else error)
+            self._answers.answer(link.id, channel, told)
 
     def resume(self, _event: ev.Event) -> None:
         """Our history is confirmed: do what waited for it."""
@@ -177,6 +174,7 @@ class Router(Part):
             ask = arguments.read(verb, handler, request.args, request.options)
             who = (link.id, channel, link.peer, link.local)
             call = Call(self.core, request.verb, request.args, *who, options=request.options)
+            call.foreign = link.foreign
             before = self.core.mark()
             self._authorise(verb, call, request)
             mark = before
@@ -232,7 +230,9 @@ class Router(Part):
 
     def _authorise(self, verb: Verb, call: Call, request: Request) -> None:
         """Raises: Denied, Forged, Conflict where the call brings less than the verb needs."""
-        if verb.auth == "nothing":
+        if (verb.auth == "foreign") != bool(call.foreign):
+            raise Denied(f"{call.verb} is for machines of other fleets alone")
+        if verb.auth in ("nothing", "foreign"):
             return
         if verb.auth == "peer":
             if not call.peer:
@@ -281,6 +281,7 @@ class Router(Part):
         else:
             target = self._way_to(record.machine, link.id)
         if target is None:
+            self.core.tell_later(ev.Missed(record.machine))
             raise Unreachable(
                 f"{record.name} is away: nobody here has a link to it; try again later"
             )
@@ -299,8 +300,8 @@ class Router(Part):
         direct = self.core.link_to(machine)
         if direct is not None:
             return direct
-        hubs = (self.core.link_to(hub.machine) for hub in self.core.roster.hubs())
-        return next((link for link in hubs if link not in (None, came_from)), None)
+        leads = (self.core.link_to(machine) for machine in self.core.leads())
+        return next((link for link in leads if link not in (None, came_from)), None)
 
     # --- calls out ------------------------------------------------------------------------
 

@@ -72,13 +72,15 @@ class Served(Stream):
             self._streams.check_room(self._call.link, self._terms)
             self.placed = True
 
-    def accept(self) -> None:
+    def accept(self, at: int = 0) -> None:
         """Answer the call with yes; from here on the stream's end says what went wrong.
 
+        `at` is where the stream begins in what was asked for.
         Raises: Conflict where the link has as many streams as one may have.
         """
         self.reserve()
-        self._streams.answer(self._call, {"ok": True, "value": {"channel": self._call.channel}})
+        value = {"channel": self._call.channel} | ({"at": at} if at else {})
+        self._streams.answer(self._call, {"ok": True, "value": value})
         self.accepted = True
 
     async def tell(self, value: object) -> None:
@@ -238,6 +240,9 @@ class Streams:
             if not answer.get("ok"):
                 stream.flow.feed(Type.CLOSE, b"")
                 raise refusal(answer["error"])
+            value = answer.get("value")
+            at = value.get("at") if isinstance(value, dict) else None
+            stream.at = at if isinstance(at, int) else 0
             yield stream
         finally:
             self._open.pop((link, channel), None)
@@ -268,7 +273,7 @@ class Streams:
         Raises: what that machine refused with, before anything was accepted.
         """
         async with self.call(link, verb, args) as there:
-            here.accept()
+            here.accept(there.at)
             await splice(here, there)
 
     def join(self, effect: ev.Join) -> Coroutine[Any, Any, None]:

@@ -15,10 +15,11 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from muster import channel as channels
+from muster.address import check_address, split_address
 from muster.agent.servers import NAME, SERVERS_MAX, Server
 from muster.channel.base import LinkOptions, PostOptions
-from muster.errors import Broken, Refused
-from muster.limits import LEASE_MS_MAX
+from muster.errors import Broken, Malformed, Refused
+from muster.limits import LEASE_MS_MAX, NATS_SERVERS
 from muster.task.problem import nearest
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -28,21 +29,84 @@ _STRING: Final = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
 _ARRAY: Final = rf"""\[(?:{_STRING}|[^\]\n"'#])*\]"""
 
 
+# What stands behind a setting on its line.
+_VALUE: Final = rf"(?:{_STRING}|{_ARRAY}|[0-9]+|true|false)"
+
+
 def with_setting(text: str, name: str, value: Any) -> str:
     """The text of `config.toml` with another value of a setting, and all else as it is.
 
-    Raises: Refused where a person wrote it in a form that is theirs to change.
+    `name` may be dotted, of bare keys. Raises: Refused where a person wrote it in a form that is
+    theirs to change.
     """
-    written = f"{name} = {json.dumps(value)}"
-    changed, found = re.subn(
-        rf"(?m)^{name}[ \t]*=[ \t]*(?:{_STRING}|{_ARRAY})", lambda _: written, text
-    )
+    written = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    line = rf"(?m)^{re.escape(name)}[ \t]*=[ \t]*{_VALUE}"
+    changed, found = re.subn(line, lambda _: written, text)
     fresh = changed if found else f"{written}\n{text}"
-    wanted = tomllib.loads(text) | {name: list(value) if isinstance(value, tuple) else value}
-    with contextlib.suppress(tomllib.TOMLDecodeError):
-        if tomllib.loads(fresh) == wanted:
-            return fresh
+    wanted, (*tables, key) = tomllib.loads(text), name.split(".")
+    table = wanted
+    for each in tables:
+        table = table.setdefault(each, {})
+        if not isinstance(table, dict):
+            raise Refused(f"`{name}` stands in config.toml under `{each}`, which is no table")
+    table[key] = list(value) if isinstance(value, tuple) else value
+    if _means(fresh, wanted):
+        return fresh
     raise Refused(f"`{name}` stands in config.toml in a form that is yours: write {written} there")
+
+
+def without_settings(text: str, table: str) -> str:
+    """The text of `config.toml` without what stands in a table, and all else as it is.
+
+    `table` may be dotted, of bare keys. Raises: Refused, as `with_setting`.
+    """
+    line = rf"(?m)^{re.escape(table)}\.[^\n=]+=[ \t]*{_VALUE}[^\n]*(?:\n|\Z)"
+    fresh = re.sub(line, "", text)
+    wanted, (*tables, key) = tomllib.loads(text), table.split(".")
+    holders = [wanted]
+    for each in tables:
+        holders.append(holders[-1].get(each, {}))
+    holders[-1].pop(key, None)
+    # A table that nothing stands in any more is none.
+    for each, inside, outside in zip(tables[::-1], holders[:0:-1], holders[-2::-1], strict=True):
+        if not inside:
+            outside.pop(each, None)
+    if _means(fresh, wanted):
+        return fresh
+    raise Refused(f"`{table}` stands in config.toml in a form that is yours: take it away there")
+
+
+def _means(text: str, wanted: dict[str, Any]) -> bool:
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        return tomllib.loads(text) == wanted
+    return False
+
+
+class NatsServe(msgspec.Struct, frozen=True):
+    """`[nats]`: whether this machine runs a NATS server.
+
+    `serve` is where it listens, `auto` on a port for this computer alone, "" nowhere; `address` is
+    where others reach that; `server` is the program, "" for the one that is installed. `cluster`
+    are the three machines whose servers are one, as the machine with the authority says; `routes`
+    is where the other two reach this one's, "" 2000 ports above `serve`.
+    """
+
+    serve: str = ""
+    address: str = ""
+    server: str = ""
+    cluster: tuple[str, ...] = ()
+    routes: str = ""
+
+    def check(self) -> None:
+        """Raises: Malformed naming the setting that is of no use."""
+        if self.serve not in {"", "auto"}:
+            split_address(self.serve)
+        if self.address:
+            check_address(self.address)
+        if self.routes:
+            split_address(self.routes)
+        if self.cluster and len(set(self.cluster)) != NATS_SERVERS:
+            raise Malformed(f"`cluster` names {NATS_SERVERS} machines, each once, or none")
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -61,8 +125,11 @@ class Config(msgspec.Struct, frozen=True):
     headless: tuple[str, ...] = ()
     # Whether agents reach this machine over a port of loopback (node/doorway.py).
     door: bool = True
+    # Whether a packet wakes this machine, where its cards do not say so themselves (cards.py).
+    wake: bool = False
     # By name, what `[channel.<name>]` says, each as the `Options` of that channel.
     channel: Mapping[str, LinkOptions | PostOptions] = {}
+    nats: NatsServe = NatsServe()
     # By name, the MCP servers that a phase may name (`[mcp.<name>]`).
     mcp: Mapping[str, Server] = {}
 
@@ -93,6 +160,11 @@ _OLDER: Final = tuple(f.name for f in msgspec.structs.fields(LinkOptions))
 def read_config(found: dict[str, Any], path: Path) -> Config:
     """What TOML made of the file. Raises: Broken naming the setting that is of no use."""
     servers = _servers(found.pop("mcp", {}), path)
+    nats = _settings(found.pop("nats", {}), NatsServe, "nats", path)
+    try:
+        nats.check()
+    except Malformed as error:
+        raise Broken(f"{path}: `nats`: {error}") from error
     sections = found.pop("channel", {})
     if not isinstance(sections, dict):
         raise Broken(f"{path}: `channel` must be a table, not {repr(sections)[:80]}")
@@ -111,7 +183,8 @@ def read_config(found: dict[str, Any], path: Path) -> Config:
             raise Broken(f"{path}: `channel.{name}` is no channel{_others(name, specs)}")
         shape = specs[name].load().Options
         options[name] = _settings(section, shape, f"channel.{name}", path)
-    return msgspec.structs.replace(_settings(found, Config, "", path), channel=options, mcp=servers)
+    whole = _settings(found, Config, "", path)
+    return msgspec.structs.replace(whole, channel=options, mcp=servers, nats=nats)
 
 
 def _servers(sections: Any, path: Path) -> dict[str, Server]:
@@ -132,7 +205,9 @@ def _settings(found: Any, shape: type[S], section: str, path: Path) -> S:
     if not isinstance(found, dict):
         raise Broken(f"{path}: `{section}` must be a table, not {repr(found)[:80]}")
     fields = {
-        f.name: f.type for f in msgspec.structs.fields(shape) if f.name not in ("channel", "mcp")
+        f.name: f.type
+        for f in msgspec.structs.fields(shape)
+        if f.name not in ("channel", "mcp", "nats")
     }
     values = {}
     for key, value in found.items():
@@ -184,7 +259,7 @@ _AGENT_NOTES: Final = (
 
 # What is written of a channel in any case, and what a person is told of it there.
 _CHANNEL_NOTES: Final = {
-    "listen": "  # host:port others may dial; empty: we dial only",
+    "listen": "  # host:port others may dial; auto: where no stranger is; empty: we dial only",
     "address": "  # where others reach that; empty: from `listen`",
     "hub": "  # host:port of the hub; empty on the hub itself",
 }
@@ -229,6 +304,8 @@ def config_text(config: Config) -> bytes:
         *([f"path = {json.dumps(config.path)}"] if config.path else []),
         *([f"headless = [{headless}]"] if headless else []),
         *([] if config.door else ["door = false"]),
+        *(["wake = true"] if config.wake else []),
+        *(f"nats.{k} = {json.dumps(v)}" for k, v in msgspec.to_builtins(config.nats).items() if v),
         *_mcp_lines(config.mcp),
         "",
     ]

@@ -14,6 +14,7 @@ import asyncio
 import os
 import platform
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,38 @@ class Installed(NamedTuple):
 
     tools: dict[str, str]
     gpus: tuple[str, ...]
+
+
+class Interface(NamedTuple):
+    """A network interface: the address of its card, those of IPv4 with their masks, and of IPv6."""
+
+    name: str
+    mac: str
+    addresses: tuple[str, ...]
+    v6: tuple[str, ...] = ()
+
+
+def interfaces() -> list[Interface]:
+    """Those of this machine that are up."""
+    states = psutil.net_if_stats()
+    return [
+        Interface(
+            name,
+            next((each.address for each in found if each.family == psutil.AF_LINK), ""),
+            tuple(f"{e.address}/{e.netmask}" for e in found if e.family == socket.AF_INET),
+            tuple(e.address for e in found if e.family == socket.AF_INET6),
+        )
+        for name, found in sorted(psutil.net_if_addrs().items())
+        if name in states and states[name].isup
+    ]
+
+
+def own_addresses() -> frozenset[str]:
+    """Every IP address that is one of an interface of this machine now, without zones."""
+    families, found = (socket.AF_INET, socket.AF_INET6), psutil.net_if_addrs().values()
+    return frozenset(
+        each.address.partition("%")[0] for all_ in found for each in all_ if each.family in families
+    )
 
 
 def run_tool(argv: Sequence[str], path: str | None = None) -> str | None:

@@ -57,10 +57,14 @@ class Home:
         self.database, self.blobs = str(self.path / "log.db"), str(self.path / "blobs")
         self.index = str(self.path / "index.db")
         self.repos, self.work = str(self.path / "repos"), str(self.path / "work")
+        self.mirrors = self.path / "mirrors"
         self.repos_cache, self.landing = self.path / "repos-cache", self.path / "landing"
         self.daemon_log, self.lock = str(self.path / "daemon.log"), self.path / "lock"
         self.run = self.path / "run"
+        # There while a person has put the daemon down: nobody who comes by begins one.
+        self.put_down = self.path / "put-down"
         self.pid_file = str(self.run / "pid")
+        self.ssh_trust = self.path / "ssh" / "trust.json"
         self.context_map, self.context_basis = self.path / "context.json", self.path / "context.db"
 
     @property
@@ -82,6 +86,11 @@ class Home:
         """Raises: NotFound where no machine lives here; Broken where its seed was lost."""
         if not self.exists:
             raise (Broken if self.lost_seed else NotFound)(self.absent())
+
+    def stay_down(self) -> None:
+        """Who comes through sshd begins no daemon from now on, until one that stays begins."""
+        with contextlib.suppress(OSError):
+            self.put_down.touch()
 
     def absent(self) -> str:
         """Why no machine is here, a colon, and what to do."""
@@ -295,11 +304,15 @@ class Home:
         write_file(self.path / name, content)
 
     def agent_variables(self) -> dict[str, str]:
-        """`agents.env`: keys of agents, for a daemon that no shell started; {} without one.
+        """`agents.env`: keys of agents, for a daemon that no shell started. Raises: `variables`."""
+        return self.variables("agents.env")
+
+    def variables(self, name: str) -> dict[str, str]:
+        """What a file of keys says, as `NAME=VALUE`; {} without one.
 
         Raises: Broken where others may read it, or naming a line of no use.
         """
-        path = self.path / "agents.env"
+        path = self.path / name
         try:
             mode = path.stat().st_mode & 0o077
             text = path.read_text(encoding="utf-8")
@@ -329,6 +342,21 @@ class Home:
         except OSError as error:
             raise unable(f"{path} cannot be read ({error.strerror}): {_ANEW}", error) from error
         return read_facts(raw, path, _ANEW)
+
+    def ssh_certificates(self) -> bytes:
+        """What a hub gave for the sshd of others, b"" before that."""
+        try:
+            return (self.path / "ssh" / "certificates.json").read_bytes()[:65_536]
+        except OSError:
+            return b""
+
+    def put_ssh_certificates(self, content: bytes) -> None:
+        (self.path / "ssh").mkdir(mode=0o700, exist_ok=True)
+        self.put("ssh/certificates.json", content)
+
+    def put_ssh_trust(self, content: bytes) -> None:
+        (self.path / "ssh").mkdir(mode=0o700, exist_ok=True)
+        self.put("ssh/trust.json", content)
 
     def put_context_map(self, content: bytes) -> None:
         """Durable on return. Raises: Broken, Exhausted."""

@@ -19,25 +19,27 @@ from muster.fleet.record import open_record
 from muster.fleet.roster import Roster
 from muster.log.stream import FleetId
 from muster.node.host.config import Config
+from muster.node.host.exposure import reached_at
 
 
-def own_ways(config: Config, facts: Mapping[str, Any]) -> tuple[Way, ...]:
-    """Where this machine says that it is reached."""
-    found = [Way(FIRST, address_now(config, facts))]
+def own_ways(config: Config, facts: Mapping[str, Any], *, moved: bool = False) -> tuple[Way, ...]:
+    """Where this machine says that it is reached; `moved` as in `address_now`."""
+    found = [Way(FIRST, address_now(config, facts, moved=moved))]
     found += [Way(s.name, o.reached_at()) for s, o in config.links() if s.name != FIRST]
     return tuple(way for way in found if way.address)
 
 
-def address_now(config: Config, facts: Mapping[str, Any]) -> str:
+def address_now(config: Config, facts: Mapping[str, Any], *, moved: bool = False) -> str:
     """The address of it that every version understands.
 
-    What was found out at `init` or `join` counts as long as the port it was found for is the same.
+    What was found out at `init` or `join` counts as long as the port it was found for is the same,
+    and the address has not `moved` away: it was this machine's own, and is not any more.
     """
     options, stored = config.options(FIRST), str(facts.get("address") or "")
-    same = facts.get("listen", options.listen) == options.listen
+    same = facts.get("listen", options.listens_at) == options.listens_at
     if stored and same and options.listen and not options.address:
-        return stored
-    return options.reached_at()
+        return (reached_at(options) if moved else "") or stored
+    return reached_at(options)
 
 
 def check_config(config: Config, facts: Mapping[str, Any], where: str) -> None:
@@ -45,7 +47,7 @@ def check_config(config: Config, facts: Mapping[str, Any], where: str) -> None:
     for spec, options in config.links():
         dialled = {"address": options.address, "hub": options.hub}
         dialled |= {f"peers.{who[:64]}": text for who, text in options.peers.items()}
-        checks = [("listen", options.listen, options.check_listen)]
+        checks = [("listen", options.listens_at, options.check_listen)]
         checks += [(name, text, options.check_address) for name, text in dialled.items()]
         for name, text, check in checks:
             try:

@@ -37,30 +37,40 @@ class Spot(NamedTuple):
 
 @contextlib.contextmanager
 def spot(
-    root: str, path: str, *, person: str, shut: Sequence[str], follow: bool = False
+    root: str,
+    path: str,
+    *,
+    person: str,
+    shut: Sequence[str],
+    follow: bool = False,
+    make: bool = False,
+    itself: bool = False,
 ) -> Iterator[Spot]:
     """The file at `path` below the folder `root`, which may begin with `~`, the home of `person`.
 
-    `follow`: where it is itself a link that stays below `root`, what that leads to.
+    `follow`: where it is itself a link that stays below `root`, what that leads to. `make`: the
+    folders between, where there are none. `itself`: the path `.` is the folder.
     Raises: Malformed for what is no such path, NotFound, Refused, Denied.
     """
-    parts = _parts(path)
+    parts = ["."] if itself and path == "." else _parts(path)
     top = os.path.realpath(_absolute(root, person))
     whole = os.path.join(top, *parts)
     above, name = os.path.realpath(os.path.dirname(whole)), parts[-1]
     if follow and os.path.islink(os.path.join(above, name)):
         above, name = os.path.split(os.path.realpath(whole))
     said = visible(f"{root}/{path}")[:200]
-    if not _is_in(above, top):
+    if not is_in(above, top):
         raise Refused(f"{said} leads out of {visible(root)[:100]} by a link: name where it leads")
     closed = [os.path.realpath(each) for each in shut]
-    if any(_is_in(above, each) for each in closed):
+    if any(is_in(above, each) for each in closed):
         raise Denied(f"{said} is in Muster's own home, which holds its keys: it is never copied")
     marks = {_mark(os.stat(each)) for each in closed if os.path.isdir(each)}
     with contextlib.ExitStack() as stack:
         at = _open_folder(top, None, said, stack)
         for part in filter(None, os.path.relpath(above, top).split(os.sep)):
             if part != os.curdir:
+                if make:
+                    _make(part, at, said)
                 at = _open_folder(part, at, said, stack)
                 if _mark(os.fstat(at)) in marks:
                     raise Denied(f"{said} is in Muster's own home: it is never copied")
@@ -92,7 +102,8 @@ def _absolute(root: str, person: str) -> str:
     return found
 
 
-def _is_in(path: str, folder: str) -> bool:
+def is_in(path: str, folder: str) -> bool:
+    """Whether a whole path is that folder, or is below it."""
     return folder in ("/", path) or path.startswith(f"{folder}/")
 
 
@@ -109,6 +120,15 @@ def _open_folder(name: str, at: int | None, said: str, stack: contextlib.ExitSta
         raise _refusal(said, error) from error
     stack.callback(os.close, found)
     return found
+
+
+def _make(name: str, at: int, said: str) -> None:
+    try:
+        os.mkdir(name, dir_fd=at)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise _refusal(said, error) from error
 
 
 def _refusal(said: str, error: OSError) -> MusterError:
@@ -132,6 +152,21 @@ def open_file(at: Spot) -> int:
         os.close(found)
         raise Refused(f"{said} is no plain file: folders, pipes and devices are not copied")
     return found
+
+
+def is_there(at: Spot, size: int, digest: str) -> bool:
+    """Whether a plain file of this size and digest is there already."""
+    try:
+        file = open_file(at)
+    except MusterError:
+        return False
+    try:
+        known, left = sha256(), os.fstat(file).st_size == size
+        while left and (piece := os.read(file, _HASHED_BYTES)):
+            known.update(piece)
+        return left and known.hexdigest() == digest
+    finally:
+        os.close(file)
 
 
 class Part:

@@ -29,7 +29,7 @@ from muster.node.counter import DECLARED
 from muster.node.host.clock import Told
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.lives import Lives
-from muster.node.link import Link, channels, cost, sentence
+from muster.node.link import ROOTS, Link, channels, cost, sentence
 from muster.node.part import Part
 from muster.node.replica.forks import Regressed
 from muster.node.replica.replication import Contradicted
@@ -47,9 +47,9 @@ PRESENT: Final = "incarnation"
 
 FLEET_KINDS = (
     kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_LOGINS,
-    kinds.MACHINE_REACH, kinds.MACHINE_REVOKE, kinds.OPERATOR_RECORD, kinds.DEVICE_RECORD,
-    kinds.GRANT_GIVE, kinds.OPERATOR_END, kinds.GRANT_TAKE, kinds.GROUP_OPEN, kinds.GROUP_ADD,
-    kinds.GROUP_REMOVE,
+    kinds.MACHINE_REACH, kinds.MACHINE_WAKE, kinds.MACHINE_REVOKE, kinds.OPERATOR_RECORD,
+    kinds.DEVICE_RECORD, kinds.GRANT_GIVE, kinds.OPERATOR_END, kinds.GRANT_TAKE, kinds.GROUP_OPEN,
+    kinds.GROUP_ADD, kinds.GROUP_REMOVE, kinds.FLEET_PEER, kinds.FLEET_UNPEER,
 )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ class FreshCertificates(ev.Effect, frozen=True):
 
 class OwnIncarnation(Part):
     name = "incarnation"
-    effects = (FreshCertificates, ev.ReachedAt, ev.Seek)
+    effects = (FreshCertificates, ev.ReachedAt)
     vital = True
 
     def __init__(self, core: "Core") -> None:
@@ -89,7 +89,6 @@ class OwnIncarnation(Part):
         core.on(ev.LinkUp, self.link_up)
         core.on(ev.LinkDown, self.link_down)
         core.on(ev.Tick, self._confirm)
-        core.on(ev.Committed, self._seek)
         core.on(FactsChanged, self.facts_changed)
         core.on(ShutOut, self.shut_out)
         core.frames[Type.HELLO] = self._on_hello
@@ -165,7 +164,8 @@ class OwnIncarnation(Part):
         core, now = self.core, self.core.now.boot_ms
         place = (event.link, event.peer, event.local, event.channel)
         price = cost(event.channel, event.through)
-        link = core.links[event.link] = Link(*place, now, through=event.through, cost=price)
+        more: dict[str, Any] = {"through": event.through, "cost": price, "foreign": event.foreign}
+        link = core.links[event.link] = Link(*place, now, **more)
         if not event.peer:
             return
         link.numbers = channels(core.machine, event.peer)
@@ -187,15 +187,6 @@ class OwnIncarnation(Part):
         core.replication.closed(event.link)
         if link.peer and core.link_to(link.peer) is None:
             core.tell(ev.MachineGone(link.peer, link.heard_ms))
-
-    def _seek(self, _event: ev.Committed) -> None:
-        sync = self.core.sync
-        for peer, link in sync.unanswered.items():
-            session = sync.paths.by_link.get(link)
-            # It may have been answered in the very step in which it was said.
-            if session is not None and session.unanswered:
-                self.core.do(ev.Seek(peer, link))
-        sync.unanswered.clear()
 
     def _on_hello(self, link: Link, _channel: int, payload: bytes) -> None:
         """The peer's version and clock: for status, never for decisions."""
@@ -219,6 +210,9 @@ class OwnIncarnation(Part):
         link.features = frozenset(words) or link.features
         core = self.core
         core.sync.process_named(link.id, process, core.now.boot_ms)
+        session = core.sync.paths.by_link.get(link.id)
+        if session is not None:
+            session.compares = ROOTS in link.features
         if link.peer and process != link.process:
             # A process begun anew may be here before the old links of its machine are dead.
             others = {each.process for each in core.links.values() if each.peer == link.peer} - {""}
@@ -279,6 +273,13 @@ class OwnIncarnation(Part):
             return
         if revocation.key == core.machine and core.machine not in core.roster.revoked:
             core.write(kinds.MACHINE_REVOKE, msgspec.to_builtins(kinds.MachineRevoke(raw)))
+
+    def keeps(self, repo: str) -> None:
+        """Tell the fleet of a repository that was just begun to be kept here, and of nothing else:
+        to look at the whole machine takes a while.
+        """
+        known = set(self._facts.get("repositories", ()))
+        self.facts_changed(FactsChanged({**self._facts, "repositories": sorted({*known, repo})}))
 
     def facts_changed(self, event: FactsChanged) -> None:
         """Tell the fleet what this machine is, when that is news."""

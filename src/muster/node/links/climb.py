@@ -7,9 +7,9 @@ better.
 Rule 2: while only a worse link stands the better channels are tried again, often at first; while
 the best stands nobody is dialled.
 Rule 3: a link over which nothing is answered is in doubt until an answer comes over it. It is not
-closed, but the channels are tried as if it were not there.
-Rule 4: a worse link that we dialled ends when a better one has stood for a while and nothing more
-goes over it.
+closed, but the channels are tried as if it were not there; its own once more, after a while.
+Rule 4: a worse link that we asked for, a relayed one as well, ends when a better one is proven and
+nothing more went over the worse one for a while.
 """
 
 import asyncio
@@ -17,31 +17,35 @@ import contextlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 from muster.channel.backoff import Backoff
 from muster.channel.base import Link
 from muster.errors import Denied, MusterError
 from muster.fleet.facts import Way
-from muster.limits import BACKOFF_STABLE_MS
+from muster.limits import BACKOFF_STABLE_MS, PROOF_MS
+from muster.node import event as ev
 from muster.node.counter import DECLARED, labelled
 from muster.node.incarnations.own_incarnation import ShutOut
-from muster.node.link import cost
+from muster.node.link import RELAYED_COST, cost
+from muster.node.links.addresses import NEXT_S, first_that_stands
 from muster.node.links.health import Health
+from muster.node.links.turns import Turns
 from muster.node.runtime import Runtime
 
 DECLARED[__name__] = {"dial-<error>": "A machine was not reached at an address."}
 
 # How long the second of two machines leaves the dialling to the first.
 SECOND_DIALLER_S: Final = 2.0
-# How long a channel has to answer before the next one is dialled beside it.
-NEXT_S: Final = 1.0
 # Without news the links are looked at this often.
 LOOK_S: Final = 30.0
 # How often a better channel is tried while a worse one carries: at first, and from when on less.
 BETTER_S: Final = 8.0
 BETTER_LATER_S: Final = 30.0
 BETTER_AT_FIRST_S: Final = 600.0
+# Who lost a link within this is dialled before others.
+LOST_S: Final = 60.0
 # How long nothing goes over a worse link before it ends, and how often that is looked at.
 IDLE_S: Final = 5.0
 IDLE_LOOK_S: Final = 1.0
@@ -70,8 +74,7 @@ class _Up:
 
     link: Link
     came_s: float
-    # When we began to doubt it, by the clock of the core.
-    doubted_ms: int | None = None
+    cost: int
     # Since when nothing goes over it though it is worse than another.
     idle_s: float | None = None
     # How many frames had gone over it then, either way.
@@ -82,7 +85,7 @@ class Ways(Protocol):
     """Where machines are reached; `dials` is a place for each dial that begins."""
 
     least_cost: int
-    dials: asyncio.Semaphore
+    dials: Turns
 
     def ways(self, peer: str) -> dict[str, list[str]]: ...
 
@@ -101,7 +104,9 @@ class Climb:
     def __init__(self, daemon: Runtime, cascade: Ways, peer: str) -> None:
         self._daemon, self._core = daemon, daemon.core
         self._cascade, self._peer = cascade, peer
+        self._proofs = self._core.sync.paths.proofs
         self._up: dict[int, _Up] = {}
+        self._lost_s = -LOST_S
         self._ours: list[Link] = []
         # When each channel that is being dialled began to be, none where it waits for its turn.
         self._dials: dict[str, float | None] = {}
@@ -121,7 +126,7 @@ class Climb:
 
     @contextlib.contextmanager
     def ours(self, link: Link) -> Iterator[None]:
-        """This link is one that we dialled, until it is gone."""
+        """This link is one that we dialled, or had relayed, until it is gone."""
         self._ours.append(link)
         try:
             yield
@@ -129,29 +134,29 @@ class Climb:
             if link in self._ours:
                 self._ours.remove(link)
 
-    def came(self, number: int, link: Link) -> None:
-        """A link is up, whoever dialled."""
-        self._up[number] = _Up(link, _now_s())
+    def came(self, number: int, link: Link, through: str = "") -> None:
+        """A link is up, whoever dialled, perhaps through a third machine."""
+        self._up[number] = _Up(link, _now_s(), cost(link.channel, through))
         self._health(link).note(_now_s(), "stands")
 
     def went(self, number: int, link: Link, why: str) -> None:
         """It is gone; whoever dialled it does so again, and the other one leaves it the time."""
-        del self._up[number]
+        was_relayed = self._up.pop(number).cost >= RELAYED_COST
         health = self._health(link)
         health.note(_now_s(), "gone", why)
-        health.proven_ms = self._core.sync.paths.proven_ms(number) or health.proven_ms
+        health.proven_ms = self._proofs.proven_ms(number) or health.proven_ms
         if link in self._ours:
             self._ours.remove(link)
-        else:
+        elif not was_relayed:
             self._wait_for_the_first()
+        self._lost_s = self._lost_s if was_relayed else _now_s()
 
     def doubt(self, number: int) -> None:
-        """What was said over this link was not answered."""
+        """What was said over this link was not answered: the other end may see the same."""
         if number in self._up:
-            up = self._up[number]
-            if up.doubted_ms is None:
-                self._health(up.link).note(_now_s(), "answers nothing")
-            up.doubted_ms = self._core.now.boot_ms
+            self._health(self._up[number].link).note(_now_s(), "answers nothing")
+        if self._is_second():
+            self._wait_for_the_first()
         self.stir()
 
     def _health(self, link: Link) -> Health:
@@ -159,16 +164,18 @@ class Climb:
 
     def is_in_doubt(self, number: int) -> bool:
         """Whether what was said over this link was not answered."""
-        self._best()
-        up = self._up.get(number)
-        return up is not None and up.doubted_ms is not None
+        return self._proofs.is_doubted(number)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether no link stands, or each of them is in doubt."""
+        return self._best() is None
 
     # --- looking ----------------------------------------------------------------------------
 
     async def keep(self) -> None:
         """Keep the best link that there can be, for as long as the machine is in the fleet."""
-        if self._peer not in self._daemon.machine.dials() and self._peer < self._core.machine:
-            # It was told of us as we were of it: one of us waits, so that there is one link.
+        if self._is_second():
             self._wait_for_the_first()
         while not self._cascade.shut_out(self._peer):
             # Before it is looked: what happens meanwhile is looked at as well.
@@ -177,6 +184,10 @@ class Climb:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
                     await self._stirred.wait()
+
+    def _is_second(self) -> bool:
+        """It was told of us as we were of it: one of us waits, so that there is one link."""
+        return self._peer not in self._daemon.machine.dials() and self._peer < self._core.machine
 
     def _wait_for_the_first(self) -> None:
         self._waits_until_s = _now_s() + SECOND_DIALLER_S
@@ -192,20 +203,28 @@ class Climb:
                 self._addresses[channel] = sorted(addresses)
                 path = self._cascade.path(self._peer, channel)
                 path.began_s = path.rests_until_s = 0.0
-        linked = {up.link.channel for up in self._up.values()}
-        wanted = [c for c in ways if c not in linked and (best is None or cost(c) < best)]
+        wanted = [c for c in ways if not self._is_linked(c) and (best is None or cost(c) < best)]
         due_s = self._judge(wanted, best, now_s)
         due_s = min(due_s, self._end_worse(best, now_s), self._dial_next(wanted, ways, now_s))
         return max(0.0, due_s - now_s)
+
+    def _is_linked(self, channel: str) -> bool:
+        """Whether it is not to be dialled: one whose link is in doubt is dialled once more, for a
+        new link may come where the old one is dead.
+        """
+        links = [number for number, up in self._up.items() if up.link.channel == channel]
+        doubts = [self._proofs.doubted_ms(number) for number in links]
+        late_ms = self._core.now.boot_ms - PROOF_MS
+        return len(links) > 1 or any(ms is None or ms > late_ms for ms in doubts)
 
     def _judge(self, wanted: list[str], best: int | None, now_s: float) -> float:
         """Note since when only a worse link stands; when to look again."""
         stood = [
             now_s - up.came_s >= STABLE_S
-            for up in self._up.values()
-            if up.doubted_ms is None and cost(up.link.channel) == best
+            for number, up in self._up.items()
+            if not self._proofs.is_doubted(number) and up.cost == best
         ]
-        if best is None and self._core.link_to(self._peer) is None:
+        if not self._up:
             self._worse_since_s = None
         elif wanted:
             self._worse_since_s = now_s if self._worse_since_s is None else self._worse_since_s
@@ -215,19 +234,13 @@ class Climb:
         return now_s + (LOOK_S if self._worse_since_s is None or wanted else STABLE_S)
 
     def _best(self) -> int | None:
-        """What the best link costs that stands and is not in doubt."""
-        proven_ms, costs = self._core.sync.paths.proven_ms, []
-        for number, up in self._up.items():
-            if up.doubted_ms is not None and (proven_ms(number) or 0) >= up.doubted_ms:
-                up.doubted_ms = None
-            if up.doubted_ms is None:
-                costs.append(cost(up.link.channel))
-        return min(costs, default=None)
+        """What the best link costs that is trusted."""
+        trusted = self._proofs.trusted(self._up)
+        return min((self._up[number].cost for number in trusted), default=None)
 
     def _dial_next(self, wanted: list[str], ways: dict[str, list[str]], now_s: float) -> float:
         """Begin one dial, where it is time; when to look again."""
-        doubt = any(up.doubted_ms is not None for up in self._up.values())
-        if wanted and now_s < self._waits_until_s and not doubt:
+        if wanted and now_s < self._waits_until_s:
             return self._waits_until_s
         since = [s for channel, s in self._dials.items() if channel in wanted]
         young = [s for s in since if s is None or now_s < s + NEXT_S]
@@ -262,9 +275,12 @@ class Climb:
 
     def _end_worse(self, best: int | None, now_s: float) -> float:
         """End links that are not needed any more; when to look again."""
-        due_s = now_s + LOOK_S
+        due_s, believed = now_s + LOOK_S, [n for n in self._up if self._proofs.is_believed(n)]
+        if len(believed) < len(self._up):
+            # Nobody says when an answer comes.
+            due_s = now_s + IDLE_LOOK_S
         for number, up in self._up.items():
-            worse = best is not None and cost(up.link.channel) > best
+            worse = best is not None and bool(believed) and up.cost > best
             if not worse or up.link not in self._ours:
                 up.idle_s = None
                 continue
@@ -272,10 +288,23 @@ class Climb:
             frames = up.link.counters.frames_in + up.link.counters.frames_out
             if up.idle_s is None or frames != up.frames or self._daemon.is_busy(number):
                 up.idle_s, up.frames = now_s, frames
+            elif now_s - up.idle_s < IDLE_S - IDLE_LOOK_S or not self._carries_now(best):
+                continue
             elif now_s - up.idle_s >= IDLE_S:
                 up.idle_s = now_s
                 self._daemon.supervisor.run("dial-end", up.link.close(_BETTER))
         return due_s
+
+    def _carries_now(self, price: int | None) -> bool:
+        """Whether a link of this price carried just now; where that is not known it is asked."""
+        late_ms = self._core.now.boot_ms - PROOF_MS
+        for number in self._proofs.trusted(self._up):
+            if self._up[number].cost != price:
+                continue
+            if (self._proofs.proven_ms(number) or 0) >= late_ms:
+                return True
+            self._daemon.post(ev.Prove(number))
+        return False
 
     # --- dialling -----------------------------------------------------------------------------
 
@@ -316,24 +345,24 @@ class Climb:
         """The link that stands at the first of the addresses that answers, and which that is."""
         path = self._cascade.path(self._peer, channel)
         path.failed = {each: why for each, why in path.failed.items() if each in addresses}
-        for address in addresses:
-            try:
-                return await self._in_turn(channel, address), address
-            except MusterError as error:
-                # What a machine says of its address may be anything, too.
-                self._core.counters[labelled("dial", error)] += 1
-                if isinstance(error, Denied) and error.proof:
-                    self._daemon.post(ShutOut(error.proof))
-                best = self._best()
-                there = best is not None and best <= cost(channel)
-                if there or self._cascade.shut_out(self._peer):
-                    break
-        return None
+
+        def is_over(error: MusterError) -> bool:
+            # What a machine says of its address may be anything, too.
+            self._core.counters[labelled("dial", error)] += 1
+            if isinstance(error, Denied) and error.proof:
+                self._daemon.post(ShutOut(error.proof))
+            best = self._best()
+            there = best is not None and best <= cost(channel)
+            return there or self._cascade.shut_out(self._peer)
+
+        return await first_that_stands(addresses, partial(self._in_turn, channel), is_over)
 
     async def _in_turn(self, channel: str, address: str) -> Link:
         """Dial as soon as few enough others begin to. Raises: Unreachable, Refused."""
         loop, path = asyncio.get_running_loop(), self._cascade.path(self._peer, channel)
-        await self._cascade.dials.acquire()
+        worked = bool(path.good) and path.good not in path.failed
+        lost = loop.time() - self._lost_s < LOST_S
+        await self._cascade.dials.acquire(first=worked or lost)
         begins = True
 
         def began() -> None:

@@ -15,18 +15,23 @@ from collections import defaultdict
 from functools import partial
 from typing import Final
 
+from muster.channel import FIRST
 from muster.channel.backoff import Backoff
-from muster.channel.base import Link, Listener, MachineChannel, OnLink, Own
+from muster.channel.base import Link, Listener, MachineChannel, Own
+from muster.channel.http import HttpListener
 from muster.channel.tls import Credentials
 from muster.errors import Malformed, MusterError, NotFound
 from muster.fleet.facts import Way
 from muster.fleet.roster import Roster
 from muster.node import event as ev
 from muster.node.counter import DECLARED, labelled
+from muster.node.exposed import Exposed
 from muster.node.host import reach
+from muster.node.host.exposure import exposed
 from muster.node.link import Tried, Try, cost, sentence
 from muster.node.links.climb import LOOK_S, Climb, Path
 from muster.node.links.relay import Relays
+from muster.node.links.turns import Turns
 from muster.node.runtime import Runtime
 from muster.node.supervisor import say
 
@@ -48,31 +53,60 @@ class Cascade:
         self._daemon = daemon
         self._core = daemon.core
         self._relays = relays
+        # Who is only visited has none: it listens nowhere and dials nobody, whatever it is asked.
+        links = () if daemon.machine.visiting else daemon.machine.config.links()
         self._channels: dict[str, MachineChannel] = {
-            spec.name: spec.load().open_channel(options, own)
-            for spec, options in daemon.machine.config.links()
+            spec.name: spec.load().open_channel(options, own) for spec, options in links
         }
-        self.least_cost = min(map(cost, self._channels))
+        self.least_cost = min(map(cost, self._channels), default=0)
         self.names = tuple(self._channels)
         self._paths = defaultdict[tuple[str, str], Path](Path)
         self._climbs: dict[str, Climb] = {}
-        self.dials = asyncio.Semaphore(DIALS_MAX)
+        self.dials = Turns(DIALS_MAX)
         self._dialled: set[str] = set()
         self._wanted: set[str] = set()
         # Whom to dial, and where, as of a roster; None once an address may be another.
         self._known: tuple[Roster, dict[str, tuple[Way, ...]]] | None = None
         # Replaced each time a link comes or goes.
         self._news = asyncio.Event()
+        self._listening: dict[str, Listener] = {}
         self._core.ways_to, self._core.tries_of = self.shown, self.tries
+        self._core.exposed = self.exposed
 
-    async def listen(self, on_link: OnLink) -> list[Listener]:
+    async def listen(self) -> None:
         """Wait for links wherever `listen` of a channel says. Raises: Broken, Conflict."""
-        config = self._daemon.machine.config
-        return [
-            await self._channels[spec.name].listen(options.listen, on_link)
-            for spec, options in config.links()
-            if options.listen
-        ]
+        for channel in self._channels:
+            await self.listen_again(channel)
+
+    async def listen_again(self, channel: str) -> None:
+        """Wait for links as `listen` of this channel says, where it has ended or not begun.
+
+        Raises: Broken, Conflict.
+        """
+        before = self._listening.get(channel)
+        if not self.listens(channel) or (before is not None and before.listens):
+            return
+        if before is not None:
+            # What is left of it keeps the address.
+            await before.close()
+        address = self._daemon.machine.config.options(channel).listens_at
+        self._listening[channel] = await self._channels[channel].listen(address, self._daemon.serve)
+
+    def exposed(self) -> list[Exposed]:
+        """Where others can dial this machine now, and who can."""
+        listener = self._listening.get(FIRST)
+        if not isinstance(listener, HttpListener):
+            return []
+        return exposed(listener.ports.bound, listener.ports.failed)
+
+    def listens(self, channel: str) -> bool:
+        """Whether others are to dial us over this channel."""
+        return bool(self._daemon.machine.config.options(channel).listen)
+
+    async def close(self) -> None:
+        """Be dialled no more; what came over it is closed."""
+        for listener in self._listening.values():
+            await listener.close()
 
     def renew(self, credentials: Credentials) -> None:
         """Show new credentials from the next handshake on."""
@@ -105,6 +139,13 @@ class Cascade:
         for climb in self._climbs.values():
             climb.stir()
 
+    def dial_anew(self, peer: str, channel: str) -> None:
+        """Try this channel to a machine at once, however long it is to rest."""
+        path = self._paths[peer, channel]
+        path.began_s = path.rests_until_s = 0.0
+        if peer in self._climbs:
+            self._climbs[peer].stir()
+
     def _tell(self) -> None:
         """A link of our own came or went: who is reached through others looks again."""
         news, self._news = self._news, asyncio.Event()
@@ -117,10 +158,10 @@ class Cascade:
             found = self._climbs[peer] = Climb(self._daemon, self, peer)
         return found
 
-    def came(self, number: int, link: Link) -> None:
-        """A link of our own is up, whoever dialled."""
+    def came(self, number: int, link: Link, through: str = "") -> None:
+        """A link is up, whoever dialled, perhaps through a third machine."""
         climb = self.climb(link.peer)
-        climb.came(number, link)
+        climb.came(number, link, through)
         climb.stir()
         self._tell()
 
@@ -135,6 +176,7 @@ class Cascade:
     def seek(self, effect: ev.Seek) -> None:
         """What is said over this link is not answered: it may be dead though it stands."""
         self.climb(effect.peer).doubt(effect.link)
+        self._tell()
 
     def _places(self) -> dict[str, tuple[Way, ...]]:
         """Whom to dial, and where: who was given to us, and every machine that says it listens.
@@ -255,7 +297,7 @@ class Cascade:
                 say(sentence(f"where {peer[:16]} was reached is not remembered: {error}"))
 
     async def _keep_relayed(self, peer: str) -> None:
-        """Reach a machine through another one, while there is no link of our own to it."""
+        """Reach a machine through another one, while no link to it can be trusted."""
         backoff = Backoff(random.SystemRandom().random)
         loop = asyncio.get_running_loop()
         while not self.shut_out(peer):
@@ -269,7 +311,7 @@ class Cascade:
                     continue
             began = loop.time()
             try:
-                await self._relays.keep(peer)
+                await self._relays.keep(peer, self.climb(peer).ours)
                 pause_ms = backoff.lost(int((loop.time() - began) * 1000))
             except MusterError as error:
                 self._core.counters[labelled("relay", error)] += 1
@@ -277,7 +319,7 @@ class Cascade:
             await _heard(news, pause_ms / 1000)
 
     def _needs_relay(self, peer: str) -> bool:
-        return self._core.link_to(peer) is None and bool(self._relays.middles(peer))
+        return self.climb(peer).is_cut_off and bool(self._relays.middles(peer))
 
 
 async def _heard(news: asyncio.Event, within_s: float) -> None:

@@ -11,19 +11,26 @@ Rule 4: a place that is away costs nothing but a look now and then, and no other
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Iterable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from muster.channel import Spec
 from muster.channel import frame as frames
 from muster.channel.backoff import Backoff
-from muster.channel.base import Own, Packet, Post
-from muster.errors import Exhausted, Malformed, Refused, Unreachable
-from muster.fleet.parcel import FRAME, ITEM_HEAD_BYTES, Heard, Item, read_parcel, write_parcel
-from muster.limits import PARCEL_BYTES_MAX, PARCEL_ITEMS_MAX
-from muster.log.pace import Pace
+from muster.channel.base import Packet, Post, PostOptions, Visitor
+from muster.errors import Broken, Exhausted, Malformed, MusterError, Refused, Unreachable
+from muster.fleet.parcel import (
+    ASIDES,
+    BLOB_PART,
+    BLOB_WANT,
+    FRAME,
+    Heard,
+    Item,
+    read_parcel,
+    write_parcel,
+)
+from muster.limits import PARCEL_ASIDES_MAX
 from muster.log.post import NEVER
 from muster.log.stream import MachineId
 from muster.node import event as ev
@@ -31,8 +38,13 @@ from muster.node.core import Core
 from muster.node.counter import DECLARED, labelled
 from muster.node.host import clock
 from muster.node.link import Tried
+from muster.node.links.asides import Asides
+from muster.node.links.blob_parcels import BlobParcels, Check
+from muster.node.links.paces import GAPS_S, pace_of
+from muster.node.links.parcel_box import ParcelBox
 from muster.node.runtime import Runtime
 from muster.node.services.parcels import (
+    AsideCame,
     LookAt,
     ParcelCame,
     ParcelLeft,
@@ -42,18 +54,23 @@ from muster.node.services.parcels import (
     PostsDue,
 )
 
+if TYPE_CHECKING:
+    from muster.channel.git import GitPost
+
 DECLARED[__name__] = {
+    "parcel-frames-unknown": "A frame in a parcel is none that this version knows.",
     "parcels-left": "A parcel was left in a mailbox.",
     "parcels-refused-<error>": "What lay in a mailbox is no parcel of this fleet for this machine.",
-    "parcels-without-room": "Something for a mailbox was dropped: too much waits for it.",
+    "place-<what>-<error>": "What came of a packet or place failed, and the rest went on.",
     "post-<error>": "A place for parcels could not be used.",
 }
 
-# How soon the next parcel for the same machine is left.
-GAP_S: Final = 0.1
+# Whoever meets in a repository looks there so often at most (channel/git.py).
+TELLINGS_APART_S: Final = 2.0
 # Somebody speaks at a place for so long after the last parcel: the next is waited for.
 URGENT_S: Final = 120.0
-PACES: Final = {"drop": Pace(5_000, 300_000, 600_000, 8 * 1024 * 1024)}
+# What the core deals with, by its place and its name: more than one place may hold the same parcel.
+Taken = dict[tuple[str, str], asyncio.Event]
 
 
 class Desk:
@@ -98,66 +115,41 @@ class Desk:
             core.machine,
             lambda machine: machine in machines,
         )
-        found = [frames.decode(item.body) for item in items if item.type == FRAME]
+        found = [frame for item in items if item.type == FRAME for frame in self._frame(item)]
         return ParcelCame(
             place,
             id,
             parcel.machine,
             Heard(parcel.life, parcel.number),
+            parcel.sent_ms,
             parcel.heard_life,
             tuple((frame.type, frame.payload) for frame in found),
+            tuple([item for item in items if item.type in ASIDES][:PARCEL_ASIDES_MAX]),
         )
 
-
-class ParcelBox:
-    """What is to be left for one machine at one place; used as the outbox of a link."""
-
-    def __init__(self, place: "Place", number: int, peer: str) -> None:
-        self.place, self.number, self.peer = place, number, peer
-        self._quick: deque[bytes] = deque()
-        self._bulk: deque[bytes] = deque()
-        self._room = place.pace.flight_bytes
-        self.busy = False
-
-    def __bool__(self) -> bool:
-        return bool(self._quick or self._bulk)
-
-    def put(self, frame: bytes, *, bulk: bool) -> None:
-        if len(frame) > self._room:
-            self.place.core.counters["parcels-without-room"] += 1
-            return
-        self._room -= len(frame)
-        (self._bulk if bulk else self._quick).append(frame)
-
-    def release(self) -> None:
-        """Leave it as soon as what was before it lies there."""
-        if not self.busy:
-            self.busy = True
-            self.place.leave(self)
-
-    def items(self) -> list[Item]:
-        """What goes into the next parcel."""
-        found: list[Item] = []
-        left = PARCEL_BYTES_MAX
-        while (queue := self._quick or self._bulk) and len(found) < PARCEL_ITEMS_MAX:
-            left -= len(queue[0]) + ITEM_HEAD_BYTES
-            if left < 0:
-                break
-            found.append(Item(FRAME, queue.popleft()))
-            self._room += len(found[-1].body)
-        return found
+    def _frame(self, item: Item) -> list[frames.Frame]:
+        """The frame of an item; none where this version cannot read it, and a later one may."""
+        try:
+            return [frames.decode(item.body)]
+        except Malformed:
+            self._core.counters["parcel-frames-unknown"] += 1
+            return []
 
 
 class Place:
     """One post, and how it goes there."""
 
-    def __init__(self, daemon: Runtime, spec: Spec, where: str, post: Post, desk: Desk) -> None:
-        self.name, self.where, self.post, self.desk = spec.name, where, post, desk
-        self.pace, self.core, self._daemon = PACES[spec.name], daemon.core, daemon
+    def __init__(
+        self, daemon: Runtime, spec: Spec, options: PostOptions, post: Post, desk: Desk
+    ) -> None:
+        self.name, self.where, self.post, self.desk = spec.name, options.place, post, desk
+        self.pace, self.core, self._daemon = pace_of(spec.name, options), daemon.core, daemon
         # Why it could not be used the last time, by whom it was used for; "" is this machine.
-        self.failed: dict[str, str] = {}
+        self.failed: dict[str, MusterError] = {}
         # To whom something was left, and who left something, since the start.
         self.met: set[str] = set()
+        # When somebody last left something here that was said after this machine had spoken.
+        self.proven_ms: dict[str, int] = {}
         self.closed = False
         self._spoken_s = -URGENT_S
 
@@ -166,19 +158,25 @@ class Place:
 
     async def _leave(self, box: ParcelBox) -> None:
         """Leave all that is to be said, in as few parcels as it fits into."""
+        said = False
         try:
             while box:
+                items = box.items()
+                said = said or any(each.type == FRAME for each in items)
                 try:
-                    raw = self.desk.write(box.peer, box.items())
+                    raw = self.desk.write(box.peer, items)
                 except Malformed as error:
                     self.core.counters[labelled("post", error)] += 1
                     continue
                 if not await self._put(box, raw):
+                    box.clear()
                     return
-                await asyncio.sleep(GAP_S)
+                await asyncio.sleep(GAPS_S[self.name])
         finally:
             box.busy = False
-        self._daemon.post(ParcelLeft(box.number))
+            # Also where it failed: what is due is looked at anew.
+            if said:
+                self._daemon.post(ParcelLeft(box.number))
 
     async def _put(self, box: ParcelBox, raw: bytes) -> bool:
         """Whether it lies there; it is tried until then, or until nobody is to have it."""
@@ -187,7 +185,7 @@ class Place:
         while self.core.part(Parcels).box(box.number)[1]:
             try:
                 await self.post.put(raw, to=box.peer)
-            except (Unreachable, Exhausted) as error:
+            except (Unreachable, Exhausted, Broken) as error:
                 await self._rest(box.peer, error, backoff)
                 continue
             self._worked(box.peer)
@@ -195,7 +193,7 @@ class Place:
             return True
         return False
 
-    async def take(self, there: asyncio.Event, taken: dict[str, asyncio.Event]) -> None:
+    async def take(self, there: asyncio.Event, taken: Taken) -> None:
         """Deal with what lies there for us, for ever; `there` is set while the disk has room."""
         backoff = Backoff(random.SystemRandom().random)
         while not self.closed:
@@ -205,7 +203,7 @@ class Place:
                     await self._deal(packets, there, taken)
                     await self.post.ack([each.id for each in packets])
                     continue
-            except (Unreachable, Exhausted) as error:
+            except (Unreachable, Exhausted, Broken) as error:
                 await self._rest("", error, backoff)
                 continue
             self.failed.pop("", None)
@@ -213,30 +211,32 @@ class Place:
             now_s = asyncio.get_running_loop().time()
             await self.post.news(urgent=now_s - self._spoken_s < URGENT_S)
 
-    async def _deal(
-        self, packets: list[Packet], there: asyncio.Event, taken: dict[str, asyncio.Event]
-    ) -> None:
+    async def _deal(self, packets: list[Packet], there: asyncio.Event, taken: Taken) -> None:
         found = []
         for packet in packets:
+            # Each is up to a megabyte, and nobody else waits for all of them.
+            await asyncio.sleep(0)
             try:
                 found.append(self.desk.open(self.name, packet))
             except Refused as error:
                 self.core.counters[labelled("parcels-refused", error)] += 1
-        # A place has no order; what a machine said first is heard first.
-        for event in sorted(found, key=lambda e: (e.peer, e.said)):
+        # A place has no order; what a machine said first is heard first, its last life at the end.
+        for event in sorted(found, key=lambda e: (e.peer, e.sent_ms, e.said.number)):
             await there.wait()
-            dealt = taken[event.id] = asyncio.Event()
+            dealt = taken[event.place, event.id] = asyncio.Event()
             self._daemon.post(event)
             await dealt.wait()
             self._worked(event.peer)
+            if event.heard_life == self.core.part(Parcels).life:
+                self.proven_ms[event.peer] = self.core.now.boot_ms
 
     def _worked(self, peer: str) -> None:
         self.failed.pop(peer, None)
         self.met.add(peer)
         self._spoken_s = asyncio.get_running_loop().time()
 
-    async def _rest(self, used_for: str, error: Unreachable | Exhausted, backoff: Backoff) -> None:
-        self.failed[used_for] = str(error)
+    async def _rest(self, used_for: str, error: MusterError, backoff: Backoff) -> None:
+        self.failed[used_for] = error
         self.core.counters[labelled("post", error)] += 1
         await asyncio.sleep(backoff.failed() / 1000)
 
@@ -244,22 +244,37 @@ class Place:
 class Mailboxes:
     """Every place of this machine; see the rules at the top of this file."""
 
-    def __init__(self, daemon: Runtime, own: Own, there: asyncio.Event) -> None:
+    def __init__(self, daemon: Runtime, there: asyncio.Event, check: Check) -> None:
+        """`there` is set while the disk has room, `check` says who may have which blob."""
         self._daemon, self._core, self._there = daemon, daemon.core, there
         self._places: dict[str, Place] = {}
         self._boxes: dict[int, ParcelBox] = {}
-        # What the core deals with, by the name of the parcel.
-        self._taken: dict[str, asyncio.Event] = {}
+        self._taken: Taken = {}
         self._timer: asyncio.TimerHandle | None = None
+        # Repositories of ours of which all were told just now; and that moved since.
+        self._telling: dict[str, asyncio.TimerHandle] = {}
+        self._untold: set[str] = set()
         desk = Desk(daemon.core)
+        visitor = Visitor(
+            daemon.core.machine, daemon.home.path, self._survived,
+            daemon.core.membership.identity.signer("nats").sign,
+            lambda: daemon.machine.credentials(),  # noqa: PLW0108 - as they are then
+            variables=daemon.home.variables, wall_ms=lambda: clock.read().wall_ms,
+        )  # fmt: skip
         for spec, options in daemon.machine.config.posts():
             # Without it a machine that is told to use a place says so, and does not begin.
             spec._replace(module="muster.channel.sealed").load()
-            post = spec.load().open_channel(options, own)
-            self._places[spec.name] = Place(daemon, spec, options.place, post, desk)
+            post = spec.load().open_channel(options, visitor)
+            self._places[spec.name] = Place(daemon, spec, options, post, desk)
+        self.names = tuple(self._places)
+        self._asides = Asides(self._core, self.leave_aside)
+        self.blobs = BlobParcels(daemon, self._places, self.box, check)
         # The ways to a machine are over links, and then these.
         links = self._core.ways_to
         self._core.ways_to = lambda peer: [*links(peer), *self.shown(peer)]
+
+    def _survived(self, what: str, error: Exception) -> None:
+        self._core.counters[labelled("place", what, error)] += 1
 
     def begin(self) -> None:
         """Take what lies there, now and for ever."""
@@ -271,9 +286,41 @@ class Mailboxes:
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        for telling in self._telling.values():
+            telling.cancel()
         for place in self._places.values():
             place.closed = True
             await place.post.close()
+
+    def left_in(self, repo: str) -> None:
+        """Parcels were left in a repository of ours: whoever has its place there looks now.
+
+        All are told at once, and after a pause of all that was left meanwhile.
+        """
+        if repo in self._telling:
+            self._untold.add(repo)
+            return
+        self._tell(repo)
+
+    def _tell(self, repo: str) -> None:
+        core, loop = self._core, asyncio.get_running_loop()
+        self._telling[repo] = loop.call_later(TELLINGS_APART_S, self._told, repo)
+        self.moved(core.machine, repo)
+        for machine in {link.peer for link in core.links.values() if link.peer}:
+            told = self._daemon.effects.ask(machine, "git.moved", {"repo": repo})
+            self._daemon.supervisor.run("git-moved", told)
+
+    def _told(self, repo: str) -> None:
+        del self._telling[repo]
+        if repo in self._untold:
+            self._untold.remove(repo)
+            self._tell(repo)
+
+    def moved(self, machine: str, repo: str) -> None:
+        """Parcels were left in a repository that a machine keeps; whose place it is looks there."""
+        place, name = self._places.get("git"), self._core.membership.name_of(MachineId(machine))
+        if place is not None and place.where in (f"muster::{m}/{repo}" for m in (name, machine)):
+            cast("GitPost", place.post).ring()
 
     def box(self, number: int) -> ParcelBox | None:
         """Where to put what is to be said to a mailbox; None where there is none of this number."""
@@ -288,14 +335,45 @@ class Mailboxes:
         """The places where something may be left for a machine, and what came of each."""
         found = []
         for place in self._places.values():
-            error = place.failed.get("") or place.failed.get(peer, "")
-            state = "failed" if error else "worked" if peer in place.met else "untried"
-            found.append(Tried(place.name, place.where, state, error))
+            error = place.failed.get("") or place.failed.get(peer)
+            state = "worked" if peer in place.met else "untried"
+            if error is not None:
+                state = "broken" if isinstance(error, Broken) else "failed"
+            said = "" if error is None else str(error)
+            found.append(Tried(place.name, place.where, state, said))
         return found
+
+    def proven_ms(self, place: str, peer: str) -> int | None:
+        """When a machine last answered by a place, in `boot_ms`; None before it did."""
+        return self._places[place].proven_ms.get(peer)
+
+    def waiting(self, place: str, peer: str) -> int:
+        """Bytes that are still to be left for a machine at a place."""
+        number = self._core.part(Parcels).number(place, peer)
+        box = None if number is None else self._boxes.get(number)
+        return 0 if box is None else box.waiting
+
+    async def ping(self, place: str, peer: str) -> None:
+        """Returns when a machine has proved, by a parcel, that it comes by. Raises: Unreachable."""
+        number, name = self._core.part(Parcels).number(place, peer), self._core.membership.name_of
+        if number is None:
+            raise Unreachable(f"there is no mailbox of {name(MachineId(peer))} here yet; try later")
+        await self._asides.ping(number, name(MachineId(peer)))
+
+    def leave_aside(self, number: int, aside: Item) -> None:
+        """Leave something beside the streams in this mailbox, soon."""
+        box = self.box(number)
+        if box is not None:
+            box.put_aside(aside)
+
+    @ev.effect(AsideCame)
+    def _aside_came(self, effect: AsideCame) -> None:
+        of_blob = effect.item.type in {BLOB_WANT, BLOB_PART}
+        (self.blobs.came if of_blob else self._asides.came)(effect)
 
     @ev.effect(ParcelTaken)
     def _was_dealt_with(self, effect: ParcelTaken) -> None:
-        dealt = self._taken.pop(effect.id, None)
+        dealt = self._taken.pop((effect.place, effect.id), None)
         if dealt is not None:
             dealt.set()
 

@@ -3,16 +3,21 @@
 Rule 1: only links of our own carry a relay, and only between live machines: one hop, so no loops.
 Rule 2: the middle grants nothing and learns nothing; it counts, and cuts what is over the bounds.
 Rule 3: of two machines that ask for each other at once, the one with the smaller id is served.
-Rule 4: one relayed link to each machine, the newest; a link of our own ends it.
+Rule 4: one relayed link to each machine, the newest; whoever asked for it ends it (climb.py).
 
 `docs/adr/0019-spokes-through-the-hub.md` says why.
 """
 
+import contextlib
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final
 
-from muster.channel.relay import RelayChannel, RelayLink
+from muster.channel.base import Link
+from muster.channel.relay import RelayChannel
 from muster.channel.stream import splice
+from muster.channel.tunnel import TunnelLink
 from muster.errors import Conflict, Malformed, MusterError, Unreachable
 from muster.limits import RELAY_MIDDLES_MAX, RELAYS_PER_MINUTE_MAX
 from muster.node import event as ev
@@ -31,6 +36,8 @@ ASK: Final = "relay"
 SERVE: Final = "relay.serve"
 _MINUTE_MS: Final = 60_000
 
+Ours = Callable[[Link], AbstractContextManager[Any]]
+
 
 class Relays:
     """The relayed links of one machine, and those that it carries for others."""
@@ -39,22 +46,28 @@ class Relays:
         self._daemon = daemon
         self.channel = channel
         self._asking: set[str] = set()
-        self._links: dict[str, RelayLink] = {}
+        self._links: dict[str, TunnelLink] = {}
         self._begun: dict[str, deque[int]] = {}
 
     def middles(self, peer: str) -> list[str]:
-        """The machines that may have a link to `peer`, hubs first: those that we have one to."""
+        """The machines that may have a link to `peer`: those that we have one to, first whose link
+        is not in doubt, and of these the hubs.
+        """
         core = self._daemon.core
-        found = [
-            str(machine)
+        links = {
+            str(machine): link
             for machine in sorted(core.roster.machines)
-            if machine not in (peer, core.machine) and core.link_to(machine, direct=True)
-        ]
-        hubs = {hub.machine for hub in core.roster.hubs()}
-        return sorted(found, key=lambda machine: machine not in hubs)[:RELAY_MIDDLES_MAX]
+            if machine not in (peer, core.machine)
+            and (link := core.link_to(machine, direct=True)) is not None
+        }
+        hubs, in_doubt = set(core.leads()), core.sync.paths.proofs.is_doubted
+        found = sorted(links, key=lambda machine: (in_doubt(links[machine]), machine not in hubs))
+        return found[:RELAY_MIDDLES_MAX]
 
-    async def keep(self, peer: str) -> None:
-        """Open a link to `peer` through somebody and serve it to its end. Raises: Unreachable."""
+    async def keep(self, peer: str, ours: Ours = contextlib.nullcontext) -> None:
+        """Open a link to `peer` through somebody and serve it to its end: until then it is one of
+        `ours`. Raises: Unreachable.
+        """
         if peer in self._asking:
             raise Conflict("it is being asked for already")
         self._asking.add(peer)
@@ -69,7 +82,8 @@ class Relays:
                         link = self.channel.open(stream.flow, serves=False)
                         await link.prove(peer)
                         self._asking.discard(peer)
-                        await self._serve(link, peer, middle)
+                        with ours(link):
+                            await self._serve(link, peer, middle)
                         return
                 except MusterError as error:
                     if peer not in self._asking:
@@ -139,13 +153,7 @@ class Relays:
             raise Malformed("a relayed link carries no relay")
         return link.peer
 
-    def direct(self, peer: str) -> None:
-        """A link of our own to this machine is up: the relayed one is not needed any more."""
-        link = self._links.get(peer)
-        if link is not None:
-            self._daemon.supervisor.run("relay-end", link.close("there is a direct link"))
-
-    async def _serve(self, link: RelayLink, peer: str, through: str) -> None:
+    async def _serve(self, link: TunnelLink, peer: str, through: str) -> None:
         before = self._links.get(peer)
         self._links[peer] = link
         try:

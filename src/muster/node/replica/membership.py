@@ -21,6 +21,7 @@ from muster.fleet.folds import (
     OPERATOR,
     REACH,
     REVOKED,
+    WAKE,
     MemberRow,
 )
 from muster.fleet.kinds import MACHINE_OPEN, MachineOpen
@@ -49,7 +50,9 @@ _NEWEST: Final[dict[Table[Any], tuple[tuple[str, ...], str]]] = {
 }
 
 # Documents of which the newest for each key counts.
-_ONE_COUNTS: Final[tuple[Table[Any], ...]] = (MACHINE, FACTS, LOGINS, REACH, REVOKED, OPERATOR)
+_ONE_COUNTS: Final[tuple[Table[Any], ...]] = (
+    MACHINE, FACTS, LOGINS, REACH, WAKE, REVOKED, OPERATOR,
+)  # fmt: skip
 
 _STAMP: Final = attrgetter("t_ms", "t_n")
 

@@ -51,6 +51,12 @@ class Contradicted(Event, frozen=True):
     what: str
 
 
+class EntriesTaken(Event, frozen=True):
+    """Entries that were not here came over this link, or mailbox."""
+
+    link: int
+
+
 class OwnWanted(Event, frozen=True):
     """A machine asks for entries of its own log: it was set back, or is a copy."""
 
@@ -111,7 +117,11 @@ class Replication:
                     self._tell(OwnWanted(stream.machine, stream))
                 self.sync.on_want(link, message, now_ms)
             case wire.Witnessed():
-                self.sync.on_witnessed(link, message, now_ms)
+                self.sync.witnesses.saw(link, message, now_ms)
+            case wire.Roots():
+                self.sync.refresh.on_roots(link, message, now_ms)
+            case wire.Differ():
+                self.sync.refresh.on_differ(link, message, now_ms)
             case wire.Cosigns():
                 for note in message.notes:
                     self._on_cosign(link, note.encode(), now_ms)
@@ -332,6 +342,7 @@ class Replication:
                 self.sync.took(link, stream, outcome.end)
                 self.counters["entries-taken"] += len(outcome.entries)
                 self._on_entries(stream, outcome.entries)
+                self._tell(EntriesTaken(link))
             case Taken():
                 pass
             case Nothing():

@@ -16,7 +16,7 @@ import msgspec
 
 from muster.channel.frame import Type
 from muster.errors import Malformed, Refused
-from muster.fleet.parcel import Heard
+from muster.fleet.parcel import BLOB_WANT, MEND, Heard, Item
 from muster.limits import LIVES_REMEMBERED
 from muster.log import wire
 from muster.log.pace import Pace
@@ -26,6 +26,7 @@ from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.incarnations.lives import Lives
 from muster.node.part import Part
+from muster.node.services.mending import MendAsked
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -34,6 +35,10 @@ DECLARED[__name__] = {
     "parcels-came": "A parcel of a machine of this fleet was dealt with.",
     "parcels-again": "A parcel came that is older than another of the same process.",
 }
+
+
+# What moves something back, or is answered each time.
+_ASKS = (wire.Want, wire.Witnessed, wire.Probe, wire.Prove)
 
 
 class PlaceOpened(ev.Event, frozen=True):
@@ -50,9 +55,13 @@ class ParcelCame(ev.Event, frozen=True):
     id: str
     peer: str
     said: Heard
+    # The writer's wall clock, which orders what is taken together.
+    sent_ms: int
     # The life that the writer heard last of this machine.
     heard_life: str
     frames: tuple[tuple[Type, bytes], ...]
+    # What it says beside the streams (node/links/asides.py).
+    asides: tuple[Item, ...] = ()
 
 
 class ParcelLeft(ev.Event, frozen=True):
@@ -72,6 +81,17 @@ class ParcelTaken(ev.Effect, frozen=True):
     id: str
 
 
+class AsideCame(ev.Effect, frozen=True):
+    """Something beside the streams came in a parcel of the machine of this mailbox.
+
+    `newer`: the parcel is the newest of its process, and no old one that a place gives again.
+    """
+
+    box: int
+    item: Item
+    newer: bool
+
+
 class LookAt(ev.Effect, frozen=True):
     """Bring `PostsDue` at this time, and no other: milliseconds since the start."""
 
@@ -82,7 +102,7 @@ class Parcels(Part):
     """The mailboxes of this machine: one for each other machine, at each place."""
 
     name = "parcels"
-    effects = (ParcelTaken, LookAt)
+    effects = (ParcelTaken, AsideCame, LookAt)
 
     def __init__(self, core: "Core") -> None:
         self._core, self._posts = core, core.sync.posts
@@ -118,6 +138,10 @@ class Parcels(Part):
         """The place and the machine of a mailbox; of one that is no more, two empty words."""
         return next((key for key, each in self._boxes.items() if each == number), ("", ""))
 
+    def number(self, place: str, peer: str) -> int | None:
+        """The mailbox of a machine at a place; None where there is none."""
+        return self._boxes.get((place, peer))
+
     def _opened(self, event: PlaceOpened) -> None:
         self._places[event.place] = event.pace
         self._open()
@@ -152,12 +176,19 @@ class Parcels(Part):
             if len(lives) > LIVES_REMEMBERED:
                 lives.popitem(last=False)
             self._heard[event.peer] = event.said
+            core.tell(ev.LeftWord(event.peer))
         else:
             core.counters["parcels-again"] += 1
         who = core.membership.name_of(MachineId(event.peer))
         asks = newer and event.heard_life == self._life
         for type, raw in event.frames:
             core.guard.run("parcel", who, self._frame, number, who, type, raw, newer, asks)
+        for item in event.asides:
+            if item.type == MEND:
+                if newer:
+                    core.do(MendAsked(event.peer, item.body))
+            elif asks or item.type != BLOB_WANT:
+                core.do(AsideCame(number, item, newer))
         if newer:
             self._posts.heard(number, core.now.boot_ms)
 
@@ -175,7 +206,7 @@ class Parcels(Part):
                         # Nobody answers a greeting here, so none is said to be whole.
                         heads = message.heads if newer else []
                         message = msgspec.structs.replace(message, heads=heads, whole=False)
-                    elif isinstance(message, wire.Want) and not asks:
+                    elif isinstance(message, _ASKS) and not asks:
                         return
                     streams.on_said(number, message, *now)
                 case _:

@@ -15,15 +15,19 @@ from muster.errors import MusterError
 from muster.fleet import folds
 from muster.fleet.assembly import grant_of
 from muster.fleet.grant import DELEGATE, Grant
+from muster.fleet.statement import Statement
 from muster.limits import DELEGATIONS_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import MachineId, StreamName
+from muster.node.call.shut_out import is_after, was_told
 from muster.node.tasks.one_run import is_begun
+from muster.node.tasks.standins import replaced
 from muster.task import kinds, template
 from muster.task.causes import Lookup, Unproven
 from muster.task.delegation_fold import DELEGATION, DelegationRow
 from muster.task.evidence import asked_by
 from muster.task.spec import parse
+from muster.task.standin import STANDIN
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -83,6 +87,17 @@ class Asking:
 
         came = number(entry.stream, entry.header.seq)
         return bisect_left(range(log.size(stream)), came, key=partial(number, stream))
+
+    def leads(self, statement: Statement, entry: Entry) -> bool:
+        """Raises: Unproven where its key was shut out before this came here."""
+        core, key = self._core, statement.operator
+        if statement.verb == STANDIN and replaced(core, statement, entry.header.t[0]):
+            return False
+        if not self._ever:
+            return key in core.roster.operators
+        if is_after(core, entry, key) and not was_told(core, key):
+            raise Unproven("key-shut-out", "its key was shut out before this came here")
+        return key in core.roster.operators_ever
 
     def ids(self, name: str) -> str:
         try:

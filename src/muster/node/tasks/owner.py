@@ -23,8 +23,9 @@ from muster.node.counter import DECLARED
 from muster.node.guard import SURVIVED
 from muster.node.part import Part
 from muster.node.tasks.asking import Asking
+from muster.node.tasks.branches import Branches
 from muster.node.tasks.drafts import write_each
-from muster.node.tasks.ownership import attempts_of, is_given
+from muster.node.tasks.ownership import Ownership, attempts_of, is_given
 from muster.node.tasks.results import settled_of
 from muster.node.tasks.trust import Trust
 from muster.task import causes, evidence, kinds
@@ -114,13 +115,8 @@ class OwnerService(Part):
         return self._owner
 
     def _make(self) -> Owner:
-        # This incarnation's place: when its first entry was written, so that later is higher.
-        first = self.core.log.slice(self.core.membership.own(FLEET), 0, 1)
-        mine = first[0].stamp.ms if first else self.core.now.wall_ms
-        newest = self._own_rows(order=("-epoch_order",), limit=1)
-        highest = newest[0].epoch_order if newest else 0
         ledger = Ledger(
-            mine if mine >= highest else highest + 1,
+            self.core.part(Ownership).place(),
             settled_with_key=lambda key: next((r.task for r in self._own_rows(dedupe=key)), None),
             is_mine=lambda task: bool(self._own_rows(task=task)),
             lease_ms=int(self.core.settings.get("lease_ms") or LEASE_MS),
@@ -135,15 +131,16 @@ class OwnerService(Part):
 
     def start(self) -> None:
         """Take up the live tasks of our streams; one that cannot be is ended, with the reason."""
-        live = self._take_up()
+        self._take_up()
         self._ready = True
-        self._owned = bool(live) or bool(self._own_rows(limit=1))
+        self._owned = self._owned or bool(self._own_rows(limit=1))
         self.roster_changed()
 
-    def _take_up(self) -> list[TaskRow]:
+    def _take_up(self) -> None:
         self._owner = self._make()
         own = self.core.membership.own(FLEET)
-        live = [r for state in sorted(LIVE) for r in self._own_rows(state=state)]
+        live = self.core.part(Ownership).ours(TASK, LIVE)
+        self._owned |= bool(live)
         restored: list[Restored] = []
         for row in live:
             if row.stream == own:
@@ -153,7 +150,7 @@ class OwnerService(Part):
                     self._end(task, failure)
         failure = self.core.guard.run("tasks", "", self.owner.restore, restored, self.core.now)
         if failure is None:
-            return live
+            return
         # One of these tasks cannot be taken up: find it, for the others must go on.
         good: list[Restored] = []
         for each in restored:
@@ -165,7 +162,6 @@ class OwnerService(Part):
                 self._end(task, failure)
         self._owner = self._make()
         self.core.guard.run("tasks", "", self.owner.restore, good, self.core.now)
-        return live
 
     def _read_back(self, row: TaskRow, restored: list[Restored]) -> None:
         ended, attempts = None, attempts_of(self.core, row.machine, row.task, row.epoch)
@@ -185,7 +181,7 @@ class OwnerService(Part):
             if told.key.startswith(_FAULT) and told.key not in held:
                 reason = "the daemon was restarted; it is asked again"
                 self.core.incidents.close(told.key, reason)
-        live = {r.task: r for state in sorted(LIVE) for r in self._own_rows(state=state)}
+        live = {row.task: row for row in self.core.part(Ownership).ours(TASK, LIVE)}
         for task, row in live.items():
             # Asked of each that is open: to ask for all that are settled would read them all.
             rows = self._own_rows(task=task)
@@ -358,6 +354,8 @@ class OwnerService(Part):
     def _carry_out(self, each: OwnerInstruction) -> None:
         core = self.core
         match each:
+            case RaiseFence() if core.part(Branches).holds_up(each):
+                pass
             case RaiseFence() | MoveBranch():
                 core.do(each)
             case Stop() | BeatReply() if each.machine == core.machine:

@@ -9,7 +9,9 @@ one, with the name of who makes it, and counts for nothing.
 Rule 4: an id behind which there is no order is nobody's. It is in no list. What came here after
 its key was shut out has no order behind it, whatever date it bears (call/shut_out.py).
 Rule 5: one order is one run, whatever its owner calls it (one_run.py): another is nobody's.
-Rule 6: a list is cut for each writer by itself, after the claims were taken out: whoever writes
+Rule 6: what another machine took over by an operator's order (task/adoption.py) is that one's: of
+several who did, the one with the highest generation. What the others write of it is a claim.
+Rule 7: a list is cut for each writer by itself, after the claims were taken out: whoever writes
 much does not crowd out what others wrote.
 """
 
@@ -32,8 +34,8 @@ from muster.node.tasks.one_run import doubled
 from muster.node.verb import Turns
 from muster.task.causes import Unproven
 from muster.task.evidence import Known, check_ordered
-from muster.task.fold import ATTEMPT, RUN, TASK, AttemptRow, RunRow, TaskRow, Work
-from muster.task.kinds import RunOpen, TaskAssign
+from muster.task.fold import ADOPTION, ATTEMPT, RUN, TASK, AttemptRow, RunRow, TaskRow, Work
+from muster.task.kinds import RunOpen, TaskAssign, TaskOpen
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -63,6 +65,13 @@ class Held(NamedTuple, Generic[Work]):
     certain: bool
 
 
+class _Rank(NamedTuple):
+    """How sure an opening is its writer's, and the generation of the adoption behind it, if any."""
+
+    sure: int
+    generation: int = 0
+
+
 class Listing(NamedTuple, Generic[Work]):
     """Rows, and whether there are more of them."""
 
@@ -75,7 +84,9 @@ class Ownership(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self._rank: dict[bytes, int] = {}
+        self._rank: dict[bytes, _Rank] = {}
+        # Who wrote an opening of a task, and of which task and run it is.
+        self._opened: dict[bytes, tuple[str, str, str]] = {}
         # The runs whose order held: a run's many tasks share one.
         self._known: Known = {}
         # Who was no operator may be known as one later: a no counts only as long as its roster.
@@ -92,20 +103,56 @@ class Ownership(Part):
         for opening in doubled(self.core, entry, body) if body is not None else ():
             self._rank.pop(opening, None)
 
+    def judge_anew(self) -> None:
+        """Who stands in for whom was ordered anew: what was adopted by that is looked at again."""
+        self._rank = {key: rank for key, rank in self._rank.items() if not rank.generation}
+
     def owner(self, table: Table[Work], name: str) -> str | None:
         """The machine whose task or run this is; None when it is nobody's."""
         found = self._owner(self._rows(table, name))
         return None if found is None else found[0]
 
-    def is_anothers(self, task: str, owner: str) -> bool:
+    def is_anothers(self, opened: TaskOpen, owner: str, *, certain: bool) -> bool:
         """Whether a task that one machine wants done is another one's.
 
-        Looked into only where several wrote the id: this is asked for nearly every assignment. What
-        we assign ourselves is ours, whatever others wrote about it.
+        Looked into only where several wrote the id, or somebody took the work over: this is asked
+        for nearly every assignment. What we assign ourselves is ours, whatever others wrote.
         """
-        if owner == self.core.machine or len(self.core.tables.writers(TASK, task=task)) < 2:
+        if owner == self.core.machine:
             return False
-        return self.owner(TASK, task) not in (None, owner)
+        if self.is_adopted(opened.run or opened.task):
+            other = self.owner(RUN, opened.run) if opened.run else self.owner(TASK, opened.task)
+            return other not in (None, owner)
+        if certain or len(self.core.tables.writers(TASK, task=opened.task)) < 2:
+            return False
+        return self.owner(TASK, opened.task) not in (None, owner)
+
+    def is_adopted(self, what: str) -> bool:
+        """Whether any machine says that it goes on with a run or task of another's."""
+        return bool(self.core.tables.rows(ADOPTION, what=what, limit=1))
+
+    def ours(self, table: Table[Work], states: Iterable[str]) -> list[Work]:
+        """Our rows in these states, without those of work that another machine goes on with."""
+        me, rows = self.core.machine, self.core.tables.rows
+        found = [row for state in sorted(states) for row in rows(table, writer=me, state=state)]
+        adopted = {what for (what,) in self.core.tables.distinct(ADOPTION, ("what",))}
+        named = adopted & {name for row in found for name in (row.run, row.id)}
+        gone = {n for n in named if {self.owner(RUN, n), self.owner(TASK, n)} - {None, me}}
+        return [row for row in found if not gone & {row.run, row.id}]
+
+    def place(self) -> int:
+        """The place of our present epochs: when this incarnation wrote its first entry, and above
+        all that an earlier one gave, or that whoever's work we go on with is known to have given.
+        """
+        own, me, rows = self.core.membership.own(FLEET), self.core.machine, self.core.tables.rows
+        first = self.core.log.slice(own, 0, 1)
+        first_ms = first[0].stamp.ms if first else self.core.now.wall_ms
+        newest = rows(TASK, writer=me, order=("-epoch_order",), limit=1)
+        adopted = rows(ADOPTION, writer=me)
+        earlier = [row.generation for row in adopted if row.stream != own]
+        highest = max([*earlier, *(row.epoch_order for row in newest)], default=0)
+        here = [row.generation for row in adopted if row.stream == own]
+        return max(first_ms if first_ms >= highest else highest + 1, *here, 0)
 
     def held(self, table: Table[Work], name: str) -> Held[Work] | None:
         """The task or run of this id, as its owner has it."""
@@ -118,7 +165,7 @@ class Ownership(Part):
         owner, rank = found
         its = (row for row in rows if row.stream.machine == owner)
         row = max(its, key=attrgetter("changed_ms"))
-        return Held(shown(self.core, row), owner, rank == _CERTAIN)
+        return Held(shown(self.core, row), owner, rank.sure == _CERTAIN)
 
     def claims(self, table: Table[Work], name: str) -> list[Work]:
         """What other machines wrote about this id: their newest rows."""
@@ -202,7 +249,7 @@ class Ownership(Part):
     def _rows(self, table: Table[Work], name: str) -> list[Work]:
         return self.core.tables.rows(table, **{table.name: name})  # type: ignore[arg-type]
 
-    def _owner(self, rows: Iterable[TaskRow | RunRow]) -> tuple[str, int] | None:
+    def _owner(self, rows: Iterable[TaskRow | RunRow]) -> tuple[str, _Rank] | None:
         """The owner, and how sure that is."""
         found = []
         for row in rows:
@@ -213,8 +260,11 @@ class Ownership(Part):
                 rank = None if entry is None else self._judged(entry)
             ours = stream.machine == self.core.machine
             run = row.run if isinstance(row, TaskRow) else ""
-            # Nobody has a task in another machine's run.
-            if rank is None or (run and not ours and self.owner(RUN, run) != stream.machine):
+            # Nobody has a task in another machine's run; nor we, where it was taken over.
+            asks = bool(run) and (not ours or self.is_adopted(run))
+            if rank is None or (asks and self.owner(RUN, run) != stream.machine):
+                continue
+            if isinstance(row, TaskRow) and not self._is_of(row):
                 continue
             found.append((rank, not ours, stream, opened))
         if not found:
@@ -222,11 +272,40 @@ class Ownership(Part):
         if len({stream.machine for _, _, stream, _ in found}) == 1:
             # Nearly always: nobody else wrote this id.
             return str(found[0][2].machine), min(rank for rank, *_ in found)
+        newest = max(rank.generation for rank, *_ in found)
+        if newest:
+            # Of those who took it over, under one place, it is the same one on every machine.
+            machine = min(str(s.machine) for rank, _, s, _ in found if rank.generation == newest)
+            return machine, min(r for r, _, s, _ in found if s.machine == machine)
         rank, _, _, machine = min(
             (rank, theirs, self._admitted(opened), str(stream.machine))
             for rank, theirs, stream, opened in found
         )
         return machine, rank
+
+    def _is_of(self, row: TaskRow) -> bool:
+        """Whether a row is of just the task that its opening opened.
+
+        What a machine inherited is judged by another one's opening, which it chose: it has such
+        only in a run that it has by an adoption, and only of the task that was opened there.
+        """
+        opened = self._opened.get(row.opened)
+        if opened is None:
+            entry = self.core.log.entry(row.opened)
+            if entry is None:
+                return False
+            if len(self._opened) >= _JUDGED_MAX:
+                self._opened.clear()
+            body = body_or_none(entry, TaskOpen)
+            names = ("", "") if body is None else (body.task, body.run)
+            opened = self._opened[row.opened] = (entry.header.author, *names)
+        author, task, run = opened
+        if author == row.stream.machine:
+            return True
+        if (task, run) != (row.task, row.run):
+            return False
+        found = self._owner(self._rows(RUN, run))
+        return found is not None and found[1].generation > 0
 
     def _admitted(self, opened: bytes) -> tuple[int, int]:
         """When an opening came here."""
@@ -234,7 +313,7 @@ class Ownership(Part):
         came = entry and self.core.log.admitted(entry.stream, entry.header.seq)
         return came or (0, 0)
 
-    def _judged(self, entry: Entry) -> int | None:
+    def _judged(self, entry: Entry) -> _Rank | None:
         """How sure it is that what this opens is its writer's; None without an order."""
         if self._roster is not self.core.roster:
             self._roster = self.core.roster
@@ -245,7 +324,7 @@ class Ownership(Part):
             self._rank.clear()
             self._never.clear()
         try:
-            certain = check_ordered(
+            ordered = check_ordered(
                 entry,
                 fleet=self.core.membership.fleet,
                 lookup=self.core.log.entry,
@@ -258,14 +337,18 @@ class Ownership(Part):
                 asking=Asking(self.core, ever=True),
             )
         except Unproven as unproven:
-            if entry.header.author == self.core.machine:
+            adopted = unproven.reason.startswith("adoption-")
+            if entry.header.author == self.core.machine and not adopted:
                 # We took the order ourselves.
-                self._rank[entry.id] = _ORDERED
-                return _ORDERED
+                rank = self._rank[entry.id] = _Rank(_ORDERED)
+                return rank
             self.core.counters[labelled("unproven", unproven.reason)] += 1
-            self._never.add(entry.id)
+            if unproven.reason != "adoption-missing":
+                # What it goes on with may come from elsewhere at any time.
+                self._never.add(entry.id)
             return None
-        rank = self._rank[entry.id] = _CERTAIN if certain else _ORDERED
+        sure = _CERTAIN if ordered.certain else _ORDERED
+        rank = self._rank[entry.id] = _Rank(sure, ordered.generation)
         return rank
 
     def _came(self, statement: Statement, entry: Entry) -> None:

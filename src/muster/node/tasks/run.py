@@ -54,6 +54,8 @@ class Run:
     has_commits: bool = False
     # Whether an agent handed it on.
     handed_on: bool = False
+    # Whether its owner before is gone, and this machine goes on with it.
+    adopted: bool = False
 
     @property
     def base_name(self) -> str:
@@ -128,11 +130,12 @@ class Run:
 
     @property
     def is_newer(self) -> bool:
-        """Whether a Muster before 0.3 cannot read what was ordered: not the spec, or not the entry
-        that opens the run.
+        """Whether a Muster before 0.3 cannot read what was ordered: the spec, the entry that opens
+        the run, or why this machine goes on with it.
         """
         may = self.spec.memory or any(p.may or p.memory or p.mcp for p in self.spec.phases.values())
-        return bool(self.is_held or self.spec.on or self.body.kept or may or self.handed_on)
+        more = may or self.handed_on or self.adopted
+        return bool(self.is_held or self.spec.on or self.body.kept or more)
 
     def owners_word(self, slot: Slot, ends: Ends) -> dict[str, str]:
         """What a task is told of its run beside its order: which Muster reads it, and of a review

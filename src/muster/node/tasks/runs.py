@@ -22,6 +22,7 @@ from muster.node.tasks.bases import BaseFound, Bases, FindBase, Matched, MatchGl
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.kept import tasks_of
 from muster.node.tasks.owner import OwnerService, ReadBack
+from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.results import Settlement, settled_of
 from muster.node.tasks.run import Ends, Run, Yields, opened_run
 from muster.node.tasks.waivers import CountLines, LinesCounted, asks_first, decided
@@ -63,6 +64,7 @@ class RunService(Part):
     def __init__(self, core: "Core") -> None:
         self.core = core
         self.owners, self.followers = core.part(OwnerService), core.part(Followers)
+        self._owned = core.part(Ownership)
         self.runs: dict[str, Run] = {}
         self._moved: dict[str, None] = {}
         self._kept: yields.Kept = {}
@@ -87,7 +89,7 @@ class RunService(Part):
     def adopt(self) -> None:
         """Read our open runs back; one of an earlier incarnation is opened anew in this one."""
         own = self.core.membership.own(FLEET)
-        found = self._own_rows(RUN, state="open")
+        found = self._owned.ours(RUN, ("open",))
         for name in dict.fromkeys(row.run for row in found):
             rows = self._own_rows(RUN, run=name)
             # A stream that ended says "open" for ever; what counts is whether any of ours settled.
@@ -133,11 +135,9 @@ class RunService(Part):
 
     def _fail(self, name: str, reason: str) -> None:
         run = self.runs.pop(name, None)
-        opened = run.opened if run is not None else None
-        if opened is None:
-            here = self._own_rows(
-                RUN, run=name, state="open", stream=self.core.membership.own(FLEET)
-            )
+        if (opened := run.opened if run is not None else None) is None:
+            own = self.core.membership.own(FLEET)
+            here = self._own_rows(RUN, run=name, state="open", stream=own)
             if not here:
                 return
             opened = here[-1].opened
@@ -155,6 +155,7 @@ class RunService(Part):
     def _opened(self, body: kinds.RunOpen, opened: EntryId) -> Run:
         store, me = self.core.store, self.core.machine
         run = opened_run(body, opened, handed_on=is_handed_on(store.log.entry, opened))
+        run.adopted = self._owned.is_adopted(body.run)
         self._take_in(run, [r for p, of in body.kept.items() for r in tasks_of(store, me, of, p)])
         return run
 
@@ -232,8 +233,7 @@ class RunService(Part):
         if self.followers.watchers.get(run.run):
             self._tell_phases(run)
         if plan.settled:
-            outcome: Any = plan.settled
-            body = kinds.RunSettle(run.run, outcome, summary=plan.reason[:2000])
+            body = kinds.RunSettle(run.run, plan.settled, summary=plan.reason[:2000])
             causes = [c for c in (self._cite(e) for e in run.ends.values()) if c][-15:]
             self.core.append_body(body, cause=(run.opened, *causes))
             del self.runs[run.run]

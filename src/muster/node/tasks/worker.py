@@ -9,6 +9,7 @@ Rule 5: an assignment without an order behind it is refused, a bounded number of
 owner: nobody makes us write as much as it writes itself.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -59,9 +60,11 @@ DECLARED[__name__] = {
 }
 
 _SPECS_KEPT: Final = 64
-# In a fleet everybody may own tasks, and few do: who gave none for so long hears every eighth beat.
+# In a fleet everybody may own tasks, and few do: who gave none for so long hears every eighth beat
+# if it is a hub, and so many of the others do, in turn.
 _ACTIVE_MS: Final = 10 * MINUTE_MS
 _IDLE_BEATS: Final = 8
+_IDLE_TURN: Final = 4
 
 
 class WorkerService(Part):
@@ -75,8 +78,9 @@ class WorkerService(Part):
         self.session = core.draw(8).hex()
         self._worker = Worker(self._me(), self.session)
         self._beat_at, self._beats = 0, 0
-        # When each owner gave us a task last, or had one here.
+        # When each owner gave us a task last, or had one here; and who of the others heard last.
         self._gave_ms: dict[str, int] = {}
+        self._told_last = ""
         self._seen_ready = False
         # Whether entries of others count no more, since the last flush.
         self._rolled_back = False
@@ -154,18 +158,19 @@ class WorkerService(Part):
         if opened is None:
             self.core.counters["assignment-without-opening"] += 1
             return
-        unproven, now_ms = self._check(entry, assign.task), self.core.now.boot_ms
+        unproven, now_ms = self._check(entry), self.core.now.boot_ms
+        # It may have given up waiting for a word of us, whatever becomes of this.
+        self._gave_ms[stream.machine] = now_ms
         if unproven is not None:
             refused = self._refused.setdefault(stream.machine, deque())
             if not spend(refused, limits.UNPROVEN_PER_MINUTE_MAX, MINUTE_MS, now_ms):
                 # No refusal is written: its lease on us just ends.
                 self.core.counters["assignments-unanswered"] += 1
                 return
-        self._gave_ms[stream.machine] = now_ms
         given = Assignment(stream.machine, entry.id, assign, opened, unproven, stream.scope)
         self.worker.accept(given, self.core.now)
 
-    def _check(self, entry: Entry, task: str) -> causes.Unproven | None:
+    def _check(self, entry: Entry) -> causes.Unproven | None:
         core = self.core
         if core.part(Doubt).waits:
             # It may have been done already, here or by a copy of us; another machine can do it.
@@ -189,8 +194,10 @@ class WorkerService(Part):
         except causes.Unproven as unproven:
             core.counters[labelled("unproven", unproven.reason)] += 1
             return unproven
-        if not found.certain and core.part(Ownership).is_anothers(task, entry.header.author):
-            # Its own order may be genuine; the id that it gave the task is not its to give.
+        owner, sure = entry.header.author, found.certain
+        if core.part(Ownership).is_anothers(found.opened, owner, certain=sure):
+            # Its own order may be genuine; the id that it gave the task is not its to give, or it
+            # was its owner until somebody took the task over.
             return causes.Unproven("other-owner", "another machine owns the task of this id")
         return None
 
@@ -234,9 +241,22 @@ class WorkerService(Part):
                 self._gave_ms[owner] = now_ms
             owners = {o for o, gave_ms in self._gave_ms.items() if now_ms - gave_ms < _ACTIVE_MS}
             if self._beats % _IDLE_BEATS == 0:
-                owners |= {link.peer for link in self.core.links.values() if link.peer}
+                owners |= self._idle(owners)
             if owners:
                 self.worker.beats(sorted(owners), self.core.now)
+
+    def _idle(self, owners: set[str]) -> set[str]:
+        """Of those that gave nothing, who hears all the same: every hub, and of the others a few.
+
+        Who assigned something hears of it otherwise; this is for whom all of that was lost.
+        """
+        linked = {link.peer for link in self.core.links.values() if link.peer} - owners
+        hubs = linked & {hub.machine for hub in self.core.roster.hubs()}
+        others = sorted(linked - hubs)
+        at = bisect_right(others, self._told_last)
+        turn = [*others[at:], *others[:at]][:_IDLE_TURN]
+        self._told_last = turn[-1] if turn else ""
+        return {*hubs, *turn}
 
     # --- attempts -------------------------------------------------------------------------------
 

@@ -1,0 +1,171 @@
+"""Who may do what at a NATS server of the fleet, as NATS itself reads it: keys as text, and JWTs.
+
+Rule 1: all of it follows from the authority's seed and the machines' records, and nothing is
+random: a server can be told the same again.
+Rule 2: each machine has an account of its own. It holds nothing, and imports three services of the
+account in which the mailboxes are: to leave something in its own name, to take from its own
+mailbox, and to acknowledge that. What else it publishes, subscribes to or names as a reply stays
+with itself.
+Rule 3: a user is the machine's `nats` key, which signs what a server sends and nothing else.
+Rule 4: nothing here ends by the calendar. Who is revoked has no account any more, and what was
+issued for keys that a machine had before counts no more.
+Rule 5: the machine that serves rules over its own server's accounts and over no other's; servers
+of one cluster have one set of them, and the machine that looks after the mailboxes is their user.
+Rule 6: a machine has so many connections and subscriptions at a server, and no more.
+
+    operator                 the fleet
+      account SYSTEM/<server>  the server itself, or those of a cluster; nobody is let in
+      account BOXES/<server>   JetStream, the mailboxes; its machine is the one user
+      account <machine>        one machine, one user
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from muster.fleet.machine import Authority
+from muster.fleet.record import MachineRecord
+from muster.log import canon
+from muster.log.keys import Signer
+
+# The first byte makes the first letter of the text.
+_OPERATOR: Final = 14 << 3
+_ACCOUNT: Final = 0
+_USER: Final = 20 << 3
+_HEAD: Final = {"alg": "ed25519-nkey", "typ": "JWT"}
+# -1 is no limit, and what is left out is 0.
+_UNBOUND: Final = ("conn", "data", "exports", "imports", "payload", "subs")
+# A machine has one connection, and what it had before may not have ended; a pull is a subscription.
+_OF_MACHINE: Final = {"conn": 8, "subs": 64}
+_STORED: Final = ("consumer", "disk_storage", "mem_storage", "streams")
+
+
+class Claims(NamedTuple):
+    """What a server is told: the operator, whose accounts they are, and each account by its key.
+
+    `machines` says which account is whose.
+    """
+
+    operator: str
+    system: str
+    accounts: dict[str, str]
+    machines: dict[str, str]
+
+
+def text_of(prefix: int, public: bytes) -> str:
+    """A public key as NATS writes it: a prefix, the key, a checksum, in base32."""
+    raw = bytes([prefix]) + public
+    checksum = binascii.crc_hqx(raw, 0).to_bytes(2, "little")
+    return base64.b32encode(raw + checksum).decode("ascii").rstrip("=")
+
+
+def claims(
+    authority: Authority, keeper: MachineRecord, live: Iterable[MachineRecord], cluster: str = ""
+) -> Claims:
+    """All that a server has to know of the machines that it lets in; `keeper` rules over it."""
+    operator = _signer(authority, "operator")
+    where = _where(keeper, cluster)
+    system, boxes = (_signer(authority, f"{what}/{where}") for what in ("system", "boxes"))
+    own, theirs = (text_of(_ACCOUNT, each.public) for each in (system, boxes))
+    accounts = {
+        own: _account(operator, system, "SYSTEM", {}),
+        theirs: _account(operator, boxes, "BOXES", {"exports": _EXPORTS}, stored=True),
+    }
+    machines: dict[str, str] = {}
+    for record in live:
+        signer = _signer(authority, f"machine/{record.machine}")
+        of_it = {
+            "imports": _imports(theirs, record.machine),
+            "revocations": {"*": _issued_s(record) - 1},
+        }
+        key = machines[record.machine] = text_of(_ACCOUNT, signer.public)
+        accounts[key] = _account(operator, signer, record.machine, of_it, bounds=_OF_MACHINE)
+    about = {"system_account": own, "type": "operator", "version": 2}
+    root = text_of(_OPERATOR, operator.public)
+    return Claims(_jwt(operator, _OPERATOR, root, "muster", about), own, accounts, machines)
+
+
+def pass_of(authority: Authority, record: MachineRecord) -> str:
+    """What a machine shows, with a signature of its `nats` key, to be let in at every server."""
+    return _user(authority, f"machine/{record.machine}", record)
+
+
+def keeper_pass(authority: Authority, keeper: MachineRecord, cluster: str = "") -> str:
+    """What the machine that looks after the mailboxes shows, at its own server or a cluster."""
+    return _user(authority, f"boxes/{_where(keeper, cluster)}", keeper)
+
+
+def _where(keeper: MachineRecord, cluster: str) -> str:
+    return f"{keeper.machine}/{cluster}" if cluster else keeper.machine
+
+
+_EXPORTS: Final = [
+    {"name": "leave", "subject": "muster.box.>", "type": "service"},
+    {
+        "name": "take", "subject": "$JS.API.CONSUMER.MSG.NEXT.>", "type": "service",
+        "response_type": "Stream",
+    },
+    {"name": "acknowledge", "subject": "$JS.ACK.>", "type": "service"},
+]  # fmt: skip
+
+
+def _imports(boxes: str, machine: str) -> list[dict[str, str]]:
+    box = f"MUSTER_BOX_{machine}"
+    subjects = (
+        f"muster.box.*.{machine}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{box}.box",
+        # As of old, and with the domain and the account in front.
+        f"$JS.ACK.{box}.box.>",
+        f"$JS.ACK.*.*.{box}.box.>",
+    )
+    return [
+        {"account": boxes, "name": subject, "subject": subject, "type": "service"}
+        for subject in subjects
+    ]
+
+
+def _signer(authority: Authority, what: str) -> Signer:
+    return Signer(authority.nats_secret(what))
+
+
+def _account(
+    operator: Signer, account: Signer, name: str, more: Mapping[str, Any], *,
+    bounds: Mapping[str, int] | None = None, stored: bool = False,
+) -> str:  # fmt: skip
+    limits = {"leaf": 0, "wildcards": True} | dict.fromkeys(_UNBOUND, -1) | dict(bounds or {})
+    limits |= dict.fromkeys(_STORED, -1 if stored else 0)
+    about = {"limits": limits, "type": "account", "version": 2, **more}
+    return _jwt(operator, _OPERATOR, text_of(_ACCOUNT, account.public), name, about)
+
+
+def _user(authority: Authority, what: str, record: MachineRecord) -> str:
+    about = {"data": -1, "payload": -1, "subs": -1, "type": "user", "version": 2}
+    public = text_of(_USER, record.key("nats"))
+    issuer = _signer(authority, what)
+    return _jwt(issuer, _ACCOUNT, public, record.machine, about, _issued_s(record))
+
+
+def _issued_s(record: MachineRecord) -> int:
+    return record.issued_ms // 1000
+
+
+def _jwt(  # noqa: PLR0917 - each is one field
+    issuer: Signer, kind: int, subject: str, name: str, about: Mapping[str, Any], issued_s: int = 1
+) -> str:
+    body: dict[str, Any] = {
+        "iat": issued_s,
+        "iss": text_of(kind, issuer.public),
+        "name": name,
+        "nats": dict(about),
+        "sub": subject,
+    }
+    digest = hashlib.sha256(canon.encode(body)).digest()
+    body["jti"] = base64.b32encode(digest).decode("ascii").rstrip("=")
+    signed = f"{_part(canon.encode(_HEAD))}.{_part(canon.encode(body))}"
+    return f"{signed}.{_part(issuer.sign(signed.encode('ascii')))}"
+
+
+def _part(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")

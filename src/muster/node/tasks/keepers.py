@@ -1,0 +1,386 @@
+"""Who keeps a repository: by the roster, or by who goes on with the work of a machine that is gone.
+
+Rule 1: by the roster it is a hub that has it, or whom an operator granted it. In place of such a
+machine another one keeps it that goes on with its work by an operator's order, and says so
+(`repo.adopt`): of several the one with the highest generation, as it is of runs.
+Rule 2: it can do that where it has a mirror: a machine that stands in for another one pulls what
+that keeps, on each new link and whenever it is told that something moved.
+Rule 3: who kept it before follows: it serves no push of it, uses it where it is kept now, and makes
+its own folder like that. So it could keep it again, by another order.
+Rule 4: a mirror that cannot be pulled is tried again, less and less often, and counted.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from muster.fleet.record import MachineRecord
+from muster.limits import CLOCK_AHEAD_MS_MAX
+from muster.log.entry import EntryId
+from muster.log.fold import body_or_none
+from muster.log.stream import FleetId, MachineId
+from muster.node import event as ev
+from muster.node.counter import DECLARED
+from muster.node.incarnations.own_incarnation import OwnIncarnation
+from muster.node.part import Part
+from muster.node.tasks.asking import Asking
+from muster.node.tasks.ownership import Ownership
+from muster.node.tasks.standins import standins
+from muster.task.adoption import check_ground
+from muster.task.causes import Unproven
+from muster.task.fold import ADOPTION, RUN, TASK, AdoptionRow, RunRow, TaskRow
+from muster.task.keeping import KEEPING, KeepingFold, RepoAdopt
+from muster.task.kinds import TaskAdopt, TaskOpen
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+DECLARED[__name__] = {
+    "repository-adopted": "A repository of a machine that is gone is kept here.",
+    "mirror-pulled": "A repository that another machine keeps was copied as it is there.",
+    "mirror-not-pulled": "A repository that another machine keeps could not be copied.",
+}
+
+_RETRY_MS: Final = 2_000
+_RETRY_MS_MAX: Final = 5 * 60_000
+# A repository in use is pulled again and again: no more at once than the disk bears.
+_PULLS_MAX: Final = 2
+_PROVEN_MAX: Final = 1_000
+# So many of a machine's newest adoptions of a hub's work are looked at: does it go on with it?
+_ADOPTIONS_MAX: Final = 16
+
+
+class Mirror(NamedTuple):
+    """A repository, and the machine that keeps it."""
+
+    machine: str
+    repo: str
+
+
+class PullMirror(ev.Effect, frozen=True):
+    """Copy a repository as it is at the machine that keeps it. Answer with `Pulled`."""
+
+    machine: str
+    repo: str
+
+
+class Pulled(ev.Event, frozen=True):
+    """A mirror is as the repository was, or why not."""
+
+    machine: str
+    repo: str
+    reason: str = ""
+
+
+class KeepMirror(ev.Effect, frozen=True):
+    """Make a mirror a repository of this machine. Answer with `Kept`."""
+
+    machine: str
+    repo: str
+
+
+class Kept(ev.Event, frozen=True):
+    """What was a mirror is a repository of this machine, or why not."""
+
+    machine: str
+    repo: str
+    reason: str = ""
+
+
+class RepositoryMoved(ev.Event, frozen=True):
+    """A machine says that something moved in a repository that it keeps."""
+
+    machine: str
+    repo: str
+
+
+class MirrorsHere(ev.Event, frozen=True):
+    """What this machine had mirrored before it started: machines and repositories."""
+
+    mirrors: tuple[tuple[str, str], ...]
+
+
+class Keepers(Part):
+    name = "keepers"
+    effects = (PullMirror, KeepMirror)
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        # Words that were found to be backed by an order.
+        self._proven: set[bytes] = set()
+        # What is to be mirrored, and when of it the next pull is due.
+        self._wanted: set[Mirror] = set()
+        self._due_ms: dict[Mirror, int] = {}
+        self._busy: set[Mirror] = set()
+        self._tries: Counter[Mirror] = Counter()
+        # What is mirrored here, and what of it is being made a repository, by which order.
+        self._here: set[Mirror] = set()
+        self._taking: dict[Mirror, EntryId] = {}
+        self._look = True
+        core.leads = self.leads
+        for kind in ("fleet.standin", "repo.adopt"):
+            core.on(kind, lambda _stream, _entry: self._anew())
+        core.on(ev.RosterChanged, lambda _event: self._anew())
+        core.on(ev.MachineHere, lambda event: self._came(event.machine))
+        core.on(RepositoryMoved, self._on_moved)
+        core.on(MirrorsHere, self._on_here)
+        core.on(Pulled, self._on_pulled)
+        core.on(Kept, self._on_kept)
+
+    @staticmethod
+    def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
+        return (KeepingFold(),)
+
+    # --- who leads -------------------------------------------------------------------------
+
+    def leads(self) -> list[MachineId]:
+        """Whom this machine asks first: the hubs that are here; where none is, whoever goes on with
+        the work of one.
+        """
+        hubs = [hub.machine for hub in self.core.roster.hubs()]
+        return [m for m in hubs if self._is_here(m)] or self._successors()
+
+    def _is_here(self, machine: MachineId) -> bool:
+        return machine == self.core.machine or self.core.link_to(machine) is not None
+
+    def _successors(self) -> list[MachineId]:
+        core, facts = self.core, self.core.roster.facts
+        here = [m for m in core.roster.machines if self._is_here(m)]
+        # Of what else somebody says that it keeps it, nobody could have anything.
+        repos = sorted({repo for m in here if m in facts for repo in facts[m].repositories})
+        holders = [each for each in map(self._holders, repos) if len(each) > 1]
+        found = dict[MachineId, None]()
+        for hub in filter(self._is_hub, core.roster.known):
+            newest = [(row.at_ms, m) for m in here if (row := self._newest_of(m, hub)) is not None]
+            found |= dict.fromkeys(m for _, m in sorted(newest, reverse=True))
+            found |= dict.fromkeys(each[-1] for each in holders if hub in each[:-1])
+        return [m for m in found if m in here]
+
+    def _newest_of(self, machine: MachineId, hub: MachineId) -> AdoptionRow | None:
+        """The newest by which a machine goes on with work of a hub: a member's own word is none.
+
+        Each one's are looked into by themselves: whoever writes much crowds out nobody.
+        """
+        owned = self.core.part(Ownership)
+        rows = self.core.tables.rows(
+            ADOPTION, writer=machine, owner=hub, order=("-at_ms",), limit=_ADOPTIONS_MAX
+        )
+        for row in rows:
+            owner = owned.owner(RUN, row.what) or owned.owner(TASK, row.what)
+            if owner == machine and self._is_ordered(row.entry):
+                return row
+        return None
+
+    # --- who keeps it ----------------------------------------------------------------------
+
+    def keeper(self, repo: str) -> MachineRecord | None:
+        """The machine that a repository is fetched from and pushed to; None where nobody has it."""
+        by_roster = self.core.roster.keeper(repo, self.core.now.wall_ms)
+        return self.successor(repo) or by_roster
+
+    def successor(self, repo: str) -> MachineRecord | None:
+        """Who keeps it in place of a machine that had it; None where the roster says it."""
+        holders = self._holders(repo)
+        return self.core.roster.machines[holders[-1]] if len(holders) > 1 else None
+
+    def is_kept_here(self, repo: str, *, mirrored: bool) -> bool:
+        """Whether this machine decides about a repository in its folder, which was `mirrored` of
+        another one's or was not.
+        """
+        keeper = self.keeper(repo) if mirrored else self.successor(repo)
+        return keeper.machine == self.core.machine if keeper is not None else not mirrored
+
+    def followers(self, repo: str) -> set[str]:
+        """Who is to hear of what moves in a repository that is kept here."""
+        me = self.core.machine
+        row = standins(self.core).get(me)
+        found = {str(holder) for holder in self._holders(repo)[:-1]}
+        return (found | {row.by if row is not None else ""}) - {"", me}
+
+    def kept_before(self, repo: str) -> bool:
+        """Whether this machine kept it, and another one does now."""
+        *before, last = self._holders(repo)
+        return self.core.machine in before and last != self.core.machine
+
+    def _holders(self, repo: str) -> list[MachineId]:
+        """Who keeps it by the roster ("" for nobody), and who in place of that, one by one."""
+        roster = self.core.roster
+        first = roster.keeper(repo, self.core.now.wall_ms)
+        holders = [first.machine if first is not None else MachineId("")]
+        rows = self.core.tables.rows(KEEPING, repo=repo)
+        rows.sort(key=lambda row: str(row.stream.machine), reverse=True)
+        rows.sort(key=lambda row: row.generation)
+        for row in rows:
+            machine, of = MachineId(row.stream.machine), MachineId(row.of)
+            if machine not in roster.machines or not self._has(machine, repo):
+                continue
+            # By the roster it would be another one now: who had it was shut out, or the successor
+            # is a hub as well. Where it is nobody's, what a hub tells now that had it decides
+            # nothing: it may be back without its disk.
+            had = self._is_hub(of) and (first is None or self._has(of, repo))
+            had = had and (first is None or of not in roster.machines or holders == [machine])
+            if (of in holders or had) and self._is_ordered(row.entry):
+                holders = holders if of in holders else [of, *holders]
+                holders.append(machine)
+        return holders
+
+    def _is_hub(self, machine: MachineId) -> bool:
+        record = self.core.roster.known.get(machine)
+        return record is not None and "hub" in record.roles
+
+    def _has(self, machine: MachineId, repo: str) -> bool:
+        facts = self.core.roster.facts.get(machine)
+        return facts is not None and repo in facts.repositories
+
+    def _is_ordered(self, word: EntryId) -> bool:
+        """Whether an operator ordered that this one goes on with a repository, or with work."""
+        if word in self._proven:
+            return True
+        core, entry = self.core, self.core.log.entry(word)
+        body = body_or_none(entry, RepoAdopt) or body_or_none(entry, TaskAdopt)
+        if entry is None or body is None:
+            return False
+        leads = Asking(core, ever=True).leads
+        try:
+            check_ground(
+                entry, body.of, body.generation, 0, core.log.entry, core.membership.fleet, leads
+            )
+        except Unproven:
+            return False
+        if len(self._proven) >= _PROVEN_MAX:
+            self._proven.clear()
+        self._proven.add(word)
+        return True
+
+    # --- going on --------------------------------------------------------------------------
+
+    def has_mirror(self, machine: str, repo: str) -> bool:
+        """Whether this machine could keep a repository that is another one's."""
+        return Mirror(machine, repo) in self._here and self.is_of(machine, repo)
+
+    def take(self, machine: str, order: EntryId) -> None:
+        """Keep what is mirrored here of a machine's repositories, by an operator's order."""
+        for each in sorted(self._here - self._taking.keys()):
+            if each.machine == machine and self.is_of(machine, each.repo):
+                self._taking[each] = order
+                self.core.do(KeepMirror(*each))
+
+    def is_of(self, machine: str, repo: str) -> bool:
+        """Whether a repository is out of reach without that machine."""
+        keeper = self.keeper(repo)
+        return keeper is None or keeper.machine == machine
+
+    def _on_kept(self, event: Kept) -> None:
+        each = Mirror(event.machine, event.repo)
+        order = self._taking.pop(each, None)
+        self._here.discard(each)
+        if event.reason:
+            name = self.core.membership.name_of(MachineId(each.machine))
+            self.core.note(f"repository {each.repo} of {name} is not kept here: {event.reason}")
+        elif order is not None and self.is_of(*each):
+            self.core.part(OwnIncarnation).keeps(each.repo)
+            generation = max(self.core.part(Ownership).place(), self._highest(each.repo) + 1)
+            body = RepoAdopt(each.repo, each.machine, generation)
+            self.core.append_body(body, cause=(order,))
+            self.core.counters["repository-adopted"] += 1
+
+    def _highest(self, repo: str) -> int:
+        """The highest generation of whoever keeps it, or of a word of ours that counts no more.
+
+        What else others write is no measure: under a place above any nobody would believe us.
+        """
+        me, highest_ms = self.core.machine, self.core.now.wall_ms + CLOCK_AHEAD_MS_MAX
+        return max(
+            (
+                row.generation
+                for row in self.core.tables.rows(KEEPING, repo=repo)
+                if (row.stream.machine == me and row.generation <= highest_ms)
+                or self._is_ordered(row.entry)
+            ),
+            default=0,
+        )
+
+    # --- mirrors ---------------------------------------------------------------------------
+
+    def _anew(self) -> None:
+        """Who stands in for whom, or keeps what, was said anew."""
+        self._proven.clear()
+        self._look = True
+
+    def _wants(self) -> set[Mirror]:
+        """What of others is to be here as well."""
+        core, found = self.core, set[Mirror]()
+        me, facts = core.machine, core.roster.facts
+        for machine, row in standins(core).items():
+            if row.by == me and machine in core.roster.machines and machine in facts:
+                for repo in facts[MachineId(machine)].repositories:
+                    keeper = self.keeper(repo)
+                    if keeper is not None and keeper.machine == machine:
+                        found.add(Mirror(machine, repo))
+        for repo in facts[me].repositories if me in facts else ():
+            keeper = self.successor(repo) if self.kept_before(repo) else None
+            if keeper is not None and keeper.machine != me:
+                found.add(Mirror(keeper.machine, repo))
+        return found
+
+    def _came(self, machine: str) -> None:
+        for each in self._wanted:
+            if each.machine == machine:
+                self._due_ms[each] = self.core.now.boot_ms
+
+    def _on_moved(self, event: RepositoryMoved) -> None:
+        each = Mirror(event.machine, event.repo)
+        # While it fails it waits for its turn.
+        if each in self._wanted and not self._tries[each]:
+            self._due_ms[each] = self.core.now.boot_ms
+
+    def _on_here(self, event: MirrorsHere) -> None:
+        self._here |= {Mirror(*each) for each in event.mirrors}
+
+    @property
+    def needs_tick(self) -> bool:
+        return self._look or bool(self._due_ms)
+
+    def tick(self) -> None:
+        """Pull what is due."""
+        now_ms = self.core.now.boot_ms
+        if self._look:
+            self._look = False
+            wanted = self._wants()
+            self._due_ms |= dict.fromkeys(wanted - self._wanted, now_ms)
+            self._wanted = wanted
+        for each, due_ms in list(self._due_ms.items()):
+            if each not in self._wanted:
+                del self._due_ms[each]
+            elif due_ms <= now_ms and self._may_pull(each):
+                # Without a link nothing is tried: on the next one it is due.
+                del self._due_ms[each]
+                if self.core.link_to(each.machine) is not None:
+                    self._busy.add(each)
+                    self.core.do(PullMirror(*each))
+
+    def _may_pull(self, each: Mirror) -> bool:
+        """One at a time of a machine: a slow one keeps no other's from being pulled."""
+        machines = {busy.machine for busy in self._busy}
+        return each.machine not in machines and len(machines) < _PULLS_MAX
+
+    def _on_pulled(self, event: Pulled) -> None:
+        each = Mirror(event.machine, event.repo)
+        self._busy.discard(each)
+        if not event.reason:
+            self._tries.pop(each, None)
+            self.core.counters["mirror-pulled"] += 1
+            self._here.add(each)
+            return
+        self.core.counters["mirror-not-pulled"] += 1
+        wait_ms = min(_RETRY_MS << min(self._tries[each], 16), _RETRY_MS_MAX)
+        self._tries[each] += 1
+        self._due_ms[each] = self.core.now.boot_ms + wait_ms
+
+
+def repository_of(core: "Core", row: RunRow | TaskRow) -> str:
+    """The repository in which is worked, "" for none."""
+    if isinstance(row, RunRow):
+        return row.repo
+    opened = body_or_none(core.log.entry(row.opened), TaskOpen)
+    return "" if opened is None else opened.repo

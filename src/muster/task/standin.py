@@ -1,0 +1,92 @@
+"""Who goes on with a machine's work when that is gone: said by an operator, before it happens.
+
+Rule 1: a `fleet.standin` holds the order as it was taken, and its writer is the machine that took
+it: what it says is checked against the order here, and who may order by whoever reads the row.
+Rule 2: of several about one machine the one that was signed last counts. `by` is "" where nobody
+is to go on with its work.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Final, NamedTuple
+
+from msgspec import Meta
+
+from muster.errors import MusterError
+from muster.fleet.statement import Statement, check_order, open_statement
+from muster.limits import STANDIN_AFTER_MS, STANDIN_AFTER_MS_MAX, STANDIN_AFTER_MS_MIN
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Rows, Skip, Table, body_as
+from muster.log.kind import kind
+from muster.log.stream import FleetId, MachineId, StreamName
+from muster.task.kinds import Body, MachineWord
+
+STANDIN: Final = "standin"
+NOBODY: Final = "nobody"
+
+After = Annotated[int, Meta(ge=STANDIN_AFTER_MS_MIN, le=STANDIN_AFTER_MS_MAX, multiple_of=1000)]
+
+
+@kind("fleet.standin")
+class FleetStandin(Body, frozen=True):
+    """`by` goes on with the work of `machine` when nothing was heard of that for so long."""
+
+    machine: MachineWord
+    statement: str
+    by: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    after_ms: After = STANDIN_AFTER_MS
+
+
+class StandinRow(NamedTuple):
+    stream: StreamName
+    machine: str
+    by: str
+    after_ms: int
+    issued_ms: int
+    operator: str
+    entry: EntryId
+
+
+STANDINS: Final = Table("standin", StandinRow)
+
+
+def standin_args(machine: str, by: str, after_ms: int) -> dict[str, str]:
+    """What an operator signs as arguments of `standin`."""
+    return {"machine": machine, "by": by or NOBODY, "after": f"{after_ms // 1000}s"}
+
+
+def ordered(entry: Entry, body: FleetStandin, fleet: FleetId) -> Statement:
+    """The order behind it. Raises: MusterError where it is none of just that, for its writer."""
+    statement, author = open_statement(body.statement.encode(), fleet), entry.header.author
+    check_order(
+        statement, verb=STANDIN, object=body.machine, machine=MachineId(author),
+        args=standin_args(body.machine, body.by, body.after_ms),
+        now_ms=min(entry.header.t[0], statement.until_ms),
+    )  # fmt: skip
+    return statement
+
+
+class StandinFold:
+    """The stream of a machine that was ordered to write it down."""
+
+    name = "standin"
+    tables = (STANDINS,)
+    kinds = frozenset({"fleet.standin"})
+
+    def __init__(self, fleet: FleetId) -> None:
+        self._fleet = fleet
+
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
+        body = body_as(entry, FleetStandin)
+        try:
+            statement = ordered(entry, body, self._fleet)
+        except MusterError as error:
+            raise Skip("standin-not-ordered") from error
+        known = rows.get(STANDINS, body.machine)
+        if known is not None and known.issued_ms >= statement.issued_ms:
+            raise Skip("standin-older")
+        return (
+            StandinRow(
+                rows.stream, body.machine, body.by, body.after_ms, statement.issued_ms,
+                statement.operator, entry.id,
+            ),
+        )  # fmt: skip
