@@ -3,7 +3,6 @@
 It is the daemon that `muster up` runs. MUSTER_TEST_CLOCK_MS sets its wall clock so far off,
 MUSTER_TEST_CLOCK_FILE names a file that says so at each moment, and
 MUSTER_TEST_FILE_BYTES lets no file of it grow larger, which is how a full disk looks from inside.
-MUSTER_TEST_LEASE_MS is how long the leases are that it gives.
 MUSTER_TEST_STUMBLES makes a step that brings a call with this text fail by a mistake that no guard
 knows, MUSTER_TEST_STUMBLES_TIMES times.
 """
@@ -20,7 +19,6 @@ from muster.node.core import Core
 from muster.node.event import Arrived
 from muster.node.host import clock
 from muster.node.host.home import Home
-from muster.node.tasks import adoption, owner
 from muster.task.instruction import Now
 from muster.verbs import daemon
 
@@ -38,8 +36,6 @@ def main() -> int:
             return Now(now.boot_ms, now.wall_ms + off_ms)
 
         clock.read = wrong
-    if lease_ms := int(os.environ.get("MUSTER_TEST_LEASE_MS", "0")):
-        owner.LEASE_MS = adoption.LEASE_MS = lease_ms  # type: ignore[misc]
     if text := os.environ.get("MUSTER_TEST_STUMBLES", ""):
         _stumble(text.encode(), int(os.environ.get("MUSTER_TEST_STUMBLES_TIMES", "1")))
     if path := os.environ.get("MUSTER_TEST_CLOCK_FILE", ""):

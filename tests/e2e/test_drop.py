@@ -32,13 +32,12 @@ def share(machine: Machine, place: Path) -> None:
 
 
 @contextlib.contextmanager
-def apart(*places: Path, **env: str) -> Iterator[Fleet]:
+def apart(*places: Path) -> Iterator[Fleet]:
     """A hub and a studio that can only meet in a folder: each has its own path to one."""
     with Fleet(["hub", "studio"], deaf=["hub", "studio"]) as fleet:
         for machine, place in zip((fleet.hub, fleet["studio"]), places, strict=True):
             machine.edit_facts(dial={})
             share(machine, place)
-            machine.env.update(env)
         fleet.start()
         yield fleet
 

@@ -201,3 +201,23 @@ def test_who_does_not_hold_the_authority_serves_nobody_and_says_so():
         fleet.start()
         until(lambda: engine(studio)["state"] == "stopped", "it says so", within_s=WITHIN_S)
         assert "does not hold the fleet's authority" in engine(studio)["why"]
+
+
+@proves("node.nats-serves")
+def test_who_is_given_no_pass_for_a_server_says_why():
+    with Fleet(["hub", "studio"]) as fleet:
+        hub, studio = fleet.hub, fleet["studio"]
+        for machine in (hub, studio):
+            config = machine.home.config()
+            channel = {**config.channel, "nats": nats.Options(place="hub")}
+            serve = NatsServe(serve="auto" if machine is hub else "")
+            text = config_text(replace(config, channel=channel, nats=serve))
+            machine.home.put("config.toml", text)
+        fleet.start()
+        serves(hub)
+        # It is asked for again every few seconds, and the way by the server less often.
+        until(
+            lambda: "for that computer alone" in json.dumps(studio.ask("channels")),
+            lambda: f"studio says why: {studio.ask('channels')}",
+            within_s=WITHIN_S,
+        )

@@ -30,7 +30,7 @@ phases:
 def test_a_stand_in_that_meets_a_machine_in_a_folder_alone_waits_until_that_is_gone(tmp_path):
     place = tmp_path / "shared"
     place.mkdir()
-    with apart(place, place, MUSTER_TEST_LEASE_MS=str(AFTER_MS)) as fleet:
+    with apart(place, place) as fleet:
         hub, studio = fleet.hub, fleet["studio"]
         args = {"base": "", "repo": "", "spec": SPEC, "values": {}}
         run = str(hub.order("run", "asks", args)["run"])

@@ -44,6 +44,8 @@ _NAMES_KEPT: Final = 256
 SERVERS_MAX: Final = 8
 # In the home: what another machine gave this one to be let in at its server.
 PASS: Final = "nats/pass.json"  # noqa: S105 - the name of a file
+# And why it gave none, where it did not.
+REFUSED: Final = "nats/refused.txt"
 
 
 ServerUrl = Annotated[str, msgspec.Meta(pattern=rf"\A{_SERVER.pattern}")]
@@ -178,11 +180,17 @@ class NatsPost:
             with (self._visitor.home / PASS).open("rb") as file:
                 shown = msgspec.json.decode(file.read(_LOGIN_BYTES_MAX), type=Pass)
         except FileNotFoundError:
-            raise ValueError("this machine has no pass of it yet: link to it once") from None
+            raise ValueError(self._refused()) from None
         sign, credentials = self._visitor.sign, self._visitor.credentials
         assert sign is not None, "a machine that uses a server of its fleet has keys"
         assert credentials is not None, "and certificates"
         return login(shown, sign, credentials)
+
+    def _refused(self) -> str:
+        """Why there is no pass. Raises: OSError, ValueError."""
+        with contextlib.suppress(FileNotFoundError), (self._visitor.home / REFUSED).open("rb") as f:
+            return f"this machine has no pass of it: {f.read(_LOGIN_BYTES_MAX).decode()}"
+        return "this machine has no pass of it yet: link to it once"
 
 
 def login(

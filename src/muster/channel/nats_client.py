@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -293,14 +292,15 @@ class NatsClient:
             raise
 
     async def _dial(self) -> Client:
-        failed: deque[Exception] = deque([ValueError("no server is known")], maxlen=1)
+        failed: list[Exception] = []
 
         async def fails(error: Exception) -> None:
-            # What the client raises in the end says only that no server was left.
+            # The first is why: it ends the connection, and the client then says that no server is left.
             failed.append(error)
 
         login = self._login()
         for server in login.servers:
+            failed.clear()
             client, self._gone = _Client(), _End()
             async with contextlib.AsyncExitStack() as undo:
                 undo.push_async_callback(_close, client)
@@ -320,7 +320,7 @@ class NatsClient:
                     undo.pop_all()
                     return client
                 failed.append(ValueError(f"its max_payload is below {PACKET_BYTES_MAX} bytes"))
-        raise failed[-1]
+        raise failed[0] if failed else ValueError("no server is known")
 
     async def _let_go(self) -> None:
         client, self._client = self._client, None

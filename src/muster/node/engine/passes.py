@@ -4,6 +4,7 @@ Rule 1: it is asked for now and then, for a server moves; what is kept counts un
 another.
 Rule 2: a pass is no secret and no grant: it says who is let in, and the machine's `nats` key is
 proved beside it.
+Rule 3: why there is none is kept in its place, for whoever asks why nothing comes by the server.
 """
 
 import asyncio
@@ -16,12 +17,16 @@ import msgspec
 from muster import atomic_file
 from muster.channel.base import PostOptions
 from muster.errors import Malformed, NotFound
+from muster.node.attempts import question
 from muster.node.runtime import Runtime
+from muster.printable import visible
 
 NATS: Final = "nats"
 # While there is none; and once there is one.
 _SOON_S: Final = 5.0
 _SELDOM_S: Final = 300.0
+# Characters of what another machine says.
+_WHY_MAX: Final = 300
 
 
 class Passes:
@@ -50,7 +55,7 @@ class Passes:
 
     async def _ask(self, place: str) -> bool:
         """Whether the machine gave us one. Raises: Malformed for one that is none."""
-        from muster.channel.nats import PASS, Pass  # noqa: PLC0415 - as above
+        from muster.channel.nats import PASS, REFUSED, Pass  # noqa: PLC0415 - as above
 
         core = self._daemon.core
         try:
@@ -60,15 +65,21 @@ class Passes:
         if machine == core.machine:
             # What serves here writes its own.
             return True
-        raw = await self._daemon.effects.ask(machine, "engine.pass", {})
-        if raw is None:
+        answer = await question.ask(self._daemon, machine, "engine.pass", {})
+        if not answer["ok"]:
+            why = visible(str(answer["error"]["text"]))[:_WHY_MAX]
+            self._write(REFUSED, why.encode())
             return False
         try:
-            shown = msgspec.convert(raw, Pass)
+            shown = msgspec.convert(answer["value"], Pass)
         except msgspec.ValidationError as error:
             raise Malformed(f"{place} gave no pass for its NATS server ({error})") from error
-        text, path = msgspec.json.encode(shown), self._folder / PASS
+        self._write(PASS, msgspec.json.encode(shown))
+        (self._folder / REFUSED).unlink(missing_ok=True)
+        return True
+
+    def _write(self, name: str, text: bytes) -> None:
+        path = self._folder / name
         path.parent.mkdir(mode=0o700, exist_ok=True)
         if not path.exists() or path.read_bytes() != text:
             atomic_file.write_file(path, text)
-        return True
