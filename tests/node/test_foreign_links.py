@@ -15,6 +15,7 @@ from muster.fleet.peer import Foreign
 from muster.limits import PEER_LINKS_MAX
 from muster.node.links import foreign
 from muster.node.links.foreign import ForeignLinks
+from muster.node.services.letter_waits import LetterRefused
 from muster.node.services.letters import LetterSettled, LetterTaken
 
 PLACE = ("a" * 64, "b" * 64)
@@ -111,6 +112,20 @@ def test_a_receipt_that_comes_after_a_letter_was_taken_settles_it_over_the_same_
         await turns()
         assert any(isinstance(each, LetterSettled) for each in ends.told)
         assert not ends.links._rests
+        task.cancel()
+
+    asyncio.run(scenario())
+
+
+@proves("peer.wait-ends")
+def test_a_letter_that_a_door_refuses_is_named_to_who_waits_for_it() -> None:
+    async def scenario() -> None:
+        refusal = b'.{"ok":false,"error":{"kind":"Denied","text":"no","exit":4}}'
+        ends, door = Ends(2), Door(refusal)
+        task = asyncio.ensure_future(ends.hand_over(door))
+        await turns()
+        refused = [each.letter for each in ends.told if isinstance(each, LetterRefused)]
+        assert refused == ["0", "1"]
         task.cancel()
 
     asyncio.run(scenario())

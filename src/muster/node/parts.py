@@ -23,6 +23,7 @@ from muster.node.services.health import Health
 from muster.node.services.hooks import Hooks
 from muster.node.services.knocking import Knocking
 from muster.node.services.lag import Lag
+from muster.node.services.letter_waits import LetterWaits
 from muster.node.services.letters import Letters
 from muster.node.services.losses import Losses
 from muster.node.services.mailbox import Mailbox
@@ -91,6 +92,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Adoptions,
     TaskService,
     Letters,
+    LetterWaits,
     Mailbox,
     Undelivered,
     Sleepers,

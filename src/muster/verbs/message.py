@@ -13,6 +13,7 @@ from muster.message import kinds
 from muster.message.fold import MESSAGE_KEY, Message
 from muster.message.session import split_address
 from muster.node.services import messages
+from muster.node.services.letter_waits import LetterWaits
 from muster.node.services.letters import Letters
 from muster.node.services.presence import heard_ms_ago
 from muster.node.terms import terms_of
@@ -84,7 +85,10 @@ def send(core: Core, call: Call, ask: Send) -> Sent | Later:
 
 
 def _send_out(core: Core, call: Call, ask: Send, text: str) -> Sent | Later:
-    """To another fleet: settled by the receipt of its door, and by nothing else."""
+    """To another fleet: settled by the receipt of its door, and by nothing else.
+
+    Raises: besides, what a letter that was sent before came to, where nothing more comes of it.
+    """
     if ask.priority or ask.expires or ask.alarm or "#" in ask.to:
         raise Malformed(
             "a letter to another fleet has no priority, no terms and no session: how it is shown "
@@ -98,7 +102,7 @@ def _send_out(core: Core, call: Call, ask: Send, text: str) -> Sent | Later:
         return stored
     if not ask.wait:
         return answer
-    letters.when_settled(letter, lambda: call.end(stored))
+    core.part(LetterWaits).wait(call, letter, stored)
     return LATER
 
 

@@ -37,6 +37,7 @@ from muster.node.call.guests import REFUSED
 from muster.node.counter import DECLARED, labelled
 from muster.node.link import Said
 from muster.node.runtime import Runtime
+from muster.node.services.letter_waits import LetterRefused
 from muster.node.services.letters import (
     DoorTried,
     Held,
@@ -328,6 +329,7 @@ class ForeignLinks:
             self._daemon.post(DoorTried(fleet))
         else:
             self._rest(letter)
+            self._daemon.post(LetterRefused(letter))
             self._daemon.post(
                 DoorTried(fleet, "it refuses a letter: no grant there, or no such machine")
             )

@@ -10,7 +10,7 @@ Rule 4: the receipt is given when the machine that the letter is for holds it, a
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -137,8 +137,6 @@ class Letters(Part):
 
     def __init__(self, core: "Core") -> None:
         self._core, self._orders = core, core.part(Authorizer)
-        # Who wants to hear when a letter is settled.
-        self._awaited: dict[str, list[Callable[[], None]]] = {}
         self._denied: dict[str, deque[int]] = defaultdict(deque)
         # Since this start: what each fleet brought, and letters of ours that their doors took.
         self._brought: dict[str, deque[int]] = defaultdict(deque)
@@ -213,10 +211,6 @@ class Letters(Part):
             return row.letter
         return ""
 
-    def when_settled(self, letter: str, then: Callable[[], None]) -> None:
-        """Call it once the receipt, which is not here yet, is here."""
-        self._awaited.setdefault(letter, []).append(then)
-
     def is_settled(self, letter: str) -> bool:
         """Whether its receipt is here."""
         me = self._core.machine
@@ -226,19 +220,24 @@ class Letters(Part):
         """Our newest letters, and how far each came."""
         core, order = self._core, ("-t_ms",)
         for row in core.tables.rows(SENT, writer=core.machine, order=order, limit=limit):
-            said, state = self._letter(row), "waiting"
-            if self.is_settled(row.letter):
-                state = "stored"
-            elif row.letter in self._taken:
-                # Its door has it, and gives it to its reader however late that is.
-                state = "taken"
-            elif not self._is_young(row):
-                state = "expired"
-            elif row.fleet not in core.roster.peers:
-                state = "removed"
-            peer = core.roster.peers.get(row.fleet)
-            name = row.fleet[:12] if peer is None else peer.name
+            said, name, state = self._letter(row), self.name_of(row.fleet), self.state(row)
             yield Waiting(row.letter, name, said.to, said.text, row.t_ms, state)
+
+    def state(self, row: SentRow) -> str:
+        """How far a letter came."""
+        if self.is_settled(row.letter):
+            return "stored"
+        if row.letter in self._taken:
+            # Its door has it, and gives it to its reader however late that is.
+            return "taken"
+        if not self.is_young(row):
+            return "expired"
+        return "waiting" if row.fleet in self._core.roster.peers else "removed"
+
+    def name_of(self, fleet: str) -> str:
+        """What a fleet is called here, also one that was removed."""
+        peer = self._core.roster.peers.get(fleet)
+        return fleet[:12] if peer is None else peer.name
 
     def waiting(self) -> Iterator[SentRow]:
         """What is to be carried, the oldest first."""
@@ -248,10 +247,10 @@ class Letters(Part):
         settled = {row.letter for row in core.tables.rows(SETTLED, **mine)}
         for row in core.tables.rows(SENT, order=("t_ms",), **mine):
             peer = row.letter not in settled and row.fleet in core.roster.peers
-            if peer and self._is_young(row):
+            if peer and self.is_young(row):
                 yield row
 
-    def _is_young(self, row: SentRow) -> bool:
+    def is_young(self, row: SentRow) -> bool:
         """Whether a door takes it still, which goes by the letter: our log's time may be ahead."""
         return self._issued_ms(row) >= self._core.now.wall_ms - PEER_LETTER_LIFE_MS
 
@@ -279,15 +278,12 @@ class Letters(Part):
             return
         body = PeerSettle(row.door, row.fleet, row.letter, event.receipt, event.record)
         core.append_body(body, scope=scope_to(core.machine))
-        for then in self._awaited.pop(row.letter, ()):
-            then()
 
     def origin(self, message: Message) -> str:
         """The machine of another fleet that a message is a letter of, as it is called; else ""."""
         core, before = self._core, message.entry.header.seq - 1
         for row in core.tables.rows(TAKEN, stream=message.stream, seq=before, limit=1):
-            peer = core.roster.peers.get(row.fleet)
-            return f"{row.name}.{row.fleet[:12] if peer is None else peer.name}"
+            return f"{row.name}.{self.name_of(row.fleet)}"
         return ""
 
     # --- in ---------------------------------------------------------------------------------
