@@ -1,5 +1,6 @@
 """Three NATS servers that are one: what is acknowledged is there once, and who is told what."""
 
+import asyncio
 import contextlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +22,11 @@ from tests.node.nats_servers import CLUSTER, RECORDS, Servers, measure
 from muster.channel import nats, nats_client
 from muster.channel.base import Visitor
 from muster.channel.nats_client import Login, NatsClient
-from muster.errors import Broken, Denied, Forged, NotFound
+from muster.errors import Broken, Denied, Forged, NotFound, Refused
 from muster.fleet import nats_jwt
 from muster.fleet.nats_cluster import open_servers, sign_servers
 from muster.fleet.roster import Roster
+from muster.node.attempts import question
 from muster.node.engine.cluster import Cluster
 from muster.node.engine.moved import move
 from muster.node.engine.told import Answer, Place, configuration, digest, pin_of, tell
@@ -154,6 +156,7 @@ def test_what_the_authority_did_not_say_or_said_to_others_is_not_taken(tmp_path:
         {"certificate": told.ca},
         {"ca": told.certificate},
         {"places": PLACES},
+        {"stamp": told.stamp + 1},
         {"accounts": {LAPTOP.machine: replace(account, serial=2**53)}},
     ):
         with pytest.raises(Forged):
@@ -168,6 +171,98 @@ def test_what_the_authority_did_not_say_or_said_to_others_is_not_taken(tmp_path:
     # What it was told it knows after another start.
     again = cluster(tmp_path, NatsServe(serve="0.0.0.0:4222"), machine=BUILD.machine)
     assert again._told == theirs._told
+
+
+@proves("node.nats-cluster-newest")
+def test_an_older_word_replaces_no_newer_one_also_after_a_start(tmp_path: Path):
+    keeper, serve = cluster(tmp_path, SERVE), NatsServe(serve="0.0.0.0:4222")
+    theirs = cluster(tmp_path, serve, machine=BUILD.machine)
+    first = keeper.tell(BUILD.machine, PLACES[BUILD.machine], [LAPTOP.machine])
+    theirs._take(first)
+    moved = Place("10.0.0.7:4222", "10.0.0.7:6222")
+    keeper.tell(LAPTOP.machine, moved, [])
+    second = keeper.tell(BUILD.machine, PLACES[BUILD.machine], [])
+    assert second.stamp > first.stamp
+    theirs._take(second)
+    for it in (theirs, cluster(tmp_path, serve, machine=BUILD.machine)):
+        before = it._told
+        with pytest.raises(Refused, match="older than what it knows"):
+            it._take(first)
+        it._take(second)
+        assert it._told == before
+        assert before is not None
+        assert before.places[LAPTOP.machine] == moved
+        assert LAPTOP.machine in before.accounts
+    # Another word under one stamp is no newer one.
+    odd = replace(second, certificate=first.ca)
+    odd = replace(odd, word=sign_servers(AUTHORITY, CLUSTER, digest(odd)).decode())
+    with pytest.raises(Refused, match="older than what it knows"):
+        theirs._take(odd)
+    # What is said after another start, by a clock that was put back, is newer all the same.
+    again = cluster(tmp_path, SERVE)
+    again._core.now.wall_ms = NOW - 365 * 24 * 3_600_000
+    third = again.tell(BUILD.machine, PLACES[BUILD.machine], [])
+    assert third.stamp > second.stamp
+    theirs._take(third)
+    assert cluster(tmp_path, serve, machine=BUILD.machine)._told == theirs._told
+    # Said again, nothing is new, and nothing is written.
+    assert again.tell(BUILD.machine, PLACES[BUILD.machine], []).stamp == third.stamp
+
+
+@proves("node.nats-cluster-newest")
+def test_a_newer_stamp_of_what_is_known_is_kept_and_begins_no_server_anew(tmp_path: Path):
+    serve = NatsServe(serve="0.0.0.0:4222")
+    theirs = cluster(tmp_path, serve, machine=BUILD.machine)
+    told = cluster(tmp_path, SERVE).tell(BUILD.machine, PLACES[BUILD.machine], [])
+    later = cluster(tmp_path, SERVE).tell(BUILD.machine, PLACES[BUILD.machine], [])
+    theirs._take(told)
+    changes = theirs.changes
+    theirs._take(later)
+    assert theirs.changes == changes
+    again = cluster(tmp_path, serve, machine=BUILD.machine)
+    with pytest.raises(Refused):
+        again._take(told)
+
+
+@proves("node.nats-cluster-newest")
+def test_an_older_account_of_a_machine_replaces_no_newer_one(tmp_path: Path):
+    keeper = cluster(tmp_path, SERVE)
+    theirs = cluster(tmp_path, NatsServe(serve="0.0.0.0:4222"), machine=BUILD.machine)
+    old = keeper.tell(BUILD.machine, PLACES[BUILD.machine], [LAPTOP.machine])
+    account = replace(old.accounts[LAPTOP.machine], serial=99)
+    new = replace(old, accounts={LAPTOP.machine: account})
+    theirs._take(replace(new, word=sign_servers(AUTHORITY, CLUSTER, digest(new)).decode()))
+    theirs._take(old)
+    assert theirs._told is not None
+    assert theirs._told.accounts[LAPTOP.machine].serial == 99
+
+
+@proves("node.nats-cluster-newest")
+def test_who_says_an_older_word_keeps_nobody_from_the_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    keeper = cluster(tmp_path, SERVE)
+    theirs = cluster(tmp_path, NatsServe(serve="10.0.0.1:4222"), machine=BUILD.machine)
+    first = keeper.tell(BUILD.machine, PLACES[BUILD.machine], [])
+    keeper.tell(LAPTOP.machine, PLACES[LAPTOP.machine], [])
+    theirs._take(keeper.tell(BUILD.machine, PLACES[BUILD.machine], []))
+    monkeypatch.setattr(
+        Roster, "hubs", lambda _: [RECORDS[LAPTOP.machine], RECORDS[STUDIO.machine]]
+    )
+
+    async def ask(_daemon: Any, machine: str, _verb: str, asked: dict[str, Any]) -> Any:
+        if machine == LAPTOP.machine:
+            return {"ok": True, "value": msgspec.to_builtins(first)}
+        place = Place(asked["address"], asked["routes"])
+        told = keeper.tell(BUILD.machine, place, asked["machines"])
+        return {"ok": True, "value": msgspec.to_builtins(told)}
+
+    monkeypatch.setattr(question, "ask", ask)
+    asyncio.run(theirs._ask())
+    assert theirs._lacking() == []
+    monkeypatch.setattr(Roster, "hubs", lambda _: [RECORDS[LAPTOP.machine]])
+    with pytest.raises(Refused, match="older than what it knows"):
+        asyncio.run(theirs._ask())
 
 
 @proves("node.nats-cluster-told")

@@ -5,6 +5,7 @@ not among them, or is revoked, is told nothing.
 Rule 2: each says where it is when it asks. Where they are, and what was told, is kept in the home,
 so that a server begins again without asking anybody.
 Rule 3: a server asks again when it knows of a machine of which it was not told, and now and then.
+Rule 4: whoever passes on an older word, also after a start, changes nothing; the next is asked.
 """
 
 import asyncio
@@ -16,12 +17,12 @@ import msgspec
 
 from muster import atomic_file
 from muster.address import check_address, join_address, split_address
-from muster.errors import Broken, Denied, Malformed, NotFound
+from muster.errors import Broken, Denied, Malformed, MusterError, NotFound, Refused
 from muster.fleet.nats_cluster import open_servers
 from muster.limits import NATS_ACCOUNTS_MAX, NATS_SERVERS
 from muster.log.stream import MachineId
 from muster.node.attempts import question
-from muster.node.engine.told import AUTO, Answer, Place, Told, digest, tell
+from muster.node.engine.told import AUTO, Answer, Place, Told, digest, said_of_all, tell
 from muster.node.runtime import Runtime
 
 T = TypeVar("T")
@@ -32,6 +33,8 @@ EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - it is only 
 _ROUTES_ABOVE: Final = 2000
 _SOON_S: Final = 1.0
 _SELDOM_S: Final = 30.0
+_TOLD: Final = "told.json"
+_STAMP: Final = "stamp.json"
 _FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
@@ -43,6 +46,10 @@ class Cluster:
         self._serve = daemon.machine.config.nats
         # Of the machine with the authority: where the servers said that they are.
         self._places: dict[str, Place] = {}
+        # What each server was told since this start, but for accounts, with its stamp; and the
+        # newest stamp that there was.
+        self._said: dict[str, tuple[str, int]] = {}
+        self._stamp = 0
         # Of another one: what it was told, and why it was not.
         self._told: Told | None = None
         self._why = ""
@@ -53,8 +60,9 @@ class Cluster:
         """Remember what was known, and ask from now on, where another machine has the authority."""
         if self._core.authority is not None:
             self._places = _read(self._folder / "places.json", dict[str, Place]) or {}
+            self._stamp = _read(self._folder / _STAMP, int) or 0
         elif self._serve.serve != AUTO:
-            self._told = _read(self._folder / "told.json", Told)
+            self._told = _read(self._folder / _TOLD, Told)
             self._daemon.supervisor.keep("nats-told", self._ask_for_ever)
 
     def place(self) -> Place:
@@ -152,9 +160,24 @@ class Cluster:
             )
         server = self._core.roster.machine(machine).machine
         self._noted(server, Place(check_address(place.address), check_address(place.routes)))
-        return msgspec.convert(msgspec.to_builtins(self._tell(server, asked)), Answer)
+        return msgspec.convert(msgspec.to_builtins(self._stamped(server, asked)), Answer)
 
-    def _tell(self, server: MachineId, asked: Iterable[str]) -> Told:
+    def _stamped(self, server: MachineId, asked: Iterable[str]) -> Told:
+        """What it is told, with a stamp above all before where that is not what it was told last.
+
+        A start gives a new one: who knows what was told since the home was copied, or set back.
+        """
+        before, stamp = self._said.get(server, ("", 0))
+        told = self._tell(server, asked, stamp)
+        if (said := said_of_all(told)) == before:
+            return told
+        self._stamp = max(self._core.now.wall_ms, self._stamp + 1)
+        # Kept before it is said: a clock that is put back gives none again.
+        self._keep(_STAMP, self._stamp)
+        self._said[server] = (said, self._stamp)
+        return self._tell(server, asked, self._stamp)
+
+    def _tell(self, server: MachineId, asked: Iterable[str], stamp: int = 0) -> Told:
         core, authority = self._core, self._core.authority
         assert authority is not None, "who has none is told by who has it"
         roster, cluster = core.roster, self.members()
@@ -162,12 +185,13 @@ class Cluster:
         places: dict[str, Place] = {m: self._places[m] for m in cluster if m in self._places}
         me = roster.machine(core.machine)
         wall_ms = core.now.wall_ms
-        return tell(authority, me, roster.machine(server), live, wall_ms, cluster, places)
+        return tell(authority, me, roster.machine(server), live, wall_ms, cluster, places, stamp)
 
     def _noted(self, machine: MachineId, place: Place) -> None:
         if self._places.get(machine) != place:
             self._places[machine] = place
             self._keep("places.json", self._places)
+            self.changes += 1
 
     # --- of the others -------------------------------------------------------------------------
 
@@ -190,8 +214,9 @@ class Cluster:
         ]
 
     async def _ask(self) -> bool:
-        """Whether we know all. Raises: MusterError for an answer that is none."""
+        """Whether we know all. Raises: MusterError for an answer that is none, and no other."""
         core, place = self._core, self.place()
+        odd: MusterError | None = None
         lacking = self._lacking()[:NATS_ACCOUNTS_MAX]
         asked = {"address": place.address, "routes": place.routes, "machines": lacking}
         for hub in core.roster.hubs():
@@ -200,12 +225,23 @@ class Cluster:
                 self._why = f" ({hub.name} says: {answer['error']['text'][:200]})"
                 continue
             try:
-                new = msgspec.convert(answer["value"], Answer)
-            except msgspec.ValidationError as error:
-                raise Malformed(f"{hub.name} tells nothing of use ({error})") from error
-            self._take(new)
+                new = self._read(answer["value"], hub.name)
+                self._take(new)
+            except MusterError as error:
+                # Who answers so keeps nobody from the one that has the authority.
+                odd = error
+                continue
             return not self._lacking() and not self._away(new)
+        if odd is not None:
+            raise odd
         return False
+
+    @staticmethod
+    def _read(value: object, name: str) -> Answer:
+        try:
+            return msgspec.convert(value, Answer)
+        except msgspec.ValidationError as error:
+            raise Malformed(f"{name} tells nothing of use ({error})") from error
 
     def _take(self, new: Answer) -> None:
         """Raises: Refused, Denied for what the authority did not say, or not to this machine."""
@@ -213,22 +249,42 @@ class Cluster:
         cluster = open_servers(new.word.encode(), self._core.roster.fleet, digest(new))
         if self._core.machine not in cluster or set(cluster) != set(new.cluster):
             raise Denied("this machine's NATS server is told of a cluster that it is not of")
+        if had is not None:
+            _check_newer(new, had)
         same = had is not None and (had.operator, had.shared) == (new.operator, new.shared)
         before = had.accounts if had is not None and same else {}
-        accounts = {m: each for m, each in (before | new.accounts).items() if m in known}
+        newer = {
+            m: each
+            for m, each in new.accounts.items()
+            if m not in before or each.serial >= before[m].serial
+        }
+        accounts = {m: each for m, each in (before | newer).items() if m in known}
         told = msgspec.structs.replace(
             msgspec.convert(new, Told, from_attributes=True), accounts=accounts
         )
         self._why = ""
         # The word is of what was asked for, which is another part of it each time.
-        if had is None or msgspec.structs.replace(told, word=had.word) != had:
-            self._told = told
-            self._keep("told.json", told)
+        if had is None or msgspec.structs.replace(told, word=had.word, stamp=had.stamp) != had:
+            self.changes += 1
+        elif told.stamp == had.stamp:
+            return
+        self._told = told
+        self._keep(_TOLD, told)
 
     def _keep(self, name: str, what: object) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         atomic_file.write_file(self._folder / name, msgspec.json.encode(what), mode=0o600)
-        self.changes += 1
+
+
+def _check_newer(new: Told, had: Told) -> None:
+    """Raises: Refused for an older word, or another one under the stamp of what we have."""
+    same = new.stamp == had.stamp and said_of_all(new) == said_of_all(had)
+    if new.stamp <= had.stamp and not same:
+        raise Refused(
+            "this machine's NATS server is told what is older than what it knows; it keeps that. "
+            "If the machine with the authority was set up anew, remove `nats/told.json` of the "
+            "home here"
+        )
 
 
 def _read(path: Path, shape: type[T]) -> T | None:

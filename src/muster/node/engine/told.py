@@ -8,6 +8,8 @@ Rule 3: servers of one cluster know each other by their keys alone (`pinned_cert
 key, also one that the fleet signed, is not spoken with.
 Rule 4: a cluster of other machines is another cluster, with a store of its own: a store that was
 opened by a server alone would hide what it has from a cluster.
+Rule 5: what is older replaces nothing newer: the `stamp` rises with all that is said but for the
+accounts, and of an account its `serial` says which is the newer one.
 """
 
 import hashlib
@@ -41,6 +43,7 @@ AUTO: Final = "auto"
 
 Text = Annotated[str, Meta(max_length=8192)]
 Id = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Stamp = Annotated[int, Meta(ge=0, lt=2**53)]
 Address = Annotated[str, Meta(max_length=300)]
 
 
@@ -74,6 +77,7 @@ class Told(Struct, frozen=True):
     cluster: Annotated[tuple[Id, ...], Meta(max_length=NATS_SERVERS)] = ()
     places: Annotated[dict[Id, Place], Meta(max_length=NATS_SERVERS)] = {}
     accounts: dict[Id, Account] = {}
+    stamp: Stamp = 0
 
 
 class Answer(Told, frozen=True):
@@ -88,6 +92,11 @@ def digest(told: Told) -> str:
     return hashlib.sha256(said).hexdigest()
 
 
+def said_of_all(told: Told) -> str:
+    """The sha256 of what has a new stamp when it changes."""
+    return digest(replace(told, accounts={}, stamp=0))
+
+
 def cluster_id(machines: Iterable[str]) -> str:
     """What those servers are called together; "" for none."""
     names = sorted(machines)
@@ -97,7 +106,7 @@ def cluster_id(machines: Iterable[str]) -> str:
 def tell(  # noqa: PLR0917 - each is one thing that is told
     authority: Authority, keeper: MachineRecord, server: MachineRecord,
     live: Iterable[MachineRecord], now_ms: int, cluster: tuple[str, ...] = (),
-    places: Mapping[str, Place] | None = None,
+    places: Mapping[str, Place] | None = None, stamp: int = 0,
 ) -> Told:  # fmt: skip
     """What one server is told of these machines; `keeper` looks after the mailboxes."""
     live = tuple(live)
@@ -119,6 +128,7 @@ def tell(  # noqa: PLR0917 - each is one thing that is told
         cluster,
         {**(places or {})},
         accounts,
+        stamp,
     )
     word = sign_servers(authority, cluster, digest(told))
     return replace(told, word=word.decode("ascii"))
