@@ -37,3 +37,8 @@ def open_servers(raw: bytes, fleet: FleetId, told: str) -> tuple[str, ...]:
     if value.told != told:
         raise Forged("The word of who serves NATS is not of what was told with it.")
     return value.machines
+
+
+def servers_of(raw: bytes, fleet: FleetId) -> tuple[str, ...]:
+    """The machines of a word that stands alone, without what was told. Raises: Refused."""
+    return _SERVERS.read(raw, fleet).check(fleet).machines

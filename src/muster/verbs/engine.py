@@ -53,12 +53,13 @@ async def engine(daemon: Daemon, call: Perform, ask: Nothing) -> Engine:
 
 class Pass(Struct, frozen=True):
     """`jwt` says who is let in at `server`, and at `more`, the other servers of its cluster; the
-    machine proves its `nats` key beside it.
+    machine proves its `nats` key beside it. `word` is the authority's, of whose servers are one.
     """
 
     jwt: str
     server: str
     more: tuple[str, ...]
+    word: str = ""
 
 
 @verb("engine.pass", auth="peer", runs="async")

@@ -306,6 +306,7 @@ class Engine:
             "jwt": shown,
             "server": f"tls://{state.address}",
             "more": self._others(told),
+            "word": told.word if told.cluster else "",
         }
 
 
