@@ -156,6 +156,8 @@ class Daemon:
         self.why_stopped = ""
         # It stopped for a mistake of ours: what the store holds is right, and a new one goes on.
         self.begins_anew = False
+        # Told when it is to end: from then on the process does so within a bound.
+        self.ends: Callable[[], None] = lambda: None
         self._events = EventQueue()
         self._due = False
         # Something waits for the next tick.
@@ -275,6 +277,7 @@ class Daemon:
         self.why_stopped = self.why_stopped or why
         if why:
             say(f"stopping: {why}")
+        self.ends()
         self._told_to_stop.set()
         self._stopping.set()
 

@@ -12,7 +12,6 @@ import os
 import random
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -37,7 +36,7 @@ from muster.errors import (
 )
 from muster.limits import DESCRIPTORS_WANTED
 from muster.node.exposed import Exposed, sentence
-from muster.node.host import daemon_log, lock, owner, service
+from muster.node.host import daemon_log, ending, lock, owner, service
 from muster.node.host.home import Home
 from muster.node.parts import PARTS
 from muster.node.verb import Line
@@ -176,31 +175,25 @@ def _serve(home: Home, say: Callable[[str], None], *, visiting: bool = False) ->
             heard = sentence(daemon.core.exposed())
             at = f" and listens at {heard}" if heard else ""
             say(f"{daemon.core.name} is up{at}; Ctrl-C or `muster down` stops it")
-            _notify(watched, "READY=1")
+            ending.notify(watched, "READY=1")
             if inherited := os.environ.pop(READY_FD, ""):
                 os.write(int(inherited), b"1")
                 os.close(int(inherited))
 
-        try:
-            with asyncio.Runner(loop_factory=factory) as runner:
-                why = runner.run(_live(home, ready, visiting=visiting))
-        finally:
-            _notify(watched, "STOPPING=1")
-            if serving:
-                pid_file.unlink(missing_ok=True)
-        if why:
-            raise Broken(f"the daemon stopped: {why}")
+        with asyncio.Runner(loop_factory=factory) as runner, ending.Ending().bounded() as end:
+            try:
+                why = runner.run(_live(home, ready, end, visiting=visiting))
+            finally:
+                ending.notify(watched, "STOPPING=1")
+                if serving:
+                    pid_file.unlink(missing_ok=True)
+            if why:
+                raise Broken(f"the daemon stopped: {why}")
 
 
-def _notify(watched: str, word: str) -> None:
-    """Tell systemd, where it started us, how far we are: sd_notify(3)."""
-    if watched:
-        place = f"\0{watched[1:]}" if watched.startswith("@") else watched
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, contextlib.suppress(OSError):
-            out.sendto(word.encode(), place)
-
-
-async def _live(home: Home, ready: "Callable[[Daemon], None]", *, visiting: bool) -> str:
+async def _live(
+    home: Home, ready: "Callable[[Daemon], None]", end: ending.Ending, *, visiting: bool
+) -> str:
     """One daemon after the other, as long as one ends by our own mistake; why the last ended.
 
     Each begins from the store, which holds nothing of the step that failed. The pause grows, so
@@ -214,6 +207,7 @@ async def _live(home: Home, ready: "Callable[[Daemon], None]", *, visiting: bool
     while True:
         began = loop.time()
         daemon = Daemon(Installation(home, PARTS, visiting=visiting), VERBS)
+        daemon.ends = end.begin
         await daemon.run(lambda: ready(daemon))  # noqa: B023 - it is called before the next one
         if not await daemon.goes_on(pauses.lost(int((loop.time() - began) * 1000)) / 1000):
             return daemon.why_stopped
