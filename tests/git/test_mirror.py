@@ -66,6 +66,22 @@ def test_a_mirror_has_branches_attempts_and_fences_as_they_are_there(place):
     assert sh(place.path, "symbolic-ref", "HEAD") == "refs/heads/other"
 
 
+@proves("adopt.behind")
+def test_a_mirror_is_as_old_as_its_last_pull_that_came_to_its_end(place):
+    assert mirror.made_ms(place.mirrors, HUB, "main", place.repos) == 0
+    place.pull()
+    first = mirror.made_ms(place.mirrors, HUB, "main", place.repos)
+    assert first > 0
+    with pytest.raises(NotFound):
+        wait(mirror.pull(place.mirrors, HUB, "main", str(place.kept) + "-not", "main"))
+    assert mirror.made_ms(place.mirrors, HUB, "main", place.repos) == first
+    place.pull()
+    second = mirror.made_ms(place.mirrors, HUB, "main", place.repos)
+    assert second > first
+    mirror.keep(place.mirrors, HUB, "main", place.repos)
+    assert mirror.made_ms(place.mirrors, HUB, "main", place.repos) == second
+
+
 @proves("adopt.mirrors")
 @pytest.mark.parametrize("branch", ["../../x", "no-such", "", "main^{}", "-d"])
 def test_a_default_branch_that_is_not_there_is_none(place, branch):
@@ -132,8 +148,13 @@ def test_who_kept_a_repository_follows_and_loses_nothing(place):
     theirs = sh(now, "commit-tree", "-m", "theirs", "refs/heads/main^{tree}")
     sh(now, "update-ref", "refs/heads/main", theirs)
     wait(ref.register(now, "t1", Epoch(9, 1)))
-    for _ in range(2):
-        wait(mirror.follow(place.kept, STUDIO, str(now), "main"))
+    for turn in range(2):
+        said = wait(mirror.follow(place.kept, STUDIO, str(now), "main"))
+        # What is not at the new keeper is named, once.
+        gone = (f"heads/main ({mine[:12]})", "heads/muster/r1/one")
+        assert [each.startswith(name) for each, name in zip(said, gone, strict=False)] == (
+            [] if turn else [True, True]
+        )
         assert sh(place.kept, "rev-parse", "refs/heads/main") == theirs
         assert wait(ref.read(place.kept, fence_ref("t1"))) == wait(ref.read(now, fence_ref("t1")))
         assert sh(place.kept, "rev-parse", f"refs/follow/before/{mine}/heads/main") == mine

@@ -17,12 +17,12 @@ from muster.node.tasks.keepers import (
     Keepers,
     KeepMirror,
     Kept,
-    Mirror,
     MirrorsHere,
     Pulled,
     PullMirror,
     RepositoryMoved,
 )
+from muster.node.tasks.pulls import Mirror
 from muster.task.adoption import takeover_args
 from muster.task.fold import RUN
 from muster.task.instruction import RaiseFence

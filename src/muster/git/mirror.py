@@ -8,8 +8,10 @@ Rule 3: who kept a repository, and keeps it no more, follows whoever does with i
 it had and the other one has otherwise stays there, under `refs/follow/before/`, each time.
 """
 
+import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -63,6 +65,14 @@ def of(path: Path) -> str:
         return ""
 
 
+def made_ms(mirrors: Path, machine: str, name: str, repos: Path) -> int:
+    """When the last pull of a mirror that came to its end began; 0 where none did."""
+    for path in (mirrors / machine / f"{name}.git", repos / f"{name}.git"):
+        with contextlib.suppress(OSError):
+            return (path / _FILE).stat().st_mtime_ns // 1_000_000
+    return 0
+
+
 async def pull(mirrors: Path, machine: str, name: str, url: str, branch: str) -> None:
     """Make the mirror of a machine's repository as that is now; `branch` is its default one.
 
@@ -92,13 +102,13 @@ async def pull(mirrors: Path, machine: str, name: str, url: str, branch: str) ->
         await removal.remove(unfinished)
 
 
-async def follow(path: Path, machine: str, url: str, branch: str) -> None:
+async def follow(path: Path, machine: str, url: str, branch: str) -> tuple[str, ...]:
     """Make a repository that was kept here as it is at the machine that keeps it now.
 
     Nothing is lost: whatever of its branches and tags is another one there is kept before it moves.
+    What was kept so, and what is not there at all when it is followed first, is named.
     """
-    if of(path) != machine:
-        atomic_file.write_file(path / _FILE, machine.encode())
+    is_first = of(path) != machine
     # A look that was cut off left them.
     left = await ref.under(path, _NOW)
     await ref.swap(path, [(_NOW + name, id, None) for name, id in left.items()])
@@ -117,11 +127,17 @@ async def follow(path: Path, machine: str, url: str, branch: str) -> None:
             for name, id in lost.items()]  # fmt: skip
     away = [(f"refs/{name}", ours[name], None) for name in in_the_way]
     await ref.swap(path, [*kept, *away])
+    aside = {name: id for name, id in lost.items() if f"follow/before/{id}/{name}" not in ours}
+    if is_first:
+        aside |= {n: ours[n] for n in ours if n.startswith(_OF_PEOPLE) and n not in theirs}
     moves = [(f"refs/{name}", ours.get(name), id) for name, id in theirs.items()]
     moves = [move for move in moves if move[1] != move[2]]
     seen = [(_NOW + name, id, None) for name, id in theirs.items()]
     await ref.swap(path, [*moves, *seen])
     await _point(path, branch)
+    if is_first:
+        atomic_file.write_file(path / _FILE, machine.encode())
+    return tuple(f"{name} ({id[:12]})" for name, id in sorted(aside.items()))
 
 
 def _in_the_way(ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
@@ -176,5 +192,9 @@ async def _point(path: Path, branch: str) -> None:
 
 async def _copy(path: Path, url: str, branch: str) -> None:
     """Make all of a mirror as it is there."""
+    began_ns = time.time_ns()
     await _fetch(path, url, _REFSPECS, "--prune")
     await _point(path, branch)
+    # Whoever asks how old it is looks at this file's time.
+    with contextlib.suppress(OSError):
+        os.utime(path / _FILE, ns=(began_ns, began_ns))

@@ -302,6 +302,7 @@ class EffectRunner:
         try:
             path, url = self.place_of(effect.repo)
             where = path or await self.worktrees.refresh(Origin(effect.repo, url))
+            await self.mirrors.check_start(where, effect.repo, effect.task)
             await ref.register(where, effect.task, Epoch(*effect.epoch), url)
         except MusterError as error:
             reason = str(error)

@@ -28,6 +28,7 @@ from muster.node.counter import DECLARED, labelled
 from muster.node.host import clock
 from muster.node.incidents import Noticed
 from muster.node.runtime import Runtime
+from muster.node.tasks.behind import note_of
 from muster.node.tasks.keepers import Keepers
 from muster.node.tasks.ownership import Ownership
 from muster.task import kinds
@@ -87,7 +88,8 @@ class Following:
         except MusterError as error:
             return f"repository {name} is not brought up to date: {error}"
         if kept is None or not kept.follows:
-            return ""
+            # It may go on here from a copy that was older than what its keeper had.
+            return note_of(self._daemon.core, name)
         now_ms = clock.read().wall_ms
         try:
             async with asyncio.timeout(GIT_FOLLOW_WAIT_MS_MAX / 1000):

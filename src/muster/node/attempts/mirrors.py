@@ -4,11 +4,13 @@ Rule: whatever is begun here ends as exactly one event; which repositories are m
 the core says (node/tasks/keepers.py).
 """
 
+import contextlib
 from pathlib import Path
 from typing import Final
 
-from muster.errors import MusterError, NotFound, Unreachable
-from muster.git import mirror, repository
+from muster.errors import Conflict, MusterError, NotFound, Refused, Unreachable
+from muster.git import mirror, ref, repository
+from muster.git.fence import Epoch
 from muster.log.stream import MachineId
 from muster.node.attempts import question
 from muster.node.runtime import Runtime
@@ -25,7 +27,9 @@ class Mirrors:
 
     def prepare(self) -> None:
         """Tell the core what is mirrored here."""
-        self._daemon.post(MirrorsHere(mirror.listing(self._folder, self._repos)))
+        found = mirror.listing(self._folder, self._repos)
+        made = tuple(mirror.made_ms(self._folder, *each, self._repos) for each in found)
+        self._daemon.post(MirrorsHere(found, made))
 
     def folders(self) -> list[Path]:
         """Where unfinished mirrors may lie, and the mirrors."""
@@ -34,6 +38,7 @@ class Mirrors:
     async def pull(self, effect: PullMirror) -> Pulled:
         """Copy a repository as it is where it is kept."""
         machine, repo, reason = effect.machine, effect.repo, ""
+        aside: tuple[str, ...] = ()
         core = self._daemon.core
         try:
             said = await question.ask(self._daemon, machine, "repo.about", {"name": repo})
@@ -45,21 +50,44 @@ class Mirrors:
             url = f"muster::{core.membership.name_of(MachineId(machine))}/{repo}"
             if core.part(Keepers).kept_before(repo):
                 path = repository.find(self._repos, repo)
-                await mirror.follow(path, machine, url, branch)
+                aside = await mirror.follow(path, machine, url, branch)
             else:
                 await mirror.pull(self._folder, machine, repo, url, branch)
         except MusterError as error:
             reason = str(error)
-        return Pulled(machine, repo, reason)
+        return Pulled(machine, repo, reason, aside)
 
     async def keep(self, effect: KeepMirror) -> Kept:
         """Make a mirror a repository of this machine, which tells that it has it."""
-        reason = ""
+        reason, missing = "", list[str]()
         try:
             mirror.keep(self._folder, effect.machine, effect.repo, self._repos)
+            missing = await self._missing(effect)
         except MusterError as error:
             reason = str(error)
-        return Kept(effect.machine, effect.repo, reason)
+        return Kept(effect.machine, effect.repo, reason, tuple(missing))
+
+    async def _missing(self, effect: KeepMirror) -> list[str]:
+        """What the log says was pushed and is not in a mirror; its fences rise to theirs."""
+        path, found = repository.find(self._repos, effect.repo), list[str]()
+        for each in self._daemon.core.part(Keepers).behind.pushed(effect.machine, effect.repo):
+            # The fence is higher already where this was copied, and more.
+            with contextlib.suppress(Refused, Conflict):
+                await ref.register(path, each.task, Epoch(*each.epoch))
+            if not await ref.has(path, each.commit):
+                found.append(f"{each.branch} ({each.commit[:12]})")
+        return found
+
+    async def check_start(self, where: Path, repo: str, task: str) -> None:
+        """Raises: NotFound where a task starts from what its repository's new keeper lacks."""
+        keepers = self._daemon.core.part(Keepers)
+        keeper = keepers.successor(repo)
+        for commit in keepers.behind.starts(task) if keeper is not None else ():
+            if keeper is not None and not await ref.has(where, commit):
+                raise NotFound(
+                    f"it starts from commit {commit[:12]}, which is not in repository {repo} since "
+                    f"{keeper.name} goes on with an older copy of it: push it there, and it goes on"
+                )
 
     def place_of(self, repo: str) -> tuple[Path | None, str]:
         """Where a repository is: our own folder, or the address of the machine that keeps it.

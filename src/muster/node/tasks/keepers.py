@@ -7,12 +7,11 @@ Rule 2: it can do that where it has a mirror: a machine that stands in for anoth
 that keeps, on each new link and whenever it is told that something moved.
 Rule 3: who kept it before follows: it serves no push of it, uses it where it is kept now, and makes
 its own folder like that. So it could keep it again, by another order.
-Rule 4: a mirror that cannot be pulled is tried again, less and less often, and counted.
+Rule 4: when a mirror is pulled is said in pulls.py, and how old one is in behind.py.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from muster.fleet.record import MachineRecord
 from muster.limits import CLOCK_AHEAD_MS_MAX
@@ -24,7 +23,9 @@ from muster.node.counter import DECLARED
 from muster.node.incarnations.own_incarnation import OwnIncarnation
 from muster.node.part import Part
 from muster.node.tasks.asking import Asking
+from muster.node.tasks.behind import Behind
 from muster.node.tasks.ownership import Ownership
+from muster.node.tasks.pulls import Mirror, Pulls
 from muster.node.tasks.standins import standins
 from muster.task.adoption import check_ground
 from muster.task.causes import Unproven
@@ -41,20 +42,9 @@ DECLARED[__name__] = {
     "mirror-not-pulled": "A repository that another machine keeps could not be copied.",
 }
 
-_RETRY_MS: Final = 2_000
-_RETRY_MS_MAX: Final = 5 * 60_000
-# A repository in use is pulled again and again: no more at once than the disk bears.
-_PULLS_MAX: Final = 2
 _PROVEN_MAX: Final = 1_000
 # So many of a machine's newest adoptions of a hub's work are looked at: does it go on with it?
 _ADOPTIONS_MAX: Final = 16
-
-
-class Mirror(NamedTuple):
-    """A repository, and the machine that keeps it."""
-
-    machine: str
-    repo: str
 
 
 class PullMirror(ev.Effect, frozen=True):
@@ -65,11 +55,12 @@ class PullMirror(ev.Effect, frozen=True):
 
 
 class Pulled(ev.Event, frozen=True):
-    """A mirror is as the repository was, or why not."""
+    """A mirror is as the repository was, or why not; `aside` is what its keeper did not have."""
 
     machine: str
     repo: str
     reason: str = ""
+    aside: tuple[str, ...] = ()
 
 
 class KeepMirror(ev.Effect, frozen=True):
@@ -80,11 +71,12 @@ class KeepMirror(ev.Effect, frozen=True):
 
 
 class Kept(ev.Event, frozen=True):
-    """What was a mirror is a repository of this machine, or why not."""
+    """What was a mirror is a repository here, or why not; `missing` is what was pushed before."""
 
     machine: str
     repo: str
     reason: str = ""
+    missing: tuple[str, ...] = ()
 
 
 class RepositoryMoved(ev.Event, frozen=True):
@@ -95,9 +87,10 @@ class RepositoryMoved(ev.Event, frozen=True):
 
 
 class MirrorsHere(ev.Event, frozen=True):
-    """What this machine had mirrored before it started: machines and repositories."""
+    """What this machine had mirrored before it started: machines and repositories, and when."""
 
     mirrors: tuple[tuple[str, str], ...]
+    made_ms: tuple[int, ...] = ()
 
 
 class Keepers(Part):
@@ -108,21 +101,18 @@ class Keepers(Part):
         self.core = core
         # Words that were found to be backed by an order.
         self._proven: set[bytes] = set()
-        # What is to be mirrored, and when of it the next pull is due.
-        self._wanted: set[Mirror] = set()
-        self._due_ms: dict[Mirror, int] = {}
-        self._busy: set[Mirror] = set()
-        self._tries: Counter[Mirror] = Counter()
         # What is mirrored here, and what of it is being made a repository, by which order.
         self._here: set[Mirror] = set()
         self._taking: dict[Mirror, EntryId] = {}
+        self.behind = Behind(core)
+        self._pulls = Pulls(core, self.behind)
         self._look = True
         core.leads = self.leads
         for kind in ("fleet.standin", "repo.adopt"):
             core.on(kind, lambda _stream, _entry: self._anew())
         core.on(ev.RosterChanged, lambda _event: self._anew())
-        core.on(ev.MachineHere, lambda event: self._came(event.machine))
-        core.on(RepositoryMoved, self._on_moved)
+        core.on(ev.MachineHere, lambda event: self._pulls.came(event.machine))
+        core.on(RepositoryMoved, lambda event: self._pulls.moved(Mirror(event.machine, event.repo)))
         core.on(MirrorsHere, self._on_here)
         core.on(Pulled, self._on_pulled)
         core.on(Kept, self._on_kept)
@@ -282,6 +272,7 @@ class Keepers(Part):
             generation = max(self.core.part(Ownership).place(), self._highest(each.repo) + 1)
             body = RepoAdopt(each.repo, each.machine, generation)
             self.core.append_body(body, cause=(order,))
+            self.behind.kept(*each, event.missing)
             self.core.counters["repository-adopted"] += 1
 
     def _highest(self, repo: str) -> int:
@@ -323,59 +314,33 @@ class Keepers(Part):
                 found.add(Mirror(keeper.machine, repo))
         return found
 
-    def _came(self, machine: str) -> None:
-        for each in self._wanted:
-            if each.machine == machine:
-                self._due_ms[each] = self.core.now.boot_ms
-
-    def _on_moved(self, event: RepositoryMoved) -> None:
-        each = Mirror(event.machine, event.repo)
-        # While it fails it waits for its turn.
-        if each in self._wanted and not self._tries[each]:
-            self._due_ms[each] = self.core.now.boot_ms
-
     def _on_here(self, event: MirrorsHere) -> None:
         self._here |= {Mirror(*each) for each in event.mirrors}
+        for each, made_ms in zip(event.mirrors, event.made_ms, strict=False):
+            self.behind.made(each, made_ms)
 
     @property
     def needs_tick(self) -> bool:
-        return self._look or bool(self._due_ms)
+        return self._look or self._pulls.needs_tick
 
     def tick(self) -> None:
         """Pull what is due."""
-        now_ms = self.core.now.boot_ms
         if self._look:
             self._look = False
-            wanted = self._wants()
-            self._due_ms |= dict.fromkeys(wanted - self._wanted, now_ms)
-            self._wanted = wanted
-        for each, due_ms in list(self._due_ms.items()):
-            if each not in self._wanted:
-                del self._due_ms[each]
-            elif due_ms <= now_ms and self._may_pull(each):
-                # Without a link nothing is tried: on the next one it is due.
-                del self._due_ms[each]
-                if self.core.link_to(each.machine) is not None:
-                    self._busy.add(each)
-                    self.core.do(PullMirror(*each))
-
-    def _may_pull(self, each: Mirror) -> bool:
-        """One at a time of a machine: a slow one keeps no other's from being pulled."""
-        machines = {busy.machine for busy in self._busy}
-        return each.machine not in machines and len(machines) < _PULLS_MAX
+            self._pulls.want(self._wants())
+        for each in self._pulls.begin():
+            self.core.do(PullMirror(*each))
 
     def _on_pulled(self, event: Pulled) -> None:
         each = Mirror(event.machine, event.repo)
-        self._busy.discard(each)
-        if not event.reason:
-            self._tries.pop(each, None)
-            self.core.counters["mirror-pulled"] += 1
-            self._here.add(each)
+        self._pulls.ended(each, whole=not event.reason)
+        if event.aside:
+            self.behind.aside(*each, event.aside)
+        if event.reason:
+            self.core.counters["mirror-not-pulled"] += 1
             return
-        self.core.counters["mirror-not-pulled"] += 1
-        wait_ms = min(_RETRY_MS << min(self._tries[each], 16), _RETRY_MS_MAX)
-        self._tries[each] += 1
-        self._due_ms[each] = self.core.now.boot_ms + wait_ms
+        self.core.counters["mirror-pulled"] += 1
+        self._here.add(each)
 
 
 def repository_of(core: "Core", row: RunRow | TaskRow) -> str:
