@@ -227,7 +227,7 @@ class Cores:
     def sign(
         self, verb: str, object: str, target: One, args: Any, *, signer: Any = None, **more: Any
     ) -> str:
-        issued = WALL_MS + self.ms
+        issued = WALL_MS + self.ms + more.pop("ahead_ms", 0)
         return sign_statement(
             signer or self.operator.statement, fleet=self.fleet, verb=verb, object=object,
             target=more.pop("to", target.id), args=args, nonce=self._nonces.randbytes(16),

@@ -1,5 +1,6 @@
 """Who keeps a repository when the machine that had it is gone, and when it is back."""
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.node.test_standin import stand_in
 from tests.promise import proves
 
 from muster.fleet.kinds import OrderTake
+from muster.log.fold import body_as
 from muster.node.call.router import Router
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.branches import BringBack, BroughtBack
@@ -478,3 +480,45 @@ def test_what_waits_for_a_branch_starts_when_it_stands(world):
     studio.step(BroughtBack(move.task, move.branch, move.repo, was_gone=True))
     world.pass_ms(5_000)
     fence(studio)
+
+
+@proves("adopt.no-clock")
+def test_a_keepers_place_is_after_what_it_knew_and_no_time(world):
+    hub, studio = world["hub"], world["studio"]
+    gone(world)
+    places = [body_as(each, RepoAdopt).generation for each in studio.entries("repo.adopt")]
+    assert places == [1]
+    live(world, "hub")
+    world.pass_ms(3_000)
+    pulled(hub, studio)
+    die(world, "studio")
+    assert take_over(world, "hub", "studio")["ok"]
+    world.pass_ms(2_000)
+    hub.step(Kept(studio.id, "main"))
+    world.pass_ms(2_000)
+    places = [body_as(each, RepoAdopt).generation for each in hub.entries("repo.adopt")]
+    assert sorted(places) == [1, 2]
+
+
+@proves("adopt.no-clock")
+@pytest.mark.parametrize("turn", range(4))
+def test_of_two_that_knew_nothing_of_each_other_their_orders_say_who_keeps_it(world, turn):
+    hub, orders = world["hub"], dict[str, str]()
+    mirrored(world)
+    die(world, "hub")
+    world.cut("laptop")
+    for _ in range(turn):
+        world.sign("takeover", hub.id, hub, {})
+    for name in ("studio", "laptop"):
+        machine = world[name]
+        orders[name] = world.sign("takeover", hub.id, machine, takeover_args(hub.id))
+        core = machine.core
+        with core.store.transaction():
+            taken = core.append_body(OrderTake("0" * 64, orders[name]))
+            core.append_body(RepoAdopt("main", hub.id, 1), cause=(taken.id,))
+            core.store.seal_dirty(core.membership.signer("seal"))
+        machine.step(FactsChanged(machine.facts(**FACTS)))
+    world.link("studio", "laptop")
+    world.pass_ms(3_000)
+    last = max(orders, key=lambda name: sha256(orders[name].encode()).digest())
+    assert keepers(world, "studio", "laptop") == {last}

@@ -24,7 +24,9 @@ from muster.log.pace import Pace
 from muster.node.services.parcels import ParcelCame, PlaceOpened
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
+from muster.node.tasks.standins import standins
 from muster.task.fold import RUN, TASK
+from muster.task.kinds import TaskAdopt
 from muster.task.standin import STANDINS, FleetStandin, standin_args
 
 AFTER_MS = 30_000
@@ -40,7 +42,9 @@ def world() -> Cores:
 
 
 def stand_in(world: Cores, of: str, by: str, at: str = "hub", **more: Any) -> Any:
-    args = standin_args(world[of].id, by and world[by].id, AFTER_MS)
+    asked = {"machine": world[of].id, "by": world[by].id if by else "nobody", "after": "30s"}
+    found = world[at].call("standin.check", asked)
+    args = found["value"]["args"] if found["ok"] else asked
     statement = world.sign("standin", world[of].id, world[at], args, **more)
     return world[at].call("standin", args, statement=statement)
 
@@ -352,3 +356,75 @@ def test_an_adoption_that_comes_before_the_word_it_was_made_by_is_believed_when_
     assert owned.owner(RUN, run) == made["hub"].id
     laptop.log.entry = known  # type: ignore[method-assign]
     assert owned.owner(RUN, run) == made["studio"].id
+
+
+@proves("adopt.stands-in", "adopt.no-clock")
+def test_the_order_that_replaces_another_counts_whatever_the_clock_of_its_signer_says(world):
+    """The first was signed minutes ahead of all clocks, and what was adopted by it, too."""
+    run = begin(world)
+    stand_in(world, "hub", "studio", ahead_ms=240_000)
+    world.pass_ms(1_000)
+    world.cut("studio")
+    stand_in(world, "hub", "laptop", at="laptop", ahead_ms=-30_000)
+    world.pass_ms(1_000)
+    assert standins(world["hub"].core)[world["hub"].id].by == world["laptop"].id
+    die(world, "hub")
+    world.pass_ms(35_000)
+    world.link("studio", "laptop")
+    world.pass_ms(5_000)
+    owners = {world[n].core.part(Ownership).owner(RUN, run) for n in ("laptop", "studio")}
+    assert owners == {world["laptop"].id}
+
+
+@proves("adopt.no-clock")
+def test_who_heard_of_a_newer_order_adopts_by_none_before_it_whatever_their_dates(world):
+    run = begin(world)
+    stand_in(world, "hub", "studio")
+    world.pass_ms(1_000)
+    # It is signed under a date that no adoption comes to.
+    stand_in(world, "hub", "", at="laptop", ahead_ms=240_000)
+    world.pass_ms(1_000)
+    die(world, "hub")
+    studio, hub = world["studio"], world["hub"]
+    (named,) = (e for e in studio.entries("fleet.standin") if e.header.author == hub.id)
+    (row,) = studio.core.tables.rows(RUN, run=run)
+    before = studio.core.log.entry(row.opened)
+    assert before is not None
+    # It passes by what it knows: any program can write this.
+    with studio.core.store.transaction():
+        body = TaskAdopt(run, hub.id, studio.core.now.wall_ms)
+        adopt = studio.core.append_body(body, cause=(named.id, row.opened))
+        studio.core.append("run.open", before.body or b"", cause=(row.opened, adopt.id))
+        studio.core.store.seal_dirty(studio.core.membership.signer("seal"))
+    world.pass_ms(2_000)
+    for name in ("studio", "laptop"):
+        assert world[name].core.part(Ownership).owner(RUN, run) == world["hub"].id
+
+
+@proves("adopt.no-clock")
+def test_of_orders_that_knew_nothing_of_each_other_it_is_the_same_one_on_every_machine():
+    """Whichever was signed later, it counts by what nobody chose."""
+    for ahead_ms in (-30_000, 0, 30_000):
+        made = Cores("hub", "studio", "laptop")
+        for name, by, more in (("studio", "studio", ahead_ms), ("laptop", "laptop", 0)):
+            assert stand_in(made, "hub", by, at=name, ahead_ms=more)["ok"]
+        for one, other in (("hub", "studio"), ("hub", "laptop"), ("studio", "laptop")):
+            made.link(one, other)
+        made.pass_ms(3_000)
+        rows = {standins(made[name].core)[made["hub"].id].order for name in made.machines}
+        assert len(rows) == 1
+        # The next one is above both.
+        assert stand_in(made, "hub", "", at="hub")["ok"]
+        made.pass_ms(3_000)
+        assert [standins(made[name].core) for name in made.machines] == [{}] * 3
+
+
+@proves("adopt.no-clock")
+def test_an_order_that_replaces_another_than_the_newest_is_refused(world):
+    assert stand_in(world, "hub", "studio")["ok"]
+    args = standin_args(world["hub"].id, world["laptop"].id, AFTER_MS)
+    statement = world.sign("standin", world["hub"].id, world["hub"], args)
+    answer = world["hub"].call("standin", args, statement=statement)
+    assert answer["error"]["kind"] == "Conflict"
+    assert "hub knows another newest order" in answer["error"]["text"]
+    assert standins(world["hub"].core)[world["hub"].id].by == world["studio"].id

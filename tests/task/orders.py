@@ -26,6 +26,8 @@ def takeover(of: str, target: str, **changes: Any) -> str:
     return signed(TAKEOVER, of, target, takeover_args(of), **changes)
 
 
-def standin(of: str, by: str, target: str, after_ms: int = 30_000, **changes: Any) -> FleetStandin:
-    text = signed(STANDIN, of, target, standin_args(of, by, after_ms), **changes)
-    return FleetStandin(of, text, by, after_ms)
+def standin(
+    of: str, by: str, target: str, after_ms: int = 30_000, replaces: str = "", **changes: Any
+) -> FleetStandin:
+    text = signed(STANDIN, of, target, standin_args(of, by, after_ms, replaces), **changes)
+    return FleetStandin(of, text, by, after_ms, replaces)

@@ -6,7 +6,7 @@ from tests.promise import proves
 from tests.task.orders import FLEET_ID, NOW_MS, OPERATOR, signed, standin
 from tests.task.world import BUILD, OWNER, STUDIO, Stream
 
-from muster.task.standin import STANDINS, StandinFold
+from muster.task.standin import STANDINS, StandinFold, order_of
 
 
 def stream() -> Stream:
@@ -17,21 +17,23 @@ def stream() -> Stream:
 def test_whom_an_operator_named_is_known_with_how_long_and_by_whose_word():
     told = stream()
     entry = told.append(standin(OWNER, BUILD, STUDIO), (), NOW_MS)
-    row = (told.rows.stream, OWNER, BUILD, 30_000, NOW_MS, OPERATOR.public.hex(), entry.id)
-    assert told.rows.get(STANDINS, OWNER) == row
+    body = standin(OWNER, BUILD, STUDIO)
+    key = OPERATOR.public.hex()
+    row = (told.rows.stream, OWNER, order_of(body), "", BUILD, 30_000, key, entry.id)
+    assert told.rows.get(STANDINS, OWNER, order_of(body)) == row
 
 
 @proves("adopt.stands-in")
-def test_the_order_that_was_signed_last_counts_and_may_name_nobody():
+def test_each_order_is_kept_once_with_the_one_that_it_replaces():
     told = stream()
-    told.append(standin(OWNER, BUILD, STUDIO), (), NOW_MS)
-    told.append(standin(OWNER, "", STUDIO, issued_ms=NOW_MS + 1), (), NOW_MS + 1)
-    for late in (0, 1):
-        told.append(standin(OWNER, BUILD, STUDIO, issued_ms=NOW_MS + late), (), NOW_MS + 2)
-    row = told.rows.get(STANDINS, OWNER)
+    first = standin(OWNER, BUILD, STUDIO)
+    other = standin(OWNER, "", STUDIO, replaces=order_of(first), issued_ms=NOW_MS - 1)
+    for body in (first, other, first, other):
+        told.append(body, (), NOW_MS)
+    row = told.rows.get(STANDINS, OWNER, order_of(other))
     assert row is not None
-    assert (row.by, row.issued_ms) == ("", NOW_MS + 1)
-    assert told.skipped == ["standin-older"] * 2
+    assert (row.by, row.replaces) == ("", order_of(first))
+    assert told.skipped == ["standin-again"] * 2
 
 
 GOOD = standin(OWNER, BUILD, STUDIO)
@@ -45,6 +47,7 @@ GOOD = standin(OWNER, BUILD, STUDIO)
         structs.replace(GOOD, by=""),
         structs.replace(GOOD, machine=BUILD),
         structs.replace(GOOD, after_ms=1_000),
+        structs.replace(GOOD, replaces="1" * 64),
         structs.replace(GOOD, statement="no order"),
         standin(OWNER, BUILD, BUILD),
         structs.replace(GOOD, statement=signed("takeover", OWNER, STUDIO, {"machine": OWNER})),

@@ -2,11 +2,13 @@
 
 Rule 1: a `fleet.standin` holds the order as it was taken, and its writer is the machine that took
 it: what it says is checked against the order here, and who may order by whoever reads the row.
-Rule 2: of several about one machine the one that was signed last counts. `by` is "" where nobody
-is to go on with its work.
+Rule 2: an order names the one that it replaces, by its id, and that is signed with it. Of several
+about one machine the one with the longest chain behind it counts (node/tasks/standins.py): no
+clock has a part in it. `by` is "" where nobody is to go on with its work.
 """
 
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta
@@ -26,6 +28,9 @@ NOBODY: Final = "nobody"
 After = Annotated[int, Meta(ge=STANDIN_AFTER_MS_MIN, le=STANDIN_AFTER_MS_MAX, multiple_of=1000)]
 
 
+OrderWord = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]
+
+
 @kind("fleet.standin")
 class FleetStandin(Body, frozen=True):
     """`by` goes on with the work of `machine` when nothing was heard of that for so long."""
@@ -34,24 +39,34 @@ class FleetStandin(Body, frozen=True):
     statement: str
     by: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
     after_ms: After = STANDIN_AFTER_MS
+    replaces: OrderWord = ""
 
 
 class StandinRow(NamedTuple):
+    """An order about who stands in for a machine; `order` is its id, `replaces` that of another."""
+
     stream: StreamName
     machine: str
+    order: str
+    replaces: str
     by: str
     after_ms: int
-    issued_ms: int
     operator: str
     entry: EntryId
 
 
-STANDINS: Final = Table("standin", StandinRow)
+STANDINS: Final = Table("standin", StandinRow, key=2)
 
 
-def standin_args(machine: str, by: str, after_ms: int) -> dict[str, str]:
+def standin_args(machine: str, by: str, after_ms: int, replaces: str = "") -> dict[str, str]:
     """What an operator signs as arguments of `standin`."""
-    return {"machine": machine, "by": by or NOBODY, "after": f"{after_ms // 1000}s"}
+    args = {"machine": machine, "by": by or NOBODY, "after": f"{after_ms // 1000}s"}
+    return args | ({"replaces": replaces} if replaces else {})
+
+
+def order_of(body: FleetStandin) -> str:
+    """The id of an order, by which another one names it."""
+    return sha256(body.statement.encode()).hexdigest()
 
 
 def ordered(entry: Entry, body: FleetStandin, fleet: FleetId) -> Statement:
@@ -59,7 +74,7 @@ def ordered(entry: Entry, body: FleetStandin, fleet: FleetId) -> Statement:
     statement, author = open_statement(body.statement.encode(), fleet), entry.header.author
     check_order(
         statement, verb=STANDIN, object=body.machine, machine=MachineId(author),
-        args=standin_args(body.machine, body.by, body.after_ms),
+        args=standin_args(body.machine, body.by, body.after_ms, body.replaces),
         now_ms=min(entry.header.t[0], statement.until_ms),
     )  # fmt: skip
     return statement
@@ -81,12 +96,12 @@ class StandinFold:
             statement = ordered(entry, body, self._fleet)
         except MusterError as error:
             raise Skip("standin-not-ordered") from error
-        known = rows.get(STANDINS, body.machine)
-        if known is not None and known.issued_ms >= statement.issued_ms:
-            raise Skip("standin-older")
+        order = order_of(body)
+        if rows.get(STANDINS, body.machine, order) is not None:
+            raise Skip("standin-again")
         return (
             StandinRow(
-                rows.stream, body.machine, body.by, body.after_ms, statement.issued_ms,
+                rows.stream, body.machine, order, body.replaces, body.by, body.after_ms,
                 statement.operator, entry.id,
             ),
         )  # fmt: skip

@@ -2,22 +2,24 @@
 
 from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from muster.duration import duration_of
 from muster.errors import Conflict, Malformed
 from muster.fleet.named import meant
 from muster.limits import LEASE_MS, STANDIN_AFTER_MS_MAX, STANDIN_AFTER_MS_MIN
 from muster.log.stream import MachineId
+from muster.node.tasks.standins import newest
 from muster.node.verb import Line
 from muster.task.standin import NOBODY, FleetStandin, standin_args
-from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
 
 
 class Standin(Request, frozen=True):
     machine: Annotated[str, pos("the machine whose work it is", kind="machine")]
     by: Annotated[str, pos("the machine that goes on with it, or `nobody`", kind="machine")]
     after: Annotated[str, opt("so long after it was heard last, and after a lease")] = "30s"
+    replaces: Annotated[str, Meta(max_length=64), data()] = ""
 
 
 class Named(Struct, frozen=True):
@@ -46,7 +48,12 @@ def standin(core: Core, call: Call, ask: Standin) -> Named:
     muster standin studio nobody
     """
     named, machine, by, after_ms = _named(core, ask)
-    call.write(FleetStandin(machine, call.statement, by, after_ms))
+    if ask.replaces != named.args.get("replaces", ""):
+        raise Conflict(
+            f"{core.name} knows another newest order about who stands in for {named.machine} than "
+            "the one that this replaces: give it again, where both are known"
+        )
+    call.write(FleetStandin(machine, call.statement, by, after_ms, ask.replaces))
     return named
 
 
@@ -68,5 +75,5 @@ def _named(core: Core, ask: Standin) -> tuple[Named, str, str, int]:
         raise Malformed(f"{ask.after[:40]!r} is no such time: write 30s, 5m or 1h, at most a day")
     shown = core.membership.name_of(MachineId(by)) if by else ""
     after_s = max(after_ms, int(core.settings.get("lease_ms") or LEASE_MS)) // 1000
-    args = standin_args(machine.key, by, after_ms)
+    args = standin_args(machine.key, by, after_ms, newest(core, machine.key))
     return Named(machine.name, shown, after_s, args), machine.key, by, after_ms

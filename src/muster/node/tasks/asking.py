@@ -91,7 +91,7 @@ class Asking:
     def leads(self, statement: Statement, entry: Entry) -> bool:
         """Raises: Unproven where its key was shut out before this came here."""
         core, key = self._core, statement.operator
-        if statement.verb == STANDIN and replaced(core, statement, entry.header.t[0]):
+        if statement.verb == STANDIN and replaced(core, entry):
             return False
         if not self._ever:
             return key in core.roster.operators

@@ -2,7 +2,8 @@
 
 Rule 1: by the roster it is a hub that has it, or whom an operator granted it. In place of such a
 machine another one keeps it that goes on with its work by an operator's order, and says so
-(`repo.adopt`): of several the one with the highest generation, as it is of runs.
+(`repo.adopt`): of several the one with the highest generation, which is one more than that of
+every word that its writer knew.
 Rule 2: it can do that where it has a mirror: a machine that stands in for another one pulls what
 that keeps, on each new link and whenever it is told that something moved.
 Rule 3: who kept it before follows: it serves no push of it, uses it where it is kept now, and makes
@@ -11,8 +12,10 @@ Rule 4: when a mirror is pulled is said in pulls.py, and how old one is in behin
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
+from muster.fleet.kinds import OrderTake
 from muster.fleet.record import MachineRecord
 from muster.limits import CLOCK_AHEAD_MS_MAX
 from muster.log.entry import EntryId
@@ -32,6 +35,7 @@ from muster.task.causes import Unproven
 from muster.task.fold import ADOPTION, RUN, TASK, AdoptionRow, RunRow, TaskRow
 from muster.task.keeping import KEEPING, KeepingFold, RepoAdopt
 from muster.task.kinds import TaskAdopt, TaskOpen
+from muster.task.standin import FleetStandin
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -141,8 +145,12 @@ class Keepers(Part):
         holders = [each for each in map(self._holders, repos) if len(each) > 1]
         found = dict[MachineId, None]()
         for hub in filter(self._is_hub, core.roster.known):
-            newest = [(row.at_ms, m) for m in here if (row := self._newest_of(m, hub)) is not None]
-            found |= dict.fromkeys(m for _, m in sorted(newest, reverse=True))
+            newest = [
+                (row.generation, self._tie(row.entry), m)
+                for m in here
+                if (row := self._newest_of(m, hub)) is not None
+            ]
+            found |= dict.fromkeys(m for *_, m in sorted(newest, reverse=True))
             found |= dict.fromkeys(each[-1] for each in holders if hub in each[:-1])
         return [m for m in found if m in here]
 
@@ -198,8 +206,7 @@ class Keepers(Part):
         first = roster.keeper(repo, self.core.now.wall_ms)
         holders = [first.machine if first is not None else MachineId("")]
         rows = self.core.tables.rows(KEEPING, repo=repo)
-        rows.sort(key=lambda row: str(row.stream.machine), reverse=True)
-        rows.sort(key=lambda row: row.generation)
+        rows.sort(key=lambda row: (row.generation, self._tie(row.entry)))
         for row in rows:
             machine, of = MachineId(row.stream.machine), MachineId(row.of)
             if machine not in roster.machines or not self._has(machine, repo):
@@ -213,6 +220,20 @@ class Keepers(Part):
                 holders = holders if of in holders else [of, *holders]
                 holders.append(machine)
         return holders
+
+    def _tie(self, word: EntryId) -> bytes:
+        """Which of two of one generation counts: by the orders that they were taken by.
+
+        Operators sign those; no machine chooses what it is.
+        """
+        entry = self.core.log.entry(word)
+        cited = [self.core.log.entry(cause) for cause in entry.causes] if entry is not None else []
+        orders = [
+            body.statement
+            for each in cited
+            if (body := body_or_none(each, OrderTake) or body_or_none(each, FleetStandin))
+        ]
+        return sha256("".join(orders).encode()).digest()
 
     def _is_hub(self, machine: MachineId) -> bool:
         record = self.core.roster.known.get(machine)
@@ -269,7 +290,8 @@ class Keepers(Part):
             self.core.note(f"repository {each.repo} of {name} is not kept here: {event.reason}")
         elif order is not None and self.is_of(*each):
             self.core.part(OwnIncarnation).keeps(each.repo)
-            generation = max(self.core.part(Ownership).place(), self._highest(each.repo) + 1)
+            # What it was given after says its place, and no clock.
+            generation = self._highest(each.repo) + 1
             body = RepoAdopt(each.repo, each.machine, generation)
             self.core.append_body(body, cause=(order,))
             self.behind.kept(*each, event.missing)
