@@ -3,13 +3,15 @@
 from hashlib import sha256
 from typing import Any
 
+import msgspec
 import pytest
-from tests.node.cores import Cores, One
+from tests.node.cores import WALL_MS, Cores, One
 from tests.node.test_adoption import die, live, take_over, view
 from tests.node.test_runs import REPO, end, fence, hand_in, know, promote, wanted
 from tests.node.test_standin import stand_in
 from tests.promise import proves
 
+from muster.fleet.grant import Grant, sign_give
 from muster.fleet.kinds import OrderTake
 from muster.log.fold import body_as
 from muster.node.call.router import Router
@@ -522,3 +524,57 @@ def test_of_two_that_knew_nothing_of_each_other_their_orders_say_who_keeps_it(wo
     world.pass_ms(3_000)
     last = max(orders, key=lambda name: sha256(orders[name].encode()).digest())
     assert keepers(world, "studio", "laptop") == {last}
+
+
+def granted(world: Cores, name: str, ms: int) -> None:
+    """An operator lets a machine keep `other` for so long, and studio stands in for it."""
+    given = Grant("other", world[name].id, WALL_MS + world.ms + ms, "repo")
+    raw = sign_give(
+        world.operator.statement, world.fleet, given, nonce=b"n" * 16, issued_ms=WALL_MS + world.ms
+    )
+    options = {"grant": msgspec.to_builtins(given), "statement": raw.decode()}
+    answer = world["hub"].order("grant", "repo", {"to": name, "verb": "repo"}, options=options)
+    assert answer["ok"], answer
+    one = world[name]
+    one.step(FactsChanged(one.facts(repositories=["other"], tools=FACTS["tools"])))
+    stand_in(world, name, "studio")
+    world.pass_ms(2_000)
+
+
+@proves("adopt.grants")
+@pytest.mark.parametrize("ended", [False, True])
+def test_whose_grant_has_ended_is_followed_by_nobody(world, ended):
+    """Nobody tells that time is over: it is looked at when something is pulled or taken over."""
+    studio, laptop = world["studio"], world["laptop"]
+    granted(world, "laptop", 60_000 if ended else 3_600_000)
+    assert wanted(studio, PullMirror) == [PullMirror(laptop.id, "other")]
+    studio.step(Pulled(laptop.id, "other"))
+    assert studio.core.part(Keepers).wants(laptop.id, "other")
+    world.pass_ms(61_000)
+    assert studio.core.part(Keepers).wants(laptop.id, "other") is not ended
+    studio.step(RepositoryMoved(laptop.id, "other"))
+    world.pass_ms(1_000)
+    assert wanted(studio, PullMirror) == ([] if ended else [PullMirror(laptop.id, "other")])
+    die(world, "laptop")
+    world.pass_ms(31_000)
+    assert wanted(studio, KeepMirror) == ([] if ended else [KeepMirror(laptop.id, "other")])
+
+
+@proves("adopt.grants")
+@pytest.mark.parametrize("how", ["grant", "order", "operator"])
+def test_what_ends_while_a_mirror_is_moved_makes_it_nobodys_repository(world, how, monkeypatch):
+    studio, laptop = world["studio"], world["laptop"]
+    granted(world, "laptop", 90_000)
+    studio.step(Pulled(laptop.id, "other"))
+    die(world, "laptop")
+    world.pass_ms(31_000)
+    assert wanted(studio, KeepMirror) == [KeepMirror(laptop.id, "other")]
+    if how == "grant":
+        world.pass_ms(60_000)
+    if how == "order":
+        stand_in(world, "laptop", "hub", at="hub")
+        world.pass_ms(1_000)
+    if how == "operator":
+        monkeypatch.setattr(type(studio.core.roster), "operators", {}, raising=False)
+    studio.step(Kept(laptop.id, "other"))
+    assert studio.entries("repo.adopt") == []

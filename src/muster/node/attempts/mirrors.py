@@ -46,6 +46,9 @@ class Mirrors:
             if not isinstance(about, dict):
                 name = core.membership.name_of(MachineId(machine))
                 raise Unreachable(f"{name} does not say how repository {repo} stands")
+            if not core.part(Keepers).wants(machine, repo):
+                name = core.membership.name_of(MachineId(machine))
+                raise Refused(f"{name} keeps repository {repo} no more: no grant says so now")
             branch = str(about.get("branch", ""))
             url = f"muster::{core.membership.name_of(MachineId(machine))}/{repo}"
             if core.part(Keepers).kept_before(repo):

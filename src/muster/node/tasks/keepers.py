@@ -29,7 +29,7 @@ from muster.node.tasks.asking import Asking
 from muster.node.tasks.behind import Behind
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.pulls import Mirror, Pulls
-from muster.node.tasks.standins import standins
+from muster.node.tasks.standins import standins, still_counts
 from muster.task.adoption import check_ground
 from muster.task.causes import Unproven
 from muster.task.fold import ADOPTION, RUN, TASK, AdoptionRow, RunRow, TaskRow
@@ -267,14 +267,28 @@ class Keepers(Part):
 
     def has_mirror(self, machine: str, repo: str) -> bool:
         """Whether this machine could keep a repository that is another one's."""
-        return Mirror(machine, repo) in self._here and self.is_of(machine, repo)
+        return Mirror(machine, repo) in self._here and self._is_its(machine, repo)
 
     def take(self, machine: str, order: EntryId) -> None:
         """Keep what is mirrored here of a machine's repositories, by an operator's order."""
+        if not still_counts(self.core, order):
+            return
         for each in sorted(self._here - self._taking.keys()):
-            if each.machine == machine and self.is_of(machine, each.repo):
+            if each.machine == machine and self._is_its(*each):
                 self._taking[each] = order
                 self.core.do(KeepMirror(*each))
+
+    def wants(self, machine: str, repo: str) -> bool:
+        """Whether a repository of that machine is to be here as well, as grants stand now."""
+        return Mirror(machine, repo) in self._wants()
+
+    def _is_its(self, machine: str, repo: str) -> bool:
+        """Whether a machine keeps a repository as grants stand now; a hub that lost it still does.
+
+        Whose grant has ended keeps it no more, and hands it on to nobody.
+        """
+        keeper = self.keeper(repo)
+        return self._is_hub(MachineId(machine)) if keeper is None else keeper.machine == machine
 
     def is_of(self, machine: str, repo: str) -> bool:
         """Whether a repository is out of reach without that machine."""
@@ -288,7 +302,7 @@ class Keepers(Part):
         if event.reason:
             name = self.core.membership.name_of(MachineId(each.machine))
             self.core.note(f"repository {each.repo} of {name} is not kept here: {event.reason}")
-        elif order is not None and self.is_of(*each):
+        elif order is not None and self._is_its(*each) and still_counts(self.core, order):
             self.core.part(OwnIncarnation).keeps(each.repo)
             # What it was given after says its place, and no clock.
             generation = self._highest(each.repo) + 1
@@ -347,7 +361,8 @@ class Keepers(Part):
 
     def tick(self) -> None:
         """Pull what is due."""
-        if self._look:
+        # A grant ends when its time is over, and nobody tells.
+        if self._look or self._pulls.is_due:
             self._look = False
             self._pulls.want(self._wants())
         for each in self._pulls.begin():

@@ -43,6 +43,12 @@ class Pulls:
     def needs_tick(self) -> bool:
         return bool(self._due_ms)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether something could be pulled now."""
+        now_ms = self._core.now.boot_ms
+        return any(due_ms <= now_ms for due_ms in self._due_ms.values())
+
     def want(self, wanted: set[Mirror]) -> None:
         """These are to be mirrored, and no others."""
         self._due_ms |= dict.fromkeys(wanted - self._wanted, self._core.now.boot_ms)

@@ -12,9 +12,12 @@ Rule 3: every machine has the same ones, and so the same answer; a designation i
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from muster.log.entry import Entry
+from muster.fleet.kinds import OrderTake
+from muster.fleet.statement import open_statement
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import body_or_none
 from muster.node.call.shut_out import is_after, was_told
-from muster.task.standin import STANDINS, StandinRow
+from muster.task.standin import STANDINS, FleetStandin, StandinRow, order_of
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -33,6 +36,19 @@ def newest(core: "Core", machine: str) -> str:
     """The id of the newest order about a machine, which the next one replaces; "" for none."""
     row = _newest(core, machine)
     return "" if row is None else row.order
+
+
+def still_counts(core: "Core", order: EntryId) -> bool:
+    """Whether whoever gave an order to go on with work may give it now, and nobody gave another."""
+    entry = core.log.entry(order)
+    taken, named = body_or_none(entry, OrderTake), body_or_none(entry, FleetStandin)
+    if named is not None and newest(core, named.machine) != order_of(named):
+        return False
+    body = named or taken
+    if body is None:
+        return False
+    statement = open_statement(body.statement.encode(), core.membership.fleet)
+    return statement.operator in core.roster.operators
 
 
 def replaced(core: "Core", adopt: Entry) -> bool:
