@@ -12,7 +12,7 @@ from muster.channel.http import Options
 from muster.errors import Malformed
 from muster.node.exposed import Exposed, sentence
 from muster.node.host import exposure
-from muster.node.host.exposure import Near, exposed, hosts, near, reached_at
+from muster.node.host.exposure import Near, exposed, hosts, near, reached_at, reached_inside
 from muster.node.host.facts import Interface
 from muster.verbs import daemon_checks
 
@@ -23,6 +23,7 @@ INTERNET = Interface("eth1", "", ("198.51.100.7/255.255.255.0",), ("2600::7",))
 CARRIER = Interface("wwan0", "", ("100.70.0.9/255.192.0.0",))
 WIREGUARD = Interface("wg0", "", ("10.9.0.2/255.255.255.0",))
 TAILSCALE = Interface("tailscale0", "", ("100.101.0.2/255.255.255.255",), ("fd7a:115c:a1e0::2",))
+OWN_MESH = Interface("muster-0123abcd", "", (), ("fd55::1", "fe80::2%muster-0123abcd"))
 UTUN = Interface("utun4", "", ("100.101.0.2/255.255.255.255",))
 PUBLIC_TUNNEL = Interface("wg1", "", ("198.51.100.9/255.255.255.255",))
 
@@ -46,6 +47,9 @@ def at(*interfaces: Interface) -> list[Near]:
         ((LAN, INTERNET, TAILSCALE), ["100.101.0.2", "fd7a:115c:a1e0::2"]),
         ((LAN, UTUN), ["100.101.0.2"]),
         ((LAN, WIREGUARD, TAILSCALE), ["10.9.0.2", "100.101.0.2", "fd7a:115c:a1e0::2"]),
+        # The fleet's own mesh stands on the networks below it, and closes none of them.
+        ((LAN, OWN_MESH), ["192.168.1.5", "fd00::5", "fd55::1"]),
+        ((LAN, OWN_MESH, WIREGUARD), ["fd55::1", "10.9.0.2"]),
         # A public address stays one when it comes through a tunnel.
         ((LAN, PUBLIC_TUNNEL), ["192.168.1.5", "fd00::5"]),
     ],
@@ -78,12 +82,33 @@ def test_an_interface_of_wireguard_is_one_by_whatever_name(tmp_path: Path, monke
         (("127.0.0.1:1", "[::1]:1"), (LAN,), "127.0.0.1:1"),
         (("127.0.0.1:1", "[2001:db8::1]:2"), (LAN,), "[2001:db8::1]:2"),
         ((), (LAN,), ""),
+        # That of the mesh is told as one more way, for whoever is in it.
+        ("auto", (LAN, OWN_MESH), "192.168.1.5:7447"),
+        ("auto", (OWN_MESH,), ""),
     ],
 )
 def test_a_machine_is_reached_where_it_listens(monkeypatch: Any, listen, interfaces, address):
     monkeypatch.setattr(exposure, "own_ip", lambda: "192.168.1.5")
     assert reached_at(Options(listen), at(*interfaces)) == address
     assert reached_at(Options(listen, "nas.example:7"), at(*interfaces)) == "nas.example:7"
+
+
+@proves("node.own-mesh-is-a-way")
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("auto", "[fd55::1]:7447"),
+        (("192.0.2.1:1", "auto:8000"), "[fd55::1]:8000"),
+        (":7447", "[fd55::1]:7447"),
+        ("[::]:7447", "[fd55::1]:7447"),
+        ("0.0.0.0:7447", ""),
+        ("192.168.1.5:7447", ""),
+        ((), ""),
+    ],
+)
+def test_a_machine_says_where_it_is_reached_inside_the_fleets_own_mesh(listen, address):
+    assert reached_inside(Options(listen), OWN_MESH.name, at(LAN, OWN_MESH)) == address
+    assert reached_inside(Options(listen), "muster-99999999", at(LAN, OWN_MESH, WIREGUARD)) == ""
 
 
 @proves("node.auto-says-where-it-is")

@@ -58,6 +58,7 @@ from muster.node.installation import Installation
 from muster.node.link import failure, sentence
 from muster.node.links.foreign import ForeignLinks
 from muster.node.links.mend import Mends
+from muster.node.links.mesh import MeshKeeper
 from muster.node.links.parcel_box import ParcelBox
 from muster.node.links.paths import Cascade
 from muster.node.links.posts import Mailboxes
@@ -259,6 +260,7 @@ class Daemon:
         Passes(self).begin()
         self.mailboxes.begin()
         self.foreign.begin()
+        self.supervisor.keep("mesh", MeshKeeper(self).keep)
         self._begin_folders()
 
     def _begin_folders(self) -> None:

@@ -9,7 +9,7 @@ never lead.
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from muster import __version__
 from muster.channel import FIRST
 from muster.channel.tls import Credentials
 from muster.errors import Malformed, MusterError
-from muster.fleet import certificate
+from muster.fleet import certificate, mesh
 from muster.fleet.certificate import CertificateChain
 from muster.fleet.facts import Way
 from muster.fleet.join import open_answer, sign_renew
@@ -30,7 +30,9 @@ from muster.log.stream import FLEET, FleetId, Incarnation
 from muster.node.core import Core
 from muster.node.host import clock, daemon_log, reach
 from muster.node.host.cards import cards
+from muster.node.host.exposure import reached_inside
 from muster.node.host.home import Home
+from muster.node.host.mesh import is_there
 from muster.node.host.own_address import OwnAddress
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.own_incarnation import PRESENT
@@ -134,8 +136,27 @@ class Installation:
         if self._core is not None:
             # Whoever is invited now is told of where it is now.
             self._core.settings = {**self._core.settings, "address": address}
+        ways = (*ways, *self._ways_of_mesh())
         beside = {"reach": ways, "cards": cards(wake=self.config.wake)}
         return {"address": address, **msgspec.to_builtins(beside)}
+
+    def _ways_of_mesh(self) -> Iterator[Way]:
+        """Where it is reached inside the fleet's own mesh, and where that mesh finds it."""
+        interface, place = mesh.interface(self.identity.machine), self.mesh_place()
+        if place is None or not is_there(interface):
+            return
+        if inside := reached_inside(self.config.options(FIRST), interface):
+            yield Way(FIRST, inside)
+        if place.endpoint:
+            yield Way(mesh.WAY, place.endpoint)
+
+    def mesh_place(self) -> mesh.Place | None:
+        """Where this machine takes packets of the mesh, None where it is not in it."""
+        return mesh.read_place(self.facts.get("mesh"), self.fleet)
+
+    def in_mesh(self, place: mesh.Place | None) -> None:
+        """Remember it, also over a start."""
+        self._remember(mesh=None if place is None else msgspec.to_builtins(place))
 
     def dials(self) -> dict[str, list[Way]]:
         """Whom this machine was told to dial, and where."""

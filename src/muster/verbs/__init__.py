@@ -36,6 +36,7 @@ NOUNS: Final = (
     "channel_setting",
     "wake",
     "ssh",
+    "mesh",
     "engine",
     "doctor",
     "reports",

@@ -2,7 +2,8 @@
 
 Rule 1: what a person wrote as `listen` counts as it stands. `auto` is this computer itself, and the
 addresses of a mesh where it is in one: whoever is there was let in by a key. Where there is no mesh
-it is this computer and its private addresses. It is never an address of the internet.
+it is this computer and its private addresses. It is never an address of the internet. The fleet's
+own mesh closes nothing: it stands on those addresses, and whoever is not in it yet comes by them.
 Rule 2: what is not known to be closed counts as open: an address of a provider's own network
 (100.64.0.0/10) is private on an interface of a mesh alone.
 Rule 3: an address with a zone (`fe80::1%eth0`) is left out: nobody could be told of it.
@@ -14,16 +15,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from muster.address import join_address, split_address
+from muster.address import AUTO, join_address, split_address
 from muster.channel.base import LinkOptions
-from muster.channel.listening import EVERY, auto_port, own_ip
+from muster.channel.listening import EVERY, auto_port, own_ip, places
+from muster.fleet.mesh import PREFIX
 from muster.node.exposed import Exposed, Whom
 from muster.node.host.facts import Interface, interfaces
 
 HOSTS_MAX: Final = 32
 
 _NET: Final = Path("/sys/class/net")
-_MESH_NAMES: Final = re.compile(r"wg|tailscale")
+_MESH_NAMES: Final = re.compile(r"wg|tailscale|muster-[0-9a-f]{8}\Z")
 # Those of Tailscale, whose interface has any name where the system chooses it.
 _TAILSCALE: Final = ipaddress.ip_network("fd7a:115c:a1e0::/48")
 _SHARED: Final = ipaddress.ip_network("100.64.0.0/10")
@@ -82,9 +84,11 @@ def _whom(text: str, interface: str, *, is_mesh: bool) -> Whom:
 def hosts(found: Sequence[Near] | None = None) -> list[str]:
     """What `auto` listens at now."""
     rows = near() if found is None else found
-    wanted = "mesh" if any(row.whom == "mesh" for row in rows) else "private"
+    closed = any(row.whom == "mesh" and not _is_own(row) for row in rows)
+    wanted = ("mesh",) if closed else ("private", "mesh")
     here = [row.host for row in rows if row.whom == "computer"]
-    return [*(here or ["127.0.0.1"]), *(row.host for row in rows if row.whom == wanted)][:HOSTS_MAX]
+    far = [row.host for whom in wanted for row in rows if row.whom == whom]
+    return [*(here or ["127.0.0.1"]), *far][:HOSTS_MAX]
 
 
 def reached_at(options: LinkOptions, found: Sequence[Near] | None = None) -> str:
@@ -96,11 +100,27 @@ def reached_at(options: LinkOptions, found: Sequence[Near] | None = None) -> str
         return written
     rows = near() if found is None else found
     at = set(hosts(rows))
-    far = [row for row in rows if row.host in at and row.whom != "computer"]
+    far = [row for row in rows if row.host in at and row.whom != "computer" and not _is_own(row)]
     leads = own_ip()
     # Of a mesh any; else the one that leads outside before one of a bridge of this machine.
     far.sort(key=lambda row: (row.host != leads, ":" in row.host, _is_link_local(row.host)))
     return join_address(far[0].host, port) if far else ""
+
+
+def reached_inside(
+    options: LinkOptions, interface: str, found: Sequence[Near] | None = None
+) -> str:
+    """Where others reach what these options open by an interface of the fleet's own mesh."""
+    written = places(options.listens_at) if options.listen else []
+    port = next((port for host, port in written if host in (AUTO, "", "::")), 0)
+    rows = near() if found is None else found
+    hosts_ = [row.host for row in rows if row.interface == interface and row.whom == "mesh"]
+    return join_address(hosts_[0], port) if port and hosts_ else ""
+
+
+def _is_own(row: Near) -> bool:
+    """Whether it is of a mesh that a fleet made (host/mesh.py)."""
+    return row.whom == "mesh" and row.interface.startswith(PREFIX)
 
 
 def _is_link_local(host: str) -> bool:

@@ -16,11 +16,13 @@ def there(program: str) -> bool:
     return shutil.which(program) is not None
 
 
-def ask(argv: list[str], within_s: float = SERVICE_ANSWER_S) -> subprocess.CompletedProcess[str]:
-    """What it answers. Raises: Unreachable where it does not."""
+def ask(
+    argv: list[str], within_s: float = SERVICE_ANSWER_S, *, text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """What it answers to this text. Raises: Unreachable where it does not."""
     try:
         return subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            argv, input=text, capture_output=True, text=True, errors="replace",
             timeout=within_s, check=False, env=_session(),
         )  # fmt: skip
     except OSError as error:
