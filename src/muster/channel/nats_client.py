@@ -295,7 +295,7 @@ class NatsClient:
         failed: list[Exception] = []
 
         async def fails(error: Exception) -> None:
-            # The first is why: it ends the connection, and the client then says that no server is left.
+            # The first is why: the connection ends of it, and no server is left.
             failed.append(error)
 
         login = self._login()
