@@ -57,6 +57,7 @@ from muster.node.incidents import Noticed
 from muster.node.installation import Installation
 from muster.node.link import failure, sentence
 from muster.node.links.foreign import ForeignLinks
+from muster.node.links.lan import Lan
 from muster.node.links.mend import Mends
 from muster.node.links.mesh import MeshKeeper
 from muster.node.links.parcel_box import ParcelBox
@@ -256,6 +257,7 @@ class Daemon:
         if self.machine.config.door:
             self.supervisor.keep("door", self.doorway.keep)
         self.paths.begin()
+        Lan(self, self.paths).begin()
         self.engine.begin()
         Passes(self).begin()
         self.mailboxes.begin()

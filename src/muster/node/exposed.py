@@ -9,12 +9,16 @@ Whom = Literal["computer", "mesh", "private", "public"]
 
 
 class Exposed(Struct, frozen=True):
-    """An address that others may dial: who can, over which interface, and why nobody can now."""
+    """An address that others may dial: who can, over which interface, and why nobody can now.
+
+    `announced` is whether machines of the fleet hear of it on the local network (links/lan.py).
+    """
 
     address: str
     whom: Whom
     interface: str = ""
     error: str = ""
+    announced: bool = False
 
 
 _WORDS: Final[Mapping[str, str]] = {
@@ -31,5 +35,6 @@ def sentence(rows: Iterable[Exposed]) -> str:
     for row in rows:
         if not row.error:
             by = f" of {row.interface}" if row.interface and row.whom != "computer" else ""
-            words.setdefault(f"{_WORDS[row.whom]}{by}", []).append(row.address)
+            told = ", announced there" if row.announced else ""
+            words.setdefault(f"{_WORDS[row.whom]}{by}{told}", []).append(row.address)
     return "; ".join(f"{', '.join(addresses)} ({whom})" for whom, addresses in words.items())

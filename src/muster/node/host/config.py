@@ -127,6 +127,8 @@ class Config(msgspec.Struct, frozen=True):
     door: bool = True
     # Whether a packet wakes this machine, where its cards do not say so themselves (cards.py).
     wake: bool = False
+    # Whether it is announced on its local network, and looks for the others there (links/lan.py).
+    lan: bool = True
     # By name, what `[channel.<name>]` says, each as the `Options` of that channel.
     channel: Mapping[str, LinkOptions | PostOptions] = {}
     nats: NatsServe = NatsServe()
@@ -305,6 +307,7 @@ def config_text(config: Config) -> bytes:
         *([f"headless = [{headless}]"] if headless else []),
         *([] if config.door else ["door = false"]),
         *(["wake = true"] if config.wake else []),
+        *([] if config.lan else ["lan = false"]),
         *(f"nats.{k} = {json.dumps(v)}" for k, v in msgspec.to_builtins(config.nats).items() if v),
         *_mcp_lines(config.mcp),
         "",

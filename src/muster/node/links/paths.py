@@ -2,8 +2,9 @@
 
 Rule 1: whoever has an address is dialled there; whom no link reaches is asked for through others.
 Rule 2: channels are tried in the order of `CHANNELS`; of one channel first the address that worked
-last, then what a person said, then what the machine says of itself. Each channel of each peer rests
-by itself. When which of them is dialled is decided in climb.py.
+last, then what a person said, then what the machine says of itself, then what is heard on the local
+network (lan.py). Each channel of each peer rests by itself. When which of them is dialled is
+decided in climb.py.
 Rule 3: one link for each pair: of two machines that know each other's address one waits.
 Rule 4: who was shut out stays out: it need not knock for ever.
 """
@@ -12,8 +13,11 @@ import asyncio
 import contextlib
 import random
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
+
+from msgspec.structs import replace
 
 from muster.channel import FIRST
 from muster.channel.backoff import Backoff
@@ -70,6 +74,9 @@ class Cascade:
         # Replaced each time a link comes or goes.
         self._news = asyncio.Event()
         self._listening: dict[str, Listener] = {}
+        # What is heard on the local network, and where we are announced there (lan.py).
+        self.near: Mapping[str, tuple[Way, ...]] = {}
+        self.announced = ""
         self._core.ways_to, self._core.tries_of = self.shown, self.tries
         self._core.exposed = self.exposed
 
@@ -97,7 +104,8 @@ class Cascade:
         listener = self._listening.get(FIRST)
         if not isinstance(listener, HttpListener):
             return []
-        return exposed(listener.ports.bound, listener.ports.failed)
+        rows = exposed(listener.ports.bound, listener.ports.failed)
+        return [replace(row, announced=row.address == self.announced) for row in rows]
 
     def listens(self, channel: str) -> bool:
         """Whether others are to dial us over this channel."""
@@ -187,7 +195,10 @@ class Cascade:
         if self._known is None or self._known[0] is not roster:
             # Whoever looks because of the same change is told the same.
             given = self._daemon.machine.dials()
-            self._known = roster, reach.places(given, roster, self._core.machine)
+            known = reach.places(given, roster, self._core.machine)
+            for peer, ways in self.near.items():
+                known[peer] = tuple(dict.fromkeys((*known.get(peer, ()), *ways)))
+            self._known = roster, known
         return self._known[1]
 
     def ways(self, peer: str) -> dict[str, list[str]]:
