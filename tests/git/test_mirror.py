@@ -1,12 +1,13 @@
 """Copies of a repository that another machine keeps, with real repositories."""
 
+import os
 from pathlib import Path
 
 import pytest
 from tests.git.repositories import checkout, commit, refs, sh, wait
 from tests.promise import proves
 
-from muster.errors import Conflict, NotFound
+from muster.errors import Conflict, MusterError, NotFound
 from muster.git import mirror, ref, repository
 from muster.git.fence import Epoch, attempt_ref, fence_ref
 
@@ -216,3 +217,16 @@ def test_what_a_cut_left_of_an_earlier_look_is_none_of_the_keepers(place):
         sh(place.kept, "update-ref", f"refs/follow/now/{name}", "refs/heads/main")
     wait(mirror.follow(place.kept, STUDIO, str(studio), "main"))
     assert shown(place.kept) == shown(studio)
+
+
+@proves("adopt.mirrors")
+def test_a_fetch_that_never_answers_is_ended_with_its_time(place):
+    """Its HEAD is a pipe that nobody writes to: whoever serves it opens that and waits."""
+    place.pull()
+    hung = place.kept.parent / "hung.git"
+    for name in ("objects", "refs"):
+        (hung / name).mkdir(parents=True)
+    os.mkfifo(hung / "HEAD")
+    with pytest.raises(MusterError, match="gave no result in 1 s"):
+        wait(mirror.pull(place.mirrors, HUB, "main", str(hung), "main", 1_000))
+    assert shown(place.path) == shown(place.kept)

@@ -73,15 +73,20 @@ def made_ms(mirrors: Path, machine: str, name: str, repos: Path) -> int:
     return 0
 
 
-async def pull(mirrors: Path, machine: str, name: str, url: str, branch: str) -> None:
+async def pull(  # noqa: PLR0917 - what, from where, and how long
+    mirrors: Path, machine: str, name: str, url: str, branch: str,
+    time_ms: int = limits.GIT_ADD_MS_MAX,
+) -> None:  # fmt: skip
     """Make the mirror of a machine's repository as that is now; `branch` is its default one.
+
+    A fetch that takes longer than `time_ms` is ended.
 
     Raises: MusterError; the mirror stays as it was, or as far as it came.
     """
     path = mirrors / machine / f"{repository_name(name)}.git"
     if path.is_dir():
         try:
-            await _copy(path, url, branch)
+            await _copy(path, url, branch, time_ms)
         except Damaged:
             # A copy: the next one is made from the beginning.
             await removal.remove(path)
@@ -96,13 +101,15 @@ async def pull(mirrors: Path, machine: str, name: str, url: str, branch: str) ->
         await git.run_async(["init", "-q", "--bare", "--template=", "."], unfinished)
         repository.write_guard(unfinished)
         atomic_file.write_file(unfinished / _FILE, machine.encode())
-        await _copy(unfinished, url, branch)
+        await _copy(unfinished, url, branch, time_ms)
         _move(unfinished, path)
     finally:
         await removal.remove(unfinished)
 
 
-async def follow(path: Path, machine: str, url: str, branch: str) -> tuple[str, ...]:
+async def follow(
+    path: Path, machine: str, url: str, branch: str, time_ms: int = limits.GIT_ADD_MS_MAX
+) -> tuple[str, ...]:
     """Make a repository that was kept here as it is at the machine that keeps it now.
 
     Nothing is lost: whatever of its branches and tags is another one there is kept before it moves.
@@ -113,7 +120,7 @@ async def follow(path: Path, machine: str, url: str, branch: str) -> tuple[str, 
     left = await ref.under(path, _NOW)
     await ref.swap(path, [(_NOW + name, id, None) for name, id in left.items()])
     looked = [each.replace(":refs/", f":{_NOW}") for each in _REFSPECS]
-    await _fetch(path, url, looked)
+    await _fetch(path, url, looked, time_ms)
     theirs = await ref.under(path, _NOW)
     ours = await ref.under(path, "refs/")
     in_the_way = _in_the_way(ours, theirs)
@@ -179,9 +186,9 @@ def _move(path: Path, target: Path) -> None:
         raise unable(f"{target} cannot be written: {error}.", error) from error
 
 
-async def _fetch(path: Path, url: str, specs: Iterable[str], *options: str) -> None:
+async def _fetch(path: Path, url: str, specs: Iterable[str], time_ms: int, *options: str) -> None:
     words = [*_FETCH, *options, "--end-of-options", url, *specs]
-    await git.run_async(words, path, timeout_ms=limits.GIT_ADD_MS_MAX)
+    await git.run_async(words, path, timeout_ms=time_ms)
 
 
 async def _point(path: Path, branch: str) -> None:
@@ -190,10 +197,10 @@ async def _point(path: Path, branch: str) -> None:
         await git.run_async(["symbolic-ref", "HEAD", HEADS_PREFIX + branch], path)
 
 
-async def _copy(path: Path, url: str, branch: str) -> None:
+async def _copy(path: Path, url: str, branch: str, time_ms: int) -> None:
     """Make all of a mirror as it is there."""
     began_ns = time.time_ns()
-    await _fetch(path, url, _REFSPECS, "--prune")
+    await _fetch(path, url, _REFSPECS, time_ms, "--prune")
     await _point(path, branch)
     # Whoever asks how old it is looks at this file's time.
     with contextlib.suppress(OSError):

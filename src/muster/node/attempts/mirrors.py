@@ -49,13 +49,14 @@ class Mirrors:
             if not core.part(Keepers).wants(machine, repo):
                 name = core.membership.name_of(MachineId(machine))
                 raise Refused(f"{name} keeps repository {repo} no more: no grant says so now")
+            time_ms = core.part(Keepers).time_ms(machine, repo)
             branch = str(about.get("branch", ""))
             url = f"muster::{core.membership.name_of(MachineId(machine))}/{repo}"
             if core.part(Keepers).kept_before(repo):
                 path = repository.find(self._repos, repo)
-                aside = await mirror.follow(path, machine, url, branch)
+                aside = await mirror.follow(path, machine, url, branch, time_ms)
             else:
-                await mirror.pull(self._folder, machine, repo, url, branch)
+                await mirror.pull(self._folder, machine, repo, url, branch, time_ms)
         except MusterError as error:
             reason = str(error)
         return Pulled(machine, repo, reason, aside)

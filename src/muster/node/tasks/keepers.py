@@ -278,6 +278,10 @@ class Keepers(Part):
                 self._taking[each] = order
                 self.core.do(KeepMirror(*each))
 
+    def time_ms(self, machine: str, repo: str) -> int:
+        """How long a pull of a repository may take."""
+        return self._pulls.time_ms(Mirror(machine, repo))
+
     def wants(self, machine: str, repo: str) -> bool:
         """Whether a repository of that machine is to be here as well, as grants stand now."""
         return Mirror(machine, repo) in self._wants()
