@@ -484,6 +484,7 @@ def test_every_channel_is_in_the_suite() -> None:
         "s3",
         "s3_answer",
         "git_shelf",
+        "mdns",
         "wake",
     }
     # Mailboxes have a suite of their own.

@@ -241,7 +241,7 @@ def _neighbour(peer: mesh.Peer, seen: list[mesh.Seen] | None, diff: mesh.Differe
     return Neighbour(peer.name, peer.address, place, state, ago_s, row.received, row.sent)
 
 
-@verb("mesh.plan", auth="local", runs="async", harmless=True)
+@verb("mesh.plan", auth="local", runs="async")
 async def plan(daemon: Daemon, call: Perform, ask: Nothing) -> Plan:
     """What this machine knows of the mesh: who its peers are, and where it takes packets."""
     return _plan(daemon)
