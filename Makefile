@@ -9,6 +9,8 @@ TRIALS ?= 200
 N ?= 100000
 MACHINES ?= 100
 MINUTES ?= 10
+# How many tests run at once: `auto` is one for each core.
+WORKERS ?= auto
 
 .PHONY: help demo test check lint types table docs screenshots site changelog coverage hooks sim histories kill chaos failover takeover engine crowd siege rogue bench agents lock clean
 
@@ -25,7 +27,7 @@ demo: $(VENV)/.ready ## three machines, one run, a laptop whose lid closes midwa
 	$(BIN)/python demo/closed_lid.py $(if $(REPO),--repo "$(REPO)") $(if $(TEST),--test "$(TEST)") $(if $(AGENT),--agent "$(AGENT)")
 
 test: $(VENV)/.ready ## set up and run every test that this machine can run
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/.ready lint types ## the linters and the types
 	$(BIN)/lint-imports --no-cache
