@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from tests.fleet.world import (
     BUILD,
     BUILD_RECORD,
@@ -18,6 +19,7 @@ from tests.fleet.world import (
 )
 from tests.promise import proves
 
+from muster.errors import Malformed
 from muster.fleet import mesh
 from muster.fleet.facts import Facts, Way
 from muster.fleet.mesh import Peer, Seen
@@ -138,6 +140,29 @@ def test_the_configuration_says_each_peer_and_leaves_the_place_of_one_that_was_h
     heard = mesh.configuration(SECRET, 7447, [A], keeps={A.key}, is_open=True)
     assert "Endpoint" not in heard
     assert "Keepalive" not in heard
+
+
+@proves("fleet.mesh-peers")
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"key": "k" * 43},
+        {"key": f"{'k' * 43}=\nAllowedIPs = ::/0"},
+        {"key": ""},
+        {"address": "fd00::1"},
+        {"machine": "f" * 64},
+        {"endpoint": "printer.local:1"},
+        {"endpoint": "192.0.2.7:1\nFwMark = 1"},
+    ],
+)
+def test_a_daemon_that_says_odd_peers_gets_none_of_it_done_by_root(how: dict[str, str]):
+    fleet, machine = "00" * 32, "22" * 32
+    where = str(mesh.address(fleet, machine))
+    good = mesh.Peer(machine, "studio", mesh.key_text(bytes(32)), where, "192.0.2.7:7447")
+    mesh.check_peer(good, fleet)
+    mesh.check_peer(structs.replace(good, endpoint=""), fleet)
+    with pytest.raises(Malformed, match="no peer of the mesh"):
+        mesh.check_peer(structs.replace(good, **how), fleet)
 
 
 @proves("fleet.mesh-peers")

@@ -17,6 +17,8 @@ from muster.git.fence import Epoch
 from muster.node.attempts.mirrors import Mirrors
 from muster.node.tasks.behind import note_of
 from muster.node.tasks.keepers import Keepers, KeepMirror, Kept, Pulled, PullMirror, RepositoryMoved
+from muster.task.fold import RUN
+from muster.task.kinds import RunOpen, TaskAssign, TaskOpen, TaskSettle
 
 __all__ = ["world"]
 
@@ -155,6 +157,40 @@ def test_a_task_waits_for_the_commit_that_it_starts_from(world, disk, is_there):
         return
     with pytest.raises(NotFound, match="starts from commit 111111111111, which is not in"):
         wait(disk.mirrors.check_start(path, "main", second))
+
+
+@proves("adopt.behind")
+def test_what_a_member_makes_up_raises_no_fence_and_keeps_nobody_from_a_repository(world, disk):
+    """It says of a run that nobody ordered, and of the hub's own task, that they came to it."""
+    hub, studio, laptop = world["hub"], world["studio"], world["laptop"]
+    mirrored(world)
+    hand_in(hub, REPO)
+    asked = fence(hub)
+    end(hub, commit="an odd one")
+    promote(hub)
+    with laptop.core.store.transaction():
+        core = laptop.core
+        opened = core.append_body(RunOpen("a" * 32, "made up", REPO, "", repo="main"))
+        for task in ("b" * 32, asked.task):
+            body = TaskOpen(task, {}, run="a" * 32, phase="first", repo="main")
+            made = core.append_body(body, cause=(opened.id,))
+            given = core.append_body(
+                TaskAssign(task, (2**50, 1), laptop.id, "noop", 30_000), cause=(made.id,)
+            )
+            core.append_body(TaskSettle(task, "done", (2**50, 1), commit="x"), cause=(given.id,))
+        core.store.seal_dirty(core.membership.signer("seal"))
+    world.pass_ms(3_000)
+    assert studio.core.tables.rows(RUN, run="a" * 32), "it is heard of"
+    pushed = studio.core.part(Keepers).behind.pushed(hub.id, "main")
+    assert {each.task for each in pushed} == {asked.task}
+    die(world, "hub")
+    world.pass_ms(31_000)
+    (effect,) = wanted(studio, KeepMirror)
+    ended = wait(disk.mirrors.keep(effect))
+    assert ended.reason == ""
+    # Of an owner, too, an odd commit is named, and ends nothing.
+    assert [name.rpartition(" ")[2] for name in ended.missing] == ["one)"]
+    assert wait(ref.epoch(disk.repos / "main.git", asked.task)) == Epoch(*asked.epoch)
 
 
 @proves("adopt.behind")

@@ -49,6 +49,22 @@ def test_each_channel_rests_by_itself(monkeypatch):
     assert set(half.tried[1:]) == {("memory", "c")}, "the first one rests for a minute"
 
 
+@proves("node.lan-is-dialled")
+def test_of_an_address_that_is_dialled_no_more_nothing_is_kept(monkeypatch):
+    half = Half(monkeypatch, A)
+
+    async def scenario() -> None:
+        for number in range(9):
+            half.cascade.near = {half.peer: (Way(FIRST, f"heard:{number}"),)}
+            half.cascade.look()
+            for way in (A, *half.cascade.near[half.peer]):
+                with pytest.raises(MusterError):
+                    await half.cascade.dial(half.peer, way)
+
+    asyncio.run(scenario())
+    assert set(half.cascade.path(half.peer, FIRST).failed) == {"a:1", "heard:8"}
+
+
 @proves("node.channels-in-turn")
 def test_where_a_machine_was_found_it_is_looked_for_first_and_that_is_remembered(monkeypatch):
     half = Half(monkeypatch, A, B)

@@ -13,7 +13,7 @@ import pytest
 from tests.node.cores import Cores
 from tests.promise import proves
 
-from muster.errors import Broken, Denied, Malformed, NotFound
+from muster.errors import Broken, Denied, Malformed, NotFound, Unreachable
 from muster.fleet import mesh
 from muster.node.host import mesh as host
 from muster.node.host import program
@@ -93,6 +93,19 @@ def test_a_kernel_without_wireguard_has_a_program_for_it_or_is_told_which(comput
     with pytest.raises(NotFound, match="apt install wireguard-go"):
         computer.make()
     assert NAME not in computer.there
+
+
+@proves("node.mesh-interface")
+def test_what_was_made_is_gone_again_where_a_program_does_not_end(computer: Computer, monkeypatch):
+    def hangs(argv: list[str], *, text: str = "") -> subprocess.CompletedProcess[str]:
+        if argv[:2] == ["wg", "syncconf"]:
+            raise Unreachable("wg does not end")
+        return computer.ask(argv, text=text)
+
+    monkeypatch.setattr(program, "ask", hangs)
+    with pytest.raises(Unreachable, match="wg does not end"):
+        computer.make()
+    assert computer.there == {"lo", "wg0"}
 
 
 @proves("node.mesh-interface")

@@ -71,6 +71,7 @@ def cluster(
     daemon: Any = SimpleNamespace(
         core=core, machine=SimpleNamespace(config=config), supervisor=SimpleNamespace(keep=lambda *_: None)
     )  # fmt: skip
+    tmp_path.mkdir(exist_ok=True)
     found = Cluster(daemon, tmp_path / machine[:8])
     found.begin()
     return found
@@ -162,6 +163,10 @@ def test_what_the_authority_did_not_say_or_said_to_others_is_not_taken(tmp_path:
         with pytest.raises(Forged):
             theirs._take(replace(told, **odd))
     assert open_servers(told.word.encode(), fleet, said) == CLUSTER
+    # Nor is what the authority told another server of the cluster.
+    of_laptop = cluster(tmp_path / "apart", SERVE).tell(LAPTOP.machine, PLACES[LAPTOP.machine], [])
+    with pytest.raises(Denied, match="another machine's"):
+        theirs._take(of_laptop)
     theirs._take(told)
     # What is known already, said again, is nothing new to its server.
     changes = theirs.changes

@@ -151,6 +151,12 @@ def tls_files(identity: Identity, ca: CertificateChain) -> tuple[bytes, bytes, b
     return ca.tls_pem, pem, ca.ca_pem
 
 
+def tls_key(pem: bytes) -> bytes:
+    """The key that a certificate of a machine is for. Raises Malformed for none of ours."""
+    what = "A machine's certificate"
+    return _ed25519(_load(pem, what), what)
+
+
 def peer_of(der: bytes) -> Peer:
     """Whom a certificate names, and its TLS key.
 

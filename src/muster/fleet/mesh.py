@@ -10,7 +10,7 @@ nothing else, or is left out; a lie costs packets that go nowhere. Who is there 
 
 import hashlib
 import ipaddress
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
@@ -143,6 +143,17 @@ def peers(roster: Roster, me: str) -> list[Peer]:
             )
         )  # fmt: skip
     return found
+
+
+def check_peer(peer: Peer, fleet: str) -> None:
+    """What goes to `wg` with root's right is a key, an address and a place. Raises: Malformed."""
+    try:
+        is_key = len(b64decode(peer.key, validate=True)) == 32 and "\n" not in peer.key
+    except ValueError:
+        is_key = False
+    is_here = peer.address == str(address(fleet, peer.machine))
+    if not is_key or not is_here or peer.endpoint != endpoint(peer.endpoint, network(fleet)):
+        raise Malformed(f"{peer.name[:80]!r} is no peer of the mesh: its daemon says what is odd")
 
 
 def configuration(

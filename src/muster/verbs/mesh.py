@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal, TypeVar
 
-from msgspec import Meta, Struct, convert, to_builtins
+from msgspec import Meta, Struct, ValidationError, convert, to_builtins
+from msgspec.structs import replace
 
 from muster.address import PORT_MAX
 from muster.errors import Conflict, Denied, Malformed, Unreachable
@@ -115,7 +116,7 @@ def mesh_(context: Context, ask: Action) -> Mesh | Finding:
     home.require()
     if ask.action == "down":
         return _down(context)
-    plan = _of_owner(home, lambda: convert(context.ask("mesh.plan", {}), Plan))
+    plan = _asked(context, "mesh.plan", {})
     if ask.action == "up":
         return _up(context, plan, ask)
     found = _shown(plan)
@@ -135,7 +136,7 @@ def _up(context: Context, plan: Plan, ask: Action) -> Mesh:
         peers=plan.peers,
     )  # fmt: skip
     told = to_builtins(place)
-    plan = _of_owner(context.home, lambda: convert(context.ask("mesh.place", told), Plan))
+    plan = _asked(context, "mesh.place", told)
     return _shown(plan, "made" if fresh else "updated")
 
 
@@ -159,7 +160,7 @@ def _place(plan: Plan, ask: Action) -> mesh.Place:
 def _down(context: Context) -> Mesh:
     home = context.home
     try:
-        plan = _of_owner(home, lambda: convert(context.ask("mesh.plan", {}), Plan))
+        plan = _asked(context, "mesh.plan", {})
     except Unreachable:
         # Without its interface the next daemon tells nobody of it.
         fleet = str(home.facts()["fleet"])
@@ -171,7 +172,7 @@ def _down(context: Context) -> Mesh:
         host.remove(interface)
     if told:
         # The others hear of it with the facts; the address itself is gone already.
-        plan = _of_owner(home, lambda: convert(context.ask("mesh.place", {}), Plan))
+        plan = _asked(context, "mesh.place", {})
     return _shown(plan, "removed" if there or told else "nothing")
 
 
@@ -184,22 +185,44 @@ def _require_right(home: Home, words: str) -> None:
         )
 
 
+def _asked(context: Context, name: str, args: dict[str, object]) -> Plan:
+    """What the daemon of the home says; root acts on it, so it is checked like a stranger's word.
+
+    Raises: Malformed.
+    """
+    said = _of_owner(context.home, lambda: context.ask(name, args))
+    try:
+        plan = convert(said, Plan)
+    except ValidationError as error:
+        raise Malformed(f"the daemon of this home says what is no mesh ({error})") from error
+    if plan.machine != Identity(context.home.seed()).machine:
+        raise Malformed("the daemon that answers for this home is that of another machine")
+    for peer in plan.peers:
+        mesh.check_peer(peer, plan.fleet)
+    return replace(plan, place=mesh.read_place(to_builtins(plan.place), plan.fleet))
+
+
 def _of_owner(home: Home, ask: Callable[[], T]) -> T:
     """Ask as whoever the home belongs to: their daemon answers nobody else."""
     theirs = owner.stranger(home.path)
     if theirs is None or os.geteuid() != 0:
         return ask()
-    with _being(theirs):
+    with _being(theirs, os.stat(home.path).st_gid):
         return ask()
 
 
 @contextlib.contextmanager
-def _being(uid: int) -> Iterator[None]:
+def _being(uid: int, gid: int) -> Iterator[None]:
+    groups, own = os.getgroups(), os.getresgid()
+    os.setgroups([])
+    os.setresgid(gid, gid, own[2])
     os.setresuid(uid, uid, 0)
     try:
         yield
     finally:
         os.setresuid(0, 0, 0)
+        os.setresgid(*own)
+        os.setgroups(groups)
 
 
 def _shown(plan: Plan, did: Literal["", "made", "updated", "removed", "nothing"] = "") -> Mesh:

@@ -75,10 +75,15 @@ class Mirrors:
         """What the log says was pushed and is not in a mirror; its fences rise to theirs."""
         path, found = repository.find(self._repos, effect.repo), list[str]()
         for each in self._daemon.core.part(Keepers).behind.pushed(effect.machine, effect.repo):
-            # The fence is higher already where this was copied, and more.
-            with contextlib.suppress(Refused, Conflict):
-                await ref.register(path, each.task, Epoch(*each.epoch))
-            if not await ref.has(path, each.commit):
+            try:
+                # The fence is higher already where this was copied, and more.
+                with contextlib.suppress(Refused, Conflict):
+                    await ref.register(path, each.task, Epoch(*each.epoch))
+                there = await ref.has(path, each.commit)
+            except MusterError:
+                # An odd commit, or a git that fails, is named and keeps nobody from all the rest.
+                there = False
+            if not there:
                 found.append(f"{each.branch} ({each.commit[:12]})")
         return found
 

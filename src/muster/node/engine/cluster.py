@@ -18,6 +18,7 @@ import msgspec
 from muster import atomic_file
 from muster.address import check_address, join_address, split_address
 from muster.errors import Broken, Denied, Malformed, MusterError, NotFound, Refused
+from muster.fleet.certificate import tls_key
 from muster.fleet.nats_cluster import open_servers
 from muster.limits import NATS_ACCOUNTS_MAX, NATS_SERVERS
 from muster.log.stream import MachineId
@@ -217,6 +218,7 @@ class Cluster:
         """Whether we know all. Raises: MusterError for an answer that is none, and no other."""
         core, place = self._core, self.place()
         odd: MusterError | None = None
+        taken = False
         lacking = self._lacking()[:NATS_ACCOUNTS_MAX]
         asked = {"address": place.address, "routes": place.routes, "machines": lacking}
         for hub in core.roster.hubs():
@@ -231,8 +233,10 @@ class Cluster:
                 # Who answers so keeps nobody from the one that has the authority.
                 odd = error
                 continue
-            return not self._lacking() and not self._away(new)
-        if odd is not None:
+            taken = True
+            if not self._lacking() and not self._away(new):
+                return True
+        if odd is not None and not taken:
             raise odd
         return False
 
@@ -251,6 +255,8 @@ class Cluster:
             raise Denied("this machine's NATS server is told of a cluster that it is not of")
         if had is not None:
             _check_newer(new, had)
+        if tls_key(new.certificate.encode()) != known[self._core.machine].key("tls"):
+            raise Denied("this machine's NATS server is told what is for another machine's")
         same = had is not None and (had.operator, had.shared) == (new.operator, new.shared)
         before = had.accounts if had is not None and same else {}
         newer = {

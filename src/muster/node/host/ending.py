@@ -4,7 +4,8 @@ Rule 1: what hangs in a thread (a share, a disk, a name that is looked up) canno
 not waited for. Once all is closed the process has a moment for what is left, and then it is gone.
 Rule 2: an end that does not come so far is cut off. What the store has it has, as after a crash,
 and children see the end of their pipes.
-Rule 3: this thread touches no disk but to say in one line what it left behind.
+Rule 3: this thread touches no disk. What was left behind is said in one line by another one, which
+has a moment for it.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from muster.printable import visible
 END_S: Final = 30.0
 # Once all is closed: the time to print why it ended.
 AFTER_S: Final = 2.0
+SAYING_S: Final = 1.0
 # Of that many threads it is said what they are at.
 _NAMED_MAX: Final = 8
 
@@ -63,10 +65,19 @@ class Ending:
         never = threading.Event()
         if self._closed.wait(END_S):
             never.wait(AFTER_S)
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"muster: it ends without waiting for {_left()}\n")
-            sys.stderr.flush()
-        os._exit(self._code)
+        try:
+            # The disk of the log may be what hangs.
+            saying = threading.Thread(target=_say, args=(_left(),), daemon=True)
+            saying.start()
+            saying.join(SAYING_S)
+        finally:
+            os._exit(self._code)
+
+
+def _say(left: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"muster: it ends without waiting for {left}\n")
+        sys.stderr.flush()
 
 
 def _left() -> str:

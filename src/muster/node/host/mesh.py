@@ -7,6 +7,7 @@ of one stays here.
 Rule 3: the kernel's WireGuard, or `wireguard-go` where the kernel has none.
 """
 
+import contextlib
 import ipaddress
 import socket
 import sys
@@ -16,7 +17,7 @@ from typing import Final
 
 from muster.address import join_address, split_address
 from muster.channel.listening import own_ip
-from muster.errors import Broken, NotFound
+from muster.errors import Broken, MusterError, NotFound
 from muster.fleet import mesh
 from muster.node.host import clock, exposure, program
 
@@ -93,9 +94,11 @@ def make(
         _do("ip", "-6", "address", "replace", f"{own}/128", "dev", interface)
         _do("ip", "link", "set", interface, "up")
         _do("ip", "-6", "route", "replace", str(network), "dev", interface)
-    except Broken:
+    except MusterError:
         if fresh:
-            remove(interface)
+            # Why it failed is what is said, and not that this does, too.
+            with contextlib.suppress(MusterError):
+                remove(interface)
         raise
     return fresh
 

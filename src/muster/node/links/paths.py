@@ -270,6 +270,9 @@ class Cascade:
         try:
             link = await self._channels[way.channel].dial(way.address, peer=peer)
         except MusterError as error:
+            # Of addresses that are dialled no more, as those heard on a network, nothing is kept.
+            dialled = self.ways(peer).get(way.channel, ())
+            path.failed = {a: why for a, why in path.failed.items() if a in dialled}
             path.failed[way.address] = str(error)
             path.health.note(loop.time(), "failed", str(error))
             raise

@@ -2,9 +2,10 @@
 
 Rule 1: a copy is as the repository was when its pull began; and as it was until the link to its
 keeper ended, where nothing was said to have moved since. That is its age, by this machine's clock.
-Rule 2: what the log says came to a branch since that pull is looked for in the copy when that
-becomes the repository, and its fence is raised. What is not there is named, and brought by nobody's
-silence: a task that would start from it waits and says so.
+Rule 2: what the owners of runs say came to a branch since that pull is looked for in the copy when
+that becomes the repository, and its fence is raised. Rows of whoever owns no such run say nothing.
+What is not there is named, and brought by nobody's silence: a task that would start from it waits
+and says so.
 Rule 3: who kept a repository may have taken pushes of which no log knows, as long as it was heard
 after what its copy has: that is an incident, and said of each run that begins at the newest.
 """
@@ -13,10 +14,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.fleet.folds import INCIDENT
-from muster.log.fold import body_or_none
+from muster.log.fold import Table, body_or_none
 from muster.log.stream import MachineId
 from muster.node import event as ev
-from muster.task.fold import RUN, TASK, TaskRow
+from muster.node.tasks.ownership import Ownership
+from muster.task.fold import RUN, TASK, RunRow, TaskRow, Work
 from muster.task.identity import branch_of
 from muster.task.kinds import Epoch, TaskOpen
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 # What others brought of a machine as its link ended is not heard later than that.
 _SLACK_MS: Final = 10_000
-# The newest runs, and results of them, that are looked for: each takes two git processes.
+# The newest runs of each machine, and of all the newest results: each takes two git processes.
 _RUNS_MAX: Final = 100
 _PUSHED_MAX: Final = 200
 _NAMED_MAX: Final = 4
@@ -94,16 +96,29 @@ class Behind:
 
     def pushed(self, machine: str, repo: str) -> list[Push]:
         """What came to branches of a repository by the log since its copy was pulled."""
-        core, found = self._core, list[Push]()
+        core, found = self._core, list[tuple[int, Push]]()
         since_ms = self._pull_ms.get((machine, repo), 0)
-        runs = core.tables.rows(RUN, repo=repo, order=("-changed_ms",), limit=_RUNS_MAX)
-        for run in runs:
-            rows = core.tables.rows(TASK, stream=run.stream, run=run.run, state="done")
-            for row in rows:
-                if row.commit_id and self._came_ms(row) >= since_ms:
-                    branch = branch_of(run.run, row.phase, row.instance)
-                    found.append(Push(row.task, row.epoch, branch, row.commit_id))
-        return found[:_PUSHED_MAX]
+        for owner in core.roster.known:
+            for run in self._runs(owner, repo):
+                for row in core.tables.rows(
+                    TASK, stream=run.stream, run=run.run, state="done", order=("-changed_ms",),
+                    limit=_PUSHED_MAX,
+                ):  # fmt: skip
+                    came_ms = self._came_ms(row)
+                    if row.commit_id and came_ms >= since_ms and self._is_of(owner, TASK, row.task):
+                        branch = branch_of(run.run, row.phase, row.instance)
+                        found.append((came_ms, Push(row.task, row.epoch, branch, row.commit_id)))
+        found.sort(key=lambda each: each[0], reverse=True)
+        return [push for _, push in found[:_PUSHED_MAX]]
+
+    def _runs(self, owner: str, repo: str) -> list[RunRow]:
+        rows = self._core.tables.rows(
+            RUN, writer=owner, repo=repo, order=("-changed_ms",), limit=_RUNS_MAX
+        )
+        return [row for row in rows if self._is_of(owner, RUN, row.run)]
+
+    def _is_of(self, owner: str, table: Table[Work], name: str) -> bool:
+        return self._core.part(Ownership).owner(table, name) == owner
 
     def _came_ms(self, row: TaskRow) -> int:
         log, settled = self._core.log, self._core.log.entry(row.settled)
