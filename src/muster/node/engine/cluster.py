@@ -218,7 +218,6 @@ class Cluster:
         """Whether we know all. Raises: MusterError for an answer that is none, and no other."""
         core, place = self._core, self.place()
         odd: MusterError | None = None
-        taken = False
         lacking = self._lacking()[:NATS_ACCOUNTS_MAX]
         asked = {"address": place.address, "routes": place.routes, "machines": lacking}
         for hub in core.roster.hubs():
@@ -233,10 +232,8 @@ class Cluster:
                 # Who answers so keeps nobody from the one that has the authority.
                 odd = error
                 continue
-            taken = True
-            if not self._lacking() and not self._away(new):
-                return True
-        if odd is not None and not taken:
+            return not self._lacking() and not self._away(new)
+        if odd is not None:
             raise odd
         return False
 
