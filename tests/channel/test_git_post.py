@@ -518,6 +518,25 @@ def test_a_repository_that_refuses_is_said_with_its_reason(place, tmp_path, monk
     run(scenario())
 
 
+@proves("channel.git-restored")
+def test_a_push_that_failed_and_for_which_nobody_waits_is_tried_again(place, tmp_path, monkeypatch):
+    far_side(tmp_path, monkeypatch)
+    hook, refused = place / "hooks" / "pre-receive", tmp_path / "refused"
+    hook.write_text(f"#!/bin/sh\ntouch {refused}\nexit 1\n")
+
+    async def scenario() -> None:
+        near = git_post(tmp_path, "near", f"ssh://host{place}")
+        await near.put(b"one", to="far")
+        hook.chmod(0o755)
+        sh(place, "update-ref", "-d", NEAR)
+        assert await near.take() == []
+        await until(refused.exists)
+        hook.chmod(0o644)
+        await until(lambda: tip(place, NEAR))
+
+    run(scenario())
+
+
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -199,10 +199,10 @@ def test_a_machine_has_so_many_links_and_its_newest_count():
     assert half.cuts == [1, 2, 3]
 
 
-@proves("node.streams-end-with-the-caller")
+@proves("node.streams-end-with-the-caller", "channel.git-event")
 def test_a_link_that_ends_takes_its_streams_along_and_is_told_to_the_core():
-    async def drive() -> tuple[list[int], list[ev.Event]]:
-        ended, posted = list[int](), list[ev.Event]()
+    async def drive() -> tuple[list[int], list[ev.Event], list[str]]:
+        ended, posted, looked = list[int](), list[ev.Event](), list[str]()
 
         async def receive() -> bytes:
             raise Unreachable("gone")
@@ -218,13 +218,14 @@ def test_a_link_that_ends_takes_its_streams_along_and_is_told_to_the_core():
             supervisor=SimpleNamespace(run=run),
             relays=SimpleNamespace(direct=lambda _: None),
             paths=SimpleNamespace(came=lambda *_: None, went=lambda *_: None),
+            mailboxes=SimpleNamespace(came=looked.append),
             streams=SimpleNamespace(link_down=ended.append),
         )  # fmt: skip
         await Daemon.serve(half, link)
-        return ended, posted
+        return ended, posted, looked
 
-    ended, posted = asyncio.run(drive())
-    assert ended == [7]
+    ended, posted, looked = asyncio.run(drive())
+    assert (ended, looked) == ([7], ["p"])
     assert posted == [ev.LinkUp(7, "p", False, "http", ""), ev.LinkDown(7)]
 
 

@@ -113,6 +113,29 @@ def test_a_parcel_that_lies_at_two_places_holds_up_neither(tmp_path, monkeypatch
     play(tmp_path, monkeypatch, scenario)
 
 
+@proves("channel.git-event")
+def test_a_repository_is_looked_at_when_a_link_to_the_machine_that_keeps_it_came_up(
+    tmp_path, monkeypatch
+):
+    async def scenario(place: Path, hub: Runs, studio: Runs, nas: Runs) -> None:
+        rung: list[str] = []
+        post: Any = SimpleNamespace(ring=lambda: rung.append("rung"))
+        mailboxes, (spec,) = studio.mailboxes, [each for each in CHANNELS if each.name == "git"]
+        options, desk = PostOptions(place="muster::hub/main"), mailboxes._places["drop"].desk
+        there = posts.Place(studio, spec, options, post, desk)  # type: ignore[arg-type]
+        mailboxes._places["git"] = there
+        mailboxes.came(nas.one.id)
+        mailboxes.moved(nas.one.id, "main")
+        mailboxes.moved(hub.one.id, "ain")
+        assert not rung
+        mailboxes.came(hub.one.id)
+        mailboxes.moved(hub.one.id, "main")
+        assert rung == ["rung", "rung"]
+        del mailboxes._places["git"]
+
+    play(tmp_path, monkeypatch, scenario, "hub", "studio", "nas")
+
+
 @proves("node.mailboxes-bounded")
 def test_nobody_waits_for_all_that_was_taken_to_be_opened(tmp_path, monkeypatch):
     async def scenario(place: Path, hub: Runs, studio: Runs) -> None:

@@ -114,9 +114,8 @@ class GitPost:
         self._next: asyncio.Task[MusterError | None] | None = None
         self._pushes: set[asyncio.Task[MusterError | None]] = set()
         self._later: asyncio.TimerHandle | None = None
-        self._bell = asyncio.Event()
-        self._dozes = False
-        self._idle_s = _IDLE_S
+        self._bell, self._dozes = asyncio.Event(), False
+        self._idle_s, self._again_s = _IDLE_S, URGENT_S
         self._pushed_s = self._rung_s = float("-inf")
         self._closed = False
 
@@ -313,10 +312,15 @@ class GitPost:
                 self._next = None
                 await self._push()
         except (Unreachable, Exhausted) as error:
+            if not self._closed:
+                # What was dealt with, or is put back, nobody else would push again.
+                self._push_later(self._again_s)
+                self._again_s = min(2 * self._again_s, _IDLE_S_MAX)
             return error
         finally:
             if self._next is asyncio.current_task():
                 self._next = None
+        self._again_s = URGENT_S
         return None
 
     async def _push(self) -> None:

@@ -477,6 +477,7 @@ class Daemon:
         why = ""
         if link.peer:
             self.paths.came(number, link, through)
+            self.mailboxes.came(link.peer)
         try:
             while True:
                 raw = await link.receive()

@@ -72,11 +72,12 @@ async def _serve(daemon: Daemon, stream: Stream, ask: Wanted, peer: str) -> None
         await stream.join(*server.pair)
         await server.finish()
     finally:
+        # Also where the stream broke: what was pushed by then stands.
         await server.stop()
         if writes:
             daemon.effects.mirrors.tell(ask.repo)
-    if writes and await ref.under(found, POST_PREFIX) != before:
-        daemon.mailboxes.left_in(ask.repo)
+            if await ref.under(found, POST_PREFIX) != before:
+                daemon.mailboxes.left_in(ask.repo)
 
 
 def _check_kept(core: Core, repo: str, *, mirrored: bool) -> None:

@@ -318,9 +318,19 @@ class Mailboxes:
 
     def moved(self, machine: str, repo: str) -> None:
         """Parcels were left in a repository that a machine keeps; whose place it is looks there."""
-        place, name = self._places.get("git"), self._core.membership.name_of(MachineId(machine))
-        if place is not None and place.where in (f"muster::{m}/{repo}" for m in (name, machine)):
+        if (place := self._kept_by(machine)) is not None and place.where.endswith(f"/{repo}"):
             cast("GitPost", place.post).ring()
+
+    def came(self, machine: str) -> None:
+        """A link to a machine is up: what it told of while there was none was not heard."""
+        if (place := self._kept_by(machine)) is not None:
+            cast("GitPost", place.post).ring()
+
+    def _kept_by(self, machine: str) -> Place | None:
+        """The place that is a repository of this machine, if it is one."""
+        place, name = self._places.get("git"), self._core.membership.name_of(MachineId(machine))
+        keepers = (f"muster::{name}/", f"muster::{machine}/")
+        return place if place is not None and place.where.startswith(keepers) else None
 
     def box(self, number: int) -> ParcelBox | None:
         """Where to put what is to be said to a mailbox; None where there is none of this number."""
