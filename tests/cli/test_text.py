@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from muster.cli import show, steps, text
-from muster.cli.show import agent, memory, spec
+from muster.cli.show import agent, memory, message, spec
 from muster.node.verb import Column, Line
 from muster.verbs.table import VERBS
 from tests.promise import proves
@@ -72,6 +72,14 @@ def test_times_are_said_as_people_say_them():
         "5 ms", "59 s", "1 min 1 s", "25 h 0 min", "2 days",
     ]  # fmt: skip
     assert text.ago(None) == ""
+
+
+@proves("node.channels-are-shown")
+def test_who_waits_for_a_machine_without_a_link_reads_by_which_mailbox_it_goes():
+    away = [{"machine": "a", "mailboxes": []}, {"machine": "b", "mailboxes": ["drop", "git"]}]
+    shown = message.waiting({"message": "0" * 64, "away": away}, {})
+    assert "a is away; it is delivered when it is back" in shown
+    assert "b has no link to this machine; it goes by drop and git" in shown
 
 
 @proves("cli.shows-everything")

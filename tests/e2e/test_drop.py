@@ -68,6 +68,10 @@ def test_machines_without_a_link_send_each_other_messages_through_a_folder(tmp_p
             (shown,) = [each for each in machine.ask("channels") if each["channel"] == "drop"]
             assert (shown["machine"], shown["state"], shown["backlog"]) == (other, "worked", 0)
             assert shown["proof_ms_ago"] > 0
+            (message,) = machine.ask("sent")
+            found = machine.ask("why", {"task": message["message"]})
+            (receiver,) = found["message"]["to"]
+            assert {"left", "answers"} <= {each["outcome"] for each in receiver["tries"]}
         until(lambda: not list(place.rglob("*.mp")), "what was dealt with is gone from the folder")
         with hub.client(timeout_s=60) as client:
             pinged = client.call("ping", {"machine": "studio", "via": "drop"})

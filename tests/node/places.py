@@ -22,7 +22,7 @@ from muster.log import wire
 from muster.log.pace import Pace
 from muster.node import event as ev
 from muster.node.links.paces import PACES
-from muster.node.links.posts import Desk
+from muster.node.links.parcel_desk import Desk
 from muster.node.services.parcels import (
     LookAt,
     ParcelLeft,

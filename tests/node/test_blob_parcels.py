@@ -14,7 +14,8 @@ from muster.limits import BLOB_PART_BYTES_MAX, BLOB_PARTS_AHEAD_MAX, BLOB_WANTS_
 from muster.log.pace import Pace
 from muster.log.stream import scope_to
 from muster.node.attempts.blob_transfer import Source
-from muster.node.links import blob_parcels, posts
+from muster.node.links import blob_parcels
+from muster.node.links import place as post_place
 from muster.node.links.paces import PACES
 from muster.node.services.parcels import ParcelCame, Parcels
 
@@ -26,14 +27,14 @@ SMALL = 1_000
 
 def paced(monkeypatch: pytest.MonkeyPatch, retry_ms: int) -> None:
     pace = Pace(retry_ms, 2 * retry_ms, 600_000, 8 * 1024 * 1024)
-    monkeypatch.setattr(posts, "pace_of", lambda *_: pace)
+    monkeypatch.setattr(post_place, "pace_of", lambda *_: pace)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Parcels follow each other at once, and on a busy computer nothing is asked for twice."""
     paced(monkeypatch, 30_000)
-    monkeypatch.setattr(posts, "GAPS_S", {**posts.GAPS_S, "drop": 0.01})
+    monkeypatch.setattr(post_place, "GAPS_S", {**post_place.GAPS_S, "drop": 0.01})
 
 
 def small(monkeypatch: pytest.MonkeyPatch, size: int = SMALL) -> None:

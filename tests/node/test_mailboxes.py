@@ -15,6 +15,7 @@ from tests.node.mailbox_runs import Runs, play, run, until
 from tests.promise import proves
 
 from muster.channel import CHANNELS, sealed
+from muster.channel.backoff import Backoff
 from muster.channel.base import Packet, PostOptions
 from muster.errors import Broken, Unreachable
 from muster.fleet.parcel import FRAME, ITEM_HEAD_BYTES, PING, PONG, Heard, Item, write_parcel
@@ -29,9 +30,27 @@ from muster.limits import (
 from muster.node.links import asides, posts
 from muster.node.links.paces import PACES
 from muster.node.links.parcel_box import ParcelBox
+from muster.node.links.place import Place as Mailbox
 from muster.node.services.parcels import Parcels
 
 pytest.importorskip("pyrage", reason="pip install 'muster-fleet[sealed]'")
+
+
+@proves("node.channels-are-shown")
+def test_what_was_left_for_a_machine_and_its_answer_are_among_what_was_tried(tmp_path, monkeypatch):
+    async def scenario(place: Path, hub: Runs, studio: Runs) -> None:
+        def outcomes(to: str) -> list[tuple[str, str]]:
+            return [(each.channel, each.outcome) for each in hub.core.tries_of(to)]
+
+        hub.send("studio", "one")
+        await until(lambda: ("drop", "answers") in outcomes(studio.one.id))
+        assert ("drop", "left") in outcomes(studio.one.id)
+        soon = Backoff(lambda: 0.0)
+        await hub.mailboxes._places["drop"]._rest("", Unreachable("it is away"), soon)
+        newest = hub.core.tries_of(studio.one.id)[0]
+        assert (newest.outcome, newest.why) == ("failed", "it is away")
+
+    play(tmp_path, monkeypatch, scenario)
 
 
 @proves("node.mailboxes-full-disk")
@@ -104,7 +123,7 @@ def test_a_parcel_that_lies_at_two_places_holds_up_neither(tmp_path, monkeypatch
         packet = Packet(hashlib.sha256(raw).hexdigest(), raw)
         desk, post = ours._places["drop"].desk, ours._places["drop"].post
         specs = [each for each in CHANNELS if each.name in ("drop", "cloud")]
-        both = [posts.Place(studio, each, PostOptions(), post, desk) for each in specs]  # type: ignore[arg-type]
+        both = [Mailbox(studio, each, PostOptions(), post, desk) for each in specs]  # type: ignore[arg-type]
         deals = [each._deal([packet], studio.there, ours._taken) for each in both]
         async with asyncio.timeout(20):
             await asyncio.gather(*deals)
@@ -122,7 +141,7 @@ def test_a_repository_is_looked_at_when_a_link_to_the_machine_that_keeps_it_came
         post: Any = SimpleNamespace(ring=lambda: rung.append("rung"))
         mailboxes, (spec,) = studio.mailboxes, [each for each in CHANNELS if each.name == "git"]
         options, desk = PostOptions(place="muster::hub/main"), mailboxes._places["drop"].desk
-        there = posts.Place(studio, spec, options, post, desk)  # type: ignore[arg-type]
+        there = Mailbox(studio, spec, options, post, desk)  # type: ignore[arg-type]
         mailboxes._places["git"] = there
         mailboxes.came(nas.one.id)
         mailboxes.moved(nas.one.id, "main")

@@ -13,7 +13,7 @@ from muster.errors import Refused
 from muster.fleet.parcel import FRAME, Item
 from muster.limits import PARCEL_BYTES_MAX
 from muster.log.pace import Pace
-from muster.node.links.posts import Desk
+from muster.node.links.parcel_desk import Desk
 from muster.node.services.parcels import (
     LookAt,
     ParcelLeft,

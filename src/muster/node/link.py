@@ -16,7 +16,8 @@ from muster.printable import visible
 
 class Try(Struct, frozen=True):
     """Something that happened to a channel to a machine since this daemon's start: a link `stands`
-    or is `gone`, a dial `failed`, or what was said over a link `answers nothing`.
+    or is `gone`, a dial `failed`, or what was said over a link `answers nothing`. In a mailbox
+    something was `left` or that `failed`; the machine `speaks` there, or `answers` what was left.
     """
 
     channel: str

@@ -5,10 +5,11 @@ from typing import Annotated, Final, Literal
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from muster.channel import CHANNELS
 from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.log.entry import Entry
 from muster.log.fold import body_as
-from muster.log.stream import Scope, is_group, scope_to
+from muster.log.stream import MachineId, Scope, is_group, scope_to
 from muster.message import kinds
 from muster.message.fold import MESSAGE_KEY, Message
 from muster.message.session import split_address
@@ -44,10 +45,13 @@ class Send(Request, frozen=True):
 
 
 class Away(Struct, frozen=True):
-    """A machine without a link to this one, and how long ago it was heard of, if ever."""
+    """A machine without a link to this one, how long ago it was heard of, if ever, and the
+    mailboxes that it has come by at since this daemon's start.
+    """
 
     machine: str
     heard_ms_ago: int | UnsetType = UNSET
+    mailboxes: list[str] = []
 
 
 class Sent(Struct, frozen=True):
@@ -198,15 +202,21 @@ def _send(
     answer = Sent(id.hex(), before is None, "waiting" if waiting else "stored", body.to)
     if not (wait and waiting):
         return answer
-    gone = [(each, heard_ms_ago(core, each)) for each in waiting if core.link_to(each) is None]
+    gone = [each for each in sorted(waiting) if core.link_to(each) is None]
     if gone:
         # Said at once: whoever waits should know that it may be for long, and for whom.
-        name_of = core.membership.name_of
-        away = [Away(name_of(m), UNSET if ms is None else ms) for m, ms in sorted(gone)]
-        call.more(replace(answer, away=away))
+        call.more(replace(answer, away=[_away(core, each) for each in gone]))
     stored = replace(answer, state="stored")
     core.replication.awaited.when_held(stream, seq + 1, waiting, lambda: call.end(stored))
     return LATER
+
+
+def _away(core: Core, machine: MachineId) -> Away:
+    heard_ms = heard_ms_ago(core, machine)
+    worked = {way.channel for way in core.ways_to(machine) if way.state == "worked"}
+    met = [each.name for each in CHANNELS if each.shape == "post" and each.name in worked]
+    name = core.membership.name_of(machine)
+    return Away(name, UNSET if heard_ms is None else heard_ms, met)
 
 
 def _same_key(core: Core, scope: Scope, body: kinds.MessageSend, to_session: str) -> Entry | None:

@@ -24,6 +24,11 @@ def waiting(value: Any, _files: Files) -> str:
     for each in value["away"]:
         heard = each.get("heard_ms_ago")
         since = f", last heard of {span(heard)} ago" if heard is not None else ""
-        lines.append(f"  {clean(each['machine'])} is away{since}; it is delivered when it is back")
+        machine = clean(each["machine"])
+        if each.get("mailboxes"):
+            where = " and ".join(clean(name) for name in each["mailboxes"])
+            lines.append(f"  {machine} has no link to this machine{since}; it goes by {where}")
+        else:
+            lines.append(f"  {machine} is away{since}; it is delivered when it is back")
     lines.append("Ctrl-C ends the waiting, not the message: `muster sent` shows how far it came.")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from muster.node.link import sentence
 
 TRIES_MAX: Final = 16
 
-Outcome = Literal["stands", "failed", "gone", "answers nothing"]
+Outcome = Literal["stands", "failed", "gone", "answers nothing", "left", "speaks", "answers"]
 
 
 class Noted(NamedTuple):
@@ -40,6 +40,12 @@ class Health:
     def note(self, at_s: float, outcome: Outcome, why: str = "") -> None:
         """Remember it; of so many the oldest is forgotten."""
         self.noted.append(Noted(at_s, outcome, sentence(why)))
+
+    def note_again(self, at_s: float, outcome: Outcome, why: str = "") -> None:
+        """Remember it in the place of the one before where that is the same, but for its time."""
+        if self.noted and self.noted[-1][1:] == (outcome, sentence(why)):
+            self.noted.pop()
+        self.note(at_s, outcome, why)
 
     def took(self, dial_s: float) -> None:
         """A dial succeeded, after so long."""

@@ -1,53 +1,32 @@
-"""The mailboxes of one machine: who takes what lies there, and leaves what is to be said.
+"""The mailboxes of one machine, at all its places, and how they are.
 
-Rule 1: nothing is given to the core that did not prove who wrote it, for us (fleet/parcel.py). What
-does not is counted and forgotten: it would be refused every time.
-Rule 2: one parcel at a time is dealt with, and the place forgets it after its commit. While the
-disk is full the next one waits where it is.
-Rule 3: what is said to a machine gathers until its mailbox took what was said before, and is
+Rule 1: what is said to a machine gathers until its mailbox took what was said before, and is
 bounded: what finds no room is dropped, and offered again by whoever keeps the streams.
-Rule 4: a place that is away costs nothing but a look now and then, and no other place a moment.
+Rule 2: what becomes of one place (place.py) costs no other a moment.
 """
 
 import asyncio
-import random
-from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from muster.channel import Spec
-from muster.channel import frame as frames
-from muster.channel.backoff import Backoff
-from muster.channel.base import Packet, Post, PostOptions, Visitor
-from muster.errors import Broken, Exhausted, Malformed, MusterError, Refused, Unreachable
-from muster.fleet.parcel import (
-    ASIDES,
-    BLOB_PART,
-    BLOB_WANT,
-    FRAME,
-    Heard,
-    Item,
-    read_parcel,
-    write_parcel,
-)
-from muster.limits import PARCEL_ASIDES_MAX
+from muster.channel.base import Visitor
+from muster.errors import Broken, Unreachable
+from muster.fleet.parcel import BLOB_PART, BLOB_WANT, Item
 from muster.log.post import NEVER
 from muster.log.stream import MachineId
 from muster.node import event as ev
-from muster.node.core import Core
 from muster.node.counter import DECLARED, labelled
 from muster.node.host import clock
-from muster.node.link import Tried
+from muster.node.link import Tried, Try
 from muster.node.links.asides import Asides
 from muster.node.links.blob_parcels import BlobParcels, Check
-from muster.node.links.paces import GAPS_S, pace_of
 from muster.node.links.parcel_box import ParcelBox
+from muster.node.links.parcel_desk import Desk
+from muster.node.links.place import Place, Taken
 from muster.node.runtime import Runtime
 from muster.node.services.parcels import (
     AsideCame,
     LookAt,
-    ParcelCame,
-    ParcelLeft,
     Parcels,
     ParcelTaken,
     PlaceOpened,
@@ -58,187 +37,11 @@ if TYPE_CHECKING:
     from muster.channel.git import GitPost
 
 DECLARED[__name__] = {
-    "parcel-frames-unknown": "A frame in a parcel is none that this version knows.",
-    "parcels-left": "A parcel was left in a mailbox.",
-    "parcels-refused-<error>": "What lay in a mailbox is no parcel of this fleet for this machine.",
     "place-<what>-<error>": "What came of a packet or place failed, and the rest went on.",
-    "post-<error>": "A place for parcels could not be used.",
 }
 
 # Whoever meets in a repository looks there so often at most (channel/git.py).
 TELLINGS_APART_S: Final = 2.0
-# Somebody speaks at a place for so long after the last parcel: the next is waited for.
-URGENT_S: Final = 120.0
-# What the core deals with, by its place and its name: more than one place may hold the same parcel.
-Taken = dict[tuple[str, str], asyncio.Event]
-
-
-class Desk:
-    """How parcels of one machine are written, sealed, opened and judged."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._secret = core.membership.identity.secret("age")
-        self._number = 0
-
-    def write(self, to: str, items: Iterable[Item]) -> bytes:
-        """One sealed parcel. Raises: Malformed where the receiver has no key for it."""
-        from muster.channel import sealed  # noqa: PLC0415 - it stands on an extra
-
-        public = self._core.membership.key_of(MachineId(to), "age")
-        if public is None:
-            raise Malformed("there is no key to seal a parcel with for a machine not known here")
-        return sealed.seal(self.parcel(to, items), public)
-
-    def parcel(self, to: str, items: Iterable[Item]) -> bytes:
-        """One parcel, the next of this process."""
-        core, parcels = self._core, self._core.part(Parcels)
-        self._number += 1
-        mine, membership = Heard(parcels.life, self._number), core.membership
-        about = (membership.identity, membership.fleet, to, mine, parcels.heard(to))
-        return write_parcel(*about, max(0, core.now.wall_ms), items)
-
-    def open(self, place: str, packet: Packet) -> ParcelCame:
-        """What lay in our mailbox. Raises: Refused."""
-        from muster.channel import sealed  # noqa: PLC0415 - as above
-
-        raw = sealed.open_sealed(packet.body, self._secret)
-        return self.judge(place, packet.id, raw)
-
-    def judge(self, place: str, id: str, raw: bytes) -> ParcelCame:
-        """What one parcel says, once it proved whose word it is. Raises: Refused."""
-        core = self._core
-        machines = core.roster.machines
-        parcel, items = read_parcel(
-            raw,
-            core.membership.fleet,
-            core.machine,
-            lambda machine: machine in machines,
-        )
-        found = [frame for item in items if item.type == FRAME for frame in self._frame(item)]
-        return ParcelCame(
-            place,
-            id,
-            parcel.machine,
-            Heard(parcel.life, parcel.number),
-            parcel.sent_ms,
-            parcel.heard_life,
-            tuple((frame.type, frame.payload) for frame in found),
-            tuple([item for item in items if item.type in ASIDES][:PARCEL_ASIDES_MAX]),
-        )
-
-    def _frame(self, item: Item) -> list[frames.Frame]:
-        """The frame of an item; none where this version cannot read it, and a later one may."""
-        try:
-            return [frames.decode(item.body)]
-        except Malformed:
-            self._core.counters["parcel-frames-unknown"] += 1
-            return []
-
-
-class Place:
-    """One post, and how it goes there."""
-
-    def __init__(
-        self, daemon: Runtime, spec: Spec, options: PostOptions, post: Post, desk: Desk
-    ) -> None:
-        self.name, self.where, self.post, self.desk = spec.name, options.place, post, desk
-        self.pace, self.core, self._daemon = pace_of(spec.name, options), daemon.core, daemon
-        # Why it could not be used the last time, by whom it was used for; "" is this machine.
-        self.failed: dict[str, MusterError] = {}
-        # To whom something was left, and who left something, since the start.
-        self.met: set[str] = set()
-        # When somebody last left something here that was said after this machine had spoken.
-        self.proven_ms: dict[str, int] = {}
-        self.closed = False
-        self._spoken_s = -URGENT_S
-
-    def leave(self, box: ParcelBox) -> None:
-        self._daemon.supervisor.run("mailbox", self._leave(box))
-
-    async def _leave(self, box: ParcelBox) -> None:
-        """Leave all that is to be said, in as few parcels as it fits into."""
-        said = False
-        try:
-            while box:
-                items = box.items()
-                said = said or any(each.type == FRAME for each in items)
-                try:
-                    raw = self.desk.write(box.peer, items)
-                except Malformed as error:
-                    self.core.counters[labelled("post", error)] += 1
-                    continue
-                if not await self._put(box, raw):
-                    box.clear()
-                    return
-                await asyncio.sleep(GAPS_S[self.name])
-        finally:
-            box.busy = False
-            # Also where it failed: what is due is looked at anew.
-            if said:
-                self._daemon.post(ParcelLeft(box.number))
-
-    async def _put(self, box: ParcelBox, raw: bytes) -> bool:
-        """Whether it lies there; it is tried until then, or until nobody is to have it."""
-        # Of this parcel alone: a mailbox that is full makes nobody else wait.
-        backoff = Backoff(random.SystemRandom().random)
-        while self.core.part(Parcels).box(box.number)[1]:
-            try:
-                await self.post.put(raw, to=box.peer)
-            except (Unreachable, Exhausted, Broken) as error:
-                await self._rest(box.peer, error, backoff)
-                continue
-            self._worked(box.peer)
-            self.core.counters["parcels-left"] += 1
-            return True
-        return False
-
-    async def take(self, there: asyncio.Event, taken: Taken) -> None:
-        """Deal with what lies there for us, for ever; `there` is set while the disk has room."""
-        backoff = Backoff(random.SystemRandom().random)
-        while not self.closed:
-            try:
-                packets = await self.post.take()
-                if packets:
-                    await self._deal(packets, there, taken)
-                    await self.post.ack([each.id for each in packets])
-                    continue
-            except (Unreachable, Exhausted, Broken) as error:
-                await self._rest("", error, backoff)
-                continue
-            self.failed.pop("", None)
-            backoff = Backoff(random.SystemRandom().random)
-            now_s = asyncio.get_running_loop().time()
-            await self.post.news(urgent=now_s - self._spoken_s < URGENT_S)
-
-    async def _deal(self, packets: list[Packet], there: asyncio.Event, taken: Taken) -> None:
-        found = []
-        for packet in packets:
-            # Each is up to a megabyte, and nobody else waits for all of them.
-            await asyncio.sleep(0)
-            try:
-                found.append(self.desk.open(self.name, packet))
-            except Refused as error:
-                self.core.counters[labelled("parcels-refused", error)] += 1
-        # A place has no order; what a machine said first is heard first, its last life at the end.
-        for event in sorted(found, key=lambda e: (e.peer, e.sent_ms, e.said.number)):
-            await there.wait()
-            dealt = taken[event.place, event.id] = asyncio.Event()
-            self._daemon.post(event)
-            await dealt.wait()
-            self._worked(event.peer)
-            if event.heard_life == self.core.part(Parcels).life:
-                self.proven_ms[event.peer] = self.core.now.boot_ms
-
-    def _worked(self, peer: str) -> None:
-        self.failed.pop(peer, None)
-        self.met.add(peer)
-        self._spoken_s = asyncio.get_running_loop().time()
-
-    async def _rest(self, used_for: str, error: MusterError, backoff: Backoff) -> None:
-        self.failed[used_for] = error
-        self.core.counters[labelled("post", error)] += 1
-        await asyncio.sleep(backoff.failed() / 1000)
 
 
 class Mailboxes:
@@ -270,8 +73,11 @@ class Mailboxes:
         self._asides = Asides(self._core, self.leave_aside)
         self.blobs = BlobParcels(daemon, self._places, self.box, check)
         # The ways to a machine are over links, and then these.
-        links = self._core.ways_to
+        links, tries = self._core.ways_to, self._core.tries_of
         self._core.ways_to = lambda peer: [*links(peer), *self.shown(peer)]
+        self._core.tries_of = lambda peer: sorted(
+            [*tries(peer), *self.tries(peer)], key=lambda each: each.ms_ago
+        )
 
     def _survived(self, what: str, error: Exception) -> None:
         self._core.counters[labelled("place", what, error)] += 1
@@ -352,6 +158,16 @@ class Mailboxes:
             said = "" if error is None else str(error)
             found.append(Tried(place.name, place.where, state, said))
         return found
+
+    def tries(self, peer: str) -> list[Try]:
+        """What became of what was left for a machine at each place, and when it spoke there."""
+        now_s = asyncio.get_running_loop().time()
+        return [
+            Try(place.name, round((now_s - each.at_s) * 1000), each.outcome, each.why)
+            for place in self._places.values()
+            if peer in place.health
+            for each in place.health[peer].noted
+        ]
 
     def proven_ms(self, place: str, peer: str) -> int | None:
         """When a machine last answered by a place, in `boot_ms`; None before it did."""
