@@ -155,7 +155,7 @@ class CommandContext:
     def _ask_first(self, what: str) -> None:
         if not at_terminal():
             raise Refused(
-                f"{what}; that cannot be undone, and nobody is here to be asked: give --yes as well"
+                f"{what}; that is asked first, and nobody is here to answer: give --yes as well"
             )
         print(f"{safe(what)}. Go on? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
