@@ -4,7 +4,8 @@
 """
 
 import ast
-import pkgutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,6 @@ from pathlib import Path
 import pytest
 from tests.promise import proves
 
-import muster
 from muster.errors import Unreachable
 from muster.node.counter import DECLARED, Counts, labelled
 
@@ -33,10 +33,13 @@ This page is made of the declarations in the code (`muster/node/counter.py`); a 
 
 
 def load() -> None:
-    """Every module there is: what counts declares its names when it is imported."""
-    for each in pkgutil.walk_packages(muster.__path__, "muster."):
-        if not each.name.endswith("__main__"):
-            import_module(each.name)
+    """Every module that declares a name: it does so when it is imported.
+
+    No other one: some are programs, which do their work then, and one of those waits for its parent.
+    """
+    for path in sorted((ROOT / "src" / "muster").rglob("*.py")):
+        if "DECLARED[__name__]" in path.read_text(encoding="utf-8"):
+            import_module(".".join(path.relative_to(ROOT / "src").with_suffix("").parts))
 
 
 def page() -> str:
@@ -105,6 +108,17 @@ def test_the_page_of_counters_is_the_declarations():
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tests.node.test_counter"
     helps = [help_ for names in DECLARED.values() for help_ in names.values()]
     assert [h for h in helps if not (h[0].isupper() and h.endswith(".") and len(h) <= 80)] == []
+
+
+def test_the_command_that_writes_the_page_runs_no_program():
+    """One that is imported may wait for its parent: at a terminal the command never ended."""
+    asked = "import sys; from tests.node.test_counter import load; load(); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    imported = done.stdout.split()
+    assert "muster.node.daemon" in imported
+    assert [name for name in imported if name.endswith(("_script", "__main__"))] == ["__main__"]
 
 
 if __name__ == "__main__":
