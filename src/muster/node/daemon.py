@@ -158,8 +158,8 @@ class Daemon:
         self.why_stopped = ""
         # It stopped for a mistake of ours: what the store holds is right, and a new one goes on.
         self.begins_anew = False
-        # Told when it is to end: from then on the process does so within a bound.
-        self.ends: Callable[[], None] = lambda: None
+        # Told when it is to end, and whether that is wanted: the process does so within a bound.
+        self.ends: Callable[[bool], None] = lambda _: None
         self._events = EventQueue()
         self._due = False
         # Something waits for the next tick.
@@ -281,7 +281,7 @@ class Daemon:
         self.why_stopped = self.why_stopped or why
         if why:
             say(f"stopping: {why}")
-        self.ends()
+        self.ends(not why)
         self._told_to_stop.set()
         self._stopping.set()
 

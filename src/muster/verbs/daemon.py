@@ -161,6 +161,7 @@ def _serve(home: Home, say: Callable[[str], None], *, visiting: bool = False) ->
         home.note_socket()
         raise_descriptors(DESCRIPTORS_WANTED)
         daemon_log.bound(home.daemon_log)
+        end = ending.Ending(home.cut_off)
         pid_file = Path(home.pid_file)
         serving = False
         # Not for what the daemon starts: systemd listens to us alone.
@@ -180,7 +181,7 @@ def _serve(home: Home, say: Callable[[str], None], *, visiting: bool = False) ->
                 os.write(int(inherited), b"1")
                 os.close(int(inherited))
 
-        with asyncio.Runner(loop_factory=factory) as runner, ending.Ending().bounded() as end:
+        with asyncio.Runner(loop_factory=factory) as runner, end.bounded():
             try:
                 why = runner.run(_live(home, ready, end, visiting=visiting))
             finally:
@@ -207,7 +208,8 @@ async def _live(
     while True:
         began = loop.time()
         daemon = Daemon(Installation(home, PARTS, visiting=visiting), VERBS)
-        daemon.ends = end.begin
+        daemon.ends = lambda wanted: end.begin(wanted=wanted)
+        end.count(daemon.core.counters)
         await daemon.run(lambda: ready(daemon))  # noqa: B023 - it is called before the next one
         if not await daemon.goes_on(pauses.lost(int((loop.time() - began) * 1000)) / 1000):
             return daemon.why_stopped

@@ -14,6 +14,7 @@ from msgspec import convert
 from muster.errors import MusterError, Silent
 from muster.node.exposed import Exposed, sentence
 from muster.node.host import lock
+from muster.node.host.ending import CUT_OFF
 from muster.verbs.checks import Check, tried
 from muster.verbs.daemon import ANSWER_S
 from muster.verbs.declaration import Context
@@ -59,6 +60,9 @@ def of_daemon(context: Context) -> Iterator[Check]:
         yield Check("daemon", "wrong", str(error), "muster up --detach")
         return
     yield Check("daemon", "ok", f"{status['name']} answers")
+    if status["counters"].get(CUT_OFF):
+        what = "when it was to end the last time something hung, and it was cut off"
+        yield Check("daemon", "note", what, "its log says what hung; `muster status` names the log")
     if status["revoked"]:
         yield Check(
             "membership", "wrong", "this machine is no member any more: nothing it does counts",

@@ -5,7 +5,9 @@ not waited for. Once all is closed the process has a moment for what is left, an
 Rule 2: an end that does not come so far is cut off. What the store has it has, as after a crash,
 and children see the end of their pipes.
 Rule 3: this thread touches no disk. What was left behind is said in one line by another one, which
-has a moment for it.
+has a moment for it; that it was cut off stands in the home for the next one to know.
+Rule 4: who was told to end stays ended, however it went: every keeper of services starts again what
+ended with another code than 0. One that failed by itself ends with that code, and is started again.
 """
 
 import contextlib
@@ -13,11 +15,20 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Final
 
-from muster.errors import Broken, MusterError
+from muster.errors import MISTAKES, Broken, MusterError
+from muster.node.counter import DECLARED, Counts
 from muster.printable import visible
+
+CUT_OFF: Final = "ended-cut-off"
+DECLARED[__name__] = {
+    CUT_OFF: "The daemon before this one was to end, and was cut off: something hung.",
+}
 
 # `muster down` waits for 40 s. An agent has 15 s to end, and what the daemon does beside it 10 s.
 END_S: Final = 30.0
@@ -29,54 +40,76 @@ _NAMED_MAX: Final = 8
 
 
 class Ending:
-    """See the rules at the top of this file. The process ends, whoever begins this."""
+    """See the rules at the top of this file. The process ends, whoever begins this.
 
-    def __init__(self) -> None:
-        self._begun = False
-        self._code = Broken.exit_code
+    `note` is the file in the home where the next one finds that this one was cut off.
+    """
+
+    def __init__(self, note: Path) -> None:
+        self._note = note
+        self._begun = self._wanted = False
+        self._failed = Broken.exit_code
         self._closed = threading.Event()
+        self._after_cut_off = note.exists()
+        note.unlink(missing_ok=True)
 
-    def begin(self) -> None:
-        """It was told to end. Idempotent."""
+    def count(self, counters: Counts) -> None:
+        """Let the daemon that begins know how the last one ended."""
+        if self._after_cut_off:
+            counters["ended-cut-off"] += 1
+
+    def begin(self, *, wanted: bool) -> None:
+        """It is to end: `wanted` where somebody told it to, and not where it failed. Idempotent."""
+        self._wanted = self._wanted or wanted
         if not self._begun:
             self._begun = True
             threading.Thread(target=self._watch, name="muster-ending", daemon=True).start()
 
-    def closed(self, code: int) -> None:
-        """All is closed: nothing of it is missed when the process ends with this code."""
-        self._code = code
-        self._closed.set()
-        self.begin()
-
     @contextlib.contextmanager
     def bounded(self) -> Iterator["Ending"]:
         """The life of the daemon; after it the process has a moment to end by itself."""
-        code = Broken.exit_code
         try:
             yield self
-            code = 0
-        except MusterError as error:
-            code = error.exit_code
-            raise
+            self._failed = 0
+        except (MusterError, OSError, *MISTAKES) as error:
+            if isinstance(error, MusterError):
+                self._failed = error.exit_code
+            if not self._wanted:
+                raise
+            _say(f"muster: it was told to end, and did not end well: {visible(str(error))}")
+            if isinstance(error, MISTAKES):
+                traceback.print_exc()
         finally:
-            self.closed(code)
+            self._closed.set()
+            self.begin(wanted=False)
 
     def _watch(self) -> None:
         never = threading.Event()
         if self._closed.wait(END_S):
             never.wait(AFTER_S)
         try:
-            # The disk of the log may be what hangs.
-            saying = threading.Thread(target=_say, args=(_left(),), daemon=True)
-            saying.start()
-            saying.join(SAYING_S)
+            # The disk of the log, or that of the home, may be what hangs.
+            left = f"muster: it ends without waiting for {_left()}"
+            tells: list[Callable[[], None]] = [partial(_say, left)]
+            if not self._closed.is_set():
+                tells.append(self._note.touch)
+            telling = [threading.Thread(target=_told, args=(each,), daemon=True) for each in tells]
+            for thread in telling:
+                thread.start()
+            for thread in telling:
+                thread.join(SAYING_S)
         finally:
-            os._exit(self._code)
+            os._exit(0 if self._wanted else self._failed)
 
 
-def _say(left: str) -> None:
+def _told(tell: Callable[[], None]) -> None:
+    with contextlib.suppress(OSError):
+        tell()
+
+
+def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"muster: it ends without waiting for {left}\n")
+        sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 

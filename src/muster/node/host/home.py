@@ -63,7 +63,7 @@ class Home:
         self.run = self.path / "run"
         # There while a person has put the daemon down: nobody who comes by begins one.
         self.put_down = self.path / "put-down"
-        self.pid_file = str(self.run / "pid")
+        self.pid_file, self.cut_off = str(self.run / "pid"), self.run / "cut-off"
         self.ssh_trust = self.path / "ssh" / "trust.json"
         self.context_map, self.context_basis = self.path / "context.json", self.path / "context.db"
 
