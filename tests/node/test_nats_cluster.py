@@ -24,7 +24,7 @@ from muster.channel.base import Visitor
 from muster.channel.nats_client import Login, NatsClient
 from muster.errors import Broken, Denied, Forged, NotFound, Refused
 from muster.fleet import nats_jwt
-from muster.fleet.nats_cluster import open_servers, sign_servers
+from muster.fleet.nats_cluster import open_servers, servers_of, sign_servers
 from muster.fleet.roster import Roster
 from muster.node.attempts import question
 from muster.node.engine.cluster import Cluster
@@ -94,10 +94,10 @@ def test_who_is_named_is_told_what_it_asks_for_and_nobody_else_is(tmp_path: Path
     # Another start knows it, too.
     assert set(cluster(tmp_path, SERVE).told().places) == set(CLUSTER)
 
-    with pytest.raises(Denied, match="does not name"):
-        cluster(tmp_path, NatsServe(serve="0.0.0.0:4222")).tell(
-            BUILD.machine, PLACES[BUILD.machine], []
-        )
+    none = cluster(tmp_path, NatsServe(serve="0.0.0.0:4222")).tell(
+        BUILD.machine, PLACES[BUILD.machine], [LAPTOP.machine]
+    )
+    assert replace(none, word="", stamp=0) == Answer("", "", {}, "", "", "")
     with pytest.raises(NotFound, match="does not hold the fleet's authority"):
         cluster(tmp_path, SERVE, machine=BUILD.machine).tell(
             LAPTOP.machine, PLACES[LAPTOP.machine], []
@@ -212,6 +212,57 @@ def test_an_older_word_replaces_no_newer_one_also_after_a_start(tmp_path: Path):
     assert cluster(tmp_path, serve, machine=BUILD.machine)._told == theirs._told
     # Said again, nothing is new, and nothing is written.
     assert again.tell(BUILD.machine, PLACES[BUILD.machine], []).stamp == third.stamp
+
+
+@proves("node.nats-pass-newest", "node.nats-cluster-newest")
+def test_who_is_named_no_more_hears_it_from_the_authority_serves_no_more_and_may_be_named_again(
+    tmp_path: Path,
+):
+    serve = NatsServe(serve="0.0.0.0:4222")
+    keeper, theirs = cluster(tmp_path, SERVE), cluster(tmp_path, serve, machine=BUILD.machine)
+    mine = PLACES[BUILD.machine]
+    for machine in (BUILD.machine, LAPTOP.machine):
+        keeper.tell(machine, PLACES[machine], [])
+    keeper.told()
+    first = keeper.tell(BUILD.machine, mine, list(RECORDS))
+    theirs._take(first)
+    assert theirs.told().cluster == CLUSTER
+    changes = theirs.changes
+    without = cluster(tmp_path, NatsServe(serve="0.0.0.0:4222"))
+    gone = without.tell(BUILD.machine, mine, list(RECORDS))
+    # Nobody else says so.
+    with pytest.raises(Forged):
+        theirs._take(replace(gone, stamp=gone.stamp + 1))
+    theirs._take(gone)
+    assert theirs.changes > changes
+    for it in (theirs, cluster(tmp_path, serve, machine=BUILD.machine)):
+        with pytest.raises(Broken, match="does not name this one"):
+            it.told()
+        assert it._lacking() == []
+        # What was said before that makes it one of them no more.
+        with pytest.raises(Refused, match="older than what it knows"):
+            it._take(first)
+        changes = it.changes
+        it._take(gone)
+        assert it.changes == changes
+    again = cluster(tmp_path, SERVE).tell(BUILD.machine, mine, list(RECORDS))
+    assert again.stamp > gone.stamp
+    theirs._take(again)
+    assert theirs.told().cluster == CLUSTER
+    with pytest.raises(Refused):
+        theirs._take(gone)
+
+
+@proves("node.nats-pass-newest")
+def test_the_machine_with_the_authority_has_a_stamp_in_its_own_word_too(tmp_path: Path):
+    keeper = cluster(tmp_path, SERVE)
+    for machine in (BUILD.machine, LAPTOP.machine):
+        keeper.tell(machine, PLACES[machine], [])
+    told = keeper.told()
+    said = servers_of(told.word.encode(), AUTHORITY.fleet)
+    assert (said.stamp, said.machines) == (told.stamp, CLUSTER)
+    assert said.stamp > keeper._said[BUILD.machine][1] > 0
+    assert keeper.told() == told
 
 
 @proves("node.nats-cluster-newest")

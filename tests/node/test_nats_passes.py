@@ -162,3 +162,59 @@ def test_in_a_large_fleet_a_few_are_asked_at_a_time_and_all_in_turn(
     for _ in range(20):
         assert not world.ask()
         assert BESIDE not in world.asked
+
+
+def word(machines: tuple[str, ...], stamp: int) -> str:
+    return sign_servers(AUTHORITY, machines, "0" * 64, stamp).decode()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@proves("node.nats-pass-newest")
+def test_a_machine_that_was_taken_out_of_a_cluster_gives_no_pass_by_its_older_word(
+    world: World, restarts: bool
+):
+    before, now = CLUSTER, (STUDIO.machine, BUILD.machine, "f" * 64)
+    assert LAPTOP.machine not in now
+    world.answers[PLACE] = given(word(now, 7), server="tls://10.0.0.1:4222")
+    assert world.ask()
+    # The one that is named is away, and who was taken out is all that is left.
+    del world.answers[PLACE]
+    world.answers[LAPTOP.machine] = given(word(before, 6), server="tls://10.0.0.3:4222")
+    if restarts:
+        world.passes = Passes(world.daemon)
+    for _ in range(2):
+        with pytest.raises(Denied, match="older word"):
+            world.ask()
+        assert world.shown == Pass("a.b.c", "tls://10.0.0.1:4222")
+    # Nor by one under the very stamp.
+    world.answers[LAPTOP.machine] = given(word(before, 7), server="tls://10.0.0.3:4222")
+    with pytest.raises(Denied, match="older word"):
+        world.ask()
+    # Another of the same three that did not hear the newest one yet gives one, and the newest stays.
+    world.answers[BESIDE] = given(word(now, 5), server="tls://10.0.0.2:4222")
+    assert world.ask()
+    assert world.shown == Pass("a.b.c", "tls://10.0.0.2:4222")
+    assert (world.home / passes._WORD).read_text() == word(now, 7)
+
+
+@proves("node.nats-pass-newest")
+def test_the_one_that_is_named_replaces_no_newer_word_by_an_older_one_or_by_none_of_the_authority(
+    world: World,
+):
+    now, newest = (
+        (STUDIO.machine, BUILD.machine, "f" * 64),
+        (STUDIO.machine, BUILD.machine, "e" * 64),
+    )
+    world.answers[PLACE] = given(word(now, 7), server="tls://10.0.0.1:4222")
+    assert world.ask()
+    world.answers[PLACE] = given(word(CLUSTER, 6), server="tls://10.0.0.3:4222")
+    with pytest.raises(Denied, match="older word"):
+        world.ask()
+    world.answers[PLACE] = given("x", server="tls://10.0.0.1:4222")
+    assert world.ask()
+    assert (world.home / passes._WORD).read_text() == word(now, 7)
+    # A newer one does, and so does a server that is alone now.
+    for newer in (word(newest, 8), ""):
+        world.answers[PLACE] = given(newer, server="tls://10.0.0.1:4222")
+        assert world.ask()
+        assert (world.home / passes._WORD).read_text() == newer

@@ -1,7 +1,8 @@
 """Which machines' servers are one, and what each of them is told by the machine with the authority.
 
 Rule 1: `nats.cluster` in the config.toml of the machine with the authority names them. Whoever is
-not among them, or is revoked, is told nothing.
+not among them is told that alone, and whoever is revoked nothing. Who was one of them and hears
+that it is not any more serves no more.
 Rule 2: each says where it is when it asks. Where they are, and what was told, is kept in the home,
 so that a server begins again without asking anybody.
 Rule 3: a server asks again when it knows of a machine of which it was not told, and now and then.
@@ -23,7 +24,16 @@ from muster.fleet.nats_cluster import open_servers
 from muster.limits import NATS_ACCOUNTS_MAX, NATS_SERVERS
 from muster.log.stream import MachineId
 from muster.node.attempts import question
-from muster.node.engine.told import AUTO, Answer, Place, Told, digest, said_of_all, tell
+from muster.node.engine.told import (
+    AUTO,
+    Answer,
+    Place,
+    Told,
+    digest,
+    said_of_all,
+    tell,
+    tell_nothing,
+)
 from muster.node.runtime import Runtime
 
 T = TypeVar("T")
@@ -132,12 +142,19 @@ class Cluster:
                     "server lets in: let the machine where `muster init` ran serve, or have it "
                     f"name this one in `nats.cluster`{self._why}"
                 )
+            if core.machine not in self._told.cluster:
+                raise Broken(
+                    "the machine with the fleet's authority does not name this one in "
+                    "`nats.cluster`: let it do so, or take `nats.serve` out of config.toml here"
+                )
             told = self._told
         else:
             cluster = self.members()
             if cluster:
                 self._noted(core.machine, self.place())
-            told = self._tell(core.machine, core.roster.machines)
+                told = self._stamped(core.machine, core.roster.machines)
+            else:
+                told = self._tell(core.machine, core.roster.machines)
         if away := self._away(told):
             names = " and ".join(core.membership.name_of(m) for m in away)
             raise Broken(
@@ -154,13 +171,9 @@ class Cluster:
         """What one of the servers is told. Raises: Denied, NotFound, Malformed."""
         if self._core.authority is None:
             raise NotFound(f"{self._core.name} does not hold the fleet's authority")
-        if machine not in self.members():
-            raise Denied(
-                f"`nats.cluster` of {self._core.name} does not name "
-                f"{self._core.membership.name_of(machine)}"
-            )
         server = self._core.roster.machine(machine).machine
-        self._noted(server, Place(check_address(place.address), check_address(place.routes)))
+        if server in self.members():
+            self._noted(server, Place(check_address(place.address), check_address(place.routes)))
         return msgspec.convert(msgspec.to_builtins(self._stamped(server, asked)), Answer)
 
     def _stamped(self, server: MachineId, asked: Iterable[str]) -> Told:
@@ -182,6 +195,8 @@ class Cluster:
         core, authority = self._core, self._core.authority
         assert authority is not None, "who has none is told by who has it"
         roster, cluster = core.roster, self.members()
+        if server not in cluster and server != core.machine:
+            return tell_nothing(authority, cluster, stamp)
         live = [roster.machines[MachineId(m)] for m in asked if m in roster.machines]
         places: dict[str, Place] = {m: self._places[m] for m in cluster if m in self._places}
         me = roster.machine(core.machine)
@@ -208,6 +223,8 @@ class Cluster:
 
     def _lacking(self) -> list[str]:
         told = self._told
+        if told is not None and self._core.machine not in told.cluster:
+            return []
         return [
             m
             for m, record in self._core.roster.machines.items()
@@ -248,10 +265,13 @@ class Cluster:
         """Raises: Refused, Denied for what the authority did not say, or not to this machine."""
         had, known = self._told, self._core.roster.known
         cluster = open_servers(new.word.encode(), self._core.roster.fleet, digest(new))
-        if self._core.machine not in cluster or set(cluster) != set(new.cluster):
-            raise Denied("this machine's NATS server is told of a cluster that it is not of")
+        if set(cluster) != set(new.cluster):
+            raise Denied("this machine's NATS server is told of another cluster than was signed")
         if had is not None:
             _check_newer(new, had)
+        if self._core.machine not in cluster:
+            self._is_none_of_it(new, had)
+            return
         if tls_key(new.certificate.encode()) != known[self._core.machine].key("tls"):
             raise Denied("this machine's NATS server is told what is for another machine's")
         same = had is not None and (had.operator, had.shared) == (new.operator, new.shared)
@@ -273,6 +293,13 @@ class Cluster:
             return
         self._told = told
         self._keep(_TOLD, told)
+
+    def _is_none_of_it(self, new: Answer, had: Told | None) -> None:
+        """The authority names other machines: this one's server ends, where it runs."""
+        if had is None or had.stamp < new.stamp:
+            told = self._told = msgspec.convert(new, Told, from_attributes=True)
+            self._keep(_TOLD, told)
+            self.changes += 1
 
     def _keep(self, name: str, what: object) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)

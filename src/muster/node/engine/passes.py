@@ -7,6 +7,7 @@ proved beside it.
 Rule 3: why there is none is kept in its place, for whoever asks why nothing comes by the server.
 Rule 4: where the machine that is named gives none, others are asked, those first whose servers were
 one with its own. What they give counts where the authority's word says that they are.
+Rule 5: with an older word than is known nobody gives one: who was taken out of a cluster has one.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ import msgspec
 from muster import atomic_file
 from muster.channel.base import PostOptions
 from muster.errors import Denied, Malformed, MusterError, NotFound
-from muster.fleet.nats_cluster import servers_of
+from muster.fleet.nats_cluster import Servers, servers_of
 from muster.log.stream import MachineId
 from muster.node.attempts import question
 from muster.node.runtime import Runtime
@@ -103,7 +104,8 @@ class Passes:
         """Who may serve with it, those of the last word first; some others after them."""
         core, word = self._daemon.core, self._word()
         live, link_to = core.roster.machines, core.link_to
-        known = self._servers(word) if word else ()
+        said = self._said(word)
+        known = said.machines if said is not None else ()
         able = [m for m in live if m not in (named, core.machine) and link_to(m) is not None]
         yield from (m for m in able if m in known)
         if word == "":
@@ -123,12 +125,12 @@ class Passes:
         except OSError:
             return None
 
-    def _servers(self, word: str) -> tuple[str, ...]:
-        """Whose servers are one, as the authority said it; none where it did not."""
+    def _said(self, word: str | None) -> Servers | None:
+        """Whose servers are one, as the authority said it; None where it did not."""
         try:
-            return servers_of(word.encode(), self._daemon.core.roster.fleet)
+            return servers_of((word or "").encode(), self._daemon.core.roster.fleet)
         except MusterError:
-            return ()
+            return None
 
     def _take(self, value: object, named: MachineId, machine: MachineId) -> None:
         """Raises: Malformed for what is no pass; Denied for one that is not for that place."""
@@ -141,13 +143,22 @@ class Passes:
             raise Malformed(
                 f"{name(machine)} gave no pass for its NATS server ({error})"
             ) from error
-        if machine != named and not {machine, named} <= set(self._servers(word)):
+        said, known = self._said(word), self._said(self._word())
+        if machine != named and (said is None or not {machine, named} <= set(said.machines)):
             raise Denied(
                 f"{name(machine)} gave a pass for a NATS server that is not one with that of "
                 f"{name(named)}"
             )
+        if said is not None and known is not None and said.is_older(known):
+            raise Denied(
+                f"{name(machine)} gave a pass with an older word of whose NATS servers are one "
+                "than this machine knows. If the machine with the authority was set up anew, "
+                f"remove `{_WORD}` of the home here"
+            )
         self._write(PASS, msgspec.json.encode(shown))
-        self._write(_WORD, word.encode())
+        # Another of the same servers may not have heard of the newest one yet.
+        if not word or (said is not None and (known is None or said.stamp >= known.stamp)):
+            self._write(_WORD, word.encode())
         (self._folder / REFUSED).unlink(missing_ok=True)
 
     def _write(self, name: str, text: bytes) -> None:

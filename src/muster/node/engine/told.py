@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from muster.address import join_address, split_address
 from muster.fleet import certificate, nats_jwt
 from muster.fleet.machine import Authority
-from muster.fleet.nats_cluster import sign_servers
+from muster.fleet.nats_cluster import Stamp, sign_servers
 from muster.fleet.record import MachineRecord
 from muster.limits import (
     MAILBOX_BYTES_MAX,
@@ -43,7 +43,6 @@ AUTO: Final = "auto"
 
 Text = Annotated[str, Meta(max_length=8192)]
 Id = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Stamp = Annotated[int, Meta(ge=0, lt=2**53)]
 Address = Annotated[str, Meta(max_length=300)]
 
 
@@ -130,7 +129,14 @@ def tell(  # noqa: PLR0917 - each is one thing that is told
         accounts,
         stamp,
     )
-    word = sign_servers(authority, cluster, digest(told))
+    word = sign_servers(authority, cluster, digest(told), stamp)
+    return replace(told, word=word.decode("ascii"))
+
+
+def tell_nothing(authority: Authority, cluster: tuple[str, ...], stamp: int) -> Told:
+    """What a machine is told whose server is none of the cluster: which ones are."""
+    told = Told("", "", {}, "", "", "", cluster, stamp=stamp)
+    word = sign_servers(authority, cluster, digest(told), stamp)
     return replace(told, word=word.decode("ascii"))
 
 
