@@ -12,6 +12,7 @@ from collections import Counter
 from tests.sim.ablations import REMOVALS
 from tests.sim.attacker import ATTACKS
 from tests.sim.faults import PROFILES
+from tests.sim.middle import DEEDS
 from tests.sim.sweep import Outcome, play, sweep
 
 # What a thousand seeds must have met: every fault, and every way out of one.
@@ -27,6 +28,7 @@ SOMETIMES = (
     "run-values", "run-swarm", "run-race", "group-thread", "group-send", "stranger", "scarce", "matched",
     "full-disk", "room-again",
     *("attack-" + name for name in ATTACKS),
+    *("middle-" + name for name in DEEDS),
 )  # fmt: skip
 
 

@@ -13,8 +13,10 @@ from muster.errors import Broken
 from muster.git import fence as fences
 from muster.limits import BODY_BYTES_MAX
 from muster.log import admit, canon
+from muster.log import entry as entries
 from muster.log.post import Box, Posts
 from muster.log.proofs import Proofs
+from muster.log.refresh import Refresh
 from muster.log.stream import StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
@@ -96,6 +98,15 @@ def _pushes_once(self: Posts, box: Box, until_ms: int, _again: bool, now_ms: int
     return _push(self, box, until_ms, False, now_ms)
 
 
+def _any_body(raw: bytes, salt: bytes, body: bytes | None) -> entries.Entry:
+    """Whatever comes with a header is what it names."""
+    item = _parse(raw, b"", None)
+    return entries.Entry(item.raw, item.header, item.id, salt, body)
+
+
+_parse = entries.parse
+
+
 _left, _grew, _push = Posts.left, Posts._grew, Posts._push
 
 
@@ -126,6 +137,13 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     "cursor-in-the-transaction": ((machines.Machine, "crash", None),),
     "seal-check": ((admit, "check_seal", lambda *_: True),),
     "signer-check": ((admit, "check_signer", _genuine_or_not),),
+    "middle-seal": ((admit, "check_seal", lambda *_: True),),
+    "middle-signer": ((admit, "check_signer", _genuine_or_not),),
+    "middle-body": ((entries, "parse", _any_body),),
+    "asked-again": (
+        (Sync, "_retry", lambda *_: None),
+        (Refresh, "due", lambda *_: None),
+    ),
     "evidence-check": ((evidence, "check_evidence", _no_proof_needed),),
     "fence": ((fences, "may_commit", lambda *_: None),),
     "fork-gossip": (

@@ -48,6 +48,9 @@ class Faults:
     # How often a link ends in use, and whether machines look for ways (climbs.py).
     lost: float = 0.0
     climbs: bool = False
+    # To which part of what is said of streams a middle does something, and what, when not anything.
+    middle: float = 0.0
+    middle_does: tuple[str, ...] = ()
     # To which part of what is left at a place something happens, 0 where there is none; who comes
     # by, all where none is named, and who never has a link.
     place: float = 0.0
@@ -127,6 +130,7 @@ PROFILES: dict[str, Faults] = {
         machines=3, paths=1, silence=1.5, lost=1.5, climbs=True, kill=0.1, messages=12, tasks=1,
     ),
     "proven-first": Faults(machines=3, paths=1, lost=0.5, climbs=True, messages=4, tasks=0),
+    "middle": Faults(middle=0.3, messages=12, runs=1),
     "places": Faults(
         place=0.4, apart=(0, 1, 2, 3, 4), kill=0.2, crash=0.005, snapshot=1.0, restore=0.3,
         restore_kind="blind", tasks=0, messages=12,
@@ -166,6 +170,14 @@ PROFILES: dict[str, Faults] = {
         messages=20, delay_ms_max=1_500, reorder=True,
     ),
     "signer-check": Faults(machines=3, hostile=True, attacks=("forge",), attack=4.0, tasks=2),
+    "middle-seal": Faults(machines=3, middle=0.3, middle_does=("alter",), tasks=2, messages=12),
+    "middle-signer": Faults(
+        machines=3, middle=0.3, middle_does=("forge", "equivocate"), tasks=2, messages=12
+    ),
+    "middle-body": Faults(machines=3, middle=0.3, middle_does=("reword",), tasks=2, messages=12),
+    "asked-again": Faults(
+        machines=3, middle=0.5, middle_does=("withhold", "overtake"), tasks=2, messages=12
+    ),
     "evidence-check": Faults(machines=3, hostile=True, attacks=("task",), attack=2.0, tasks=2),
     "fence": Faults(
         machines=3, stormy_ms=70_000, sleep=0.12, sleep_ms_max=70_000, tasks=20, messages=0,
@@ -215,6 +227,9 @@ def swarm(seed: int) -> Faults:
         chosen.update(lost=lost.uniform(0.1, 1.5))
     if paths.random() < 0.2:
         chosen.update(place=paths.uniform(0.01, 0.5))
+    middle = random.Random(f"swarm-middle/{seed}")
+    if middle.random() < 0.25:
+        chosen.update(middle=middle.uniform(0.02, 0.4))
     if chosen.get("sleep") and rng.random() < 0.3:
         chosen.update(sleep_ms_max=50_000, stormy_ms=40_000, sleep=0.05)
         for name in ("crash", "kill"):

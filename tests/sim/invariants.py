@@ -32,6 +32,7 @@ fork; that is excused, and then the fork must be proved and frozen everywhere.
 from base64 import b64decode
 from collections import defaultdict
 from contextlib import suppress
+from hashlib import sha256
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,8 @@ class Checker:
     def _check(self, machine: "Machine", stream: StreamName, entry: Entry) -> None:
         places = self.written[stream]
         seq = entry.header.seq
+        if entry.body is not None and entry.header.body.sha256 != _digest(entry):
+            self.fail("I5", f"{machine.place} accepted another body of entry {seq} of {stream}")
         if seq < len(places) and entry.id in places[seq]:
             return
         core = machine.core
@@ -186,6 +189,9 @@ class Checker:
         for peer in self.world.machines.values():
             held = self.sizes.get(peer.place, {}).get(stream, 0)
             if peer.hostile or not peer.awake or peer.id == machine.id or held <= seq:
+                continue
+            if self.world.middle.is_between(machine, peer):
+                # What the one knows the other may not hear.
                 continue
             wires = network.between(machine, peer)
             if wires:
@@ -290,11 +296,11 @@ class Checker:
 
     # --- cosigns ---------------------------------------------------------------------------------
 
-    def sent(self, machine: "Machine", raw: bytes) -> None:
+    def sent(self, machine: "Machine", raw: bytes, *, counts: bool = True) -> None:
         """A frame leaves an honest machine: what does it vouch for? (I9)"""
         frame = frames.decode(raw)
         if frame.type is Type.SEGMENT:
-            self.segments += 1
+            self.segments += counts
         if machine.hostile or frame.type is not Type.OFFER or b'"cosigns"' not in frame.payload:
             return
         mine = f"muster/{machine.id} ".encode()
@@ -602,6 +608,10 @@ class Checker:
 def _core(machine: "Machine") -> Any:
     assert machine.core is not None
     return machine.core
+
+
+def _digest(entry: Entry) -> str:
+    return sha256(entry.salt + (entry.body or b"")).hexdigest()
 
 
 def _lies_on(branch: list[bytes], wanted: dict[int, bytes]) -> bool:

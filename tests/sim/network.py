@@ -156,8 +156,14 @@ class Network:
         world, wire = self.world, self.wires.get(number)
         if wire is None or sender not in wire.ends:
             return
-        faults, rng = world.faults, world.rng
         world.counts["frames"] += 1
+        for each in world.middle.passes_on(wire, sender, frame):
+            self.carry(wire, sender, each)
+
+    def carry(self, wire: Wire, sender: "Machine", frame: bytes) -> None:
+        """A frame goes over a link, as well as it does."""
+        world, number = self.world, wire.number
+        faults, rng = world.faults, world.rng
         if self.healthy:
             if number in self.silent or (number in self.mute and not _greets(frame)):
                 return

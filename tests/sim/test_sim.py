@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.promise import proves
 from tests.sim.faults import PEACE, PROFILES, Faults, swarm
+from tests.sim.middle import DEEDS
 from tests.sim.sweep import play, sweep
 from tests.sim.world import World
 
@@ -40,6 +42,16 @@ def test_under_any_faults_the_invariants_hold():
     outcomes = sweep(range(SEEDS), "", "", os.cpu_count() or 1)
     assert [o.violation for o in outcomes if o.violation] == []
     assert sum(o.steps for o in outcomes) > 100 * SEEDS
+
+
+@proves("sim.middle-is-harmless")
+def test_a_hostile_middle_changes_nothing_and_only_delays():
+    reached: Counter[str] = Counter()
+    for seed in range(10, 14):
+        outcome = play(seed, "middle")
+        assert outcome.violation == ""
+        reached.update(outcome.reached)
+    assert all(reached["middle-" + deed] for deed in DEEDS)
 
 
 @proves("sim.failures-are-kept")
@@ -79,7 +91,7 @@ def test_a_thousand_seeds_draw_every_fault():
 # What only named profiles set: how much work there is, and a fault's exact kind.
 NOT_DRAWN = {
     "machines", "healing_ms", "tasks", "messages", "repository", "crash_kind", "restore_kind",
-    "attacks", "attack", "reviews", "renames", "apart", "visitors", "climbs",
+    "attacks", "attack", "middle_does", "reviews", "renames", "apart", "visitors", "climbs",
     "gone", "lease_ms", "loses",
 }  # fmt: skip
 

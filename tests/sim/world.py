@@ -22,6 +22,7 @@ from tests.sim.crowd import Crowd
 from tests.sim.faults import Faults, Injector
 from tests.sim.invariants import Checker
 from tests.sim.machine import CRASHES, WALL_MS, Machine
+from tests.sim.middle import Middle
 from tests.sim.network import Network
 from tests.sim.outside import Outside
 from tests.sim.places import Places
@@ -53,6 +54,7 @@ class World:
         self.fleet = self.authority.fleet
         self.operator_record = sign_operator(self.authority, self.operator.key, "alice", WALL_MS)
         self.network = Network(self)
+        self.middle = Middle(self)
         self.places = Places(self)
         self.checker = Checker(self)
         self.workload = Workload(self)
