@@ -48,6 +48,8 @@ class Faults:
     # How often a link ends in use, and whether machines look for ways (climbs.py).
     lost: float = 0.0
     climbs: bool = False
+    # How often a link ends within what a step sends: behind one of its frames, before the next.
+    torn: float = 0.0
     # To which part of what is said of streams a middle does something, and what, when not anything.
     middle: float = 0.0
     middle_does: tuple[str, ...] = ()
@@ -130,6 +132,7 @@ PROFILES: dict[str, Faults] = {
         machines=3, paths=1, silence=1.5, lost=1.5, climbs=True, kill=0.1, messages=12, tasks=1,
     ),
     "proven-first": Faults(machines=3, paths=1, lost=0.5, climbs=True, messages=4, tasks=0),
+    "torn": Faults(torn=0.2, paths=1, messages=12, runs=1),
     "middle": Faults(middle=0.3, messages=12, runs=1),
     "places": Faults(
         place=0.4, apart=(0, 1, 2, 3, 4), kill=0.2, crash=0.005, snapshot=1.0, restore=0.3,
@@ -230,6 +233,8 @@ def swarm(seed: int) -> Faults:
     middle = random.Random(f"swarm-middle/{seed}")
     if middle.random() < 0.25:
         chosen.update(middle=middle.uniform(0.02, 0.4))
+    if middle.random() < 0.25:
+        chosen.update(torn=middle.uniform(0.01, 0.2))
     if chosen.get("sleep") and rng.random() < 0.3:
         chosen.update(sleep_ms_max=50_000, stormy_ms=40_000, sleep=0.05)
         for name in ("crash", "kill"):

@@ -406,6 +406,7 @@ class Machine:
     # --- effects ---------------------------------------------------------------------------
 
     def perform(self, effects: list[ev.Effect]) -> None:
+        self.world.network.batch(self, effects)
         for effect in effects:
             self.handlers[type(effect)](effect)
 

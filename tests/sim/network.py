@@ -7,6 +7,8 @@ them, the link is gone for good and the other end learns of it; a new one has ne
 Rule 2: what a link carries is frames, as bytes; only a mute one looks at their types.
 """
 
+import random
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -57,6 +59,9 @@ class Network:
         self.silent: set[int] = set()
         # Links that carry the greeting and nothing else.
         self.mute: set[int] = set()
+        # Which end of a link sends so many frames more before it ends.
+        self._left: dict[int, tuple[str, int]] = {}
+        self._tearing = random.Random(f"torn/{world.seed}")
         self._dialling: set[frozenset[str]] = set()
         self._last = 10
 
@@ -152,11 +157,38 @@ class Network:
 
     # --- frames ----------------------------------------------------------------------------
 
+    def batch(self, sender: "Machine", effects: list[ev.Effect]) -> None:
+        """What a step wants sent leaves now; a link may end between two frames of it."""
+        rng, torn = self._tearing, self.world.faults.torn
+        if not torn or self.healthy or rng.random() >= torn:
+            return
+        sent = Counter(effect.link for effect in effects if isinstance(effect, ev.Send))
+        free = self.wires.keys() - self._left.keys()
+        links = [n for n, frames in sent.items() if frames > 1 and n in free]
+        if links:
+            number = rng.choice(links)
+            self._left[number] = (sender.place, rng.randrange(1, sent[number]))
+
+    def _is_beyond(self, wire: Wire, sender: "Machine") -> bool:
+        """Whether a frame comes after the last one that a link carries; its end is then near."""
+        place, left = self._left.get(wire.number, ("", 0))
+        if place != sender.place:
+            return False
+        self._left[wire.number] = (place, left - 1)
+        if left == 0:
+            self.world.reached["torn"] += 1
+            # What went before it arrives.
+            ends_ms = max([self.world.ms, *wire.last_ms.values()]) + 1
+            self.world.at(ends_ms, lambda: self.down(wire, "lost"))
+        return left <= 0
+
     def send(self, sender: "Machine", number: int, frame: bytes) -> None:
         world, wire = self.world, self.wires.get(number)
         if wire is None or sender not in wire.ends:
             return
         world.counts["frames"] += 1
+        if self._is_beyond(wire, sender):
+            return
         for each in world.middle.passes_on(wire, sender, frame):
             self.carry(wire, sender, each)
 

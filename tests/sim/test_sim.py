@@ -54,6 +54,13 @@ def test_a_hostile_middle_changes_nothing_and_only_delays():
     assert all(reached["middle-" + deed] for deed in DEEDS)
 
 
+@proves("sim.torn-batches-hold")
+def test_a_link_that_ends_within_a_batch_loses_nothing_and_doubles_nothing():
+    outcome = play(11, "torn")
+    assert outcome.violation == ""
+    assert outcome.reached["torn"]
+
+
 @proves("sim.failures-are-kept")
 @pytest.mark.parametrize(("seed", "profile"), corpus())
 def test_a_seed_that_failed_once_holds_ever_after(seed, profile):
