@@ -14,7 +14,6 @@ Struct may gain a field with a default, and old bodies stay readable.
 """
 
 import re
-import threading
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -28,8 +27,6 @@ T = TypeVar("T")
 _encoder = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder()
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
-# msgspec 0.22 crashes where one thread reads a Struct of whose fields another is still learning.
-_first = threading.Lock()
 
 # Without this only brackets are left, and taking out pairs that touch lowers them by a level.
 # Brackets inside strings do not nest. A string always matches, even one that never ends, and
@@ -95,8 +92,7 @@ def decode_as(raw: bytes, type_: type[T], what: str, *, size_max: int, lenient: 
         config = getattr(type_, "__struct_config__", None)
         strict = config is None or config.forbid_unknown_fields
         assert strict != lenient, f"{type_} and its reader differ about unknown fields"
-        with _first:
-            decoder = _decoders[type_] = msgspec.json.Decoder(type_, float_hook=_no_float)
+        decoder = _decoders[type_] = msgspec.json.Decoder(type_, float_hook=_no_float)
     # What is written again byte for byte is canonical, and within the profile where it holds no
     # float (the decoder raises), no long number and no key outside ASCII. All else goes the long
     # way, by builtins, which costs four times as much and has the words for what is wrong.
@@ -115,12 +111,6 @@ def decode_as(raw: bytes, type_: type[T], what: str, *, size_max: int, lenient: 
     except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(f"{what} does not have the fields it should: {error}.") from error
     return found
-
-
-def converted(value: Any, type_: type[T]) -> T:
-    """Builtins as a Struct, also in a thread beside others. Raises: msgspec.ValidationError."""
-    with _first:
-        return msgspec.convert(value, type_)
 
 
 def _no_float(text: str) -> None:

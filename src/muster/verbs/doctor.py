@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from msgspec import UNSET, Struct, UnsetType, field, to_builtins
+from msgspec import UNSET, Struct, UnsetType, convert, field, to_builtins
 
 from muster.agent.catalogue import gives_no_server, load, which
 from muster.agent.servers import lack
@@ -27,7 +27,6 @@ from muster.errors import MusterError, Refused
 from muster.fleet import certificate
 from muster.git import command as gits
 from muster.limits import SOCKET_PATH_BYTES_MAX
-from muster.log import canon
 from muster.node.host import clock, owner
 from muster.node.host.home import Home
 from muster.node.host.person_path import person_path
@@ -81,7 +80,7 @@ def doctor(context: Context, ask: Ask) -> Checks | Finding:
             mends = "--fix mends the machine it is typed on"
             raise Refused(f"{mends}: type `muster doctor --fix` on {context.on} itself")
         found = context.ask("doctor.report", {}, on=context.on)
-        return _judged(Checks(canon.converted(found["checks"], list[Check])))
+        return _judged(Checks([convert(each, Check) for each in found["checks"]]))
     done: list[Repaired] | UnsetType = UNSET
     would: list[Repaired] | UnsetType = UNSET
     if ask.dry_run:

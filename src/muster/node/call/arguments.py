@@ -13,7 +13,6 @@ import msgspec
 
 from muster.errors import Denied, Malformed, Unreachable
 from muster.limits import ARGUMENT_WORDS_MAX
-from muster.log import canon
 from muster.node.verb import Arg, Verb
 
 _WANTED: Final = {
@@ -44,7 +43,7 @@ def read(
                 takes = ", ".join(f"`{name}`" for name in known) or "nothing"
                 raise Malformed(f"{verb.name} takes {takes}, and was given something else, too")
     try:
-        return canon.converted(given, request)
+        return msgspec.convert(given, request)
     except msgspec.ValidationError as error:
         raise Malformed(_sentence(verb.name, known, str(error))) from None
 
