@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -194,3 +196,49 @@ def test_a_struct_that_lets_unknown_fields_pass_is_our_own_mistake():
 
     with pytest.raises(AssertionError):
         canon.decode_as(b'{"text":"hi"}', Loose, "A body", size_max=99)
+
+
+# In a process of its own, for what went wrong ended it. A field named in words is looked up in
+# Python: there the others have their turn.
+THREADS = """
+import sys, threading
+from typing import Annotated, Literal
+import msgspec
+from muster.log import canon
+
+sys.setswitchinterval(1e-6)
+RAW = b'{"a":1,"b":"y","c":"y","d":"z","e":{"d":"1","e":2},"f":"z"}'
+
+def met_by_four(number):
+    short = Annotated[str, msgspec.Meta(max_length=9)]
+    strict = {"forbid_unknown_fields": True, "frozen": True}
+    inner = msgspec.defstruct(f"Inner{number}", [("d", short), ("e", int)], **strict)
+    words = [("a", "int"), ("b", "Literal['y']"), ("c", "str"), ("d", "str")]
+    fields = [*words, ("e", inner), ("f", "str")]
+    outer = msgspec.defstruct(f"Outer{number}", fields, module=__name__, **strict)
+    together, found = threading.Barrier(4), []
+    canon.learn(outer)
+
+    def read():
+        together.wait()
+        found.append(canon.decode_as(RAW, outer, "it", size_max=1000).a)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert found == [1] * 4
+
+for number in range(600):
+    met_by_four(number)
+"""
+
+
+@proves("log.canon-threads")
+def test_threads_read_a_type_that_was_learnt_before_there_were_any():
+    """msgspec ended the whole command: `muster status --on all` in one of some dozens."""
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

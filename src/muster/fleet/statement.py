@@ -48,6 +48,8 @@ class Statement(Contents, frozen=True):
 
 
 _STATEMENT: Final = Form("muster/statement/v1", Statement, "The order", limits.STATEMENT_BYTES_MAX)
+# What is ordered of several machines is signed by as many threads.
+canon.learn(Statement)
 
 
 def args_hash(args: Any) -> str:

@@ -80,6 +80,15 @@ def decode(raw: bytes, what: str, *, size_max: int) -> Any:
     return value
 
 
+def learn(type_: Any) -> msgspec.json.Decoder[Any]:
+    """What reads this type, once and for all: before there are threads that read it.
+
+    msgspec 0.22 crashes where one thread reads a Struct of whose fields another is still learning.
+    """
+    decoder = _decoders[type_] = msgspec.json.Decoder(type_, float_hook=_no_float)
+    return decoder
+
+
 def decode_as(raw: bytes, type_: type[T], what: str, *, size_max: int, lenient: bool = False) -> T:
     """Like `decode`, into a msgspec Struct (or a union of tagged ones).
 
@@ -92,7 +101,7 @@ def decode_as(raw: bytes, type_: type[T], what: str, *, size_max: int, lenient: 
         config = getattr(type_, "__struct_config__", None)
         strict = config is None or config.forbid_unknown_fields
         assert strict != lenient, f"{type_} and its reader differ about unknown fields"
-        decoder = _decoders[type_] = msgspec.json.Decoder(type_, float_hook=_no_float)
+        decoder = learn(type_)
     # What is written again byte for byte is canonical, and within the profile where it holds no
     # float (the decoder raises), no long number and no key outside ASCII. All else goes the long
     # way, by builtins, which costs four times as much and has the words for what is wrong.

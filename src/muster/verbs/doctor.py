@@ -27,6 +27,7 @@ from muster.errors import MusterError, Refused
 from muster.fleet import certificate
 from muster.git import command as gits
 from muster.limits import SOCKET_PATH_BYTES_MAX
+from muster.log import canon
 from muster.node.host import clock, owner
 from muster.node.host.home import Home
 from muster.node.host.person_path import person_path
@@ -46,6 +47,8 @@ from muster.verbs.repair import Repaired, broken_hooks, programs_of, repair
 
 FREE_BYTES_LOW: Final = 1024**3
 FREE_BYTES_MIN: Final = 128 * 1024**2
+# Several machines are looked at by as many threads.
+canon.learn(Check)
 
 
 class Checks(Struct, frozen=True):
