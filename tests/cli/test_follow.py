@@ -15,13 +15,16 @@ from tests.promise import proves
 
 
 class CommandContext:
-    json = False
+    json, alone = False, True
 
     def __init__(self) -> None:
         self.said: list[str] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+    def put(self, text: str) -> None:
+        print(text)
 
 
 WAITS = {"phase": "one", "instance": "", "task": "ab" * 16, "fits": False}

@@ -1,5 +1,7 @@
 """Several machines at once: who is meant, how many at a time, and what of them is shown."""
 
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -125,3 +127,20 @@ def test_what_orders_can_be_planned_and_nothing_else():
         assert ("what would be ordered of" in str(shown.value)) is plans, verb.name
     assert parse.parse(["revoke", "build", "--plan"]).plan
     assert not parse.parse(["revoke", "build"]).plan
+
+
+@proves("log.canon-threads")
+@pytest.mark.parametrize("words", [["status"], ["doctor"], ["await", "nightly"], ["run", "-"]])
+def test_what_threads_read_was_learnt_before_there_are_any(words):
+    """Else the command ends with a segmentation fault, now and then."""
+    script = (
+        "import sys; from muster.cli import context, parse; from muster.log import canon\n"
+        "context.ready(parse.parse(sys.argv[1:]))\n"
+        "print(sorted(each.__name__ for each in canon._decoders))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words, "--on", "all"],
+        input="x", capture_output=True, text=True, timeout=50, check=True,
+    )  # fmt: skip
+    assert "'Statement'" in done.stdout
+    assert ("'Check'" in done.stdout) == (words == ["doctor"])

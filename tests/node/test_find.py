@@ -166,3 +166,19 @@ def test_a_run_is_meant_by_the_name_of_the_branch_that_checkout_makes_of_it(hub)
         assert hub.call("runs", {"run": name})["value"]["run"] == first
     for other in (f"chian-{first[:8]}", f"chain-{first[:7]}", f"-{first[:8]}"):
         assert hub.call("runs", {"run": other})["error"]["kind"] == "NotFound"
+
+
+@proves("cli.ids-anywhere", "cli.run-on-several")
+def test_a_name_at_a_machine_is_the_newest_run_that_this_machine_owns():
+    world = Cores("hub", "studio")
+    for name in ("hub", "studio"):
+        know(world[name])
+    world.link("hub", "studio")
+    ours, theirs = hand_in(world["hub"], SLOW), hand_in(world["studio"], SLOW)
+    world.pass_ms(2_000)
+    for machine in (world["hub"], world["studio"]):
+        for text, run in (("chain@hub", ours), ("chain@studio", theirs)):
+            assert machine.call("runs", {"run": text})["value"]["run"] == run
+            assert asked(machine, "why", f"{text}/first")["value"]["task"]["run"] == run
+        assert machine.call("runs", {"run": "other@hub"})["error"]["kind"] == "NotFound"
+        assert machine.call("runs", {"run": "chain@nobody"})["error"]["kind"] == "NotFound"

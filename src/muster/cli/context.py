@@ -72,6 +72,9 @@ def _patience(
 class CommandContext:
     """See `verbs/client.py` for what verbs inside the command may ask of it."""
 
+    # Whether the terminal is its own: what several machines tell stands there line by line.
+    alone = True
+
     def __init__(self, command: Command) -> None:
         self.command = command
         self.json = command.json
@@ -79,7 +82,8 @@ class CommandContext:
         self._told_mute = False
         table.Shape.wide = command.output == "wide"
         # Whether several machines are to do it.
-        self.many = means_several(self.on) and command.verb.on == "many"
+        each = command.verb.on == "many" or command.args.get("action") in command.verb.each
+        self.many = means_several(self.on) and each
 
     @property
     def path(self) -> str:
@@ -118,8 +122,7 @@ class CommandContext:
             if isinstance(value, dict) and set(value) == {"note"}:
                 # About the answer, not of it: on standard error, so that a script that reads the
                 # list reads the list alone.
-                text = str(value["note"])
-                self._tell(json.dumps({"note": text}) if self.json else safe(text))
+                self.remark(str(value["note"]))
                 continue
             self.show(value)
 
@@ -249,7 +252,7 @@ class CommandContext:
     def perhaps(self, verb: str) -> None:
         """Say where to look whether an order counts whose answer nobody waited for."""
         text = f"perhaps handed in; `muster {_TELLS.get(verb, 'status')}` tells"
-        self._tell(json.dumps({"note": text}) if self.json else f"\n{text}")
+        self.remark(text if self.json else f"\n{text}")
 
     def _authority(
         self, verb: Verb, args: dict[str, Any], on: str, options: dict[str, Any]
@@ -281,7 +284,15 @@ class CommandContext:
 
     def say(self, text: str, *, whole: bool = False) -> None:
         if not self.json:
-            self._tell(safe(text if whole else abbreviated(text)))
+            self.remark(text if whole else abbreviated(text))
+
+    def remark(self, text: str) -> None:
+        """Something beside the answer, for people and scripts."""
+        self._tell(json.dumps({"note": text}) if self.json else safe(text))
+
+    def put(self, text: str) -> None:
+        """A line of an answer that comes line by line."""
+        print(text, flush=True)
 
     def note(self, text: str) -> None:
         if sys.stderr.isatty():
@@ -320,7 +331,8 @@ class CommandContext:
     def answer(self) -> Any:
         """The answer of the verb of the command, whole; what is said beside it is not."""
         command = self.command
-        return self.ask(command.verb.name, command.args, on=command.on, options=command.options)
+        verb, args = of_action(command)
+        return self.ask(verb.name, args, on=command.on, options=command.options)
 
     def page(self, value: Any) -> str:
         """An answer as people read it, or the names in it alone."""
@@ -330,11 +342,33 @@ class CommandContext:
         return show.text(verb.name, value, self._how())
 
 
+def of_action(command: Command) -> tuple[Verb, dict[str, Any]]:
+    """The verb that a command means, which its action may be, and what that is asked."""
+    args = dict(command.args)
+    exact = VERBS.get(f"{command.verb.name}.{args.get('action')}")
+    if exact is None:
+        return command.verb, args
+    del args["action"]
+    return exact, args
+
+
+def ready(command: Command) -> None:
+    """Load what signs and reads for it, before threads do (`canon.learn`). Raises: Malformed."""
+    signing()
+    if command.verb.runs == "client":
+        from muster.node.call.arguments import read  # noqa: PLC0415 - a quick command needs none
+
+        read(command.verb, command.verb.load(), command.args, command.options)
+
+
 def signing() -> ModuleType:
     """What signs, which costs a quick command a third of its time.
 
     msgspec asks `typing_extensions`, which imports `inspect`, for what Python has since 3.11.
     """
+    if (found := sys.modules.get("muster.cli.sign")) is not None:
+        # Threads come here as well, once it is there: what is done below is for one alone.
+        return found
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
     there = modules.setdefault("typing_extensions", None)
     try:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from muster.cli import show
 from muster.cli.context import CommandContext
 from muster.cli.news import PAUSE_S, listening
 from muster.cli.picture import picture
@@ -114,20 +113,20 @@ def _until_over(changes: Changes, task: str) -> Changes:
 
 def _watch(context: CommandContext, changes: Changes) -> str:
     """How the run ended."""
-    if not context.json and obeys():
+    if not context.json and context.alone and obeys():
         return _drawn(context, changes)
     progress = RunProgress()
     for told in changes:
         slot = progress.hear(told)
         if context.json:
             if not progress.end:
-                show.put_json(told)
+                context.show(told)
         elif "waits" in told:
             context.say(_waits(told))
         elif "note" in told:
             context.say(clean(told["note"], 400))
         elif slot is not None and _is_news(told):
-            print(progress.line(slot), flush=True)
+            context.put(progress.line(slot))
     return str(progress.end.get("settled", ""))
 
 

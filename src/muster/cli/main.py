@@ -114,6 +114,10 @@ def _run(typed: Sequence[str]) -> int:
         if command.plan:
             return several.plan(made)
         made.confirm()
+        if several.goes_on(command):
+            from muster.cli import streams  # noqa: PLC0415 - as above
+
+            return streams.follow(made)
         return several.everywhere(made)
     made.confirm()
     if command.watch and not command.verb.steps:

@@ -40,12 +40,15 @@ def listening(changes: Iterator[Any]) -> Iterator["queue.SimpleQueue[Any]"]:
         finally:
             news.put(wrong)
 
-    before = signal.signal(signal.SIGWINCH, lambda *_: news.put({}))
+    # One of several machines has no terminal of its own, and is not the thread that hears signals.
+    alone = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGWINCH, lambda *_: news.put({})) if alone else None
     threading.Thread(target=read, daemon=True).start()
     try:
         yield news
     finally:
-        signal.signal(signal.SIGWINCH, before)
+        if alone:
+            signal.signal(signal.SIGWINCH, before)
 
 
 def changed(news: "queue.SimpleQueue[Any]", wait_s: float | None) -> bool | None:

@@ -169,14 +169,13 @@ def _check_common(verb: Verb, found: Mapping[str, Any]) -> None:
     several = means_several(on)
     if on and verb.of_machine and verb.on == "none":
         raise Usage(f"{verb.name} names its machine itself: leave --on {on[:60]} out")
-    if verb.on == "one" and several:
+    if verb.on == "one" and several and found.get("action") not in verb.each:
         raise Usage(
             f"{verb.name} goes to one machine, and {on[:60]} means several: give its name "
             "(`muster machines` lists them), once for each"
         )
-    goes_on = next((name for name in ("watch", "follow") if verb.watches and found.get(name)), "")
-    if goes_on and several:
-        raise Usage(f"--{goes_on} shows one machine, and --on {on[:60]} means several")
+    if verb.watches and found.get("watch") and several:
+        raise Usage(f"--watch shows one machine, and --on {on[:60]} means several")
     if output == "name" and not verb.names:
         some = "`, `".join(each.name for each in VERBS.values() if each.names and not each.hidden)
         raise Usage(f"{verb.name} lists nothing that has a name; -o name is for `{some}`")
@@ -310,8 +309,7 @@ def _parser(verb: Verb, words: Collection[str]) -> _Parser:
         allow_abbrev=False,
     )
     # Optional words end at an option that stands between them: those that an action needs do not.
-    several = any(arg.needed for arg in verb.args if arg.kind == "words")
-    strict = set(words) if several else set()
+    strict = {w for w in words if any(a.needed for a in verb.args if a.kind == "words")}
     for arg in (arg for arg in verb.args if not arg.behind):
         names, more = _argument(arg, arg.required or not strict.isdisjoint(arg.needed))
         parser.add_argument(*names, **more)
@@ -336,7 +334,8 @@ def _parser(verb: Verb, words: Collection[str]) -> _Parser:
     common.add_argument("--no-pager", action="store_true", help=_COMMON[-1][1])
     # Elsewhere it is answered with a sentence, and not offered.
     on = "let another machine do it: its name"
-    on += ", several with commas, `all`, label=NAME or role=NAME" if verb.on == "many" else ""
+    several = verb.on == "many" or verb.each
+    on += ", several with commas, `all`, label=NAME or role=NAME" if several else ""
     on = argparse.SUPPRESS if verb.on == "none" else on
     common.add_argument("--on", action=_Option, default="", metavar="MACHINE", help=on)
     common.add_argument("--home", action=_Option, default="", metavar="FOLDER", help=_COMMON[3][1])

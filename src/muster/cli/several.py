@@ -5,24 +5,34 @@ Rule 2: a machine that is slow, away or refuses costs the others nothing: each i
 order of its own, at most `AT_ONCE` at a time, and each answer stands under its machine's name.
 Rule 3: the exit code is the worst of all; which machines did it and which did not is said.
 Rule 4: `--plan` signs and sends nothing.
+
+What goes on until it ends is heard from all of them at once (streams.py).
 """
 
 import json
 import queue
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from muster.cli import show
-from muster.cli.context import CommandContext, signing
-from muster.cli.parse import means_several
+from muster.cli.context import CommandContext, of_action, ready, signing
+from muster.cli.parse import Command, Usage, means_several
 from muster.cli.text import clean, paint, safe
-from muster.errors import MISTAKES, Broken, Malformed, MusterError, NotFound, unable
-from muster.verbs.table import VERBS
+from muster.errors import MISTAKES, Broken, Malformed, MusterError, NotFound, Refused, unable
 
 AT_ONCE: Final = 8
 _SORTS: Final = ("label", "role")
+# All that are followed are heard at once.
+FOLLOWED_MAX: Final = 64
+# What is told as it happens, by each of them.
+_TOLD: Final = ("tail", "logs", "watch", "run")
+# Its words for a run or a task, by the verb, where each machine is asked for its own.
+_WORDS: Final = {"logs": "task", "watch": "run", "runs": "run", "await": "what"}
+# The beginning of an id is the same thing everywhere.
+_ID: Final = re.compile("[0-9a-f]+")
 # What names its machine itself, and may name several.
 _EACH: Final = ("exec",)
 
@@ -58,24 +68,67 @@ def _is(row: Mapping[str, Any], sort: str, name: str) -> bool:
     return sort in (row["name"], row["machine"])
 
 
+def goes_on(command: Command) -> bool:
+    """Whether it is told as it happens, and not when it is over (streams.py)."""
+    return command.verb.name in _TOLD or bool(command.options.get("follow"))
+
+
+def check_followed(command: Command, rows: list[dict[str, Any]]) -> None:
+    """Raises: Refused, Usage for what cannot be followed on several."""
+    if len(rows) > FOLLOWED_MAX:
+        raise Refused(
+            f"--on {command.on[:60]} means {len(rows)} machines, and at most {FOLLOWED_MAX} are "
+            "followed at once: name fewer"
+        )
+    if "since" in command.args:
+        raise Usage("--since is a number of one machine, and --on means several: leave one out")
+
+
+def of_each(command: Command, machine: str) -> Command:
+    """The command as it is meant for one of several: about runs of its own."""
+    args, word = dict(command.args), _WORDS.get(command.verb.name, "")
+    if found := args.get(word):
+        several = not isinstance(found, str)
+        args[word] = [own(each, machine) for each in found] if several else own(found, machine)
+    # Its own, for what is taken out of them on the way.
+    return command._replace(on=machine, args=args, options=dict(command.options))
+
+
+def own(text: str, machine: str) -> str:
+    """What was typed for a run or a task, as the one that this machine owns; an id stays one.
+
+    Of a name it is the newest run that the machine knows otherwise, whoever owns that.
+    """
+    name, slash, place = text.partition("/")
+    return text if _ID.fullmatch(name) else f"{name}@{machine}{slash}{place}"
+
+
 def everywhere(made: CommandContext) -> int:
     """The verb on each machine that is meant; the worst exit code of all."""
     command = made.command
     rows = meant(made.ask("machines", {}), made.on)
-    # Once, and before there are threads.
-    signing()
-    if command.verb.runs == "client":
-        command.verb.load()
+    waits = command.verb.name == "await"
+    if waits:
+        check_followed(command, rows)
+    ready(command)
 
     def ask(machine: str) -> tuple[Any, int]:
-        one = CommandContext(command._replace(on=machine))
-        return one.inside() if command.verb.runs == "client" else (one.answer(), 0)
+        one = CommandContext(of_each(command, machine) if waits else command._replace(on=machine))
+        if command.verb.runs == "client":
+            return one.inside()
+        value = one.answer()
+        # What could not be brought up to date is said in the answer.
+        return value, int(command.verb.name == "repo" and any(e.get("error") for e in value))
 
-    def put(name: str, value: Any, _code: int) -> bool:
+    def put(name: str, value: Any, code: int) -> bool:
         print(CommandContext(command._replace(on=name)).page(value))
-        return True
+        return not (waits and code)
 
-    return each_of(made, rows, ask, put)
+    if not waits:
+        return each_of(made, rows, ask, put)
+    # Who waits hears of each when it is over there: nobody's turn comes after another's.
+    first = bool(command.args.get("any"))
+    return each_of(made, rows, ask, put, at_once=len(rows), sorted=False, first=first)
 
 
 def each_of(
@@ -83,16 +136,23 @@ def each_of(
     rows: list[dict[str, Any]],
     ask: Callable[[str], tuple[Any, int]],
     put: Callable[[str, Any, int], bool],
+    *,
+    at_once: int = AT_ONCE,
+    sorted: bool = True,
+    first: bool = False,
 ) -> int:
     """Ask each of the machines by its id, show what came of it; the worst exit code.
 
     `put` shows an answer, under the name, and says whether the machine did what was asked for.
+    Not `sorted`: as they come; `first`: the first answer is enough, and nobody else's is awaited.
     """
     # A name may become another machine's meanwhile.
     ids = {str(each["name"]): str(each["machine"]) for each in rows}
     names, worst, failed, answers = list(ids), 0, list[str](), dict[str, Any]()
     try:
-        for name, (value, code), error in in_order(names, lambda name: ask(ids[name])):
+        for name, (value, code), error in in_order(
+            names, lambda name: ask(ids[name]), at_once=at_once, sorted=sorted
+        ):
             worst, did = max(worst, error.exit_code if error else code), False
             if not made.json:
                 print(paint(f"== {clean(name)}", "bold"))
@@ -106,6 +166,8 @@ def each_of(
                 did = made.json or put(name, value, code)
             failed += [] if did else [name]
             sys.stdout.flush()
+            if first and error is None:
+                break
     except KeyboardInterrupt:
         if made.json:
             # What was done was done, whoever else is not waited for.
@@ -121,9 +183,14 @@ def each_of(
 
 
 def in_order(
-    names: list[str], ask: Callable[[str], tuple[Any, int]]
+    names: list[str],
+    ask: Callable[[str], tuple[Any, int]],
+    *,
+    at_once: int = AT_ONCE,
+    sorted: bool = True,
 ) -> Iterator[tuple[str, tuple[Any, int], MusterError | None]]:
-    """What each is answered, or why it is not, in the order of the names, as soon as it is there.
+    """What each is answered, or why it is not, in the order of the names, as soon as it is there;
+    not `sorted`: as it comes.
 
     Whoever gives up waits for nobody: the threads end with the program.
     """
@@ -150,26 +217,24 @@ def in_order(
             finally:
                 came.put((at, *outcome))
 
-    for _ in range(min(AT_ONCE, len(names))):
+    for _ in range(min(at_once, len(names))):
         threading.Thread(target=work, daemon=True).start()
     there: dict[int, tuple[Any, Exception | None]] = {}
-    for at, name in enumerate(names):
-        while at not in there:
-            number, value, error = came.get()
-            there[number] = value, error
-        value, error = there.pop(at)
+    for at in range(len(names)):
+        number = at if sorted else next(iter(there), -1)
+        while number not in there:
+            which, value, error = came.get()
+            there[which] = value, error
+            number = number if sorted else which
+        value, error = there.pop(number)
         if error is not None and not isinstance(error, MusterError):
             raise error
-        yield name, value, error
+        yield names[number], value, error
 
 
 def plan(made: CommandContext) -> int:
     """Show what would be ordered of which machines; 0. Raises: what would be refused at once."""
-    command, args = made.command, dict(made.command.args)
-    verb, action = command.verb, args.get("action")
-    if action and (exact := VERBS.get(f"{verb.name}.{action}")) is not None:
-        verb = exact
-        del args["action"]
+    verb, args = of_action(made.command)
     sign = signing()
     if not (verb.agents and not made.on and made.is_agent):
         sign.signer(verb.name)

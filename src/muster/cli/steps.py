@@ -4,7 +4,7 @@ Rule: whatever would be refused is refused before anything is ordered.
 """
 
 import contextlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from muster.cli import follow, sign
 from muster.cli.context import CommandContext
@@ -15,8 +15,20 @@ from muster.errors import Malformed, NotFound, Refused, Unreachable
 from muster.git.glob import matching
 
 
+class Ordered(NamedTuple):
+    """What a run is ordered with: what is signed, and how it is handed in."""
+
+    args: dict[str, Any]
+    options: dict[str, Any]
+
+
 def run(context: CommandContext) -> int:
     """Order the run, follow it; the exit code."""
+    return followed(context, begin(context, ordered(context)))
+
+
+def ordered(context: CommandContext) -> Ordered:
+    """What is to be signed for this run. Raises: what it could not begin with."""
     command = context.command
     text = command.args["spec"]
     repo = str(command.args.get("repo") or "")
@@ -38,8 +50,17 @@ def run(context: CommandContext) -> int:
         with contextlib.suppress(Unreachable):
             context.ask("check.base", {"base": base, "repo": args["repo"]})
     options = {k: v for k, v in command.options.items() if k not in ("detach", "push")}
-    begun = context.ask("run", args, on=command.on, options={**options, "object": checked["name"]})
-    if command.options.get("detach"):
+    return Ordered(args, {**options, "object": checked["name"]})
+
+
+def begin(context: CommandContext, order: Ordered) -> Any:
+    """Order it of the machine that is meant; the run that it began."""
+    return context.ask("run", order.args, on=context.command.on, options=order.options)
+
+
+def followed(context: CommandContext, begun: Any) -> int:
+    """Follow what was begun, unless nobody wants to; the exit code."""
+    if context.command.options.get("detach"):
         context.show(begun)
         return 0
     return follow.follow(context, begun)
@@ -184,12 +205,11 @@ def check(context: CommandContext) -> int:
 
 def repo(context: CommandContext) -> int:
     """Each action is a verb of its own authority; to add one is `repo` itself."""
-    args = dict(context.command.args)
-    action = str(args.pop("action"))
+    action = context.command.args["action"]
     if action == "add":
         context.call()
         return 0
-    value = context.ask(f"repo.{action}", args, on=context.on)
+    value = context.answer()
     context.show(value)
     return int(action == "sync" and any(each["error"] for each in value))
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from muster.cli import show, table
+from muster.cli import table
 from muster.cli.context import CommandContext
 from muster.cli.news import changed, listening
 from muster.cli.screen import Screen
@@ -47,7 +47,7 @@ def watch(context: CommandContext) -> int:
 
 def runs(context: CommandContext) -> int:
     """The runs of `--follow`: at a terminal as with `--watch`, else a line for each change."""
-    if obeys() and not context.json:
+    if obeys() and context.alone and not context.json:
         return watch(context)
     shown: dict[str, Any] = {}
     sorts = list(context.command.verb.watches)
@@ -61,9 +61,9 @@ def runs(context: CommandContext) -> int:
                     continue
                 shown[each["run"]] = each
                 if context.json:
-                    show.put_json(each)
+                    context.show(each)
                 else:
-                    print(line(each), flush=True)
+                    context.put(line(each))
     return 0
 
 

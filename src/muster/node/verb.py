@@ -169,6 +169,8 @@ class Verb(NamedTuple):
     destroys: tuple[Loss, ...] = ()
     # What `--on` may mean: nothing, one other machine, or several.
     on: Literal["none", "one", "many"] = "many"
+    # Of one that goes to one machine, the actions that several may be asked for.
+    each: tuple[str, ...] = ()
     # Whether the command leads through it in several steps, by its function in `cli/steps.py`.
     steps: bool = False
     # The function of `cli/sign.py` that signs what stands beside the order itself.

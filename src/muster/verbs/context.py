@@ -73,7 +73,8 @@ class Action(Request, frozen=True):
     at: Annotated[str, opt("as it was: 10m (ago) or 2026-11-20T23:00", actions=("get",))] = ""
 
 
-@verb("context", auth="local", runs="client", group="Memory", on="one")
+@verb("context", auth="local", runs="client", group="Memory", on="one",
+      each=("status", "conflicts", "log"))  # fmt: skip
 def context(context: Context, ask: Action) -> Any:
     """Keep folders the same on several machines: what agents read beside a repository.
 

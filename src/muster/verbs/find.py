@@ -4,6 +4,7 @@
     1ae7/test       the task of this phase of a run; test[src/a] where it has several
     nightly         the newest run of the spec of this name; nightly/test a task of it
     nightly-1ae7c03d  the run whose work `muster checkout` put on a branch of this name
+    nightly@studio  the newest of those that this machine owns; nightly@studio/test a task of it
 
 Rule 1: only what somebody owns is meant; what others wrote under the same id is in nobody's way.
 Rule 2: a run is understood where a task is asked, as far as it is clear which of its tasks; a task
@@ -22,6 +23,7 @@ from msgspec import Struct
 
 from muster.errors import NotFound, Refused
 from muster.log.fold import Table
+from muster.log.stream import MachineId
 from muster.node.call.router import Router
 from muster.node.tasks.ended_work import OPEN
 from muster.node.tasks.kept import kept_of
@@ -34,6 +36,8 @@ from muster.verbs.declaration import Core, Request, pos
 
 # As many as fit into a sentence.
 _NAMED_MAX = 6
+# Of those of a name that a machine opened, so many may have been gone on with by another one.
+_NEWEST_MAX: Final = 200
 LIVE_OR_LOST: Final = OPEN | {"lost"}
 _WORDS: Final = {"task": "`muster tasks --all`", "run": "`muster runs`"}
 # What `checkout` calls the branch of a run.
@@ -102,6 +106,9 @@ def telling_task(core: Core, text: str) -> tuple[Held[TaskRow], bool]:
 
 def _run(core: Core, text: str) -> Held[RunRow] | None:
     """The run whose id begins so, or the newest one of this name. Raises: Refused for both."""
+    name, at, machine = text.rpartition("@")
+    if at:
+        return _owned(core, name, core.roster.find(machine).machine)
     found = _one(core, RUN, text)
     if found is None:
         newest = _newest(core, text)
@@ -115,6 +122,17 @@ def _newest(core: Core, name: str) -> RunRow | None:
     """The newest run of the spec of this name."""
     rows = at_once(core.part(Ownership).listing(RUN, 1, name=name)).rows if name else []
     return rows[0] if rows else None
+
+
+def _owned(core: Core, name: str, machine: MachineId) -> Held[RunRow] | None:
+    """The newest run of this name, or of this branch, that a machine owns."""
+    rows = core.tables.rows(
+        RUN, writer=machine, name=name, order=("-opened_ms",), limit=_NEWEST_MAX
+    )
+    found = (core.part(Ownership).held(RUN, row.run) for row in rows)
+    newest = next((each for each in found if each and each.owner == machine), None)
+    branch = _of_branch(core, name) if newest is None else None
+    return branch if branch is not None and branch.owner == machine else newest
 
 
 def _of_branch(core: Core, text: str) -> Held[RunRow] | None:

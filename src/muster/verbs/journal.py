@@ -155,7 +155,8 @@ def _decided(where: Mapping[str, Any]) -> str:
     return f"a person decided task {task}, no machine ran it: {said}{note}"
 
 
-@verb("logs", auth="local", runs="client", group="Work", on="one", harmless=True, followed=True)
+@verb("logs", auth="local", runs="client", group="Work", on="many", harmless=True,
+      followed=True)  # fmt: skip
 def logs(context: Context, ask: Read) -> None:
     """What the agent of a task did, as it happens with --follow.
 

@@ -91,7 +91,7 @@ class Begun(Struct, frozen=True):
 
 
 @verb("run", auth="order", daily=True, group="Work", object="statement", target="hub",
-      on="one", steps=True, harmless=True)  # fmt: skip
+      steps=True, harmless=True)  # fmt: skip
 def run(core: Core, call: Call, ask: Run) -> Begun:
     """Hand in a spec and follow it to its end.
 

@@ -33,7 +33,7 @@ class RunEnd(Struct, frozen=True):
     reason: str
 
 
-@verb("watch", auth="local", runs="stream", group="Work", on="one", followed=True, steps=True,
+@verb("watch", auth="local", runs="stream", group="Work", followed=True, steps=True,
       harmless=True)  # fmt: skip
 async def watch(daemon: Daemon, call: Perform, stream: Stream, ask: Watch) -> RunEnd:
     """Follow a run, or one of its tasks, to its end.
