@@ -16,6 +16,7 @@ from muster.log.stream import FLEET
 from muster.log.sync import REFRESH_MS
 from muster.node import event as ev
 from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.node.links.paces import PACES
 from muster.node.services.mending import MendAsked, PoorWay
 from muster.node.services.parcels import Parcels
 
@@ -269,6 +270,51 @@ def test_a_machine_that_was_set_back_learns_of_it_by_a_parcel(world):
     send(world, "hub", "goes on", by="studio")
     world.pass_ms(60_000)
     assert texts(world["hub"])[-1] == "goes on"
+
+
+@proves("node.parcels-set-back")
+def test_a_machine_that_begins_on_an_older_disk_gets_again_what_it_had_receipted(world):
+    hub, image = world["hub"], world["studio"].core.store.image()
+    send(world, "studio", "hi")
+    world.pass_ms(PACES["drop"].retry_ms_max)
+    assert receipted(hub, world["studio"])
+    world.restart("studio", image)
+    assert texts(world["studio"]) == []
+    world.pass_ms(10_000)
+    assert texts(world["studio"]) == ["hi"]
+    assert world.refused == []
+
+
+@proves("node.parcels-set-back")
+def test_who_begins_again_and_again_is_told_all_no_more_often_than_a_place_bears(world):
+    world.pass_ms(PACES["drop"].retry_ms_max)
+    count = len(world.left)
+    for _ in range(8):
+        world.restart("studio")
+        world.pass_ms(10_000)
+    stream = str(world["hub"].core.membership.own(FLEET))
+    told = [
+        offer
+        for by, _, offer in world.frames(count)
+        if by == "hub" and isinstance(offer, wire.Offer)
+        if stream in {head.stream for head in offer.heads}
+    ]
+    assert len(told) == 1
+
+
+@proves("log.post-falls-silent")
+def test_a_stream_that_is_not_for_a_peer_is_not_looked_at_again_and_again_in_its_mailbox():
+    world = Places("hub", "studio", "laptop")
+    world.pass_ms(8_000)
+    send(world, "laptop", "not for the studio")
+    world.pass_ms(10_000)
+    # Whoever begins shows the studio the seals of it.
+    world.restart("hub")
+    world.pass_ms(10_000)
+    send(world, "hub", "and now the hub hears the studio", by="studio")
+    world.pass_ms(10_000)
+    assert texts(world["laptop"]) == ["not for the studio"]
+    assert world.look_at["hub"] > world.now().boot_ms + 5_000
 
 
 @proves("node.mends")

@@ -82,9 +82,9 @@ def _settles(self: Posts, number: int, now_ms: int) -> None:
     _left(self, number, now_ms)
 
 
-def _says_nothing_of_others(self: Posts, box: Box, _now_ms: int) -> None:
+def _says_nothing_of_others(self: Posts, box: Box, now_ms: int) -> None:
     """The first parcel tells of no stream."""
-    box.told = True
+    box.told, box.told_ms = True, now_ms
 
 
 def _grew_here(self: Posts, box: Box, stream: StreamName, now_ms: int) -> None:

@@ -8,9 +8,10 @@ receipted is known, and all beyond that is sent. A lane goes back for a want alo
 Rule 3: a parcel is due while the peer lacks something of ours, or we of its, and no link reaches
 it, or one does and brings no receipt for `UNPROVEN_MS`. What was left and is not receipted is
 offered again, never sent again, after a wait that doubles until something comes back.
-Rule 4: the first parcel tells of every stream, for a machine may have no other neighbour; later
-ones tell of some at each refresh, and of growth whose writer leaves nothing there itself: again and
-again, as in rule 3, until the peer says that it holds it.
+Rule 4: the first parcel tells of every stream, for a machine may have no other neighbour, and so
+does one after another process of the peer spoke, whose disk may be an older one. Others tell of
+some at each refresh, and of growth whose writer leaves nothing there itself: again and again, as
+in rule 3, until the peer says that it holds it.
 Rule 5: a quiet place falls silent: what is told in turn, and offered again to who never left
 anything there, waits twice as long each time.
 Rule 6: what is said in one turn of a box is left there before its next; what comes meanwhile goes
@@ -62,11 +63,12 @@ class Box:
     place: str
     session: Session
     pace: Pace
-    # When everything is told for the first time, then a part of it again; and how long after that.
+    # When everything is told, then a part of it again, and how long after that; when all was told.
     refresh_ms: int
     refresh_wait_ms: int
     wait_ms: int
     told: bool = False
+    told_ms: int = 0
     # Whether something was said and does not lie there yet; when the last parcel did.
     under_way: bool = False
     left_ms: int = 0
@@ -117,8 +119,7 @@ class Posts:
         for peer in peers:
             self._last -= 1
             session = Session(self._last, peer, {self._last: ""}, {self._last: 0}, heard_ms=now_ms)
-            waits = now_ms + FIRST_MS, pace.refresh_ms, pace.retry_ms
-            box = Box(place, session, pace, *waits)
+            box = Box(place, session, pace, now_ms + FIRST_MS, pace.refresh_ms, pace.retry_ms)
             self.boxes[self._last] = fresh[peer] = box
             self._sync.paths.by_link[self._last] = session
         for (stream, by, strength), size, note in self._sync.replica.cosigned():
@@ -131,9 +132,8 @@ class Posts:
             if stream.machine in fresh:
                 fresh[stream.machine].session.cosigns[stream, by, strength] = size
                 fresh[stream.machine].notes.append(note.decode())
-        for stream in self._sync.replica.streams():
-            if stream.machine == self._sync.machine:
-                self._grown[stream] = None
+        streams = self._sync.replica.streams()
+        self._grown |= dict.fromkeys(s for s in streams if s.machine == self._sync.machine)
         self._changed = True
         return [box.session.link for box in fresh.values()]
 
@@ -185,8 +185,16 @@ class Posts:
                 box.lacking.setdefault(stream, now_ms)
             if lane.serve and lane.sent < size(stream):
                 box.wanted[stream] = None
-            if stream.machine == self._sync.machine and lane.has < size(stream):
+            ours = stream.machine == self._sync.machine and may_hold(stream, box.session.peer)
+            if ours and lane.has < size(stream):
                 box.behind.setdefault(stream, (now_ms, lane.has))
+
+    def began_anew(self, number: int, now_ms: int) -> None:
+        """Another process of the peer speaks here: what it receipted may be gone with its disk."""
+        box = self.boxes[number]
+        if box.told_ms and not self._is_linked(box.session):
+            box.told, box.refresh_wait_ms = False, box.pace.refresh_ms
+            box.refresh_ms = min(box.refresh_ms, max(now_ms, box.told_ms + box.pace.retry_ms_max))
 
     def left(self, number: int, now_ms: int) -> None:
         """What was said lies in the mailbox now."""
@@ -252,7 +260,7 @@ class Posts:
                 del box.offered[stream]
         if box.under_way:
             return NEVER
-        if not box.told:
+        if not box.told_ms:
             return box.refresh_ms
         patience_ms = UNPROVEN_MS if self._is_linked(box.session) else 0
         again_ms = box.left_ms + box.wait_ms
@@ -288,7 +296,7 @@ class Posts:
         """Say all that is due; the caller puts it into one parcel, or several."""
         session, sync = box.session, self._sync
         before = len(sync.outbox)
-        first, self._filling = not box.told, session.link
+        first, self._filling = not box.told_ms, session.link
         try:
             if now_ms >= box.refresh_ms:
                 box.refresh_ms = now_ms + box.refresh_wait_ms
@@ -328,7 +336,7 @@ class Posts:
     def _tell_all(self, box: Box, now_ms: int) -> None:
         """What there is of every stream; and to whom no link leads, who vouches for its own."""
         session, sync = box.session, self._sync
-        box.told = True
+        box.told, box.told_ms = True, now_ms
         for fork in sync.forks():
             sync.say(session.link, wire.Offer([], forks=[fork.decode()]))
         told = []

@@ -170,6 +170,9 @@ class Parcels(Part):
         core.counters["parcels-came"] += 1
         lives = self._newest.setdefault(event.peer, OrderedDict())
         newer = event.said.number > lives.get(event.said.life, -1)
+        if lives and event.said.life not in lives:
+            # Another process than the one that was told all.
+            self._posts.began_anew(number, core.now.boot_ms)
         if newer:
             lives[event.said.life] = event.said.number
             lives.move_to_end(event.said.life)
