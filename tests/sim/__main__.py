@@ -11,8 +11,10 @@ from collections import Counter
 
 from tests.sim.ablations import REMOVALS
 from tests.sim.attacker import ATTACKS
+from tests.sim.engine import MISDEEDS as ENGINE
 from tests.sim.faults import PROFILES
 from tests.sim.middle import DEEDS
+from tests.sim.shelf import LOOKS, MISDEEDS
 from tests.sim.sweep import Outcome, play, sweep
 
 # What a thousand seeds must have met: every fault, and every way out of one.
@@ -29,6 +31,10 @@ SOMETIMES = (
     "full-disk", "room-again",
     *("attack-" + name for name in ATTACKS),
     "torn", *("middle-" + name for name in DEEDS),
+    *("place-" + name for name in MISDEEDS), *("place-shows-" + name for name in LOOKS),
+    *("engine-" + name for name in ENGINE),
+    "place-dies", "place-dies-amid", "engine-dies", "engine-dies-amid",
+    "parcel-forged", "parcel-malformed", "parcel-denied",
 )  # fmt: skip
 
 

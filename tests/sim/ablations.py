@@ -9,7 +9,11 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from muster.errors import Broken
+from muster.fleet import parcel as parcels
+from muster.fleet.document import Document, Form
 from muster.git import fence as fences
 from muster.limits import BODY_BYTES_MAX
 from muster.log import admit, canon
@@ -22,6 +26,7 @@ from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node import installation
 from muster.node.incarnations import clone, own_incarnation, republish
+from muster.node.links import posts as mailboxes
 from muster.node.replica import forks
 from muster.node.services.proving import Proving
 from muster.node.tasks import ownership, run
@@ -107,6 +112,39 @@ def _any_body(raw: bytes, salt: bytes, body: bytes | None) -> entries.Entry:
 _parse = entries.parse
 
 
+class _Unproved(Document[Any]):
+    """What it says is believed, whoever signed it."""
+
+    __slots__ = ()
+
+    def check(self, public: str) -> Any:
+        return self.value
+
+
+class _Believes(Form[Any]):
+    __slots__ = ()
+
+    def read(self, raw: bytes, fleet: str) -> Document[Any]:
+        return _Unproved(*super().read(raw, fleet))
+
+
+def _whoever_it_is_for(raw: bytes, fleet: Any, me: str, is_member: Any) -> Any:
+    """A parcel is taken by whoever finds it."""
+    to = msgspec.json.decode(raw.split(b"\n", 2)[1])["to"] if raw.count(b"\n") > 2 else me
+    return _read_parcel(raw, fleet, to, is_member)
+
+
+_read_parcel = parcels.read_parcel
+
+
+def _offers_nothing(self: Sync, session: Any, streams: Any, link: int = 0) -> None:
+    """In no mailbox it is said how far a stream goes."""
+    if session.link not in self.posts.boxes:
+        _send_heads(self, session, streams, link)
+
+
+_send_heads = Sync._send_heads
+
 _left, _grew, _push = Posts.left, Posts._grew, Posts._push
 
 
@@ -159,6 +197,9 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
         (Posts, "_push", _pushes_once),
         (Posts, "_offered_anew", lambda *_: []),
     ),
+    "parcel-signature": ((parcels, "_PARCEL", _Believes(*parcels._PARCEL)),),
+    "parcel-receiver": ((mailboxes, "read_parcel", _whoever_it_is_for),),
+    "heads-at-an-engine": ((Sync, "_send_heads", _offers_nothing),),
     "heads-exchange": (
         (Posts, "_tell_all", _says_nothing_of_others),
         (Posts, "_grew", _grew_here),

@@ -58,6 +58,12 @@ class Faults:
     place: float = 0.0
     # How often a place loses what it had acknowledged, with each parcel that is left there.
     loses: float = 0.0
+    # Whether that place goes on like that for ever.
+    crooked: bool = False
+    # How often an engine does what it should not with each parcel that is left at it (engine.py), 0
+    # where there is none; and how often a place dies with the parcel that is being left.
+    engine: float = 0.0
+    breaks: float = 0.0
     visitors: tuple[int, ...] = ()
     apart: tuple[int, ...] = ()
     # With how many machines growth of a stream is compared at once; the product's own number is
@@ -151,10 +157,26 @@ PROFILES: dict[str, Faults] = {
         machines=4, gone=True, lease_ms=4_000, stormy_ms=32_000, tasks=4, runs=6, messages=0,
         repository=0.0,
     ),
+    "crooked": Faults(
+        machines=3, place=0.5, crooked=True, breaks=0.1, partition=1.0, kill=0.2, tasks=1,
+        messages=12,
+    ),
+    "engine": Faults(
+        engine=0.3, breaks=0.1, apart=(0, 1, 2, 3, 4), kill=0.2, crash=0.005, tasks=0, messages=12,
+    ),
+    "engine-and-place": Faults(
+        machines=3, engine=0.5, place=0.5, breaks=0.2, apart=(0, 1, 2), kill=0.1, tasks=0,
+        messages=12,
+    ),
     # Named for the safeguard that it makes necessary; see ablations.py.
     "receipt-rule": Faults(machines=3, place=0.5, apart=(0, 1, 2), tasks=0, messages=12),
     "offered-again": Faults(
         machines=3, place=0.01, loses=0.4, apart=(0, 1, 2), tasks=0, messages=12
+    ),
+    "parcel-signature": Faults(machines=3, place=0.3, apart=(0, 1, 2), tasks=0, messages=12),
+    "parcel-receiver": Faults(machines=3, place=0.3, apart=(0, 1, 2), tasks=0, messages=12),
+    "heads-at-an-engine": Faults(
+        machines=3, engine=0.3, breaks=0.05, apart=(0, 1, 2), tasks=0, messages=12
     ),
     # The last one hears of the second through the first alone.
     "heads-exchange": Faults(
@@ -235,6 +257,13 @@ def swarm(seed: int) -> Faults:
         chosen.update(middle=middle.uniform(0.02, 0.4))
     if middle.random() < 0.25:
         chosen.update(torn=middle.uniform(0.01, 0.2))
+    engine = random.Random(f"engine/{seed}")
+    if engine.random() < 0.15:
+        chosen.update(engine=engine.uniform(0.02, 0.5))
+    if (chosen.get("place") or chosen.get("engine")) and engine.random() < 0.4:
+        chosen.update(breaks=engine.uniform(0.02, 0.3))
+    if chosen.get("place") and engine.random() < 0.3:
+        chosen.update(crooked=True)
     if chosen.get("sleep") and rng.random() < 0.3:
         chosen.update(sleep_ms_max=50_000, stormy_ms=40_000, sleep=0.05)
         for name in ("crash", "kill"):

@@ -19,8 +19,9 @@
     I18  whose work it is, is the same for everybody: who was asked, or whom an operator let go on with
          it; and what its owner has done is begun by nobody who knows
     I17  a message is delivered in time beside a better link that swallows, and when all of them do
+    I19  a parcel that is taken was left by its writer for whoever takes it, byte for byte
 
-I1, I5, I6, I7, I10, I16 and the sizes of I2 are looked at after every step, for what that step
+I1, I5, I6, I7, I10, I16, I19 and the sizes of I2 are looked at after every step, for what that step
 changed; the rest once everything is quiet at the end.
 
 The ground truth is `written`: for each place in each stream the entries that the holder of the key
@@ -44,6 +45,7 @@ from muster.errors import NotFound
 from muster.fleet.acknowledgement import VERB as ACKNOWLEDGE
 from muster.limits import COMPANY_MS, CONFIRM_MS
 from muster.log.entry import Entry, EntryId
+from muster.log.post import UNPROVEN_MS
 from muster.log.stream import FLEET, JOURNAL, StreamName
 from muster.log.sync import REFRESH_MS
 from muster.log.tree import Range
@@ -81,6 +83,7 @@ class Checker:
         self._cosigned: dict[tuple[str, str], dict[int, bytes]] = defaultdict(dict)
         self._assigned: dict[tuple[str, tuple[int, int]], str] = {}
         self._pushed: dict[str, tuple[tuple[int, int], str]] = {}
+        self._parcels: set[tuple[str, bytes]] = set()
 
     def fail(self, invariant: str, what: str) -> None:
         raise Violation(f"{invariant}: {what} (seed {self.world.seed}, {self.world.ms} ms)")
@@ -294,6 +297,19 @@ class Checker:
             self.fail("I7", f"{machine.place} pushed {task} under {epoch}, after {last}")
         self._pushed[task] = (epoch, machine.id)
 
+    # --- places --------------------------------------------------------------------------------
+
+    def left(self, to: str, raw: bytes) -> None:
+        """A machine wrote this parcel for another."""
+        self._parcels.add((to, sha256(raw).digest()))
+
+    def took(self, machine: "Machine", raw: bytes) -> None:
+        """A machine believes a parcel. (I19)"""
+        if (machine.id, sha256(raw).digest()) not in self._parcels:
+            self.fail(
+                "I19", f"{machine.place} took a parcel that nobody left for it: {raw[:700]!r}"
+            )
+
     # --- cosigns ---------------------------------------------------------------------------------
 
     def sent(self, machine: "Machine", raw: bytes, *, counts: bool = True) -> None:
@@ -441,7 +457,10 @@ class Checker:
             if machine.hostile:
                 machine.retire()
         world.run_until(world.ms + QUIET_MS // 2)
-        before, entries = self.segments, self._entries()
+        entries = self._entries()
+        # What no link brings a receipt for is left at a place after a while: a clone gives none.
+        world.run_until(world.ms + UNPROVEN_MS * world.places.there)
+        before = self.segments
         world.run_until(world.ms + QUIET_MS)
         # A lease may still run out and be written down; each new entry goes once over each link.
         news = (self._entries() - entries) * len(self.honest())

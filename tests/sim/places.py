@@ -1,12 +1,19 @@
-"""A place where simulated machines leave parcels for each other, and what it does with them.
+"""Places where simulated machines leave parcels for each other, and what becomes of them there.
 
-It withholds parcels, changes a byte, gives them twice or again much later, in any order, and it is away
-for a while; or it loses what it had acknowledged: the newest, some in the middle, all. When the world heals it does what it is told: it keeps what lies there, and gives it.
+There are two, each where its faults say so: the shelf, which is hostile (shelf.py), and the engine,
+which forgets (engine.py). This file is how a machine goes there, which is as the daemon does
+(node/links/posts.py): what is said gathers, is left in parcels one after the other, and what could
+not be left is tried again as it is, until the process ends.
 
-Nothing is sealed here: age draws numbers of its own, and a seed would not replay.
+A place may die amid that (`Faults.breaks`): what was left before lies there, of the parcel with
+which it died nobody knows, and the rest waits.
+
+Nothing is sealed here: age draws numbers of its own, and a seed would not replay. So a place reads
+all, and changes what it likes.
 """
 
 import random
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from muster.errors import Refused
@@ -27,54 +34,157 @@ if TYPE_CHECKING:
     from tests.sim.machine import Machine
     from tests.sim.world import World
 
-NAME = "shelf"
 PACE = Pace(1_000, 8_000, 600_000, 8 * 1024 * 1024)
 # How often a machine comes by.
 COME_MS_MIN, COME_MS_MAX = 50, 600
-KEPT_MAX = 200
+TAKEN_MAX = 64
+# Where a place dies amid what is left, a parcel has so few frames, or there is only one.
+FRAMES_MAX = 3
+AWAY_MS = (300, 2_000, 8_000)
 
 
-class Places:
-    """The one place of a world; `faults.place` says how often it does something to a parcel."""
+class Place:
+    """One place. What lies there, and what is done to it, is its kind's affair."""
+
+    name = ""
 
     def __init__(self, world: "World") -> None:
         self.world = world
-        self.rng = random.Random(f"places/{world.seed}")
-        # By receiver and the parcel's name there.
-        self.lying: dict[str, dict[str, bytes]] = {}
-        self.kept: list[tuple[str, bytes]] = []
-        # What each process said and has not left yet, by its mailbox.
+        self.rng = random.Random(f"{self.name}/{world.seed}")
+        # What each process said and has not left yet, by its mailbox; and what it tries again.
         self._said: dict[tuple[str, int], dict[int, list[bytes]]] = {}
+        self._again: dict[tuple[str, int], dict[int, bytes]] = {}
         self._away_until_ms = 0
-        self._number = 0
+
+    # --- what a kind of place does ---------------------------------------------------------
+
+    def keep(self, peer: str, raw: bytes) -> None:
+        """A parcel was left for this machine."""
+        raise NotImplementedError
+
+    def shows(self, machine: "Machine") -> Iterable[tuple[str, bytes]]:
+        """What this machine sees there now: a name and a parcel each."""
+        raise NotImplementedError
+
+    def forget(self, machine: "Machine", name: str) -> None:
+        """The machine has dealt with what it saw under this name."""
+        raise NotImplementedError
+
+    @property
+    def honest(self) -> bool:
+        """Whether it does what it is told, and nothing else."""
+        return self.world.healed
+
+    def goes_away(self) -> None:
+        self._away_until_ms = self.world.ms + self.rng.choice(AWAY_MS)
+
+    def did(self, what: str) -> None:
+        self.world.reached[f"{self.name}-{what}"] += 1
+        self.world.trace(self.name, what)
+
+    # --- what a machine does there -----------------------------------------------------------
 
     def open(self, machine: "Machine") -> None:
         """A process begins, and comes by from now on."""
-        faults = self.world.faults
-        if faults.place and (machine.index in faults.visitors or not faults.visitors):
-            machine.arrive(PlaceOpened(NAME, PACE))
-            assert machine.core is not None
-            self._come_later(machine, Desk(machine.core), machine.starts)
+        machine.arrive(PlaceOpened(self.name, PACE))
+        assert machine.core is not None
+        self._come_later(machine, Desk(machine.core), machine.starts)
 
     def _come_later(self, machine: "Machine", desk: Desk, start: int) -> None:
         def come() -> None:
             if machine.starts != start or machine.core is None:
                 return
-            if machine.awake and self.world.ms >= self._away_until_ms and not machine.waits:
+            if machine.awake and self._is_there() and not machine.waits:
                 self._leave(machine, desk)
-                self._take(machine, desk)
+                if self._is_there():
+                    self._take(machine, desk)
             self._come_later(machine, desk, start)
 
         self.world.later(self.rng.randint(COME_MS_MIN, COME_MS_MAX), come)
 
+    def _is_there(self) -> bool:
+        return self.world.ms >= self._away_until_ms
+
+    def say(self, machine: "Machine", box: int, frame: bytes) -> None:
+        """The machine has something for a mailbox here."""
+        said = self._said.setdefault((machine.place, machine.starts), {})
+        said.setdefault(box, []).append(frame)
+
+    def _leave(self, machine: "Machine", desk: Desk) -> None:
+        assert machine.core is not None
+        process = machine.place, machine.starts
+        said, again = self._said.get(process, {}), self._again.setdefault(process, {})
+        for box, frames in list(said.items()):
+            _, peer = machine.core.part(Parcels).box(box)
+            before = 0
+            while peer and (box in again or frames):
+                raw = again.pop(box, b"") or desk.parcel(peer, self._items(frames))
+                if self._dies():
+                    self.did("dies-amid" if before or frames else "dies")
+                    if self.rng.random() < 0.5:
+                        # It lies there, and nobody heard so.
+                        self._left(peer, raw)
+                    again[box] = raw
+                    self.goes_away()
+                    return
+                self._left(peer, raw)
+                before += 1
+            del said[box]
+            again.pop(box, None)
+            machine.arrive(ParcelLeft(box))
+
+    def _items(self, frames: list[bytes]) -> list[Item]:
+        """What goes into the next parcel."""
+        most = self.rng.randint(1, FRAMES_MAX) if self.world.faults.breaks else len(frames)
+        items, left = list[Item](), PARCEL_BYTES_MAX
+        while frames and len(items) < most and (left := left - len(frames[0]) - 5) >= 0:
+            items.append(Item(FRAME, frames.pop(0)))
+        return items
+
+    def _dies(self) -> bool:
+        breaks = self.world.faults.breaks
+        return bool(breaks) and not self.world.healed and self.rng.random() < breaks
+
+    def _left(self, peer: str, raw: bytes) -> None:
+        self.world.counts["parcels"] += 1
+        self.world.checker.left(peer, raw)
+        self.keep(peer, raw)
+
+    def _take(self, machine: "Machine", desk: Desk) -> None:
+        for name, raw in list(self.shows(machine))[:TAKEN_MAX]:
+            try:
+                came = desk.judge(self.name, name, raw)
+            except Refused as error:
+                self.world.reached["parcel-" + type(error).__name__.lower()] += 1
+                self.forget(machine, name)
+                continue
+            self.world.checker.took(machine, raw)
+            machine.arrive(came)
+
+
+class Places:
+    """Every place of one world."""
+
+    def __init__(self, world: "World", places: Iterable[Place]) -> None:
+        self.world = world
+        self._places = {place.name: place for place in places}
+        self.there = bool(self._places)
+
+    def open(self, machine: "Machine") -> None:
+        """A process begins, and comes by at each place from now on."""
+        visitors = self.world.faults.visitors
+        if machine.index in visitors or not visitors:
+            for place in self._places.values():
+                place.open(machine)
+
     def say(self, machine: "Machine", box: int, frame: bytes) -> None:
         """The machine has something for a mailbox."""
         assert machine.core is not None
-        _, peer = machine.core.part(Parcels).box(box)
+        name, peer = machine.core.part(Parcels).box(box)
         # Of two copies that run none gives receipts, so its writers leave what is new here as well.
         self.world.checker.sent(machine, frame, counts=peer not in self.world.cloned)
-        said = self._said.setdefault((machine.place, machine.starts), {})
-        said.setdefault(box, []).append(frame)
+        if name:
+            self._places[name].say(machine, box, frame)
 
     def look_at(self, machine: "Machine", effect: LookAt) -> None:
         """Something will be due then, in this process."""
@@ -84,66 +194,4 @@ class Places:
         self.world.at(at_ms, due)
 
     def forget(self, machine: "Machine", effect: ParcelTaken) -> None:
-        self.lying.get(machine.id, {}).pop(effect.id, None)
-
-    def _leave(self, machine: "Machine", desk: Desk) -> None:
-        assert machine.core is not None
-        for box, frames in self._said.pop((machine.place, machine.starts), {}).items():
-            _, peer = machine.core.part(Parcels).box(box)
-            while frames and peer:
-                items, left = [], PARCEL_BYTES_MAX
-                while frames and (left := left - len(frames[0]) - 5) >= 0:
-                    items.append(Item(FRAME, frames.pop(0)))
-                self._put(peer, desk.parcel(peer, items))
-            machine.arrive(ParcelLeft(box))
-
-    def _put(self, peer: str, raw: bytes) -> None:
-        world, rng = self.world, self.rng
-        world.counts["parcels"] += 1
-        if not world.healed and rng.random() < world.faults.place:
-            what = rng.choice(("withhold", "mutate", "double", "replay", "away"))
-            world.reached["place-" + what] += 1
-            world.trace("place", what)
-            if what == "withhold":
-                return
-            if what == "mutate":
-                at = rng.randrange(len(raw))
-                raw = raw[:at] + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1 :]
-            elif what == "double":
-                self._lie(peer, raw)
-            elif what == "replay" and self.kept:
-                self._lie(*rng.choice(self.kept))
-            elif what == "away":
-                self._away_until_ms = world.ms + rng.choice((300, 2_000, 8_000))
-        self.kept = [*self.kept[-KEPT_MAX:], (peer, raw)]
-        self._lie(peer, raw)
-        if world.faults.loses and not world.healed and rng.random() < world.faults.loses:
-            self._lose()
-
-    def _lose(self) -> None:
-        """What lies here is gone, and nobody is told."""
-        what = self.rng.choice(("tail", "middle", "all"))
-        self.world.reached["place-loses-" + what] += 1
-        for lying in self.lying.values():
-            names = sorted(lying, key=int)
-            half = len(names) // 2
-            lost = {"tail": names[half:], "middle": names[half : half + 1], "all": names}[what]
-            for name in lost:
-                del lying[name]
-
-    def _lie(self, peer: str, raw: bytes) -> None:
-        self._number += 1
-        self.lying.setdefault(peer, {})[str(self._number)] = raw
-
-    def _take(self, machine: "Machine", desk: Desk) -> None:
-        lying = self.lying.get(machine.id, {})
-        names = sorted(lying)
-        self.rng.shuffle(names)
-        for name in names[:64]:
-            try:
-                came = desk.judge(NAME, name, lying[name])
-            except Refused as error:
-                self.world.reached["parcel-" + type(error).__name__.lower()] += 1
-                del lying[name]
-                continue
-            machine.arrive(came)
+        self._places[effect.place].forget(machine, effect.id)

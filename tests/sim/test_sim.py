@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.promise import proves
+from tests.sim.engine import MISDEEDS as ENGINE
 from tests.sim.faults import PEACE, PROFILES, Faults, swarm
 from tests.sim.middle import DEEDS
+from tests.sim.shelf import LOOKS, MISDEEDS
 from tests.sim.sweep import play, sweep
 from tests.sim.world import World
 
@@ -101,6 +103,25 @@ NOT_DRAWN = {
     "attacks", "attack", "middle_does", "reviews", "renames", "apart", "visitors", "climbs",
     "gone", "lease_ms", "loses",
 }  # fmt: skip
+
+
+@proves("sim.mailboxes-hold")
+@pytest.mark.parametrize(
+    ("profile", "met"),
+    [
+        ("places", [*("place-" + each for each in MISDEEDS), *("place-shows-" + x for x in LOOKS)]),
+        ("engine", [*("engine-" + each for each in ENGINE), "engine-dies-amid"]),
+    ],
+)
+def test_hostile_and_forgetful_mailboxes_do_all_they_can_within_few_seeds(profile, met):
+    missing = set(met)
+    for seed in range(SEEDS):
+        outcome = play(seed, profile)
+        assert outcome.violation == ""
+        missing -= outcome.reached.keys()
+        if not missing:
+            return
+    pytest.fail(f"{SEEDS} seeds of {profile} never met {sorted(missing)}")
 
 
 @proves("sim.profiles-hold")

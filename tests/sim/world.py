@@ -19,6 +19,7 @@ from muster.fleet.record import sign_operator
 from tests.sim.attacker import Attacker
 from tests.sim.climbs import Climbs
 from tests.sim.crowd import Crowd
+from tests.sim.engine import Engine
 from tests.sim.faults import Faults, Injector
 from tests.sim.invariants import Checker
 from tests.sim.machine import CRASHES, WALL_MS, Machine
@@ -27,6 +28,7 @@ from tests.sim.network import Network
 from tests.sim.outside import Outside
 from tests.sim.places import Places
 from tests.sim.repository import Repository
+from tests.sim.shelf import Shelf
 from tests.sim.succession import Succession
 from tests.sim.workload import Workload
 
@@ -55,7 +57,8 @@ class World:
         self.operator_record = sign_operator(self.authority, self.operator.key, "alice", WALL_MS)
         self.network = Network(self)
         self.middle = Middle(self)
-        self.places = Places(self)
+        there = [(faults.place, Shelf), (faults.engine, Engine)]
+        self.places = Places(self, [place(self) for often, place in there if often])
         self.checker = Checker(self)
         self.workload = Workload(self)
         self.crowd = Crowd(self)
