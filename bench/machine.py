@@ -34,6 +34,7 @@ async def serve(home: str) -> None:
     secret = os.environ.get("BENCH_SECRET", "")
     if secret:
         daemon.core.part(Authorizer).allow_agent(send_capability(bytes.fromhex(secret))[1])
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, daemon.stop)
     await daemon.run(lambda: print("ready", flush=True))
     if daemon.why_stopped:
         print("stopped:", daemon.why_stopped, flush=True)

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 HASTY = """\
 import sys
 from muster.verbs import daemon
-daemon.ANSWER_S, daemon.HUNG_GONE_S = 1.0, 1.0
+daemon.ANSWER_S, daemon.GONE_S = 1.0, 1.0
 from muster.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -13,7 +13,6 @@ import contextlib
 import gc
 import json
 import os
-import signal
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -211,11 +210,6 @@ class Daemon:
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until stopped. Raises: Broken, Conflict when it cannot begin."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # Windows has no signal handlers in a loop: Ctrl-C ends the process as it always does.
-            with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(number, self.stop, "")
         os.environ["MUSTER_SOCK"] = self.home.socket_of_session
         socket = self.home.socket_of_session
         Path(socket).parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -36,7 +36,7 @@ from muster.errors import (
 )
 from muster.limits import DESCRIPTORS_WANTED
 from muster.node.exposed import Exposed, sentence
-from muster.node.host import daemon_log, ending, lock, owner, service
+from muster.node.host import daemon_log, ending, lock, owner, service, signals
 from muster.node.host.home import Home
 from muster.node.parts import PARTS
 from muster.node.verb import Line
@@ -51,8 +51,6 @@ READY_S: Final = 60.0
 GONE_S: Final = 40.0
 # A daemon answers in milliseconds, and on a busy small machine in a second or two.
 ANSWER_S: Final = 10.0
-# One that did not answer hears that it is to end, or never will.
-HUNG_GONE_S: Final = 20.0
 # The answer must be written to its link before the links are closed.
 STOP_DELAY_S: Final = 0.05
 
@@ -205,14 +203,21 @@ async def _live(
 
     pauses = Backoff(random.SystemRandom().random)
     loop = asyncio.get_running_loop()
-    while True:
-        began = loop.time()
-        daemon = Daemon(Installation(home, PARTS, visiting=visiting), VERBS)
-        daemon.ends = lambda wanted: end.begin(wanted=wanted)
-        end.count(daemon.core.counters)
-        await daemon.run(lambda: ready(daemon))  # noqa: B023 - it is called before the next one
-        if not await daemon.goes_on(pauses.lost(int((loop.time() - began) * 1000)) / 1000):
-            return daemon.why_stopped
+
+    def told() -> None:
+        end.begin(wanted=True)
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(lambda: daemon.stop())  # noqa: PLW0108 - by then another one
+
+    with signals.heard(told):
+        while True:
+            began = loop.time()
+            daemon = Daemon(Installation(home, PARTS, visiting=visiting), VERBS)
+            daemon.ends = lambda wanted: end.begin(wanted=wanted)
+            end.count(daemon.core.counters)
+            await daemon.run(lambda: ready(daemon))  # noqa: B023 - called before the next one
+            if not await daemon.goes_on(pauses.lost(int((loop.time() - began) * 1000)) / 1000):
+                return daemon.why_stopped
 
 
 def _detach(home: Home, words: Sequence[str]) -> int:
@@ -313,7 +318,7 @@ def end(context: Context) -> int:
 
     As root that of another person's home as well, who alone may talk to it.
     """
-    home, within_s = context.home, GONE_S
+    home = context.home
     theirs = owner.stranger(home.path)
     if theirs is not None and os.geteuid() == 0:
         pid = _terminate(home, theirs)
@@ -321,7 +326,7 @@ def end(context: Context) -> int:
         try:
             pid = int(context.ask("stop", {}, within_s=ANSWER_S)["pid"])
         except Silent:
-            within_s, pid = HUNG_GONE_S, _terminate(home, None)
+            pid = _terminate(home, None)
             if pid:
                 context.say(
                     f"the daemon (process {pid}) does not answer; it is told to end, and "
@@ -330,7 +335,7 @@ def end(context: Context) -> int:
         except Unreachable:
             pid = _terminate(home, None)
     if pid:
-        _wait_gone(pid, within_s)
+        _wait_gone(pid, GONE_S)
     return pid
 
 

@@ -48,6 +48,7 @@ class Ending:
     def __init__(self, note: Path) -> None:
         self._note = note
         self._begun = self._wanted = False
+        self._one = threading.Lock()
         self._failed = Broken.exit_code
         self._closed = threading.Event()
         self._after_cut_off = note.exists()
@@ -61,8 +62,9 @@ class Ending:
     def begin(self, *, wanted: bool) -> None:
         """It is to end: `wanted` where somebody told it to, and not where it failed. Idempotent."""
         self._wanted = self._wanted or wanted
-        if not self._begun:
-            self._begun = True
+        with self._one:
+            begun, self._begun = self._begun, True
+        if not begun:
             threading.Thread(target=self._watch, name="muster-ending", daemon=True).start()
 
     @contextlib.contextmanager
