@@ -462,6 +462,12 @@ PEER_CALLS_PER_MINUTE_MAX: Final = 120
 PEER_LINKS_MAX: Final = 4
 # Letters of our own that wait for another fleet at once.
 PEER_WAITING_MAX: Final = 500
+# What is asked of another fleet: escaped twice, it fits into an entry beside a record.
+PEER_SPEC_BYTES_MAX: Final = 24 * 1024
+# What came of it, of all its agents together: what fits into a report of six-byte signs.
+PEER_SAID_CHARS_MAX: Final = 2_000
+# A task begins and ends; the rest is room.
+PEER_REPORTS_MAX: Final = 1_000
 # An order lives five minutes; this leaves room for clocks, and little for who finds an old one.
 DEVICE_ORDER_LIFE_MS: Final = 10 * 60 * 1000
 # Why somebody was shut out is a sentence, and shares the document with the cuts.

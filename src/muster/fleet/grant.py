@@ -40,6 +40,9 @@ TAKE: Final = "grant.take"
 # What a machine does for its agents; its object is the machine that may be asked.
 DELEGATE: Final = "delegate"
 
+# What a machine of another fleet may ask to be done here; its object is the machine.
+TASK: Final = "task"
+
 # What stands before the id of another fleet that something is given to.
 FLEET_GRANTEE: Final = "fleet:"
 
@@ -65,7 +68,8 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 class Grant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`to` a key, an agent (`name@<machine id>`), a role or `fleet:<id>`; until `until_ms`.
 
-    `bounds` are of `delegate`. Whoever does not know them refuses the whole grant.
+    `bounds` are of `delegate`, and of what another fleet may ask for. Whoever does not know them
+    refuses the whole grant.
     """
 
     object: Word
@@ -73,6 +77,11 @@ class Grant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     until_ms: Milliseconds
     verb: Word
     bounds: Bounds | None = None
+
+
+def is_bounded(verb: str, to: str) -> bool:
+    """Whether such a grant has bounds, and only an operator gives it."""
+    return verb == DELEGATE or (verb == TASK and to.startswith(FLEET_GRANTEE))
 
 
 class Given(NamedTuple):
@@ -217,7 +226,7 @@ def _covers(grant: Grant, verb: str, object: str) -> bool:
 
 def _may_give(giver: str, grant: Grant, direct: Iterable[Given]) -> bool:
     # `*` would include `grant` itself, and so a second step of delegation.
-    if grant.verb in (ANYTHING, GRANT, GIVE, TAKE, DELEGATE):
+    if grant.verb in (ANYTHING, GRANT, GIVE, TAKE) or is_bounded(grant.verb, grant.to):
         return False
     held = [g.grant for g in direct if g.grant.to == giver and g.grant.until_ms >= grant.until_ms]
     may_give = any(g.verb == GRANT and g.object in (grant.verb, ANYTHING) for g in held)

@@ -69,7 +69,7 @@ def open_letter(raw: bytes, record: bytes, fleet: str) -> tuple[Letter, MachineR
     """A letter for `fleet` and the machine that signed it. Raises: Forged, Malformed."""
     document = _LETTER.read(raw, fleet)
     letter = document.value
-    sender = _machine(record, letter.of, letter.by)
+    sender = machine_in(record, letter.of, letter.by)
     if letter.of == fleet:
         raise Forged("The letter is from a machine of this fleet, which has other ways to speak.")
     document.check(sender.keys["statement"])
@@ -91,10 +91,11 @@ def open_receipt(raw: bytes, record: bytes, *, fleet: str, letter: str, of: str,
     check_fleet(receipt.of, of, "The receipt")
     if (receipt.letter, receipt.door) != (letter, door):
         raise Forged("The receipt is for another letter, or from another door.")
-    document.check(_machine(record, of, door).keys["held"])
+    document.check(machine_in(record, of, door).keys["held"])
 
 
-def _machine(record: bytes, fleet: str, machine: str) -> MachineRecord:
+def machine_in(record: bytes, fleet: str, machine: str) -> MachineRecord:
+    """The machine of this id, by the word of its fleet's authority. Raises: Forged, Malformed."""
     found = open_record(record, FleetId(fleet))
     if found.machine != machine:
         raise Forged("The record beside it is of another machine.")

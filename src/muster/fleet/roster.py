@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from muster.errors import Conflict, Denied, Forged, NotFound
 from muster.fleet.device import Device
 from muster.fleet.facts import Facts
-from muster.fleet.grant import DELEGATE, FLEET_GRANTEE, Given, Grant, decide, effective, gives
+from muster.fleet.grant import (
+    DELEGATE,
+    FLEET_GRANTEE,
+    TASK,
+    Given,
+    Grant,
+    decide,
+    effective,
+    gives,
+)
 from muster.fleet.name import short
 from muster.fleet.operator_end import Ended, acknowledged, took
 from muster.fleet.peer import PeerFleet
@@ -275,6 +284,15 @@ class Roster:
             each
             for each in self.grants
             if each.grant.verb == DELEGATE and each.grant.bounds and each.grant.to in whom
+        )
+
+    def asking(self, fleet: str = "") -> tuple[Given, ...]:
+        """The grants by which a fleet that is taken in (or any) may ask for work, ended too."""
+        whom = {FLEET_GRANTEE + each for each in self.peers if fleet in ("", each)}
+        return tuple(
+            each
+            for each in self.grants
+            if each.grant.verb == TASK and each.grant.bounds and each.grant.to in whom
         )
 
     def check_give(self, statement: Statement, grant: Grant) -> None:

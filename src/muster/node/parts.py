@@ -31,6 +31,8 @@ from muster.node.services.memory import Memory
 from muster.node.services.mending import Mending
 from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.parcels import Parcels
+from muster.node.services.peer_asks import PeerAsks
+from muster.node.services.peer_work import PeerWork
 from muster.node.services.presence import LastHeard
 from muster.node.services.proving import Proving
 from muster.node.services.quotas import Quotas
@@ -93,6 +95,8 @@ PARTS: Final[tuple[type[Part], ...]] = (
     TaskService,
     Letters,
     LetterWaits,
+    PeerAsks,
+    PeerWork,
     Mailbox,
     Undelivered,
     Sleepers,

@@ -59,6 +59,8 @@ class Bounds(NamedTuple):
     usd_millionths: int = 0
     # The MCP servers that its agents may have; here `()` means none.
     servers: tuple[str, ...] = ()
+    # Another fleet asks: of `agents` `()` means none, and no person here is asked by it.
+    foreign: bool = False
 
 
 class Asking(Protocol):
@@ -72,6 +74,9 @@ class Asking(Protocol):
 
     def is_counted(self, entry: Entry, run: str) -> bool:
         """Whether this, and nothing else of its stream, is what is counted of the run."""
+
+    def is_first(self, entry: Entry, key: str) -> bool:
+        """Whether its writer handed on nothing else under this key before it."""
 
     def is_begun(self, opening: Entry, run: RunOpen) -> bool:
         """Whether this opening, and no other of its writer's, is what the run's order began."""
@@ -167,6 +172,8 @@ def _tasks(spec: Spec) -> int:
 
 
 def _refusals(bounds: Bounds, phase: Phase, repo: str, ids: Ids) -> Iterator[str]:
+    if bounds.foreign:
+        yield from _private(phase)
     if phase.by_human:
         return
     if phase.each is not None:
@@ -175,7 +182,7 @@ def _refusals(bounds: Bounds, phase: Phase, repo: str, ids: Ids) -> Iterator[str
         yield "has a priority, and handed on work takes no turn from other work"
     wrong = [a for a in phase.agents if not _may_ask(bounds, a)]
     if wrong:
-        yield f"asks {wrong[0]}, and it may ask {_said(bounds.agents, 'any agent but the shell')}"
+        yield f"asks {wrong[0]}, and it may ask {_whom(bounds)}"
     if SHELL not in bounds.agents:
         if phase.check not in (None, UNCHECKED):
             yield "has a check, which a shell would carry out, and no shell may be asked"
@@ -193,6 +200,16 @@ def _refusals(bounds: Bounds, phase: Phase, repo: str, ids: Ids) -> Iterator[str
         yield f"may take longer than {bounds.timeout_ms // 1000} s: give it a shorter timeout"
     if phase.may is not None:
         yield from _wider(bounds, phase, phase.may.delegate, repo, ids)
+
+
+def _private(phase: Phase) -> Iterator[str]:
+    """What no other fleet chooses here, whatever it is granted."""
+    if phase.by_human:
+        yield "asks a person, and the people of a fleet are asked by their own"
+    if phase.mode:
+        yield "chooses the mode of its agent, which says what that does without asking"
+    if phase.env:
+        yield "sets variables, which another fleet does not"
 
 
 def _richer(bounds: Bounds, phase: Phase, spec: Spec) -> Iterator[str]:
@@ -252,7 +269,13 @@ def _wider(bounds: Bounds, phase: Phase, further: Delegate, repo: str, ids: Ids)
 
 
 def _may_ask(bounds: Bounds, agent: str) -> bool:
-    return agent in bounds.agents if bounds.agents else agent != SHELL
+    if bounds.agents or bounds.foreign:
+        return agent in bounds.agents
+    return agent != SHELL
+
+
+def _whom(bounds: Bounds) -> str:
+    return _said(bounds.agents, "none" if bounds.foreign else "any agent but the shell")
 
 
 def _within(named: tuple[str, ...], allowed: tuple[str, ...], ids: Ids) -> bool:

@@ -34,10 +34,11 @@ from typing import Any, Final, NamedTuple
 
 from muster import limits
 from muster.errors import MusterError
+from muster.fleet.grant import FLEET_GRANTEE
 from muster.fleet.statement import Statement, check_order, open_statement
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FleetId, MachineId
-from muster.task import delegation
+from muster.task import delegation, peer_order
 from muster.task.adoption import Ordered, first
 from muster.task.causes import Lookup, Unproven, cause_of, origin, read
 from muster.task.delegation import Asking
@@ -60,7 +61,7 @@ _RUNS_KNOWN_MAX: Final = 256
 HOPELESS: Final = frozenset(
     {
         "order-too-old", "operator-not-allowed", "delegation-not-allowed", "delegation-too-wide",
-        "delegation-too-many", "run-begun-before", "adoption-not-allowed",
+        "delegation-too-many", "run-begun-before", "adoption-not-allowed", "peer-other-fleet",
     }
 )  # fmt: skip
 _DAY_MS: Final = 24 * 3_600_000
@@ -248,6 +249,8 @@ def check_handed_on(
             text = "no operator's grant lets its machine hand on work: it ended, or was taken back"
             raise Unproven("delegation-not-allowed", text)
         bounds, since_ms = delegation.of_grant(grant), at_ms - _DAY_MS
+        if grant.to.startswith(FLEET_GRANTEE):
+            bounds = peer_order.check_document(asked, body, run, grant, fleet, lookup, asking)
     else:
         # What is counted is counted by the first cause; see delegation_fold.py.
         source = asked.header.cause[0] if asked.header.cause else ""

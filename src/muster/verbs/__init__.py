@@ -30,6 +30,7 @@ NOUNS: Final = (
     "takeover",
     "standin",
     "peer",
+    "peer_work",
     "agent",
     "link",
     "channel",

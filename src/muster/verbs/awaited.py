@@ -16,6 +16,7 @@ from muster.errors import Malformed, NotFound
 from muster.limits import ARGUMENT_WORDS_MAX
 from muster.log.fold import body_or_none
 from muster.node.services import messages
+from muster.node.services.peer_asks import PeerAsks
 from muster.node.tasks.delegations import Delegations
 from muster.node.tasks.ended_work import OPEN
 from muster.node.tasks.followers import Followers
@@ -27,6 +28,8 @@ from muster.task.delegation_fold import DelegationRow
 from muster.task.fold import RUN, TASK, TaskRow
 from muster.task.identity import branch_of
 from muster.task.kinds import RunOpen, TaskOpen, TaskSettle
+from muster.task.peer_work import SaidRow
+from muster.verbs import peer_work
 from muster.verbs.client import Finding
 from muster.verbs.declaration import (
     Context,
@@ -154,6 +157,8 @@ def _look(core: Core, text: str, stream: Stream) -> Look:
     try:
         meant = whose(core, text)
     except NotFound:
+        if (out := peer_work.found(core, text)) is not None:
+            return _asked(core, out, stream)
         if len(handed := begun_here(core, text)) == 1:
             return _handed_on(core, handed[0], stream)
         return _message(core, text, stream)
@@ -187,6 +192,27 @@ def _handed_on(core: Core, row: DelegationRow, stream: Stream) -> Look:
         return Waited("run", row.run, state, reason, over, came)
 
     stop = core.part(Followers).follow(row.run, lambda _change: stream.tell_later("moved"))
+    return look, stop
+
+
+def _asked(core: Core, row: SaidRow, stream: Stream) -> Look:
+    """What another fleet was asked for, as its door reports it."""
+    part, owner = core.part(PeerAsks), peer_work.view(core, row)["owner"]
+
+    def look() -> Waited:
+        state, report = part.state(row), part.report(row)
+        if not part.is_over(row) or report is None:
+            return Waited("run", row.letter, state, "", part.is_over(row))
+        came = [
+            Came(
+                task=row.letter, phase=each.phase, state=each.state, agent="", machine=owner,
+                summary=each.summary, instance=each.instance or UNSET, said=each.said or UNSET,
+            )
+            for each in report.came
+        ]  # fmt: skip
+        return Waited("run", row.letter, state, report.summary, True, came or UNSET)
+
+    stop = core.part(Followers).follow(row.letter, lambda _change: stream.tell_later("moved"))
     return look, stop
 
 

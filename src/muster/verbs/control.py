@@ -16,6 +16,7 @@ from muster.node.tasks.runs import RunService
 from muster.node.verb import Line
 from muster.task import kinds
 from muster.task.state import LIVE
+from muster.verbs import peer_work
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
 from muster.verbs.find import Meant, OfTask, find_task, whose
 
@@ -58,6 +59,9 @@ def cancel(core: Core, call: Call, ask: Cancel) -> Cancelled:
         muster cancel nightly/test    # a task of the newest run of that spec
     """
     what, reason = ask.what, ask.reason or f"{call.actor} cancelled it"
+    if (asked := peer_work.found(core, what)) is not None:
+        peer_work.cancel(core, call, asked, ask.reason)
+        return Cancelled(run=asked.letter)
     known = whose(core, what)
     if known.id in core.part(RunService).runs:
         core.part(RunService).cancel(known.id, reason)

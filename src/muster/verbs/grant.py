@@ -25,10 +25,12 @@ from muster.fleet.grant import (
     GIVE,
     GRANT,
     TAKE,
+    TASK,
     Bounds,
     Grant,
     agent_key,
     gives,
+    is_bounded,
     takes,
 )
 from muster.fleet.name import Hex32, check_word
@@ -51,7 +53,7 @@ MACHINE_VERBS: Final[Mapping[str, str]] = {
     "context.write": "folder", "context.exec": "folder",
 }  # fmt: skip
 # What another fleet may over a link of its own; the object is the machine that it is asked of.
-FLEET_VERBS: Final[Mapping[str, str]] = {"send": "machine"}
+FLEET_VERBS: Final[Mapping[str, str]] = {"send": "machine", TASK: "machine"}
 # What an agent asks for on its own machine, and nobody orders.
 _OF_AGENTS: Final = frozenset({DELEGATE, "withdraw"})
 # Whose objects begin with the id of a machine.
@@ -217,14 +219,16 @@ class Which(Request, frozen=True):
     verb: Annotated[str, pos("the verb, or *; `muster grants --verbs` lists them")]
     object: Annotated[str, opt("what it may be used on")] = ANYTHING
     take: Annotated[bool, opt("take the grant back instead")] = False
-    runs: Annotated[int, opt("of delegate: so many in a day", ge=0, le=DELEGATIONS_MAX)] = 0
-    open: Annotated[int, opt("of delegate: so many at once", ge=0, le=DELEGATIONS_MAX)] = 0
+    runs: Annotated[int, opt("of delegate, task: so many in a day", ge=0, le=DELEGATIONS_MAX)] = 0
+    open: Annotated[int, opt("of delegate, task: so many at once", ge=0, le=DELEGATIONS_MAX)] = 0
     depth: Annotated[
         int, opt("of delegate: how often it is handed on", ge=0, le=DELEGATION_DEPTH_MAX)
     ] = 0
-    agent: Annotated[Words, opt("of delegate: whom; without it any but the shell")] = ()
-    repo: Annotated[Words, opt("of delegate: in which repository; without it any")] = ()
-    timeout: Annotated[str, opt("of delegate: how long an attempt may take: 30m")] = ""
+    agent: Annotated[Words, opt("of delegate, task: whom; delegate without it: any but shell")] = ()
+    repo: Annotated[
+        Words, opt("of delegate, task: where; delegate without it: any repository")
+    ] = ()
+    timeout: Annotated[str, opt("of delegate, task: how long an attempt may take: 30m")] = ""
 
 
 class Meant(Struct, frozen=True):
@@ -246,7 +250,7 @@ def check(core: Core, call: Call, ask: Which) -> Meant:
         object = core.roster.object_of_machine(object)
     if not ask.take:
         check_right(ask.verb, object, who.sort)
-    bounds = _bounds(ask)
+    bounds = _bounds(ask, who.to)
     meant_here = (ask.verb, object, who.to)
     held = [
         g.id
@@ -256,9 +260,12 @@ def check(core: Core, call: Call, ask: Which) -> Meant:
     return Meant(who.to, who.sort, held, object, bounds)
 
 
-def _bounds(ask: Which) -> Bounds | UnsetType:
-    """The bounds of what agents hand on; of no other verb. Raises: Refused."""
-    if ask.verb != DELEGATE:
+def _bounds(ask: Which, to: str) -> Bounds | UnsetType:
+    """The bounds of what agents hand on, or another fleet asks for; of no other verb.
+
+    Raises: Refused.
+    """
+    if not is_bounded(ask.verb, to):
         given = (ask.runs, ask.open, ask.depth, ask.agent, ask.repo, ask.timeout)
         if any(given):
             raise Refused(f"bounds are those of {DELEGATE}: {ask.verb} has none, leave them out")
@@ -266,6 +273,10 @@ def _bounds(ask: Which) -> Bounds | UnsetType:
     timeout_ms = duration_ms(ask.timeout) if ask.timeout else 0
     if timeout_ms > PHASE_TIMEOUT_MS_MAX:
         raise Refused(f"an attempt takes at most {PHASE_TIMEOUT_MS_MAX // 3_600_000} h")
+    if ask.verb == TASK and not ask.agent and not ask.take:
+        raise Refused("say which agents that fleet may ask: --agent NAME, several times")
+    if ask.verb == TASK and ask.depth > 1:
+        raise Refused("what another fleet asks for is handed on by nobody: leave --depth out")
     per_day = ask.runs or PER_DAY
     at_once = ask.open or min(AT_ONCE, per_day)
     return Bounds(at_once, per_day, ask.agent, ask.depth or 1, ask.repo, timeout_ms)
@@ -294,6 +305,7 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
     muster grant machine:build push --object main --take
     muster grant machine:mac1 delegate --object mac2 --runs 20    # its agents ask others
     muster grant fleet:acme send --object build    # its machines may send letters to build
+    muster grant fleet:acme task --object build --agent claude --repo shop    # and ask for tasks
     """
     body: kinds.GrantGive | kinds.GrantTake
     # All that the fold will ask, before anything is written.
@@ -318,10 +330,13 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
 
 def _check_bounds(core: Core, grant: Grant) -> None:
     """Raises: Refused where a grant has bounds and none of its verb, or the other way round."""
-    if (grant.verb == DELEGATE) != (grant.bounds is not None):
-        raise Refused(f"{DELEGATE} is granted within bounds, and no other verb is")
-    if grant.verb == DELEGATE and grant.object not in (ANYTHING, *core.roster.machines):
-        raise Refused(f"the object of {DELEGATE} is a machine that may be asked, or *")
+    bounded = is_bounded(grant.verb, grant.to)
+    if bounded != (grant.bounds is not None):
+        raise Refused(
+            f"{DELEGATE}, and {TASK} to another fleet, are granted within bounds; no other verb is"
+        )
+    if bounded and grant.object not in (ANYTHING, *core.roster.machines):
+        raise Refused(f"the object of {grant.verb} is a machine that may be asked, or *")
 
 
 def sort_of(core: Core, to: str) -> str:

@@ -18,6 +18,7 @@ from muster.fleet.peer import Door, fingerprint, read_card, write_card
 from muster.limits import MESSAGES_SHOWN_MAX, PEER_DOORS_MAX, PEERS_MAX
 from muster.log.stream import MachineId
 from muster.node.services.letters import Letters, Waiting
+from muster.node.services.peer_asks import PeerAsks
 from muster.node.verb import Column, Later, Line, Loss
 from muster.verbs.declaration import (
     Call,
@@ -240,6 +241,7 @@ def listing(core: Core, call: Call, ask: Nothing) -> list[Known]:
     """Every other fleet that is taken in."""
     letters = core.part(Letters)
     waiting = [row.fleet for row in letters.waiting()]
+    waiting += [row.fleet for row in core.part(PeerAsks).waiting()]
     return [
         Known(
             known.name,

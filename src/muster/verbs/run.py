@@ -28,6 +28,7 @@ from muster.task.precedence import rounds_of
 from muster.task.problem import shown
 from muster.task.spec import Spec, read
 from muster.task.state import why_of
+from muster.verbs import peer_work
 from muster.verbs.declaration import (
     Call,
     Core,
@@ -259,7 +260,10 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
             views.append(_with_more(core, row) if ask.more else run_view(core, row))
             if ask.more:
                 yield
-        return views
+        asked = [RunView(**each) for each in peer_work.views(core, limit)]
+        return sorted([*views, *asked], key=lambda each: -each.opened_ms)[:limit]
+    if (out := peer_work.found(core, ask.run)) is not None:
+        return RunView(**peer_work.view(core, out))
     held = find_run(core, ask.run)
     tasks = yield from tasks_of(core, held.row.run)
     queued = [at for at, each in enumerate(tasks) if each.state == "queued"]

@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import Struct
 
 from muster.errors import NotFound, Refused
+from muster.verbs import peer_work
 from muster.verbs.declaration import Call, Core, Request, data, verb
 from muster.verbs.find import whose
 from muster.verbs.incident import meant
@@ -48,6 +49,12 @@ def target(core: Core, call: Call, ask: Ask) -> Target:
     if asked is not None and (asked.object, "incident") in {(a.name, a.kind) for a in asked.args}:
         whole = meant(core, ask.object).id
     everybody = False
+    if not wanted and rule in {"owner", "owner or all"} and ask.object:
+        # What is wrong with it says the machine that acts.
+        with contextlib.suppress(NotFound, Refused):
+            if (out := peer_work.found(core, ask.object)) is not None:
+                # Asked of another fleet: whoever asked takes it back.
+                wanted = out.stream.machine
     if not wanted and rule in {"owner", "owner or all"} and ask.object:
         # What is wrong with it says the machine that acts.
         with contextlib.suppress(NotFound, Refused):

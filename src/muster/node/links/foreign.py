@@ -3,7 +3,7 @@
 Rule 1: who comes must show a certificate that the authority on a card signed, for a fleet that is
 taken in, and in its time. To everything else here such a link is one that proved no machine.
 Rule 2: who is dialled must be the door that the letter names, by the card of its fleet. It is shown
-our certificate, and asked one verb.
+our certificate, and asked two verbs.
 Rule 3: a letter is shown until the core has its receipt; a door that refused one, or took it and
 does not say yet that it is held, is shown it again, more and more rarely, until it is too old. Such
 a letter holds up no other, and keeps no link open. A door that says anything but what became of a
@@ -14,7 +14,8 @@ Rule 4: nothing goes out while nothing waits: a link without letters is closed s
 import asyncio
 import random
 from collections import defaultdict
-from itertools import count
+from collections.abc import Iterator
+from itertools import chain, count
 from typing import Final
 
 import msgspec
@@ -46,6 +47,8 @@ from muster.node.services.letters import (
     LettersWait,
     LetterTaken,
 )
+from muster.node.services.peer_asks import PeerAsks
+from muster.task.peer_work import SaidRow
 
 DECLARED[__name__] = {
     "foreign-<error>": "Letters could not be handed over to another fleet; it is tried again.",
@@ -54,6 +57,7 @@ DECLARED[__name__] = {
 }
 
 VERB: Final = "peer.message"
+WORK_VERB: Final = "peer.work"
 # A link without letters is kept for so long: an answer often follows.
 _IDLE_S: Final = 20.0
 # A link over which letters are without an answer is looked at again after so long.
@@ -67,6 +71,8 @@ _OPEN_MAX: Final = 16
 
 # A fleet, and one of its doors.
 Place = tuple[str, str]
+# A letter, or a document about work.
+Row = SentRow | SaidRow
 
 
 class _Shown:
@@ -185,7 +191,7 @@ class ForeignLinks:
         """Begin to carry what waits."""
         if not self._begun:
             return
-        rows = list(self._core.part(Letters).waiting())
+        rows = list(self._all())
         waiting = {row.letter for row in rows}
         self._rests = {each: rest for each, rest in self._rests.items() if each in waiting}
         for place in {(row.fleet, row.door) for row in rows}:
@@ -195,9 +201,12 @@ class ForeignLinks:
                 self._carried[place] = asyncio.Event()
                 self._daemon.supervisor.run("letters", self._carry(place))
 
-    def _waiting(self, place: Place) -> list[SentRow]:
-        rows = self._core.part(Letters).waiting()
-        return [row for row in rows if (row.fleet, row.door) == place]
+    def _all(self) -> Iterator[Row]:
+        """All that is to be carried; letters first, whatever else waits."""
+        return chain(self._core.part(Letters).waiting(), self._core.part(PeerAsks).waiting())
+
+    def _waiting(self, place: Place) -> list[Row]:
+        return [row for row in self._all() if (row.fleet, row.door) == place]
 
     async def _carry(self, place: Place) -> None:
         """Hand over all that waits for one door."""
@@ -294,11 +303,14 @@ class ForeignLinks:
                 number = shown.add(row.letter)
                 await link.send(encode(Type.CALL, number, self._call(row)))
 
-    def _call(self, row: SentRow) -> bytes:
+    def _call(self, row: Row) -> bytes:
         core = self._core
         record = core.roster.machine(core.machine).raw.decode()
-        args = {"letter": core.part(Letters).document(row), "record": record}
-        return canon.encode({"args": args, "verb": VERB})
+        if isinstance(row, SentRow):
+            letter, asked = core.part(Letters).document(row), VERB
+        else:
+            letter, asked = core.part(PeerAsks).document(row), WORK_VERB
+        return canon.encode({"args": {"letter": letter, "record": record}, "verb": asked})
 
     def _heard(self, fleet: str, frame: bytes, shown: _Shown) -> bool:
         """A frame of the door; whether another letter has room now. Raises: Malformed."""
@@ -340,7 +352,7 @@ class ForeignLinks:
         now_s = asyncio.get_running_loop().time()
         self._rests[letter] = (now_s + rest_s, min(2 * rest_s, _AGAIN_S_MAX))
 
-    def _rest_s(self, row: SentRow) -> float:
+    def _rest_s(self, row: Row) -> float:
         """For how long it is not to be shown yet."""
         until_s, _ = self._rests.get(row.letter, (0.0, 0.0))
         return until_s - asyncio.get_running_loop().time()

@@ -37,6 +37,7 @@ from muster.task.causes import Unproven
 from muster.task.delegation_kinds import DelegationOpen
 from muster.task.evidence import check_ordered
 from muster.task.fold import RUN, TASK, RunRow
+from muster.task.peer_work import HEARD
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -56,6 +57,8 @@ class Said(NamedTuple):
 def said(core: "Core", entry: Entry) -> Said:
     """Who is behind an entry; behind a run that an agent handed on, that agent."""
     if entry.header.kind == "run.open" and (asked := asked_of(core.log.entry, entry)) is not None:
+        if foreigner := _foreigner(core, asked):
+            return Said(foreigner, "machine")
         entry = asked
     actor, machine = entry.header.actor, core.membership.name_of(entry.header.author)
     if actor.startswith(_PERSON):
@@ -106,6 +109,17 @@ class HandedOn(Struct, frozen=True):
     task: str | UnsetType = UNSET
 
 
+def _foreigner(core: "Core", asked: Entry) -> str:
+    """The machine of another fleet that asked for what its door handed on; "" for nobody."""
+    for cause in asked.causes[:1]:
+        came = core.log.entry(cause)
+        if came is not None and came.header.author == asked.header.author:
+            for row in core.tables.rows(HEARD, stream=came.stream, seq=came.header.seq):
+                known = core.roster.peers.get(row.fleet)
+                return f"{row.name}.{row.fleet[:12] if known is None else known.name}"
+    return ""
+
+
 def handed_on(core: "Core", row: RunRow) -> HandedOn | UnsetType:
     """By whom a run was handed on; nothing of one that a person ordered."""
     opening = core.log.entry(row.opened)
@@ -115,7 +129,8 @@ def handed_on(core: "Core", row: RunRow) -> HandedOn | UnsetType:
         return UNSET
     who, session = said(core, asked), body.session or UNSET
     # Whoever shows no capability is a program of the machine's own user, and no daemon.
-    by = who.name if who.trust == "agent" else core.membership.name_of(asked.header.author)
+    own = who.name if who.trust == "agent" else core.membership.name_of(asked.header.author)
+    by = _foreigner(core, asked) or own
     person = _behind(core, asked, body)
     if body.grant:
         return HandedOn(by, person, session, grant=body.grant)

@@ -14,6 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from muster.errors import Denied, Malformed, MusterError
+from muster.fleet.grant import FLEET_GRANTEE
 from muster.fleet.statement import Statement, check_order, open_statement
 from muster.limits import (
     DELEGATION_LIFE_MS,
@@ -29,7 +30,7 @@ from muster.node.counter import DECLARED, spend
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.lives import MINUTE_MS
 from muster.node.part import Part
-from muster.node.tasks.asking import Asking, asked_of
+from muster.node.tasks.asking import Asking, asked_of, asked_since
 from muster.node.tasks.delegations import Delegations, Source
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
@@ -39,6 +40,7 @@ from muster.task.delegation_kinds import DelegationOpen, DelegationRefuse, Deleg
 from muster.task.evidence import check_handed_on, run_args
 from muster.task.fold import RUN, TASK
 from muster.task.identity import run_id
+from muster.task.peer_order import of_grant
 from muster.task.spec import parse
 
 if TYPE_CHECKING:
@@ -226,10 +228,15 @@ class AskedWork(Part):
             given = Asking(core).grant(body.grant, author)
             if given is None or given.bounds is None or now_ms > given.until_ms:
                 raise Denied("the grant that let its machine hand on work has ended")
-            bounds = delegation.of_grant(given)
+            foreign = given.to.startswith(FLEET_GRANTEE)
+            bounds = of_grant(given, core.machine) if foreign else delegation.of_grant(given)
             assert bounds is not None, "a grant with bounds has bounds"
             source = Source(bounds, given.bounds.at_once, grant=body.grant)
-            if often := self._delegations.too_many(source, author, body.run):
+            # Another fleet comes through any door: what all of them wrote counts together.
+            whose, since_ms = "" if foreign else author, now_ms - MINUTE_MS * 60 * 24
+            if foreign and len(asked_since(core, "", body.grant, since_ms)) > bounds.runs:
+                raise Denied(f"{bounds.runs} a day are allowed, and so many were asked for")
+            if often := self._delegations.too_many(source, whose, body.run):
                 raise Denied(often)
             return
         assign = body_or_none(core.log.entry(entry.causes[0]), kinds.TaskAssign)

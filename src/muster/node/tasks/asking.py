@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from muster.errors import MusterError
 from muster.fleet import folds
 from muster.fleet.assembly import grant_of
-from muster.fleet.grant import DELEGATE, Grant
+from muster.fleet.grant import DELEGATE, FLEET_GRANTEE, TASK, Given, Grant
 from muster.fleet.statement import Statement
 from muster.limits import DELEGATIONS_MAX
 from muster.log.entry import Entry, EntryId
@@ -45,17 +45,28 @@ class Asking:
 
     def grant(self, id: str, machine: MachineId) -> Grant | None:
         roster = self._core.roster
-        for each in roster.delegating(machine):
+        for each in (*roster.delegating(machine), *self._of_fleets(machine)):
             if each.id == id:
                 return each.grant
         if not self._ever or machine not in roster.known:
             return None
         whom = {machine, *roster.known[machine].roles}
         for row in self._core.tables.rows(folds.GRANT, id=id, limit=1):
-            given = row.giver in roster.operators_ever and row.verb == DELEGATE
-            if given and row.grantee in whom:
+            fits = row.verb == DELEGATE and row.grantee in whom
+            fits = fits or (row.verb == TASK and row.grantee.startswith(FLEET_GRANTEE))
+            if fits and row.giver in roster.operators_ever:
                 return grant_of(row.grantee, row.verb, row.object, row.until_ms, row.bounds)
         return None
+
+    def _of_fleets(self, machine: MachineId) -> tuple[Given, ...]:
+        """What other fleets may ask for, at whichever door of ours."""
+        return self._core.roster.asking() if machine in self._core.roster.machines else ()
+
+    def is_first(self, entry: Entry, key: str) -> bool:
+        rows = self._core.tables.rows(DELEGATION, writer=entry.header.author, key=key)
+        log = self._core.log
+        came = [(log.admitted(row.stream, row.seq) or (0, 0), row.entry) for row in rows]
+        return bool(came) and min(came)[1] == entry.id
 
     def is_counted(self, entry: Entry, run: str) -> bool:
         rows = self._core.tables.rows(DELEGATION, stream=entry.stream, run=run)
@@ -113,10 +124,9 @@ class Asking:
 def asked_since(
     core: "Core", machine: str, source: str, since_ms: int, most: int = DELEGATIONS_MAX
 ) -> list[DelegationRow]:
-    """What a machine handed on by one source since then, the newest first."""
-    rows = core.tables.rows(
-        DELEGATION, writer=machine, source=source, order=("-at_ms", "-seq"), limit=most
-    )
+    """What a machine ("" for any) handed on by one source since then, the newest first."""
+    its: dict[str, Any] = {"writer": machine} if machine else {}
+    rows = core.tables.rows(DELEGATION, source=source, order=("-at_ms", "-seq"), limit=most, **its)
     return [row for row in rows if row.at_ms > since_ms]
 
 

@@ -41,6 +41,7 @@ from muster.task.evidence import run_args
 from muster.task.fold import RUN, TASK
 from muster.task.identity import run_id
 from muster.task.kinds import RunSettle
+from muster.task.peer_work import HEARD
 from muster.task.spec import Spec
 
 if TYPE_CHECKING:
@@ -247,6 +248,9 @@ class Delegations(Part):
         """A message to whoever asked for it, once it is over."""
         core = self.core
         for row in self._rows(writer=core.machine, run=run, limit=1):
+            if core.tables.rows(HEARD, writer=core.machine, letter=row.key, limit=1):
+                # Another fleet asked for it, which hears of it by letters.
+                return
             state, key = self.state(row), f"delegation:{run}"
             own: dict[str, Any] = {"writer": core.machine, "dedupe": key, "limit": 1}
             if state in _OPEN or core.tables.rows(MESSAGE_KEY, **own):

@@ -1,0 +1,357 @@
+"""Work that other fleets ask of this one: taken once, handed on within a grant, and reported.
+
+Rule 1: a document is taken once, by the door that it names, from the machine that signed it. A task
+needs a grant of `task` to its fleet; what the grant does not let is taken, refused and said so.
+Rule 2: the door hands a task on as it would for an agent (delegations.py): owner and worker look at
+the grant and at the document themselves. Whatever counts for such a run counts for this one.
+Rule 3: what became of a task only its fleet is told: how its run stands, and at its end what its
+agents said. No name, address, branch or other run is among it but those that they said.
+Rule 4: once a fleet is removed, or takes a task back, that task is withdrawn, begun or not.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound
+from muster.fleet.document import document_id
+from muster.fleet.grant import FLEET_GRANTEE, TASK, Given
+from muster.fleet.letter import sign_receipt
+from muster.fleet.peer import foreign
+from muster.fleet.peer_work import (
+    OVER,
+    Came,
+    Cancel,
+    Report,
+    State,
+    Task,
+    open_work,
+)
+from muster.fleet.peer_work import Work as Document
+from muster.fleet.statement import sign_statement
+from muster.limits import (
+    CLOCK_SKEW_MS,
+    DELEGATED_TASKS_MAX,
+    DELEGATION_LIFE_MS,
+    PEER_LETTER_LIFE_MS,
+    PEER_LETTERS_PER_DAY_MAX,
+    PEER_SAID_CHARS_MAX,
+    REASON_CHARS_MAX,
+)
+from muster.log.entry import Entry
+from muster.log.fold import body_or_none
+from muster.log.stream import MachineId, StreamName
+from muster.node import event as ev
+from muster.node.call.answers import Call
+from muster.node.call.authorize import Authorizer
+from muster.node.counter import DECLARED, spend
+from muster.node.part import Part
+from muster.node.services.letters import DENIALS_PER_HOUR_MAX, Held
+from muster.node.services.peer_asks import PeerAsks
+from muster.node.tasks.asking import Asking
+from muster.node.tasks.delegations import Delegations
+from muster.task import delegation, kinds
+from muster.task.delegation_fold import DELEGATION, DelegationRow
+from muster.task.delegation_kinds import DelegationOpen, DelegationRefuse
+from muster.task.evidence import run_args
+from muster.task.fold import TASK as TASKS
+from muster.task.fold import TaskRow
+from muster.task.identity import run_id
+from muster.task.kinds import RunOpen, RunSettle
+from muster.task.peer_order import of_grant
+from muster.task.peer_work import HEARD, SAID, HeardRow, PeerHear
+from muster.task.spec import Spec, parse
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+DECLARED[__name__] = {
+    "peer-work-taken": "A task, a cancelling or a report of another fleet was taken.",
+    "peer-work-refused": "Another fleet asked for what no grant lets it, or showed what is none.",
+}
+
+_DAY_MS: Final = 24 * 3_600_000
+_HOUR_MS: Final = 3_600_000
+# What is looked at after a start: the rest is over, or long late.
+_RECALLED_MAX: Final = 1_000
+_STATES: Final[dict[str, State]] = {
+    "open": "open", "done": "done", "failed": "failed", "cancelled": "cancelled",
+    "refused": "refused", "withdrawn": "cancelled", "late": "late",
+}  # fmt: skip
+
+
+class PeerWork(Part):
+    """See the rules at the top of this file."""
+
+    name = "peer-work"
+
+    def __init__(self, core: "Core") -> None:
+        self._core, self._orders = core, core.part(Authorizer)
+        self._delegations, self._asks = core.part(Delegations), core.part(PeerAsks)
+        self._denied: dict[str, deque[int]] = defaultdict(deque)
+        self._brought: dict[str, deque[int]] = defaultdict(deque)
+        # Tasks of which their fleet was not told the end.
+        self._open: dict[str, None] = {}
+        for kind in ("run.open", "run.settle", "delegation.refuse"):
+            core.on(kind, self._on_entry)
+        core.on(ev.RosterChanged, self._changed)
+        for each in (ev.DoubtOver, ev.NewIncarnation, ev.MemoryDoubtful):
+            core.on(each, lambda _event: self.start())
+
+    def start(self) -> None:
+        """Take up what happened while we were not there."""
+        heard = self._core.tables.rows(
+            HEARD, writer=self._core.machine, what="task", order=("-t_ms", "-seq"),
+            limit=_RECALLED_MAX,
+        )  # fmt: skip
+        for row in heard:
+            told = self._told(row.letter)
+            if told is None or told[1] not in OVER:
+                self._open[row.letter] = None
+        self.dirty = bool(self._open)
+
+    def tick(self) -> None:
+        """What nobody began in time is late."""
+        self.dirty = bool(self._open)
+
+    def _changed(self, event: ev.RosterChanged) -> None:
+        if event.before is not None and event.before.peers.keys() - event.after.peers.keys():
+            self.start()
+
+    def _on_entry(self, _stream: StreamName, entry: Entry) -> None:
+        kind: Any = {"run.open": RunOpen, "run.settle": RunSettle}.get(entry.header.kind)
+        body = body_or_none(entry, kind or DelegationRefuse)
+        own: dict[str, Any] = {"writer": self._core.machine, "limit": 1}
+        if body is not None and self._core.tables.rows(DELEGATION, run=body.run, **own):
+            self.dirty = True
+
+    # --- what comes -------------------------------------------------------------------------
+
+    def take(self, call: Call, document: str, record: str) -> Held:
+        """Take a document of another fleet, or say again that it was taken; its receipt.
+
+        Raises: MusterError where it is none, or nothing lets it in.
+        """
+        core, guest = self._core, foreign(call.foreign)
+        assert guest is not None, "the router lets in nobody else"
+        if guest.fleet not in core.roster.peers:
+            raise Denied("it was removed while the call waited for our history")
+        raw = document.encode()
+        try:
+            work, sender = open_work(raw, record.encode(), core.membership.fleet)
+            if (work.of, work.by, work.door) != (guest.fleet, guest.machine, core.machine):
+                raise Denied("the document is another machine's, or for another door")
+            age_ms = core.now.wall_ms - work.issued_ms
+            if not -CLOCK_SKEW_MS <= age_ms <= PEER_LETTER_LIFE_MS:
+                raise Denied("the document is too old, or from a time to come")
+            id_ = document_id(raw)
+            if not self._is_known(id_):
+                self._hear(call, work, sender.name, id_, document, record)
+                core.of_step[HEARD.name, id_] = None
+                core.counters["peer-work-taken"] += 1
+        except MusterError:
+            core.counters["peer-work-refused"] += 1
+            raise
+        receipt = sign_receipt(
+            core.membership.signer("held"), fleet=guest.fleet, door=core.machine, letter=id_,
+            of=core.membership.fleet,
+        )  # fmt: skip
+        return Held("stored", receipt.decode(), core.roster.machine(core.machine).raw.decode())
+
+    def _is_known(self, id_: str) -> bool:
+        core = self._core
+        if (HEARD.name, id_) in core.of_step:
+            # No table shows it before this step ends.
+            raise Conflict("it is being taken")
+        return bool(core.tables.rows(HEARD, writer=core.machine, letter=id_, limit=1))
+
+    def _hear(  # noqa: PLR0917 - what came, and from whom
+        self, call: Call, work: Document, name: str, id_: str, document: str, record: str
+    ) -> None:
+        if isinstance(work, Report):
+            self._check_room(work.of)
+            self._asks.hear(call, work, document, record)
+        elif isinstance(work, Cancel):
+            self._cancel(call, work, name, document, record)
+        else:
+            self._begin(call, work, id_, document, record)
+
+    def _check_room(self, fleet: str) -> None:
+        """Raises: Conflict where that fleet brought enough today; see letters.py."""
+        core, limit = self._core, PEER_LETTERS_PER_DAY_MAX
+        since_ms, until_ms = core.now.wall_ms - _DAY_MS, core.now.wall_ms + CLOCK_SKEW_MS
+        rows = core.tables.rows(
+            HEARD, writer=core.machine, fleet=fleet, order=("-t_ms",), limit=limit
+        )
+        full = sum(since_ms <= row.t_ms <= until_ms for row in rows) >= limit
+        if full or not spend(self._brought[fleet], limit, _DAY_MS, core.now.boot_ms):
+            raise Conflict("that fleet brought enough for now")
+
+    # --- a task -----------------------------------------------------------------------------
+
+    def _begin(self, call: Call, task: Task, id_: str, document: str, record: str) -> None:
+        """Keep a task, and hand it on, or say why not. Raises: Denied, NotFound, Conflict."""
+        core, of = self._core, task.of
+        try:
+            target = core.roster.find(task.to).machine
+            given = self._grants(of, target)
+        except (Denied, NotFound) as error:
+            # So few, as of letters.
+            if spend(self._denied[of], DENIALS_PER_HOUR_MAX, _HOUR_MS, core.now.boot_ms):
+                self._orders.deny(FLEET_GRANTEE + of, TASK, task.to, error)
+            raise
+        if self._heard(id_, "cancel", of, task.by):
+            raise Denied("it was taken back before it came")
+        self._check_room(of)
+        heard = call.write(PeerHear(document, record, given[0].id))
+        why = ""
+        try:
+            spec = parse(task.spec.encode())
+            if task.base and not task.repo:
+                raise Malformed("a base is a branch of a repository, and it names none")
+            for each in given:
+                why = self._refusal(each, target, spec, task.repo)
+                if not why:
+                    self._hand_on(task, spec, each, target, heard, id_)
+                    return
+        except Malformed as error:
+            why = f"it cannot be begun: {error}"
+        core.counters["peer-work-refused"] += 1
+        self._report(task.of, task.by, id_, "refused", why)
+
+    def _grants(self, of: str, target: MachineId) -> list[Given]:
+        """The grants by which that fleet may ask this machine, those to it alone first."""
+        core = self._core
+        found = [
+            each
+            for each in core.roster.asking(of)
+            if each.grant.object in (target, "*") and core.now.wall_ms <= each.grant.until_ms
+        ]
+        if not found:
+            name = core.roster.called(FLEET_GRANTEE + of)
+            raise Denied(f"{name} may ask {core.membership.name_of(target)} for no task: no grant")
+        return sorted(found, key=lambda each: (each.grant.object == "*", each.id))
+
+    def _refusal(self, given: Given, target: MachineId, spec: Spec, repo: str) -> str:
+        bounds = of_grant(given.grant, target)
+        assert bounds is not None, "it is a grant of that, on this machine"
+        if wider := delegation.refusal(bounds, spec, repo, Asking(self._core).ids):
+            return f"more is asked than is granted: {wider}"
+        return ""
+
+    def _hand_on(  # noqa: PLR0917 - what is handed on, by what and whom
+        self, task: Task, spec: Spec, given: Given, owner: MachineId, heard: Entry, id_: str
+    ) -> None:
+        core, now_ms = self._core, self._core.now.wall_ms
+        run = kinds.RunOpen("-", spec.name, task.spec, "", task.repo, task.base)
+        statement = sign_statement(
+            core.membership.signer("statement"), fleet=core.membership.fleet, verb="run",
+            object=spec.name, target=owner, args=run_args(run), nonce=core.draw(16),
+            issued_ms=now_ms, until_ms=now_ms + DELEGATION_LIFE_MS,
+        ).hex()  # fmt: skip
+        core.append_body(
+            DelegationOpen(
+                run_id(owner, statement), owner, statement, task.spec, task.repo, task.base,
+                given.id, id_,
+            ),
+            cause=(heard.id,),
+        )  # fmt: skip
+        self._open[id_] = None
+        self.dirty = True
+
+    # --- its end ----------------------------------------------------------------------------
+
+    def _cancel(self, call: Call, cancel: Cancel, name: str, document: str, record: str) -> None:
+        """Withdraw a task, or never begin it. Raises: Denied where it is none of that machine's."""
+        core = self._core
+        known = self._heard(cancel.task, "task", cancel.of, cancel.by, "letter")
+        if not known:
+            if not core.roster.asking(cancel.of):
+                raise Denied("there is no such task, and nothing lets that fleet ask for one")
+            if core.tables.rows(HEARD, writer=core.machine, letter=cancel.task, limit=1):
+                raise Denied("the task is another machine's")
+        self._check_room(cancel.of)
+        call.write(PeerHear(document, record))
+        for row in self._rows(key=cancel.task) if known else ():
+            if not row.withdrawn and self._delegations.state(row) in ("asked", "open"):
+                whose = f"{name}.{core.roster.peers[cancel.of].name}"
+                why = f"{whose} takes it back{f': {cancel.reason}' if cancel.reason else ''}"
+                self._delegations.withdraw(row, why, "muster")
+                self.dirty = True
+
+    def _heard(
+        self, id_: str, what: str, of: str, by: str, column: str = "about"
+    ) -> list[HeardRow]:
+        same: dict[str, Any] = {column: id_, "what": what, "fleet": of, "by": by}
+        return self._core.tables.rows(HEARD, writer=self._core.machine, limit=1, **same)
+
+    # --- what became of it ------------------------------------------------------------------
+
+    def _rows(self, **equals: Any) -> list[DelegationRow]:
+        return self._core.tables.rows(DELEGATION, writer=self._core.machine, **equals)
+
+    def _told(self, task: str) -> tuple[int, str] | None:
+        """The number and the state of what its fleet was told last."""
+        rows = self._core.tables.rows(
+            SAID, writer=self._core.machine, about=task, what="report", order=("-number",), limit=1
+        )
+        return (rows[0].number, rows[0].state) if rows else None
+
+    def flush(self) -> None:
+        """Tell what changed; withdraw what a fleet asked that is removed."""
+        self.dirty = False
+        for task in list(self._open):
+            self._core.guard.run("task", task[:12], self._follow, task)
+
+    def _follow(self, task: str) -> None:
+        rows = self._core.tables.rows(
+            HEARD, writer=self._core.machine, letter=task, what="task", limit=1
+        )
+        begun = self._rows(key=task) if rows else []
+        told = self._told(task)
+        if not begun or (told is not None and told[1] in OVER):
+            del self._open[task]
+            return
+        self._tell(begun[0], rows[0], told)
+
+    def _tell(self, row: DelegationRow, heard: HeardRow, told: tuple[int, str] | None) -> None:
+        core, state = self._core, self._delegations.state(row)
+        if heard.fleet not in core.roster.peers:
+            if not row.withdrawn and state in ("asked", "open"):
+                why = f"fleet {heard.fleet[:12]} was removed (`muster peer remove`)"
+                self._delegations.withdraw(row, why, "muster")
+            return
+        said = _STATES.get(state)
+        if said is None or (told is not None and told[1] == said):
+            return
+        came = tuple(self._came(row)) if said in OVER else ()
+        why = "no machine began it within a day" if said == "late" else ""
+        summary = why or (self._delegations.summary(row) if said in OVER else "")
+        self._report(heard.fleet, heard.by, heard.letter, said, summary, came)
+
+    def _came(self, row: DelegationRow) -> Iterator[Came]:
+        core = self._core
+        rows: list[TaskRow] = core.tables.rows(
+            TASKS, writer=row.owner, run=row.run, order=("opened_ms",), limit=DELEGATED_TASKS_MAX
+        )
+        most = PEER_SAID_CHARS_MAX // max(1, len(rows))
+        for each in rows:
+            settled = body_or_none(core.log.entry(each.settled), kinds.TaskSettle)
+            said = settled.values.get("output", "") if settled else ""
+            summary = each.summary[:REASON_CHARS_MAX]
+            said = "" if said.strip() == summary.strip() else said[-most:]
+            yield Came(each.phase, each.state, each.instance[:200], summary, said)
+
+    def _report(  # noqa: PLR0917 - of what, to whom, and what
+        self, fleet: str, by: str, task: str, state: State, summary: str,
+        came: tuple[Came, ...] = (),
+    ) -> None:  # fmt: skip
+        core, told = self._core, self._told(task)
+        doors = core.roster.peers[fleet].card.doors
+        door = next((each for each in doors if each.machine == by), doors[0])
+        self._asks.say(Report(
+            fleet=fleet, by=core.machine, door=door.machine, issued_ms=core.now.wall_ms,
+            nonce=core.draw(16).hex(), of=core.membership.fleet, task=task,
+            number=(told[0] if told else 0) + 1, state=state,
+            summary=summary[:PEER_SAID_CHARS_MAX], came=came,
+        ))  # fmt: skip
