@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 1000
 ROUNDS ?= 100
-BESIDE ?= nats,git,cloud,drop
+BESIDE ?= nats,git,cloud,drop,ssh
 TRIALS ?= 200
 N ?= 100000
 MACHINES ?= 100
@@ -72,7 +72,7 @@ histories: $(VENV)/.ready ## what machines remember: 10,000 histories, what noti
 kill: $(VENV)/.ready ## ROUNDS= rounds of kill -9 on real daemons under load
 	$(BIN)/python -m tests.e2e.kill --rounds $(ROUNDS)
 
-chaos: $(VENV)/.ready ## ROUNDS= rounds on real hosts (root on Linux): cables cut, lossy and slow, machines and the servers of mailboxes BESIDE= the links killed and still, machines set back; SEED= for the same faults again
+chaos: $(VENV)/.ready ## ROUNDS= rounds on real hosts (root on Linux): cables cut, lossy and slow, machines, the servers of mailboxes BESIDE= the links and an sshd under one killed and still, machines set back; SEED= for the same faults again
 	$(BIN)/python -m tests.e2e.net.chaos --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(BESIDE),--beside $(BESIDE))
 
 failover: $(VENV)/.ready ## TRIALS= times a channel dies, seen and silently, on real hosts (root on Linux): how long a message takes, and when the channel is used again

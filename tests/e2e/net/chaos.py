@@ -1,10 +1,12 @@
 """Real daemons on real hosts, and in each round something goes wrong with them or between them.
 
-    python -m tests.e2e.net.chaos --rounds 20 [--seed N] [--beside nats,git,cloud,drop]
+    python -m tests.e2e.net.chaos --rounds 20 [--seed N] [--beside nats,git,cloud,drop,ssh]
 
 A hub, a studio, and a laptop behind a NAT, each on a host of its own. All talk with all and the hub
 gets work, while one or two of FAULTS are at work. `--beside` has them meet in mailboxes, too, and
-then the servers of these on the host of the hub are killed and stand still as well. Then all is healed, and within a bound whatever
+then the servers of these on the host of the hub are killed and stand still as well. `sftp` is the
+place of `drop` on the host of the hub. With `ssh` nothing of ours listens at the studio: the laptop
+comes in through its sshd, and that is killed and stands still. Then all is healed, and within a bound whatever
 was accepted must have arrived: once, and in its sender's order (verdict.py). The seed draws the
 faults; what they meet is as real as the computer is busy.
 """
@@ -31,7 +33,7 @@ from muster.errors import MusterError
 from tests.e2e import checks
 from tests.e2e.fleet import Machine, until
 from tests.e2e.kill import mistakes
-from tests.e2e.net import places, talk, verdict
+from tests.e2e.net import matrix, places, talk, verdict
 from tests.e2e.net.fleet import NetFleet
 from tests.e2e.net.stage import Net, why_not
 from tests.e2e.net.verdict import SetBack
@@ -40,6 +42,9 @@ NAMES: Final = ("hub", "studio", "laptop")
 BEHIND: Final = "laptop"
 # A place without a server.
 DROP: Final = "drop"
+# Where nothing of ours listens but to the hub, and an sshd does.
+DOOR: Final = "ssh"
+AT_DOOR: Final = "studio"
 # A link that only silence ended is noticed after half a minute, and dialled again within another.
 REST_S: Final = 150.0
 COPIES: Final = 5
@@ -62,12 +67,18 @@ class Rounds:
         self.net = net
         self.seed = seed
         dials = {"studio": ["hub"], BEHIND: ["hub", "studio"]}
-        self.fleet = NetFleet(net, dials=dials, deaf=[BEHIND])
+        deaf = [BEHIND]
+        if DOOR in beside:
+            dials, deaf = {"studio": ["hub"], BEHIND: ["hub"]}, [BEHIND, AT_DOOR]
+        self.fleet = NetFleet(net, dials=dials, deaf=deaf)
         net.behind(BEHIND)
         self.servers = {
             name: places.PLACES[name](self.fleet, self.fleet.hub.name)
-            for name in beside if name != DROP
+            for name in beside if name not in (DROP, DOOR)
         }  # fmt: skip
+        self.door = places.door(self.fleet, AT_DOOR, BEHIND) if DOOR in beside else None
+        if self.door is not None:
+            self.servers[DOOR] = self.door
         self.may_happen = dict(FAULTS)
         for name in self.servers:
             self.may_happen[f"{name}: kill -9 of its server"] = partial(kill_server, name)
@@ -82,6 +93,14 @@ class Rounds:
         self.now: tuple[str, ...] = ()
         self._judged_s = 0.0
         self.last = verdict.judge((), {})
+
+    def begin(self) -> None:
+        """Start the fleet, and wait until each way is one."""
+        self.fleet.start()
+        if self.door is not None:
+            places.let_in(self.fleet, self.door, BEHIND)
+            until(lambda: matrix.carries(DOOR, self.fleet[BEHIND], AT_DOOR),
+                  f"{BEHIND} comes in by the sshd of {AT_DOOR}", within_s=REST_S)  # fmt: skip
 
     def play(self, number: int) -> None:
         """One round: talk, faults, heal, rest, verdict."""
@@ -204,6 +223,11 @@ def _machine(rounds: Rounds, dice: random.Random) -> Machine:
     return rounds.fleet[dice.choice(NAMES)]
 
 
+def _leave(machine: Machine) -> None:
+    """Say that it is away until it is started: else who comes through its sshd begins one."""
+    machine.home.put_down.touch()
+
+
 def _up(machine: Machine) -> None:
     # Two faults may have ended the same one.
     if not machine.alive:
@@ -244,6 +268,7 @@ def slow(rounds: Rounds, dice: random.Random) -> Heal:
 def kill(rounds: Rounds, dice: random.Random) -> Heal:
     """`kill -9` of a daemon; it comes back later."""
     machine = _machine(rounds, dice)
+    _leave(machine)
     machine.kill()
     return lambda: _up(machine)
 
@@ -252,6 +277,7 @@ def restart(rounds: Rounds, dice: random.Random) -> Heal:
     """A daemon is stopped as a person stops it, and started at once."""
     machine = _machine(rounds, dice)
     machine.signal(signal.SIGCONT)
+    _leave(machine)
     machine.stop()
     _up(machine)
     return lambda: None
@@ -284,6 +310,7 @@ def set_back(rounds: Rounds, dice: random.Random) -> Heal:
         if time.monotonic() > give_up_s:
             return _killed_alone(rounds, dice)
         time.sleep(0.1)
+    _leave(machine)
     machine.kill()
     for old in Path(machine.home.path).glob("log.db*"):
         old.unlink()
@@ -311,7 +338,9 @@ def _remembers_more(machine: Machine, copy: Path) -> bool:
 
 
 def kill_server(name: str, rounds: Rounds, dice: random.Random) -> Heal:
-    """`kill -9` of a server that keeps mailboxes; it comes back with what is on its disk."""
+    """`kill -9` of a server that keeps mailboxes, or of the sshd that lets one in, and of all that
+    came in by it; it comes back with what is on its disk.
+    """
     server = rounds.servers[name]
     server.kill()
     return lambda: server.start().ready() and None
@@ -349,8 +378,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--beside", type=lambda text: text.split(","), default=[],
-                        metavar=",".join((*places.PLACES, DROP)))  # fmt: skip
+                        metavar=",".join((*places.PLACES, DROP, DOOR)))  # fmt: skip
     options = parser.parse_args(words)
+    if {DROP, "sftp"} <= {*options.beside}:
+        parser.error("drop and sftp are one channel: give one of them")
     if reason := why_not():
         print(f"chaos {reason}")
         return 0
@@ -361,7 +392,7 @@ def main(words: Sequence[str] | None = None) -> int:
         rounds = Rounds(net, seed, options.beside)
         number, keep = 0, True
         try:
-            rounds.fleet.start()
+            rounds.begin()
             for number in range(1, options.rounds + 1):
                 rounds.play(number)
                 took_s = time.monotonic() - began_s

@@ -12,16 +12,13 @@ that has none.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
-from msgspec.structs import replace
 
 from muster.channel import CHANNELS
-from muster.node.host.config import config_text
 from tests.e2e.fleet import Machine, until
-from tests.e2e.net import places, servers
+from tests.e2e.net import places
 from tests.e2e.net.fleet import NetFleet
 from tests.e2e.net.stage import Net
 
@@ -29,7 +26,9 @@ HUB, ONE, OTHER = "hub", "studio", "laptop"
 NAMES: Final = (HUB, ONE, OTHER)
 # What carries and is in no list: a link inside two others (channel/__init__.py).
 RELAY: Final = "relay"
-CARRYING: Final = (*(spec.name for spec in CHANNELS), RELAY)
+# What is a channel whose place is elsewhere.
+SFTP: Final = "sftp"
+CARRYING: Final = (*(spec.name for spec in CHANNELS), RELAY, SFTP)
 LINKED_S: Final = 90.0
 
 
@@ -120,23 +119,19 @@ def _cloud(fleet: NetFleet) -> Alone:
     return _met_on_the_hub(fleet, "cloud")
 
 
+def _sftp(fleet: NetFleet) -> Alone:
+    """They reach one folder by the sshd of a third host, and nothing else of each other."""
+    for name, extra in (("asyncssh", "ssh"), ("pyrage", "drop")):
+        pytest.importorskip(name, reason=f"pip install 'muster-fleet[{extra}]'")
+    return _met_on_the_hub(fleet, SFTP)
+
+
 def _ssh(fleet: NetFleet) -> Alone:
     """Nothing of ours listens at either; one comes in through the sshd of the other."""
     pytest.importorskip("asyncssh", reason="pip install 'muster-fleet[ssh]'")
-    from muster.channel import ssh
-
-    one, other = fleet[ONE], fleet[OTHER]
-    folder = fleet.root / "sshd"
-    door = servers.Sshd(fleet.net, ONE, folder).ready()
-    one.env["HOME"] = str(folder)
-    config = other.home.config()
-    channel = {**config.channel, "ssh": ssh.Options(peers={ONE: f"root@{door.address}"})}
-    other.home.put("config.toml", config_text(replace(config, channel=channel)))
+    door = places.door(fleet, ONE, OTHER)
     fleet.start()
-    for machine in (one, other):
-        kept = Path(machine.home.path) / "ssh" / "certificates.json"
-        until(kept.exists, f"{machine.name} has its certificates", within_s=LINKED_S)
-    one.ask("ssh", {"action": "trust", "file": str(door.keys)})
+    places.let_in(fleet, door, OTHER)
     for name in (ONE, OTHER):
         fleet.net.between(HUB, name).cut()
     _linked(fleet, "ssh")
@@ -159,6 +154,7 @@ ARRANGEMENTS: Final = {
     "drop": _Arrangement(_drop, names=(ONE, OTHER), deaf=(ONE, OTHER)),
     "git": _Arrangement(_git, names=(ONE, OTHER), deaf=(ONE, OTHER)),
     RELAY: _Arrangement(_relay, deaf=(ONE, OTHER)),
+    SFTP: _Arrangement(_sftp, names=(ONE, OTHER), deaf=(ONE, OTHER)),
 }
 
 
@@ -175,6 +171,7 @@ def _linked(fleet: NetFleet, channel: str) -> None:
 
 def carries(channel: str, machine: Machine, other: str) -> bool:
     """Whether a machine reaches another one by this channel now, as it says itself."""
+    channel = "drop" if channel == SFTP else channel
     (found,) = [m for m in machine.ask("machines") if m["name"] == other]
     if found["state"] == "up":
         return bool(found["channel"] == channel)

@@ -1,4 +1,5 @@
-"""Places where all machines of a fleet leave parcels for each other, and the servers that keep them.
+"""Places where all machines of a fleet leave parcels for each other, and the servers that keep them;
+and an sshd that is the one way in.
 
     place = PLACES["cloud"](fleet, "hub")     # before the fleet is started
     place.kill()                              # and `start().ready()` again
@@ -16,8 +17,11 @@ from msgspec.structs import replace
 
 from muster.channel.base import PostOptions
 from muster.node.host.config import config_text
+from tests.e2e.fleet import until
 from tests.e2e.net import servers
 from tests.e2e.net.fleet import NetFleet
+
+CERTIFIED_S: Final = 90.0
 
 
 def use(fleet: NetFleet, channel: str, options: PostOptions) -> None:
@@ -67,6 +71,47 @@ def cloud(fleet: NetFleet, host: str) -> servers.Server:
     return server
 
 
+def sftp(fleet: NetFleet, host: str) -> servers.Server:
+    """A folder of a host, by its sshd: the place of `drop`, elsewhere."""
+    from muster.channel import drop
+
+    # Beside the one that keeps a repository there.
+    server = servers.Sshd(fleet.net, host, fleet.root / "sftp", port=2222).ready()
+    place = fleet.root / "far"
+    place.mkdir()
+    address = f"[{server.address}]:{server.port}"
+    host_key = (fleet.root / "sftp" / "host_key.pub").read_text()
+    server.known.write_text(f"{address} {host_key}")
+    options = drop.Options(
+        place=f"sftp://root@{server.address}:{server.port}{place}",
+        key=str(server.key), known_hosts=str(server.known), deadline_s=1,
+    )  # fmt: skip
+    use(fleet, "drop", options)
+    return server
+
+
+def door(fleet: NetFleet, host: str, dialer: str) -> servers.Sshd:
+    """The sshd of a host, which one machine of ours dials to reach the other: see `let_in`."""
+    from muster.channel import ssh
+
+    folder = fleet.root / "door"
+    server = servers.Sshd(fleet.net, host, folder).ready()
+    fleet[host].env["HOME"] = str(folder)
+    far = fleet[dialer].home
+    config = far.config()
+    options = ssh.Options(peers={host: f"root@{server.address}"})
+    far.put("config.toml", config_text(replace(config, channel={**config.channel, "ssh": options})))
+    return server
+
+
+def let_in(fleet: NetFleet, server: servers.Sshd, dialer: str) -> None:
+    """Have that sshd let the fleet in, once the fleet is up and there are certificates."""
+    for name in (server.host, dialer):
+        kept = Path(fleet[name].home.path) / "ssh" / "certificates.json"
+        until(kept.exists, f"{name} has its certificates", within_s=CERTIFIED_S)
+    fleet[server.host].ask("ssh", {"action": "trust", "file": str(server.keys)})
+
+
 class Shared(NamedTuple):
     """A folder that all see."""
 
@@ -93,5 +138,5 @@ def drop(fleet: NetFleet) -> Shared:
 
 
 PLACES: Final[dict[str, Callable[[NetFleet, str], servers.Server]]] = {
-    "nats": nats, "git": git, "cloud": cloud,
+    "nats": nats, "git": git, "cloud": cloud, "sftp": sftp,
 }  # fmt: skip

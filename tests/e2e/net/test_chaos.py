@@ -1,4 +1,4 @@
-"""Twice two rounds of chaos with four faults; twelve are a line of .ci/run, two hundred `make chaos`."""
+"""Thrice two rounds of chaos with some faults each; twelve are a line of .ci/run, two hundred `make chaos`."""
 
 import pytest
 
@@ -32,4 +32,19 @@ def test_nothing_is_lost_while_servers_of_mailboxes_are_killed_and_stand_still_a
     assert code == 0, said
     assert "0 lost, 0 twice, order kept" in said
     for fault in ("nats: kill -9 of its server", "cloud: standstill of its server", "away"):
+        assert f"1 {fault}" in said
+
+
+@proves("chaos.nothing-lost")
+def test_nothing_is_lost_while_the_sshd_that_is_the_only_way_in_is_killed_and_that_of_a_folder(
+    capsys,
+):
+    require()
+    for name, extra in (("asyncssh", "ssh"), ("pyrage", "drop")):
+        pytest.importorskip(name, reason=f"pip install 'muster-fleet[{extra}]'")
+    code = chaos.main(["--rounds", "2", "--seed", "144", "--beside", "ssh,sftp"])
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "0 lost, 0 twice, order kept" in said
+    for fault in ("ssh: kill -9 of its server", "sftp: kill -9 of its server", "kill -9"):
         assert f"1 {fault}" in said
