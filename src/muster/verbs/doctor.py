@@ -42,6 +42,7 @@ from muster.verbs.client import Finding
 from muster.verbs.daemon_checks import PAST, hung, of_daemon, of_hung
 from muster.verbs.declaration import Context, Request, opt, verb
 from muster.verbs.integration_checks import of_programs
+from muster.verbs.mesh_checks import of_mesh
 from muster.verbs.place_checks import of_places, of_their_use
 from muster.verbs.repair import Repaired, broken_hooks, programs_of, repair
 
@@ -120,6 +121,7 @@ def _looked_at(context: Context) -> list[Check]:
         checks += tried("places", "mend the file it names", partial(of_places, home))
         if runs:
             checks += tried("places", "", partial(of_their_use, context))
+            checks += tried("mesh", "muster mesh status", partial(of_mesh, context))
         checks += tried("editors", "", partial(_stops, home))
     # What is wrong with the past of a machine makes everything else doubtful.
     return sorted(checks, key=lambda check: check.name != PAST)

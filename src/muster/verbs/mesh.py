@@ -123,6 +123,11 @@ def mesh_(context: Context, ask: Action) -> Mesh | Finding:
     return found if found.up or found.others else Finding(found, 1)
 
 
+def looked_at(context: Context) -> Mesh:
+    """The mesh as it is here, for whoever only looks."""
+    return _shown(_asked(context, "mesh.plan", {}))
+
+
 def _up(context: Context, plan: Plan, ask: Action) -> Mesh:
     interface = mesh.interface(plan.machine)
     if host.others(interface) and not ask.own and not host.is_there(interface):

@@ -35,10 +35,10 @@ def net() -> Iterator[Net]:
     subprocess.run(["wg", "show", "interfaces"], check=True, stdout=subprocess.DEVNULL)
 
 
-def say(fleet: NetFleet, name: str, *words: str) -> dict[str, Any]:
+def say(fleet: NetFleet, name: str, *words: str, verb: str = "mesh") -> dict[str, Any]:
     """What `muster mesh …` answers on a host."""
     machine = fleet[name]
-    argv = [sys.executable, "-m", "muster", "mesh", *words, "--json", "--home", machine.home.path]
+    argv = [sys.executable, "-m", "muster", verb, *words, "--json", "--home", machine.home.path]
     done = subprocess.run(
         [*fleet.net.into(name), *map(str, argv)],
         env=fleet.environment(machine), capture_output=True, text=True, timeout=60, check=False,
@@ -47,6 +47,12 @@ def say(fleet: NetFleet, name: str, *words: str) -> dict[str, Any]:
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
     return found
+
+
+def looked_at(fleet: NetFleet, name: str) -> list[str]:
+    """What doctor says of the mesh there."""
+    checks = say(fleet, name, verb="doctor")["checks"]
+    return [each["text"] for each in checks if each["name"] == "mesh"]
 
 
 def states(found: dict[str, Any]) -> dict[str, str]:
@@ -68,7 +74,7 @@ def links(net: Net, name: str) -> set[str]:
     return {each["ifname"] for each in json.loads(net.exec(name, ["ip", "-j", "link"]))}
 
 
-@proves("net.mesh-of-its-own")
+@proves("net.mesh-of-its-own", "cli.doctor-mesh")
 def test_machines_reach_each_other_by_the_mesh_until_one_is_revoked(net: Net):
     before = {name: links(net, name) for name in net.names}
     with NetFleet(net) as fleet:
@@ -91,6 +97,10 @@ def test_machines_reach_each_other_by_the_mesh_until_one_is_revoked(net: Net):
         assert states(shown) == {"studio": "up", "laptop": "up"}
         assert shown["endpoint"] == f"{net.address('hub')}:{mesh.PORT}"
         assert shown["others"] == []
+        assert looked_at(fleet, "hub") == ["2 of 2 machines were heard within three minutes"]
+        heard, right = looked_at(fleet, "studio")
+        assert "2 of 2 machines were heard" in heard
+        assert "the daemon may not change it" in right
         # The key is nobody's to read in an argument list.
         secret = mesh.key_text(fleet["hub"].identity.secret(mesh.KEY))
         assert not any(secret in line for line in fleet.processes().values())
