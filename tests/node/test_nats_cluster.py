@@ -1,6 +1,7 @@
 """Three NATS servers that are one: what is acknowledged is there once, and who is told what."""
 
 import asyncio
+import base64
 import contextlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,14 +23,14 @@ from tests.node.nats_servers import CLUSTER, RECORDS, Servers, measure
 from muster.channel import nats, nats_client
 from muster.channel.base import Visitor
 from muster.channel.nats_client import Login, NatsClient
-from muster.errors import Broken, Denied, Forged, NotFound, Refused
+from muster.errors import Broken, Denied, Forged, Malformed, NotFound, Refused
 from muster.fleet import nats_jwt
 from muster.fleet.nats_cluster import open_servers, servers_of, sign_servers
 from muster.fleet.roster import Roster
 from muster.node.attempts import question
 from muster.node.engine.cluster import Cluster
 from muster.node.engine.moved import move
-from muster.node.engine.told import Answer, Place, configuration, digest, pin_of, tell
+from muster.node.engine.told import Answer, Place, cluster_id, configuration, digest, pin_of, tell
 from muster.node.host.config import NatsServe
 
 NAMES = tuple(RECORDS[m].name for m in CLUSTER)
@@ -251,6 +252,38 @@ def test_who_is_named_no_more_hears_it_from_the_authority_serves_no_more_and_may
     assert theirs.told().cluster == CLUSTER
     with pytest.raises(Refused):
         theirs._take(gone)
+
+
+@proves("node.nats-leaf-settings")
+def test_where_servers_of_machines_are_let_in_is_told_and_accounts_are_taken_anew_for_it(
+    tmp_path: Path,
+):
+    theirs = cluster(
+        tmp_path, NatsServe(serve="10.0.0.1:4222", leaves=":7422"), machine=BUILD.machine
+    )
+    assert theirs.place() == Place("10.0.0.1:4222", "10.0.0.1:6222", "10.0.0.1:7422")
+    without = cluster(tmp_path, SERVE).tell(BUILD.machine, theirs.place(), list(RECORDS))
+    theirs._take(without)
+    assert theirs._lacking() == []
+    lets = cluster(tmp_path, replace(SERVE, leaves="0.0.0.0:7422"))
+    told = lets.tell(BUILD.machine, theirs.place(), [])
+    assert (told.leaves, told.places[BUILD.machine].leaves) == (True, "10.0.0.1:7422")
+    theirs._take(told)
+    # The accounts that it has let no server in.
+    assert set(theirs._lacking()) == set(RECORDS)
+    theirs._take(lets.tell(BUILD.machine, theirs.place(), list(RECORDS)))
+    assert theirs._lacking() == []
+    assert theirs._told is not None
+    account = theirs._told.accounts[LAPTOP.machine].jwt.split(".")[1]
+    about = msgspec.json.decode(base64.urlsafe_b64decode(account + "=="))["nats"]
+    assert about["limits"]["leaf"] == 2
+    domain = cluster_id(CLUSTER)
+    assert nats_jwt.take_from(LAPTOP.machine, domain) in {
+        each.get("local_subject") for each in about["imports"]
+    }
+    for odd in ("10.0.0.1", "a b:1"):
+        with pytest.raises(Malformed):
+            lets.tell(BUILD.machine, replace(theirs.place(), leaves=odd), [])
 
 
 @proves("node.nats-pass-newest")

@@ -18,13 +18,14 @@ pytest.importorskip("nats", reason="pip install 'muster-fleet[nats]'")
 from muster.errors import Broken
 from muster.node.engine import program, server
 from muster.node.engine.server import Engine, State
+from muster.node.host.config import NatsServe
 
 
 def engine(tmp_path: Path) -> Any:
     """One that is told of a machine more each time that it looks."""
     made: Any = Engine.__new__(Engine)
     made._folder, made._log = tmp_path, tmp_path / "log"
-    made._serve = SimpleNamespace(serve="127.0.0.1:4222", server="")
+    made._serve = NatsServe(serve="127.0.0.1:4222")
     made._core = SimpleNamespace(
         counters=Counter(), machine="", membership=SimpleNamespace(name_of=str),
         now=SimpleNamespace(boot_ms=0), roster=SimpleNamespace(machines={}, machine=lambda _: SimpleNamespace(machine="")),

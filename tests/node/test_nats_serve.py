@@ -26,12 +26,19 @@ def test_what_is_written_is_read_and_what_is_of_no_use_is_named():
     assert read(config_text(config).decode()).nats == said
     three = NatsServe(serve=":4222", cluster=("nas", "build", "studio"), routes=":6222")
     assert read(config_text(Config(nats=three)).decode()).nats == three
+    for leaves in (NatsServe(serve=":4222", leaves=":7422"), NatsServe(leaf="127.0.0.1:4222")):
+        assert read(config_text(Config(nats=leaves)).decode()).nats == leaves
     assert read("nats.serve = 'auto'").nats.serve == "auto"
     for text, why in (
         ("nats.cluster = ['a', 'b']", "`nats`: `cluster` names 3 machines"),
         ("nats.cluster = ['a', 'b', 'b']", "each once"),
         ("nats.cluster = 'a'", "`nats.cluster` must be"),
         ("nats.routes = '6222'", "`nats`"),
+        ("nats.leaves = ':7422'", "`leaves` is of a machine that serves"),
+        ("nats.serve = ':4222'\nnats.leaves = '7422'", "`nats`"),
+        ("nats.serve = 'auto'\nnats.leaf = 'auto'", "has no `leaf` beside that"),
+        ("nats.leaf = '0.0.0.0:4222'", "`leaf` is of this computer alone"),
+        ("nats.leaf = '10.0.0.1:4222'", "`leaf` is of this computer alone"),
         ("nats.serve = 4222", "`nats.serve` must be a text"),
         ("nats.serve = 'nas.local'", "`nats`: address 'nas.local' is not host:port"),
         ("nats.serve = ':99999'", "`nats`"),

@@ -18,6 +18,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from muster.channel.base import Packet, PostOptions, Visitor
-from muster.channel.nats_client import Login, NatsClient
+from muster.channel.nats_client import ANSWER_S, Login, NatsClient
 from muster.channel.nats_waits import Came
 from muster.channel.tls import Credentials, client_context
 from muster.errors import Exhausted, Malformed, Unreachable
@@ -37,13 +38,15 @@ NAME: Final = "nats"
 
 _SERVER: Final = re.compile(r"(nats|tls)://[A-Za-z0-9._\[\]:-]{1,160}\Z")
 _MACHINE: Final = re.compile(r"[0-9a-z-]{1,64}\Z")
-_LOGIN_BYTES_MAX: Final = 4096
+_LOGIN_BYTES_MAX: Final = 8192
 _DEADLINE_S: Final = 60
 _NAMES_KEPT: Final = 256
 # Of one cluster.
 SERVERS_MAX: Final = 8
 # In the home: what another machine gave this one to be let in at its server.
 PASS: Final = "nats/pass.json"  # noqa: S105 - the name of a file
+# Of this machine's own server, while it runs.
+BESIDE: Final = "nats/leaf.json"
 # And why it gave none, where it did not.
 REFUSED: Final = "nats/refused.txt"
 
@@ -54,12 +57,22 @@ ServerUrl = Annotated[str, msgspec.Meta(pattern=rf"\A{_SERVER.pattern}")]
 class Pass(msgspec.Struct, frozen=True):
     """Where the server of a machine is, and what lets this one in there. No secret is in it.
 
-    `more` are the other servers of its cluster, each as good.
+    `more` are the other servers of its cluster, each as good; `leaves` is where a server of this
+    machine is let in.
     """
 
     jwt: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,3000}\Z")]
     server: ServerUrl
     more: Annotated[tuple[ServerUrl, ...], msgspec.Meta(max_length=SERVERS_MAX)] = ()
+    leaves: Annotated[tuple[ServerUrl, ...], msgspec.Meta(max_length=SERVERS_MAX)] = ()
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """The server of this very machine, through which that of the other one is reached."""
+
+    server: ServerUrl
+    user: str
+    password: str
 
 
 def check_place(address: str) -> str:
@@ -176,11 +189,12 @@ class NatsPost:
 
     def _pass(self) -> Login:
         """What the machine that serves gave us. Raises: OSError, ValueError."""
-        try:
-            with (self._visitor.home / PASS).open("rb") as file:
-                shown = msgspec.json.decode(file.read(_LOGIN_BYTES_MAX), type=Pass)
-        except FileNotFoundError:
-            raise ValueError(self._refused()) from None
+        nothing = contextlib.suppress(FileNotFoundError, msgspec.DecodeError)
+        with nothing, (self._visitor.home / BESIDE).open("rb") as file:
+            return _login_beside(msgspec.json.decode(file.read(_LOGIN_BYTES_MAX), type=Beside))
+        shown = read_pass(self._visitor.home)
+        if shown is None:
+            raise ValueError(self._refused())
         sign, credentials = self._visitor.sign, self._visitor.credentials
         assert sign is not None, "a machine that uses a server of its fleet has keys"
         assert credentials is not None, "and certificates"
@@ -191,6 +205,37 @@ class NatsPost:
         with contextlib.suppress(FileNotFoundError), (self._visitor.home / REFUSED).open("rb") as f:
             return f"this machine has no pass of it: {f.read(_LOGIN_BYTES_MAX).decode()}"
         return "this machine has no pass of it yet: link to it once"
+
+
+def read_pass(home: Path) -> Pass | None:
+    """What the machine that serves gave us; None where it did not. Raises: OSError."""
+    try:
+        with (home / PASS).open("rb") as file:
+            return msgspec.json.decode(file.read(_LOGIN_BYTES_MAX), type=Pass)
+    except (FileNotFoundError, msgspec.DecodeError):
+        # What is damaged is asked for again.
+        return None
+
+
+class Look(NatsClient):
+    """What a server of this machine says of itself."""
+
+    async def linked(self) -> bool:
+        """Whether it is linked to another one. Raises: Unreachable."""
+        async with self._reached() as client:
+            said = await self._answer(
+                client.request("$SYS.REQ.SERVER.PING.LEAFZ", timeout=ANSWER_S)
+            )
+            return bool(json.loads(said.data)["data"].get("leafs"))
+
+
+def open_look(beside: Beside) -> Look:
+    """Of that server."""
+    return Look("the NATS server of this computer", "", lambda: _login_beside(beside))
+
+
+def _login_beside(beside: Beside) -> Login:
+    return Login((beside.server,), {"user": beside.user, "password": beside.password})
 
 
 def login(

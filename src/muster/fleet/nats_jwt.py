@@ -12,6 +12,8 @@ issued for keys that a machine had before counts no more.
 Rule 5: the machine that serves rules over its own server's accounts and over no other's; servers
 of one cluster have one set of them, and the machine that looks after the mailboxes is their user.
 Rule 6: a machine has so many connections and subscriptions at a server, and no more.
+Rule 7: where servers of machines that come and go are let in, each is linked into the account of
+its machine, so that it can do what the machine can, and nothing else.
 
     operator                 the fleet
       account SYSTEM/<server>  the server itself, or those of a cluster; nobody is let in
@@ -39,6 +41,9 @@ _HEAD: Final = {"alg": "ed25519-nkey", "typ": "JWT"}
 _UNBOUND: Final = ("conn", "data", "exports", "imports", "payload", "subs")
 # A machine has one connection, and what it had before may not have ended; a pull is a subscription.
 _OF_MACHINE: Final = {"conn": 8, "subs": 64}
+# The server of a machine is linked once, and what it was before may not have ended.
+_LEAVES: Final = 2
+_SEED: Final = 18 << 3
 _STORED: Final = ("consumer", "disk_storage", "mem_storage", "streams")
 
 
@@ -61,10 +66,30 @@ def text_of(prefix: int, public: bytes) -> str:
     return base64.b32encode(raw + checksum).decode("ascii").rstrip("=")
 
 
+def credentials(jwt: str, secret: bytes) -> str:
+    """What a user shows, and the secret half of its key, as a server of NATS reads them."""
+    raw = bytes([_SEED | _USER >> 5, (_USER & 31) << 3]) + secret
+    checksum = binascii.crc_hqx(raw, 0).to_bytes(2, "little")
+    seed = base64.b32encode(raw + checksum).decode("ascii").rstrip("=")
+    parts = (("NATS USER JWT", jwt), ("USER NKEY SEED", seed))
+    return "".join(
+        f"-----BEGIN {name}-----\n{part}\n------END {name}------\n" for name, part in parts
+    )
+
+
+def domain(keeper: str, cluster: str) -> str:
+    """How the JetStream of a server, or of a cluster, is called by the servers linked to it."""
+    return cluster or keeper[:16]
+
+
 def claims(
-    authority: Authority, keeper: MachineRecord, live: Iterable[MachineRecord], cluster: str = ""
-) -> Claims:
-    """All that a server has to know of the machines that it lets in; `keeper` rules over it."""
+    authority: Authority, keeper: MachineRecord, live: Iterable[MachineRecord], cluster: str = "",
+    *, leaves: bool = False,
+) -> Claims:  # fmt: skip
+    """All that a server has to know of the machines that it lets in; `keeper` rules over it.
+
+    With `leaves` it lets in the servers of those machines, too.
+    """
     operator = _signer(authority, "operator")
     where = _where(keeper, cluster)
     system, boxes = (_signer(authority, f"{what}/{where}") for what in ("system", "boxes"))
@@ -74,14 +99,16 @@ def claims(
         theirs: _account(operator, boxes, "BOXES", {"exports": _EXPORTS}, stored=True),
     }
     machines: dict[str, str] = {}
+    bounds = _OF_MACHINE | ({"leaf": _LEAVES} if leaves else {})
     for record in live:
         signer = _signer(authority, f"machine/{record.machine}")
         of_it = {
-            "imports": _imports(theirs, record.machine),
+            "imports": _imports(theirs, record.machine)
+            + leaves * _linked(theirs, record.machine, domain(keeper.machine, cluster)),
             "revocations": {"*": _issued_s(record) - 1},
         }
         key = machines[record.machine] = text_of(_ACCOUNT, signer.public)
-        accounts[key] = _account(operator, signer, record.machine, of_it, bounds=_OF_MACHINE)
+        accounts[key] = _account(operator, signer, record.machine, of_it, bounds=bounds)
     about = {"system_account": own, "type": "operator", "version": 2}
     root = text_of(_OPERATOR, operator.public)
     return Claims(_jwt(operator, _OPERATOR, root, "muster", about), own, accounts, machines)
@@ -115,7 +142,7 @@ def _imports(boxes: str, machine: str) -> list[dict[str, str]]:
     box = f"MUSTER_BOX_{machine}"
     subjects = (
         f"muster.box.*.{machine}",
-        f"$JS.API.CONSUMER.MSG.NEXT.{box}.box",
+        take_from(machine),
         # As of old, and with the domain and the account in front.
         f"$JS.ACK.{box}.box.>",
         f"$JS.ACK.*.*.{box}.box.>",
@@ -124,6 +151,19 @@ def _imports(boxes: str, machine: str) -> list[dict[str, str]]:
         {"account": boxes, "name": subject, "subject": subject, "type": "service"}
         for subject in subjects
     ]
+
+
+def take_from(machine: str, domain: str = "") -> str:
+    """Where a machine asks for what is in its mailbox; from a linked server by the domain."""
+    of = f"{domain}." if domain else ""
+    return f"$JS.{of}API.CONSUMER.MSG.NEXT.MUSTER_BOX_{machine}.box"
+
+
+def _linked(boxes: str, machine: str, domain: str) -> list[dict[str, str]]:
+    # Between servers of two domains `$JS.API` does not pass.
+    name, other = take_from(machine), take_from(machine, domain)
+    kind = {"account": boxes, "name": other, "type": "service"}
+    return [{**kind, "subject": name, "local_subject": other}]
 
 
 def _signer(authority: Authority, what: str) -> Signer:

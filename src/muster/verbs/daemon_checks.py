@@ -210,7 +210,9 @@ def _exposed(context: Context) -> Iterator[Check]:
 
 def _nats_server(context: Context) -> Iterator[Check]:
     found = context.ask("engine", {})
-    if found["state"] == "serves" and found["why"]:
+    if found["state"] == "serves" and found["leaf_of"]:
+        yield _leaf(found)
+    elif found["state"] == "serves" and found["why"]:
         mend = "look at `muster engine --on` each of those that serve: two of three are needed"
         yield Check("NATS server", "wrong", f"mailboxes are not looked after: {found['why']}", mend)
     elif found["state"] == "serves":
@@ -219,8 +221,17 @@ def _nats_server(context: Context) -> Iterator[Check]:
         yield Check("NATS server", "ok", what)
     elif found["state"] != "off":
         why = found["why"] or "it starts"
-        mend = "mend that, or take `nats.serve` out of config.toml; it is tried again"
+        mend = "mend that, or take it (`[nats]`) out of config.toml; it is tried again"
         yield Check("NATS server", "wrong", f"it does not run: {why}", mend)
+
+
+def _leaf(found: Mapping[str, Any]) -> Check:
+    """Of a server for this computer alone."""
+    here = f"it serves this computer at {found['address']}"
+    if found["linked"]:
+        return Check("NATS server", "ok", f"{here}, linked to that of {found['leaf_of']}")
+    why = f"{here}, not linked to that of {found['leaf_of']}: {found['why']}"
+    return Check("NATS server", "note", why, "it is linked again by itself when that is reached")
 
 
 def _skews(context: Context) -> Iterator[Check]:

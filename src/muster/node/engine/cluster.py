@@ -93,9 +93,15 @@ class Cluster:
             if not reached:
                 raise Broken("nobody knows where this machine is: say `nats.address`")
             ours = join_address(reached, port)
-        _, beside = split_address(self.listens())
-        routes = join_address(split_address(ours)[0], beside)
-        return Place(check_address(ours), check_address(routes))
+        host, _ = split_address(ours)
+        routes = join_address(host, split_address(self.listens())[1])
+        return Place(check_address(ours), check_address(routes), self.leaves(host))
+
+    def leaves(self, host: str) -> str:
+        """Where the servers of machines that come and go reach this one, which is at that host."""
+        if not self._serve.leaves:
+            return ""
+        return check_address(join_address(host, split_address(self._serve.leaves)[1]))
 
     def listens(self) -> str:
         """Where the other servers reach this one, as it listens."""
@@ -173,7 +179,7 @@ class Cluster:
             raise NotFound(f"{self._core.name} does not hold the fleet's authority")
         server = self._core.roster.machine(machine).machine
         if server in self.members():
-            self._noted(server, Place(check_address(place.address), check_address(place.routes)))
+            self._noted(server, _checked(place))
         return msgspec.convert(msgspec.to_builtins(self._stamped(server, asked)), Answer)
 
     def _stamped(self, server: MachineId, asked: Iterable[str]) -> Told:
@@ -201,7 +207,8 @@ class Cluster:
         places: dict[str, Place] = {m: self._places[m] for m in cluster if m in self._places}
         me = roster.machine(core.machine)
         wall_ms = core.now.wall_ms
-        return tell(authority, me, roster.machine(server), live, wall_ms, cluster, places, stamp)
+        return tell(authority, me, roster.machine(server), live, wall_ms, cluster, places, stamp,
+                    leaves=bool(self._serve.leaves))  # fmt: skip
 
     def _noted(self, machine: MachineId, place: Place) -> None:
         if self._places.get(machine) != place:
@@ -236,7 +243,7 @@ class Cluster:
         core, place = self._core, self.place()
         odd: MusterError | None = None
         lacking = self._lacking()[:NATS_ACCOUNTS_MAX]
-        asked = {"address": place.address, "routes": place.routes, "machines": lacking}
+        asked = {**msgspec.to_builtins(place), "machines": lacking}
         for hub in core.roster.hubs():
             answer = await question.ask(self._daemon, hub.machine, VERB, asked)
             if not answer["ok"]:
@@ -274,7 +281,7 @@ class Cluster:
             return
         if tls_key(new.certificate.encode()) != known[self._core.machine].key("tls"):
             raise Denied("this machine's NATS server is told what is for another machine's")
-        same = had is not None and (had.operator, had.shared) == (new.operator, new.shared)
+        same = had is not None and _of_accounts(had) == _of_accounts(new)
         before = had.accounts if had is not None and same else {}
         newer = {
             m: each
@@ -304,6 +311,18 @@ class Cluster:
     def _keep(self, name: str, what: object) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         atomic_file.write_file(self._folder / name, msgspec.json.encode(what), mode=0o600)
+
+
+def _checked(place: Place) -> Place:
+    """Raises: Malformed."""
+    for address in filter(None, (place.address, place.routes, place.leaves)):
+        check_address(address)
+    return place
+
+
+def _of_accounts(told: Told) -> tuple[object, ...]:
+    """What all accounts are made with."""
+    return told.operator, told.shared, told.leaves
 
 
 def _check_newer(new: Told, had: Told) -> None:

@@ -22,7 +22,7 @@ from muster import atomic_file
 from muster.channel.base import PostOptions
 from muster.errors import Denied, Malformed, MusterError, NotFound
 from muster.fleet.nats_cluster import Servers, servers_of
-from muster.log.stream import MachineId
+from muster.log.stream import FleetId, MachineId
 from muster.node.attempts import question
 from muster.node.runtime import Runtime
 from muster.printable import visible
@@ -42,6 +42,29 @@ _OTHERS_AT_ONCE: Final = 4
 
 class _Beside(msgspec.Struct, frozen=True):
     word: Annotated[str, msgspec.Meta(max_length=_WORD_BYTES_MAX)] = ""
+
+
+def servers_known(home: Path, fleet: FleetId) -> tuple[str, ...]:
+    """Whose servers are one with that of the place, as is known; none where it is alone."""
+    said = _said(_word(home), fleet)
+    return said.machines if said is not None else ()
+
+
+def _word(home: Path) -> str | None:
+    """The word that came with the last pass; None where none came yet."""
+    try:
+        with (home / _WORD).open("rb") as file:
+            return file.read(_WORD_BYTES_MAX).decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def _said(word: str | None, fleet: FleetId) -> Servers | None:
+    """Whose servers are one, as the authority said it; None where it did not."""
+    try:
+        return servers_of((word or "").encode(), fleet)
+    except MusterError:
+        return None
 
 
 class Passes:
@@ -102,9 +125,9 @@ class Passes:
 
     def _others(self, named: MachineId) -> Iterator[MachineId]:
         """Who may serve with it, those of the last word first; some others after them."""
-        core, word = self._daemon.core, self._word()
+        core, word = self._daemon.core, _word(self._folder)
         live, link_to = core.roster.machines, core.link_to
-        said = self._said(word)
+        said = _said(word, core.roster.fleet)
         known = said.machines if said is not None else ()
         able = [m for m in live if m not in (named, core.machine) and link_to(m) is not None]
         yield from (m for m in able if m in known)
@@ -117,33 +140,19 @@ class Passes:
         for number in range(min(_OTHERS_AT_ONCE, len(rest))):
             yield rest[(self._round * _OTHERS_AT_ONCE + number) % len(rest)]
 
-    def _word(self) -> str | None:
-        """The word that came with the last pass; None where none came yet."""
-        try:
-            with (self._folder / _WORD).open("rb") as file:
-                return file.read(_WORD_BYTES_MAX).decode("utf-8", "replace")
-        except OSError:
-            return None
-
-    def _said(self, word: str | None) -> Servers | None:
-        """Whose servers are one, as the authority said it; None where it did not."""
-        try:
-            return servers_of((word or "").encode(), self._daemon.core.roster.fleet)
-        except MusterError:
-            return None
-
     def _take(self, value: object, named: MachineId, machine: MachineId) -> None:
         """Raises: Malformed for what is no pass; Denied for one that is not for that place."""
         from muster.channel.nats import PASS, REFUSED, Pass  # noqa: PLC0415 - as above
 
-        name = self._daemon.core.membership.name_of
+        core = self._daemon.core
+        name = core.membership.name_of
         try:
             shown, word = msgspec.convert(value, Pass), msgspec.convert(value, _Beside).word
         except msgspec.ValidationError as error:
             raise Malformed(
                 f"{name(machine)} gave no pass for its NATS server ({error})"
             ) from error
-        said, known = self._said(word), self._said(self._word())
+        said, known = (_said(w, core.roster.fleet) for w in (word, _word(self._folder)))
         if machine != named and (said is None or not {machine, named} <= set(said.machines)):
             raise Denied(
                 f"{name(machine)} gave a pass for a NATS server that is not one with that of "

@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import Struct
 from msgspec.json import encode
 
 from muster import atomic_file
@@ -33,6 +32,8 @@ from muster.node.counter import DECLARED
 from muster.node.engine import moved, program
 from muster.node.engine.child import last_words, running
 from muster.node.engine.cluster import EVERYWHERE, Cluster
+from muster.node.engine.leaf import Leaf
+from muster.node.engine.state import State
 from muster.node.engine.told import AUTO, Told, cluster_id, configuration, tell
 from muster.node.runtime import Runtime
 
@@ -49,21 +50,6 @@ _ROSTER_S: Final = 1.0
 _MOVES_MS: Final = 30_000
 
 
-class State(Struct):
-    """What the server of this machine is at."""
-
-    state: str = "off"
-    address: str = ""
-    program: str = ""
-    version: str = ""
-    pid: int = 0
-    machines: int = 0
-    restarts: int = 0
-    # The names of the others of its cluster.
-    beside: tuple[str, ...] = ()
-    why: str = ""
-
-
 class Engine:
     """See the rules at the top of this file."""
 
@@ -74,6 +60,7 @@ class Engine:
         self._log = self._folder / "server.log"
         self.state = State()
         self.cluster = Cluster(daemon, self._folder)
+        self.leaf = Leaf(daemon, self._folder)
         # What the server was told last, and where we reach it.
         self._told: Told | None = None
         self._server = ""
@@ -87,6 +74,11 @@ class Engine:
         if self._serve.serve:
             self.cluster.begin()
             self._daemon.supervisor.keep("nats-server", self.keep)
+        self.leaf.begin()
+
+    def how(self) -> State:
+        """How the server of this machine is, whichever it has."""
+        return self.leaf.state if self._serve.leaf else self.state
 
     async def keep(self) -> None:
         """Run the server until it ends. Raises: MusterError, saying why it does not run."""
@@ -116,7 +108,7 @@ class Engine:
         state.state, state.why = "starting", ""
         names = self._core.membership.name_of
         state.beside = tuple(names(m) for m in told.cluster if m != self._core.machine)
-        serve_together = self._serve_together(told)
+        serve_together, let_in = self._serve_together(told), self._let_in()
         configured = self._folder / "server.json"
         async with (
             running(state.program, configured, self._log) as (child, port),
@@ -125,9 +117,11 @@ class Engine:
             state.pid = child.pid
             while child.returncode is None:
                 if self._seen != self._to_see():
-                    if self._serve_together(self._write()) != serve_together:
+                    anew = self._serve_together(self._write()) != serve_together
+                    before, let_in = let_in, self._let_in()
+                    if anew or before - let_in:
                         # No server cuts another one that it knows already.
-                        raise Broken("others serve with it now, so it begins anew")
+                        raise Broken("others are linked with it now, so it begins anew")
                     child.send_signal(signal.SIGHUP)
                 if looks.done():
                     looks.result()
@@ -178,6 +172,11 @@ class Engine:
         keys = {m: live[MachineId(m)].key("tls") for m in told.cluster if m in live}
         return told.cluster, keys, told.places.get(self._core.machine)
 
+    def _let_in(self) -> frozenset[tuple[str, int]]:
+        """Whose own servers may be linked to it, by their records."""
+        live = self._core.roster.machines.items() if self._serve.leaves else ()
+        return frozenset((machine, record.serial) for machine, record in live)
+
     def _write(self) -> Told:
         """The configuration, which is JSON. Raises: MusterError."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -191,6 +190,7 @@ class Engine:
         written = configuration(
             told, self._core.machine, self._core.roster.machines, self._folder, listen=listen,
             routes=self.cluster.listens() if told.cluster else "", tls=tls,
+            leaves=self._serve.leaves,
         )  # fmt: skip
         # The server does not read every escape of JSON.
         text = json.dumps(written, ensure_ascii=False)
@@ -307,7 +307,15 @@ class Engine:
             "server": f"tls://{state.address}",
             "more": self._others(told),
             "word": told.word if told.cluster else "",
+            "leaves": self._leaves(told) if told.leaves else (),
         }
+
+    def _leaves(self, told: Told) -> tuple[str, ...]:
+        """Where servers of other machines are let in: at this one, and at those beside it."""
+        own = self.cluster.leaves(split_address(self.state.address)[0])
+        live, me = self._core.roster.machines, self._core.machine
+        beside = [p.leaves for m, p in told.places.items() if m != me and m in live]
+        return tuple(f"tls://{each}" for each in (own, *beside) if each)
 
 
 def is_here(listen: str) -> bool:

@@ -46,11 +46,14 @@ Id = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Address = Annotated[str, Meta(max_length=300)]
 
 
-class Place(Struct, frozen=True):
-    """Where a server is: for machines, and for the other servers of its cluster."""
+class Place(Struct, frozen=True, omit_defaults=True):
+    """Where a server is: for machines, for the other servers of its cluster, and for those of
+    machines that come and go.
+    """
 
     address: Address
     routes: Address
+    leaves: Address = ""
 
 
 class Account(Struct, frozen=True):
@@ -65,6 +68,7 @@ class Account(Struct, frozen=True):
 class Told(Struct, frozen=True):
     """See rule 1. `cluster` is empty for a server alone; `word` says it, with the `digest` of all
     of this, signed by the authority. `certificate` is the server's own, and `ca` what signed it.
+    With `leaves` the accounts let in the servers of their machines.
     """
 
     operator: Text
@@ -77,6 +81,7 @@ class Told(Struct, frozen=True):
     places: Annotated[dict[Id, Place], Meta(max_length=NATS_SERVERS)] = {}
     accounts: dict[Id, Account] = {}
     stamp: Stamp = 0
+    leaves: bool = False
 
 
 class Answer(Told, frozen=True):
@@ -105,11 +110,11 @@ def cluster_id(machines: Iterable[str]) -> str:
 def tell(  # noqa: PLR0917 - each is one thing that is told
     authority: Authority, keeper: MachineRecord, server: MachineRecord,
     live: Iterable[MachineRecord], now_ms: int, cluster: tuple[str, ...] = (),
-    places: Mapping[str, Place] | None = None, stamp: int = 0,
+    places: Mapping[str, Place] | None = None, stamp: int = 0, *, leaves: bool = False,
 ) -> Told:  # fmt: skip
     """What one server is told of these machines; `keeper` looks after the mailboxes."""
     live = tuple(live)
-    claims = nats_jwt.claims(authority, keeper, live, cluster_id(cluster))
+    claims = nats_jwt.claims(authority, keeper, live, cluster_id(cluster), leaves=leaves)
     of_machines = set(claims.machines.values())
     # The same all day, so that nobody is told anew what did not change.
     chain = certificate.issue_unpinned(authority, server, now_ms - now_ms % _DAY_MS)
@@ -128,6 +133,7 @@ def tell(  # noqa: PLR0917 - each is one thing that is told
         {**(places or {})},
         accounts,
         stamp,
+        leaves,
     )
     word = sign_servers(authority, cluster, digest(told), stamp)
     return replace(told, word=word.decode("ascii"))
@@ -147,7 +153,7 @@ def pin_of(record: MachineRecord) -> str:
 
 def configuration(
     told: Told, machine: str, live: Mapping[Any, MachineRecord], folder: Path, *,
-    listen: str, routes: str, tls: bool,
+    listen: str, routes: str, tls: bool, leaves: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """What the server of a machine reads; `folder` has its files, also `tls.pem` and `ca.pem`."""
     name = cluster_id(told.cluster)
@@ -162,7 +168,7 @@ def configuration(
         "logfile_max_num": 2,
         "jetstream": {
             "store_dir": str(folder / (f"store-{name}" if name else "store")),
-            "domain": name or machine[:16],
+            "domain": nats_jwt.domain(machine, name),
             "sync_interval": "always",
             "max_file_store": _STORE_BYTES,
         },
@@ -179,7 +185,10 @@ def configuration(
     pair = str(folder / "tls.pem")
     shown = {"cert_file": pair, "key_file": pair, "min_version": "1.3"}
     if tls:
-        written["tls"] = {**shown, "handshake_first": True}
+        first = {**shown, "handshake_first": True}
+        written["tls"] = first
+        if leaves and told.leaves:
+            written["leafnodes"] = {"listen": leaves, "no_advertise": True, "tls": first}
     if name:
         host, port = split_address(told.places[machine].routes)
         others = [id for id in told.cluster if id != machine and id in live]

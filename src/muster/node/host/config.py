@@ -88,7 +88,11 @@ class NatsServe(msgspec.Struct, frozen=True):
     `serve` is where it listens, `auto` on a port for this computer alone, "" nowhere; `address` is
     where others reach that; `server` is the program, "" for the one that is installed. `cluster`
     are the three machines whose servers are one, as the machine with the authority says; `routes`
-    is where the other two reach this one's, "" 2000 ports above `serve`.
+    is where the other two reach this one's, "" 2000 ports above `serve`; `leaves` is where the
+    servers of machines that come and go reach it, "" nowhere.
+
+    On a machine that comes and goes `leaf` is where its own server listens, on this computer
+    alone, `auto` on a port that is free; it is linked to the server of `channel.nats.place`.
     """
 
     serve: str = ""
@@ -96,6 +100,8 @@ class NatsServe(msgspec.Struct, frozen=True):
     server: str = ""
     cluster: tuple[str, ...] = ()
     routes: str = ""
+    leaves: str = ""
+    leaf: str = ""
 
     def check(self) -> None:
         """Raises: Malformed naming the setting that is of no use."""
@@ -103,8 +109,16 @@ class NatsServe(msgspec.Struct, frozen=True):
             split_address(self.serve)
         if self.address:
             check_address(self.address)
-        if self.routes:
-            split_address(self.routes)
+        for where in filter(None, (self.routes, self.leaves)):
+            split_address(where)
+        if self.leaves and not self.serve:
+            raise Malformed("`leaves` is of a machine that serves: say `serve`, too")
+        if self.leaf and self.serve:
+            raise Malformed("a machine that serves (`serve`) has no `leaf` beside that")
+        if self.leaf not in {"", "auto"}:
+            host, _ = split_address(self.leaf)
+            if host not in {"127.0.0.1", "localhost", "::1"}:
+                raise Malformed("`leaf` is of this computer alone: 127.0.0.1:4222, or `auto`")
         if self.cluster and len(set(self.cluster)) != NATS_SERVERS:
             raise Malformed(f"`cluster` names {NATS_SERVERS} machines, each once, or none")
 
