@@ -1,7 +1,9 @@
 """Shared repositories for tests of mailboxes: real git, and no waiting between two pushes."""
 
 import asyncio
+import hashlib
 import random
+import subprocess
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +13,7 @@ from tests.git.repositories import sh
 
 from muster.channel import git
 from muster.channel.base import Visitor
+from muster.git import mailbox
 
 QUICK: Final = git.Terms(gap_s=0.0, ack_s=600.0, gone_s=600.0)
 
@@ -26,11 +29,13 @@ def bare(path: Path) -> Path:
     return path
 
 
-def git_post(folder: Path, machine: str, place: str = "", terms: git.Terms = QUICK) -> git.GitPost:
+def git_post(
+    folder: Path, machine: str, place: str = "", terms: git.Terms = QUICK, **more: Any
+) -> git.GitPost:
     """The mailbox of a machine in `place.git` of a folder, in which it has its own copy, too."""
     options = git.Options(place=place or str(folder / "place.git"), deadline_s=1)
     visitor = Visitor(
-        machine, folder / f"home-{machine}", lambda what, error: SURVIVED.append(what)
+        machine, folder / f"home-{machine}", lambda what, error: SURVIVED.append(what), **more
     )
     post = git.open_channel(options, visitor)
     post.terms = terms
@@ -52,6 +57,24 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
     # Git is dozens of processes, on a machine that may be busy.
     rigs.run(closing(), within_s=100.0)
+
+
+def litter_git(place: Path, tmp_path: Path) -> None:
+    """More branches than are looked at, each with something for far, before all others by name."""
+    packets = {f"{number:064x}.mp": b"litter %d" % number for number in range(3)}
+    lines = [b"commit refs/litter\ncommitter x <x@localhost> now\ndata 0\n"]
+    for raw in packets.values():
+        name = hashlib.sha256(raw).hexdigest()
+        lines.append(
+            b"M 100644 inline to/far/%b.mp\ndata %d\n%b\n" % (name.encode(), len(raw), raw)
+        )
+    subprocess.run(
+        ["git", "fast-import", "--quiet", "--force", "--date-format=now"],
+        cwd=place, input=b"".join(lines), check=True,
+    )  # fmt: skip
+    commit = sh(place, "rev-parse", "refs/litter")
+    made = "".join(f"update {mailbox.BRANCHES}0-{n}{n * 7} {commit}\n" for n in range(300))
+    subprocess.run(["git", "update-ref", "--stdin"], cwd=place, input=made.encode(), check=True)
 
 
 async def take_all(post: git.GitPost, most: int = 64) -> set[bytes]:

@@ -1,13 +1,16 @@
 """A mailbox inside one process: it keeps the contract of every post, and does the worst of it.
 
-Packets come in any order, late, and again until they are acknowledged; the place can be away.
+Packets of a writer come in any order, late, and again until they are acknowledged; the place can be
+away.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from muster.channel.base import Packet
+from muster.channel.turn import in_turn
 from muster.errors import Exhausted, Malformed, Unreachable
 from muster.limits import PACKET_BYTES_MAX, POST_TAKEN_MAX
 
@@ -19,6 +22,8 @@ class Place:
     """Where the packets lie, by the machine that they are for."""
 
     boxes: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    # Who left a packet; of none of the fleet where this does not say it.
+    writers: dict[str, str] = field(default_factory=dict)
     room: int = 1 << 30
     away: bool = False
     number: int = 0
@@ -38,7 +43,7 @@ class MemoryPost:
     def __init__(self, place: Place, machine: str, shuffle: Shuffle = lambda _: None) -> None:
         self._place = place
         self._machine = machine
-        self._shuffle = shuffle
+        self._shuffle, self._after = shuffle, ""
         self._closed = False
 
     async def put(self, packet: bytes, *, to: str) -> None:
@@ -51,6 +56,7 @@ class MemoryPost:
         place.room -= len(packet)
         place.number += 1
         place.boxes.setdefault(to, {})[str(place.number)] = packet
+        place.writers[str(place.number)] = self._machine
         if to in place.bells:
             place.bells[to].set()
 
@@ -59,7 +65,13 @@ class MemoryPost:
         box = self._place.boxes.get(self._machine, {})
         packets = [Packet(name, body) for name, body in box.items()]
         self._shuffle(packets)
-        return packets[:most]
+        waiting: dict[str, list[Packet]] = {}
+        for each in packets:
+            waiting.setdefault(self._place.writers.get(each.id, ""), []).append(each)
+        last = waiting.pop("", [])
+        found = list(islice(in_turn(waiting, self._after, last), most))
+        self._after = found[-1][0] if found else ""
+        return [each for _, each in found]
 
     async def ack(self, ids: Sequence[str]) -> None:
         self._place.check()

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.channel.fellows import known_to
 from tests.channel.sshd import CONFIG, listening, require
 from tests.ports import free_port
 
@@ -95,7 +96,7 @@ def post_at(
         place=f"sftp://{getpass.getuser()}@127.0.0.1:{host.port}{place}",
         **{"key": key, "known_hosts": known, "deadline_s": 1, **more},
     )
-    return drop.open_channel(options, Visitor(machine, place, survived))
+    return drop.open_channel(options, Visitor(machine, place, survived, **known_to(machine)))
 
 
 async def taken(place: Path, machine: str) -> list[Packet]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from tests.channel.fellows import known_to
 from tests.ports import free_port
 
 from muster.channel import cloud
@@ -196,5 +197,6 @@ def cloud_post(
             survived,
             variables=variables,
             wall_ms=lambda: clock.read().wall_ms,
+            **known_to(machine),
         ),
     )

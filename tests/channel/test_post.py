@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from tests.channel import sftp_place
-from tests.channel.git_places import QUICK, bare, git_post, run
+from tests.channel.fellows import MACHINES, known_to
+from tests.channel.git_places import QUICK, bare, git_post, litter_git, run
 from tests.channel.memory_post import MemoryPost, Place
 from tests.channel.nats_server import NatsServer
 from tests.channel.store import Store, cloud_post, full, gone
@@ -26,16 +27,23 @@ from muster.channel.base import Post, Visitor
 from muster.errors import Exhausted, Malformed, Unreachable
 from muster.limits import PACKET_BYTES_MAX
 
+# So much of one writer lies there, many times what is taken in two looks.
+FLOOD, TAKEN = 200, 16
+
 
 @dataclass
 class Rig:
-    """Three machines at one place, and what can happen to it."""
+    """Four machines at one place, and what can happen to it."""
 
     near: Post
     far: Post
     third: Post
+    # One of an older version.
+    older: Post
     away: Callable[[bool], None]
     fill: Callable[[], None]
+    # Leaves there for far, under so many names as there can be, what no machine of the fleet wrote.
+    litter: Callable[[], None]
 
     def run(self, scenario: Coroutine[Any, Any, None]) -> None:
         """Run it, and let go of the place afterwards."""
@@ -44,7 +52,7 @@ class Rig:
             try:
                 await scenario
             finally:
-                for post in (self.near, self.far, self.third):
+                for post in (self.near, self.far, self.third, self.older):
                     await post.close()
 
         run(whole())
@@ -63,8 +71,11 @@ def memory(_: Path) -> Rig:
     def fill() -> None:
         place.room = 0
 
-    near, far, third = (MemoryPost(place, name, rng.shuffle) for name in ("near", "far", "third"))
-    return Rig(near, far, third, away, fill)
+    def litter() -> None:
+        box = place.boxes.setdefault("far", {})
+        box |= {f"litter {number}": b"litter %d" % number for number in range(FLOOD)}
+
+    return Rig(*(MemoryPost(place, name, rng.shuffle) for name in MACHINES), away, fill, litter)
 
 
 def folder(tmp_path: Path) -> Rig:
@@ -76,18 +87,43 @@ def folder(tmp_path: Path) -> Rig:
         (here if is_away else there).rename(there if is_away else here)
 
     def fill() -> None:
+        names = visitor("near", place).names
         for number in range(64):
-            with (place / "far" / f"{number:064x}.mp").open("wb") as file:
+            with (place / "far" / names.name("far", f"{number:064x}")).open("wb") as file:
                 file.truncate(1024 * 1024)
 
-    return Rig(*(post_at(place, name) for name in ("near", "far", "third")), away, fill)
+    def litter() -> None:
+        for name, raw in littered():
+            (place / "far" / name).write_bytes(raw)
+
+    return Rig(*(post_at(place, name) for name in MACHINES), away, fill, litter)
+
+
+def littered() -> Iterator[tuple[str, bytes]]:
+    """Names and contents: claims of a machine, of as many that are none, and what is something else."""
+    claimed, _, _ = (
+        visitor("third", Path()).names.name("far", "0" * 64).removeprefix("of-").split("-")
+    )
+    for number in range(FLOOD // 4):
+        raw = b"litter %d" % number
+        sha256 = hashlib.sha256(raw).hexdigest()
+        yield f"of-{claimed}-{number:016x}-{sha256}.mp", raw
+        yield f"of-{number:016x}-{number:016x}-{sha256}.mp", raw
+        yield f"{sha256}.mp", raw
+        yield f"{number:064x}.mp", raw
+
+
+def visitor(
+    machine: str, home: Path, survived: Callable[[str, Exception], None] = unexpected
+) -> Visitor:
+    return Visitor(machine, home, survived, **known_to(machine))
 
 
 def post_at(
     place: Path, machine: str, survived: Callable[[str, Exception], None] = unexpected, **more: Any
 ) -> drop.DropPost:
     return drop.open_channel(
-        drop.Options(place=str(place), **more), Visitor(machine, place, survived)
+        drop.Options(place=str(place), **more), visitor(machine, place, survived)
     )
 
 
@@ -107,15 +143,20 @@ def server(tmp_path: Path) -> Iterator[Rig]:
             config.max_bytes = 1
             await js.update_stream(config)
 
-        posts = (nats_post(server, name) for name in ("near", "far", "third"))
-        yield Rig(*posts, away, lambda: server.as_admin(no_more))
+        async def leave(client: Any) -> None:
+            for number in range(FLOOD):
+                await client.jetstream().publish(f"muster.box.far.{number}", b"litter %d" % number)
+
+        posts = (nats_post(server, name) for name in MACHINES)
+        full = lambda: server.as_admin(no_more)  # noqa: E731 - as the others
+        yield Rig(*posts, away, full, lambda: server.as_admin(leave))
 
 
 def nats_post(server: NatsServer, machine: str, **more: Any) -> Post:
     from muster.channel import nats
 
     options = nats.Options(place=server.url, **more)
-    return nats.open_channel(options, Visitor(machine, server.folder, unexpected))
+    return nats.open_channel(options, visitor(machine, server.folder))
 
 
 def repository(tmp_path: Path) -> Rig:
@@ -126,12 +167,16 @@ def repository(tmp_path: Path) -> Rig:
         here, there = place, tmp_path / "elsewhere"
         (here if is_away else there).rename(there if is_away else here)
 
-    posts = [git_post(tmp_path, name) for name in ("near", "far", "third")]
+    posts = [git_post(tmp_path, name, **known_to(name)) for name in MACHINES]
 
     def fill() -> None:
         posts[0].terms = QUICK._replace(box_bytes_max=1000)
 
-    return Rig(*posts, away, fill)
+    def litter() -> None:
+        # More branches than are looked at.
+        litter_git(place, tmp_path)
+
+    return Rig(*posts, away, fill, litter)
 
 
 @contextmanager
@@ -144,14 +189,19 @@ def bucket(tmp_path: Path) -> Iterator[Rig]:
         def fill() -> None:
             store.gate.fault = full
 
-        posts = (cloud_post(store, name) for name in ("near", "far", "third"))
-        yield Rig(*posts, away, fill)
+        def litter() -> None:
+            store.box("far").mkdir(parents=True, exist_ok=True)
+            for name, raw in littered():
+                (store.box("far") / name).write_bytes(raw)
+
+        posts = (cloud_post(store, name) for name in MACHINES)
+        yield Rig(*posts, away, fill, litter)
 
 
 def far_folder(tmp_path: Path) -> Rig:
     there = folder(tmp_path)
-    posts = (sftp_place.post_at(tmp_path / "place", name) for name in ("near", "far", "third"))
-    return Rig(*posts, there.away, there.fill)
+    posts = (sftp_place.post_at(tmp_path / "place", name) for name in MACHINES)
+    return Rig(*posts, there.away, there.fill, there.litter)
 
 
 @pytest.fixture(params=["memory", "drop", "sftp", "nats", "git", "cloud"])
@@ -198,6 +248,70 @@ def test_so_many_are_taken_at_once_and_the_rest_after_them(rig):
             seen |= {each.body for each in taken}
             await rig.far.ack([each.id for each in taken])
         assert len(seen) == 10
+
+    rig.run(scenario())
+
+
+async def within_two_looks(post: Post, body: bytes) -> None:
+    """It comes in the first or the second of them, of which all that comes is dealt with."""
+    for _ in range(2):
+        taken = await post.take(TAKEN)
+        assert len(taken) <= TAKEN
+        await post.ack([each.id for each in taken])
+        if body in {each.body for each in taken}:
+            return
+    raise AssertionError("it waits behind what others left")
+
+
+async def left_by(post: Post, bodies: Iterable[bytes]) -> None:
+    await asyncio.gather(*(post.put(each, to="far") for each in bodies))
+
+
+async def all_of(post: Post) -> set[bytes]:
+    """Everything that lies there, until nothing does."""
+    found = set()
+    empty = 0
+    # A look may end before it saw all.
+    while empty < 3:
+        taken = await post.take()
+        await post.ack([each.id for each in taken])
+        found |= {each.body for each in taken}
+        empty = 0 if taken else empty + 1
+    return found
+
+
+@proves("channel.post-fair")
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("writer", ["near", "older"])
+def test_a_flood_of_one_writer_keeps_no_packet_of_another_waiting(rig, writer):
+    flooding, other = (rig.near, rig.older) if writer == "near" else (rig.older, rig.near)
+    flood = {b"flood %d" % number for number in range(FLOOD)}
+
+    async def scenario() -> None:
+        assert await rig.far.take() == []
+        await left_by(flooding, flood)
+        await rig.third.put(b"of a third", to="far")
+        await within_two_looks(rig.far, b"of a third")
+        await other.put(b"of the other", to="far")
+        await within_two_looks(rig.far, b"of the other")
+        # Nor is anything of the flood lost.
+        assert await all_of(rig.far) <= flood | {b"of the other"}
+        assert await rig.far.take() == []
+
+    rig.run(scenario())
+
+
+@proves("channel.post-fair")
+@pytest.mark.timeout(180)
+def test_what_is_of_no_machine_of_the_fleet_keeps_no_packet_waiting(rig):
+    async def scenario() -> None:
+        assert await rig.far.take() == []
+        rig.litter()
+        await rig.third.put(b"of a third", to="far")
+        await within_two_looks(rig.far, b"of a third")
+        rig.litter()
+        await rig.older.put(b"of one of before", to="far")
+        await within_two_looks(rig.far, b"of one of before")
 
     rig.run(scenario())
 
@@ -315,8 +429,8 @@ def test_what_is_no_file_is_neither_followed_nor_waited_for_and_nothing_is_read_
         found = []
         for _ in range(3):
             found += await post.take()
-        assert [each.body for each in found] == [b"good", b"good"]
-        assert len(reads) == 300 + 2
+        assert [each.body for each in found] == [b"good"] * 3
+        assert len(reads) == 300 + 3
 
     run(scenario())
 
@@ -383,7 +497,7 @@ def test_a_file_that_cannot_be_read_or_removed_costs_the_others_nothing_and_is_c
     async def main() -> None:
         place = tmp_path / "place"
         place.mkdir()
-        writer = post_at(place, "near")
+        writer = post_at(place, "older")
         post = post_at(place, "far", lambda name, error: counted.append(f"{name} {error.errno}"))
         for raw in (b"bad", b"good"):
             await writer.put(raw, to="far")
@@ -442,7 +556,7 @@ def test_any_number_of_odd_files_only_delays_what_is_a_packet(tmp_path, monkeypa
 @proves("channel.drop-bounded")
 def test_what_is_no_packet_leaves_room_and_what_a_killed_writer_left_is_swept(tmp_path):
     async def main() -> None:
-        post = post_at(tmp_path, "near")
+        post = post_at(tmp_path, "older")
         await post.put(b"first", to="far")
         box = tmp_path / "far"
         with (box / "holiday.iso").open("wb") as file:

@@ -1,14 +1,17 @@
 """The mailboxes of real cores over a real folder: what waits, what is dropped, what is given up."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from tests.node.cores import Cores
 from tests.node.mailbox_runs import Runs, play, run, until
@@ -17,8 +20,17 @@ from tests.promise import proves
 from muster.channel import CHANNELS, sealed
 from muster.channel.backoff import Backoff
 from muster.channel.base import Packet, PostOptions
-from muster.errors import Broken, Unreachable
-from muster.fleet.parcel import FRAME, ITEM_HEAD_BYTES, PING, PONG, Heard, Item, write_parcel
+from muster.errors import Broken, Refused, Unreachable
+from muster.fleet.parcel import (
+    FRAME,
+    ITEM_HEAD_BYTES,
+    PING,
+    PONG,
+    Heard,
+    Item,
+    read_parcel,
+    write_parcel,
+)
 from muster.limits import (
     LANE_BYTES_MAX,
     MAILBOX_BYTES_MAX,
@@ -30,6 +42,7 @@ from muster.limits import (
 from muster.node.links import asides, posts
 from muster.node.links.paces import PACES
 from muster.node.links.parcel_box import ParcelBox
+from muster.node.links.parcel_names import SAID
 from muster.node.links.place import Place as Mailbox
 from muster.node.services.parcels import Parcels
 
@@ -84,6 +97,97 @@ def test_what_is_no_parcel_is_counted_and_gone(tmp_path, monkeypatch):
         assert studio.core.counters["parcels-refused-malformed"] == 200
 
     play(tmp_path, monkeypatch, scenario)
+
+
+@proves("node.mailboxes-fair")
+@pytest.mark.parametrize("kind", ["named", "of old", "forged"])
+def test_a_heap_of_one_machine_or_of_nobody_keeps_no_message_of_another_waiting(
+    tmp_path, monkeypatch, kind
+):
+    async def scenario(place: Path, hub: Runs, studio: Runs, nas: Runs) -> None:
+        for each in (hub, nas):
+            desk = each.mailboxes._places["drop"].desk
+            await until(partial(desk.names.reads, studio.one.id))
+        studio.there.clear()
+        await studio.mailboxes.close()
+        rogue, heap = hub.mailboxes._places["drop"], 250
+        for number in range(heap):
+            raw = b"%d" % number
+            if kind != "forged":
+                raw = rogue.desk.write(studio.one.id, [Item(PONG, bytes(16))])
+            sha256 = hashlib.sha256(raw).hexdigest()
+            name = rogue.post._names.name(studio.one.id, sha256)  # type: ignore[attr-defined]
+            assert name.startswith("of-")
+            if kind == "forged":
+                name = name.replace(name.split("-")[2], "0" * 16)
+            (studio.inbox / (f"{sha256}.mp" if kind == "of old" else name)).write_bytes(raw)
+        # What nas leaves is the last that comes.
+        last = nas.mailboxes._places["drop"]
+        await last.post.put(
+            last.desk.write(studio.one.id, [Item(PING, bytes(16))]), to=studio.one.id
+        )
+        again = Runs(studio.one, place)
+        ours = again.mailboxes._places["drop"]
+        looks: list[set[str]] = []
+        deal, core = ours._deal, again.core
+
+        async def seen(packets: list[Packet], *args: Any) -> None:
+            found = set()
+            for each in packets:
+                with contextlib.suppress(Refused):
+                    found.add(ours.desk.open("drop", each).peer)
+            looks.append(found)
+            await deal(packets, *args)
+
+        monkeypatch.setattr(ours, "_deal", seen)
+        again.mailboxes.begin()
+        try:
+            await until(lambda: not list(again.inbox.glob("*.mp")))
+        finally:
+            await again.mailboxes.close()
+            await again.supervisor.stop()
+        assert len(looks) > 3
+        assert nas.one.id in looks[0] | looks[1]
+        # What was refused was counted once, and is gone.
+        assert core.counters["parcels-refused-malformed"] == heap * (kind == "forged")
+
+    play(tmp_path, monkeypatch, scenario, "hub", "studio", "nas")
+
+
+@proves("node.mailboxes-fair")
+def test_a_parcel_is_named_for_who_said_last_that_it_reads_names(tmp_path, monkeypatch):
+    async def scenario(place: Path, hub: Runs, studio: Runs) -> None:
+        await until(lambda: hub.core.part(Parcels).number("drop", studio.one.id))
+        names = hub.mailboxes._places["drop"].desk.names
+        parcel, _ = read_parcel(
+            studio.mailboxes._places["drop"].desk.parcel(hub.one.id, []), hub.one.world.fleet,
+            hub.one.id, lambda _: True,
+        )  # fmt: skip
+        said = [SAID]
+        names._said.clear()
+        assert not names.reads(studio.one.id)
+        new = msgspec.structs.replace(parcel, sent_ms=parcel.sent_ms + 1)
+        names.came(new, said)
+        assert names.reads(studio.one.id)
+        # It is an older version again; what it said before comes once more.
+        names.came(msgspec.structs.replace(parcel, sent_ms=parcel.sent_ms + 2), [])
+        names.came(new, said)
+        assert not names.reads(studio.one.id)
+
+    play(tmp_path, monkeypatch, scenario)
+
+
+@proves("node.mailboxes-fair")
+def test_two_machines_share_a_secret_that_no_third_has(tmp_path, monkeypatch):
+    async def scenario(place: Path, hub: Runs, studio: Runs, nas: Runs) -> None:
+        secrets = [each.mailboxes._places["drop"].desk.names.secrets() for each in (hub, studio)]
+        shared = secrets[0][studio.one.id]
+        assert len(shared) == 32
+        assert shared == secrets[1][hub.one.id]
+        assert shared != secrets[0][nas.one.id] != secrets[1][nas.one.id]
+        assert set(secrets[0]) == {studio.one.id, nas.one.id}
+
+    play(tmp_path, monkeypatch, scenario, "hub", "studio", "nas")
 
 
 @proves("node.mailboxes-bounded")

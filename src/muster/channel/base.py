@@ -31,8 +31,10 @@ Rule 6: `put` returns when the packet lies in the place, whole. What was put is 
         taking a packet and committing what it says.
 Rule 7: a packet is taken whole or not at all, and never by anybody but whom it is for.
 Rule 8: the place is trusted with nothing: who wrote a packet, the packet itself has to prove.
-Rule 9: nobody asks a place over and over. `news` returns when something may lie there: at once
-        where the place can tell, else after the deadline of the place.
+Rule 9: nobody keeps another one's packets waiting: they are taken in turn by their writers
+        (channel/turn.py), whatever else lies there.
+Rule 10: nobody asks a place over and over. `news` returns when something may lie there: at once
+         where the place can tell, else after the deadline of the place.
 
     await post.put(packet, to=machine)                 # Unreachable: the place is not there now
     for each in await post.take():                     # what waits for us, again what was not acked
@@ -58,6 +60,7 @@ import msgspec
 from muster.channel.frame import check_size
 from muster.channel.knock import Knock
 from muster.channel.tls import Credentials
+from muster.channel.turn import Names
 from muster.errors import Malformed, Refused, Unreachable
 from muster.limits import POST_TAKEN_MAX
 
@@ -240,6 +243,15 @@ class Visitor(NamedTuple):
     # What no place that lies here asks for.
     variables: Callable[[str], Mapping[str, str]] = lambda _: {}
     wall_ms: Callable[[], int] = lambda: 0
+    # By what the writers of packets are told, and their turns (channel/turn.py): of each other
+    # machine of the fleet what it shares with this one alone; and whether one reads such names.
+    secrets: Callable[[], Mapping[str, bytes]] = dict
+    reads_names: Callable[[str], bool] = lambda _: False
+
+    @property
+    def names(self) -> Names:
+        """What packets are called at a place that tells writers by the names."""
+        return Names(self.machine, self.secrets, self.reads_names)
 
 
 class PostOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,12 +1,14 @@
 """A bucket of an object store is a mailbox: packets are objects, and nothing else is asked of it.
 
-Rule 1: a packet is the object `<prefix>/<receiver>/<sha256 of it>.mp`, put by one request and asked
-for by none before. Written twice it is one object.
+Rule 1: a packet is the object `<prefix>/<receiver>/<name>`, put by one request and asked for by
+none before; its sha256 ends the name, which tells the writer where the receiver reads that
+(channel/turn.py). Written twice it is one object.
 Rule 2: an object counts when its content has the hash that its key says. What is foreign, or was
 put in the place of another, is passed over, and read no second time. What cannot be read keeps no
 other from being read, and is asked for again.
 Rule 3: nobody asks a store over and over: soon while somebody speaks, else ever more seldom. What
 is listed and read in one look is bounded, whatever lies there; the next look goes on from there.
+Where more lies there than one list holds, each machine of the fleet has a list of its own in turn.
 Rule 4: nothing lies there for ever. The store removes what is old, where it does such things and
 has no rules of its own; else whoever put something for a machine removes what is old of it.
 """
@@ -15,13 +17,16 @@ import asyncio
 import contextlib
 import hashlib
 import re
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from muster.channel import s3
 from muster.channel.base import Packet, PostOptions, Visitor
 from muster.channel.s3_answer import Listed
+from muster.channel.turn import NAME as PACKET
+from muster.channel.turn import NAMED, Looks, Lying, sha256_of, writer_of
 from muster.errors import Broken, Malformed, MusterError
 from muster.limits import PACKET_BYTES_MAX, POST_TAKEN_MAX
 
@@ -34,7 +39,7 @@ URGENT_S: Final = 3
 IDLE_S: Final = 20
 IDLE_S_MAX: Final = 600
 # In one look.
-_PAGES_MAX: Final = 4
+_PAGES_MAX: Final = 6
 _READ_MAX: Final = 2 * POST_TAKEN_MAX
 _PASSED_OVER_MAX: Final = 4096
 _PUTS_MAX: Final = 4
@@ -44,7 +49,6 @@ _LARGE_BYTES: Final = 64 * 1024
 KEPT_DAYS: Final = 7
 _TIDIED_S: Final = 86_400
 _TIDIED_MAX: Final = 100
-_PACKET: Final = re.compile(r"[0-9a-f]{64}\.mp")
 _MACHINE: Final = re.compile(r"[0-9a-z-]{1,64}")
 _REGION: Final = re.compile(r"[a-z0-9-]{1,32}")
 _KEY: Final = re.compile(r"[!-~]{1,4096}")
@@ -97,8 +101,12 @@ class CloudPost:
         # What is no packet, as it was listed; and what was taken last, as it was then.
         self._passed_over: OrderedDict[str, str] = OrderedDict()
         self._marks: dict[str, str] = {}
-        # The key where the last look ended, "" where it saw the end.
-        self._looked_to = ""
+        # In which order objects are read; and whether the last look did not see all.
+        self._names, self._looks = visitor.names, Looks[Listed]()
+        self._goes_further = False
+        # Who was the last to have a list of its own; and where those ended that are longer.
+        self._listed_to = ""
+        self._ended: dict[str, str] = {}
         # What the store refused to give of what it had listed.
         self._refused: list[Broken] = []
         self._idle_s = IDLE_S
@@ -117,7 +125,7 @@ class CloudPost:
                 f"a packet has {len(packet)} bytes; at most {PACKET_BYTES_MAX} are left"
             )
         assert _MACHINE.fullmatch(to), "a receiver is a machine, and becomes a part of a key"
-        key = self._key(to, f"{hashlib.sha256(packet).hexdigest()}.mp")
+        key = self._key(to, self._names.name(to, hashlib.sha256(packet).hexdigest()))
         turn = self._large if len(packet) > _LARGE_BYTES else contextlib.nullcontext()
         async with turn, self._puts:
             await self._store.put(key, packet)
@@ -128,11 +136,8 @@ class CloudPost:
             self._bell.set()
 
     async def take(self, most: int = POST_TAKEN_MAX) -> list[Packet]:
-        begun, self._refused = self._looked_to, []
+        self._refused = []
         found = await self._look(most)
-        if begun and not found and not self._looked_to:
-            # What lies before where the last look ended may still wait.
-            found = await self._look(most)
         if found:
             self._idle_s = IDLE_S
         elif self._put_for:
@@ -144,7 +149,7 @@ class CloudPost:
     async def ack(self, ids: Sequence[str]) -> None:
         for id in ids:
             name = f"{id}.mp"
-            if not _PACKET.fullmatch(name):
+            if not PACKET.match(name):
                 continue
             try:
                 await self._store.delete(self._key(self._visitor.machine, name))
@@ -159,7 +164,7 @@ class CloudPost:
         wait_s = self._deadline_s or (URGENT_S if urgent else self._idle_s)
         if not urgent:
             self._idle_s = min(2 * self._idle_s, IDLE_S_MAX)
-        if self._looked_to:
+        if self._goes_further:
             wait_s = min(wait_s, URGENT_S)
         self._dozes = not urgent
         try:
@@ -182,27 +187,74 @@ class CloudPost:
         return f"{self._prefix}/{machine}/{name}"
 
     async def _look(self, most: int) -> list[Packet]:
-        """Packets for this machine, on from where the last look ended."""
+        """Packets for this machine, of each writer in turn."""
         under = self._key(self._visitor.machine)
+        self._goes_further, self._marks = True, {}
+        listed, is_all = await self._listed(under)
+        hints = self._names.hints()
+        lying = [
+            Lying(writer_of(name, hints), (each.changed_s, each.key), each.key, each)
+            for each in listed
+            if self._is_new(name := each.key.removeprefix(under), each)
+        ]
         found: list[Packet] = []
-        left, self._marks = _READ_MAX, {}
-        for _ in range(_PAGES_MAX):
-            page = await self._store.list(under, self._looked_to)
-            for each in page.objects:
-                name = each.key.removeprefix(under)
-                # Before it is read: where that fails the next look goes on behind it, and round.
-                self._looked_to = each.key
-                is_packet = _PACKET.fullmatch(name) and each.size <= PACKET_BYTES_MAX
-                if is_packet and self._passed_over.get(name) != each.mark:
-                    left -= 1
-                    if await self._read(each, name, found):
-                        return found
-                if len(found) >= most or not left:
-                    return found
-            if not page.more:
-                self._looked_to = ""
+        left = _READ_MAX
+        for each in self._looks.order(lying, is_all=is_all):
+            left -= 1
+            if await self._read(each, each.key.removeprefix(under), found):
                 return found
+            if len(found) >= most or not left:
+                return found
+        self._goes_further = not is_all
         return found
+
+    async def _listed(self, under: str) -> tuple[Iterable[Listed], bool]:
+        """What lies there, as much of it as is asked for in one look; and whether that is all."""
+        page = await self._store.list(under)
+        if not page.more:
+            self._ended.clear()
+            return page.objects, True
+        found, ranges = {each.key: each for each in page.objects}, [(under, page.objects[-1].key)]
+        # What has a name of old goes on where the last look of it ended: any number lies there.
+        old_to = max(ranges[0][1], self._looks.ended or "")
+        if old_to < under + NAMED:
+            page = await self._store.list(under, old_to)
+            found |= {each.key: each for each in page.objects}
+            if not page.objects or page.objects[0].key >= under + NAMED:
+                self._looks.restart()
+        hints = sorted(self._names.hints())
+        begin, pages = bisect_right(hints, self._listed_to), _PAGES_MAX - 2
+        for hint in hints[begin:] + hints[:begin]:
+            of = f"{under}{NAMED}{hint}"
+            if self._is_seen(under, of, found, ranges):
+                continue
+            if not pages:
+                break
+            pages -= 1
+            self._listed_to = hint
+            page = await self._store.list(under, self._ended.pop(hint, of))
+            found |= {each.key: each for each in page.objects}
+            last = page.objects[-1].key if page.more else f"{under}~"
+            ranges.append((of, last))
+            if last.startswith(of):
+                self._ended[hint] = last
+        return found.values(), False
+
+    def _is_seen(
+        self, under: str, of: str, found: dict[str, Listed], ranges: list[tuple[str, str]]
+    ) -> bool:
+        """Whether a machine needs no list of its own: all it left was listed, or something new."""
+        if any(first <= of and f"{of}~" <= last for first, last in ranges):
+            return True
+        return any(
+            key.startswith(of) and self._is_new(key.removeprefix(under), each)
+            for key, each in found.items()
+        )
+
+    def _is_new(self, name: str, each: Listed) -> bool:
+        """Whether it may be a packet, and is not known to be none."""
+        is_small = each.size <= PACKET_BYTES_MAX
+        return bool(PACKET.match(name)) and is_small and self._passed_over.get(name) != each.mark
 
     async def _read(self, each: Listed, name: str, found: list[Packet]) -> bool:
         """Read one object into what was found; whether what failed ends the look."""
@@ -223,7 +275,7 @@ class CloudPost:
                 raise
             self._visitor.survived("unread", error)
             return True
-        if body is not None and hashlib.sha256(body).hexdigest() == name[:-3]:
+        if body is not None and hashlib.sha256(body).hexdigest() == sha256_of(name):
             found.append(Packet(name[:-3], body))
             self._marks[name] = each.mark
         elif body is not None:
@@ -282,7 +334,7 @@ class CloudPost:
         page = await self._store.list(under)
         for each in page.objects:
             name = each.key.removeprefix(under)
-            if _PACKET.fullmatch(name) and each.changed_s < before_s and left:
+            if PACKET.match(name) and each.changed_s < before_s and left:
                 left -= 1
                 await self._store.delete(each.key)
 

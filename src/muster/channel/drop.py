@@ -1,12 +1,14 @@
 """A folder that several machines see is a mailbox: a synced one, a share, a stick that travels.
 
-Rule 1: a packet is a file, `<place>/<receiver>/<sha256 of it>.mp`. It is written beside, made
-durable and renamed: so it is never there by half, and written twice it is one file.
+Rule 1: a packet is a file, `<place>/<receiver>/<name>`; its sha256 ends the name, which tells the
+writer where the receiver reads that (channel/turn.py). It is written beside, made durable and
+renamed: so it is never there by half, and written twice it is one file.
 Rule 2: what brings files here may bring them in pieces and out of order. A file counts when its
 content has the hash that its name says; until then, and under any other name, it is not there.
 Rule 3: whoever may use the place may do anything in it, so nothing there is followed or waited for:
 no links, pipes or devices, and no more is read at once than a bounded amount.
-Rule 4: for each machine so much may lie here and no more. What counts as sent says its receipt.
+Rule 4: of each writer so much may lie here for a machine and no more, and packets are taken of each
+in turn. What counts as sent says its receipt.
 Rule 5: a share can hang for ever. One thread of this place waits for it and nothing else does
 (channel/hand.py). An error that costs one file is counted.
 """
@@ -18,17 +20,19 @@ import hashlib
 import os
 import re
 import stat
-import threading
-from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Final, NamedTuple, TypeVar
 
 from muster import atomic_file
 from muster.channel import sftp
 from muster.channel.base import Packet, Post, PostOptions, Visitor
+from muster.channel.folder_watch import Watch
 from muster.channel.hand import Hand
+from muster.channel.turn import NAME as PACKET
+from muster.channel.turn import Hints, Looks, Lying, sha256_of, writer_of
 from muster.errors import USED_UP, Exhausted, Malformed, Unreachable
 from muster.limits import MAILBOX_BYTES_MAX, PACKET_BYTES_MAX, POST_TAKEN_MAX
 
@@ -44,7 +48,6 @@ URGENT_S: Final = 5
 GO_ON_S: Final = 1
 _READ_MAX: Final = 4 * POST_TAKEN_MAX
 _PASSED_OVER_MAX: Final = 4096
-_PACKET: Final = re.compile(r"[0-9a-f]{64}\.mp\Z")
 _MACHINE: Final = re.compile(r"[0-9a-z-]{1,64}\Z")
 _TEMPORARY: Final = ".tmp-"
 # How what a killed writer left is called, and how old it is when nobody writes it any more.
@@ -52,10 +55,6 @@ _LEFT: Final = re.compile(r"\.tmp-[0-9a-z_]{8,16}\Z")
 _LEFT_NS: Final = 3_600 * 10**9
 # What says nothing of the file that was to be read: this process or machine has no more of them.
 _OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-_DEBOUNCE_MS: Final = 50
-_STEP_MS: Final = 50
-# A watch looks this often whether it still watches the folder that has its name.
-_SAME_MS: Final = 2_000
 
 
 def check_place(address: str) -> str:
@@ -98,12 +97,14 @@ class DropPost:
         self._failures: deque[tuple[str, Exception]] = deque()
         # Files that are not what their names say, as they were then: they are not read again.
         self._passed_over: OrderedDict[str, _Mark] = OrderedDict()
-        # Where the last look ended, of how many files since the first, and whether that was all.
-        self._looked_to: tuple[int, str] | None = None
+        # In which order files are read; how many were since all were, 0 where the last look saw
+        # all.
+        self._names = visitor.names
+        self._looks = Looks[_File]()
         self._looked_at = 0
         self._bell = asyncio.Event()
         self._closed = False
-        self._watch: _Watch | None = None
+        self._watch: Watch | None = None
         # One that ended, or never stood, is followed by another one no sooner.
         self._watch_after_s = 0.0
 
@@ -113,14 +114,17 @@ class DropPost:
                 f"a packet has {len(packet)} bytes; at most {PACKET_BYTES_MAX} are left"
             )
         assert _MACHINE.match(to), "a receiver is a machine, and becomes the name of a folder"
-        await self._do(lambda: self._put(packet, to))
+        name = self._names.name(to, hashlib.sha256(packet).hexdigest())
+        is_ours = self._names.ours(to)
+        await self._do(lambda: self._put(packet, to, name, is_ours))
 
     async def take(self, most: int = POST_TAKEN_MAX) -> list[Packet]:
-        return await self._do(lambda: self._take(most))
+        hints = self._names.hints()
+        return await self._do(lambda: self._take(most, hints))
 
     async def ack(self, ids: Sequence[str]) -> None:
         names = [f"{each}.mp" for each in ids]
-        await self._do(lambda: self._forget([name for name in names if _PACKET.match(name)]))
+        await self._do(lambda: self._forget([name for name in names if PACKET.match(name)]))
 
     async def news(self, *, urgent: bool) -> None:
         if self._closed:
@@ -130,7 +134,8 @@ class DropPost:
         if ended and loop.time() >= self._watch_after_s:
             self._watch_after_s = loop.time() + URGENT_S
             inbox = self._place / self._machine
-            self._watch = _Watch(inbox, lambda: _ring(loop, self._bell), self._fails)
+            ring = partial(_ring, loop, self._bell)
+            self._watch = Watch(inbox, _TEMPORARY, ring, self._fails)
         # A share of another machine, or a system without watches, tells nothing.
         deaf = urgent or self._watch is None or self._watch.ended
         deadline_s = self._deadline_s or (URGENT_S if deaf else DEADLINE_S)
@@ -168,14 +173,13 @@ class DropPost:
     def _fails(self, what: str, error: Exception) -> None:
         self._failures.append((what, error))
 
-    def _put(self, packet: bytes, to: str) -> None:
-        name = f"{hashlib.sha256(packet).hexdigest()}.mp"
+    def _put(self, packet: bytes, to: str, name: str, is_ours: Callable[[str], bool]) -> None:
         with self._box(to) as (box, mode):
             lying = _files(box)
             if any(file.name == name and file.size == len(packet) for file in lying):
                 return
-            packets = sum(file.size for file in lying if file.may_be_packet)
-            if packets + len(packet) > MAILBOX_BYTES_MAX:
+            ours = sum(each.size for each in lying if each.may_be_packet and is_ours(each.name))
+            if ours + len(packet) > MAILBOX_BYTES_MAX:
                 raise Exhausted(f"{self._place / to} is full: its machine takes nothing")
             atomic_file.write_in(box, name, packet, mode=mode & 0o666, temporary=_TEMPORARY)
             self._sweep(box, lying, os.stat(name, dir_fd=box, follow_symlinks=False).st_mtime_ns)
@@ -217,29 +221,27 @@ class DropPost:
         finally:
             os.close(place)
 
-    def _take(self, most: int) -> list[Packet]:
+    def _take(self, most: int, hints: Hints) -> list[Packet]:
         with self._box(self._machine) as (box, _):
-            return self._look(box, _files(box), most)
+            lying = [
+                Lying(writer_of(file.name, hints), file[:2], file[:2], file)
+                for file in _files(box)
+                if file.may_be_packet and self._passed_over.get(file.name) != file.mark
+            ]
+            return self._look(box, lying, most)
 
-    def _look(self, box: int, lying: list["_File"], most: int) -> list[Packet]:
-        """Packets among the files, on from where the last look ended, and round to there."""
-        begin = 0
-        if self._looked_to is not None:
-            begin = bisect_right(lying, self._looked_to, key=lambda file: file[:2])
-        self._looked_to = None
+    def _look(self, box: int, lying: "list[Lying[_File]]", most: int) -> list[Packet]:
+        """Packets among the files, of each writer in turn."""
         found: list[Packet] = []
-        left, seen = _READ_MAX, 0
-        for file in lying[begin:] + lying[:begin]:
+        seen = 0
+        for file in self._looks.order(lying):
             seen += 1
-            if file.may_be_packet and self._passed_over.get(file.name) != file.mark:
-                left -= 1
-                body, mark = self._read(box, file.name)
-                if body is not None and hashlib.sha256(body).hexdigest() == file.name[:-3]:
-                    found.append(Packet(file.name[:-3], body))
-                elif body is not None:
-                    self._pass_over(file.name, mark)
-            if len(found) >= most or not left:
-                self._looked_to = file[:2]
+            body, mark = self._read(box, file.name)
+            if body is not None and hashlib.sha256(body).hexdigest() == sha256_of(file.name):
+                found.append(Packet(file.name[:-3], body))
+            elif body is not None:
+                self._pass_over(file.name, mark)
+            if len(found) >= most or seen >= _READ_MAX:
                 break
         self._looked_at += seen
         if self._looked_at >= len(lying):
@@ -298,53 +300,8 @@ class DropPost:
                     self._pass_over(file.name, file.mark)
 
 
-class _Watch:
-    """A thread that rings when something happens in a folder; `ended` once it cannot tell."""
-
-    def __init__(
-        self, folder: Path, ring: Callable[[], None], fails: Callable[[str, Exception], None]
-    ) -> None:
-        self._stop = threading.Event()
-        self.ended = False
-        self._folder, self._ring, self._fails = folder, ring, fails
-        threading.Thread(target=self._run, name="muster-drop", daemon=True).start()
-
-    def end(self) -> None:
-        self.ended = True
-        self._stop.set()
-
-    def _run(self) -> None:
-        stood = False
-        try:
-            from watchfiles import watch  # noqa: PLC0415 - an extra
-
-            watched = _same(self._folder)
-            for changes in watch(
-                self._folder, watch_filter=lambda _, path: _TEMPORARY not in path,
-                debounce=_DEBOUNCE_MS, step=_STEP_MS, rust_timeout=_SAME_MS, yield_on_timeout=True,
-                stop_event=self._stop, recursive=False, raise_interrupt=False,
-            ):  # fmt: skip
-                # What came before the watch stood is told by nobody.
-                if changes or not stood:
-                    self._ring()
-                stood = True
-                if _same(self._folder) != watched:
-                    break
-        except (ImportError, OSError, RuntimeError) as error:
-            # The folder may be gone, or on a system without watches: it is looked at all the same.
-            self._fails("unwatched", error)
-        self.ended = True
-        if stood:
-            self._ring()
-
-
 def _mark(about: os.stat_result) -> _Mark:
     return (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-
-
-def _same(folder: Path) -> tuple[int, int]:
-    about = folder.stat()
-    return (about.st_dev, about.st_ino)
 
 
 def _ring(loop: asyncio.AbstractEventLoop, bell: asyncio.Event) -> None:
@@ -364,7 +321,7 @@ class _File(NamedTuple):
 
     @property
     def may_be_packet(self) -> bool:
-        return self.is_regular and self.size <= PACKET_BYTES_MAX and bool(_PACKET.match(self.name))
+        return self.is_regular and self.size <= PACKET_BYTES_MAX and bool(PACKET.match(self.name))
 
 
 def _files(box: int) -> list[_File]:

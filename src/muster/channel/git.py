@@ -16,7 +16,7 @@ import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from muster import limits
 from muster.channel import git_shelf as shelf
@@ -49,18 +49,7 @@ _WAYS: Final = ("file://", "ssh://", "https://", "muster::")
 _WAY: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
 
 
-class Terms(NamedTuple):
-    """How long what was dealt with gathers, and what is gone already.
-
-    `gap_s` lies between two pushes; so many bytes lie there for one machine.
-    """
-
-    gap_s: float = 2.0
-    ack_s: float = 10.0
-    gone_s: float = 60.0
-    box_bytes_max: int = limits.GIT_BOX_BYTES_MAX
-
-
+Terms = shelf.Terms
 _TERMS: Final = Terms()
 
 
@@ -88,10 +77,11 @@ class GitPost:
     name = NAME
 
     def __init__(
-        self, there: Mailbox, where: str, machine: str, deadline_s: int = 0, terms: Terms = _TERMS
-    ) -> None:
-        self._there, self._where, self._machine = there, where, machine
-        self._branch = machine[:WRITER_CHARS]
+        self, there: Mailbox, where: str, visitor: Visitor, deadline_s: int = 0,
+        terms: Terms = _TERMS,
+    ) -> None:  # fmt: skip
+        self._there, self._where, self._machine = there, where, visitor.machine
+        self._branch, self._members = visitor.machine[:WRITER_CHARS], visitor.secrets
         self._deadline_s, self.terms = deadline_s, terms
         self._lock = asyncio.Lock()
         self._begun = False
@@ -106,6 +96,8 @@ class GitPost:
         self._branches: dict[str, Branch] = {}
         self._waiting: OrderedDict[str, Blob] = OrderedDict()
         self._turn: list[str] = []
+        # Whose turn it was last, and whether the last take went on with what was seen before it.
+        self._after, self._went_on = "", False
         # What was given to the caller, what was dealt with, and what is not what its name says.
         self._given: OrderedDict[str, None] = OrderedDict()
         self._dealt: OrderedDict[str, None] = OrderedDict()
@@ -147,7 +139,8 @@ class GitPost:
 
     async def take(self, most: int = limits.POST_TAKEN_MAX) -> list[Packet]:
         async with self._working():
-            if not self._waiting:
+            self._went_on = bool(self._waiting) and not self._went_on
+            if not self._went_on:
                 await self._look()
             found: list[Packet] = []
             while self._waiting and not found:
@@ -224,8 +217,14 @@ class GitPost:
             self._sort()
 
     async def _heads(self) -> dict[str, str]:
-        """What stands there: of us, of those whom we left something, and of others."""
-        return await self._there.heads([self._branch, *shelf.by_writer(self._left)])
+        """What stands there: of us, and of machines of the fleet."""
+        members = [self._branch, *self._members()] if self._members() else []
+        first = [
+            self._branch,
+            *(each[:WRITER_CHARS] for each in members),
+            *shelf.by_writer(self._left),
+        ]
+        return shelf.of_fleet(await self._there.heads(first), members)
 
     async def _adopt(self, commit: str) -> None:
         found = await self._there.adopt(self._branch, commit)
@@ -234,7 +233,7 @@ class GitPost:
 
     def _sort(self) -> None:
         """What waits for us, of each machine in turn; what of ours and of theirs was dealt with."""
-        there = shelf.in_turn(self._branches.values())
+        there = shelf.in_turn(self._branches, self._after)
         self._turn = list(there)
         again = {id for id in there if id in self._dealt} - self._acked
         gone = {id for id in self._acked if id not in there}
@@ -257,6 +256,7 @@ class GitPost:
             if len(chosen) == most or (chosen and size > _READ_BYTES_MAX):
                 break
             chosen.append((id, blob))
+        self._after = shelf.whose(self._branches, chosen[-1][0]) if chosen else self._after
         found = []
         bodies = await self._there.read([blob for _, blob in chosen])
         for (id, _), body in zip(chosen, bodies, strict=True):
@@ -397,4 +397,4 @@ def open_channel(options: Options, visitor: Visitor) -> GitPost:
     place = options.place
     address = str(Path(place).expanduser()) if place.startswith("~/") else place
     there = Mailbox(visitor.home / "posts" / NAME, address, visitor.survived)
-    return GitPost(there, place, visitor.machine, options.deadline_s)
+    return GitPost(there, place, visitor, options.deadline_s)

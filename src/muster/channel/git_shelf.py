@@ -1,14 +1,15 @@
 """What lies on the branches of a shared repository: of it what is for us, and what of ours is done.
 
-Rule: no branch takes the turn of another, whatever lies on it.
+Rule: no branch takes the turn of another, whatever lies on it (channel/turn.py). Where the machines
+of the fleet are known, branches that are of none are not asked for at all.
 """
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from itertools import chain, zip_longest
-from typing import Final
+from typing import Final, NamedTuple
 
 from muster import limits
+from muster.channel import turn
 from muster.git.fence import WRITER_CHARS
 from muster.git.mailbox import Branch
 from muster.git.objects import Blob
@@ -16,17 +17,41 @@ from muster.git.objects import Blob
 SUFFIX: Final = ".mp"
 _REMEMBERED_MAX: Final = 4096
 
+
+class Terms(NamedTuple):
+    """How long what was dealt with gathers, and what is gone already.
+
+    `gap_s` lies between two pushes; so many bytes lie there for one machine.
+    """
+
+    gap_s: float = 2.0
+    ack_s: float = 10.0
+    gone_s: float = 60.0
+    box_bytes_max: int = limits.GIT_BOX_BYTES_MAX
+
+
 # A receiver, and the name of a file for it.
 Key = tuple[str, str]
 
 
-def in_turn(branches: Iterable[Branch]) -> dict[str, Blob]:
+def of_fleet(heads: Mapping[str, str], members: Iterable[str]) -> dict[str, str]:
+    """The branches of machines of the fleet; all, where none of these is known."""
+    known = {machine[:WRITER_CHARS] for machine in members}
+    return {name: commit for name, commit in heads.items() if not known or name in known}
+
+
+def in_turn(branches: Mapping[str, Branch], after: str) -> dict[str, Blob]:
     """What lies there for us by its hash, of each branch one and then of each the next."""
-    boxes = [
-        [(name.removesuffix(SUFFIX), blob) for name, blob in branch.files.items()]
-        for branch in branches
-    ]
-    return dict(filter(None, chain.from_iterable(zip_longest(*boxes))))
+    boxes = {
+        writer: [(name.removesuffix(SUFFIX), blob) for name, blob in branch.files.items()]
+        for writer, branch in branches.items()
+    }
+    return dict(each for _, each in turn.in_turn(boxes, after))
+
+
+def whose(branches: Mapping[str, Branch], id: str) -> str:
+    """A branch on which this lies."""
+    return next((name for name, each in branches.items() if id + SUFFIX in each.files), "")
 
 
 def by_writer(left: Iterable[Key]) -> dict[str, set[str]]:

@@ -7,7 +7,9 @@ out.
 Rule 3: what was taken belongs to the connection over which it came: over another one it comes
 again. JetStream forgets it when it is acknowledged, and what it forgot before, or invents, or gives
 in another order is the business of whoever reads packets (fleet/parcel.py, log/post.py).
-Rule 4: for each machine so much may lie there, for so long, and no more.
+Rule 4: for each machine so much may lie there, for so long, and no more. All of it is looked
+through, and taken of each sender in turn: whose subject it came by is what a server says, and at
+one of the fleet's own nobody leaves anything by another one's.
 Rule 5: at a server of the fleet's own this machine shows the pass that it was given, and proves its
 `nats` key. At any other it shows what its owner wrote into a file.
 
@@ -22,17 +24,19 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from muster.channel.base import Packet, PostOptions, Visitor
-from muster.channel.nats_client import ANSWER_S, Login, NatsClient
+from muster.channel.nats_client import AHEAD_MAX, ANSWER_S, Login, NatsClient
 from muster.channel.nats_waits import Came
 from muster.channel.tls import Credentials, client_context
+from muster.channel.turn import in_turn
 from muster.errors import Exhausted, Malformed, Unreachable
-from muster.limits import PACKET_BYTES_MAX, POST_TAKEN_MAX
+from muster.limits import MAILBOX_BYTES_MAX, PACKET_BYTES_MAX, POST_TAKEN_MAX
 
 NAME: Final = "nats"
 
@@ -41,6 +45,8 @@ _MACHINE: Final = re.compile(r"[0-9a-z-]{1,64}\Z")
 _LOGIN_BYTES_MAX: Final = 8192
 _DEADLINE_S: Final = 60
 _NAMES_KEPT: Final = 256
+# So many are asked for at once.
+_PULLED_MAX: Final = 1024
 # Of one cluster.
 SERVERS_MAX: Final = 8
 # In the home: what another machine gave this one to be let in at its server.
@@ -117,8 +123,9 @@ class NatsPost:
         lets_in = self._pass if of_fleet else self._login
         self._server = NatsClient(where, visitor.machine, lets_in)
         self._wait_s = options.deadline_s or _DEADLINE_S
-        # What came over the connection of this number, and is not acknowledged.
-        self._taken: OrderedDict[str, Came] = OrderedDict()
+        # What came over the connection of this number, and is not acknowledged; whose turn it was.
+        self._taken: dict[str, Came] = {}
+        self._after = ""
         self._number = 0
         # Packets that were sent once: a server that has the name of one may have it from us.
         self._sent: OrderedDict[str, None] = OrderedDict()
@@ -139,9 +146,18 @@ class NatsPost:
             await self._server.leave(packet, to, "")
 
     async def take(self, most: int = POST_TAKEN_MAX) -> list[Packet]:
-        # Asked also where enough was taken: a server that is away is said.
-        await self._pull(max(1, most - len(self._taken)), 0)
-        return [Packet(each.id, each.body) for each in list(self._taken.values())[:most]]
+        while await self._pull_some():
+            pass
+        members, nobodys = self._visitor.secrets(), list[Came]()
+        waiting: dict[str, list[Came]] = {}
+        for each in self._taken.values():
+            box = waiting.setdefault(each.sender, []) if each.sender in members else nobodys
+            box.append(each)
+        found = []
+        for writer, each in islice(in_turn(waiting, self._after, nobodys), most):
+            self._after = writer
+            found.append(Packet(each.id, each.body))
+        return found
 
     async def ack(self, ids: Sequence[str]) -> None:
         found = [self._taken[id] for id in ids if id in self._taken]
@@ -169,13 +185,23 @@ class NatsPost:
         with contextlib.suppress(Unreachable, Exhausted):
             await self._pull(1, self._wait_s)
 
-    async def _pull(self, most: int, wait_s: float) -> None:
-        came = await self._server.pull(most, wait_s)
+    async def _pull_some(self) -> bool:
+        """Whether more may wait, and there is room for it."""
+        room = MAILBOX_BYTES_MAX - sum(len(each.body) for each in self._taken.values())
+        # Asked also where enough was taken: a server that is away is said.
+        most = min(_PULLED_MAX, max(1, AHEAD_MAX - len(self._taken)))
+        before = len(self._taken)
+        return await self._pull(most, 0, max(1, room)) == most and len(self._taken) > before
+
+    async def _pull(self, most: int, wait_s: float, room: int = PACKET_BYTES_MAX) -> int:
+        """Take over what came; returns how much that was."""
+        came = await self._server.pull(most, wait_s, room)
         if self._number != self._server.number:
             self._number = self._server.number
             self._taken.clear()
         for each in came:
             self._taken[each.id] = each
+        return len(came)
 
     def _login(self) -> Login:
         """What the file says that lets us in. Raises: OSError, ValueError."""

@@ -29,9 +29,9 @@ from nats.js import api
 from nats.js import errors as refused
 from nats.js.client import JetStreamContext
 
-from muster.channel.nats_waits import EXISTS, FULL, NOT_OURS, Came, T, is_full, setting, unless
+from muster.channel.nats_waits import EXISTS, FULL, NOT_OURS, Came, End, T, is_full, setting, unless
 from muster.errors import Exhausted, Unreachable
-from muster.limits import MAILBOX_BYTES_MAX, PACKET_BYTES_MAX, POST_TAKEN_MAX
+from muster.limits import MAILBOX_BYTES_MAX, PACKET_BYTES_MAX
 
 CONNECT_S: Final = 4
 # A server that is there answers within milliseconds; one that syncs to a busy disk, within these.
@@ -46,9 +46,9 @@ _SILENT_S: Final = 8.0
 # What was taken over a connection that is gone is given again after this.
 TAKEN_S: Final = 30
 _KEPT_S: Final = 30 * 24 * 3600
-# What a server or a connection took along with its acknowledgement keeps nothing else away until it
-# is given again: so many times what one takes at once.
-_UNDER_WAY: Final = 16 * POST_TAKEN_MAX
+# JetStream gives in the order of what came, and no more than so many before the first of it is
+# acknowledged: who sees all that lies there takes it in turn (nats.py), however much is of one.
+AHEAD_MAX: Final = 65_536
 _CONSUMER: Final = "box"
 _BOX: Final = "MUSTER_BOX_"
 # The client gives up on an odd greeting in any of these ways.
@@ -79,20 +79,6 @@ class _Client(Client):
         return super()._connect_command()
 
 
-class _End(asyncio.Event):
-    """The end of a connection, and what is waited for until then."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiting: set[asyncio.Timeout] = set()
-
-    def set(self) -> None:
-        if not self.is_set():
-            super().set()
-            for each in self.waiting:
-                each.reschedule(asyncio.get_running_loop().time())
-
-
 class NatsClient:
     """See the rules at the top of this file. With a `machine` it has a mailbox of its own."""
 
@@ -100,7 +86,7 @@ class NatsClient:
         self._where, self._machine, self._login = where, machine, login
         self._client: Client | None = None
         # Set once the present connection has ended: the client lets whoever waits wait on.
-        self._gone = _End()
+        self._gone = End()
         self._dialling = asyncio.Lock()
         self._pulling = asyncio.Lock()
         self._closed = asyncio.Event()
@@ -117,10 +103,10 @@ class NatsClient:
         async with self._reached() as client:
             return await self._answer(self._leave(client, packet, to, name))
 
-    async def pull(self, most: int, wait_s: float) -> list[Came]:
+    async def pull(self, most: int, wait_s: float, room: int = PACKET_BYTES_MAX) -> list[Came]:
         """What waits now, so much of it; with `wait_s` the first that comes within that time.
 
-        Raises: Unreachable.
+        It ends as soon as there are `room` bytes. Raises: Unreachable.
         """
         # Two pulls at once would each hold back what the other asks for.
         async with self._reached() as client, self._pulling:
@@ -139,7 +125,7 @@ class NatsClient:
             try:
                 subject = f"$JS.API.CONSUMER.MSG.NEXT.{_BOX}{self._machine}.{_CONSUMER}"
                 await client.publish(subject, json.dumps(ask).encode(), reply=inbox)
-                while given < most:
+                while given < most and room > 0:
                     # A server that always beats, and never says that it is over, is not waited for.
                     left_s = max(0.001, ends_s - loop.time())
                     message = await answers.next_msg(timeout=min(silent_s, left_s))
@@ -157,8 +143,12 @@ class NatsClient:
                     if len(message.data) > PACKET_BYTES_MAX:
                         await client.publish(message.reply, b"+TERM")
                         continue
-                    id = str(message.metadata.sequence.stream)
-                    found.append(Came(id, message.data, message.reply))
+                    room -= len(message.data)
+                    id, sender = (
+                        str(message.metadata.sequence.stream),
+                        message.subject.split(".")[-1],
+                    )
+                    found.append(Came(id, message.data, message.reply, sender))
             finally:
                 with contextlib.suppress(Error):
                     await answers.unsubscribe()
@@ -301,7 +291,7 @@ class NatsClient:
         login = self._login()
         for server in login.servers:
             failed.clear()
-            client, self._gone = _Client(), _End()
+            client, self._gone = _Client(), End()
             async with contextlib.AsyncExitStack() as undo:
                 undo.push_async_callback(_close, client)
                 try:
@@ -361,7 +351,7 @@ async def _make(client: Client, machine: str, *, pulled: bool = True, copies: in
             raise
     if pulled:
         box = api.ConsumerConfig(
-            durable_name=_CONSUMER, ack_wait=TAKEN_S, max_ack_pending=_UNDER_WAY
+            durable_name=_CONSUMER, ack_wait=TAKEN_S, max_ack_pending=AHEAD_MAX
         )
         await js.add_consumer(f"{_BOX}{machine}", box)
 

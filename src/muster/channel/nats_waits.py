@@ -20,11 +20,29 @@ def is_full(code: int | None, said: object) -> bool:
 
 
 class Came(NamedTuple):
-    """What was pulled: `id` is its place in the mailbox, `reply` where it is acknowledged."""
+    """What was pulled: `id` is its place in the mailbox, `reply` where it is acknowledged.
+
+    `sender` is whose subject it came by: at a server of the fleet nobody has another one's.
+    """
 
     id: str
     body: bytes
     reply: str
+    sender: str
+
+
+class End(asyncio.Event):
+    """The end of a connection, and what is waited for until then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: set[asyncio.Timeout] = set()
+
+    def set(self) -> None:
+        if not self.is_set():
+            super().set()
+            for each in self.waiting:
+                each.reschedule(asyncio.get_running_loop().time())
 
 
 async def unless(end: asyncio.Event, otherwise: Exception, work: Coroutine[Any, Any, T]) -> T:

@@ -20,7 +20,6 @@ import hashlib
 import re
 import secrets
 import stat
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
@@ -28,6 +27,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from muster.address import check_address, split_address
 from muster.channel.base import Packet, Visitor
+from muster.channel.turn import NAME as PACKET
+from muster.channel.turn import Looks, Lying, sha256_of, writer_of
 from muster.errors import USED_UP, Broken, Exhausted, Malformed, Unreachable
 from muster.limits import MAILBOX_BYTES_MAX, PACKET_BYTES_MAX, POST_TAKEN_MAX
 
@@ -50,7 +51,6 @@ _READ_MAX: Final = 4 * POST_TAKEN_MAX
 _PASSED_OVER_MAX: Final = 4096
 # A time there is in whole seconds, so what is not whole now may be whole under the same marks.
 _LOOKS_APART: Final = 20
-_PACKET: Final = re.compile(r"[0-9a-f]{64}\.mp\Z")
 _LEFT: Final = re.compile(r"\.tmp-[0-9a-f]{16}\Z")
 _LEFT_S: Final = 3_600
 _USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
@@ -94,9 +94,10 @@ class SftpPost:
         self._bell = asyncio.Event()
         self._closed = False
         # Files that are not what their names say, as they were, and at which look they are read
-        # again; where the last look ended, and whether it saw all.
+        # again; in which order files are read, and whether the last look did not see all.
         self._passed_over: OrderedDict[str, tuple[tuple[int, int], int]] = OrderedDict()
-        self._looked_to: tuple[int, str] | None = None
+        self._names, self._order = visitor.names, Looks["FarFile"]()
+        self._goes_further = False
         self._looks = 0
 
     async def put(self, packet: bytes, *, to: str) -> None:
@@ -111,13 +112,13 @@ class SftpPost:
 
     async def ack(self, ids: Sequence[str]) -> None:
         names = [f"{each}.mp" for each in ids]
-        await self._do(lambda files: self._forget(files, [n for n in names if _PACKET.match(n)]))
+        await self._do(lambda files: self._forget(files, [n for n in names if PACKET.match(n)]))
 
     async def news(self, *, urgent: bool) -> None:
         if self._closed:
             return
         deadline_s = self._deadline_s or (URGENT_S if urgent else DEADLINE_S)
-        if self._looked_to is not None:
+        if self._goes_further:
             deadline_s = min(deadline_s, GO_ON_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
@@ -199,12 +200,12 @@ class SftpPost:
 
     async def _put(self, files: "Files", packet: bytes, to: str) -> None:
         box, mode = await self._box(files, to)
-        name = f"{hashlib.sha256(packet).hexdigest()}.mp"
-        lying = await files.held(box)
+        name = self._names.name(to, hashlib.sha256(packet).hexdigest())
+        lying, is_ours = await files.held(box), self._names.ours(to)
         if any(file.name == name and file.size == len(packet) for file in lying):
             return
-        packets = sum(file.size for file in lying if _may_be_packet(file))
-        if packets + len(packet) > MAILBOX_BYTES_MAX:
+        ours = sum(file.size for file in lying if _may_be_packet(file) and is_ours(file.name))
+        if ours + len(packet) > MAILBOX_BYTES_MAX:
             raise Exhausted(f"the folder for {to[:12]} in {self._place} is full")
         beside = f"{box}/.tmp-{secrets.token_hex(8)}"
         try:
@@ -233,17 +234,18 @@ class SftpPost:
 
     async def _take(self, files: "Files", most: int) -> list[Packet]:
         box, _ = await self._box(files, self._machine)
-        lying = sorted(await files.held(box), key=lambda file: (file.mtime_s, file.name))
-        begin = 0
-        if self._looked_to is not None:
-            begin = bisect_right(lying, self._looked_to, key=lambda f: (f.mtime_s, f.name))
-        self._looked_to = None
+        hints = self._names.hints()
         self._looks += 1
+        lying = [
+            Lying(writer_of(file.name, hints), at, at, file)
+            for file in await files.held(box)
+            if _may_be_packet(file) and not self._is_passed_over(file)
+            for at in ((file.mtime_s, file.name),)
+        ]
         found: list[Packet] = []
         left, much, until_s = _READ_MAX, LOOK_BYTES, self._goes_on() + LOOK_S
-        for file in lying[begin:] + lying[:begin]:
-            if not _may_be_packet(file) or self._is_passed_over(file):
-                continue
+        self._goes_further = True
+        for file in self._order.order(lying):
             left -= 1
             self._goes_on()
             try:
@@ -255,14 +257,14 @@ class SftpPost:
             except OSError as error:
                 self._survived("unread", error)
                 body = b""
-            if hashlib.sha256(body).hexdigest() == file.name[:-3]:
+            if hashlib.sha256(body).hexdigest() == sha256_of(file.name):
                 found.append(Packet(file.name[:-3], body))
                 much -= len(body)
             else:
                 self._pass_over(file.name, (file.size, file.mtime_s))
             if len(found) >= most or not left or much <= 0 or self._goes_on() >= until_s:
-                self._looked_to = (file.mtime_s, file.name)
-                break
+                return found
+        self._goes_further = False
         return found
 
     def _is_passed_over(self, file: "FarFile") -> bool:
@@ -291,4 +293,4 @@ class SftpPost:
 
 
 def _may_be_packet(file: "FarFile") -> bool:
-    return file.is_plain and file.size <= PACKET_BYTES_MAX and bool(_PACKET.match(file.name))
+    return file.is_plain and file.size <= PACKET_BYTES_MAX and bool(PACKET.match(file.name))

@@ -24,16 +24,16 @@ class Ordered(NamedTuple):
 
 def run(context: CommandContext) -> int:
     """Order the run, follow it; the exit code."""
+    if "." in context.command.on:
+        from muster.cli import peer_run  # noqa: PLC0415 - few runs are asked of other fleets
+
+        return peer_run.ask(context)
     return followed(context, begin(context, ordered(context)))
 
 
 def ordered(context: CommandContext) -> Ordered:
     """What is to be signed for this run. Raises: what it could not begin with."""
     command = context.command
-    if "." in command.on:
-        from muster.cli import peer_run  # noqa: PLC0415 - few runs are asked of other fleets
-
-        return peer_run.ask(context)
     text = command.args["spec"]
     repo = str(command.args.get("repo") or "")
     checked = context.ask("check", {"alone": True, "repo": repo, "spec": text})

@@ -1,7 +1,8 @@
 """One seed, many keys: how each purpose gets a key of its own.
 
 Rule 1: no key is used by two protocols. A NATS client signs whatever nonce the server sends;
-with one raw key for everything, a fake server obtained a valid git signature that way.
+with one raw key for everything, a fake server obtained a valid git signature that way. `age` alone
+has a second use, which signs nothing (machine.py, `shared`): its label keeps the two apart.
 Rule 2: the seed itself is used for one thing only, the machine's root key, which signs
 bindings and requests of this package and nothing else.
 Rule 3: a sub-key says nothing about the seed or about another sub-key (HKDF, RFC 5869), so a

@@ -8,11 +8,19 @@ The machine's id is the public key of the seed itself. The fleet's id is the pub
 the authority's `record` sub-key. An operator's key is its `statement` sub-key.
 """
 
+import hmac
 from typing import NoReturn
 
 from muster.errors import Malformed
-from muster.fleet.derive import AGREEMENT_PURPOSES, PURPOSES, SEED_BYTES, derive_key, public_key
-from muster.log.keys import Signer
+from muster.fleet.derive import (
+    AGREEMENT_PURPOSES,
+    PURPOSES,
+    SALT,
+    SEED_BYTES,
+    derive_key,
+    public_key,
+)
+from muster.log.keys import Signer, agree
 from muster.log.stream import FleetId, MachineId
 
 
@@ -55,6 +63,14 @@ class Identity(_Secret):
         """The 32 secret bytes of one sub-key, for a program that must hold it itself."""
         assert purpose in PURPOSES, purpose
         return derive_key(self._seed, purpose)
+
+    def shared(self, public: bytes) -> bytes:
+        """What this machine and the holder of an `age` key alone know; b"" for a key that is none.
+
+        It marks the names of parcels (channel/turn.py), and is used for nothing else.
+        """
+        agreed = agree(self.secret("age"), public)
+        return b"" if agreed is None else hmac.digest(SALT, b"parcel-names/v1" + agreed, "sha256")
 
     @property
     def keys(self) -> dict[str, str]:

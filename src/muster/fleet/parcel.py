@@ -36,6 +36,8 @@ MEND: Final = 4
 # A question for a blob, and a piece of one (node/links/blob_parcels.py).
 BLOB_WANT: Final = 5
 BLOB_PART: Final = 6
+# Its writer takes parcels whose name tells their writer (channel/turn.py): of no bytes.
+NAMES_READ: Final = 7
 ASIDES: Final = frozenset({PING, PONG, MEND, BLOB_WANT, BLOB_PART})
 ITEM_HEAD_BYTES: Final = 5
 

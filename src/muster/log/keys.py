@@ -6,12 +6,13 @@ Rule 2: a key signs one kind of statement; what separates the kinds is the key's
 """
 
 from nacl.bindings import (
+    crypto_scalarmult,
     crypto_scalarmult_base,
     crypto_sign,
     crypto_sign_open,
     crypto_sign_seed_keypair,
 )
-from nacl.exceptions import BadSignatureError
+from nacl.exceptions import BadSignatureError, CryptoError
 
 SEED_BYTES = 32
 PUBLIC_BYTES = 32
@@ -40,6 +41,18 @@ def agreement_key(secret: bytes) -> bytes:
     """The public half of an X25519 key."""
     public: bytes = crypto_scalarmult_base(secret)
     return public
+
+
+def agree(secret: bytes, public: bytes) -> bytes | None:
+    """What the holders of two X25519 keys alone know; None where nothing would be secret."""
+    if len(public) != PUBLIC_BYTES:
+        return None
+    try:
+        shared: bytes = crypto_scalarmult(secret, public)
+    except CryptoError:
+        # A point of small order.
+        return None
+    return shared if any(shared) else None
 
 
 def verify(public: bytes, message: bytes, signature: bytes) -> bool:

@@ -93,7 +93,8 @@ class ParcelBox:
         found = list(self._asides)
         self._asides.clear()
         left = PARCEL_BYTES_MAX - sum(len(each.body) + ITEM_HEAD_BYTES for each in found)
-        while (queue := self._quick or self._bulk) and len(found) < PARCEL_ITEMS_MAX:
+        # One item more says that names are read (posts.py).
+        while (queue := self._quick or self._bulk) and len(found) < PARCEL_ITEMS_MAX - 1:
             left -= len(queue[0]) + ITEM_HEAD_BYTES
             if left < 0:
                 break

@@ -10,6 +10,7 @@ from muster.limits import PARCEL_ASIDES_MAX
 from muster.log.stream import MachineId
 from muster.node.core import Core
 from muster.node.counter import DECLARED
+from muster.node.links.parcel_names import SAID, ParcelNames
 from muster.node.services.parcels import ParcelCame, Parcels
 
 DECLARED[__name__] = {
@@ -21,7 +22,7 @@ class Desk:
     """See the top of this file."""
 
     def __init__(self, core: Core) -> None:
-        self._core = core
+        self._core, self.names = core, ParcelNames(core)
         self._secret = core.membership.identity.secret("age")
         self._number = 0
 
@@ -40,7 +41,7 @@ class Desk:
         self._number += 1
         mine, membership = Heard(parcels.life, self._number), core.membership
         about = (membership.identity, membership.fleet, to, mine, parcels.heard(to))
-        return write_parcel(*about, max(0, core.now.wall_ms), items)
+        return write_parcel(*about, max(0, core.now.wall_ms), [*items, SAID])
 
     def open(self, place: str, packet: Packet) -> ParcelCame:
         """What lay in our mailbox. Raises: Refused."""
@@ -59,6 +60,7 @@ class Desk:
             core.machine,
             lambda machine: machine in machines,
         )
+        self.names.came(parcel, items)
         found = [frame for item in items if item.type == FRAME for frame in self._frame(item)]
         return ParcelCame(
             place,

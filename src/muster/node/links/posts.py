@@ -63,6 +63,7 @@ class Mailboxes:
             daemon.core.membership.identity.signer("nats").sign,
             lambda: daemon.machine.credentials(),  # noqa: PLW0108 - as they are then
             variables=daemon.home.variables, wall_ms=lambda: clock.read().wall_ms,
+            secrets=desk.names.secrets, reads_names=desk.names.reads,
         )  # fmt: skip
         for spec, options in daemon.machine.config.posts():
             # Without it a machine that is told to use a place says so, and does not begin.
