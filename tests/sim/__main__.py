@@ -30,11 +30,13 @@ SOMETIMES = (
     "run-values", "run-swarm", "run-race", "group-thread", "group-send", "stranger", "scarce", "matched",
     "full-disk", "room-again",
     *("attack-" + name for name in ATTACKS),
-    "torn", *("middle-" + name for name in DEEDS),
     *("place-" + name for name in MISDEEDS), *("place-shows-" + name for name in LOOKS),
     *("engine-" + name for name in ENGINE),
     "place-dies", "place-dies-amid", "engine-dies", "engine-dies-amid",
     "parcel-forged", "parcel-malformed", "parcel-denied",
+    "torn", "lost", "silence", "relayed", "place-loses-tail", "place-loses-middle", "place-loses-all",
+    "gone-dead", "gone-cut-off", "gone-cut-from-heir", "work-goes-on-elsewhere",
+    *("middle-" + name for name in DEEDS),
 )  # fmt: skip
 
 

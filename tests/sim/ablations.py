@@ -178,6 +178,7 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     "middle-seal": ((admit, "check_seal", lambda *_: True),),
     "middle-signer": ((admit, "check_signer", _genuine_or_not),),
     "middle-body": ((entries, "parse", _any_body),),
+    "relay-withholds": ((Refresh, "due", lambda *_: None),),
     "asked-again": (
         (Sync, "_retry", lambda *_: None),
         (Refresh, "due", lambda *_: None),

@@ -12,6 +12,9 @@ answered over a link (`Seek`) dials once more. After the storm, when all is at r
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.channel import FIRST
+from muster.log.refresh import REFRESH_MS
+from muster.log.session import RETRY_MS
+from muster.log.stream import FLEET
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 AT_ONCE_MS: Final = 2_500
 # Twenty seconds are promised; the rest is what a daemon needs for a dial, which costs nothing here.
 FOUND_MS: Final = 12_000
+# The longest wait for a refresh, and for what it shows to be asked for.
+PAST_MS: Final = REFRESH_MS * 5 // 4 + 2 * RETRY_MS + 4_000
 
 
 class Climbs:
@@ -46,6 +51,35 @@ class Climbs:
         self._say(pairs, FOUND_MS, "when every link had fallen silent")
         network.silent.clear()
         network.mute.clear()
+
+    def past_the_middle(self) -> None:
+        """The middle of all links withholds what others wrote: it comes past it. Raises: Violation.
+
+        What two alone may hold goes over the link that the middle cannot read, at once. What it may
+        hold itself is its to pass on; the two ends find out with the refresh that it did not.
+        """
+        world = self.world
+        world.middle.withholds = True
+        honest = [machine for machine in self._live() if not machine.hostile]
+        pairs = [(one, other) for one in honest for other in honest if one is not other]
+        self._say(pairs, AT_ONCE_MS, "through a middle that withholds")
+        for machine in honest:
+            world.workload.say(machine, "all", "past the middle", wait=False)
+        world.run_until(world.ms + 100)
+        logs = [machine.core.log for machine in honest if machine.core is not None]
+        sizes = {
+            stream: log.size(stream)
+            for log, machine in zip(logs, honest, strict=True)
+            for stream in log.streams()
+            if stream.machine == machine.id and stream.scope == FLEET
+        }
+
+        def is_held() -> bool:
+            return all(log.size(stream) >= size for log in logs for stream, size in sizes.items())
+
+        if not world.run_until(world.ms + PAST_MS, is_held):
+            world.checker.fail("I17", f"the middle kept what was written for {PAST_MS} ms")
+        world.reached["past-the-middle"] += 1
 
     def _live(self) -> "list[Machine]":
         return [machine for machine in self.world.founders if machine.awake]

@@ -53,6 +53,10 @@ class Faults:
     # To which part of what is said of streams a middle does something, and what, when not anything.
     middle: float = 0.0
     middle_does: tuple[str, ...] = ()
+    # Whether the last machine is the middle of the links of all others, and hostile; and whether it
+    # passes on nothing that others wrote.
+    relay: bool = False
+    withholds: bool = False
     # To which part of what is left at a place something happens, 0 where there is none; who comes
     # by, all where none is named, and who never has a link.
     place: float = 0.0
@@ -139,6 +143,8 @@ PROFILES: dict[str, Faults] = {
     ),
     "proven-first": Faults(machines=3, paths=1, lost=0.5, climbs=True, messages=4, tasks=0),
     "torn": Faults(torn=0.2, paths=1, messages=12, runs=1),
+    "relay": Faults(machines=4, relay=True, middle=0.3, messages=12, runs=1, kill=0.1, lost=0.3),
+    "relay-withholds": Faults(machines=4, relay=True, withholds=True, messages=6),
     "middle": Faults(middle=0.3, messages=12, runs=1),
     "places": Faults(
         place=0.4, apart=(0, 1, 2, 3, 4), kill=0.2, crash=0.005, snapshot=1.0, restore=0.3,
@@ -264,6 +270,16 @@ def swarm(seed: int) -> Faults:
         chosen.update(breaks=engine.uniform(0.02, 0.3))
     if chosen.get("place") and engine.random() < 0.3:
         chosen.update(crooked=True)
+    if middle.random() < 0.1:
+        chosen.update(relay=True, middle=middle.uniform(0.02, 0.4))
+    away = random.Random(f"swarm-gone/{seed}")
+    if chosen.get("place") and away.random() < 0.4:
+        chosen.update(loses=away.uniform(0.02, 0.4))
+    if away.random() < 0.08:
+        chosen.update(gone=True, lease_ms=4_000, stormy_ms=24_000, runs=chosen.get("runs", 2))
+        # It is long: what was drawn for a short storm comes as often, and no oftener.
+        for name in ("crash", "kill", "restore", "partition", "sleep"):
+            chosen[name] = chosen.get(name, 0.0) / 4
     if chosen.get("sleep") and rng.random() < 0.3:
         chosen.update(sleep_ms_max=50_000, stormy_ms=40_000, sleep=0.05)
         for name in ("crash", "kill"):

@@ -193,7 +193,8 @@ class Checker:
             held = self.sizes.get(peer.place, {}).get(stream, 0)
             if peer.hostile or not peer.awake or peer.id == machine.id or held <= seq:
                 continue
-            if self.world.middle.is_between(machine, peer):
+            middle = self.world.middle
+            if middle.is_between(machine, peer) or middle.middle_of(machine, peer):
                 # What the one knows the other may not hear.
                 continue
             wires = network.between(machine, peer)

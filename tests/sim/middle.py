@@ -6,8 +6,10 @@ overtake, and tells one machine of a stream what it tells no other.
 
 Rule 1: it is between some machines, and until the world heals: an honest way exists then.
 Rule 2: it touches what is said of streams (offers and segments), which proves itself. The TLS of a
-link (channel/tunnel.py) lies below these frames, so a relay can do less: withhold, and end the link.
-A member that others' streams pass through can do all of it.
+link (channel/tunnel.py) lies below these frames, so hands on a wire can do less: withhold, and end
+the link. A member that others' streams pass through can do all of it.
+Rule 3: a relay is such a member: the links of all others go through it (`Faults.relay`). It cannot
+read them, but what it may hold is its to pass on; it does all that to its own words of streams.
 """
 
 import random
@@ -55,6 +57,10 @@ class Middle:
         self.world = world
         self.rng = random.Random(f"middle/{world.seed}")
         self._identity = identity_of(world.seed, "middle")
+        # A machine that is the middle of the links of all others.
+        self.relay: Machine | None = None
+        # Whether it passes on nothing that others wrote, from now on.
+        self.withholds = False
         self._between: dict[frozenset[str], bool] = {}
         # Until when it withholds a stream from a machine, and tells that one another tale of it.
         self._withheld: dict[tuple[str, str], int] = {}
@@ -66,11 +72,22 @@ class Middle:
             name: getattr(self, "_" + name) for name in DEEDS if name != "overtake"
         }
 
+    def begin(self) -> None:
+        """The world has its machines: one of them is the relay, where its faults say so."""
+        if self.world.faults.relay:
+            self.relay = self.world.founders[-1]
+            self.relay.hostile = True
+
+    def middle_of(self, one: "Machine", other: "Machine") -> "Machine | None":
+        """The machine through which two others have their links."""
+        return None if self.world.healed or self.relay in {one, other} else self.relay
+
     def is_between(self, one: "Machine", other: "Machine") -> bool:
         """Whether it has the links of two machines in its hands."""
+        if not self.world.faults.middle or self.relay is not None:
+            # What goes through a relay is sealed: it can tell of streams what it likes as a member.
+            return self.relay in {one, other}
         pair = frozenset((one.place, other.place))
-        if not self.world.faults.middle:
-            return False
         if pair not in self._between:
             draw = random.Random(f"between/{self.world.seed}/{'/'.join(sorted(pair))}").random()
             self._between[pair] = draw < SHARE
@@ -80,6 +97,8 @@ class Middle:
         """The frames that go on, at once, where one was sent."""
         world, to = self.world, wire.other(sender)
         if world.healed or not self.is_between(sender, to):
+            return [frame]
+        if self.relay not in {None, sender}:
             return [frame]
         said = _read(frame)
         if said is None:
@@ -117,6 +136,8 @@ class Middle:
         """What is told to this machine at present, None where nothing is."""
         now_ms, names = self.world.ms, _streams(said)
         gone = {n for n in names if self._withheld.get((to.place, n), 0) > now_ms}
+        if self.withholds:
+            gone |= {name for name in names if not name.startswith(sender.id)}
         left = _without(said, gone) if gone else said
         twisted = {n for n in names if self._two_faced.get((to.place, n), 0) > now_ms}
         if left is None or not twisted:

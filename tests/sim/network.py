@@ -36,6 +36,8 @@ class Wire:
     ends: "tuple[Machine, Machine]"
     channel: str
     since_ms: int = 0
+    # The machine in the middle, where there is one.
+    through: "Machine | None" = None
     up: bool = True
     last_ms: dict[str, int] = field(default_factory=dict)
 
@@ -95,8 +97,13 @@ class Network:
             return
         if {one.index, other.index} & set(world.faults.apart):
             return
+        middle = world.middle.middle_of(one, other)
+        if middle and not (self.between(one, middle) and self.between(middle, other)):
+            self.dial(one, other, 1_000)
+            return
         better = {wire.channel for wire in self.between(one, other)} >= {FIRST}
-        self.link(one, other, WORSE if better or not world.faults.climbs else FIRST)
+        worse = better or not world.faults.climbs
+        self.link(one, other, WORSE if worse else FIRST, through=middle)
         if there < world.faults.paths:
             self.dial(one, other)
 
@@ -106,16 +113,22 @@ class Network:
         wires = self.between(one, other)
         return sum(not climbs or wire.number not in self.silent for wire in wires)
 
-    def link(self, one: "Machine", other: "Machine", channel: str, *, mute: bool = False) -> None:
+    def link(
+        self, one: "Machine", other: "Machine", channel: str, *, mute: bool = False,
+        through: "Machine | None" = None,
+    ) -> None:  # fmt: skip
         """A link stands; a mute one carries the greeting and nothing else."""
         self._last += 1
-        wire = self.wires[self._last] = Wire(self._last, (one, other), channel, self.world.ms)
+        wire = Wire(self._last, (one, other), channel, self.world.ms, through)
+        self.world.reached["relayed"] += through is not None
+        self.wires[wire.number] = wire
         if mute:
             self.mute.add(wire.number)
         self.world.trace("link", f"{one.place} {other.place} {wire.number}")
         for end in wire.ends:
             peer = wire.other(end)
-            end.arrive(ev.LinkUp(wire.number, peer.id, False, channel))
+            by = through.id if through is not None else ""
+            end.arrive(ev.LinkUp(wire.number, peer.id, False, channel, by))
 
     def seek(self, machine: "Machine", number: int) -> None:
         """A machine is told that nothing is answered over a link: it dials once more."""
@@ -145,9 +158,14 @@ class Network:
                 end.arrive(ev.LinkDown(wire.number))
         one, other = wire.ends
         self.dial(one, other, 500 if reason == "lost" else 2_000)
+        for each in list(self.wires.values()):
+            if each.through in wire.ends and wire.other(each.through) in each.ends:
+                self.down(each, "middle")
 
     def died(self, machine: "Machine") -> None:
         """A process is gone: its links are, too."""
+        for wire in [wire for wire in self.wires.values() if wire.through is machine]:
+            self.down(wire, "middle")
         for wire in self.of(machine):
             del self.wires[wire.number]
             wire.up = False

@@ -24,6 +24,7 @@ BROKEN = {
     "middle-signer": ("I5",),
     "middle-body": ("I5",),
     "asked-again": ("liveness",),
+    "relay-withholds": ("I17",),
     "evidence-check": ("I10",),
     "fence": ("I7",),
     "fork-gossip": ("I1", "liveness"),

@@ -56,6 +56,14 @@ def test_a_hostile_middle_changes_nothing_and_only_delays():
     assert all(reached["middle-" + deed] for deed in DEEDS)
 
 
+@proves("sim.a-relay-is-passed-by")
+def test_what_a_relay_withholds_comes_past_it_and_what_it_may_not_hold_comes_at_once():
+    outcome = play(5, "relay-withholds")
+    assert outcome.violation == ""
+    assert outcome.reached["relayed"]
+    assert outcome.reached["past-the-middle"]
+
+
 @proves("sim.torn-batches-hold")
 def test_a_link_that_ends_within_a_batch_loses_nothing_and_doubles_nothing():
     outcome = play(11, "torn")
@@ -100,8 +108,7 @@ def test_a_thousand_seeds_draw_every_fault():
 # What only named profiles set: how much work there is, and a fault's exact kind.
 NOT_DRAWN = {
     "machines", "healing_ms", "tasks", "messages", "repository", "crash_kind", "restore_kind",
-    "attacks", "attack", "middle_does", "reviews", "renames", "apart", "visitors", "climbs",
-    "gone", "lease_ms", "loses",
+    "attacks", "attack", "middle_does", "withholds", "reviews", "renames", "apart", "visitors", "climbs",
 }  # fmt: skip
 
 

@@ -72,6 +72,7 @@ class World:
         self.injector = Injector(self)
         self.revoked: set[str] = set()
         self.cloned: set[str] = set()
+        self.middle.begin()
         self.attacker = Attacker(self, self.founders[-1]) if faults.hostile else None
 
     # --- time ------------------------------------------------------------------------------
@@ -127,6 +128,8 @@ class World:
         self.crowd.start()
         self.succession.start()
         self.run_until(self.faults.stormy_ms)
+        if self.faults.withholds:
+            Climbs(self).past_the_middle()
         self.heal()
         if not self.run_until(self.ms + self.faults.healing_ms, self.checker.settled):
             self.checker.fail("liveness", self.checker.unsettled())
