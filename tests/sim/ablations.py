@@ -200,6 +200,7 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     ),
     "parcel-signature": ((parcels, "_PARCEL", _Believes(*parcels._PARCEL)),),
     "parcel-receiver": ((mailboxes, "read_parcel", _whoever_it_is_for),),
+    "told-anew": ((Posts, "began_anew", lambda *_: None),),
     "heads-at-an-engine": ((Sync, "_send_heads", _offers_nothing),),
     "heads-exchange": (
         (Posts, "_tell_all", _says_nothing_of_others),

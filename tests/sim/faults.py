@@ -181,6 +181,10 @@ PROFILES: dict[str, Faults] = {
     ),
     "parcel-signature": Faults(machines=3, place=0.3, apart=(0, 1, 2), tasks=0, messages=12),
     "parcel-receiver": Faults(machines=3, place=0.3, apart=(0, 1, 2), tasks=0, messages=12),
+    "told-anew": Faults(
+        machines=3, place=0.05, apart=(0, 1, 2), snapshot=2.0, restore=0.6, restore_kind="blind",
+        tasks=0, messages=16,
+    ),
     "heads-at-an-engine": Faults(
         machines=3, engine=0.3, breaks=0.05, apart=(0, 1, 2), tasks=0, messages=12
     ),

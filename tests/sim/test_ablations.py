@@ -37,6 +37,7 @@ BROKEN = {
     "receipt-rule": ("liveness",),
     "parcel-signature": ("I19",),
     "parcel-receiver": ("I19",),
+    "told-anew": ("liveness",),
     "heads-at-an-engine": ("liveness",),
     "heads-exchange": ("liveness",),
     "reviews": ("I16",),
