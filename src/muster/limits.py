@@ -67,6 +67,15 @@ LEASE_MS: Final = 30_000
 STANDIN_AFTER_MS_MIN: Final = 1_000
 STANDIN_AFTER_MS: Final = 30_000
 STANDIN_AFTER_MS_MAX: Final = 24 * 3_600_000
+# Who of several stands in: a NATS cluster chooses another leader within 4 to 9 s, which must cost
+# no holder its lease. Three renewals fit in, and who holds it stops before anybody else may begin.
+ELECTION_TTL_MS: Final = 15_000
+ELECTION_HELD_MS: Final = 12_000
+ELECTION_RENEW_MS: Final = 4_000
+# Chosen arbitrarily: a person who names more means another thing.
+STANDINS_MAX: Final = 8
+# What one of them writes there is some hundred bytes.
+ELECTION_BYTES_MAX: Final = 1024
 # A machine that is silent for a day has lost its work, whatever its owner set.
 LEASE_MS_MAX: Final = 24 * 3_600_000
 # Four beats fit in one lease: three may be lost before work moves.

@@ -37,6 +37,7 @@ from muster.node.services.mending import MendAsked, PoorWay
 from muster.node.services.parcels import AsideCame, LookAt, ParcelTaken
 from muster.node.services.sleepers import WakeUp
 from muster.node.tasks.approvals import AnswerAttempt
+from muster.node.tasks.elections import Campaign
 from muster.node.tasks.keepers import KeepMirror, PullMirror
 from muster.store.mark import Mark
 from muster.store.store import Store
@@ -463,6 +464,7 @@ class Machine:
         FreshCertificates,
         ev.ReachedAt,
         AsideCame,
+        Campaign,
         PoorWay,
         WakeUp,
         KeepMirror,

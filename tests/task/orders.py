@@ -27,7 +27,8 @@ def takeover(of: str, target: str, **changes: Any) -> str:
 
 
 def standin(
-    of: str, by: str, target: str, after_ms: int = 30_000, replaces: str = "", **changes: Any
-) -> FleetStandin:
-    text = signed(STANDIN, of, target, standin_args(of, by, after_ms, replaces), **changes)
-    return FleetStandin(of, text, by, after_ms, replaces)
+    of: str, by: str, target: str, after_ms: int = 30_000, replaces: str = "",
+    others: tuple[str, ...] = (), **changes: Any,
+) -> FleetStandin:  # fmt: skip
+    text = signed(STANDIN, of, target, standin_args(of, by, after_ms, replaces, others), **changes)
+    return FleetStandin(of, text, by, after_ms, replaces, others)

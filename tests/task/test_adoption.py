@@ -177,3 +177,31 @@ def test_whom_no_operator_named_stands_in_for_nobody(of, by):
     stood = world.streams[BUILD].append(TaskAdopt("r1", OWNER, 7), [said.id], NOW_MS + 3)
     world.again = world.streams[BUILD].append(RUN, [stood.id, world.before.id], NOW_MS + 4)
     assert refusal(world) == "adoption-not-allowed"
+
+
+def elected(world: Takeover, others: tuple[str, ...], *, own: bool = False) -> Any:
+    """BUILD goes on with OWNER's work, and another one with what BUILD has."""
+    said = world.streams[STUDIO].append(
+        standin(OWNER, BUILD, STUDIO, others=others), (), NOW_MS + 2
+    )
+    world.again = world.streams[BUILD].append(RUN, at_ms=NOW_MS + 3)
+    if not own:
+        stood = world.streams[BUILD].append(TaskAdopt("r1", OWNER, 7), [said.id], NOW_MS + 3)
+        world.again = world.streams[BUILD].append(RUN, [stood.id, world.before.id], NOW_MS + 4)
+    of = world.again.header.author
+    next_ = world.streams[STUDIO].append(TaskAdopt("r1", of, 9), [said.id], NOW_MS + 5)
+    world.again = world.streams[STUDIO].append(RUN, [next_.id, world.again.id], NOW_MS + 6)
+    return world
+
+
+@proves("adopt.elected", "adopt.only-by-order")
+def test_who_was_named_as_well_goes_on_with_what_another_one_of_them_went_on_with():
+    world = elected(Takeover(), (STUDIO,))
+    assert world.first() == (world.before, 9)
+
+
+@proves("adopt.elected", "adopt.only-by-order")
+def test_who_was_named_as_well_goes_on_with_nothing_else_of_another_one_of_them():
+    assert refusal(elected(Takeover(), (STUDIO,), own=True)) == "adoption-not-allowed"
+    assert refusal(elected(Takeover(), ())) == "adoption-not-allowed"
+    assert refusal(elected(Takeover(), ("a" * 64,))) == "adoption-not-allowed"

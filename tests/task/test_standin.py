@@ -19,7 +19,7 @@ def test_whom_an_operator_named_is_known_with_how_long_and_by_whose_word():
     entry = told.append(standin(OWNER, BUILD, STUDIO), (), NOW_MS)
     body = standin(OWNER, BUILD, STUDIO)
     key = OPERATOR.public.hex()
-    row = (told.rows.stream, OWNER, order_of(body), "", BUILD, 30_000, key, entry.id)
+    row = (told.rows.stream, OWNER, order_of(body), "", BUILD, 30_000, key, entry.id, "")
     assert told.rows.get(STANDINS, OWNER, order_of(body)) == row
 
 
@@ -36,6 +36,18 @@ def test_each_order_is_kept_once_with_the_one_that_it_replaces():
     assert told.skipped == ["standin-again"] * 2
 
 
+@proves("adopt.elected")
+def test_several_who_are_named_are_known_in_their_order():
+    told = stream()
+    body = standin(OWNER, BUILD, STUDIO, others=("a" * 64, STUDIO))
+    told.append(body, (), NOW_MS)
+    row = told.rows.get(STANDINS, OWNER, order_of(body))
+    assert row is not None
+    assert row.named == body.named == (BUILD, "a" * 64, STUDIO)
+    nobody = standin(OWNER, "", STUDIO)
+    assert nobody.named == ()
+
+
 GOOD = standin(OWNER, BUILD, STUDIO)
 
 
@@ -47,6 +59,7 @@ GOOD = standin(OWNER, BUILD, STUDIO)
         structs.replace(GOOD, by=""),
         structs.replace(GOOD, machine=BUILD),
         structs.replace(GOOD, after_ms=1_000),
+        structs.replace(GOOD, others=(STUDIO,)),
         structs.replace(GOOD, replaces="1" * 64),
         structs.replace(GOOD, statement="no order"),
         standin(OWNER, BUILD, BUILD),

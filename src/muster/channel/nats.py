@@ -32,6 +32,7 @@ import msgspec
 
 from muster.channel.base import Packet, PostOptions, Visitor
 from muster.channel.nats_client import AHEAD_MAX, ANSWER_S, Login, NatsClient
+from muster.channel.nats_lease import NatsLeases
 from muster.channel.nats_waits import Came
 from muster.channel.tls import Credentials, client_context
 from muster.channel.turn import in_turn
@@ -121,7 +122,8 @@ class NatsPost:
         of_fleet = is_machine(options.place)
         where = f"the NATS server {'of ' * of_fleet}{options.place.split(',')[0].strip()}"
         lets_in = self._pass if of_fleet else self._login
-        self._server = NatsClient(where, visitor.machine, lets_in)
+        self._reached = (where, visitor.machine, lets_in)
+        self._server = NatsClient(*self._reached)
         self._wait_s = options.deadline_s or _DEADLINE_S
         # What came over the connection of this number, and is not acknowledged; whose turn it was.
         self._taken: dict[str, Came] = {}
@@ -130,6 +132,10 @@ class NatsPost:
         # Packets that were sent once: a server that has the name of one may have it from us.
         self._sent: OrderedDict[str, None] = OrderedDict()
         self._end = asyncio.Event()
+
+    def leases(self) -> NatsLeases:
+        """What this machine writes leases with at the same server, over a connection of its own."""
+        return NatsLeases(*self._reached)
 
     async def put(self, packet: bytes, *, to: str) -> None:
         if len(packet) > PACKET_BYTES_MAX:

@@ -192,7 +192,7 @@ class NatsClient:
             while page := await self._answer(js.streams_info(offset=len(there))):
                 there |= {str(each.config.name) for each in page}
             wanted = {f"{_BOX}{machine}" for machine in machines}
-            for stream in sorted(there - wanted):
+            for stream in sorted(each for each in there - wanted if each.startswith(_BOX)):
                 await self._answer(js.delete_stream(stream))
             # Also where it is there: what it is pulled by may be gone, or was never made.
             for stream in sorted(wanted):

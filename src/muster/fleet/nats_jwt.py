@@ -4,8 +4,8 @@ Rule 1: all of it follows from the authority's seed and the machines' records, a
 random: a server can be told the same again.
 Rule 2: each machine has an account of its own. It holds nothing, and imports three services of the
 account in which the mailboxes are: to leave something in its own name, to take from its own
-mailbox, and to acknowledge that. What else it publishes, subscribes to or names as a reply stays
-with itself.
+mailbox, and to acknowledge that; at a cluster two more: to write leases in its own name, and to
+read them. What else it publishes, subscribes to or names as a reply stays with itself.
 Rule 3: a user is the machine's `nats` key, which signs what a server sends and nothing else.
 Rule 4: nothing here ends by the calendar. Who is revoked has no account any more, and what was
 issued for keys that a machine had before counts no more.
@@ -94,16 +94,18 @@ def claims(
     where = _where(keeper, cluster)
     system, boxes = (_signer(authority, f"{what}/{where}") for what in ("system", "boxes"))
     own, theirs = (text_of(_ACCOUNT, each.public) for each in (system, boxes))
+    # A server alone is no quorum: nobody is elected there.
+    exports = [*_EXPORTS, *(_LEASES if cluster else ())]
     accounts = {
         own: _account(operator, system, "SYSTEM", {}),
-        theirs: _account(operator, boxes, "BOXES", {"exports": _EXPORTS}, stored=True),
+        theirs: _account(operator, boxes, "BOXES", {"exports": exports}, stored=True),
     }
     machines: dict[str, str] = {}
     bounds = _OF_MACHINE | ({"leaf": _LEAVES} if leaves else {})
     for record in live:
         signer = _signer(authority, f"machine/{record.machine}")
         of_it = {
-            "imports": _imports(theirs, record.machine)
+            "imports": _imports(theirs, record.machine, leases=bool(cluster))
             + leaves * _linked(theirs, record.machine, domain(keeper.machine, cluster)),
             "revocations": {"*": _issued_s(record) - 1},
         }
@@ -136,9 +138,15 @@ _EXPORTS: Final = [
     },
     {"name": "acknowledge", "subject": "$JS.ACK.>", "type": "service"},
 ]  # fmt: skip
+# Who goes on with the work of a machine that is gone (task/election.py).
+_LEASE_READ: Final = "$JS.API.DIRECT.GET.MUSTER_LEASE"
+_LEASES: Final = (
+    {"name": "lease", "subject": "muster.lease.>", "type": "service"},
+    {"name": "leased", "subject": _LEASE_READ, "type": "service"},
+)
 
 
-def _imports(boxes: str, machine: str) -> list[dict[str, str]]:
+def _imports(boxes: str, machine: str, *, leases: bool) -> list[dict[str, str]]:
     box = f"MUSTER_BOX_{machine}"
     subjects = (
         f"muster.box.*.{machine}",
@@ -146,6 +154,7 @@ def _imports(boxes: str, machine: str) -> list[dict[str, str]]:
         # As of old, and with the domain and the account in front.
         f"$JS.ACK.{box}.box.>",
         f"$JS.ACK.*.*.{box}.box.>",
+        *((f"muster.lease.*.{machine}", _LEASE_READ) if leases else ()),
     )
     return [
         {"account": boxes, "name": subject, "subject": subject, "type": "service"}

@@ -44,6 +44,7 @@ from muster.node.call.streams import Served, Streams
 from muster.node.core import Core
 from muster.node.counter import DECLARED
 from muster.node.doorway import Doorway
+from muster.node.engine.elector import Elector
 from muster.node.engine.passes import Passes
 from muster.node.engine.server import Engine
 from muster.node.event_queue import EventQueue
@@ -199,9 +200,10 @@ class Daemon:
         self.engine = Engine(self)
         self.mends = Mends(self, self.paths, self.mailboxes.leave_aside, self._tell_facts)
         self.wakers = Wakers(self)
+        elector = Elector(self, self.mailboxes.post_of)
         hands = (
             self.effects, self.streams, scrubbing, self.folders,
-            self.paths, self.mailboxes, self.mends, self.wakers, self.foreign,
+            self.paths, self.mailboxes, self.mends, self.wakers, self.foreign, elector,
         )  # fmt: skip
         self._handlers = ev.handlers(self.core.wants, self, *hands)
         self.doorway = Doorway(self.home, self.core, self.post)

@@ -51,6 +51,7 @@ from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.asked_work import AskedWork
 from muster.node.tasks.branches import Branches
 from muster.node.tasks.delegations import Delegations
+from muster.node.tasks.elections import Elections
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.keepers import Keepers
 from muster.node.tasks.owner import OwnerService
@@ -91,6 +92,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Delegations,
     AskedWork,
     Proposals,
+    Elections,
     Adoptions,
     TaskService,
     Letters,

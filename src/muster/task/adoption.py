@@ -6,6 +6,8 @@ it was taken.
 Rule 2: it reaches what was opened until its end, and adopts nothing after that: one order is no
 right to a machine's later work. That is given beforehand to a stand-in (standin.py), and lasts
 until another order about the same machine; that it heard nothing of it is the stand-in's word.
+Where such an order names several, each of them may go on with that machine's work also where
+another one of them went on with it: what that one had by no such way is none of it.
 Rule 3: what is adopted is written again by whoever goes on with it, with the same body, citing what
 it repeats: the operator's order behind the work itself stays the one that its first owner took.
 
@@ -73,12 +75,15 @@ def first(entry: Entry, lookup: Lookup, fleet: FleetId, leads: Leads | None) -> 
         Unproven: it is a repetition of another machine's work by no operator's order.
 
     """
-    generation = 0
+    generation, owed = 0, set[str]()
     for _ in range(_OWNERS_MAX):
         entry = origin(entry, lookup)
         adopt = _adopted(entry, lookup)
-        if adopt is None:
+        if adopt is None and not owed:
             return First(entry, generation)
+        if adopt is None:
+            text = "what one who was named as well had was no work of the machine that is gone"
+            raise Unproven("adoption-not-allowed", text)
         if adopt.header.author != entry.header.author:
             text = "another machine took it over than the one that opens it again"
             raise Unproven("adoption-other-work", text)
@@ -86,7 +91,9 @@ def first(entry: Entry, lookup: Lookup, fleet: FleetId, leads: Leads | None) -> 
         generation = generation or body.generation
         before = _before(entry, body, lookup)
         opened_ms = origin(before, lookup).header.t[0]
-        check_ground(adopt, body.of, body.generation, opened_ms, lookup, fleet, leads)
+        owed.discard(body.of)
+        about = check_ground(adopt, body.of, body.generation, opened_ms, lookup, fleet, leads)
+        owed |= {about} - {body.of}
         entry = before
     raise Unproven("repeated-too-often", "it was taken over more often than machines are lost")
 
@@ -118,10 +125,11 @@ def _before(entry: Entry, body: TaskAdopt, lookup: Lookup) -> Entry:
 def check_ground(  # noqa: PLR0917 - the links of one chain
     adopt: Entry, of: str, generation: int, opened_ms: int, lookup: Lookup, fleet: FleetId,
     leads: Leads | None,
-) -> None:  # fmt: skip
-    """Raises: Unproven unless an operator ordered just this of the machine that did it, in time.
+) -> str:  # fmt: skip
+    """Whose work the order is about by which it was adopted: of `of`, or what that one took over.
 
     `of` is the machine in whose place it goes on, with what was there at `opened_ms`.
+    Raises: Unproven unless an operator ordered just this of the machine that did it, in time.
     """
     at_ms = adopt.header.t[0]
     for cause in adopt.causes:
@@ -129,7 +137,7 @@ def check_ground(  # noqa: PLR0917 - the links of one chain
         found = None if order is None else _ground(order, adopt, of, fleet)
         if found is None:
             continue
-        statement, end_ms = found
+        statement, end_ms, about = found
         if max(at_ms, opened_ms) > end_ms:
             text = "the order to take over had ended before the work was opened, or was adopted"
             raise Unproven("adoption-not-allowed", text)
@@ -139,7 +147,7 @@ def check_ground(  # noqa: PLR0917 - the links of one chain
         if leads is None or not leads(statement, adopt):
             text = "whoever ordered it is no operator, or an operator ordered otherwise since"
             raise Unproven("adoption-not-allowed", text)
-        return
+        return about
     if any(lookup(cause) is None for cause in adopt.causes):
         text = "this machine does not have yet what it was taken over by"
         raise Unproven("adoption-missing", text)
@@ -147,8 +155,11 @@ def check_ground(  # noqa: PLR0917 - the links of one chain
     raise Unproven("adoption-not-allowed", text)
 
 
-def _ground(order: Entry, adopt: Entry, of: str, fleet: FleetId) -> tuple[Statement, int] | None:
-    """The order by which this is adopted, and until when it counts; None where this is no ground.
+def _ground(
+    order: Entry, adopt: Entry, of: str, fleet: FleetId
+) -> tuple[Statement, int, str] | None:
+    """The order by which this is adopted, until when it counts, and of which machine it is; None
+    where this is no ground.
 
     Raises: Unproven where it is another order.
     """
@@ -157,11 +168,12 @@ def _ground(order: Entry, adopt: Entry, of: str, fleet: FleetId) -> tuple[Statem
     try:
         if named is not None:
             statement = ordered(order, named, fleet)
-            if (named.machine, named.by) != (of, author):
+            of_one = {named.machine, *named.named} - {author}
+            if author not in named.named or of not in of_one:
                 text = "another machine stands in for that one"
                 raise Unproven("adoption-not-allowed", text)
             # It lasts until an operator says otherwise.
-            return statement, sys.maxsize
+            return statement, sys.maxsize, named.machine
         if taken is None or order.header.author != author:
             return None
         statement = open_statement(taken.statement.encode(), fleet)
@@ -178,4 +190,4 @@ def _ground(order: Entry, adopt: Entry, of: str, fleet: FleetId) -> tuple[Statem
         text = "work is taken over by one machine, and this order is for every one"
         raise Unproven("adoption-not-allowed", text)
     # A log may run ahead of its machine's clock by so much.
-    return statement, statement.until_ms + limits.CLOCK_AHEAD_MS_MAX
+    return statement, statement.until_ms + limits.CLOCK_AHEAD_MS_MAX, of

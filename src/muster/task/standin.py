@@ -5,6 +5,8 @@ it: what it says is checked against the order here, and who may order by whoever
 Rule 2: an order names the one that it replaces, by its id, and that is signed with it. Of several
 about one machine the one with the longest chain behind it counts (node/tasks/standins.py): no
 clock has a part in it. `by` is "" where nobody is to go on with its work.
+Rule 3: where `others` are named as well, whoever of them all is elected does it (election.py), and
+goes on, too, with what another one of them went on with of that machine's work.
 """
 
 from collections.abc import Iterable
@@ -15,7 +17,12 @@ from msgspec import Meta
 
 from muster.errors import MusterError
 from muster.fleet.statement import Statement, check_order, open_statement
-from muster.limits import STANDIN_AFTER_MS, STANDIN_AFTER_MS_MAX, STANDIN_AFTER_MS_MIN
+from muster.limits import (
+    STANDIN_AFTER_MS,
+    STANDIN_AFTER_MS_MAX,
+    STANDIN_AFTER_MS_MIN,
+    STANDINS_MAX,
+)
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Rows, Skip, Table, body_as
 from muster.log.kind import kind
@@ -33,17 +40,28 @@ OrderWord = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]
 
 @kind("fleet.standin")
 class FleetStandin(Body, frozen=True):
-    """`by` goes on with the work of `machine` when nothing was heard of that for so long."""
+    """`by`, or of `by` and `others` who is elected, goes on with the work of `machine` when nothing
+    was heard of that for so long.
+    """
 
     machine: MachineWord
     statement: str
     by: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
     after_ms: After = STANDIN_AFTER_MS
     replaces: OrderWord = ""
+    others: Annotated[tuple[MachineWord, ...], Meta(max_length=STANDINS_MAX)] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All who may go on with the work, the one first who does without a quorum."""
+        return (self.by, *self.others) if self.by else ()
 
 
 class StandinRow(NamedTuple):
-    """An order about who stands in for a machine; `order` is its id, `replaces` that of another."""
+    """An order about who stands in for a machine; `order` is its id, `replaces` that of another.
+
+    `others` are the further ones that are named, with spaces between them.
+    """
 
     stream: StreamName
     machine: str
@@ -53,15 +71,24 @@ class StandinRow(NamedTuple):
     after_ms: int
     operator: str
     entry: EntryId
+    others: str
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """As `FleetStandin.named`."""
+        return (self.by, *self.others.split()) if self.by else ()
 
 
 STANDINS: Final = Table("standin", StandinRow, key=2)
 
 
-def standin_args(machine: str, by: str, after_ms: int, replaces: str = "") -> dict[str, str]:
+def standin_args(
+    machine: str, by: str, after_ms: int, replaces: str = "", others: Iterable[str] = ()
+) -> dict[str, str]:
     """What an operator signs as arguments of `standin`."""
     args = {"machine": machine, "by": by or NOBODY, "after": f"{after_ms // 1000}s"}
-    return args | ({"replaces": replaces} if replaces else {})
+    args |= {"replaces": replaces} if replaces else {}
+    return args | ({"others": ",".join(others)} if others else {})
 
 
 def order_of(body: FleetStandin) -> str:
@@ -74,7 +101,7 @@ def ordered(entry: Entry, body: FleetStandin, fleet: FleetId) -> Statement:
     statement, author = open_statement(body.statement.encode(), fleet), entry.header.author
     check_order(
         statement, verb=STANDIN, object=body.machine, machine=MachineId(author),
-        args=standin_args(body.machine, body.by, body.after_ms, body.replaces),
+        args=standin_args(body.machine, body.by, body.after_ms, body.replaces, body.others),
         now_ms=min(entry.header.t[0], statement.until_ms),
     )  # fmt: skip
     return statement
@@ -102,6 +129,6 @@ class StandinFold:
         return (
             StandinRow(
                 rows.stream, body.machine, order, body.replaces, body.by, body.after_ms,
-                statement.operator, entry.id,
+                statement.operator, entry.id, " ".join(body.others),
             ),
         )  # fmt: skip

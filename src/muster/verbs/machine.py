@@ -92,7 +92,7 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
                     scope = stream.scope.partition(".")[0]
                     held.setdefault(cosign.machine, {})[scope] = cosign.size
     stood_in, silent = standins(core), core.part(Knocking).lacking()
-    others = core.roster.machines.keys() - {core.machine}
+    others, name_of = core.roster.machines.keys() - {core.machine}, core.membership.name_of
     for machine in sorted(known, key=lambda m: known[m].name):
         by = stood_in.get(machine)
         number = core.link_to(machine)
@@ -113,7 +113,7 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
                 muster=link.version if link else UNSET,
                 features=sorted(link.features) if link else UNSET,
                 through=core.membership.name_of(link.through) if link and link.through else UNSET,
-                stand_in=core.membership.name_of(MachineId(by.by)) if by is not None else UNSET,
+                stand_in=" or ".join(map(name_of, map(MachineId, by.named))) if by else UNSET,
                 left=True if machine in gone and gone[machine].left else UNSET,
                 listens=core.exposed() if machine == core.machine else UNSET,
                 knocks=machine not in silent if machine in others else UNSET,

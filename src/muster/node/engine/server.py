@@ -38,7 +38,7 @@ from muster.node.engine.told import AUTO, Told, cluster_id, configuration, tell
 from muster.node.runtime import Runtime
 
 if TYPE_CHECKING:
-    from muster.channel.nats_client import NatsClient
+    from muster.channel.nats_lease import NatsLeases
 
 DECLARED[__name__] = {
     "nats-boxes-not-kept": "The NATS server of this machine did not let its mailboxes be kept.",
@@ -225,6 +225,8 @@ class Engine:
                 authority, told.cluster, self._server, *self._others(told)
             ) as it:
                 await it.keep_boxes(machines, len(told.cluster) or 1)
+                if told.cluster:
+                    await it.keep(machines, change=True)
         if self._core.machine in told.accounts:
             from muster.channel import nats  # noqa: PLC0415 - it stands on an extra
 
@@ -240,16 +242,16 @@ class Engine:
     @contextlib.asynccontextmanager
     async def _keeper(
         self, authority: Authority, cluster: tuple[str, ...], *servers: str
-    ) -> AsyncIterator["NatsClient"]:
-        """Who looks after the mailboxes of these servers."""
-        from muster.channel import nats, nats_client  # noqa: PLC0415 - it stands on an extra
+    ) -> AsyncIterator["NatsLeases"]:
+        """Who looks after the mailboxes of these servers, and after who is elected there."""
+        from muster.channel import nats, nats_lease  # noqa: PLC0415 - it stands on an extra
 
         me = self._core.roster.machine(self._core.machine)
         jwt = nats_jwt.keeper_pass(authority, me, cluster_id(cluster))
         sign = self._core.membership.identity.signer("nats").sign
         shown = nats.Pass(jwt, servers[0], servers[1:])
         login = nats.login(shown, sign, self._daemon.machine.credentials)
-        client = nats_client.NatsClient("the NATS server of this machine", "", lambda: login)
+        client = nats_lease.NatsLeases("the NATS server of this machine", "", lambda: login)
         try:
             yield client
         finally:

@@ -83,6 +83,10 @@ class Mailboxes:
     def _survived(self, what: str, error: Exception) -> None:
         self._core.counters[labelled("place", what, error)] += 1
 
+    def post_of(self, name: str) -> Post | None:
+        """The place of this name that this machine uses."""
+        return self._places[name].post if name in self._places else None
+
     def begin(self) -> None:
         """Take what lies there, now and for ever."""
         for place in self._places.values():

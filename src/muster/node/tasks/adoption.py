@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from muster.fleet.folds import ORDER
-from muster.limits import CLOCK_AHEAD_MS_MAX, LEASE_MS
+from muster.limits import LEASE_MS
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_or_none
 from muster.log.stream import FleetId, MachineId, StreamName
@@ -29,6 +29,7 @@ from muster.node.incarnations.doubt import Doubt
 from muster.node.part import Part
 from muster.node.tasks.asking import asked_of
 from muster.node.tasks.branches import Branches
+from muster.node.tasks.elections import Elections, above_any, place_before
 from muster.node.tasks.hearing import Hearing
 from muster.node.tasks.keepers import Keepers, Kept, repository_of
 from muster.node.tasks.owner import OwnerService
@@ -93,7 +94,7 @@ class Adoptions(Part):
     def __init__(self, core: "Core") -> None:
         self.core = core
         self._owned, self._owners = core.part(Ownership), core.part(OwnerService)
-        self._keepers = core.part(Keepers)
+        self._keepers, self._elections = core.part(Keepers), core.part(Elections)
         self._orders: dict[MachineId, Order] = {}
         self._look_ms = 0
         self._hearing = Hearing(core)
@@ -191,17 +192,14 @@ class Adoptions(Part):
 
         Whoever is gone may have lied: its places are no measure for ours.
         """
-        highest = self.core.now.wall_ms + CLOCK_AHEAD_MS_MAX
-        tasks = self._tasks_of(row) if isinstance(row, RunRow) else [row]
-        if self._place_before(row, tasks) > highest:
+        tasks = self._tasks_of(row) if isinstance(row, RunRow) else []
+        if above_any(self.core, self._place_of(row, tasks) - 1):
             return "its owner gave it under a place above any that a machine comes to"
         return ""
 
-    def _place_before(self, row: RunRow | TaskRow, tasks: list[TaskRow]) -> int:
-        """The highest place under which the owner before gave it, or has it."""
-        known = self.core.tables.rows(ADOPTION, writer=str(row.stream.machine), what=row.id)
-        places = [*(task.epoch_order for task in tasks), *(each.generation for each in known)]
-        return max(places, default=0)
+    def _place_of(self, row: RunRow | TaskRow, tasks: Sequence[TaskRow]) -> int:
+        """The lowest place under which this machine could have it."""
+        return place_before(self.core, row, [row] if isinstance(row, TaskRow) else tasks) + 1
 
     # --- going on --------------------------------------------------------------------------
 
@@ -238,8 +236,10 @@ class Adoptions(Part):
 
     def _stand_in(self, named: Mapping[str, StandinRow]) -> None:
         """Go on with the work of those of whom nothing was heard for long enough."""
-        for machine in self._hearing.gone(named, self._lease_ms()):
-            self._plan(machine, Order(named[machine].entry, 0, self.core.now.boot_ms))
+        claims = self._elections.claims(named)
+        gone = self._hearing.gone(claims, self._lease_ms())
+        for machine in self._elections.elected(claims, gone):
+            self._plan(machine, Order(claims[machine].entry, 0, self.core.now.boot_ms))
 
     def _plan(self, machine: MachineId, order: Order) -> None:
         """Find what can be adopted now; looked at again when something is heard, or in a while."""
@@ -250,8 +250,7 @@ class Adoptions(Part):
             return
         found, over = self.work(machine), now_ms >= order.leases_end_ms
         waits, planned = {str(machine)}, {each.row.id for each in self._due}
-        rows: list[RunRow | TaskRow] = [*found.runs, *found.tasks]
-        for row in rows:
+        for row in self._elections.of_order(machine, order.entry, [*found.runs, *found.tasks]):
             if (repo := repository_of(self.core, row)) and self._keepers.is_of(machine, repo):
                 continue
             tasks = self._tasks_of(row) if isinstance(row, RunRow) else [row]
@@ -274,11 +273,13 @@ class Adoptions(Part):
             due = self._due.popleft()
             tasks = self._tasks_of(due.row) if isinstance(due.row, RunRow) else []
             count += 1 + len(tasks)
-            if self.core.link_to(due.machine) is None:
+            if self.core.link_to(due.machine) is None and self._elections.may(due.order.entry):
                 self.core.guard.run("adoption", due.row.id[:12], self._adopt_now, due, tasks)
 
     def _adopt_now(self, due: Due, tasks: list[TaskRow]) -> None:
         row, orders = due.row, due.order
+        if not self._elections.place(orders.entry, self._place_of(row, tasks)):
+            return
         if isinstance(row, RunRow):
             run = self._owned.held(RUN, row.run)
             if run is None or run.owner != due.machine or run.row.state != "open":
@@ -311,8 +312,7 @@ class Adoptions(Part):
         machine = str(row.stream.machine)
         before = self.core.log.entry(row.opened)
         assert before is not None, "it was read just before"
-        place = self._place_before(row, [row] if isinstance(row, TaskRow) else [*tasks])
-        generation = max(self._owned.place(), place + 1)
+        generation = self._elections.place(order.entry, self._place_of(row, tasks))
         body = kinds.TaskAdopt(row.id, machine, generation)
         adopt = self.core.append_body(body, cause=(order.entry, row.opened))
         again = before.body or b"{}"
@@ -376,7 +376,7 @@ class Adoptions(Part):
 
     def _judge_anew(self, machine: str) -> None:
         self._owned.judge_anew()
-        for row in self.core.tables.rows(ADOPTION, writer=self.core.machine, owner=machine):
+        for row in self._elections.adopted_by(machine):
             self._opened[row.what] = None
 
     def _obey(self, what: str) -> bool:

@@ -32,10 +32,9 @@ class Hearing:
         core.on(ev.EntriesCame, lambda event: self._came(event.stream.machine))
         core.on(ev.LeftWord, lambda event: self._came(event.machine))
 
-    def gone(self, named: Mapping[str, StandinRow], lease_ms: int) -> list[MachineId]:
-        """Those for whom this machine stands in and that said nothing for long enough."""
+    def gone(self, mine: Mapping[str, StandinRow], lease_ms: int) -> list[MachineId]:
+        """Those for whom this machine may stand in and that said nothing for long enough."""
         core, now_ms = self._core, self._core.now.boot_ms
-        mine = {machine: row for machine, row in named.items() if row.by == core.machine}
         asleep = now_ms - self._looked_ms > _ASLEEP_MS
         self._looked_ms = now_ms
         found = []
@@ -53,7 +52,7 @@ class Hearing:
     def leave_signs(self, named: Mapping[str, StandinRow]) -> None:
         """Say in mailboxes that this machine lives, to whoever stands in for it."""
         posts, row = self._core.sync.posts, named.get(self._core.machine)
-        if posts.signs.ask({} if row is None else {MachineId(row.by): row.after_ms // 2}):
+        if posts.signs.ask({MachineId(m): row.after_ms // 2 for m in row.named} if row else {}):
             posts.links_changed()
 
     def _came(self, machine: str) -> None:

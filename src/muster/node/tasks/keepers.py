@@ -103,8 +103,8 @@ class Keepers(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        # Words that were found to be backed by an order.
-        self._proven: set[bytes] = set()
+        # Words that were found to be backed by an order, and whose work that is about.
+        self._proven: dict[bytes, str] = {}
         # What is mirrored here, and what of it is being made a repository, by which order.
         self._here: set[Mirror] = set()
         self._taking: dict[Mirror, EntryId] = {}
@@ -191,9 +191,9 @@ class Keepers(Part):
     def followers(self, repo: str) -> set[str]:
         """Who is to hear of what moves in a repository that is kept here."""
         me = self.core.machine
-        row = standins(self.core).get(me)
-        found = {str(holder) for holder in self._holders(repo)[:-1]}
-        return (found | {row.by if row is not None else ""}) - {"", me}
+        before = {str(holder) for holder in self._holders(repo)[:-1]}
+        rows = [row for m, row in standins(self.core).items() if m in {me, *before}]
+        return before.union(*(row.named for row in rows)) - {"", me}
 
     def kept_before(self, repo: str) -> bool:
         """Whether this machine kept it, and another one does now."""
@@ -217,8 +217,10 @@ class Keepers(Part):
             had = self._is_hub(of) and (first is None or self._has(of, repo))
             had = had and (first is None or of not in roster.machines or holders == [machine])
             if (of in holders or had) and self._is_ordered(row.entry):
-                holders = holders if of in holders else [of, *holders]
-                holders.append(machine)
+                kept = holders if of in holders else [of, *holders]
+                # By an order about another one's work nothing else of this one's is kept.
+                if self._proven[row.entry] in kept:
+                    holders = [*kept, machine]
         return holders
 
     def _tie(self, word: EntryId) -> bytes:
@@ -252,15 +254,14 @@ class Keepers(Part):
         if entry is None or body is None:
             return False
         leads = Asking(core, ever=True).leads
+        fleet, lookup = core.membership.fleet, core.log.entry
         try:
-            check_ground(
-                entry, body.of, body.generation, 0, core.log.entry, core.membership.fleet, leads
-            )
+            about = check_ground(entry, body.of, body.generation, 0, lookup, fleet, leads)
         except Unproven:
             return False
         if len(self._proven) >= _PROVEN_MAX:
             self._proven.clear()
-        self._proven.add(word)
+        self._proven[word] = about
         return True
 
     # --- going on --------------------------------------------------------------------------
@@ -273,8 +274,12 @@ class Keepers(Part):
         """Keep what is mirrored here of a machine's repositories, by an operator's order."""
         if not still_counts(self.core, order):
             return
+        named = body_or_none(self.core.log.entry(order), FleetStandin)
+        about = machine if named is None else named.machine
         for each in sorted(self._here - self._taking.keys()):
-            if each.machine == machine and self._is_its(*each):
+            if each.machine != machine or about not in (machine, *self._holders(each.repo)):
+                continue
+            if self._is_its(*each):
                 self._taking[each] = order
                 self.core.do(KeepMirror(*each))
 
@@ -343,11 +348,11 @@ class Keepers(Part):
         core, found = self.core, set[Mirror]()
         me, facts = core.machine, core.roster.facts
         for machine, row in standins(core).items():
-            if row.by == me and machine in core.roster.machines and machine in facts:
+            if me in row.named and machine in core.roster.machines and machine in facts:
                 for repo in facts[MachineId(machine)].repositories:
                     keeper = self.keeper(repo)
-                    if keeper is not None and keeper.machine == machine:
-                        found.add(Mirror(machine, repo))
+                    if keeper is not None and keeper.machine in {machine, *row.named} - {me}:
+                        found.add(Mirror(keeper.machine, repo))
         for repo in facts[me].repositories if me in facts else ():
             keeper = self.successor(repo) if self.kept_before(repo) else None
             if keeper is not None and keeper.machine != me:
