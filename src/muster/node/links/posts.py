@@ -9,7 +9,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from muster.channel.base import Visitor
+from muster.channel.base import Post, Visitor
 from muster.errors import Broken, Unreachable
 from muster.fleet.parcel import BLOB_PART, BLOB_WANT, Item
 from muster.log.post import NEVER
