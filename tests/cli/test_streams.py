@@ -144,13 +144,30 @@ def test_with_json_each_line_names_its_machine(monkeypatch, capsys):
 
 
 @proves("cli.streams-of-several")
-def test_no_more_is_kept_than_whoever_reads_has_room_for():
-    news: queue.Queue[streams.Said] = queue.Queue(2)
-    one = streams.Told(parse.parse(["tail", "--on", "a"]), "a", news)
-    told = threading.Thread(target=lambda: [one.put(str(n)) for n in range(9)], daemon=True)
-    told.start()
-    assert [news.get(timeout=60).text for _ in range(9)] == [str(n) for n in range(9)]
-    assert news.maxsize == 2
+def test_no_more_is_kept_than_whoever_reads_has_room_for(monkeypatch):
+    """Whoever tells waits meanwhile: nothing is lost, and nothing is kept."""
+    kept, shown, most = list[Any](), list[str](), 0
+
+    class Counted(queue.Queue[Any]):
+        def __init__(self, maxsize: int) -> None:
+            super().__init__(maxsize)
+            kept.append(self)
+
+    def put(said: streams.Said, *_: Any, **__: Any) -> None:
+        nonlocal most
+        most = max(most, kept[0].qsize())
+        shown.append(said.text)
+
+    def flood(one: streams.Told) -> int:
+        for number in range(500):
+            one.put(str(number))
+        return 0
+
+    monkeypatch.setattr(streams.queue, "Queue", Counted)
+    monkeypatch.setattr(streams, "_put", put)
+    assert Fleet(monkeypatch, nas=flood).follow() == 0
+    assert shown == [*(str(number) for number in range(500)), ""]
+    assert kept[0].maxsize == streams._WAITING_MAX >= most
 
 
 @proves("cli.streams-of-several")
