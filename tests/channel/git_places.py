@@ -59,22 +59,18 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
     rigs.run(closing(), within_s=100.0)
 
 
-def litter_git(place: Path, tmp_path: Path) -> None:
+def litter_git(place: Path) -> None:
     """More branches than are looked at, each with something for far, before all others by name."""
-    packets = {f"{number:064x}.mp": b"litter %d" % number for number in range(3)}
-    lines = [b"commit refs/litter\ncommitter x <x@localhost> now\ndata 0\n"]
-    for raw in packets.values():
+    lines = list[bytes]()
+    for number in range(300):
+        ref, raw = f"{mailbox.BRANCHES}0-{number}", b"litter %d" % number
         name = hashlib.sha256(raw).hexdigest()
-        lines.append(
-            b"M 100644 inline to/far/%b.mp\ndata %d\n%b\n" % (name.encode(), len(raw), raw)
-        )
+        lines.append(f"commit {ref}\ncommitter x <x@localhost> now\ndata 0\n".encode())
+        lines.append(f"M 100644 inline to/far/{name}.mp\ndata {len(raw)}\n".encode() + raw + b"\n")
     subprocess.run(
         ["git", "fast-import", "--quiet", "--force", "--date-format=now"],
         cwd=place, input=b"".join(lines), check=True,
     )  # fmt: skip
-    commit = sh(place, "rev-parse", "refs/litter")
-    made = "".join(f"update {mailbox.BRANCHES}0-{n}{n * 7} {commit}\n" for n in range(300))
-    subprocess.run(["git", "update-ref", "--stdin"], cwd=place, input=made.encode(), check=True)
 
 
 async def take_all(post: git.GitPost, most: int = 64) -> set[bytes]:

@@ -53,7 +53,7 @@ async def failure_of(work: Any) -> MusterError:
 @proves("channel.cloud-one-request")
 def test_a_packet_costs_one_request_and_its_name_is_its_hash(store):
     async def main() -> None:
-        post = cloud_post(store, "near")
+        post = cloud_post(store, "older")
         await post.put(b"x", to="far")
         await post.put(b"x", to="far")
         key = f"/shared/fleet/far/{name_of(b'x')}"
@@ -108,7 +108,7 @@ def test_foreign_replaced_and_huge_objects_are_passed_over_and_read_once(store):
 def test_any_number_of_objects_is_gone_through_look_by_look(store, monkeypatch):
     monkeypatch.setattr(s3, "LISTED_MAX", 7)
     monkeypatch.setattr(cloud, "_READ_MAX", 10)
-    monkeypatch.setattr(cloud, "_PAGES_MAX", 2)
+    monkeypatch.setattr(cloud, "_PAGES_MAX", 3)
     monkeypatch.setattr(cloud, "_PASSED_OVER_MAX", 16)
     monkeypatch.setattr(cloud, "URGENT_S", 0.01)
 
@@ -125,7 +125,7 @@ def test_any_number_of_objects_is_gone_through_look_by_look(store, monkeypatch):
         while found != set(sent):
             store.gate.asked.clear()
             taken = await post.take()
-            assert len(store.gate.asked) <= 2 + 10 + 2
+            assert len(store.gate.asked) <= 3 + 10 + 2
             found |= {each.body for each in taken}
             looks += 1
             if not taken:
@@ -135,6 +135,36 @@ def test_any_number_of_objects_is_gone_through_look_by_look(store, monkeypatch):
             closed = each.close()
             if closed is not None:
                 await closed
+
+    run(main())
+
+
+@proves("channel.post-fair")
+def test_a_machine_has_a_list_of_its_own_where_one_list_does_not_hold_all(store, monkeypatch):
+    monkeypatch.setattr(s3, "LISTED_MAX", 7)
+
+    async def main() -> None:
+        far = cloud_post(store, "far")
+        writers = {name: cloud_post(store, name) for name in ("near", "third", "older")}
+        for name in ("near", "older"):
+            for number in range(30):
+                await writers[name].put(f"{name} {number}".encode(), to="far")
+        for number in range(30):
+            raw = b"litter %d" % number
+            hint, sha256 = f"{number:x}{number % 7:x}" * 8, hashlib.sha256(raw).hexdigest()
+            (store.box("far") / f"of-{hint[:16]}-{hint[:16]}-{sha256}.mp").write_bytes(raw)
+        await writers["third"].put(b"of a third", to="far")
+        found: set[bytes] = set()
+        for look in range(90):
+            taken = await far.take(8)
+            await far.ack([each.id for each in taken])
+            found |= {each.body for each in taken}
+            assert b"of a third" in found or look < 1
+            if len([each for each in found if not each.startswith(b"litter")]) == 61:
+                break
+        assert len([each for each in found if not each.startswith(b"litter")]) == 61
+        for each in (far, *writers.values()):
+            await each.close()
 
     run(main())
 

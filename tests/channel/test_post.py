@@ -174,7 +174,7 @@ def repository(tmp_path: Path) -> Rig:
 
     def litter() -> None:
         # More branches than are looked at.
-        litter_git(place, tmp_path)
+        litter_git(place)
 
     return Rig(*posts, away, fill, litter)
 

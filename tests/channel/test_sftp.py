@@ -278,7 +278,7 @@ def test_what_killed_writers_left_goes_and_what_is_written_now_stays(tmp_path):
     sftp_place.require()
 
     async def scenario() -> None:
-        post = sftp_place.post_at(tmp_path, "near")
+        post = sftp_place.post_at(tmp_path, "older")
         await post.put(b"one", to="far")
         box = tmp_path / "far"
         for name, age_s in ((".tmp-0123456789abcdef", 4_000), (".tmp-1123456789abcdef", 10)):
