@@ -381,6 +381,8 @@ CONTEXT_FOLDER_BYTES: Final = 100 * 1024 * 1024
 # --- git -------------------------------------------------------------------------------
 # A first clone of a large repository over a thin link takes minutes; nothing useful takes an hour.
 GIT_TIMEOUT_MS: Final = 15 * 60_000
+# A git that outlived its daemon has ended by then, or hangs; who wants to work there tries again.
+GIT_OUTLIVED_MS_MAX: Final = 5 * 60_000
 # A person waits for the first copy of a large repository and may end it by hand.
 GIT_ADD_MS_MAX: Final = 6 * 3_600_000
 # A server that is there says what it has within seconds; a run waits for this.

@@ -79,7 +79,7 @@ def test_a_mirror_is_as_old_as_its_last_pull_that_came_to_its_end(place):
     place.pull()
     second = mirror.made_ms(place.mirrors, HUB, "main", place.repos)
     assert second > first
-    mirror.keep(place.mirrors, HUB, "main", place.repos)
+    wait(mirror.keep(place.mirrors, HUB, "main", place.repos))
     assert mirror.made_ms(place.mirrors, HUB, "main", place.repos) == second
 
 
@@ -123,7 +123,7 @@ def test_a_mirror_becomes_a_repository_once_and_replaces_none(place):
     place.give("t1", Epoch(1, 1), "muster/r1/one")
     place.pull()
     for _ in range(2):
-        mirror.keep(place.mirrors, HUB, "main", place.repos)
+        wait(mirror.keep(place.mirrors, HUB, "main", place.repos))
         found = repository.find(place.repos, "main")
         assert shown(found) == shown(place.kept)
         assert mirror.of(found) == HUB
@@ -131,16 +131,16 @@ def test_a_mirror_becomes_a_repository_once_and_replaces_none(place):
     assert not place.path.exists()
     place.pull()
     with pytest.raises(Conflict, match="another repository main"):
-        mirror.keep(place.mirrors, STUDIO, "main", place.repos)
+        wait(mirror.keep(place.mirrors, STUDIO, "main", place.repos))
     with pytest.raises(NotFound):
-        mirror.keep(place.mirrors, HUB, "none", place.repos)
+        wait(mirror.keep(place.mirrors, HUB, "none", place.repos))
     assert mirror.of(place.kept) == ""
 
 
 @proves("adopt.repositories")
 def test_who_kept_a_repository_follows_and_loses_nothing(place):
     place.pull()
-    mirror.keep(place.mirrors, HUB, "main", place.repos)
+    wait(mirror.keep(place.mirrors, HUB, "main", place.repos))
     now = repository.find(place.repos, "main")
     # Both went on: a run's branch and a person's branch are different.
     place.give("t1", Epoch(1, 1), "muster/r1/one")
@@ -169,7 +169,7 @@ def test_who_kept_a_repository_follows_and_loses_nothing(place):
 def test_whoever_follows_again_loses_nothing_however_often_the_keeper_changes(place):
     """Also who was a mirror once, and what two keepers in turn had otherwise."""
     place.pull()
-    mirror.keep(place.mirrors, HUB, "main", place.repos)
+    wait(mirror.keep(place.mirrors, HUB, "main", place.repos))
     hub, studio = place.kept, repository.find(place.repos, "main")
 
     def on(path: Path, text: str, name: str = "refs/heads/main") -> str:
@@ -211,7 +211,7 @@ def test_whoever_follows_again_loses_nothing_however_often_the_keeper_changes(pl
 @proves("adopt.repositories")
 def test_what_a_cut_left_of_an_earlier_look_is_none_of_the_keepers(place):
     place.pull()
-    mirror.keep(place.mirrors, HUB, "main", place.repos)
+    wait(mirror.keep(place.mirrors, HUB, "main", place.repos))
     studio = repository.find(place.repos, "main")
     for name in ("heads/ghost", "heads/main/below"):
         sh(place.kept, "update-ref", f"refs/follow/now/{name}", "refs/heads/main")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from muster import limits
 from muster.errors import Damaged, Unreachable, unable
 from muster.git import command as git
 
@@ -47,6 +48,14 @@ def lend(gitdir: Path, lenders: Sequence[Path], more: str = "") -> None:
     (gitdir / "objects" / "info" / "alternates").write_text(lent, encoding="utf-8")
 
 
+def held(path: Path) -> contextlib.AbstractAsyncContextManager[int]:
+    """A turn at a repository of ours for what overwrites its refs; see `alone`.
+
+    A git that goes on after its daemon was killed makes them what they were when that began.
+    """
+    return alone(path / "held", limits.GIT_OUTLIVED_MS_MAX)
+
+
 @contextlib.asynccontextmanager
 async def alone(lock: Path, wait_ms: int) -> AsyncIterator[int]:
     """A turn at a repository; whoever inherits this descriptor keeps it until it has ended.
@@ -59,7 +68,9 @@ async def alone(lock: Path, wait_ms: int) -> AsyncIterator[int]:
         ends_s = loop.time() + wait_ms / 1000
         while not _is_taken(handle):
             if loop.time() > ends_s:
-                raise Unreachable(f"a git of an earlier start still works in {lock.parent}")
+                raise Unreachable(
+                    f"a git of an earlier start still works in {lock.parent}; try later"
+                )
             await asyncio.sleep(_LOOK_S)
         yield handle
     finally:

@@ -88,14 +88,15 @@ async def refresh(cache: Path, url: str) -> None:
     """
     bare.make(cache, bare.CONFIG)
     fetch = [*_FETCH, "--end-of-options", url, *_REFSPECS]
-    try:
-        await git.run_async([*fetch, f"+HEAD:{_REMOTE_HEAD}"], cache)
-    except NotFound as error:
-        if _NO_HEAD not in str(error):
-            raise
-        # Nothing is on the default branch; what phases made may be there all the same.
-        await git.run_async(["update-ref", "-d", _REMOTE_HEAD], cache)
-        await git.run_async(fetch, cache)
+    async with bare.held(cache) as held:
+        try:
+            await git.run_async([*fetch, f"+HEAD:{_REMOTE_HEAD}"], cache, inherits=(held,))
+        except NotFound as error:
+            if _NO_HEAD not in str(error):
+                raise
+            # Nothing is on the default branch; what phases made may be there all the same.
+            await git.run_async(["update-ref", "-d", _REMOTE_HEAD], cache)
+            await git.run_async(fetch, cache, inherits=(held,))
 
 
 async def sound(cache: Path) -> bool:

@@ -6,6 +6,7 @@ Rule 2: it is complete under its name, or not there. When this machine is to kee
 is moved to the others, with its fence and its hooks, which it had from the beginning.
 Rule 3: who kept a repository, and keeps it no more, follows whoever does with its own folder. What
 it had and the other one has otherwise stays there, under `refs/follow/before/`, each time.
+Rule 4: one git at a time makes a mirror like its keeper, also one that outlives who started it.
 """
 
 import contextlib
@@ -14,12 +15,12 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
 from muster import atomic_file, limits
 from muster.errors import Conflict, Damaged, unable
+from muster.git import bare, ref, removal, repository
 from muster.git import command as git
-from muster.git import ref, removal, repository
 from muster.git.fence import HEADS_PREFIX, POST_PREFIX, repository_name
 
 # Shown to nobody, like what was fetched of an origin. Below it the object that is kept, and what it
@@ -44,6 +45,14 @@ _REFSPECS: Final = (
     "+refs/tags/*:refs/tags/*",
     "+refs/muster/*:refs/muster/*",
 )
+
+
+class _From(NamedTuple):
+    """Where a repository is kept, how long a fetch may take, and what that inherits of its turn."""
+
+    url: str
+    time_ms: int
+    inherits: tuple[int, ...] = ()
 
 
 def listing(mirrors: Path, repos: Path) -> tuple[tuple[str, str], ...]:
@@ -85,12 +94,13 @@ async def pull(  # noqa: PLR0917 - what, from where, and how long
     """
     path = mirrors / machine / f"{repository_name(name)}.git"
     if path.is_dir():
-        try:
-            await _copy(path, url, branch, time_ms)
-        except Damaged:
-            # A copy: the next one is made from the beginning.
-            await removal.remove(path)
-            raise
+        async with bare.held(path) as held:
+            try:
+                await _copy(path, _From(url, time_ms, (held,)), branch)
+            except Damaged:
+                # A copy: the next one is made from the beginning.
+                await removal.remove(path)
+                raise
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +111,7 @@ async def pull(  # noqa: PLR0917 - what, from where, and how long
         await git.run_async(["init", "-q", "--bare", "--template=", "."], unfinished)
         repository.write_guard(unfinished)
         atomic_file.write_file(unfinished / _FILE, machine.encode())
-        await _copy(unfinished, url, branch, time_ms)
+        await _copy(unfinished, _From(url, time_ms), branch)
         _move(unfinished, path)
     finally:
         await removal.remove(unfinished)
@@ -115,12 +125,17 @@ async def follow(
     Nothing is lost: whatever of its branches and tags is another one there is kept before it moves.
     What was kept so, and what is not there at all when it is followed first, is named.
     """
+    async with bare.held(path) as held:
+        return await _follow(path, machine, _From(url, time_ms, (held,)), branch)
+
+
+async def _follow(path: Path, machine: str, kept: _From, branch: str) -> tuple[str, ...]:
     is_first = of(path) != machine
     # A look that was cut off left them.
     left = await ref.under(path, _NOW)
     await ref.swap(path, [(_NOW + name, id, None) for name, id in left.items()])
     looked = [each.replace(":refs/", f":{_NOW}") for each in _REFSPECS]
-    await _fetch(path, url, looked, time_ms)
+    await _fetch(path, kept, looked)
     theirs = await ref.under(path, _NOW)
     ours = await ref.under(path, "refs/")
     in_the_way = _in_the_way(ours, theirs)
@@ -130,10 +145,10 @@ async def follow(
         if had != id and name.startswith(_OF_PEOPLE):
             is_after = name.startswith("heads/") and await ref.descends(path, had, id)
             lost |= {} if is_after else {name: had}
-    kept = [(f"{_BEFORE}{id}/{name}", ours.get(f"follow/before/{id}/{name}"), id)
-            for name, id in lost.items()]  # fmt: skip
+    saved = [(f"{_BEFORE}{id}/{name}", ours.get(f"follow/before/{id}/{name}"), id)
+             for name, id in lost.items()]  # fmt: skip
     away = [(f"refs/{name}", ours[name], None) for name in in_the_way]
-    await ref.swap(path, [*kept, *away])
+    await ref.swap(path, [*saved, *away])
     aside = {name: id for name, id in lost.items() if f"follow/before/{id}/{name}" not in ours}
     if is_first:
         aside |= {n: ours[n] for n in ours if n.startswith(_OF_PEOPLE) and n not in theirs}
@@ -159,10 +174,11 @@ def _in_the_way(ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
     ]
 
 
-def keep(mirrors: Path, machine: str, name: str, repos: Path) -> None:
+async def keep(mirrors: Path, machine: str, name: str, repos: Path) -> None:
     """Move a mirror to the repositories of this machine; repeating it does nothing.
 
-    Raises: Conflict where there is another repository of that name; NotFound without a mirror.
+    Raises: Conflict where there is another repository of that name; NotFound without a mirror;
+    Unreachable while a git that outlived its daemon writes into it.
     """
     target = repos / f"{repository_name(name)}.git"
     if target.exists():
@@ -171,24 +187,22 @@ def keep(mirrors: Path, machine: str, name: str, repos: Path) -> None:
         raise Conflict(f"this machine keeps another repository {name} already")
     path = repository.find(mirrors / machine, name)
     repository.check(path)
-    try:
-        repos.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unable(f"{repos} cannot be written: {error}.", error) from error
-    _move(path, target)
+    async with bare.held(path):
+        _move(path, target)
 
 
 def _move(path: Path, target: Path) -> None:
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(path, target)
         atomic_file.sync_folder(target.parent)
     except OSError as error:
         raise unable(f"{target} cannot be written: {error}.", error) from error
 
 
-async def _fetch(path: Path, url: str, specs: Iterable[str], time_ms: int, *options: str) -> None:
-    words = [*_FETCH, *options, "--end-of-options", url, *specs]
-    await git.run_async(words, path, timeout_ms=time_ms)
+async def _fetch(path: Path, kept: _From, specs: Iterable[str], *options: str) -> None:
+    words = [*_FETCH, *options, "--end-of-options", kept.url, *specs]
+    await git.run_async(words, path, timeout_ms=kept.time_ms, inherits=kept.inherits)
 
 
 async def _point(path: Path, branch: str) -> None:
@@ -197,10 +211,10 @@ async def _point(path: Path, branch: str) -> None:
         await git.run_async(["symbolic-ref", "HEAD", HEADS_PREFIX + branch], path)
 
 
-async def _copy(path: Path, url: str, branch: str, time_ms: int) -> None:
+async def _copy(path: Path, kept: _From, branch: str) -> None:
     """Make all of a mirror as it is there."""
     began_ns = time.time_ns()
-    await _fetch(path, url, _REFSPECS, time_ms, "--prune")
+    await _fetch(path, kept, _REFSPECS, "--prune")
     await _point(path, branch)
     # Whoever asks how old it is looks at this file's time.
     with contextlib.suppress(OSError):

@@ -26,9 +26,9 @@ from typing import Final, NamedTuple
 from muster import limits
 from muster.atomic_file import write_file
 from muster.errors import Broken, Conflict, NotFound, Refused, unable
+from muster.git import bare, removal, source
 from muster.git import command as git
 from muster.git import origin as origins
-from muster.git import removal, source
 from muster.git.fence import BRANCH_PREFIX, POST_PREFIX, repository_name
 from muster.git.origin import Origin
 
@@ -184,7 +184,10 @@ async def fetch(path: Path, address: str, refspecs: Sequence[str], timeout_ms: i
     args = ["-c", "core.fsync=committed,-reference", "fetch", "-q", "--no-tags", "--stdin"]
     args += ["--no-recurse-submodules", "--no-write-fetch-head", "--end-of-options", address]
     given = "".join(f"{each}\n" for each in refspecs).encode("utf-8", "surrogateescape")
-    await git.run_async(args, path, stdin=given, timeout_ms=timeout_ms, logins=True)
+    async with bare.held(path) as held:
+        await git.run_async(
+            args, path, stdin=given, timeout_ms=timeout_ms, logins=True, inherits=(held,)
+        )
 
 
 async def check_commit(path: Path, commit: str = "HEAD") -> None:

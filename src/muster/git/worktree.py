@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from muster.errors import Broken, Conflict, Damaged, MusterError, Refused, unable
+from muster.errors import Broken, Conflict, Damaged, MusterError, Refused, Unreachable, unable
 from muster.git import bare, baseline, cache, collection, ref, removal, repository
 from muster.git import command as git
 from muster.git import commit as commits
@@ -281,8 +281,10 @@ async def _tidy(store: Path, left: Collection[str]) -> None:
     """
     if not (store / "HEAD").is_file():
         raise Damaged(f"{store} is no repository.")
-    # No git of ours runs when the daemon starts, so any lock is a dead one's.
-    bare.unlock(store)
+    # Where no git outlived the daemon before this one, any lock is a dead one's.
+    with contextlib.suppress(Unreachable):
+        async with bare.alone(store / "held", 0):
+            bare.unlock(store)
     notes = list((store / cache.ATTEMPTS).glob("*"))
     used = any(each.name in left for each in notes)
     if not used and (old := cache.forget_before(store)) is not None:

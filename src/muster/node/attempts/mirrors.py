@@ -65,7 +65,7 @@ class Mirrors:
         """Make a mirror a repository of this machine, which tells that it has it."""
         reason, missing = "", list[str]()
         try:
-            mirror.keep(self._folder, effect.machine, effect.repo, self._repos)
+            await mirror.keep(self._folder, effect.machine, effect.repo, self._repos)
             missing = await self._missing(effect)
         except MusterError as error:
             reason = str(error)
