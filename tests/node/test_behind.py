@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from tests.git.repositories import checkout, commit, sh, wait
 from tests.node.cores import Cores, One
-from tests.node.test_adoption import die, live
-from tests.node.test_keepers import COMMIT, keep, mirrored, world
+from tests.node.test_adoption import die, live, take_over
+from tests.node.test_keepers import COMMIT, keep, mirrored, pulled, world
 from tests.node.test_runs import REPO, SLOW, end, fence, hand_in, promote, wanted
 from tests.promise import proves
 
@@ -90,6 +90,33 @@ def test_what_the_log_says_was_pushed_and_is_missing_is_named(world):
     takes_over(world, ("muster/r1/a (111111111111)", *(f"b{n} (2)" for n in range(9))))
     (title,) = told(world["studio"])
     assert "missing are muster/r1/a (111111111111), b0 (2), b1 (2), b2 (2) and 6 more" in title
+
+
+@proves("adopt.behind")
+def test_that_a_copy_was_older_is_over_once_another_machine_keeps_the_repository(world):
+    hub, studio = world["hub"], world["studio"]
+    mirrored(world)
+    takes_over(world, ("muster/r/a (111111111111)",))
+    assert len(told(studio)) == 1
+    live(world, "hub")
+    world.pass_ms(3_000)
+    pulled(hub, studio)
+    # What its keeper says of a pull that began before it kept the repository ends nothing.
+    studio.step(Pulled(hub.id, "main"))
+    world.pass_ms(1_000)
+    assert note_of(studio.core, "main") != ""
+    die(world, "studio")
+    assert take_over(world, "hub", "studio")["ok"]
+    world.pass_ms(2_000)
+    hub.step(Kept(studio.id, "main"))
+    world.pass_ms(2_000)
+    live(world, "studio")
+    world.pass_ms(3_000)
+    assert studio.core.incidents.is_open("mirror-main")
+    studio.step(Pulled(hub.id, "main"))
+    world.pass_ms(1_000)
+    assert not studio.core.incidents.is_open("mirror-main")
+    assert note_of(studio.core, "main") == ""
 
 
 @proves("adopt.behind")

@@ -154,6 +154,13 @@ class Behind:
         text += f". Push it again from where it was made, or wait until {name} is back"
         core.incidents.open(incident_of(repo), "warning", text)
 
+    def followed(self, machine: str, repo: str) -> None:
+        """This machine keeps it no more, and has what its keeper has: no run begins at its own."""
+        if self._core.incidents.is_open(incident_of(repo)):
+            name = self._core.membership.name_of(MachineId(machine))
+            reason = f"{name} keeps repository {repo} now, and it is here as it is there"
+            self._core.incidents.close_anywhere(incident_of(repo), reason)
+
     def aside(self, machine: str, repo: str, names: Sequence[str]) -> None:
         """This machine kept it before, and had something that the new keeper has not."""
         name = self._core.membership.name_of(MachineId(machine))

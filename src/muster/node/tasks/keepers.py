@@ -387,6 +387,8 @@ class Keepers(Part):
             return
         self.core.counters["mirror-pulled"] += 1
         self._here.add(each)
+        if self.kept_before(each.repo):
+            self.behind.followed(*each)
 
 
 def repository_of(core: "Core", row: RunRow | TaskRow) -> str:
