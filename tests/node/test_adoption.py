@@ -683,3 +683,21 @@ def test_what_is_left_with_a_machine_is_not_judged_again_every_second(world, mon
     before = len(looked)
     world.pass_ms(60_000)
     assert len(looked) - before < 20
+
+
+@proves("adopt.only-by-order")
+def test_an_order_of_who_is_no_operator_any_more_goes_on_with_nothing(world, monkeypatch):
+    run = begin(world)
+    die(world, "hub")
+    # It is given, and counts when it is used: not before the next tick.
+    monkeypatch.setattr(Adoptions, "needs_tick", False)
+    assert take_over(world, "studio", "hub")["ok"]
+    monkeypatch.undo()
+    studio = world["studio"]
+    with monkeypatch.context() as revoked:
+        revoked.setattr(type(studio.core.roster), "operators", {}, raising=False)
+        world.pass_ms(60_000)
+    world.pass_ms(60_000)
+    for name in ("studio", "laptop"):
+        assert world[name].core.part(Ownership).owner(RUN, run) == world["hub"].id
+    assert run not in studio.core.part(RunService).runs

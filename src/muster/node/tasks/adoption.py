@@ -35,7 +35,7 @@ from muster.node.tasks.keepers import Keepers, Kept, repository_of
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership, attempts_of
 from muster.node.tasks.runs import RunService
-from muster.node.tasks.standins import standins
+from muster.node.tasks.standins import standins, still_counts
 from muster.node.tasks.worker import WorkerService
 from muster.task import kinds
 from muster.task.adoption import TAKEOVER
@@ -228,7 +228,7 @@ class Adoptions(Part):
             return
         self._stand_in(named)
         for machine, order in list(self._orders.items()):
-            if now.wall_ms > order.until_ms:
+            if now.wall_ms > order.until_ms or not still_counts(self.core, order.entry):
                 del self._orders[machine]
             elif self.core.link_to(machine) is None:
                 self._plan(machine, order)
@@ -273,7 +273,9 @@ class Adoptions(Part):
             due = self._due.popleft()
             tasks = self._tasks_of(due.row) if isinstance(due.row, RunRow) else []
             count += 1 + len(tasks)
-            if self.core.link_to(due.machine) is None and self._elections.may(due.order.entry):
+            here = self.core.link_to(due.machine) is not None
+            counts = still_counts(self.core, due.order.entry)
+            if not here and counts and self._elections.may(due.order.entry):
                 self.core.guard.run("adoption", due.row.id[:12], self._adopt_now, due, tasks)
 
     def _adopt_now(self, due: Due, tasks: list[TaskRow]) -> None:
