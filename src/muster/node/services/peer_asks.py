@@ -76,16 +76,11 @@ class PeerAsks(Part):
     ) -> tuple[str, bool]:
         """Write a task for another fleet down; its id, and whether it is a new one.
 
-        Raises: Malformed, NotFound, Denied, Conflict, Refused.
+        Raises: Malformed, NotFound, Conflict, Refused.
         """
         core = self._core
         agent, machine, name = split_place(place)
         fleet, peer = core.roster.peer(name)
-        if not call.operator:
-            raise Denied(
-                "what is asked of another operator's fleet is a person's to order: no agent asks "
-                "anything there by itself"
-            )
         if agent:
             raise Malformed(f"a task is asked of a machine, {machine}.{name}; its spec says whom")
         check_askable(parse(text.encode()), repo, machine)
@@ -126,10 +121,8 @@ class PeerAsks(Part):
         return ""
 
     def cancel(self, call: Call, row: SaidRow, reason: str) -> None:
-        """Take a task back that was asked from here. Raises: Denied, Conflict."""
+        """Take a task back that was asked from here. Raises: Conflict."""
         core, state = self._core, self.state(row)
-        if not call.operator:
-            raise Denied("what was asked of another operator's fleet is a person's to take back")
         if state not in _GOES_ON or state == "cancelling":
             raise Conflict(f"task {row.letter[:12]} is {state} already; nothing was changed")
         self.say(
