@@ -6,8 +6,7 @@ Rule 2: an attempt that the owner before had given may run still, and nobody but
 what is leased goes on when that attempt has ended, or its lease has, counted from the order.
 Rule 3: while the owner is linked nothing is adopted: it does its own work.
 Rule 4: a stand-in goes on when it heard nothing of the machine (hearing.py) for as long as was
-ordered and for a lease: no lease lasts then that was renewed before. A daemon that runs for a visit
-alone dials nobody, and so would hear nothing: it adopts nothing.
+ordered and for a lease: no lease lasts then that was renewed before. On a visit it adopts nothing.
 Rule 5: whoever hears that work was taken over obeys, its owner before as well: attempts that it
 gave end, and it writes nothing more of it. What it did meanwhile is its claim (ownership.py).
 """
@@ -273,9 +272,8 @@ class Adoptions(Part):
             due = self._due.popleft()
             tasks = self._tasks_of(due.row) if isinstance(due.row, RunRow) else []
             count += 1 + len(tasks)
-            here = self.core.link_to(due.machine) is not None
-            counts = still_counts(self.core, due.order.entry)
-            if not here and counts and self._elections.may(due.order.entry):
+            away, may = self.core.link_to(due.machine) is None, self._elections.may
+            if away and still_counts(self.core, due.order.entry) and may(due.order.entry):
                 self.core.guard.run("adoption", due.row.id[:12], self._adopt_now, due, tasks)
 
     def _adopt_now(self, due: Due, tasks: list[TaskRow]) -> None:
