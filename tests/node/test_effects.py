@@ -14,6 +14,7 @@ from muster.node import event as ev
 from muster.node.attempts.effect_runner import EffectRunner
 from muster.node.call.streams import Streams
 from muster.node.daemon import Daemon
+from muster.node.engine.elector import Elector
 from muster.node.folders.folders import Folders
 from muster.node.incarnations.own_incarnation import OwnIncarnation
 from muster.node.links.foreign import ForeignLinks
@@ -44,7 +45,7 @@ def _hands() -> tuple[object, ...]:
     """What the daemon carries out with, none of it begun."""
     every = (
         Daemon, EffectRunner, Streams, Scrubbing, Folders, Cascade, Mailboxes, Mends, Wakers,
-        ForeignLinks,
+        ForeignLinks, Elector,
     )  # fmt: skip
     return tuple(each.__new__(each) for each in every)
 
