@@ -477,6 +477,10 @@ PEER_WAITING_MAX: Final = 500
 PEER_SPEC_BYTES_MAX: Final = 24 * 1024
 # What came of it, of all its agents together: what fits into a report of six-byte signs.
 PEER_SAID_CHARS_MAX: Final = 2_000
+# What of a file goes into one call, in base64 beside its document; and what a grant lets of one
+# file where it does not say.
+PEER_PIECE_BYTES_MAX: Final = 160 * 1024
+PEER_FILE_BYTES: Final = 64 * 1024 * 1024
 # A task begins and ends; the rest is room.
 PEER_REPORTS_MAX: Final = 1_000
 # An order lives five minutes; this leaves room for clocks, and little for who finds an old one.

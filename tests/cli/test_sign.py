@@ -166,7 +166,7 @@ def test_whatever_changes_something_for_others_needs_an_order():
         "machine.drain", "machine.left", "remember", "refute", "forget", "memory.import",
         "context.map", "context.remove", "context.ignore", "context.resolve", "proposal.end",
         "wake", "exec", "tty", "file.read", "file.write", "takeover", "standin",
-        "peer.add", "peer.remove", "peer.ask",
+        "peer.add", "peer.remove", "peer.ask", "peer.put",
     }  # fmt: skip
 
 

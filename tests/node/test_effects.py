@@ -20,6 +20,7 @@ from muster.node.incarnations.own_incarnation import OwnIncarnation
 from muster.node.links.foreign import ForeignLinks
 from muster.node.links.mend import Mends
 from muster.node.links.paths import Cascade
+from muster.node.links.peer_shelf import PeerShelf
 from muster.node.links.posts import Mailboxes
 from muster.node.links.wakers import Wakers
 from muster.node.services.scrubbing import Scrubbing
@@ -45,7 +46,7 @@ def _hands() -> tuple[object, ...]:
     """What the daemon carries out with, none of it begun."""
     every = (
         Daemon, EffectRunner, Streams, Scrubbing, Folders, Cascade, Mailboxes, Mends, Wakers,
-        ForeignLinks, Elector,
+        ForeignLinks, Elector, PeerShelf,
     )  # fmt: skip
     return tuple(each.__new__(each) for each in every)
 

@@ -329,7 +329,7 @@ REST = [v for v in VERBS.values() if v.auth != "foreign" and v.runs != "client"]
 
 @proves("peer.reaches-nothing-else")
 def test_a_machine_of_another_fleet_reaches_the_verbs_for_such_and_none_else(two):
-    assert FOREIGN == ["peer.message", "peer.work"]
+    assert FOREIGN == ["peer.message", "peer.work", "peer.file"]
     assert all(VERBS[name].runs == "step" for name in FOREIGN)
     yard, hub = two.acme["yard"], two.ours["hub"]
     before, sizes = yard.core.store.image(), yard.sizes()

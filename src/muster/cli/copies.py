@@ -47,6 +47,8 @@ class Progress:
 def copy(context: CommandContext) -> int:
     """Copy what is meant, and say how it went; 0."""
     meant, _ = context.inside()
+    if "." in meant["machine"]:
+        return _leave(context, meant)
     verb = ORDERS[meant["way"]]
     to = context.ask("target", {"verb": verb, "on": meant["machine"]})
     root, path = below(context, verb, to["name"], meant["far"])
@@ -69,6 +71,22 @@ def copy(context: CommandContext) -> int:
         raise
     shown = meant["near"] if meant["way"] == "read" else f"{to['name']}:{meant['far']}"
     context.show({"path": shown, **done})
+    return 0
+
+
+def _leave(context: CommandContext, meant: dict[str, Any]) -> int:
+    """Leave a file with a machine of another fleet, and say how it went; 0."""
+    to, path = meant["machine"], meant["far"]
+    if context.command.args.get("plan"):
+        context.show(f"{meant['near']} would be left with {to} as {path}; nothing was sent")
+        return 0
+    args = {"to": to, "path": path, "source": os.path.abspath(meant["near"])}
+    try:
+        done = context.ask("peer.put", args)
+    except KeyboardInterrupt:
+        context.say("it goes on; the same command says how it ended")
+        raise
+    context.show(done)
     return 0
 
 

@@ -26,7 +26,7 @@ from msgspec import Meta, Struct
 from muster import limits
 from muster.errors import Denied, Malformed
 from muster.fleet.document import document_id
-from muster.fleet.name import Milliseconds, Word, short
+from muster.fleet.name import Milliseconds, Size, Word, short
 from muster.fleet.statement import EVERY_MACHINE, Statement, sign_statement, tells_all
 from muster.log.keys import Signer
 from muster.log.stream import FleetId, MachineId
@@ -42,6 +42,8 @@ DELEGATE: Final = "delegate"
 
 # What a machine of another fleet may ask to be done here; its object is the machine.
 TASK: Final = "task"
+# What a machine of another fleet may leave here: files, on the machine that is the object.
+FILE: Final = "file"
 
 # What stands before the id of another fleet that something is given to.
 FLEET_GRANTEE: Final = "fleet:"
@@ -63,6 +65,9 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     depth: Annotated[int, Meta(ge=1, le=limits.DELEGATION_DEPTH_MAX)] = 1
     repos: Annotated[tuple[Word, ...], Meta(max_length=limits.FLEET_LIST_MAX)] = ()
     timeout_ms: Milliseconds = 0
+    # Of `file` alone: how large each may be, and below which folder they lie; "" is the inbox.
+    bytes_max: Size = 0
+    folder: Annotated[str, Meta(max_length=200)] = ""
 
 
 class Grant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -81,7 +86,7 @@ class Grant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
 def is_bounded(verb: str, to: str) -> bool:
     """Whether such a grant has bounds, and only an operator gives it."""
-    return verb == DELEGATE or (verb == TASK and to.startswith(FLEET_GRANTEE))
+    return verb == DELEGATE or (verb in (TASK, FILE) and to.startswith(FLEET_GRANTEE))
 
 
 class Given(NamedTuple):

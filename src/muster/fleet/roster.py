@@ -286,13 +286,13 @@ class Roster:
             if each.grant.verb == DELEGATE and each.grant.bounds and each.grant.to in whom
         )
 
-    def asking(self, fleet: str = "") -> tuple[Given, ...]:
-        """The grants by which a fleet that is taken in (or any) may ask for work, ended too."""
+    def asking(self, fleet: str = "", verb: str = TASK) -> tuple[Given, ...]:
+        """The grants by which a fleet that is taken in (or any) may ask for that, ended too."""
         whom = {FLEET_GRANTEE + each for each in self.peers if fleet in ("", each)}
         return tuple(
             each
             for each in self.grants
-            if each.grant.verb == TASK and each.grant.bounds and each.grant.to in whom
+            if each.grant.verb == verb and each.grant.bounds and each.grant.to in whom
         )
 
     def check_give(self, statement: Statement, grant: Grant) -> None:

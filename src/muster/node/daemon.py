@@ -62,6 +62,7 @@ from muster.node.links.mend import Mends
 from muster.node.links.mesh import MeshKeeper
 from muster.node.links.parcel_box import ParcelBox
 from muster.node.links.paths import Cascade
+from muster.node.links.peer_shelf import PeerShelf
 from muster.node.links.posts import Mailboxes
 from muster.node.links.relay import Relays
 from muster.node.links.ssh import SshDoor
@@ -190,7 +191,7 @@ class Daemon:
             machine.fleet, me, lambda: self.core.now.wall_ms, lambda: closed.closed,
             lambda: clock.read().wall_ms,
         )  # fmt: skip
-        self.foreign = ForeignLinks(self)
+        self.foreign, shelf = ForeignLinks(self), PeerShelf(self)
         more = (self.ssh.keys, hosts, knock, self.foreign.guests)
         own = Own(me, shown, self._identify, *more)
         self.ssh.opens(own)
@@ -204,6 +205,7 @@ class Daemon:
         hands = (
             self.effects, self.streams, scrubbing, self.folders,
             self.paths, self.mailboxes, self.mends, self.wakers, self.foreign, elector,
+            shelf,
         )  # fmt: skip
         self._handlers = ev.handlers(self.core.wants, self, *hands)
         self.doorway = Doorway(self.home, self.core, self.post)

@@ -32,6 +32,7 @@ from muster.node.services.mending import Mending
 from muster.node.services.operator_end import OperatorEnds
 from muster.node.services.parcels import Parcels
 from muster.node.services.peer_asks import PeerAsks
+from muster.node.services.peer_files import PeerFiles
 from muster.node.services.peer_work import PeerWork
 from muster.node.services.presence import LastHeard
 from muster.node.services.proving import Proving
@@ -99,6 +100,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     LetterWaits,
     PeerAsks,
     PeerWork,
+    PeerFiles,
     Mailbox,
     Undelivered,
     Sleepers,

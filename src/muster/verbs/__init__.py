@@ -31,6 +31,7 @@ NOUNS: Final = (
     "standin",
     "peer",
     "peer_work",
+    "peer_file",
     "agent",
     "link",
     "channel",

@@ -28,6 +28,11 @@ PATH_CHARS_MAX: Final = 4096
 # All of it is compared with the object of a grant, which is no longer.
 PLACE_CHARS_MAX: Final = 200
 _URL: Final = re.compile(r"muster://([^/:]+)/(.+)", re.DOTALL)
+# A machine of another fleet; what stands behind is below the folder that its grant names.
+_FOREIGN: Final = re.compile(
+    r"(?:muster://([a-z0-9-]{1,63}\.[a-z0-9-]{1,63})/|([a-z0-9-]{1,63}\.[a-z0-9-]{1,63}):)(.*)",
+    re.DOTALL,
+)
 _SHORT: Final = re.compile(r"([a-z0-9-]{1,63}|[0-9a-f]{64}):(.*)", re.DOTALL)
 
 Count = Annotated[int, Meta(ge=0, le=INT_ABS_MAX)]
@@ -42,6 +47,8 @@ class Address(NamedTuple):
 
 def address(text: str) -> Address:
     """What `muster://machine/path`, `machine:path` or a path here means. Raises: Malformed."""
+    if found := _FOREIGN.fullmatch(text):
+        return Address(found[1] or found[2], found[3])
     if found := _URL.fullmatch(text):
         machine, path = found.groups()
         return Address(machine, _whole(path if path.startswith("~/") else f"/{path}"))
@@ -106,6 +113,7 @@ def cp(context: Context, ask: Files) -> Meant:
         muster cp /etc/hostname build:name-of-studio
         muster cp muster://build/etc/hostname ./
         muster cp -r notes build:
+        muster cp report.pdf build.acme:    # to another operator's fleet, where that grants it
     """
     source, target = address(ask.source), address(ask.target)
     if bool(source.machine) == bool(target.machine):
@@ -115,9 +123,14 @@ def cp(context: Context, ask: Files) -> Meant:
             if source.machine
             else "neither is on another machine: write one as machine:path or muster://machine/path"
         )
+    if "." in source.machine:
+        raise Malformed("no file of another fleet is read: its operator sends it")
+    if "." in target.machine and ask.recursive:
+        raise Malformed("another fleet is left one file at a time: pack the folder into one")
     if target.machine:
         name = os.path.basename(source.path.rstrip("/") if ask.recursive else source.path)
-        far = target.path + name if target.path.endswith("/") else target.path
+        folder = target.path.endswith("/") or not target.path
+        far = target.path + name if folder else target.path
         return Meant("write", target.machine, far, source.path, ask.recursive)
     near, path = target.path, source.path.rstrip("/") if ask.recursive else source.path
     if near.endswith("/") or os.path.isdir(near):

@@ -10,6 +10,7 @@ Rule 3: nothing is guessed about who is meant: see `_candidates`.
 """
 
 import contextlib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Final, NamedTuple
 
@@ -21,6 +22,7 @@ from muster.fleet import kinds
 from muster.fleet.grant import (
     ANYTHING,
     DELEGATE,
+    FILE,
     FLEET_GRANTEE,
     GIVE,
     GRANT,
@@ -41,9 +43,11 @@ from muster.limits import (
     DELEGATION_DEPTH_MAX,
     DELEGATIONS_MAX,
     GRANT_DAYS_MAX,
+    PEER_FILE_BYTES,
     PHASE_TIMEOUT_MS_MAX,
 )
 from muster.node.verb import Line
+from muster.task.units import SIZE, size_mib
 from muster.verbs.declaration import Call, Core, Request, Words, data, opt, pos, verb
 from muster.verbs.table import VERBS
 
@@ -53,7 +57,7 @@ MACHINE_VERBS: Final[Mapping[str, str]] = {
     "context.write": "folder", "context.exec": "folder",
 }  # fmt: skip
 # What another fleet may over a link of its own; the object is the machine that it is asked of.
-FLEET_VERBS: Final[Mapping[str, str]] = {"send": "machine", TASK: "machine"}
+FLEET_VERBS: Final[Mapping[str, str]] = {"send": "machine", TASK: "machine", FILE: "machine"}
 # What an agent asks for on its own machine, and nobody orders.
 _OF_AGENTS: Final = frozenset({DELEGATE, "withdraw"})
 # Whose objects begin with the id of a machine.
@@ -228,6 +232,8 @@ class Which(Request, frozen=True):
     repo: Annotated[
         Words, opt("of delegate, task: where; delegate without it: any repository")
     ] = ()
+    size: Annotated[str, opt("of file: how large one may be: 64MiB")] = ""
+    folder: Annotated[str, opt("of file: below which folder; else ~/muster-inbox/FLEET")] = ""
     timeout: Annotated[str, opt("of delegate, task: how long an attempt may take: 30m")] = ""
 
 
@@ -266,10 +272,16 @@ def _bounds(ask: Which, to: str) -> Bounds | UnsetType:
     Raises: Refused.
     """
     if not is_bounded(ask.verb, to):
-        given = (ask.runs, ask.open, ask.depth, ask.agent, ask.repo, ask.timeout)
+        given = (
+            ask.runs, ask.open, ask.depth, ask.agent, ask.repo, ask.timeout, ask.size, ask.folder,
+        )  # fmt: skip
         if any(given):
             raise Refused(f"bounds are those of {DELEGATE}: {ask.verb} has none, leave them out")
         return UNSET
+    if ask.verb == FILE:
+        return _bounds_of_files(ask)
+    if ask.size or ask.folder:
+        raise Refused(f"--size and --folder are of {FILE}: leave them out")
     timeout_ms = duration_ms(ask.timeout) if ask.timeout else 0
     if timeout_ms > PHASE_TIMEOUT_MS_MAX:
         raise Refused(f"an attempt takes at most {PHASE_TIMEOUT_MS_MAX // 3_600_000} h")
@@ -306,6 +318,7 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
     muster grant machine:mac1 delegate --object mac2 --runs 20    # its agents ask others
     muster grant fleet:acme send --object build    # its machines may send letters to build
     muster grant fleet:acme task --object build --agent claude --repo shop    # and ask for tasks
+    muster grant fleet:acme file --object build --size 64MiB    # and leave files
     """
     body: kinds.GrantGive | kinds.GrantTake
     # All that the fold will ask, before anything is written.
@@ -328,12 +341,28 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
     return Written(call.write(body).id.hex())
 
 
+def _bounds_of_files(ask: Which) -> Bounds:
+    """How many files of which size go into which folder. Raises: Refused."""
+    if ask.depth or ask.agent or ask.repo or ask.timeout:
+        raise Refused(f"of {FILE} there are --runs a day, --open at once, --size and --folder")
+    if ask.size and not re.match(SIZE, ask.size):
+        raise Refused(f"{ask.size[:20]!r} is no size: write 64MiB or 2GiB")
+    folder = ask.folder.rstrip("/") or ask.folder
+    if folder and (not folder.startswith(("/", "~/")) or ".." in folder.split("/")):
+        raise Refused("the folder is a whole path, or begins with ~/, and has no `..`")
+    most = size_mib(ask.size) * 1024 * 1024 if ask.size else PEER_FILE_BYTES
+    per_day = ask.runs or PER_DAY
+    at_once = ask.open or min(AT_ONCE, per_day)
+    return Bounds(at_once, per_day, bytes_max=most, folder=folder)
+
+
 def _check_bounds(core: Core, grant: Grant) -> None:
     """Raises: Refused where a grant has bounds and none of its verb, or the other way round."""
     bounded = is_bounded(grant.verb, grant.to)
     if bounded != (grant.bounds is not None):
         raise Refused(
-            f"{DELEGATE}, and {TASK} to another fleet, are granted within bounds; no other verb is"
+            f"{DELEGATE}, and {TASK} and {FILE} to another fleet, are granted within bounds; no "
+            "other verb is"
         )
     if bounded and grant.object not in (ANYTHING, *core.roster.machines):
         raise Refused(f"the object of {grant.verb} is a machine that may be asked, or *")

@@ -169,6 +169,15 @@ def is_there(at: Spot, size: int, digest: str) -> bool:
         os.close(file)
 
 
+def is_taken(at: Spot) -> bool:
+    """Whether anything at all has that name."""
+    try:
+        os.stat(at.name, dir_fd=at.folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 class Part:
     """A file that comes; use it as a context. `size` bytes of it are there, `digest` is theirs."""
 
@@ -252,14 +261,24 @@ class Part:
         self._hash.update(data)
         self.size += len(data)
 
-    def place(self, mode: int) -> None:
-        """All of it is there: put it in its place, durably. Raises: Broken, Exhausted."""
+    def place(self, mode: int, *, new: bool = False) -> None:
+        """All of it is there: put it in its place, durably. `new`: where nothing is yet.
+
+        Raises: Broken, Exhausted; Refused where `new` is not so.
+        """
         try:
             os.fchmod(self._file, mode)
             sync_handle(self._file)
             at = self._at.folder
-            os.rename(self._name, self._at.name, src_dir_fd=at, dst_dir_fd=at)
+            if new:
+                # No other call puts a name there that nothing has yet, whoever is quicker.
+                os.link(self._name, self._at.name, src_dir_fd=at, dst_dir_fd=at)
+                os.unlink(self._name, dir_fd=at)
+            else:
+                os.rename(self._name, self._at.name, src_dir_fd=at, dst_dir_fd=at)
             os.fsync(at)
+        except FileExistsError as error:
+            raise Refused("a file of that name is there by now, and is not replaced") from error
         except OSError as error:
             raise self._failed(error) from error
         self._placed = True

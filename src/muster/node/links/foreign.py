@@ -231,7 +231,7 @@ class ForeignLinks:
         """One link and all that goes over it; after how long the next one is tried."""
         loop = asyncio.get_running_loop()
         try:
-            link = await self._dial(place)
+            link = await self.dial(place)
             try:
                 await self._hand_over(link, place)
             finally:
@@ -242,7 +242,8 @@ class ForeignLinks:
             return backoff.lost(int((loop.time() - began_s) * 1000)) / 1000
         return 0.0
 
-    async def _dial(self, place: Place) -> Link:
+    async def dial(self, place: Place) -> Link:
+        """A link to a door of another fleet. Raises: NotFound, Unreachable, Refused."""
         fleet, machine = place
         peer = self._core.roster.peers.get(fleet)
         doors = [each for each in peer.card.doors if each.machine == machine] if peer else []

@@ -1,0 +1,72 @@
+"""A file that a machine of one fleet leaves with one of another: the document that says which.
+
+Rule 1: it is signed by the machine that sends it, for one fleet and the machine that is to have it,
+which takes nothing of it that is not what stands here: name, size and digest.
+Rule 2: a name is a path below a folder that the receiving fleet's grant names. Nothing in it leads
+anywhere else, and no part of it is hidden.
+"""
+
+import re
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
+
+from muster.errors import Forged, Malformed
+from muster.fleet.document import Contents, Form
+from muster.fleet.letter import machine_in
+from muster.fleet.name import Hex16, Hex32, Milliseconds, Size
+from muster.fleet.record import MachineRecord
+from muster.log.keys import Signer
+
+PATH_CHARS_MAX: Final = 400
+_CONTROL: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u061c\u2028-\u202e\u2066-\u2069]"
+)
+
+
+class File(Contents, frozen=True):
+    """`of` is the fleet that `by` is a machine of, `door` the machine that is to have it."""
+
+    by: Hex32
+    door: Hex32
+    issued_ms: Milliseconds
+    nonce: Hex16
+    of: Hex32
+    path: Annotated[str, Meta(min_length=1, max_length=PATH_CHARS_MAX)]
+    sha256: Hex32
+    size: Size
+    v: Literal[1] = 1
+
+
+_FORM: Final = Form("muster/peer-file/v1", File, "The file's document")
+
+
+def check_path(path: str) -> None:
+    """Raises: Malformed for what is no plain name below a folder."""
+    parts = path.split("/")
+    odd = any(not part or part.startswith(".") or len(part.encode()) > 200 for part in parts)
+    if odd or len(parts) > 8 or "\\" in path or _CONTROL.search(path):
+        raise Malformed(
+            "a file for another fleet has a plain name, in folders or not: no `..`, nothing "
+            "hidden, no `/` in front, no control character"
+        )
+
+
+def sign_file(signer: Signer, file: File) -> bytes:
+    """The document, signed by the `statement` key of who sends it. Raises: Malformed."""
+    check_path(file.path)
+    raw = _FORM.write(file, signer)
+    _FORM.read(raw, file.fleet)
+    return raw
+
+
+def open_file(raw: bytes, record: bytes, fleet: str) -> tuple[File, MachineRecord]:
+    """A file for `fleet` and the machine that sends it. Raises: Forged, Malformed."""
+    document = _FORM.read(raw, fleet)
+    file = document.value
+    sender = machine_in(record, file.of, file.by)
+    if file.of == fleet:
+        raise Forged("The file is from a machine of this fleet, which has `muster cp`.")
+    document.check(sender.keys["statement"])
+    check_path(file.path)
+    return file, sender
