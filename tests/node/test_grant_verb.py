@@ -11,7 +11,7 @@ from tests.promise import proves
 from muster.errors import Denied, Malformed
 from muster.fleet.grant import DELEGATE, Grant, agent_key, sign_give, sign_take
 from muster.fleet.machine import Operator
-from muster.verbs.grant import MACHINE_VERBS, OPERATORS_ONLY, check_right, key_verbs
+from muster.verbs.grant import FLEET_VERBS, MACHINE_VERBS, OPERATORS_ONLY, check_right, key_verbs
 from muster.verbs.table import VERBS
 
 SPEC = Path(__file__).parents[2] / "docs" / "spec" / "identity.md"
@@ -214,7 +214,7 @@ def test_grants_are_listed_in_words_and_one_that_is_taken_no_more(world):
 @proves("cli.grants-listed")
 def test_what_can_be_granted_is_listed_and_the_document_agrees(world):
     table = world["hub"].call("grants", {"verbs": True})["value"]["verbs"]
-    assert {v["verb"] for v in table} == {*key_verbs(), *MACHINE_VERBS}
+    assert {v["verb"] for v in table} == {*key_verbs(), *MACHINE_VERBS, *FLEET_VERBS}
     for each in table:
         check_right(each["verb"], "*", each["to"])
         if each["verb"] != "grant" and each["object"]:
@@ -222,6 +222,7 @@ def test_what_can_be_granted_is_listed_and_the_document_agrees(world):
     rows = re.findall(r"^\| ([a-z ,]*) ?\| `([a-z.]+)` \|", SPEC.read_text(), flags=re.MULTILINE)
     named = {verb for _, verb in rows[[v for _, v in rows].index("push") :]}
     assert set(MACHINE_VERBS) <= named
+    assert all(f"| `{verb}` |" in SPEC.read_text() for verb in FLEET_VERBS)
     assert {"task", "run", "grant"} <= named
     for verb in OPERATORS_ONLY - {"grant.give", "grant.take"}:
         assert f"`{verb}`" in SPEC.read_text()
