@@ -218,6 +218,25 @@ def test_a_folder_of_the_grant_is_used_and_musters_own_home_never(two, disk, tmp
 
 
 @proves("peer.file-bounded")
+def test_so_many_files_as_are_granted_are_opened_at_once_also_in_one_moment(two, disk, tmp_path):
+    allow(two, at_once=1, per_day=20)
+    pieces = []
+    for path in ("a", "b", "c"):
+        said = {**document(two, data=b"abc", path=path), "at": -1, "piece": ""}
+        disk.yard.call("peer.file", said, link=two.link(disk.yard, two.ours["hub"]))
+        pieces += [each for each in disk.yard.effects if isinstance(each, TakePiece)]
+        disk.yard.effects.clear()
+    assert len(pieces) == 3
+
+    async def all_of_them():
+        await asyncio.gather(*(disk.shelf.take(each) for each in pieces))
+
+    asyncio.run(all_of_them())
+    told = [each.why for each in disk.told if isinstance(each, PieceTaken)]
+    assert sorted("at once are granted" in why for why in told) == [False, True, True]
+
+
+@proves("peer.file-bounded")
 def test_what_is_larger_or_more_than_the_grant_says_is_refused_with_words(two, disk, tmp_path):
     allow(two, bytes_max=10_000, per_day=2)
     why = disk.show(document(two))["value"]["why"]

@@ -69,6 +69,7 @@ class PeerShelf:
     def __init__(self, daemon: Runtime) -> None:
         self._daemon = daemon
         self._coming: dict[Key, _Coming] = {}
+        self._opening: set[Key] = set()
 
     @ev.effect(TakePiece)
     def on_take_piece(self, piece: TakePiece) -> None:
@@ -109,13 +110,16 @@ class PeerShelf:
         """The file on its way, from this piece on for a while. Raises: Conflict, Refused."""
         found = self._coming.get(key)
         if found is None:
-            if sum(each[0] == key[0] for each in self._coming) >= piece.at_once:
+            held = sum(each[0] == key[0] for each in (*self._coming, *self._opening))
+            if key in self._opening or held >= piece.at_once:
                 raise Conflict(f"{piece.at_once} at once are granted, and so many are on their way")
             # Opening hashes what is there: of few files at once, and a step waits for none of it.
-            made = await asyncio.to_thread(_Coming, piece, str(self._daemon.home.path))
-            found = self._coming.setdefault(key, made)
-            if found is not made:
-                made.close()
+            self._opening.add(key)
+            try:
+                found = await asyncio.to_thread(_Coming, piece, str(self._daemon.home.path))
+            finally:
+                self._opening.remove(key)
+            self._coming[key] = found
         if found.timer is not None:
             found.timer.cancel()
         found.timer = asyncio.get_running_loop().call_later(_IDLE_S, self._idle, key)
