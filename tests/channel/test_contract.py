@@ -485,6 +485,9 @@ def test_every_channel_is_in_the_suite() -> None:
         "s3_answer",
         "git_shelf",
         "mdns",
+        "folder_watch",
+        "nats_lease",
+        "turn",
         "wake",
     }
     # Mailboxes have a suite of their own.
