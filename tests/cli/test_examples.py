@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from muster.cli import call
-from muster.errors import Conflict, NotFound
+from muster.errors import Conflict, NotFound, Unreachable
 from muster.fleet import certificate
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.peer import Door, write_card
@@ -409,6 +409,14 @@ def _knows_acme(world: World) -> None:
     world.ok("studio", "peer", "add", world.words["CARD"], "--as", "acme", "--yes")
 
 
+def _has_a_report(world: World) -> Mapping[str, str]:
+    """And a fleet that is to have it, if no example took it in before."""
+    (world.desk / "report.pdf").write_text("all is well\n")
+    if not world.ok("studio", "peer", "list"):
+        _knows_acme(world)
+    return {"build.acme": "yard.acme"}
+
+
 def _build_is_gone(world: World) -> None:
     world.ok("build", "down")
     linked = lambda: [m["name"] for m in world.ok("studio", "machines") if m["state"] == "up"]  # noqa: E731
@@ -578,6 +586,11 @@ PREPARED: Final[dict[str, Row]] = {
         _knows_acme
     ),
     "muster peer add CARD --as acme": Row(_has_a_card, ends=says_yes),
+    # Nobody is at the door that the card names.
+    "muster cp report.pdf build.acme:    # to another operator's fleet, where that grants it": Row(
+        _has_a_report, code=Unreachable.exit_code
+    ),
+    "muster standin studio build --others tower,nas": Row(lambda _: {"tower,nas": "laptop"}),
     "muster forget 3fa9c1 --reason 'it held a password'": Row(_known_port, ends=says_yes),
     "muster acknowledge 3fa1": Row(_incident),
     "muster acknowledge 7d5e 'a backup was started twice'": Row(_incident),

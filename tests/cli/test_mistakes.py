@@ -113,7 +113,7 @@ def test_an_unknown_option_a_word_too_many_and_no_number_are_named(words, says):
 
 
 @proves("cli.on-others")
-@pytest.mark.parametrize("verb", [["down"], ["run", "/dev/null"], ["ask", "x"], ["logs", "t"]])
+@pytest.mark.parametrize("verb", [["down"], ["rerun", "r"], ["ask", "x"], ["takeover", "t"]])
 @pytest.mark.parametrize("many", ["all", "label=tests"])
 def test_what_goes_to_one_machine_is_not_offered_to_many_and_says_so(verb, many):
     assert f"{verb[0]} goes to one machine" in refused(*verb, "--on", many)

@@ -35,6 +35,7 @@ from muster.node.services.full_disk import put_off
 from muster.node.services.letters import LettersWait
 from muster.node.services.mending import MendAsked, PoorWay
 from muster.node.services.parcels import AsideCame, LookAt, ParcelTaken
+from muster.node.services.peer_files import TakePiece
 from muster.node.services.sleepers import WakeUp
 from muster.node.tasks.approvals import AnswerAttempt
 from muster.node.tasks.elections import Campaign
@@ -470,6 +471,7 @@ class Machine:
         KeepMirror,
         LettersWait,
         PullMirror,
+        TakePiece,
         MendAsked,
         AnswerAttempt,
         BodyErased,
