@@ -22,7 +22,12 @@ from tests.promise import proves
 class CommandContext:
     def ask(self, verb: str, _args: Any) -> Any:
         assert verb == "status", "a revoked machine is asked nothing else"
-        return {"name": "build", "revoked": {"t_ms": 1, "reason": "stolen"}, "exposed": 3}
+        return {
+            "name": "build",
+            "revoked": {"t_ms": 1, "reason": "stolen"},
+            "exposed": 3,
+            "counters": {},
+        }
 
 
 @proves("node.revoked-learns-it")
@@ -249,6 +254,7 @@ def test_doctor_says_that_the_disk_is_nearly_full(tmp_path, monkeypatch, free_mi
 
 STATUS: dict[str, Any] = {
     "name": "studio", "revoked": None, "exposed": 0, "machines": {"known": 2}, "doubt": None, "incidents": [],
+    "counters": {},
 }  # fmt: skip
 
 

@@ -162,7 +162,7 @@ def test_whoever_stops_a_daemon_that_is_about_to_begin_anew_is_heard(told):
         daemon = Daemon.__new__(Daemon)
         daemon.why_stopped, daemon.begins_anew = "", True
         daemon._stopping, daemon._told_to_stop = asyncio.Event(), asyncio.Event()
-        daemon.ends = lambda: None
+        daemon.ends = lambda _wanted: None
         if told:
             asyncio.get_running_loop().call_soon(daemon.stop)
         return await daemon.goes_on(5.0 if told else 0.0)

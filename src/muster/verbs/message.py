@@ -51,7 +51,7 @@ class Away(Struct, frozen=True):
 
     machine: str
     heard_ms_ago: int | UnsetType = UNSET
-    mailboxes: list[str] = []
+    mailboxes: list[str] | UnsetType = UNSET
 
 
 class Sent(Struct, frozen=True):
@@ -216,7 +216,7 @@ def _away(core: Core, machine: MachineId) -> Away:
     worked = {way.channel for way in core.ways_to(machine) if way.state == "worked"}
     met = [each.name for each in CHANNELS if each.shape == "post" and each.name in worked]
     name = core.membership.name_of(machine)
-    return Away(name, UNSET if heard_ms is None else heard_ms, met)
+    return Away(name, UNSET if heard_ms is None else heard_ms, met or UNSET)
 
 
 def _same_key(core: Core, scope: Scope, body: kinds.MessageSend, to_session: str) -> Entry | None:
