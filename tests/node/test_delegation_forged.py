@@ -163,6 +163,22 @@ def test_a_worker_refuses_what_a_hostile_owner_begins_all_the_same():
     assert begun(world) == [good]
 
 
+@proves("delegation.never-wider")
+@pytest.mark.parametrize("bounds", [{}, {"agents": ("claude",)}, {"agents": ("shell",)}])
+def test_what_names_no_agent_is_begun_by_no_owner_and_done_by_no_worker(bounds):
+    world = Fleet()
+    world.link("mac1", "mac2")
+    world.pass_ms(8_000)
+    forger, id = Forger(world, "mac1"), world.grant("mac1", **bounds)
+    nobody = whole(needs="{machine: mac2}")["spec"].replace("    agent: claude\n", "")
+    assert "says nobody to do it" in whys(world, forger.asks("mac2", grant=id, text=nobody))
+    forger.opens(forger.asks("mac1", grant=id, text=nobody), "mac1")
+    assert begun(world) == []
+    refused = [json.loads(e.body) for e in world["mac2"].entries("attempt.refuse")]
+    assert {each["reason"] for each in refused} == {"delegation-too-wide"}
+    assert "says nobody to do it" in refused[0]["text"]
+
+
 @proves("delegation.evidence")
 def test_a_worker_refuses_a_run_that_was_handed_on_and_keeps_what_another_did():
     world = Fleet()

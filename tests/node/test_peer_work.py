@@ -176,6 +176,32 @@ def test_a_spec_that_would_raise_what_it_may_do_is_refused_at_either_end(two, na
     assert not two.started()
 
 
+_NOBODY = {
+    "a phase": spec(agent=None),
+    "a race": spec(agent=None, race="2"),
+    "a review": spec() + "  look:\n    review: work\n    same: true\n    needs: {machine: yard}\n",
+}
+
+
+@proves("peer.task-raises-nothing")
+@pytest.mark.parametrize("text", _NOBODY.values(), ids=_NOBODY)
+@pytest.mark.parametrize("refuses", ["peer.say", "delegation.refuse", "attempt.refuse"])
+def test_what_says_nobody_to_do_it_is_done_by_no_shell(two, text, refuses, monkeypatch):
+    """The door refuses it; the owner, where the door did not look; else the worker."""
+    if refuses != "peer.say":
+        monkeypatch.setattr(PeerWork, "_refusal", lambda *_: "")
+    if refuses == "attempt.refuse":
+        monkeypatch.setattr("muster.node.tasks.asked_work.check_handed_on", lambda *_, **__: None)
+    two.grant(two.acme, "yard", two.ours)
+    assert two.show(two.ours["hub"], hostile(two, text))["ok"]
+    two.pass_ms(8_000)
+    assert not two.started()
+    yard = two.acme["yard"]
+    assert bool(yard.entries("run.open")) == (refuses == "attempt.refuse")
+    assert "says nobody to do it" in str([e.body for e in yard.entries(refuses)])
+    assert "says nobody to do it" in two.ask(text=text)["error"]["text"]
+
+
 @proves("peer.task-raises-nothing")
 def test_who_may_ask_the_shell_still_sets_no_variables(two):
     two.grant(two.acme, "yard", two.ours, agents=("shell",))

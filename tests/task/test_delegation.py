@@ -10,7 +10,7 @@ from tests.promise import proves
 from muster.errors import Malformed
 from muster.fleet.grant import Bounds as Most
 from muster.fleet.grant import Given, Grant, effective, root_grant
-from muster.task import delegation
+from muster.task import delegation, route
 from muster.task.delegation import Bounds, narrowed, of_grant, of_phase, refusal
 from muster.task.spec import Spec
 from muster.task.template import Told, phase_order
@@ -56,7 +56,7 @@ def drawn_spec(rng: random.Random, *, may: float) -> Spec:
         needs["label"] = some(rng, LABELS)
     phase: dict[str, Any] = {
         "do": "x",
-        "agent": some(rng, AGENTS),
+        **({"agent": some(rng, AGENTS)} if rng.random() < 0.95 else {}),
         "check": rng.choice(("true", "true", "true", "true", "make test")),
         "timeout": rng.choice(("1m", "10m", "30m")),
         **({"needs": needs} if needs else {}),
@@ -134,12 +134,27 @@ def test_whatever_is_handed_on_at_last_could_have_been_handed_on_at_first():
         (Bounds(1, 1, tokens=100), {"budget": {"tokens": 101}}, "more than 100 tokens"),
         (Bounds(1, 1, usd_millionths=500_000), {"budget": {"usd": "0.51"}}, "more than 0.50 dollars"),
         (Bounds(1, 2, machines=("mac2",)), {"needs": {"machine": "mac2"}, "may": {"delegate": {}}}, "to machines that"),
+        (Bounds(1, 2, agents=("claude",), foreign=True), {"agent": None}, "says nobody to do it"),
+        (Bounds(1, 2, agents=("claude",)), {"agent": None}, "says nobody to do it"),
+        (Bounds(1, 2), {"agent": None}, "says nobody to do it"),
+        (Bounds(1, 2), {"agent": None, "race": 2}, "says nobody to do it"),
+        (Bounds(1, 2), {"agent": None, "review": "work", "same": True, "check": None}, "says nobody to do it"),
+        # Also where it may be asked: it is named or not there.
+        (Bounds(1, 2, agents=("shell",)), {"agent": None}, "says nobody to do it"),
     ],
 )  # fmt: skip
 def test_each_bound_has_its_sentence(bounds, phase, why):
     whole = {"do": "x", "agent": "claude", "check": "true", **phase}
     spec = msgspec.convert({"muster": 1, "name": "s", "phases": {"work": whole}}, Spec)
     assert why in refusal(bounds, spec, "", ids)
+
+
+@proves("delegation.never-wider")
+def test_whom_nobody_names_means_the_shell_to_who_routes_it_and_to_who_bounds_it():
+    for order in ({}, {"agent": []}):
+        bounds = of_phase({**order, "may": {"delegate": {}}}, "")
+        assert bounds is not None
+        assert route.wants_of(order).agents == bounds.agents == ("shell",)
 
 
 @proves("delegation.never-wider")

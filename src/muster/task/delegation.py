@@ -6,8 +6,9 @@ Rule 2: what was handed on may be handed on again only within the same bounds an
 that no chain of agents ever gets further, or wider, than the person at its beginning said.
 Rule 3: whoever asks, whoever owns the run and whoever works on it come to the same answer: it
 follows from the signed texts and from names of machines.
-Rule 4: the shell is named or not there. Without it a run has nothing in it that a machine would
-carry out without an agent of its own that is asked: no source, no command to check, no variables.
+Rule 4: the shell is named or not there: a phase that names nobody is refused, for it would be the
+shell's (template.py, `agents_of`). Without it a run has nothing in it that a machine would carry
+out without an agent of its own that is asked: no source, no command to check, no variables.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,9 +30,8 @@ from muster.log.stream import MachineId
 from muster.task.kinds import RunOpen
 from muster.task.precedence import rounds_of
 from muster.task.spec import Budget, Delegate, May, Phase, Spec, listed
-from muster.task.template import Told, told_by, told_of
+from muster.task.template import SHELL, Told, agents_of, told_by, told_of
 
-SHELL: Final = "shell"
 # What always succeeds: who says nothing else is believed, as its agent's word.
 UNCHECKED: Final = "true"
 # A machine's id for a name, the name itself where there is none.
@@ -103,14 +103,14 @@ def of_phase(template: Mapping[str, Any], repo: str) -> Bounds | None:
         return None
     try:
         found = msgspec.convert(template["may"], May).delegate
-        agents = msgspec.convert(template.get("agent") or SHELL, str | list[str])
+        agents = agents_of(template.get("agent"))
         timeout_ms = msgspec.convert(template.get("timeout_ms") or PHASE_TIMEOUT_MS, int)
         most = msgspec.convert(template.get("budget") or {}, dict[str, int])
         servers = msgspec.convert(template.get("mcp") or (), tuple[str, ...])
     except msgspec.ValidationError as error:
         raise Malformed(f"what this task may hand on cannot be read: {error}") from error
     spent = (most.get("tokens", 0), most.get("usd_millionths", 0))
-    made = _bounds(found, listed(agents), repo, timeout_ms, told_of(template), spent)
+    made = _bounds(found, agents, repo, timeout_ms, told_of(template), spent)
     return made._replace(servers=servers)
 
 
@@ -180,8 +180,9 @@ def _refusals(bounds: Bounds, phase: Phase, repo: str, ids: Ids) -> Iterator[str
         yield "has each, and nobody knows how many tasks that are"
     if phase.priority > 0:
         yield "has a priority, and handed on work takes no turn from other work"
-    wrong = [a for a in phase.agents if not _may_ask(bounds, a)]
-    if wrong:
+    if not phase.agents:
+        yield "says nobody to do it, which would be the shell: name an agent"
+    if wrong := [a for a in agents_of(phase.agent) if not _may_ask(bounds, a)]:
         yield f"asks {wrong[0]}, and it may ask {_whom(bounds)}"
     if SHELL not in bounds.agents:
         if phase.check not in (None, UNCHECKED):
@@ -250,7 +251,7 @@ def narrowed(bounds: Bounds) -> dict[str, Any]:
 def _wider(bounds: Bounds, phase: Phase, further: Delegate, repo: str, ids: Ids) -> Iterator[str]:
     """Why its agent could hand on more than may be handed on now: never further, never wider."""
     # What its agents are told, use up and have of servers is what it is told, uses up and has.
-    asked = _bounds(further, phase.agents, repo, phase.timeout_ms, bounds.told, (0, 0))
+    asked = _bounds(further, agents_of(phase.agent), repo, phase.timeout_ms, bounds.told, (0, 0))
     if asked.depth >= bounds.depth:
         left = bounds.depth - 1
         yield f"may hand on work {asked.depth} times more, and {left or 'none'} is allowed"

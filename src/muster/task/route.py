@@ -27,6 +27,7 @@ from muster.errors import Malformed
 from muster.fleet.facts import LOGGED_OUT, Facts
 from muster.task import fault, review
 from muster.task.spec import Needs, listed
+from muster.task.template import agents_of
 from muster.task.trust import SUCCESS_UNKNOWN
 from muster.task.units import SIZE
 from muster.task.values import RESULTS, SINCE, Values
@@ -171,7 +172,7 @@ def wants_of(
     """
     try:
         needs = msgspec.convert(template.get("needs") or {}, Needs)
-        agents = msgspec.convert(template.get("agent") or "shell", str | list[str])
+        agents = agents_of(template.get("agent"))
         servers = msgspec.convert(template.get("mcp") or [], list[str])
     except msgspec.ValidationError as error:
         raise Malformed(f"the needs of this task cannot be read: {error}") from error
@@ -185,7 +186,7 @@ def wants_of(
         needs = msgspec.structs.replace(needs, tools={**tools, **(needs.tools or {})})
     if template.get("shell") == "bash":
         needs = msgspec.structs.replace(needs, tools={"bash": "*", **(needs.tools or {})})
-    return Wants(needs, listed(agents), repo, frozenset(avoid), frozenset(tried), asked)
+    return Wants(needs, agents, repo, frozenset(avoid), frozenset(tried), asked)
 
 
 def asked_of(values: Values) -> Asked:

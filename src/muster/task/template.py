@@ -31,6 +31,7 @@ _REST_BYTES: Final = 8 * 1024
 _UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _encode: Final = msgspec.json.Encoder().encode
 EACH_PATH: Final = "${each.path}"
+SHELL: Final = "shell"
 
 
 def phase_order(
@@ -89,6 +90,15 @@ def phase_order(
         **_review(spec, phase),
     }
     return {key: value for key, value in order.items() if value not in (None, "", 0, [], {})}
+
+
+def agents_of(named: object) -> tuple[str, ...]:
+    """Whom a phase, or its order, asks by its `agent`, in order of preference: where nobody is
+    named, the shell.
+
+    Raises: msgspec.ValidationError for what names no agents.
+    """
+    return listed(msgspec.convert(named or SHELL, str | list[str]))
 
 
 class Told(NamedTuple):

@@ -23,12 +23,12 @@ from muster.node.tasks.delegations import Delegations
 from muster.node.tasks.proposals import Proposals, content_of
 from muster.node.verb import Line
 from muster.task import check as checks
-from muster.task.delegation import SHELL, UNCHECKED, narrowed
+from muster.task.delegation import UNCHECKED, narrowed
 from muster.task.delegation_fold import DELEGATION, DelegationRow
 from muster.task.problem import shown
 from muster.task.route import NOOP, ORDER_SINCE
 from muster.task.spec import Spec, listed
-from muster.task.template import text_size
+from muster.task.template import SHELL, text_size
 from muster.task.version import version_of
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.find import find_run
