@@ -128,8 +128,9 @@ def home(tmp_path: Path) -> Home:
 
 
 def trial(
-    home: Home, effects: EffectRunner, *, repo: str = "main", core: Any = None, **template: Any
-) -> Attempt:
+    home: Home, effects: EffectRunner, *, repo: str = "main", core: Any = None,
+    foreign: bool = False, **template: Any,
+) -> Attempt:  # fmt: skip
     core = core or Cores("hub")["hub"].core
     posted: list[ev.Event] = []
     daemon: Any = SimpleNamespace(
@@ -139,7 +140,7 @@ def trial(
     shape = {"v": 1, "agent": ["shell"], "do": "true", **template}
     opened = TaskOpen(task=TASK, template=shape, repo=repo)
     assign = TaskAssign(TASK, (1, 1), core.machine, shape["agent"][0], 30_000)
-    return Attempt(daemon, StartAttempt(opened, assign, {}, core.machine))
+    return Attempt(daemon, StartAttempt(opened, assign, {}, core.machine, foreign))
 
 
 OK = Outcome(status="ok", exit_code=0, tail="all\nwell\n")
@@ -743,6 +744,27 @@ def test_whoever_is_to_know_nothing_is_told_nothing_and_may_ask_for_nothing(home
     reads = {"memory", "digest", "recall", "memory.standing"}
     assert not reads & set(capability.verbs)
     assert ("remember" in capability.verbs) == (memory != "none")
+
+
+@proves("peer.task-speaks-to-nobody")
+@pytest.mark.parametrize("agent", ["claude", "shell"])
+def test_an_agent_that_another_fleet_asked_says_and_hands_on_nothing_here(home, agent):
+    """Also where its order says nothing of memory: whoever checked that may be wrong."""
+    hub, effects = Cores("hub")["hub"], EffectRunner(home.path, OK)
+    made = trial(home, effects, core=hub.core, foreign=True, agent=[agent])
+    asyncio.run(made.run())
+    (capability,) = hub.core.part(Authorizer)._capabilities.values()
+    assert capability.verbs == ()
+    token = effects.ordered[0].env["MUSTER_CAPABILITY"]
+    for verb, args in (
+        ("send", {"to": "hub", "text": ["x"]}),
+        ("delegate", {"text": ["x"], "agent": ["claude"]}),
+        ("remember", {"key": "a", "text": ["x"]}),
+        ("digest", {}),
+    ):
+        answer = hub.call(verb, args, capability=token)
+        assert answer["error"]["kind"] == "Denied", answer
+    assert not [*hub.entries("message.send"), *hub.entries("delegation.open")]
 
 
 @proves("agent.first-answer")

@@ -72,6 +72,20 @@ def test_a_task_is_done_over_there_and_what_came_of_it_comes_back():
     assert two.acme["yard"].call("peers", {})["value"][0]["waiting"] == 0
 
 
+@proves("peer.task-speaks-to-nobody")
+@pytest.mark.parametrize("at", ["yard", "shed"])
+def test_the_machine_that_does_it_knows_that_another_fleet_asked(at):
+    two = Two()
+    two.grant(two.acme, at, two.ours)
+    two.asked(f"{at}.acme", text=spec(needs=f"{{machine: {at}}}"))
+    two.carry()
+    two.done(at)
+    args = {"base": "", "repo": "", "spec": spec(needs=f"{{machine: {at}}}"), "values": {}}
+    assert two.acme["yard"].order("run", "tidy", args)["ok"]
+    two.pass_ms(3_000)
+    assert [start.foreign for start in two.started(at)] == [True, False]
+
+
 @proves("peer.task-by-grant")
 def test_a_task_for_a_machine_behind_the_door_is_done_there_and_a_failure_is_told():
     two = Two()

@@ -76,6 +76,7 @@ class Evidence(NamedTuple):
     statement: Statement
     # Whether nobody else can have a task of this id; see `identity.py`.
     certain: bool
+    foreign: bool = False  # Another fleet asked for it.
 
 
 def run_args(run: RunOpen) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def check_evidence(
     if run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
     chain = _Chain(fleet, lookup, authority, now_ms, known, asking, depth)
-    _allowed_run(run, statement, starter, chain)
+    foreign = _allowed_run(run, statement, starter, chain)
     if opened.repo != run.repo:
         raise Unproven("task-other-repo", "the task names another repository than the run")
     try:
@@ -142,7 +143,7 @@ def check_evidence(
     if expected != opened.template:
         raise Unproven("task-not-in-spec", "the task is not what the signed spec yields")
     certain = _is_certain(opened, run, MachineId(starter.header.author))
-    return Evidence(assign, opened, run, statement, certain)
+    return Evidence(assign, opened, run, statement, certain, foreign)
 
 
 def check_ordered(
@@ -224,8 +225,9 @@ def check_handed_on(
     asking: Asking,
     now_ms: int,
     depth: int = 0,
-) -> None:
-    """The agent behind a `delegation.open` may hand on this run, by what a person signed.
+) -> bool:
+    """The agent behind a `delegation.open` may hand on this run, by what a person signed; whether
+    another fleet is behind it.
 
     Raises:
         Unproven: with the reason of the first link that does not hold.
@@ -276,6 +278,7 @@ def check_handed_on(
         raise Unproven("spec-yields-nothing", f"its spec cannot be read: {error}") from error
     if wider:
         raise Unproven("delegation-too-wide", f"more is handed on than is allowed: {wider}")
+    return bounds.foreign
 
 
 def _its_own(
@@ -312,8 +315,8 @@ def asked_by(opening: Entry, lookup: Lookup) -> Entry | None:
     return next((c for c in cited if c and c.header.kind == "delegation.open"), None)
 
 
-def _allowed_run(run: RunOpen, statement: Statement, starter: Entry, chain: _Chain) -> None:
-    """Whoever ordered the run may: a person, or an agent within what a person signed."""
+def _allowed_run(run: RunOpen, statement: Statement, starter: Entry, chain: _Chain) -> bool:
+    """Whoever ordered the run may: a person, or an agent within what one signed. As that says."""
     author = MachineId(starter.header.author)
     if statement.target != author:
         # As is said in `_its_own`.
@@ -325,9 +328,9 @@ def _allowed_run(run: RunOpen, statement: Statement, starter: Entry, chain: _Cha
     asked = asked_by(starter, chain.lookup)
     if asked is None or chain.asking is None:
         _allowed(statement, starter, chain.authority, chain.now_ms)
-        return
+        return False
     _in_time(statement, starter, chain.now_ms)
-    check_handed_on(
+    return check_handed_on(
         asked, run, fleet=chain.fleet, lookup=chain.lookup, authority=chain.authority,
         asking=chain.asking, now_ms=chain.now_ms, depth=chain.depth,
     )  # fmt: skip

@@ -120,13 +120,14 @@ class Promoted(Event, frozen=True):
 class StartAttempt(Effect, frozen=True):
     """Worker: run an agent on a task that this machine holds; it ends with one report.
 
-    `attempt.start` is already among the drafts before this.
+    `attempt.start` is already among the drafts before this. `foreign`: another fleet asked for it.
     """
 
     open: TaskOpen
     assign: TaskAssign
     values: Mapping[str, Mapping[str, str]]
     owner: str
+    foreign: bool = False
 
 
 class StopAttempt(Effect, frozen=True):

@@ -46,7 +46,8 @@ WorkerInstruction = Draft | StartAttempt | StopAttempt | SendBeat
 class Assignment(NamedTuple):
     """An assignment as it came: who owns the task, its entry, and what it is about.
 
-    `unproven` is what `check_evidence` raised, None when the evidence holds.
+    `unproven` is what `check_evidence` raised, None when the evidence holds; `foreign` is what it
+    found.
     """
 
     owner: str
@@ -55,6 +56,7 @@ class Assignment(NamedTuple):
     opened: kinds.TaskOpen
     unproven: Unproven | None = None
     scope: Scope = FLEET
+    foreign: bool = False
 
 
 class Unfinished(NamedTuple):
@@ -203,7 +205,8 @@ class Worker:
         body = kinds.AttemptStart(assign.task, assign.epoch, assign.agent, versions)
         attempt.started = Draft(body, (given.entry,), given.scope)
         attempt.state = "running"
-        start = StartAttempt(given.opened, assign, given.opened.values, given.owner)
+        values = given.opened.values
+        start = StartAttempt(given.opened, assign, values, given.owner, given.foreign)
         self._out += [attempt.started, start]
         return True
 

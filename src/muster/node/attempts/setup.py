@@ -194,11 +194,15 @@ class AttemptSetup:
         return entry is not None and entry.is_plain
 
     def _may(self, verb: Verb) -> bool:
-        """Whether its capability names a verb: of what is known, what its order leaves it."""
+        """Whether its capability names a verb: of what is known, what its order leaves it.
+
+        None where another fleet asked: whatever that had its agent say here, or hand on, would be
+        an agent's of this fleet. All that an agent needs a capability for is such.
+        """
         told = told_of(self.template)
         left = told.reads if verb.auth == "local" else told.writes
         is_memory = verb.group == "Memory" or verb.name.startswith("memory.")
-        return verb.agents and (not is_memory or left)
+        return verb.agents and not self.start.foreign and (not is_memory or left)
 
     def settled_before(self) -> list[TaskRow]:
         """The tasks that made what we start from, and maybe others: of our run, and of earlier ones

@@ -158,7 +158,8 @@ class WorkerService(Part):
         if opened is None:
             self.core.counters["assignment-without-opening"] += 1
             return
-        unproven, now_ms = self._check(entry), self.core.now.boot_ms
+        found, now_ms = self._check(entry), self.core.now.boot_ms
+        unproven = found if isinstance(found, causes.Unproven) else None
         # It may have given up waiting for a word of us, whatever becomes of this.
         self._gave_ms[stream.machine] = now_ms
         if unproven is not None:
@@ -167,10 +168,11 @@ class WorkerService(Part):
                 # No refusal is written: its lease on us just ends.
                 self.core.counters["assignments-unanswered"] += 1
                 return
-        given = Assignment(stream.machine, entry.id, assign, opened, unproven, stream.scope)
-        self.worker.accept(given, self.core.now)
+        foreign = isinstance(found, evidence.Evidence) and found.foreign
+        known = (stream.machine, entry.id, assign, opened, unproven, stream.scope, foreign)
+        self.worker.accept(Assignment(*known), self.core.now)
 
-    def _check(self, entry: Entry) -> causes.Unproven | None:
+    def _check(self, entry: Entry) -> evidence.Evidence | causes.Unproven:
         core = self.core
         if core.part(Doubt).waits:
             # It may have been done already, here or by a copy of us; another machine can do it.
@@ -199,7 +201,7 @@ class WorkerService(Part):
             # Its own order may be genuine; the id that it gave the task is not its to give, or it
             # was its owner until somebody took the task over.
             return causes.Unproven("other-owner", "another machine owns the task of this id")
-        return None
+        return found
 
     def _recompute(self, run: kinds.RunOpen, phase: str, instance: str) -> dict[str, Any]:
         spec = self._specs.get(run.spec)
