@@ -8,6 +8,7 @@ from tests.node.peer_worlds import HOUR_MS, SPEC, Two, spec
 from tests.promise import proves
 
 from muster.channel.frame import Type
+from muster.errors import Refused
 from muster.fleet.grant import sign_take
 from muster.fleet.peer_work import Cancel, Report, Task, sign_work, work_of
 from muster.log import canon
@@ -19,6 +20,7 @@ from muster.node.tasks.delegations import Delegations
 from muster.task.delegation_fold import DELEGATION
 from muster.task.peer_work import HEARD, PeerHear
 from muster.task.spec import parse
+from muster.verbs import awaited
 
 DAY_MS = 24 * HOUR_MS
 
@@ -459,6 +461,54 @@ def test_another_machine_of_that_fleet_takes_nothing_back():
     assert two.show(studio, args)["error"]["text"] == REFUSED
     two.carry()
     assert two.state(task) == "open"
+
+
+def named(two, name, at="hub"):
+    """A run of our own whose spec is called so; its id."""
+    text = spec(needs="{machine: hub}").replace("name: tidy", f'name: "{name}"')
+    args = {"base": "", "repo": "", "spec": text, "values": {}}
+    answer = two.ours[at].order("run", name, args)
+    assert answer["ok"], answer
+    two.pass_ms(2_000)
+    return answer["value"]["run"]
+
+
+@proves("peer.task-cancel")
+@pytest.mark.parametrize("at", ["hub", "studio"])
+def test_what_may_be_a_run_of_ours_or_a_task_of_theirs_is_not_taken_back(two, at):
+    task = two.asked()
+    own, hub = named(two, task[:4], at), two.ours["hub"]
+    before = [len(hub.entries(kind)) for kind in ("peer.say", "run.settle", "task.cancel")]
+    for answer in (
+        hub.order("cancel", task[:4], {"what": task[:4]}),
+        hub.call("runs", {"run": task[:4]}),
+    ):
+        assert answer["error"]["kind"] == "Refused", answer
+        for each in (own[:12], task[:12], "yard.acme"):
+            assert each in answer["error"]["text"]
+    asked = {"verb": "cancel", "object": task[:4]}
+    assert hub.call("target", asked)["value"]["object"] == ""
+    assert [len(hub.entries(k)) for k in ("peer.say", "run.settle", "task.cancel")] == before
+    with pytest.raises(Refused, match=own[:12]):
+        awaited._look(hub.core, task[:4], None)  # type: ignore[arg-type]
+    # What is said whole is meant.
+    assert hub.call("runs", {"run": own})["value"]["run"] == own
+    assert hub.call("runs", {"run": task[:30]})["value"]["run"] == task
+    asked = {"verb": "cancel", "object": own}
+    assert hub.call("target", asked)["value"]["name"] == at
+    assert two.ours[at].order("cancel", own, {"what": own})["ok"]
+    assert two.state(task) == "waiting"
+    assert hub.order("cancel", task, {"what": task})["ok"]
+    assert two.state(task) == "cancelling"
+
+
+@proves("peer.task-cancel")
+def test_a_run_of_ours_is_tried_again_whatever_was_asked_of_others(two):
+    """Only who cancels may mean a task of theirs."""
+    task = two.asked(at="hub")
+    named(two, task[:4], "studio")
+    asked = {"verb": "retry", "object": task[:4]}
+    assert two.ours["hub"].call("target", asked)["value"]["name"] == "studio"
 
 
 @proves("peer.task-removed")

@@ -154,11 +154,11 @@ Look = tuple[Callable[[], Waited], Callable[[], None]]
 
 def _look(core: Core, text: str, stream: Stream) -> Look:
     """What says how it stands, and what ends the following. Raises: NotFound, Refused."""
+    if (out := peer_work.meant(core, text)) is not None:
+        return _asked(core, out, stream)
     try:
         meant = whose(core, text)
     except NotFound:
-        if (out := peer_work.found(core, text)) is not None:
-            return _asked(core, out, stream)
         if len(handed := begun_here(core, text)) == 1:
             return _handed_on(core, handed[0], stream)
         return _message(core, text, stream)

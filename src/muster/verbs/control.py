@@ -59,7 +59,7 @@ def cancel(core: Core, call: Call, ask: Cancel) -> Cancelled:
         muster cancel nightly/test    # a task of the newest run of that spec
     """
     what, reason = ask.what, ask.reason or f"{call.actor} cancelled it"
-    if (asked := peer_work.found(core, what)) is not None:
+    if (asked := peer_work.meant(core, what)) is not None:
         peer_work.cancel(core, call, asked, ask.reason)
         return Cancelled(run=asked.letter)
     known = whose(core, what)

@@ -1,7 +1,9 @@
 """Verbs about work between fleets: ask another fleet for a task, and take what one of them says.
 
-Rule: what was asked is shown beside our own runs, under the id of its document; of what is over
+Rule 1: what was asked is shown beside our own runs, under the id of its document; of what is over
 there, nothing is known here but what its door reports.
+Rule 2: what may be a task of another fleet, or a run or task of ours, is neither: whoever says it
+hears of both (find.py, rule 3).
 """
 
 from typing import Annotated, Any
@@ -16,6 +18,7 @@ from muster.node.services.peer_work import PeerWork
 from muster.task.peer_order import narrowed
 from muster.task.peer_work import SaidRow
 from muster.verbs.declaration import Call, Core, Request, data, pos, verb
+from muster.verbs.find import whose
 
 
 class Narrow(Request, frozen=True):
@@ -86,12 +89,27 @@ def find(core: Core, text: str) -> SaidRow:
     return rows[0]
 
 
-def found(core: Core, text: str) -> SaidRow | None:
-    """As `find`, where there is one. Raises: Refused for several."""
+def meant(core: Core, text: str) -> SaidRow | None:
+    """The task asked of another fleet that is meant; None where one of ours is, or nothing.
+
+    Raises: Refused for several, or where one of ours may be meant as well.
+    """
     try:
-        return find(core, text)
+        out = find(core, text)
     except NotFound:
         return None
+    try:
+        own = whose(core, text)
+    except NotFound:
+        return out
+    if text in (out.letter, own.id):
+        # A whole id counts.
+        return out if text == out.letter else None
+    owner = view(core, out)["owner"]
+    raise Refused(
+        f"{text[:40]!r} may be {own.what} {own.id[:12]} of {own.owner}, {own.state}, or task "
+        f"{out.letter[:12]} asked of {owner}; give more of the id that is meant"
+    )
 
 
 def view(core: Core, row: SaidRow) -> dict[str, Any]:

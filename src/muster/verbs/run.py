@@ -262,7 +262,7 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
                 yield
         asked = [RunView(**each) for each in peer_work.views(core, limit)]
         return sorted([*views, *asked], key=lambda each: -each.opened_ms)[:limit]
-    if (out := peer_work.found(core, ask.run)) is not None:
+    if (out := peer_work.meant(core, ask.run)) is not None:
         return RunView(**peer_work.view(core, out))
     held = find_run(core, ask.run)
     tasks = yield from tasks_of(core, held.row.run)

@@ -52,17 +52,17 @@ def target(core: Core, call: Call, ask: Ask) -> Target:
     if not wanted and rule in {"owner", "owner or all"} and ask.object:
         # What is wrong with it says the machine that acts.
         with contextlib.suppress(NotFound, Refused):
-            if (out := peer_work.found(core, ask.object)) is not None:
-                # Asked of another fleet: whoever asked takes it back.
+            # Nothing but a cancelling is for what was asked of another fleet.
+            out = peer_work.meant(core, ask.object) if rule == "owner or all" else None
+            if out is not None:
+                # Whoever asked takes it back.
                 wanted = out.stream.machine
-    if not wanted and rule in {"owner", "owner or all"} and ask.object:
-        # What is wrong with it says the machine that acts.
-        with contextlib.suppress(NotFound, Refused):
-            found = whose(core, ask.object)
-            everybody = rule == "owner or all" and not found.there
-            # By a name or a place the newest is meant: of which a newer one may come meanwhile.
-            whole = found.id if everybody or not found.id.startswith(ask.object) else ""
-            wanted = "" if everybody else found.machine
+            else:
+                found = whose(core, ask.object)
+                everybody = rule == "owner or all" and not found.there
+                # By a name or a place the newest is meant: of which a newer one may come meanwhile.
+                whole = found.id if everybody or not found.id.startswith(ask.object) else ""
+                wanted = "" if everybody else found.machine
     if rule == "here" or (rule == "authority" and core.authority is not None):
         wanted = wanted or core.machine
     if wanted:
