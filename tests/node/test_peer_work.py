@@ -352,19 +352,78 @@ def test_more_at_once_or_in_a_day_than_the_grant_says_is_refused_with_words():
     refused = second if two.state(second) == "refused" else first
     assert "1 at once are allowed" in two.why(refused)
     two.done()
+    # What was refused is none of the day's.
     third = two.asked()
     two.carry()
-    assert two.state(third) == "refused"
-    assert "2 " in two.why(third)
+    assert two.state(third) == "open"
+    two.done()
+    fourth = two.asked()
+    two.carry()
+    assert two.state(fourth) == "refused"
+    assert "2 a day are allowed" in two.why(fourth)
+
+
+@proves("peer.work-keeps-no-more")
+@pytest.mark.parametrize("bounds", [{"per_day": 1}, {"at_once": 1}, {"agents": ("codex",)}])
+def test_of_more_than_is_granted_nothing_is_kept_but_that_it_was_refused(bounds):
+    two = granted(**bounds)
+    hub, yard = two.ours["hub"], two.acme["yard"]
+    long = spec(do='"' + "x" * 20_000 + '"')
+    begun = 0 if "agents" in bounds else 1
+    if begun:
+        assert two.show(hub, hostile(two))["ok"]
+        two.pass_ms(2_000)
+    kinds = ("peer.hear", "delegation.open", "peer.say")
+    before = [len(yard.entries(kind)) for kind in kinds]
+    shown = [hostile(two, long) for _ in range(3)]
+    for args in (*shown, *shown):
+        assert two.show(hub, args)["value"]["state"] == "stored"
+    assert [len(yard.entries(kind)) for kind in kinds] == [before[0], before[1], before[2] + 3]
+    assert before[:2] == [begun, begun]
+    said = yard.entries("peer.say")[before[2] :]
+    assert max(len(each.body or b"") for each in said) < 2_000
+    works = [
+        work_of(msgspec.json.decode(each.body)["document"].encode(), two.ours.fleet)
+        for each in said
+    ]
+    assert {each.state for each in works} == {"refused"}
+
+
+@proves("peer.work-keeps-no-more")
+def test_several_tasks_in_one_step_are_no_more_than_is_granted():
+    two = granted(per_day=1)
+    hub, yard = two.ours["hub"], two.acme["yard"]
+    links = [two.link(yard, hub) for _ in range(2)]
+    calls = [canon.encode({"args": hostile(two), "verb": "peer.work"}) for _ in links]
+    yard.step(*(ev.Arrived(*of, 7, call) for *of, call in zip(
+        links, [Type.CALL] * 2, calls, strict=True
+    )))  # fmt: skip
+    assert len(yard.entries("delegation.open")) == len(yard.entries("peer.hear")) == 1
+
+
+@proves("peer.work-keeps-no-more")
+def test_what_was_refused_counts_among_what_a_fleet_brings_in_a_day(monkeypatch):
+    two = granted(agents=("codex",))
+    monkeypatch.setattr("muster.node.services.peer_work.PEER_LETTERS_PER_DAY_MAX", 2)
+    for _ in range(2):
+        assert two.show(two.ours["hub"], hostile(two))["ok"]
+    two.acme.restart("yard")
+    two.acme.link("yard", "shed")
+    two.pass_ms(3_000)
+    assert two.show(two.ours["hub"], hostile(two))["error"]["text"] == REFUSED
+    assert len(two.acme["yard"].entries("peer.say")) == 2
 
 
 @proves("peer.work-bounded")
 def test_what_comes_through_several_doors_counts_together():
     two = granted(per_day=1, at_once=2)
     hub, shed = two.ours["hub"], two.acme["shed"]
+    two.acme.cut("yard")
     assert two.show(hub, hostile(two))["ok"]
     two.pass_ms(2_000)
+    # It does not know of the other one.
     assert two.show(hub, hostile(two, door=shed.id), shed)["ok"]
+    two.acme.link("yard", "shed")
     two.pass_ms(5_000)
     assert len({start.open.run for start in two.started()}) == 1
     part = shed.core.part(Delegations)

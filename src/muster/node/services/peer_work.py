@@ -1,7 +1,8 @@
 """Work that other fleets ask of this one: taken once, handed on within a grant, and reported.
 
 Rule 1: a document is taken once, by the door that it names, from the machine that signed it. A task
-needs a grant of `task` to its fleet; what the grant does not let is taken, refused and said so.
+needs a grant of `task` to its fleet; what is more than the grant lets is refused in words, and of
+it nothing but those is kept: no fleet writes more here than its grant says.
 Rule 2: the door hands a task on as it would for an agent (delegations.py): owner and worker look at
 the grant and at the document themselves. Whatever counts for such a run counts for this one.
 Rule 3: what became of a task only its fleet is told: how its run stands, and at its end what its
@@ -48,8 +49,8 @@ from muster.node.counter import DECLARED, spend
 from muster.node.part import Part
 from muster.node.services.letters import DENIALS_PER_HOUR_MAX, Held
 from muster.node.services.peer_asks import PeerAsks
-from muster.node.tasks.asking import Asking
-from muster.node.tasks.delegations import Delegations
+from muster.node.tasks.asking import Asking, asked_since
+from muster.node.tasks.delegations import Delegations, Source
 from muster.task import delegation, kinds
 from muster.task.delegation_fold import DELEGATION, DelegationRow
 from muster.task.delegation_kinds import DelegationOpen, DelegationRefuse
@@ -74,6 +75,8 @@ _DAY_MS: Final = 24 * 3_600_000
 _HOUR_MS: Final = 3_600_000
 # What is looked at after a start: the rest is over, or long late.
 _RECALLED_MAX: Final = 1_000
+# By which grants this step began something.
+_BEGUN: Final = "peer-task-begun"
 _STATES: Final[dict[str, State]] = {
     "open": "open", "done": "done", "failed": "failed", "cancelled": "cancelled",
     "refused": "refused", "withdrawn": "cancelled", "late": "late",
@@ -163,7 +166,8 @@ class PeerWork(Part):
         if (HEARD.name, id_) in core.of_step:
             # No table shows it before this step ends.
             raise Conflict("it is being taken")
-        return bool(core.tables.rows(HEARD, writer=core.machine, letter=id_, limit=1))
+        known = core.tables.rows(HEARD, writer=core.machine, letter=id_, limit=1)
+        return bool(known) or self._told(id_) is not None
 
     def _hear(  # noqa: PLR0917 - what came, and from whom
         self, call: Call, work: Document, name: str, id_: str, document: str, record: str
@@ -180,17 +184,22 @@ class PeerWork(Part):
         """Raises: Conflict where that fleet brought enough today; see letters.py."""
         core, limit = self._core, PEER_LETTERS_PER_DAY_MAX
         since_ms, until_ms = core.now.wall_ms - _DAY_MS, core.now.wall_ms + CLOCK_SKEW_MS
-        rows = core.tables.rows(
-            HEARD, writer=core.machine, fleet=fleet, order=("-t_ms",), limit=limit
-        )
-        full = sum(since_ms <= row.t_ms <= until_ms for row in rows) >= limit
+        its: dict[str, Any] = {"writer": core.machine, "fleet": fleet, "limit": limit}
+        heard = core.tables.rows(HEARD, order=("-t_ms",), **its)
+        # Of what was refused at the door there is nothing else.
+        said = core.tables.rows(SAID, what="report", state="refused", order=("-t_ms",), **its)
+        times = (*(row.t_ms for row in heard), *(row.t_ms for row in said))
+        full = sum(since_ms <= t_ms <= until_ms for t_ms in times) >= limit
         if full or not spend(self._brought[fleet], limit, _DAY_MS, core.now.boot_ms):
             raise Conflict("that fleet brought enough for now")
 
     # --- a task -----------------------------------------------------------------------------
 
     def _begin(self, call: Call, task: Task, id_: str, document: str, record: str) -> None:
-        """Keep a task, and hand it on, or say why not. Raises: Denied, NotFound, Conflict."""
+        """Keep a task and hand it on, or say why not, and keep nothing of it.
+
+        Raises: Denied, NotFound, Conflict.
+        """
         core, of = self._core, task.of
         try:
             target = core.roster.find(task.to).machine
@@ -203,7 +212,6 @@ class PeerWork(Part):
         if self._heard(id_, "cancel", of, task.by):
             raise Denied("it was taken back before it came")
         self._check_room(of)
-        heard = call.write(PeerHear(document, record, given[0].id))
         why = ""
         try:
             spec = parse(task.spec.encode())
@@ -212,12 +220,14 @@ class PeerWork(Part):
             for each in given:
                 why = self._refusal(each, target, spec, task.repo)
                 if not why:
+                    heard = call.write(PeerHear(document, record, given[0].id))
                     self._hand_on(task, spec, each, target, heard, id_)
+                    core.of_step[_BEGUN, each.id] = None
                     return
         except Malformed as error:
             why = f"it cannot be begun: {error}"
         core.counters["peer-work-refused"] += 1
-        self._report(task.of, task.by, id_, "refused", why)
+        self._report(task.of, task.by, id_, "refused", why[:REASON_CHARS_MAX])
 
     def _grants(self, of: str, target: MachineId) -> list[Given]:
         """The grants by which that fleet may ask this machine, those to it alone first."""
@@ -237,7 +247,16 @@ class PeerWork(Part):
         assert bounds is not None, "it is a grant of that, on this machine"
         if wider := delegation.refusal(bounds, spec, repo, Asking(self._core).ids):
             return f"more is asked than is granted: {wider}"
-        return ""
+        core, most = self._core, given.grant.bounds
+        assert most is not None, "it has bounds"
+        if (_BEGUN, given.id) in core.of_step:
+            # No table counts it before this step ends.
+            raise Conflict("another task by that grant is being taken")
+        # As its owner counts them: over all doors.
+        since_ms = core.now.wall_ms - _DAY_MS
+        if len(asked_since(core, "", given.id, since_ms, most.per_day)) >= most.per_day:
+            return f"{most.per_day} a day are allowed, and so many were asked for"
+        return self._delegations.too_many(Source(bounds, most.at_once, grant=given.id), "")
 
     def _hand_on(  # noqa: PLR0917 - what is handed on, by what and whom
         self, task: Task, spec: Spec, given: Given, owner: MachineId, heard: Entry, id_: str
