@@ -100,7 +100,7 @@ def test_a_task_for_a_machine_behind_the_door_is_done_there_and_a_failure_is_tol
     two.pass_ms(2_000)
     two.carry()
     assert two.state(task) == "failed"
-    assert "the roof leaks" in two.why(task)
+    assert two.why(task) == "it was begun, and ended without what was asked"
 
 
 @proves("peer.task-default-deny")
@@ -649,6 +649,55 @@ def test_nothing_of_the_fleet_that_does_it_is_among_what_it_reports():
     # And of ours nothing but who asked, and what.
     came = b"".join(e.body or b"" for e in two.acme["yard"].entries("peer.hear")).decode()
     assert two.ours["studio"].id not in came
+
+
+@proves("peer.work-tells-nothing-else")
+def test_of_what_failed_or_was_refused_no_reason_of_a_machine_is_told():
+    two = granted(repos=("shop",))
+    task = two.asked()
+    two.carry()
+    start = two.started()[0]
+    reason = "shop has no branch x; it has dev, main"
+    ended = (start.assign.task, start.assign.epoch, "failed", reason)
+    two.acme["yard"].step(attempt_ended(*ended, reason=reason, values={"output": reason}))
+    two.pass_ms(2_000)
+    two.carry()
+    assert two.state(task) == "failed"
+    assert reason in two.acme["yard"].call("runs", {})["value"][0]["summary"]
+    (row,) = [r for r in two.ours["hub"].core.part(PeerAsks).asked() if r.letter == task]
+    report = two.ours["hub"].core.part(PeerAsks).report(row)
+    assert "branch" not in msgspec.json.encode(report).decode()
+    assert [(each.phase, each.state) for each in report.came] == [("work", "failed")]
+
+
+@proves("peer.report-always")
+def test_an_agent_that_says_what_nobody_sees_has_its_end_told(monkeypatch):
+    two = granted()
+    task = two.asked()
+    two.carry()
+    # Of one agent; sixteen would need the whole of a document.
+    monkeypatch.setattr("muster.fleet.peer_work._SIZE", 12_000)
+    two.done(summary="\x01" * 400, values={"output": "\x02" * 5_000})
+    two.carry()
+    assert two.state(task) == "done"
+    (row,) = two.ours["hub"].core.part(PeerAsks).asked()
+    report = two.ours["hub"].core.part(PeerAsks).report(row)
+    assert set(report.came[0].said) == set(report.summary) == {"\N{REPLACEMENT CHARACTER}"}
+    assert len(report.came[0].said) == 2_000
+
+
+@proves("peer.report-always")
+def test_what_fits_into_no_report_is_left_out_of_it(monkeypatch):
+    two = granted()
+    task = two.asked()
+    two.carry()
+    monkeypatch.setattr("muster.fleet.peer_work._SIZE", 2_500)
+    two.done(values={"output": "word " * 1_000})
+    two.carry()
+    assert two.state(task) == "done"
+    (row,) = two.ours["hub"].core.part(PeerAsks).asked()
+    report = two.ours["hub"].core.part(PeerAsks).report(row)
+    assert (report.summary, report.came) == ("it is tidy", ())
 
 
 @proves("peer.task-is-a-persons")

@@ -5,13 +5,12 @@ needs a grant of `task` to its fleet; what is more than the grant lets is refuse
 it nothing but those is kept: no fleet writes more here than its grant says.
 Rule 2: the door hands a task on as it would for an agent (delegations.py): owner and worker look at
 the grant and at the document themselves. Whatever counts for such a run counts for this one.
-Rule 3: what became of a task only its fleet is told: how its run stands, and at its end what its
-agents said. No name, address, branch or other run is among it but those that they said.
+Rule 3: what became of a task only its fleet is told: how its run stands, and where it is done what
+its agents said (peer_words.py). No name, address, branch or other run is among it but in those.
 Rule 4: once a fleet is removed, or takes a task back, that task is withdrawn, begun or not.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound
@@ -32,7 +31,6 @@ from muster.fleet.peer_work import Work as Document
 from muster.fleet.statement import sign_statement
 from muster.limits import (
     CLOCK_SKEW_MS,
-    DELEGATED_TASKS_MAX,
     DELEGATION_LIFE_MS,
     PEER_LETTER_LIFE_MS,
     PEER_LETTERS_PER_DAY_MAX,
@@ -49,14 +47,14 @@ from muster.node.counter import DECLARED, spend
 from muster.node.part import Part
 from muster.node.services.letters import DENIALS_PER_HOUR_MAX, Held
 from muster.node.services.peer_asks import PeerAsks
+from muster.node.services.peer_words import words
 from muster.node.tasks.asking import Asking, asked_since
 from muster.node.tasks.delegations import Delegations, Source
+from muster.printable import visible
 from muster.task import delegation, kinds
 from muster.task.delegation_fold import DELEGATION, DelegationRow
 from muster.task.delegation_kinds import DelegationOpen, DelegationRefuse
 from muster.task.evidence import run_args
-from muster.task.fold import TASK as TASKS
-from muster.task.fold import TaskRow
 from muster.task.identity import run_id
 from muster.task.kinds import RunOpen, RunSettle
 from muster.task.peer_order import of_grant
@@ -343,23 +341,12 @@ class PeerWork(Part):
         said = _STATES.get(state)
         if said is None or (told is not None and told[1] == said):
             return
-        came = tuple(self._came(row)) if said in OVER else ()
-        why = "no machine began it within a day" if said == "late" else ""
-        summary = why or (self._delegations.summary(row) if said in OVER else "")
-        self._report(heard.fleet, heard.by, heard.letter, said, summary, came)
-
-    def _came(self, row: DelegationRow) -> Iterator[Came]:
-        core = self._core
-        rows: list[TaskRow] = core.tables.rows(
-            TASKS, writer=row.owner, run=row.run, order=("opened_ms",), limit=DELEGATED_TASKS_MAX
-        )
-        most = PEER_SAID_CHARS_MAX // max(1, len(rows))
-        for each in rows:
-            settled = body_or_none(core.log.entry(each.settled), kinds.TaskSettle)
-            said = settled.values.get("output", "") if settled else ""
-            summary = each.summary[:REASON_CHARS_MAX]
-            said = "" if said.strip() == summary.strip() else said[-most:]
-            yield Came(each.phase, each.state, each.instance[:200], summary, said)
+        summary, came = words(core, row, said) if said in OVER else ("", ())
+        try:
+            self._report(heard.fleet, heard.by, heard.letter, said, summary, came)
+        except Malformed:
+            # What its agents said does not fit: that it ended is told all the same.
+            self._report(heard.fleet, heard.by, heard.letter, said, summary)
 
     def _report(  # noqa: PLR0917 - of what, to whom, and what
         self, fleet: str, by: str, task: str, state: State, summary: str,
@@ -372,5 +359,5 @@ class PeerWork(Part):
             fleet=fleet, by=core.machine, door=door.machine, issued_ms=core.now.wall_ms,
             nonce=core.draw(16).hex(), of=core.membership.fleet, task=task,
             number=(told[0] if told else 0) + 1, state=state,
-            summary=summary[:PEER_SAID_CHARS_MAX], came=came,
+            summary=visible(summary)[:PEER_SAID_CHARS_MAX], came=came,
         ))  # fmt: skip
