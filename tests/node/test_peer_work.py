@@ -10,6 +10,7 @@ from tests.promise import proves
 from muster.channel.frame import Type
 from muster.errors import Refused
 from muster.fleet.grant import sign_take
+from muster.fleet.peer import peer_args
 from muster.fleet.peer_work import Cancel, Report, Task, sign_work, work_of
 from muster.log import canon
 from muster.node import event as ev
@@ -698,6 +699,51 @@ def test_what_fits_into_no_report_is_left_out_of_it(monkeypatch):
     (row,) = two.ours["hub"].core.part(PeerAsks).asked()
     report = two.ours["hub"].core.part(PeerAsks).report(row)
     assert (report.summary, report.came) == ("it is tidy", ())
+
+
+@proves("peer.work-costs-nothing-idle")
+def test_tasks_that_wait_are_looked_at_when_something_happens_and_else_not(monkeypatch):
+    looked, follow = list[str](), PeerWork._follow
+    monkeypatch.setattr(PeerWork, "_follow", lambda part, task: (
+        looked.append(task), follow(part, task)))  # fmt: skip
+    two = granted()
+    task = two.asked()
+    two.carry()
+    assert looked
+    looked.clear()
+    two.pass_ms(130_000)
+    assert not looked
+    two.done()
+    assert looked == [task]
+    two.carry()
+    assert two.state(task) == "done"
+
+
+@proves("peer.work-costs-nothing-idle")
+def test_of_a_removed_fleet_nothing_is_followed_any_more_also_after_a_start():
+    two = granted()
+    two.asked()
+    two.carry()
+    part = two.acme["yard"].core.part(PeerWork)
+    assert part._open
+    two.remove(two.acme, two.ours)
+    assert not part._open
+    two.acme.restart("yard")
+    two.pass_ms(3_000)
+    assert not two.acme["yard"].core.part(PeerWork)._open
+
+
+@proves("peer.work-costs-nothing-idle")
+def test_what_came_of_it_is_told_when_a_fleet_is_taken_in_again():
+    two = granted()
+    task = two.asked()
+    two.carry()
+    two.remove(two.acme, two.ours)
+    args = peer_args(two.card(two.ours), two.ours.fleet, "ours")
+    assert two.acme["yard"].order("peer.add", two.ours.fleet, args)["ok"]
+    two.pass_ms(2_000)
+    two.carry()
+    assert two.state(task) == "cancelled"
 
 
 @proves("peer.task-is-a-persons")

@@ -53,7 +53,7 @@ from muster.node.tasks.delegations import Delegations, Source
 from muster.printable import visible
 from muster.task import delegation, kinds
 from muster.task.delegation_fold import DELEGATION, DelegationRow
-from muster.task.delegation_kinds import DelegationOpen, DelegationRefuse
+from muster.task.delegation_kinds import DelegationOpen, DelegationRefuse, DelegationWithdraw
 from muster.task.evidence import run_args
 from muster.task.identity import run_id
 from muster.task.kinds import RunOpen, RunSettle
@@ -73,6 +73,13 @@ _DAY_MS: Final = 24 * 3_600_000
 _HOUR_MS: Final = 3_600_000
 # What is looked at after a start: the rest is over, or long late.
 _RECALLED_MAX: Final = 1_000
+# How often it is looked whether something is late.
+_LOOK_MS: Final = 60_000
+# What says that a run stands otherwise.
+_KINDS: Final[dict[str, Any]] = {
+    "run.open": RunOpen, "run.settle": RunSettle, "delegation.refuse": DelegationRefuse,
+    "delegation.withdraw": DelegationWithdraw,
+}  # fmt: skip
 # By which grants this step began something.
 _BEGUN: Final = "peer-task-begun"
 _STATES: Final[dict[str, State]] = {
@@ -91,9 +98,12 @@ class PeerWork(Part):
         self._delegations, self._asks = core.part(Delegations), core.part(PeerAsks)
         self._denied: dict[str, deque[int]] = defaultdict(deque)
         self._brought: dict[str, deque[int]] = defaultdict(deque)
-        # Tasks of which their fleet was not told the end.
-        self._open: dict[str, None] = {}
-        for kind in ("run.open", "run.settle", "delegation.refuse"):
+        # Tasks of which their fleet was not told the end, and until when each may begin.
+        self._open: dict[str, int] = {}
+        # Those of them that something happened to.
+        self._moved: dict[str, None] = {}
+        self._look_ms = 0
+        for kind in _KINDS:
             core.on(kind, self._on_entry)
         core.on(ev.RosterChanged, self._changed)
         for each in (ev.DoubtOver, ev.NewIncarnation, ev.MemoryDoubtful):
@@ -108,23 +118,31 @@ class PeerWork(Part):
         for row in heard:
             told = self._told(row.letter)
             if told is None or told[1] not in OVER:
-                self._open[row.letter] = None
-        self.dirty = bool(self._open)
+                self._follow_from(row.letter, row.t_ms)
+
+    def _follow_from(self, task: str, asked_ms: int) -> None:
+        self._open[task], self._moved[task] = asked_ms + DELEGATION_LIFE_MS, None
+        self.dirty = True
 
     def tick(self) -> None:
-        """What nobody began in time is late."""
-        self.dirty = bool(self._open)
+        """What nobody began in time is late; nothing else comes by the time alone."""
+        core = self._core
+        if core.now.boot_ms >= self._look_ms:
+            self._look_ms = core.now.boot_ms + _LOOK_MS
+            late = [task for task, until_ms in self._open.items() if until_ms < core.now.wall_ms]
+            self._moved.update(dict.fromkeys(late))
+            self.dirty = bool(self._moved)
 
     def _changed(self, event: ev.RosterChanged) -> None:
-        if event.before is not None and event.before.peers.keys() - event.after.peers.keys():
+        if event.before is not None and event.before.peers.keys() != event.after.peers.keys():
             self.start()
 
     def _on_entry(self, _stream: StreamName, entry: Entry) -> None:
-        kind: Any = {"run.open": RunOpen, "run.settle": RunSettle}.get(entry.header.kind)
-        body = body_or_none(entry, kind or DelegationRefuse)
-        own: dict[str, Any] = {"writer": self._core.machine, "limit": 1}
-        if body is not None and self._core.tables.rows(DELEGATION, run=body.run, **own):
-            self.dirty = True
+        body: Any = body_or_none(entry, _KINDS[entry.header.kind])
+        for row in self._rows(run=body.run, limit=1) if body is not None else ():
+            if row.key in self._open:
+                self._moved[row.key] = None
+                self.dirty = True
 
     # --- what comes -------------------------------------------------------------------------
 
@@ -273,8 +291,7 @@ class PeerWork(Part):
             ),
             cause=(heard.id,),
         )  # fmt: skip
-        self._open[id_] = None
-        self.dirty = True
+        self._follow_from(id_, now_ms)
 
     # --- its end ----------------------------------------------------------------------------
 
@@ -294,7 +311,6 @@ class PeerWork(Part):
                 whose = f"{name}.{core.roster.peers[cancel.of].name}"
                 why = f"{whose} takes it back{f': {cancel.reason}' if cancel.reason else ''}"
                 self._delegations.withdraw(row, why, "muster")
-                self.dirty = True
 
     def _heard(
         self, id_: str, what: str, of: str, by: str, column: str = "about"
@@ -316,9 +332,11 @@ class PeerWork(Part):
 
     def flush(self) -> None:
         """Tell what changed; withdraw what a fleet asked that is removed."""
-        self.dirty = False
-        for task in list(self._open):
-            self._core.guard.run("task", task[:12], self._follow, task)
+        moved, self._moved = self._moved, {}
+        for task in filter(self._open.__contains__, moved):
+            if self._core.guard.run("task", task[:12], self._follow, task) is not None:
+                # Again in a minute.
+                self._open[task] = 0
 
     def _follow(self, task: str) -> None:
         rows = self._core.tables.rows(
@@ -337,6 +355,8 @@ class PeerWork(Part):
             if not row.withdrawn and state in ("asked", "open"):
                 why = f"fleet {heard.fleet[:12]} was removed (`muster peer remove`)"
                 self._delegations.withdraw(row, why, "muster")
+            # Nobody is told of it any more.
+            del self._open[row.key]
             return
         said = _STATES.get(state)
         if said is None or (told is not None and told[1] == said):
