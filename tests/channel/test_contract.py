@@ -473,6 +473,7 @@ def test_every_channel_is_in_the_suite() -> None:
         "strand",
         "sealed",
         "nats_client",
+        "nats_pull",
         "nats_waits",
         "tunnel",
         "hand",

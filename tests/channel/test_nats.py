@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from tests.channel.nats_server import NatsServer
 from tests.channel.rigs import run
-from tests.channel.test_post import nats_post, unexpected
+from tests.channel.slow_line import SlowLine
+from tests.channel.test_post import nats_post, unexpected, visitor
 from tests.promise import proves
 
 from muster.channel.base import Post, Visitor
@@ -378,3 +379,117 @@ def test_what_came_over_one_connection_is_acknowledged_over_no_other(server):
             assert about.ack_floor.stream_seq == 0
 
     run(scenario())
+
+
+@contextlib.asynccontextmanager
+async def behind(line: SlowLine, server: NatsServer, machine: str) -> AsyncIterator[Post]:
+    """The mailbox of a machine that reaches its server over a slow line."""
+    async with line.opened():
+        place = nats.Options(place=f"nats://127.0.0.1:{line.port}")
+        post = nats.open_channel(place, visitor(machine, server.folder))
+        try:
+            yield post
+        finally:
+            await post.close()
+
+
+async def left_for_far(server: NatsServer, packets: list[bytes]) -> None:
+    async with posts(server, "near") as (near,):
+        for begin in range(0, len(packets), 50):
+            await asyncio.gather(*(near.put(p, to="far") for p in packets[begin : begin + 50]))
+
+
+async def drained(post: Post, count: int) -> list[bytes]:
+    """Everything, as it is dealt with: look, acknowledge, and look again."""
+    found: list[bytes] = []
+    while len(found) < count:
+        taken = await post.take()
+        await post.ack([each.id for each in taken])
+        found += [each.body for each in taken]
+        if not taken:
+            await post.news(urgent=False)
+    return found
+
+
+@proves("channel.nats-slow")
+def test_more_than_comes_through_within_a_wait_comes_over_a_slow_line_and_each_of_it_once(
+    server, monkeypatch
+):
+    monkeypatch.setattr(nats_client, "ANSWER_S", 2.0)
+    monkeypatch.setattr(nats_client, "TAKEN_S", 3)
+    monkeypatch.setattr(nats, "_PULL_S", 0.5)
+    packets = [b"%06d" % number + bytes(20_000) for number in range(600)]
+    line = SlowLine(server.port, 2_000_000)
+
+    async def scenario() -> None:
+        await left_for_far(server, packets)
+        async with behind(line, server, "far") as far:
+            assert await far.take(1)
+            whole = sum(map(len, packets))
+            assert line.carried < 0.9 * whole, "the first is dealt with before all of it is read"
+            assert sorted(await drained(far, len(packets))) == packets
+            assert line.carried < 1.2 * whole, "what waits here for its turn is not sent again"
+
+    run(scenario(), within_s=40)
+
+
+@proves("channel.nats-slow")
+def test_what_came_counts_where_the_line_is_too_slow_for_the_rest_of_a_pull(server, monkeypatch):
+    monkeypatch.setattr(nats_client, "ANSWER_S", 1.0)
+    monkeypatch.setattr(nats_client, "TAKEN_S", 2)
+    packets = [b"%06d" % number + bytes(20_000) for number in range(90)]
+    line = SlowLine(server.port, 800_000)
+
+    async def scenario() -> None:
+        await left_for_far(server, packets)
+        async with behind(line, server, "far") as far:
+            assert sorted(set(await drained(far, len(packets)))) == packets
+
+    run(scenario(), within_s=40)
+
+
+@proves("channel.nats-slow")
+def test_what_was_read_is_taken_while_no_more_comes_and_not_once_the_connection_is_gone(
+    server, monkeypatch
+):
+    monkeypatch.setattr(nats_client, "ANSWER_S", 1.0)
+
+    async def scenario() -> None:
+        async with posts(server, "near", "far") as (near, far):
+            for packet in (b"one", b"two"):
+                await near.put(packet, to="far")
+            (first,) = await far.take(1)
+            server.signal(signal.SIGSTOP)
+            try:
+                assert {each.body for each in await far.take()} == {b"one", b"two"}
+            finally:
+                server.signal(signal.SIGCONT)
+            await far.ack([first.id])
+            server.kill()
+            with pytest.raises(Unreachable):
+                await far.take()
+
+    run(scenario())
+
+
+@proves("channel.nats-faults")
+def test_what_is_larger_than_is_asked_for_at_once_keeps_nothing_behind_it_away(tmp_path):
+    async def scenario(server: NatsServer) -> None:
+        async with posts(server, "near", "far") as (near, far):
+            assert await bodies(far) == []
+
+            async def leave(client: Any) -> None:
+                js = client.jetstream()
+                config = (await js.stream_info("MUSTER_BOX_far")).config
+                config.max_msg_size = 8 * 1024 * 1024
+                await js.update_stream(config)
+                await js.publish("muster.box.far.near", bytes(3 * 1024 * 1024))
+
+            server.as_admin(leave)
+            await near.put(b"behind it", to="far")
+            while not (found := await bodies(far)):
+                await far.news(urgent=False)
+            assert found == [b"behind it"]
+
+    with NatsServer(tmp_path, max_payload=4 * 1024 * 1024) as server:
+        run(scenario(server))

@@ -33,6 +33,7 @@ import msgspec
 from muster.channel.base import Packet, PostOptions, Visitor
 from muster.channel.nats_client import AHEAD_MAX, ANSWER_S, Login, NatsClient
 from muster.channel.nats_lease import NatsLeases
+from muster.channel.nats_pull import Pull, Pulled
 from muster.channel.nats_waits import Came
 from muster.channel.tls import Credentials, client_context
 from muster.channel.turn import in_turn
@@ -48,6 +49,13 @@ _DEADLINE_S: Final = 60
 _NAMES_KEPT: Final = 256
 # So many are asked for at once.
 _PULLED_MAX: Final = 1024
+# And of so many bytes: as many as came in so long the last time, between these. The least holds one
+# packet, whatever its headers and subjects are.
+_BYTES_MIN: Final = PACKET_BYTES_MAX + 64 * 1024
+_BYTES_MAX: Final = 8 * 1024 * 1024
+_PULL_S: Final = 2.0
+# A look reads ahead for so long; then what is there is dealt with first.
+_AHEAD_S: Final = 4.0
 # Of one cluster.
 SERVERS_MAX: Final = 8
 # In the home: what another machine gave this one to be let in at its server.
@@ -129,6 +137,7 @@ class NatsPost:
         self._taken: dict[str, Came] = {}
         self._after = ""
         self._number = 0
+        self._at_once = _BYTES_MIN
         # Packets that were sent once: a server that has the name of one may have it from us.
         self._sent: OrderedDict[str, None] = OrderedDict()
         self._end = asyncio.Event()
@@ -152,8 +161,7 @@ class NatsPost:
             await self._server.leave(packet, to, "")
 
     async def take(self, most: int = POST_TAKEN_MAX) -> list[Packet]:
-        while await self._pull_some():
-            pass
+        await self._read_ahead()
         members, nobodys = self._visitor.secrets(), list[Came]()
         waiting: dict[str, list[Came]] = {}
         for each in self._taken.values():
@@ -189,25 +197,46 @@ class NatsPost:
     async def _wait(self) -> None:
         """Until something comes, or the deadline. What fails is said by whoever takes next."""
         with contextlib.suppress(Unreachable, Exhausted):
-            await self._pull(1, self._wait_s)
+            await self._pull(Pull(1, self._wait_s))
+
+    async def _read_ahead(self) -> None:
+        """Pull what waits, for a while. Raises: Exhausted, Unreachable, where nothing is here."""
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + _AHEAD_S
+        try:
+            while await self._pull_some() and loop.time() < ends_s:
+                pass
+        except (Exhausted, Unreachable):
+            # What came over a connection that is gone comes again over another one.
+            if not self._server.is_connected(self._number):
+                self._taken.clear()
+            if not self._taken:
+                raise
 
     async def _pull_some(self) -> bool:
         """Whether more may wait, and there is room for it."""
+        loop, before = asyncio.get_running_loop(), len(self._taken)
+        await self._server.hold([each.reply for each in self._taken.values()], self._number)
         room = MAILBOX_BYTES_MAX - sum(len(each.body) for each in self._taken.values())
         # Asked also where enough was taken: a server that is away is said.
-        most = min(_PULLED_MAX, max(1, AHEAD_MAX - len(self._taken)))
-        before = len(self._taken)
-        return await self._pull(most, 0, max(1, room)) == most and len(self._taken) > before
+        most = min(_PULLED_MAX, max(1, AHEAD_MAX - before))
+        began_s = loop.time()
+        pulled = await self._pull(Pull(most, 0, max(1, min(self._at_once, room))))
+        if pulled.more:
+            came = sum(len(each.body) for each in pulled.found)
+            fits = int(came * _PULL_S / max(0.001, loop.time() - began_s))
+            self._at_once = max(_BYTES_MIN, min(fits, 2 * self._at_once, _BYTES_MAX))
+        return pulled.more and len(self._taken) > before
 
-    async def _pull(self, most: int, wait_s: float, room: int = PACKET_BYTES_MAX) -> int:
-        """Take over what came; returns how much that was."""
-        came = await self._server.pull(most, wait_s, room)
+    async def _pull(self, pull: Pull) -> Pulled:
+        """Take over what came."""
+        pulled = await self._server.pull(pull)
         if self._number != self._server.number:
             self._number = self._server.number
             self._taken.clear()
-        for each in came:
+        for each in pulled.found:
             self._taken[each.id] = each
-        return len(came)
+        return pulled
 
     def _login(self) -> Login:
         """What the file says that lets us in. Raises: OSError, ValueError."""

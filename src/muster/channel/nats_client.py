@@ -13,8 +13,7 @@ Rule 3: no subject, sequence, time or name that a server says is believed; sizes
 import asyncio
 import contextlib
 import hashlib
-import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from nats.aio.client import Client
@@ -29,7 +28,8 @@ from nats.js import api
 from nats.js import errors as refused
 from nats.js.client import JetStreamContext
 
-from muster.channel.nats_waits import EXISTS, FULL, NOT_OURS, Came, End, T, is_full, setting, unless
+from muster.channel.nats_pull import Pull, Pulled, read
+from muster.channel.nats_waits import EXISTS, FULL, NOT_OURS, End, T, is_full, setting, unless
 from muster.errors import Exhausted, Unreachable
 from muster.limits import MAILBOX_BYTES_MAX, PACKET_BYTES_MAX
 
@@ -39,10 +39,6 @@ ANSWER_S: Final = 10.0
 # One that says nothing for so long, twice, is gone.
 _PING_S: Final = 5
 _AGAIN_S: Final = 0.25
-# While nothing comes, JetStream says so often; when it does not, whoever held the pull is gone: a
-# server of a cluster takes the pulls with it that wait there.
-_BEAT_S: Final = 3
-_SILENT_S: Final = 8.0
 # What was taken over a connection that is gone is given again after this.
 TAKEN_S: Final = 30
 _KEPT_S: Final = 30 * 24 * 3600
@@ -56,8 +52,8 @@ _ODD: Final = (
     Error, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
     RecursionError,
 )  # fmt: skip
-# Where what JetStream keeps is acknowledged; words of the server's own have no such place.
-_ACKNOWLEDGED: Final = "$JS.ACK."
+# So many are written before others have a turn.
+_UNINTERRUPTED: Final = 256
 
 
 class Login(NamedTuple):
@@ -92,6 +88,8 @@ class NatsClient:
         self._closed = asyncio.Event()
         # Which connection this is: what came over another one is acknowledged over none.
         self.number = 0
+        # When JetStream was last asked to give nothing of it again.
+        self._held_s = float("-inf")
 
     # --- what is asked ----------------------------------------------------------------------
 
@@ -103,56 +101,43 @@ class NatsClient:
         async with self._reached() as client:
             return await self._answer(self._leave(client, packet, to, name))
 
-    async def pull(self, most: int, wait_s: float, room: int = PACKET_BYTES_MAX) -> list[Came]:
-        """What waits now, so much of it; with `wait_s` the first that comes within that time.
-
-        It ends as soon as there are `room` bytes. Raises: Unreachable.
-        """
+    async def pull(self, pull: Pull) -> Pulled:
+        """What waits now, or with `wait_s` comes within that time first. Raises: Unreachable."""
         # Two pulls at once would each hold back what the other asks for.
         async with self._reached() as client, self._pulling:
             inbox = client.new_inbox()
             answers = await client.subscribe(inbox)
-            ask: dict[str, Any] = {"batch": most, "no_wait": True}
-            silent_s = ends_s = wait_s + ANSWER_S
-            if wait_s:
-                ask = {"batch": most, "expires": int(wait_s * 1e9)}
-                if wait_s > _SILENT_S:
-                    ask["idle_heartbeat"], silent_s = int(_BEAT_S * 1e9), _SILENT_S
-            found: list[Came] = []
-            given = 0
-            loop = asyncio.get_running_loop()
-            ends_s += loop.time()
             try:
                 subject = f"$JS.API.CONSUMER.MSG.NEXT.{_BOX}{self._machine}.{_CONSUMER}"
-                await client.publish(subject, json.dumps(ask).encode(), reply=inbox)
-                while given < most and room > 0:
-                    # A server that always beats, and never says that it is over, is not waited for.
-                    left_s = max(0.001, ends_s - loop.time())
-                    message = await answers.next_msg(timeout=min(silent_s, left_s))
-                    # In the headers of a packet its sender may say what it likes.
-                    kept = message.reply.startswith(_ACKNOWLEDGED)
-                    status = "" if kept else (message.headers or {}).get("Status", "")
-                    if status == "100":
-                        continue
-                    if status == "503":
-                        # The store was wiped. There is nothing in a mailbox that is made now.
-                        await self._answer(_make(client, self._machine))
-                    if status:
-                        break
-                    given += 1
-                    if len(message.data) > PACKET_BYTES_MAX:
-                        await client.publish(message.reply, b"+TERM")
-                        continue
-                    room -= len(message.data)
-                    id, sender = (
-                        str(message.metadata.sequence.stream),
-                        message.subject.split(".")[-1],
-                    )
-                    found.append(Came(id, message.data, message.reply, sender))
+                await client.publish(subject, pull.request(), reply=inbox)
+                pulled = await read(pull, ANSWER_S, answers.next_msg, client.publish)
             finally:
                 with contextlib.suppress(Error):
                     await answers.unsubscribe()
-            return found
+            if pulled.status == "503":
+                # The store was wiped. There is nothing in a mailbox that is made now.
+                await self._answer(_make(client, self._machine))
+            return pulled
+
+    async def hold(self, replies: Collection[str], number: int) -> None:
+        """Have JetStream give none of these again for now, where it soon would: what came over the
+        connection of this number and waits for its turn here. Raises: Unreachable.
+        """
+        loop = asyncio.get_running_loop()
+        if not replies or loop.time() < self._held_s + TAKEN_S / 3:
+            return
+        async with self._reached() as client:
+            if number != self.number:
+                return
+            self._held_s = loop.time()
+            for count, reply in enumerate(replies):
+                await client.publish(reply, b"+WPI")
+                if count % _UNINTERRUPTED == 0:
+                    await asyncio.sleep(0)
+
+    def is_connected(self, number: int) -> bool:
+        """Whether the connection of this number is there."""
+        return number == self.number and self._client is not None and self._client.is_connected
 
     async def acknowledge(self, replies: Iterable[str], number: int) -> None:
         """Have JetStream forget what came over the connection of this number, where that is the
