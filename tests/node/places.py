@@ -33,6 +33,8 @@ from muster.node.services.parcels import (
 )
 
 PLACE = "shelf"
+# Another one, where a machine opens it.
+OTHER = "attic"
 
 
 class Places(Cores):
@@ -44,6 +46,8 @@ class Places(Cores):
         self.pace = pace
         # By the name of the machine.
         self.lying: dict[str, dict[str, bytes]] = {}
+        # Of what was left elsewhere than at the first place: where.
+        self.elsewhere: dict[str, str] = {}
         self.desks: dict[str, Desk] = {}
         self.look_at: dict[str, int] = {}
         self.said: dict[tuple[str, int], list[bytes]] = {}
@@ -52,6 +56,8 @@ class Places(Cores):
         # Machines that do not come by, and whether the place is away.
         self.absent: set[str] = set()
         self.away = False
+        # Machines from which the first place takes nothing.
+        self.full: set[str] = set()
         self._number = 0
         super().__init__(*names, **more)
         for machine in self.machines.values():
@@ -115,17 +121,21 @@ class Places(Cores):
     def leave(self, machine: One) -> None:
         for name, number in [key for key in self.said if key[0] == machine.name]:
             frames = self.said.pop((name, number))
-            _, peer = machine.core.part(Parcels).box(number)
+            place, peer = machine.core.part(Parcels).box(number)
+            if place == PLACE and name in self.full:
+                continue
             to = next((m for m in self.machines.values() if m.id == peer), None)
             while frames and to is not None:
                 items, left = [], PARCEL_BYTES_MAX
                 while frames and (left := left - len(frames[0]) - 5) >= 0:
                     items.append(Item(FRAME, frames.pop(0)))
-                self.put(machine, to, self.desks[name].write(peer, items))
+                self.put(machine, to, self.desks[name].write(peer, items), place)
             machine.step(ParcelLeft(number))
 
-    def put(self, machine: One, to: One, packet: bytes) -> None:
+    def put(self, machine: One, to: One, packet: bytes, place: str = PLACE) -> None:
         self._number += 1
+        if place != PLACE:
+            self.elsewhere[str(self._number)] = place
         self.lying.setdefault(to.name, {})[str(self._number)] = packet
         self.left.append((machine.name, to.name, packet))
 
@@ -134,7 +144,8 @@ class Places(Cores):
         lying = self.lying.get(machine.name, {})
         for packet in list(packets) or [Packet(*each) for each in lying.items()]:
             try:
-                came = self.desks[machine.name].open(PLACE, packet)
+                place = self.elsewhere.get(packet.id, PLACE)
+                came = self.desks[machine.name].open(place, packet)
             except Refused as error:
                 self.refused.append(f"{type(error).__name__}: {error}")
                 lying.pop(packet.id, None)

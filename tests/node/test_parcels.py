@@ -18,10 +18,10 @@ from muster.node import event as ev
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.links.paces import PACES
 from muster.node.services.mending import MendAsked, PoorWay
-from muster.node.services.parcels import Parcels
+from muster.node.services.parcels import Parcels, PlaceOpened
 
 pytest.importorskip("pyrage", reason="pip install 'muster-fleet[sealed]'")
-from tests.node.places import PLACE, Places
+from tests.node.places import OTHER, PLACE, Places
 
 
 @pytest.fixture
@@ -300,6 +300,26 @@ def test_who_begins_again_and_again_is_told_all_no_more_often_than_a_place_bears
         if stream in {head.stream for head in offer.heads}
     ]
     assert len(told) == 1
+
+
+@proves("node.parcels-set-back")
+def test_who_begins_again_is_told_all_also_where_its_own_parcels_do_not_lie():
+    """The place that its parcels come by takes none of ours: what it lost comes by the other."""
+    world = Places("hub", "studio")
+    hub = world["hub"]
+    world.full.add("hub")
+    for machine in world.machines.values():
+        machine.step(PlaceOpened(OTHER, world.pace))
+    world.pass_ms(8_000)
+    image = world["studio"].core.store.image()
+    send(world, "studio", "hi")
+    world.pass_ms(PACES["drop"].retry_ms_max)
+    assert texts(world["studio"]) == ["hi"]
+    assert receipted(hub, world["studio"])
+    world.restart("studio", image)
+    world["studio"].step(PlaceOpened(OTHER, world.pace))
+    world.pass_ms(10_000)
+    assert texts(world["studio"]) == ["hi"]
 
 
 @proves("log.post-falls-silent")

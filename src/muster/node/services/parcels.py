@@ -171,8 +171,10 @@ class Parcels(Part):
         lives = self._newest.setdefault(event.peer, OrderedDict())
         newer = event.said.number > lives.get(event.said.life, -1)
         if lives and event.said.life not in lives:
-            # Another process than the one that was told all.
-            self._posts.began_anew(number, core.now.boot_ms)
+            # Another process than the one that was told all, at whichever place.
+            for (_, peer), box in self._boxes.items():
+                if peer == event.peer:
+                    self._posts.began_anew(box, core.now.boot_ms)
         if newer:
             lives[event.said.life] = event.said.number
             lives.move_to_end(event.said.life)
