@@ -148,6 +148,68 @@ def test_a_leader_that_is_killed_takes_no_lease_with_it_and_without_a_quorum_not
         run(scenario(servers), within_s=170)
 
 
+@contextlib.asynccontextmanager
+async def greeting(version: object) -> AsyncIterator[tuple[NatsLeases, list[bytes]]]:
+    """Leases at what says that it is a server of this version, and what it heard but greetings."""
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        info = {"server_id": "x", "version": version, "max_payload": 8 * 1024 * 1024}
+        writer.write(b"INFO %s\r\n" % json.dumps(info | {"headers": True}).encode())
+        # Until whoever asks is gone.
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+            elif not line.startswith(b"CONNECT"):
+                heard.append(line)
+        writer.close()
+        ended.set()
+
+    ended = asyncio.Event()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    none: Any = None
+    visitor = Visitor("1" * 64, Path(), unexpected, none, none)
+    one = nats.open_channel(nats.Options(place=url), visitor).leases()
+    try:
+        yield one, heard
+    finally:
+        await one.close()
+        await ended.wait()
+        server.close()
+
+
+@proves("channel.nats-lease-version")
+@pytest.mark.parametrize(
+    "version",
+    ["2.10.29", "2.9.25", "1.99.0", "", "2", "v", "2.x", "-2.11", "9" * 5000, "2." + "9" * 5000,
+     "0.2.11", None, 3, ["2.11.0"], "\u0662.\u0661\u0661.0"],
+)  # fmt: skip
+def test_a_server_that_knows_no_comparison_over_all_writers_is_asked_for_no_lease(version):
+    async def scenario() -> None:
+        async with greeting(version) as (one, heard):
+            for asking in (one.newest(HUB), one.write(HUB, b"x", 0), one.keep()):
+                with pytest.raises(Unreachable, match=r"2\.11") as refused:
+                    await asking
+                assert len(str(refused.value)) < 300
+            assert heard == []
+
+    run(scenario())
+
+
+@proves("channel.nats-lease-version")
+@pytest.mark.parametrize("version", ["2.11.0", "v2.11.3-RC.1", "2.15.0-dev", "3.0.0"])
+def test_a_server_that_knows_it_is_asked(version):
+    async def scenario() -> None:
+        async with greeting(version) as (one, heard):
+            # It is nobody who answers.
+            with pytest.raises(Unreachable, match="no answer"):
+                await one.newest(HUB)
+            assert any(line.startswith((b"PUB", b"HPUB")) for line in heard)
+
+    run(scenario())
+
+
 @proves("channel.nats-lease")
 def test_what_no_server_says_of_a_lease_is_said_in_one_sentence(tmp_path):
     async def scenario(server: NatsServer) -> None:

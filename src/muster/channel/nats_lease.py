@@ -6,11 +6,14 @@ Rule 2: a read says nothing of whether the servers have a quorum, and may be old
 was acknowledged counts.
 Rule 3: each writes under its own name, which at a server of the fleet is a part of the subject that
 its account may publish to. What was written is somebody's word, of so many bytes.
+Rule 4: a server before 2.11 compares with the last of the writer alone, and says nothing of it: two
+would have a lease at once. It is asked for none.
 
     stream   MUSTER_LEASE   of subjects   muster.lease.<whose work>.<writer>
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +27,10 @@ READ: Final = f"$JS.API.DIRECT.GET.{STREAM}"
 # While no server leads the stream nobody answers: it is asked again, before the lease is lost.
 _ANSWER_S: Final = 2.0
 _SUBJECT: Final = "muster.lease"
+# The first that knows Nats-Expected-Last-Subject-Sequence-Subject, and reads several subjects at
+# one moment (nats-server 2.11.0).
+_VERSION_MIN: Final = (2, 11)
+_VERSION: Final = re.compile(r"v?([0-9]{1,5})\.([0-9]{1,5})\.[0-9]")
 # JetStream says so where another one wrote first, or is writing.
 _NOT_THE_LAST: Final = frozenset({10071, 10164})
 # A stream of as many copies as the servers are not.
@@ -60,6 +67,19 @@ class NatsLeases(NatsClient):
         self._turn += 1
         async with self._dialling:
             await self._let_go()
+
+    async def _reach(self) -> Any:
+        """As any client; its server knows what a lease needs."""
+        client = await super()._reach()
+        said = client._server_info.get("version")
+        match = _VERSION.match(said) if isinstance(said, str) else None
+        if match is None or (int(match[1]), int(match[2])) < _VERSION_MIN:
+            least = ".".join(map(str, _VERSION_MIN))
+            raise Unreachable(
+                f"{self._where} is nats-server {str(said)[:20]!r}, which keeps no leases: who "
+                f"stands in is elected at {least} or newer, so put a newer nats-server there"
+            )
+        return client
 
     async def newest(self, of: str) -> Leased | None:
         """What is there now, as far as the server that answers knows. Raises: Unreachable."""
