@@ -107,6 +107,32 @@ def test_of_all_who_write_above_one_revision_one_is_kept_and_revisions_rise(serv
 
 
 @proves("channel.nats-lease")
+def test_what_each_wrote_last_is_read_at_one_moment_that_is_not_before_the_newest(tmp_path):
+    async def scenario() -> None:
+        async with leases([server], "1", "2", "3") as (one, other, third):
+            assert await one.last_of(HUB, ["1" * 64]) == (0, [])
+            first = await written(one, b"a", 0)
+            second = await written(other, b"b", first)
+            newest = await written(third, b"c", second)
+            revision, found = await one.last_of(HUB, ["1" * 64, "2" * 64, "f" * 64])
+            assert revision == newest
+            assert sorted(found) == [
+                Leased(first, "1" * 64, b"a"), Leased(second, "2" * 64, b"b"),
+            ]  # fmt: skip
+
+            async def newer(of: str) -> Leased:
+                # As a server knows it that the one which answers next has not caught up with.
+                return Leased(newest + 1, "4" * 64, b"d")
+
+            one.newest = newer
+            with pytest.raises(Unreachable, match="of before"):
+                await one.last_of(HUB, ["1" * 64, "2" * 64])
+
+    with NatsServer(tmp_path) as server:
+        run(scenario())
+
+
+@proves("channel.nats-lease")
 @pytest.mark.timeout(180)
 def test_a_leader_that_is_killed_takes_no_lease_with_it_and_without_a_quorum_nothing_is_written(
     tmp_path,

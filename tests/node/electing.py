@@ -16,7 +16,11 @@ class Quorum:
         self.world = world
         self.up = True
         self.away: set[str] = set()
-        self.newest: dict[str, Seen] = {}
+        # By machine whose work it is the newest revision, and what each wrote last.
+        self.newest: dict[str, int] = {}
+        self.last: dict[str, dict[str, Seen]] = {}
+        # Who writes there before each of the others does, and was not named.
+        self.stranger = ""
         self.asked = 0
         self._seeking: dict[tuple[str, str], Candidate] = {}
         self._turn_ms: dict[tuple[str, str], int] = {}
@@ -53,12 +57,20 @@ class Quorum:
         if machine.name not in self.away:
             self.asked += 1
             # Servers without a quorum answer a read.
-            candidate.saw(self.newest.get(of, Seen()), now_ms)
-            write = candidate.due(now_ms, WALL_MS + self.world.ms + CLOCK_AHEAD_MS_MAX)
+            if self.stranger:
+                self._keep(of, self.stranger, 0)
+            most = WALL_MS + self.world.ms + CLOCK_AHEAD_MS_MAX
+            newest, last = self.newest.get(of, 0), self.last.get(of, {})
+            candidate.saw(newest, last.values(), now_ms, most)
+            write = candidate.due(now_ms)
             if write is not None and self.up:
-                assert write.above == self.newest.get(of, Seen()).revision
-                self.newest[of] = Seen(write.above + 1, machine.id, write.place)
-                candidate.wrote(write, write.above + 1, now_ms, now_ms)
+                assert write.above == newest
+                self._keep(of, machine.id, write.place)
+                candidate.wrote(write, self.newest[of], now_ms, now_ms)
         until_ms = candidate.held_until_ms(now_ms)
         machine.step(Elected(of, candidate.held_place, until_ms, candidate.living_ms))
         self.world.drain()
+
+    def _keep(self, of: str, by: str, place: int) -> None:
+        self.newest[of] = self.newest.get(of, 0) + 1
+        self.last.setdefault(of, {})[by] = Seen(self.newest[of], by, place)

@@ -100,11 +100,14 @@ def test_of_two_one_is_elected_and_the_other_goes_on_under_a_higher_place_where_
         assert run not in world[each].core.part(RunService).runs
 
 
-@proves("adopt.elected")
+@proves("adopt.elected", "adopt.unnamed-moves-nothing")
+@pytest.mark.parametrize("stranger", [False, True])
 def test_whoever_is_elected_after_one_of_whom_nobody_heard_has_a_higher_place_and_that_one_obeys(
     world,
+    stranger,
 ):
     run, quorum = begin(world), Quorum(world)
+    quorum.stranger = world["tower"].id * stranger
     name(world, "hub", "studio", "laptop")
     quorum.pass_ms(2_000)
     # The one reaches the quorum and nobody else; it began long after the other one.

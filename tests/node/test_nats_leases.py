@@ -16,7 +16,7 @@ pytest.importorskip("nats", reason="pip install 'muster-fleet[nats]'")
 from nats.errors import Error
 from tests.node.nats_servers import CLUSTER, RECORDS, Servers
 
-from muster.channel.nats_lease import STREAM, NatsLeases
+from muster.channel.nats_lease import STREAM, Leased, NatsLeases
 from muster.node.engine.told import cluster_id
 
 
@@ -63,6 +63,16 @@ def test_a_machine_writes_leases_in_its_own_name_at_a_cluster_and_nothing_else(t
                     assert "not enabled for account" in asked.data.decode()
             assert await laptop.newest(of) == there
             assert await laptop.write(of, b"two", revision) is not None
+            # What each wrote comes over the border of accounts, all of it.
+            newest, written = await build.last_of(of, [BUILD.machine, LAPTOP.machine, "f" * 64])
+            assert newest > revision
+            assert {(each.by, each.revision, each.said) for each in written} == {
+                (BUILD.machine, revision, b"one"), (LAPTOP.machine, newest, b"two"),
+            }  # fmt: skip
+            assert await build.last_of(of, [BUILD.machine]) == (
+                newest, [Leased(revision, BUILD.machine, b"one")],
+            )  # fmt: skip
+            assert await build.last_of(LAPTOP.machine, [BUILD.machine]) == (0, [])
             await build.close()
             await laptop.close()
         await keeper.close()

@@ -5,7 +5,8 @@ no clock does; whoever writes above the same revision as another one is refused.
 Rule 2: a read says nothing of whether the servers have a quorum, and may be old: only a write that
 was acknowledged counts.
 Rule 3: each writes under its own name, which at a server of the fleet is a part of the subject that
-its account may publish to. What was written is somebody's word, of so many bytes.
+its account may publish to. What was written is somebody's word, of so many bytes. Servers compare
+with what anybody wrote: whoever judges reads the last of each whom it believes, at that moment.
 Rule 4: a server before 2.11 compares with the last of the writer alone, and says nothing of it: two
 would have a lease at once. It is asked for none.
 
@@ -14,7 +15,7 @@ would have a lease at once. It is asked for none.
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, NamedTuple
 
 from muster.channel.nats_client import Login, NatsClient
@@ -83,19 +84,56 @@ class NatsLeases(NatsClient):
 
     async def newest(self, of: str) -> Leased | None:
         """What is there now, as far as the server that answers knows. Raises: Unreachable."""
+        found = await self._read({"last_by_subj": f"{_SUBJECT}.{of}.*"}, of, 1)
+        return found[0] if found else None
+
+    async def last_of(self, of: str, writers: Collection[str]) -> tuple[int, list[Leased]]:
+        """The newest revision of anybody (0: none), and what each of these wrote last until then.
+
+        Another one may have written since: then nothing can be written above that revision.
+        Raises: Unreachable.
+        """
+        newest = await self.newest(of)
+        if newest is None:
+            return 0, []
+        # Read at one moment of one server, with what is newest: so it is no older than that.
+        asked = sorted({*writers, newest.by})
+        subjects = [f"{_SUBJECT}.{of}.{each}" for each in asked]
+        more = {"multi_last": subjects, "batch": len(subjects)}
+        found = await self._read(more, of, len(subjects) + 1)
+        revision = max((each.revision for each in found), default=0)
+        if revision < newest.revision:
+            raise Unreachable(f"{self._where} answers about a lease of before: it is asked again")
+        return revision, [each for each in found if each.by in writers]
+
+    async def _read(self, ask: dict[str, Any], of: str, most: int) -> list[Leased]:
+        found: list[Leased] = []
         async with self._reached() as client:
-            ask = json.dumps({"last_by_subj": f"{_SUBJECT}.{of}.*"}).encode()
-            asking = client.request(READ, ask, timeout=_ANSWER_S)
-            answer = await self._answer(asking)
-            headers = answer.headers or {}
-            if headers.get("Status") == "404":
-                return None
-            if "Status" in headers:
-                raise Unreachable(f"{self._where} reads no lease ({str(headers)[:100]})")
-            before, _, by = headers["Nats-Subject"].rpartition(".")
-            if before != f"{_SUBJECT}.{of}":
-                raise Unreachable(f"{self._where} answers about another lease")
-            return Leased(int(headers["Nats-Sequence"]), by, answer.data[: ELECTION_BYTES_MAX + 1])
+            inbox = client.new_inbox()
+            answers = await client.subscribe(inbox)
+            try:
+                await client.publish(READ, json.dumps(ask).encode(), reply=inbox)
+                while len(found) < most:
+                    answer = await self._answer(answers.next_msg(timeout=_ANSWER_S))
+                    headers = answer.headers or {}
+                    if "Nats-Sequence" in headers:
+                        found.append(self._leased(of, headers, answer.data))
+                    elif headers.get("Status") in {"204", "404"}:
+                        break
+                    else:
+                        said = str(headers)[:100]
+                        raise Unreachable(f"{self._where} reads no lease ({said})")
+            finally:
+                if client.is_connected:
+                    await answers.unsubscribe()
+        return found
+
+    def _leased(self, of: str, headers: dict[str, str], said: bytes) -> Leased:
+        # Who writes may give it headers: those of the server come after them, and count.
+        before, _, by = headers["Nats-Subject"].rpartition(".")
+        if before != f"{_SUBJECT}.{of}":
+            raise Unreachable(f"{self._where} answers about another lease")
+        return Leased(int(headers["Nats-Sequence"]), by, said[: ELECTION_BYTES_MAX + 1])
 
     async def write(self, of: str, said: bytes, above: int) -> int | None:
         """The revision of what was written; None where that was not the newest any more.

@@ -142,7 +142,8 @@ _EXPORTS: Final = [
 _LEASE_READ: Final = "$JS.API.DIRECT.GET.MUSTER_LEASE"
 _LEASES: Final = (
     {"name": "lease", "subject": "muster.lease.>", "type": "service"},
-    {"name": "leased", "subject": _LEASE_READ, "type": "service"},
+    # What several wrote is several answers.
+    {"name": "leased", "subject": _LEASE_READ, "type": "service", "response_type": "Stream"},
 )
 
 

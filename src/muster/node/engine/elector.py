@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 NATS: Final = "nats"
 # How soon one that gave no answer is left for another one: before a lease is lost.
 _AGAIN_S: Final = 1.0
+# How often in a row somebody may be first before that.
+_TRIES: Final = 16
 
 
 class Elector:
@@ -92,9 +94,8 @@ class _Seeking:
             return
         try:
             while not self._ended:
-                pause_s = ELECTION_RENEW_MS / 1000
                 try:
-                    await self._ask(leases)
+                    pause_s = await self._ask(leases)
                 except (Unreachable, Exhausted):
                     pause_s = _AGAIN_S
                     await leases.elsewhere()
@@ -108,25 +109,31 @@ class _Seeking:
         finally:
             await leases.close()
 
-    async def _ask(self, leases: "NatsLeases") -> None:
-        """Raises: Unreachable, Exhausted."""
+    async def _ask(self, leases: "NatsLeases") -> float:
+        """Look, and write where that is due; returns how long to wait before the next time.
+
+        Raises: Unreachable, Exhausted.
+        """
         candidate = self._candidate
         if not candidate.held_until_ms(clock.boot_ms()):
             await self._look(leases)
-        most = clock.read().wall_ms + CLOCK_AHEAD_MS_MAX
-        write = candidate.due(clock.boot_ms(), most)
-        if write is None:
-            return
-        asked_ms = clock.boot_ms()
-        revision = await leases.write(self._of, _said(write), write.above)
-        if revision is None:
+        for _ in range(_TRIES):
+            write = candidate.due(clock.boot_ms())
+            if write is None:
+                return ELECTION_RENEW_MS / 1000
+            asked_ms = clock.boot_ms()
+            revision = await leases.write(self._of, _said(write), write.above)
+            if revision is not None:
+                candidate.wrote(write, revision, asked_ms, clock.boot_ms())
+                return ELECTION_RENEW_MS / 1000
+            # Another one was first: one who was named, or somebody who counts for nothing.
             await self._look(leases)
-            return
-        candidate.wrote(write, revision, asked_ms, clock.boot_ms())
+        return _AGAIN_S
 
     async def _look(self, leases: "NatsLeases") -> None:
-        found = await leases.newest(self._of)
-        self._candidate.saw(Seen() if found is None else _seen(found), clock.boot_ms())
+        newest, found = await leases.last_of(self._of, self.named)
+        now_ms, most = clock.boot_ms(), clock.read().wall_ms + CLOCK_AHEAD_MS_MAX
+        self._candidate.saw(newest, map(_seen, found), now_ms, most)
 
     def _tell(self) -> None:
         candidate = self._candidate
