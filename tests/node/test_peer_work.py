@@ -1,5 +1,7 @@
 """Work between two fleets: asked once, within a grant, told of, and taken back."""
 
+import dataclasses
+
 import msgspec
 import pytest
 from tests.node.cores import attempt_ended
@@ -17,8 +19,11 @@ from muster.node import event as ev
 from muster.node.call.guests import REFUSED
 from muster.node.services.peer_asks import PeerAsks
 from muster.node.services.peer_work import PeerWork
+from muster.node.tasks.asked_work import AskedWork
 from muster.node.tasks.delegations import Delegations
+from muster.node.tasks.runs import RunService
 from muster.task.delegation_fold import DELEGATION
+from muster.task.fold import RUN
 from muster.task.peer_work import HEARD, PeerHear
 from muster.task.spec import parse
 from muster.verbs import awaited
@@ -744,6 +749,47 @@ def test_what_came_of_it_is_told_when_a_fleet_is_taken_in_again():
     two.pass_ms(2_000)
     two.carry()
     assert two.state(task) == "cancelled"
+
+
+@proves("peer.task-removed")
+@pytest.mark.parametrize("starts", [False, True])
+def test_a_machine_whose_door_is_away_ends_what_it_began_for_a_removed_fleet(starts, monkeypatch):
+    two = Two()
+    two.grant(two.acme, "shed", two.ours)
+    two.asked("shed.acme", text=spec(needs="{machine: shed}"))
+    two.carry()
+    assert len(two.started("shed")) == 1
+    two.acme.cut("yard")
+    shed = two.acme["shed"]
+    with monkeypatch.context() as patch:
+        if starts:
+            # As where it ended right behind the removal.
+            patch.setattr(AskedWork, "end_removed", lambda _part: None)
+        assert shed.order("peer.remove", two.ours.fleet, {"fleet": two.ours.fleet})["ok"]
+    if starts:
+        two.acme.restart("shed")
+    two.pass_ms(8_000)
+    shed = two.acme["shed"]
+    (row,) = shed.core.tables.rows(RUN, writer=shed.id)
+    run = shed.core.part(RunService).runs.get(row.run)
+    assert row.state == "cancelled" if run is None else run.progress.cancelled
+    assert "was removed (`muster peer remove`)" in (run.progress.cancelled if run else row.summary)
+
+
+@proves("peer.task-removed")
+def test_what_agents_and_other_fleets_asked_goes_on_where_one_fleet_is_removed():
+    two = granted()
+    third = "ab" * 32
+    two.asked()
+    two.carry()
+    yard = two.acme["yard"]
+    before = yard.core.roster
+    had = dataclasses.replace(before, peers={**before.peers, third: before.peers[two.ours.fleet]})
+    yard.core.part(AskedWork)._changed(ev.RosterChanged(before, had))
+    two.pass_ms(2_000)
+    (row,) = yard.core.tables.rows(RUN, writer=yard.id)
+    assert row.state == "open"
+    assert not yard.core.part(RunService).runs[row.run].progress.cancelled
 
 
 @proves("peer.task-is-a-persons")

@@ -7,7 +7,8 @@ Rule 2: what is no order by its writer's own key, for the run that this order ma
 nothing: else whoever knows the id of a run could have it refused.
 Rule 3: its owner begins it in a day or never, and says why where it does not. What whoever asked
 withdrew, and what a revoked machine or a grant that was taken back let, is not begun any more.
-Rule 4: only whoever wrote the entry that a run of ours answers takes the run back.
+Rule 4: only whoever wrote the entry that a run of ours answers takes the run back. What another
+fleet asked we end ourselves once we hear that it is removed: its door may be away.
 """
 
 from collections import deque
@@ -73,6 +74,7 @@ class AskedWork(Part):
         self._looked: dict[MachineId, deque[int]] = {}
         core.on("delegation.open", self._on_open)
         core.on("delegation.withdraw", self._on_withdraw)
+        core.on(ev.RosterChanged, self._changed)
         core.on(ev.Turn, lambda _event: self.tick())
         for each in (ev.DoubtOver, ev.NewIncarnation, ev.MemoryDoubtful):
             core.on(each, lambda _event: self.start())
@@ -89,6 +91,26 @@ class AskedWork(Part):
             for row in reversed(rows):
                 if row.at_ms >= since_ms and not self._is_known(row.run):
                     self._wait(writer, row.entry)
+
+    def _changed(self, event: ev.RosterChanged) -> None:
+        if event.before is not None and event.before.peers.keys() - event.after.peers.keys():
+            self.end_removed()
+
+    def end_removed(self) -> None:
+        """End what a fleet asked that is removed."""
+        core, asking = self.core, Asking(self.core, ever=True)
+        for name, run in list(self._runs.runs.items()):
+            opening = core.log.entry(run.opened)
+            asked = asked_of(core.log.entry, opening) if opening is not None else None
+            body = body_or_none(asked, DelegationOpen) if asked is not None else None
+            if asked is None or body is None or not body.grant or run.progress.cancelled:
+                continue
+            given = asking.grant(body.grant, MachineId(asked.header.author))
+            fleet = given.to.removeprefix(FLEET_GRANTEE) if given else ""
+            if given is None or fleet == given.to or fleet in core.roster.peers:
+                continue
+            why = f"fleet {fleet[:12]} was removed (`muster peer remove`)"
+            core.guard.run("run", name[:12], self._runs.cancel, name, why)
 
     def _wait(self, author: MachineId, entry: EntryId) -> None:
         its = self._waiting.setdefault(author, {})
@@ -111,6 +133,8 @@ class AskedWork(Part):
         asked = asked_of(core.log.entry, opening) if opening is not None else None
         if body is None or asked is None or asked.header.author != stream.machine:
             # Anybody can write any id; a run that a person ordered is nobody's to withdraw.
+            return
+        if run is not None and run.progress.cancelled:
             return
         why = body.reason or f"{entry.header.actor} wants it no more"
         core.guard.run("run", body.run[:12], self._runs.cancel, body.run, why)

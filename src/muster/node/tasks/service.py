@@ -17,6 +17,7 @@ from muster.log.stream import StreamName
 from muster.node import event as ev
 from muster.node.incarnations.doubt import Doubt
 from muster.node.part import Part
+from muster.node.tasks.asked_work import AskedWork
 from muster.node.tasks.ended_work import ended_by
 from muster.node.tasks.owner import OwnerService, ReadBack
 from muster.node.tasks.runs import RunService
@@ -90,6 +91,7 @@ class TaskService(Part):
         )
         for (what,) in ended:
             core.guard.run("runs", "", self._end, str(what))
+        core.guard.run("runs", "", core.part(AskedWork).end_removed)
 
     def when_settled(
         self, tasks: Sequence[str], then: Callable[[list[Settled]], None]
