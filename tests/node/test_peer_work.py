@@ -17,6 +17,7 @@ from muster.fleet.peer_work import Cancel, Report, Task, sign_work, work_of
 from muster.log import canon
 from muster.node import event as ev
 from muster.node.call.guests import REFUSED
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.services.peer_asks import PeerAsks
 from muster.node.services.peer_work import PeerWork
 from muster.node.tasks.asked_work import AskedWork
@@ -790,6 +791,31 @@ def test_what_agents_and_other_fleets_asked_goes_on_where_one_fleet_is_removed()
     (row,) = yard.core.tables.rows(RUN, writer=yard.id)
     assert row.state == "open"
     assert not yard.core.part(RunService).runs[row.run].progress.cancelled
+
+
+@proves("peer.late-once-known")
+@pytest.mark.parametrize("answers", [False, True])
+def test_nothing_is_late_before_its_owner_was_heard_of_since(answers, monkeypatch):
+    two = Two()
+    two.grant(two.acme, "shed", two.ours)
+    two.acme.cut("yard")
+    task = two.asked("shed.acme", text=spec(needs="{machine: shed}"))
+    two.carry()
+    for world in (two.ours, two.acme):
+        world.ms += DAY_MS
+    two.pass_ms(125_000)
+    two.carry()
+    assert two.state(task) == "asked"
+    if not answers:
+        monkeypatch.setattr(AskedWork, "_look", lambda _part, _entry: None)
+    two.acme.link("yard", "shed")
+    two.pass_ms(5_000)
+    shed = two.acme["shed"]
+    shed.step(FactsChanged(shed.facts(agents={"shell": ""})))
+    two.acme.drain()
+    two.pass_ms(70_000)
+    two.carry()
+    assert two.state(task) == ("refused" if answers else "late")
 
 
 @proves("peer.task-is-a-persons")

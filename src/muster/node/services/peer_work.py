@@ -48,6 +48,7 @@ from muster.node.part import Part
 from muster.node.services.letters import DENIALS_PER_HOUR_MAX, Held
 from muster.node.services.peer_asks import PeerAsks
 from muster.node.services.peer_words import words
+from muster.node.services.presence import wrote_since
 from muster.node.tasks.asking import Asking, asked_since
 from muster.node.tasks.delegations import Delegations, Source
 from muster.printable import visible
@@ -80,6 +81,8 @@ _KINDS: Final[dict[str, Any]] = {
     "run.open": RunOpen, "run.settle": RunSettle, "delegation.refuse": DelegationRefuse,
     "delegation.withdraw": DelegationWithdraw,
 }  # fmt: skip
+# What may run, or may have been begun where nobody heard of it.
+_UNENDED: Final = frozenset({"asked", "open", "late"})
 # By which grants this step began something.
 _BEGUN: Final = "peer-task-begun"
 _STATES: Final[dict[str, State]] = {
@@ -307,7 +310,7 @@ class PeerWork(Part):
         self._check_room(cancel.of)
         call.write(PeerHear(document, record))
         for row in self._rows(key=cancel.task) if known else ():
-            if not row.withdrawn and self._delegations.state(row) in ("asked", "open"):
+            if not row.withdrawn and self._delegations.state(row) in _UNENDED:
                 whose = f"{name}.{core.roster.peers[cancel.of].name}"
                 why = f"{whose} takes it back{f': {cancel.reason}' if cancel.reason else ''}"
                 self._delegations.withdraw(row, why, "muster")
@@ -352,13 +355,16 @@ class PeerWork(Part):
     def _tell(self, row: DelegationRow, heard: HeardRow, told: tuple[int, str] | None) -> None:
         core, state = self._core, self._delegations.state(row)
         if heard.fleet not in core.roster.peers:
-            if not row.withdrawn and state in ("asked", "open"):
+            if not row.withdrawn and state in _UNENDED:
                 why = f"fleet {heard.fleet[:12]} was removed (`muster peer remove`)"
                 self._delegations.withdraw(row, why, "muster")
             # Nobody is told of it any more.
             del self._open[row.key]
             return
         said = _STATES.get(state)
+        if state == "late" and not wrote_since(core, row.owner, row.at_ms + DELEGATION_LIFE_MS):
+            # Perhaps it was begun in time: it is said once its owner was heard of.
+            return
         if said is None or (told is not None and told[1] == said):
             return
         summary, came = words(core, row, said) if said in OVER else ("", ())

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from muster.log.stream import MachineId
+from muster.log.stream import FLEET, MachineId
 from muster.node import event as ev
 from muster.node.part import Part
 
@@ -49,3 +49,19 @@ def heard_ms_ago(core: "Core", machine: MachineId) -> int | None:
     if machine in heard:
         since.append(core.now.boot_ms - heard[machine])
     return max(0, min(since)) if since else None
+
+
+def wrote_since(core: "Core", machine: str, ms: int) -> bool:
+    """Whether all is here that a machine wrote for its fleet until then: what is younger is, too.
+
+    Of ourselves and of who is in the fleet no more nothing else comes.
+    """
+    if machine == core.machine or machine not in core.roster.machines:
+        return True
+    for stream in core.log.streams():
+        if stream.machine == machine and stream.scope == FLEET and core.log.size(stream):
+            last = core.log.size(stream) - 1
+            came = core.log.admitted(stream, last) or (0, 0)
+            if min(came[1], core.log.entry_at(stream, last).stamp.ms) > ms:
+                return True
+    return False
