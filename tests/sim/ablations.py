@@ -26,7 +26,7 @@ from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node import installation
 from muster.node.incarnations import clone, own_incarnation, republish
-from muster.node.links import posts as mailboxes
+from muster.node.links import parcel_desk
 from muster.node.replica import forks
 from muster.node.services.proving import Proving
 from muster.node.tasks import ownership, run
@@ -199,7 +199,7 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
         (Posts, "_offered_anew", lambda *_: []),
     ),
     "parcel-signature": ((parcels, "_PARCEL", _Believes(*parcels._PARCEL)),),
-    "parcel-receiver": ((mailboxes, "read_parcel", _whoever_it_is_for),),
+    "parcel-receiver": ((parcel_desk, "read_parcel", _whoever_it_is_for),),
     "told-anew": ((Posts, "began_anew", lambda *_: None),),
     "heads-at-an-engine": ((Sync, "_send_heads", _offers_nothing),),
     "heads-exchange": (
