@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -25,8 +25,10 @@ from muster.limits import PEER_LETTER_BYTES_MAX, PEER_PIECE_BYTES_MAX
 from muster.log import canon
 from muster.node.host import within
 from muster.node.link import Said
-from muster.node.runtime import Runtime
 from muster.node.services.peer_files import Piece
+
+if TYPE_CHECKING:
+    from muster.node.runtime import Runtime
 
 VERB: Final = "peer.file"
 # A link to a door of a fleet, by the ids of both.
@@ -47,7 +49,7 @@ class Sent(msgspec.Struct, frozen=True):
     sha256: str
 
 
-async def send(daemon: Runtime, dial: Dial, to: str, path: str, source: str) -> Sent:
+async def send(daemon: "Runtime", dial: Dial, to: str, path: str, source: str) -> Sent:
     """Leave a file with a machine of another fleet.
 
     Raises: Malformed, NotFound, Denied, Refused, Unreachable.
@@ -104,7 +106,7 @@ def _hashed(file: int) -> tuple[int, str]:
 
 
 async def _pieces(  # noqa: PLR0917 - what is sent, over what, to whom
-    daemon: Runtime, link: Link, raw: str, file: int, size: int, to: str
+    daemon: "Runtime", link: Link, raw: str, file: int, size: int, to: str
 ) -> int:
     """From where it goes on to its end; where that was."""
     core, number, began, at, data = daemon.core, 0, -1, -1, b""
