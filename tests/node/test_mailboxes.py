@@ -60,8 +60,8 @@ def test_what_was_left_for_a_machine_and_its_answer_are_among_what_was_tried(tmp
         assert ("drop", "left") in outcomes(studio.one.id)
         soon = Backoff(lambda: 0.0)
         await hub.mailboxes._places["drop"]._rest("", Unreachable("it is away"), soon)
-        newest = hub.core.tries_of(studio.one.id)[0]
-        assert (newest.outcome, newest.why) == ("failed", "it is away")
+        why = [(each.outcome, each.why) for each in hub.core.tries_of(studio.one.id)]
+        assert ("failed", "it is away") in why
 
     play(tmp_path, monkeypatch, scenario)
 
