@@ -12,13 +12,13 @@ Rule 4: who sent a letter and what it says is text from another operator, and or
     receipt   door's `held` key:          of the letter with this id
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
 from muster import limits
 from muster.errors import Forged
-from muster.fleet.document import Contents, Form, check_fleet
+from muster.fleet.document import Contents, Document, Form, check_fleet
 from muster.fleet.name import Hex16, Hex32, Milliseconds
 from muster.fleet.record import MachineRecord, open_record
 from muster.log.keys import Signer
@@ -27,14 +27,21 @@ from muster.log.stream import FleetId
 To = Annotated[str, Meta(max_length=2 * limits.NAME_CHARS_MAX + 1)]
 
 
-class Letter(Contents, frozen=True):
-    """`fleet` is the one that it is for, `of` the one that `by` is a machine of."""
+class Said(Contents, frozen=True):
+    """What a machine of one fleet says to one of another: `fleet` is the one that it is for, `door`
+    the machine there, `of` the one that `by` is a machine of.
+    """
 
     by: Hex32
     door: Hex32
     issued_ms: Milliseconds
     nonce: Hex16
     of: Hex32
+
+
+class Letter(Said, frozen=True):
+    """`to` is whom it is for there."""
+
     text: Annotated[str, Meta(min_length=1, max_length=limits.PEER_TEXT_BYTES_MAX)]
     to: To
     v: Literal[1] = 1
@@ -68,12 +75,19 @@ def letter_of(raw: bytes, fleet: str) -> Letter:
 def open_letter(raw: bytes, record: bytes, fleet: str) -> tuple[Letter, MachineRecord]:
     """A letter for `fleet` and the machine that signed it. Raises: Forged, Malformed."""
     document = _LETTER.read(raw, fleet)
-    letter = document.value
-    sender = machine_in(record, letter.of, letter.by)
-    if letter.of == fleet:
-        raise Forged("The letter is from a machine of this fleet, which has other ways to speak.")
+    return document.value, sender_of(document, record, fleet)
+
+
+def sender_of(document: Document[Any], record: bytes, fleet: str) -> MachineRecord:
+    """The machine of another fleet than this one that signed what it says. Raises: Forged,
+    Malformed.
+    """
+    said = document.value
+    sender = machine_in(record, said.of, said.by)
+    if said.of == fleet:
+        raise Forged("It is from a machine of this fleet, which has other ways to speak.")
     document.check(sender.keys["statement"])
-    return letter, sender
+    return sender
 
 
 def sign_receipt(signer: Signer, *, fleet: str, door: str, letter: str, of: str) -> bytes:

@@ -11,10 +11,10 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from muster.errors import Forged, Malformed
-from muster.fleet.document import Contents, Form
-from muster.fleet.letter import machine_in
-from muster.fleet.name import Hex16, Hex32, Milliseconds, Size
+from muster.errors import Malformed
+from muster.fleet.document import Form
+from muster.fleet.letter import Said, sender_of
+from muster.fleet.name import Hex32, Size
 from muster.fleet.record import MachineRecord
 from muster.log.keys import Signer
 
@@ -24,14 +24,9 @@ _CONTROL: Final = re.compile(
 )
 
 
-class File(Contents, frozen=True):
-    """`of` is the fleet that `by` is a machine of, `door` the machine that is to have it."""
+class File(Said, frozen=True):
+    """`door` is the machine that is to have it, under this path."""
 
-    by: Hex32
-    door: Hex32
-    issued_ms: Milliseconds
-    nonce: Hex16
-    of: Hex32
     path: Annotated[str, Meta(min_length=1, max_length=PATH_CHARS_MAX)]
     sha256: Hex32
     size: Size
@@ -63,10 +58,6 @@ def sign_file(signer: Signer, file: File) -> bytes:
 def open_file(raw: bytes, record: bytes, fleet: str) -> tuple[File, MachineRecord]:
     """A file for `fleet` and the machine that sends it. Raises: Forged, Malformed."""
     document = _FORM.read(raw, fleet)
-    file = document.value
-    sender = machine_in(record, file.of, file.by)
-    if file.of == fleet:
-        raise Forged("The file is from a machine of this fleet, which has `muster cp`.")
-    document.check(sender.keys["statement"])
-    check_path(file.path)
-    return file, sender
+    sender = sender_of(document, record, fleet)
+    check_path(document.value.path)
+    return document.value, sender

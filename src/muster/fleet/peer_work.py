@@ -20,10 +20,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from muster import limits
-from muster.errors import Forged, Malformed
-from muster.fleet.document import Contents, Form
-from muster.fleet.letter import machine_in
-from muster.fleet.name import Hex16, Hex32, Milliseconds, Name
+from muster.errors import Malformed
+from muster.fleet.document import Document, Form
+from muster.fleet.letter import Said, sender_of
+from muster.fleet.name import Hex32, Name
 from muster.fleet.record import MachineRecord
 from muster.log.keys import Signer
 
@@ -33,16 +33,6 @@ OVER: Final = frozenset({"done", "failed", "cancelled", "refused", "late"})
 
 Reason = Annotated[str, Meta(max_length=limits.REASON_CHARS_MAX)]
 Place = Annotated[str, Meta(max_length=200)]
-
-
-class Said(Contents, frozen=True):
-    """What all of them say: `of` is the fleet that `by` is a machine of, `fleet` whom it is for."""
-
-    by: Hex32
-    door: Hex32
-    issued_ms: Milliseconds
-    nonce: Hex16
-    of: Hex32
 
 
 class Task(Said, frozen=True, kw_only=True):
@@ -107,25 +97,20 @@ def sort_of(work: Work) -> str:
 
 def work_of(raw: bytes, fleet: str) -> Work:
     """What a document for this fleet says, whoever signed it."""
-    return _read(raw, fleet)[0]
+    return _read(raw, fleet).value
 
 
-def _read(raw: bytes, fleet: str) -> tuple[Work, Form[Task] | Form[Cancel] | Form[Report]]:
+def _read(raw: bytes, fleet: str) -> Document[Task] | Document[Cancel] | Document[Report]:
     name = _KINDS.get(raw[:40].partition(b"\n")[0])
     if name is None:
         raise Malformed("The document is none of a task, a cancelling or a report.")
     if len(raw) > _SIZE or len(msgspec.json.encode(raw.decode("utf-8", "replace"))) > _SIZE:
         # It stands as a text in an entry, with every quote and line end written once more.
         raise Malformed("The document is longer than any that fits into an entry; say less.")
-    form = _FORMS[name]
-    return form.read(raw, fleet).value, form
+    return _FORMS[name].read(raw, fleet)
 
 
 def open_work(raw: bytes, record: bytes, fleet: str) -> tuple[Work, MachineRecord]:
     """A document for `fleet` and the machine that signed it. Raises: Forged, Malformed."""
-    work, form = _read(raw, fleet)
-    sender = machine_in(record, work.of, work.by)
-    if work.of == fleet:
-        raise Forged("The document is from a machine of this fleet, which has other ways to ask.")
-    form.read(raw, fleet).check(sender.keys["statement"])
-    return work, sender
+    document = _read(raw, fleet)
+    return document.value, sender_of(document, record, fleet)

@@ -12,8 +12,14 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Final
 
 from muster.errors import Denied
-from muster.fleet.peer import foreign
-from muster.limits import PEER_CALLS_PER_MINUTE_MAX, PEERS_MAX
+from muster.fleet.letter import Said
+from muster.fleet.peer import Foreign, foreign
+from muster.limits import (
+    CLOCK_SKEW_MS,
+    PEER_CALLS_PER_MINUTE_MAX,
+    PEER_LETTER_LIFE_MS,
+    PEERS_MAX,
+)
 from muster.node import event as ev
 from muster.node.call.answers import Request
 from muster.node.counter import DECLARED, spend
@@ -29,6 +35,24 @@ DECLARED[__name__] = {
 }
 
 REFUSED: Final = "nothing here answers that"
+
+
+def guest_of(core: "Core", link: str) -> Foreign:
+    """Which machine of another fleet calls. Raises: Denied where that fleet was removed since."""
+    guest = foreign(link)
+    assert guest is not None, "the router lets in nobody else"
+    if guest.fleet not in core.roster.peers:
+        raise Denied("it was removed while the call waited for our history")
+    return guest
+
+
+def check_brought(core: "Core", guest: Foreign, document: Said, what: str) -> None:
+    """Raises: Denied unless who calls says it itself, to this machine, and not long ago."""
+    if (document.of, document.by, document.door) != (guest.fleet, guest.machine, core.machine):
+        raise Denied(f"the {what} is another machine's, or for another one")
+    age_ms = core.now.wall_ms - document.issued_ms
+    if not -CLOCK_SKEW_MS <= age_ms <= PEER_LETTER_LIFE_MS:
+        raise Denied(f"the {what} is too old, or from a time to come")
 
 
 class Guests(Part):

@@ -27,7 +27,7 @@ from muster.fleet.letter import (
     sign_letter,
     sign_receipt,
 )
-from muster.fleet.peer import Foreign, foreign, split_place
+from muster.fleet.peer import Foreign, split_place
 from muster.limits import (
     CLOCK_SKEW_MS,
     PEER_LETTER_LIFE_MS,
@@ -54,6 +54,7 @@ from muster.message.letter import (
 from muster.node import event as ev
 from muster.node.call.answers import Answers, Call
 from muster.node.call.authorize import Authorizer
+from muster.node.call.guests import check_brought, guest_of
 from muster.node.counter import DECLARED, spend
 from muster.node.part import Part
 from muster.node.services.messages import held_size
@@ -290,11 +291,8 @@ class Letters(Part):
 
     def take(self, call: Call, document: str, record: str) -> Later:
         """Take a letter, or say again that it was taken. Raises: Refused, NotFound, Conflict."""
-        core, guest = self._core, foreign(call.foreign)
-        assert guest is not None, "the router lets in nobody else"
         call.check_streaming()
-        if guest.fleet not in core.roster.peers:
-            raise Denied("it was removed while the call waited for our history")
+        core, guest = self._core, guest_of(self._core, call.foreign)
         try:
             came = self._opened(guest, document, record)
             row = self._known(came.id)
@@ -314,11 +312,7 @@ class Letters(Part):
     def _opened(self, guest: Foreign, document: str, record: str) -> _Came:
         core, raw = self._core, document.encode()
         letter, sender = open_letter(raw, record.encode(), core.membership.fleet)
-        if (letter.of, letter.by, letter.door) != (guest.fleet, guest.machine, core.machine):
-            raise Denied("the letter is another machine's, or for another door")
-        age_ms = core.now.wall_ms - letter.issued_ms
-        if not -CLOCK_SKEW_MS <= age_ms <= PEER_LETTER_LIFE_MS:
-            raise Denied("the letter is too old, or from a time to come")
+        check_brought(core, guest, letter, "letter")
         return _Came(document_id(raw), letter, sender.name, document, record)
 
     def _known(self, id_: str) -> TakenRow | None:

@@ -18,16 +18,15 @@ from muster.errors import Denied, Malformed, MusterError
 from muster.fleet.document import document_id
 from muster.fleet.grant import FILE as VERB
 from muster.fleet.grant import FLEET_GRANTEE, Bounds, Given
-from muster.fleet.peer import foreign
 from muster.fleet.peer_file import File, open_file
-from muster.limits import CLOCK_SKEW_MS, PEER_LETTER_LIFE_MS, PEER_PIECE_BYTES_MAX
+from muster.limits import PEER_PIECE_BYTES_MAX
 from muster.log.stream import JOURNAL, FleetId, scope_to
 from muster.message.kinds import MessageSend, check_send
 from muster.message.peer_file import FILE, PeerFile, PeerFileFold
 from muster.node import event as ev
 from muster.node.call.answers import Answers, Call
 from muster.node.call.authorize import Authorizer
-from muster.node.call.guests import REFUSED
+from muster.node.call.guests import REFUSED, check_brought, guest_of
 from muster.node.counter import DECLARED, spend
 from muster.node.link import failure
 from muster.node.part import Part
@@ -99,18 +98,11 @@ class PeerFiles(Part):
 
     def take(self, call: Call, document: str, record: str, at: int, data: str) -> Piece | Later:
         """Take a piece, or say where it goes on. Raises: MusterError where nothing lets it in."""
-        core, guest = self._core, foreign(call.foreign)
-        assert guest is not None, "the router lets in nobody else"
-        if guest.fleet not in core.roster.peers:
-            raise Denied("it was removed while the call waited for our history")
+        core, guest = self._core, guest_of(self._core, call.foreign)
         raw = document.encode()
         try:
             file, sender = open_file(raw, record.encode(), core.membership.fleet)
-            if (file.of, file.by, file.door) != (guest.fleet, guest.machine, core.machine):
-                raise Denied("the file is another machine's, or for another one")
-            age_ms = core.now.wall_ms - file.issued_ms
-            if not -CLOCK_SKEW_MS <= age_ms <= PEER_LETTER_LIFE_MS:
-                raise Denied("the document is too old, or from a time to come")
+            check_brought(core, guest, file, "document")
             given = self._grant(file.of)
             piece = _decoded(data)
         except MusterError:

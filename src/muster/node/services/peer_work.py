@@ -17,7 +17,6 @@ from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound
 from muster.fleet.document import document_id
 from muster.fleet.grant import FLEET_GRANTEE, TASK, Given
 from muster.fleet.letter import sign_receipt
-from muster.fleet.peer import foreign
 from muster.fleet.peer_work import (
     OVER,
     Came,
@@ -32,7 +31,6 @@ from muster.fleet.statement import sign_statement
 from muster.limits import (
     CLOCK_SKEW_MS,
     DELEGATION_LIFE_MS,
-    PEER_LETTER_LIFE_MS,
     PEER_LETTERS_PER_DAY_MAX,
     PEER_SAID_CHARS_MAX,
     REASON_CHARS_MAX,
@@ -43,6 +41,7 @@ from muster.log.stream import MachineId, StreamName
 from muster.node import event as ev
 from muster.node.call.answers import Call
 from muster.node.call.authorize import Authorizer
+from muster.node.call.guests import check_brought, guest_of
 from muster.node.counter import DECLARED, spend
 from muster.node.part import Part
 from muster.node.services.letters import DENIALS_PER_HOUR_MAX, Held
@@ -154,18 +153,11 @@ class PeerWork(Part):
 
         Raises: MusterError where it is none, or nothing lets it in.
         """
-        core, guest = self._core, foreign(call.foreign)
-        assert guest is not None, "the router lets in nobody else"
-        if guest.fleet not in core.roster.peers:
-            raise Denied("it was removed while the call waited for our history")
+        core, guest = self._core, guest_of(self._core, call.foreign)
         raw = document.encode()
         try:
             work, sender = open_work(raw, record.encode(), core.membership.fleet)
-            if (work.of, work.by, work.door) != (guest.fleet, guest.machine, core.machine):
-                raise Denied("the document is another machine's, or for another door")
-            age_ms = core.now.wall_ms - work.issued_ms
-            if not -CLOCK_SKEW_MS <= age_ms <= PEER_LETTER_LIFE_MS:
-                raise Denied("the document is too old, or from a time to come")
+            check_brought(core, guest, work, "document")
             id_ = document_id(raw)
             if not self._is_known(id_):
                 self._hear(call, work, sender.name, id_, document, record)
