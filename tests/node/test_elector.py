@@ -14,7 +14,9 @@ pytest.importorskip("nats", reason="pip install 'muster-fleet[nats]'")
 from tests.channel.test_nats_lease import HUB, leases
 
 from muster.channel.nats_lease import Leased, NatsLeases
+from muster.errors import Unreachable
 from muster.limits import ELECTION_HELD_MS, ELECTION_RENEW_MS, ELECTION_TTL_MS
+from muster.node.counter import Counts
 from muster.node.engine.elector import _said, _Seeking, _seen
 from muster.node.host import clock
 from muster.node.tasks.elections import Campaign
@@ -127,3 +129,31 @@ def test_whoever_is_always_first_is_left_for_a_while(tmp_path):
 
     with NatsServer(tmp_path) as server:
         run(scenario())
+
+
+@proves("adopt.elected-says-why-not")
+def test_a_server_that_cannot_be_asked_is_counted_each_time_and_said_once(capsys):
+    counters = Counts()
+    core = SimpleNamespace(machine=NAMED[0], counters=counters)
+    daemon: Any = SimpleNamespace(core=core, post=lambda _: None)
+
+    class Away:
+        tries = 0
+
+        async def last_of(self, *_: Any) -> Any:
+            raise Unreachable("the NATS server at here is older than 2.11")
+
+        async def elsewhere(self) -> None:
+            self.tries += 1
+            if self.tries == 3:
+                one.end()
+            one._sooner.set()
+
+        async def keep(self) -> None: ...
+
+        async def close(self) -> None: ...
+
+    one = _Seeking(Campaign(HUB, NAMED, PLACE), daemon, Away)  # type: ignore[arg-type]
+    asyncio.run(one.keep())
+    assert counters["election-unreachable"] == 3
+    assert capsys.readouterr().err.count("older than 2.11") == 1

@@ -16,13 +16,19 @@ from muster.channel.base import Post
 from muster.errors import Exhausted, MusterError, Unreachable
 from muster.limits import CLOCK_AHEAD_MS_MAX, ELECTION_BYTES_MAX, ELECTION_RENEW_MS
 from muster.node import event as ev
+from muster.node.counter import DECLARED, labelled
 from muster.node.host import clock
 from muster.node.runtime import Runtime
+from muster.node.supervisor import say
 from muster.node.tasks.elections import Campaign, Elected
 from muster.task.election import Candidate, Seen, Write
 
 if TYPE_CHECKING:
     from muster.channel.nats_lease import Leased, NatsLeases
+
+DECLARED[__name__] = {
+    "election-<error>": "What is asked of a NATS server for an election was not answered.",
+}
 
 NATS: Final = "nats"
 # How soon one that gave no answer is left for another one: before a lease is lost.
@@ -77,6 +83,8 @@ class _Seeking:
         self._candidate.place = effect.place
         self._sooner, self._ended = asyncio.Event(), False
         self._told: Elected | None = None
+        # Why the servers could not be asked the last time, as it was said.
+        self._why = ""
 
     def say(self, place: int) -> None:
         """Stand under a higher place from now on."""
@@ -96,18 +104,28 @@ class _Seeking:
             while not self._ended:
                 try:
                     pause_s = await self._ask(leases)
-                except (Unreachable, Exhausted):
+                    self._why = ""
+                except (Unreachable, Exhausted) as error:
                     pause_s = _AGAIN_S
+                    self._survived(error)
                     await leases.elsewhere()
-                    with contextlib.suppress(MusterError):
+                    try:
                         # At a server of others nobody made the place for it.
                         await leases.keep()
+                    except MusterError as again:
+                        self._survived(again)
                 self._tell()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._sooner.wait(), pause_s)
                 self._sooner.clear()
         finally:
             await leases.close()
+
+    def _survived(self, error: MusterError) -> None:
+        self._daemon.core.counters[labelled("election", error)] += 1
+        if str(error) != self._why:
+            self._why = str(error)
+            say(f"nobody can be elected now: {error}")
 
     async def _ask(self, leases: "NatsLeases") -> float:
         """Look, and write where that is due; returns how long to wait before the next time.
