@@ -1,0 +1,117 @@
+"""Files of the work folder that programs of the host would run or obey: an agent may read them.
+
+Rule 1: each is there while the program runs, mounted read-only upon itself: what is mounted upon
+cannot be changed, removed or renamed away. So is the folder that it is in, for one that is renamed
+would take it along.
+Rule 2: one that is not there is occupied by an empty folder. Git keeps no empty folders, so none
+is ever committed; and no such file is a folder by rights, so whoever finds one may remove it,
+whatever became of the shim that made it.
+Rule 3: none is reached over a link: what the link leads to is not in the work folder.
+Rule 4: a folder that is no repository gets none: what its program makes there is its own.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator
+from typing import Final
+
+from muster.errors import Broken
+
+PROTECTED: Final = (
+    ".git/config",
+    ".git/hooks",
+    ".claude/settings.json",
+    ".claude/settings.local.json",
+    ".mcp.json",
+    ".vscode",
+)
+_PARENTS: Final = (".git", ".claude")
+# It tells git that configuration and hooks are elsewhere. Occupied it would end every git.
+_ELSEWHERE: Final = "commondir"
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MODE: Final = 0o755
+
+
+def occupy(cwd: str, free: Collection[str]) -> tuple[list[str], list[str]]:
+    """Make sure that each is there: the folders to pin, and the paths to protect, relative.
+
+    Raises: Broken for a work folder that is none, or a link on the way; OSError.
+    """
+    if not _is(cwd, stat.S_ISDIR):
+        raise Broken(f"the work folder {cwd} is not there, or is a link; nothing was started")
+    wanted = [path for path in PROTECTED if path not in free]
+    for path in wanted:
+        for part in _and_above(path):
+            if _is(f"{cwd}/{part}", stat.S_ISLNK):
+                raise Broken(
+                    f"{part} in the work folder is a link, and what it leads to cannot be "
+                    "protected; remove it, or let the phase free it under `paths: write`"
+                )
+    has_repository = _is(f"{cwd}/.git", stat.S_ISDIR)
+    with contextlib.suppress(OSError):
+        # Of an attempt whose shim and daemon died.
+        os.unlink(f"{cwd}/.git/{_ELSEWHERE}")
+    if not has_repository:
+        wanted = [path for path in wanted if not path.startswith(".git/")]
+    for path in wanted:
+        for part in _and_above(path):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{cwd}/{part}", _MODE)
+    if not has_repository and os.path.lexists(f"{cwd}/.git"):
+        # A linked worktree's: it only names the repository, which is elsewhere.
+        wanted.insert(0, ".git")
+    pinned = [each for each in _PARENTS if any(path.startswith(f"{each}/") for path in wanted)]
+    return pinned, wanted
+
+
+def release(cwd: str) -> None:
+    """Take away what `occupy` made, and what would lead git elsewhere; harmless otherwise."""
+    with contextlib.suppress(OSError):
+        folder = os.open(cwd, _FOLDER)
+        try:
+            for path in PROTECTED:
+                _remove(folder, path)
+            with _opened(folder, ".git") as git:
+                if git is not None:
+                    with contextlib.suppress(OSError):
+                        os.unlink(_ELSEWHERE, dir_fd=git)
+        finally:
+            os.close(folder)
+
+
+def _remove(folder: int, path: str) -> None:
+    parent, _, name = path.rpartition("/")
+    with _opened(folder, parent or ".") as at:
+        if at is not None:
+            # Only empty folders: nobody's work is one.
+            with contextlib.suppress(OSError):
+                os.rmdir(name, dir_fd=at)
+    if parent and parent != ".git":
+        with contextlib.suppress(OSError):
+            os.rmdir(parent, dir_fd=folder)
+
+
+@contextlib.contextmanager
+def _opened(folder: int, name: str) -> Iterator[int | None]:
+    try:
+        handle = os.open(name, _FOLDER, dir_fd=folder)
+    except OSError:
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _and_above(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def _is(path: str, kind: Callable[[int], bool]) -> bool:
+    try:
+        return kind(os.lstat(path).st_mode)
+    except OSError:
+        return False
