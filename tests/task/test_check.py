@@ -224,6 +224,69 @@ def test_a_server_is_a_name_and_for_an_agent_alone():
         assert told(text({"a": f"agent: claude\ndo: x\ncheck: y\nmcp: {value!r}"})), value
 
 
+@proves("openings.off-is-the-shells")
+@pytest.mark.parametrize(
+    ("said", "key", "why"),
+    [
+        ("agent: claude\nsandbox: off", "sandbox", "off is for agent: shell alone"),
+        ("agent: [shell, claude]\nsandbox: off", "sandbox", "off is for agent: shell alone"),
+        ("agent: shell\nsandbox: off\nnetwork: api.example.net", "network", "keep one"),
+        ("agent: shell\nsandbox: off\nnetwork: none", "network", "keep one"),
+        ("agent: shell\nsandbox: off\npaths: {read: /opt}", "paths", "keep one"),
+        ("agent: shell\nsandbox: off\nneeds: {sandbox: enforced}", "needs", "is not enclosed"),
+    ],
+)
+def test_only_a_shell_that_asks_nothing_of_a_sandbox_may_be_without_one(said, key, why):
+    found = told(text({"a": f"{said}\ndo: x\ncheck: y"}))
+    assert [p for p in found if p.startswith(f"phases.a.{key} ") and why in p], found
+
+
+@proves("openings.said")
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("sandbox: yes", 'phases.a.sandbox: "yes" is not on or off; write on'),
+        ("sandbox: false", 'phases.a.sandbox: "false" is not on or off; write off'),
+        ("sandbox: bwrap", 'phases.a.sandbox: "bwrap" is not on or off'),
+        ("sandbox: [on]", "phases.a.sandbox is a text"),
+        ("sandbox:", "phases.a.sandbox has no value"),
+        ("network: []", "phases.a.network is empty"),
+        ("network: {a: b}", "phases.a.network is"),
+        ("network: 127.0.0.1", 'phases.a.network: "127.0.0.1" is an address'),
+        (
+            "network: [a.org, 'https://API.Example.net/x']",
+            "host's name as it is written here; write api.example.net",
+        ),
+        ("paths: /opt", "phases.a.paths is a mapping"),
+        ("paths: {red: /opt}", 'phases.a.paths has no key "red"; did you mean "read"?'),
+        ("paths: {read: [/opt, /proc]}", 'phases.a.paths.read[1]: "/proc" belongs to the system'),
+        ("paths: {write: .git/hooks}", 'phases.a.paths.write: ".git/hooks" is git\'s own'),
+        ("needs: {sandbox: on}", 'phases.a.needs.sandbox: "on" is not enforced'),
+    ],
+)
+def test_what_is_no_word_of_a_sandbox_is_refused_with_what_to_write(said, sentence):
+    (found,) = told(text({"a": said}))
+    assert sentence in found
+
+
+@proves("openings.said")
+@pytest.mark.parametrize("said", ["sandbox: off", "sandbox: 'off'", "sandbox: on", "network: none",
+                                  "network: api.example.net", "paths: {read: ~/data, write: [/opt/x]}"])  # fmt: skip
+def test_what_people_write_of_a_sandbox_is_taken(said):
+    assert told(text({"a": said})) == []
+
+
+@proves("openings.routed")
+def test_a_phase_that_no_machine_encloses_is_refused_with_the_cause():
+    here = {"tools": {"git": "2", "sandbox": "bwrap is not installed"}, "agents": {"shell": ""}}
+    fleet = Fleet([Machine("1" * 64, "nas", Facts("linux", "x86_64", **here))])
+    (problem,) = told(text({"a": "sandbox: on"}), fleet=fleet)
+    assert "the nearest is nas: cannot enclose: bwrap is not installed" in problem
+    here["tools"] = {"git": "2", "sandbox": "enforced"}
+    fleet = Fleet([Machine("1" * 64, "nas", Facts("linux", "x86_64", **here))])
+    assert told(text({"a": "sandbox: on\nneeds: {sandbox: enforced}"}), fleet=fleet) == []
+
+
 @proves("agent.model-of-the-task")
 @pytest.mark.parametrize("key", ["model", "mode"])
 @pytest.mark.parametrize("agent", ["shell", "[claude, codex]", "[claude, shell]"])

@@ -12,6 +12,7 @@ from muster.fleet.grant import Bounds as Most
 from muster.fleet.grant import Given, Grant, effective, root_grant
 from muster.task import delegation, route
 from muster.task.delegation import Bounds, narrowed, of_grant, of_phase, refusal
+from muster.task.openings import openings_of
 from muster.task.spec import Spec
 from muster.task.template import Told, phase_order
 
@@ -19,6 +20,8 @@ AGENTS = ("claude", "codex", "shell")
 MACHINES = ("hub", "mac1", "mac2")
 LABELS = ("gpu", "mac")
 REPOS = ("", "main", "other")
+HOSTS = ("api.example.net", "*.example.org", "a.example.org")
+PATHS = ("/opt/data", "/opt/data/small")
 SERVERS = ("docs", "prod-db")
 TIMES = (60_000, 600_000, 1_800_000)
 NAMES = {"mac1": "a" * 64, "mac2": "b" * 64}
@@ -45,7 +48,17 @@ def drawn_bounds(rng: random.Random) -> Bounds:
         tokens=rng.choice((0, 0, 0, 1_000, 2_000)),
         usd_millionths=rng.choice((0, 0, 0, 500_000, 2_000_000)),
         servers=tuple(some(rng, SERVERS)) if rng.random() < 0.5 else (),
+        opened=openings_of(drawn_openings(rng, 0.1)),
     )
+
+
+def drawn_openings(rng: random.Random, share: float) -> dict[str, Any]:
+    drawn = {
+        "sandbox": "on",
+        "network": "none" if rng.random() < 0.2 else some(rng, HOSTS),
+        "paths": {"read": some(rng, PATHS), "write": some(rng, (*PATHS, ".vscode"))},
+    }
+    return {name: value for name, value in drawn.items() if rng.random() < share}
 
 
 def drawn_spec(rng: random.Random, *, may: float) -> Spec:
@@ -66,6 +79,8 @@ def drawn_spec(rng: random.Random, *, may: float) -> Spec:
         **({"budget": drawn_budget(rng)} if rng.random() < 0.9 else {}),
         **({"memory": drawn_memory(rng)} if rng.random() < 0.4 else {}),
         **({"mcp": some(rng, SERVERS)} if rng.random() < 0.1 else {}),
+        **drawn_openings(rng, 0.04),
+        **({"sandbox": "on"} if rng.random() < 0.9 else {}),
     }
     if rng.random() < may:
         phase["may"] = {"delegate": drawn_may(rng)}
@@ -110,7 +125,7 @@ def test_whatever_is_handed_on_at_last_could_have_been_handed_on_at_first():
             continue
         assert second.depth < first.depth
         assert second.runs <= first.runs
-        for _ in range(32):
+        for _ in range(64):
             last, there = drawn_spec(rng, may=0.3), rng.choice(REPOS)
             if not refusal(second, last, there, ids):
                 chains += 1
@@ -139,6 +154,10 @@ def test_whatever_is_handed_on_at_last_could_have_been_handed_on_at_first():
         (Bounds(1, 2), {"agent": None}, "says nobody to do it"),
         (Bounds(1, 2), {"agent": None, "race": 2}, "says nobody to do it"),
         (Bounds(1, 2), {"agent": None, "review": "work", "same": True, "check": None}, "says nobody to do it"),
+        (Bounds(1, 1), {"network": ["api.example.net"]}, "reaches the host api.example.net:443"),
+        (Bounds(1, 1), {"paths": {"read": "/opt"}}, "is shown /opt of the machine"),
+        (Bounds(1, 1, agents=("shell",)), {"agent": "shell", "sandbox": "off"}, "has sandbox: off"),
+        (Bounds(1, 1, agents=("claude",), foreign=True), {"network": ["api.example.net"]}, "reaches the host"),
         # Also where it may be asked: it is named or not there.
         (Bounds(1, 2, agents=("shell",)), {"agent": None}, "says nobody to do it"),
     ],

@@ -9,6 +9,7 @@ from tests.promise import proves
 
 from muster import limits
 from muster.errors import Denied, NotFound
+from muster.fleet.grant import UNENCLOSED
 from muster.fleet.statement import sign_statement
 from muster.log.clock import Stamp
 from muster.log.entry import compose
@@ -113,6 +114,28 @@ def test_an_assignment_leads_back_to_the_operators_signature():
     assert found.assign.task == found.opened.task == "t1"
     assert found.run is not None
     assert found.statement.operator == OPERATOR.public.hex()
+
+
+@proves("openings.off-by-a-grant")
+def test_what_has_no_sandbox_was_ordered_by_who_may_order_that_too():
+    asked = []
+
+    def but_not_that(statement, at_ms):
+        asked.append((statement.verb, statement.object, at_ms))
+        if statement.verb == UNENCLOSED:
+            raise Denied("no grant allows it")
+
+    off = {**TEMPLATE, "sandbox": "off"}
+    chain = Chain(open={"template": off})
+    with pytest.raises(Unproven, match="without a sandbox: no grant allows it") as refused:
+        chain.check(authority=but_not_that, recompute=lambda *_: off)
+    assert refused.value.reason == "unenclosed-not-allowed"
+    assert asked == [("run", "notes", ORDERED_MS + 5), ("unenclosed", "notes", ORDERED_MS + 5)]
+    assert chain.check(recompute=lambda *_: off)
+    # And what cannot be read is not run either.
+    odd = {**TEMPLATE, "network": ["127.0.0.1"]}
+    with pytest.raises(Unproven):
+        Chain(open={"template": odd}).check(recompute=lambda *_: odd)
 
 
 FORGED = sign_statement(

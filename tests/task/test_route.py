@@ -55,6 +55,47 @@ def test_a_phase_with_a_server_wants_a_machine_whose_owner_offers_it():
     assert not judge(wants, machine(BUILD, tools={"docs": "1"})).fits
 
 
+# What a machine says, against what an order asks: "" where it goes there, else the cause.
+_SAYS_NOTHING: dict[str, str] = {}
+_ENFORCED = {"sandbox": "enforced"}
+_OFF = {"sandbox": "off"}
+_OFF_UNABLE = {"sandbox": "off: bwrap is not installed"}
+_UNABLE = {"sandbox": "bwrap is not installed"}
+_NEEDS = {"needs": {"sandbox": "enforced"}}
+
+
+@proves("openings.routed")
+@pytest.mark.parametrize(
+    ("order", "tools", "cause"),
+    [
+        ({}, _SAYS_NOTHING, ""),
+        ({}, _ENFORCED, ""),
+        ({}, _OFF, ""),
+        ({}, _OFF_UNABLE, ""),
+        ({}, _UNABLE, "cannot enclose: bwrap is not installed"),
+        ({"sandbox": "off"}, _SAYS_NOTHING, ""),
+        ({"sandbox": "off"}, _ENFORCED, ""),
+        ({"sandbox": "off"}, _UNABLE, ""),
+        ({"sandbox": "on"}, _SAYS_NOTHING, "cannot enclose: its Muster is too old to say"),
+        ({"sandbox": "on"}, _ENFORCED, ""),
+        ({"sandbox": "on"}, _OFF, ""),
+        ({"sandbox": "on"}, _OFF_UNABLE, "cannot enclose: bwrap is not installed"),
+        ({"sandbox": "on"}, _UNABLE, "cannot enclose: bwrap is not installed"),
+        ({"network": "none"}, _SAYS_NOTHING, "cannot enclose: its Muster is too old to say"),
+        ({"network": ["a.org"]}, _OFF_UNABLE, "cannot enclose: bwrap is not installed"),
+        ({"paths": {"read": ["/opt"]}}, _UNABLE, "cannot enclose: bwrap is not installed"),
+        (_NEEDS, _SAYS_NOTHING, "cannot enclose: its Muster is too old to say"),
+        (_NEEDS, _ENFORCED, ""),
+        (_NEEDS, _OFF, "does not enclose by itself: its owner has work run without a sandbox there"),
+        (_NEEDS, _UNABLE, "cannot enclose: bwrap is not installed"),
+        ({"agent": "noop"}, _UNABLE, ""),
+    ],
+)  # fmt: skip
+def test_what_must_be_enclosed_goes_only_where_it_is(order, tools, cause):
+    found = judge(wants_of(order), machine(BUILD, tools=tools, agents={"shell": "", "noop": ""}))
+    assert (found.fits, found.reasons if cause else ()) == (not cause, (cause,) if cause else ())
+
+
 @proves("agent.mcp-per-task", "task.needs-are-hard")
 def test_an_agent_that_is_not_given_the_server_there_is_none_for_its_phase():
     wants = wants_of({"agent": ["gemini", "claude"], "mcp": ["docs"]})

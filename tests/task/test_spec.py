@@ -20,6 +20,7 @@ from muster.task.spec import (
     May,
     Needs,
     On,
+    Paths,
     Phase,
     Push,
     Remembering,
@@ -264,7 +265,7 @@ def test_every_key_has_a_sentence_in_the_schema_and_in_the_docs():
 
 
 def _types() -> dict[str, type]:
-    types = (Spec, On, Push, Phase, May, Delegate, Needs, Unless, Remembering, Budget)
+    types = (Spec, On, Push, Phase, May, Delegate, Needs, Unless, Remembering, Budget, Paths)
     return {each.__name__: each for each in types}
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from muster.task.spec import Phase
+from muster.task.secret import is_free
+from muster.task.spec import Phase, listed
 
 
 def misplaced(phase: Phase) -> Iterator[tuple[str, str, bool]]:
@@ -19,7 +20,29 @@ def misplaced(phase: Phase) -> Iterator[tuple[str, str, bool]]:
             "is for an agent that is asked in words; a shell has no use for a server",
             False,
         )
+    yield from _unenclosed(phase)
+    for name in listed(phase.secrets):
+        if name in (phase.env or {}):
+            yield "secrets", f"names {name}, which env sets, too; leave one of them out", False
+        elif not is_free(name):
+            yield "secrets", f"names {name}, a variable that every program needs", False
     if phase.shell and len(set(phase.agents)) > 1:
         what = "may go to the shell or to another agent, and the same `do` is source to one "
         what += "and a prompt to the other; make sure that it fits both"
         yield "agent", what, True
+
+
+def _unenclosed(phase: Phase) -> Iterator[tuple[str, str, bool]]:
+    """What does not go with a phase that is to run without a sandbox."""
+    if phase.sandbox != "off":
+        return
+    if set(phase.agents) != {"shell"}:
+        what = "off is for agent: shell alone, whose source a person signed; what another agent "
+        what += "does is known to nobody before: leave it out"
+        yield "sandbox", what, False
+    for key in ("network", "paths"):
+        if getattr(phase, key) is not None:
+            what = "says what a sandbox lets through, and with sandbox: off there is none; keep one"
+            yield key, what, False
+    if phase.needs is not None and phase.needs.sandbox is not None:
+        yield "needs", "wants a machine that encloses, and sandbox: off is not enclosed", False

@@ -392,5 +392,6 @@ class _Check:
 _NOT_BY_HUMAN = (
     *("agent", "needs", "deliver", "check", "timeout"),
     *("retries", "race", "each", "env", "budget", "may", "memory", "model", "mode", "mcp"),
+    *("sandbox", "network", "paths", "secrets"),
 )
 _TIME_MS_MAX = {"timeout": limits.PHASE_TIMEOUT_MS_MAX, "deadline": limits.PHASE_DEADLINE_MS_MAX}

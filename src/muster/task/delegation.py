@@ -27,7 +27,9 @@ from muster.limits import (
 )
 from muster.log.entry import Entry
 from muster.log.stream import MachineId
+from muster.task import openings
 from muster.task.kinds import RunOpen
+from muster.task.openings import UNSAID, Openings
 from muster.task.precedence import rounds_of
 from muster.task.spec import Budget, Delegate, May, Phase, Spec, listed
 from muster.task.template import SHELL, Told, agents_of, told_by, told_of
@@ -59,6 +61,8 @@ class Bounds(NamedTuple):
     usd_millionths: int = 0
     # The MCP servers that its agents may have; here `()` means none.
     servers: tuple[str, ...] = ()
+    # What its sandbox may be opened for; nothing, where nobody said.
+    opened: Openings = UNSAID
     # Another fleet asks: of `agents` `()` means none, and no person here is asked by it.
     foreign: bool = False
 
@@ -111,7 +115,7 @@ def of_phase(template: Mapping[str, Any], repo: str) -> Bounds | None:
         raise Malformed(f"what this task may hand on cannot be read: {error}") from error
     spent = (most.get("tokens", 0), most.get("usd_millionths", 0))
     made = _bounds(found, agents, repo, timeout_ms, told_of(template), spent)
-    return made._replace(servers=servers)
+    return made._replace(servers=servers, opened=openings.openings_of(template))
 
 
 def _bounds(  # noqa: PLR0917 - what is said of handing on, and what is said of the agent itself
@@ -191,6 +195,10 @@ def _refusals(bounds: Bounds, phase: Phase, repo: str, ids: Ids) -> Iterator[str
             yield "sets variables, and only who may ask a shell does"
     if others := [name for name in listed(phase.mcp) if name not in bounds.servers]:
         yield f"has the MCP server {others[0]}, and may have {_said(bounds.servers, 'none')}"
+    yield from openings.wider(bounds.opened, openings.openings(phase))
+    if phase.secrets:
+        # Grants name specs, and whoever hands on work calls its spec as it likes.
+        yield "names a secret, and what is handed on gets none"
     where = listed(phase.needs.machine) if phase.needs else ()
     if bounds.machines and not _within(where, bounds.machines, ids):
         yield f"is not bound to {_said(bounds.machines)}: say so in needs"
@@ -236,8 +244,8 @@ def _dollars(millionths: int) -> str:
 
 
 def narrowed(bounds: Bounds) -> dict[str, Any]:
-    """The keys of a phase that keep within what its asker is told and may use up."""
-    told, found, spends = bounds.told, dict[str, Any](), dict[str, Any]()
+    """The keys of a phase that keep within what its asker is told, may use up and reaches."""
+    told, found, spends = bounds.told, openings.narrowed(bounds.opened), dict[str, Any]()
     if not (told.reads and told.writes):
         may = {"read": told.reads, "write": told.writes}
         found["memory"] = {name: [] for name, allowed in may.items() if not allowed}

@@ -35,7 +35,7 @@ from typing import Any, Final, NamedTuple
 from muster import limits
 from muster.errors import MusterError
 from muster.fleet.grant import FLEET_GRANTEE
-from muster.fleet.statement import Statement, check_order, open_statement
+from muster.fleet.statement import Statement
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FleetId, MachineId
 from muster.task import delegation, peer_order
@@ -45,10 +45,9 @@ from muster.task.delegation import Asking
 from muster.task.delegation_kinds import DelegationOpen
 from muster.task.identity import run_id, task_id
 from muster.task.kinds import RunOpen, TaskAssign, TaskOpen
+from muster.task.order_proof import Authority, allowed, allowed_unenclosed, in_time, ordered
 from muster.task.spec import parse
 
-# (statement, moment) -> raises MusterError when that operator may not order that, then.
-Authority = Callable[[Statement, int], object]
 # (run, phase, instance) -> the template that the signed spec yields; raises MusterError.
 Recompute = Callable[[RunOpen, str, str], dict[str, Any]]
 # (statement, entry that carries it) -> raises Unproven when its key was shut out before that came.
@@ -124,8 +123,9 @@ def check_evidence(
         raise Unproven("open-other-task", "the assignment cites the opening of another task")
     if not opened.run:
         order = ("task", opened.task, task_args(opened))
-        statement = _ordered(opened.statement, opener, fleet, order)
-        _allowed(statement, opener, authority, now_ms)
+        statement = ordered(opened.statement, opener, fleet, order)
+        allowed(statement, opener, authority, now_ms)
+        allowed_unenclosed(opened.template, statement, opener, authority, now_ms)
         return Evidence(assign, opened, None, statement, certain=False)
     starter = first(cause_of(opener, "run.open", lookup), lookup, fleet, leads).entry
     run, statement = _ordered_run(starter, fleet, {} if known is None else known)
@@ -142,6 +142,7 @@ def check_evidence(
         raise Unproven("spec-yields-nothing", text) from error
     if expected != opened.template:
         raise Unproven("task-not-in-spec", "the task is not what the signed spec yields")
+    allowed_unenclosed(opened.template, statement, starter, authority, now_ms)
     certain = _is_certain(opened, run, MachineId(starter.header.author))
     return Evidence(assign, opened, run, statement, certain, foreign)
 
@@ -174,8 +175,8 @@ def check_ordered(
         opened = read(starter, "task.open", TaskOpen, "open")
         if not opened.run:
             order = ("task", opened.task, task_args(opened))
-            statement = _ordered(opened.statement, starter, fleet, order)
-            _allowed(statement, starter, authority, now_ms)
+            statement = ordered(opened.statement, starter, fleet, order)
+            allowed(statement, starter, authority, now_ms)
             came(statement, starter)
             return Ordered(statement.target == author, generation)
         starter, generation = first(cause_of(starter, "run.open", lookup), lookup, fleet, leads)
@@ -285,7 +286,7 @@ def _its_own(
     asked: Entry, body: DelegationOpen, run: RunOpen, fleet: FleetId, asking: Asking
 ) -> None:
     """Raises: Unproven where its writer did not ask for just this run, first, by its own key."""
-    statement = _ordered(run.statement, asked, fleet, ("run", run.name, run_args(run)), body.owner)
+    statement = ordered(run.statement, asked, fleet, ("run", run.name, run_args(run)), body.owner)
     speaks_for = asking.machine_of(statement.operator)
     if speaks_for is None:
         text = "the key that asks for it is no machine's, or its machine was revoked"
@@ -327,9 +328,9 @@ def _allowed_run(run: RunOpen, statement: Statement, starter: Entry, chain: _Cha
         raise Unproven("run-begun-before", text)
     asked = asked_by(starter, chain.lookup)
     if asked is None or chain.asking is None:
-        _allowed(statement, starter, chain.authority, chain.now_ms)
+        allowed(statement, starter, chain.authority, chain.now_ms)
         return False
-    _in_time(statement, starter, chain.now_ms)
+    in_time(statement, starter, chain.now_ms)
     return check_handed_on(
         asked, run, fleet=chain.fleet, lookup=chain.lookup, authority=chain.authority,
         asking=chain.asking, now_ms=chain.now_ms, depth=chain.depth,
@@ -341,60 +342,8 @@ def _ordered_run(starter: Entry, fleet: FleetId, known: Known) -> tuple[RunOpen,
     if starter.body is not None and starter.id in known:
         return known[starter.id]
     run = read(starter, "run.open", RunOpen, "run")
-    statement = _ordered(run.statement, starter, fleet, ("run", run.name, run_args(run)))
+    statement = ordered(run.statement, starter, fleet, ("run", run.name, run_args(run)))
     if len(known) >= _RUNS_KNOWN_MAX:
         known.clear()
     known[starter.id] = (run, statement)
     return run, statement
-
-
-def _ordered(
-    raw: str,
-    entry: Entry,
-    fleet: FleetId,
-    order: tuple[str, str, dict[str, Any]],
-    owner: str = "",
-) -> Statement:
-    """The statement in an entry: this verb, object and arguments, of an owner or of its author."""
-    verb, object, args = order
-    if not raw:
-        raise Unproven("statement-missing", f"no operator's order stands in {entry.header.kind}")
-    try:
-        statement = open_statement(bytes.fromhex(raw), fleet)
-    except (MusterError, ValueError) as error:
-        text = f"the operator's order does not hold: {error}"
-        raise Unproven("statement-forged", text) from error
-    if bytes.fromhex(raw).hex() != raw:
-        # What an id follows from has one spelling.
-        raise Unproven("statement-forged", "the operator's order is not written in lower-case hex")
-
-    machine, at_ms = MachineId(owner or entry.header.author), _moment(statement, entry)
-    try:
-        check_order(statement, verb=verb, object=object, machine=machine, args=args, now_ms=at_ms)
-    except MusterError as error:
-        text = f"the operator ordered something else: {error}"
-        raise Unproven("statement-other-order", text) from error
-    return statement
-
-
-def _moment(statement: Statement, entry: Entry) -> int:
-    """When the order was taken; see rule 4."""
-    return min(entry.header.t[0], statement.until_ms)
-
-
-def _allowed(statement: Statement, entry: Entry, authority: Authority, now_ms: int) -> None:
-    at_ms = _in_time(statement, entry, now_ms)
-    try:
-        authority(statement, at_ms)
-    except MusterError as error:
-        raise Unproven("operator-not-allowed", str(error)) from error
-
-
-def _in_time(statement: Statement, entry: Entry, now_ms: int) -> int:
-    """When the order was taken, in ms. Raises: Unproven where that is no time to obey it."""
-    at_ms = _moment(statement, entry)
-    if at_ms > now_ms + limits.CLOCK_AHEAD_MS_MAX:
-        raise Unproven("order-in-the-future", "the order was taken in this machine's future")
-    if now_ms - at_ms > limits.EVIDENCE_AGE_MS_MAX:
-        raise Unproven("order-too-old", "the order is older than any run may be: give it again")
-    return at_ms

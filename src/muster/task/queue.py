@@ -22,6 +22,7 @@ import msgspec
 from muster import limits
 from muster.task.route import (
     NOTHING,
+    ROUTED_BY,
     Asked,
     Machine,
     Verdict,
@@ -32,6 +33,7 @@ from muster.task.route import (
     slots_of,
     wants_of,
 )
+from muster.task.secret import wanted_of
 from muster.task.trust import Standing
 
 # (-priority, age, number): the smallest goes first; the number makes it unique.
@@ -114,7 +116,8 @@ class Queue:
             Malformed: the template's needs cannot be read.
 
         """
-        wanted = [template.get(key) for key in ("needs", "agent", "shell", "mcp")]
+        wanted = [template.get(key) for key in ROUTED_BY]
+        wanted += wanted_of(template)
         key = _encode((wanted, repo, sorted(avoid), sorted(tried), asked))
         number = self._numbers.get(key)
         if number is None:

@@ -26,6 +26,9 @@ from muster import limits
 from muster.errors import Malformed
 from muster.fleet.facts import LOGGED_OUT, Facts
 from muster.task import fault, review
+from muster.task.openings import UNSAID, Openings, openings_of
+from muster.task.secret import NOTHING as NO_SECRETS
+from muster.task.secret import Wanted, lack, wanted_of
 from muster.task.spec import Needs, listed
 from muster.task.template import agents_of
 from muster.task.trust import SUCCESS_UNKNOWN
@@ -37,6 +40,14 @@ from muster.task.version import Version, check_range, in_range, version_of
 MCP: Final = "mcp:"
 # What stands there in the place of a version, before the agents that are not given it.
 EXCEPT: Final = "except "
+# How what a machine says of its sandbox stands among its tools: that it encloses; that it does
+# where it is asked to (its owner has the rest run without), or why not even that; else why it
+# cannot. A machine that says nothing is of before there was one.
+SANDBOX: Final = "sandbox"
+ENFORCED: Final = "enforced"
+UNENCLOSED: Final = "off"
+# The keys of an order that say what its task wants of a machine.
+ROUTED_BY: Final = ("needs", "agent", "shell", "mcp", "sandbox", "network", "paths")
 # The agent that does nothing, in the step that accepts its task: it has slots of its own, which
 # are named as it is. All others share those that are named "".
 NOOP: Final = "noop"
@@ -129,6 +140,8 @@ class Wants(NamedTuple):
     avoid: frozenset[str] = frozenset()
     tried: frozenset[str] = frozenset()
     asked: Asked = NOTHING
+    opened: Openings = UNSAID
+    secrets: Wanted = NO_SECRETS
 
 
 class Verdict(NamedTuple):
@@ -167,7 +180,7 @@ def wants_of(
     """What a task's template wants of a machine; a phase without an agent runs in the shell.
 
     Raises:
-        Malformed: a need is unknown or of the wrong kind.
+        Malformed: a need is unknown or of the wrong kind, or what its sandbox is to open.
 
     """
     try:
@@ -186,7 +199,8 @@ def wants_of(
         needs = msgspec.structs.replace(needs, tools={**tools, **(needs.tools or {})})
     if template.get("shell") == "bash":
         needs = msgspec.structs.replace(needs, tools={"bash": "*", **(needs.tools or {})})
-    return Wants(needs, agents, repo, frozenset(avoid), frozenset(tried), asked)
+    opened, secrets = openings_of(template), wanted_of(template)
+    return Wants(needs, agents, repo, frozenset(avoid), frozenset(tried), asked, opened, secrets)
 
 
 def asked_of(values: Values) -> Asked:
@@ -206,7 +220,7 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     # Whoever did the round before does the next one, where it can.
     ranked = sorted(wants.agents, key=lambda agent: agent != agent_before)
     here = [a for a in ranked if a in machine.facts.agents]
-    without = {a: server for a in here if (server := _not_given(wants.needs, machine.facts, a))}
+    without = {a: what for a in here if (what := _not_given(wants, machine.facts, a))}
     out = [a for a in here if a not in without and machine.facts.logins.get(a) == LOGGED_OUT]
     able = [a for a in here if a not in without and a not in out]
     # An agent further down the list that works is better than the first that does not.
@@ -217,6 +231,8 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
             against[agent] = machine.faults[failed[0]]
     agent = next((a for a in able if not against[a]), able[0] if able else "")
     lacks = [*_lacks_place(wants, machine), *_lacks_means(wants, machine.facts)]
+    if unsafe := _cannot_enclose(wants, machine.facts):
+        lacks.append(unsafe)
     if (version_of(machine.facts.muster) or ()) < asked.since:
         what = "read what was ordered" if asked.since >= ORDER_SINCE else ""
         what = what or "take values this large"
@@ -231,9 +247,7 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     if out and not agent:
         lacks.append(f"{' and '.join(out)} {'are' if out[1:] else 'is'} not logged in there")
     if not agent:
-        lacks += [
-            f"{a} is not given the MCP server {s} as it is driven there" for a, s in without.items()
-        ]
+        lacks += [f"{a} {what}" for a, what in without.items()]
     if machine.id in wants.avoid:
         why = f": {against[agent]}" if against.get(agent) else ""
         lacks.append(f"could not do this task before{why}")
@@ -286,13 +300,42 @@ def _lacks_place(wants: Wants, machine: Machine) -> list[str]:
     return lacks
 
 
-def _not_given(needs: Needs, facts: Facts, agent: str) -> str:
-    """The MCP server of the phase that an agent there is not given; "" for none."""
-    for tool in needs.tools or ():
+def _not_given(wants: Wants, facts: Facts, agent: str) -> str:
+    """What of the phase an agent there is not given, in words; "" where it is given all."""
+    for tool in wants.needs.tools or ():
         said = facts.tools.get(tool, "") if tool.startswith(MCP) else ""
         if said.startswith(EXCEPT) and agent in said.removeprefix(EXCEPT).split(", "):
-            return tool.removeprefix(MCP)
-    return ""
+            return f"is not given the MCP server {tool.removeprefix(MCP)} as it is driven there"
+    return lack(wants.secrets, agent, facts.tools)
+
+
+def cannot_enclose(said: str | None) -> str:
+    """Why a machine that says this of its sandbox encloses nothing, also where it is asked to."""
+    if said in {ENFORCED, UNENCLOSED}:
+        return ""
+    if said is None:
+        return "its Muster is too old to say"
+    return said.removeprefix(f"{UNENCLOSED}: ")
+
+
+def _cannot_enclose(wants: Wants, facts: Facts) -> str:
+    """Why the work must be enclosed and would not be there; "" where it is, or need not be.
+
+    A machine of before there were sandboxes does as before what says nothing of one: whoever wants
+    it enclosed on every machine says so.
+    """
+    said, opened = facts.tools.get(SANDBOX), wants.opened
+    by_itself = wants.needs.sandbox is not None
+    if said == ENFORCED or opened.is_off or set(wants.agents) == {NOOP}:
+        return ""
+    # Its owner has what says nothing run without, or nobody there knows better.
+    plain = said is None or said.partition(":")[0] == UNENCLOSED
+    if plain and not by_itself and opened == UNSAID:
+        return ""
+    if why := cannot_enclose(said):
+        return f"cannot enclose: {why}"
+    there = "its owner has work run without a sandbox there"
+    return f"does not enclose by itself: {there}" if by_itself else ""
 
 
 def _lacks_means(wants: Wants, facts: Facts) -> list[str]:

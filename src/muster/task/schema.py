@@ -43,6 +43,8 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "model": "The model of its agent, by the agent's own name for it; the agent's choice, if "
         "nothing is said.",
         "mcp": "The MCP servers that its agent has, by the names that a machine has for them.",
+        "secrets": "The secrets that its attempts get as variables, by the names that a machine "
+        "has for them.",
         "mode": "The session mode of its agent (plan …), by the agent's own name for it.",
         "timeout": "How long one attempt may take; 30m if nothing is said.",
         "deadline": "How long the phase may take from when it could start, attempts and waits "
@@ -62,6 +64,18 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "may": "What its agent may do beside the work; nothing, if nothing is said.",
         "memory": "What its agent is told of what the fleet knows, and may write down: none, or as "
         "below.",
+        "sandbox": "on: enclosed on every machine; off: not, of agent: shell alone and under a "
+        "grant; without it as the machine's owner says, who encloses if he says nothing.",
+        "network": "The hosts that are reached from its sandbox beside its agent's own, as name, "
+        "name:port or *.name; none: not even those. Nothing beside, if nothing is said.",
+        "paths": "What its sandbox shows of the machine beside the work folder; nothing, if "
+        "nothing is said.",
+    },
+    "Paths": {
+        "read": "Files and folders of the machine to read, from / or ~/, as far as its owner lists "
+        "them.",
+        "write": "Those to write as well; a path without / in front is a protected one of the work "
+        "folder, which may then be written.",
     },
     "May": {"delegate": "Hand on work to other agents, within bounds."},
     "Delegate": {
@@ -84,6 +98,7 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "repo": "Repositories that the machine has a clone of already, all of them.",
         "agent": "Agents that the machine has, all of them.",
         "power": "mains: not on battery.",
+        "sandbox": "enforced: it can enclose what it runs, and says so.",
         "machine": "The machine's name; of several, any.",
     },
     "Unless": {

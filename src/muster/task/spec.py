@@ -18,72 +18,39 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from muster import limits
-from muster.duration import DURATION, duration_ms
+from muster.duration import duration_ms
 from muster.errors import Malformed
 from muster.task import decode, yaml
 from muster.task.problem import Problem, SpecErrors
-from muster.task.units import (
-    SIZE,
-    branch_refusal,
-    branches_refusal,
-    glob_refusal,
-    path_refusal,
-    size_mib,
-    system_refusal,
-    versions_refusal,
+from muster.task.secret import SecretNames
+from muster.task.text_types import (
+    NAME,
+    Branch,
+    Branches,
+    Command,
+    Duration,
+    Glob,
+    HostPath,
+    Name,
+    Names,
+    Network,
+    Path,
+    Setting,
+    Size,
+    Switch,
+    System,
+    Text,
+    Value,
+    Variable,
+    Versions,
+    Word,
+    Words,
+    Writable,
+    matching,
 )
-
-
-def _matching(pattern: str, says: str) -> Meta:
-    """A text that matches; `says` is the sentence for one that does not.
-
-    Not Meta(pattern=…): msgspec 0.22 counts references wrongly for `text with a pattern | list`
-    and the interpreter dies of it, mostly at exit (tests/task/test_spec.py keeps watch).
-    """
-    return Meta(extra={"pattern": pattern, "says": says}, extra_json_schema={"pattern": pattern})
-
+from muster.task.units import size_mib
 
 _DOCUMENTS_KEPT: Final = 8
-NAME: Final = "^[a-z0-9][a-z0-9-]{0,39}$"
-_SAYS_NAME = "is not a name: 1 to 40 of a-z, 0-9 and -, not starting with -"
-
-Name = Annotated[str, _matching(NAME, _SAYS_NAME)]
-Word = Annotated[
-    str,
-    _matching(
-        "^[A-Za-z0-9][A-Za-z0-9._+-]{0,39}$",
-        "is not a plain word: 1 to 40 of letters, digits and . _ + -",
-    ),
-]
-# A model or a mode by its agent's own name for it. It becomes an argument: none is an option.
-Setting = Annotated[
-    str, _matching(r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]#-]{0,119}$", "is not a name of an agent's own")
-]
-Duration = Annotated[
-    str,
-    _matching(DURATION, "is not a duration; write a number and a unit, as 45s, 10m, 2h or 1h30m"),
-]
-Size = Annotated[
-    str, _matching(SIZE, "is not an amount of memory; write a number and a unit, as 512MiB or 8GiB")
-]
-Versions = Annotated[str, Meta(min_length=1, max_length=128, extra={"refusal": versions_refusal})]
-System = Annotated[str, Meta(extra={"refusal": system_refusal})]
-Path = Annotated[str, Meta(min_length=1, max_length=200, extra={"refusal": path_refusal})]
-Glob = Annotated[str, Meta(min_length=1, max_length=200, extra={"refusal": glob_refusal})]
-Branch = Annotated[str, Meta(min_length=1, max_length=200, extra={"refusal": branch_refusal})]
-Branches = Annotated[str, Meta(min_length=1, max_length=200, extra={"refusal": branches_refusal})]
-Text = Annotated[str, Meta(min_length=1, max_length=limits.SPEC_TEXT_BYTES_MAX)]
-Command = Annotated[str, Meta(min_length=1, max_length=4096)]
-Variable = Annotated[
-    str,
-    _matching(
-        "^(?!MUSTER_)[A-Z_][A-Z0-9_]{0,63}$",
-        "is not a variable's name: A-Z, 0-9 and _, and not MUSTER_…",
-    ),
-]
-Value = Annotated[str, Meta(max_length=1024)]
-Names = Name | Annotated[list[Name], Meta(min_length=1, max_length=16)]
-Words = Word | Annotated[list[Word], Meta(min_length=1, max_length=16)]
 
 
 def check_nameable(name: str, what: str) -> str:
@@ -116,6 +83,7 @@ class Needs(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     repo: Names | None = None
     agent: Names | None = None
     power: Literal["mains"] | None = None
+    sandbox: Literal["enforced"] | None = None
     machine: Names | None = None
 
     @property
@@ -130,7 +98,7 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     usd: (
         Annotated[
             str,
-            _matching(
+            matching(
                 r"^[0-9]{1,6}(\.[0-9]{1,2})?$", "is not an amount of dollars; write it as 2.50"
             ),
         ]
@@ -188,6 +156,13 @@ class Remembering(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 Memory = Literal["none"] | Remembering
 
 
+class Paths(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a sandbox shows beside the work folder, and which protected paths of that it frees."""
+
+    read: HostPath | Annotated[list[HostPath], Meta(min_length=1, max_length=16)] | None = None
+    write: Writable | Annotated[list[Writable], Meta(min_length=1, max_length=16)] | None = None
+
+
 class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One node of the graph."""
 
@@ -202,6 +177,7 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     model: Setting | None = None
     mode: Setting | None = None
     mcp: Names | None = None
+    secrets: SecretNames | None = None
     timeout: Duration | None = None
     deadline: Duration | None = None
     retries: Annotated[int, Meta(ge=0, le=limits.RETRIES_MAX)] | None = None
@@ -216,6 +192,9 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     budget: Budget | None = None
     may: May | None = None
     memory: Memory | None = None
+    sandbox: Switch | None = None
+    network: Network | None = None
+    paths: Paths | None = None
 
     @property
     def prerequisites(self) -> tuple[str, ...]:
@@ -254,6 +233,12 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     def shell(self) -> bool:
         """Whether `do` may become shell source."""
         return "shell" in self.agents
+
+    @property
+    def says_sandbox(self) -> bool:
+        """Whether it says anything of a sandbox, which a Muster before 0.3 cannot read."""
+        needs = self.needs is not None and self.needs.sandbox is not None
+        return needs or any(each is not None for each in (self.sandbox, self.network, self.paths))
 
     @property
     def timeout_ms(self) -> int:
@@ -393,8 +378,6 @@ _NAMING: Final = ("after", "agent", "do", "check", "review")
 def parse(text: bytes) -> Spec:
     """The spec of a file's bytes; its form is right, its sense is not checked.
 
-    Raises:
-        SpecErrors: with every problem of form.
-
+    Raises: SpecErrors with every problem of form.
     """
     return read(text).spec

@@ -17,9 +17,10 @@ import msgspec
 from muster import limits
 from muster.errors import Malformed, NotFound
 from muster.task import review
+from muster.task.host_rule import NONE
 from muster.task.precedence import rounds_of
 from muster.task.problem import did_you_mean, shown
-from muster.task.spec import PUSH_BRANCH, PUSH_COMMIT, Budget, Memory, Phase, Spec, listed
+from muster.task.spec import PUSH_BRANCH, PUSH_COMMIT, Budget, Memory, Paths, Phase, Spec, listed
 from muster.task.units import path_refusal
 from muster.task.values import references
 
@@ -73,6 +74,7 @@ def phase_order(
         "model": part.model,
         "mode": part.mode,
         "mcp": list(listed(part.mcp)),
+        "secrets": list(listed(part.secrets)),
         "timeout_ms": 0 if part.by_human else part.timeout_ms,
         "deadline_ms": part.deadline_ms,
         "retries": part.retries,
@@ -84,6 +86,9 @@ def phase_order(
         "budget": {key: value for key, value in budget.items() if value},
         "may": msgspec.to_builtins(part.may) if part.may else None,
         "memory": _memory(part.memory or spec.memory),
+        "sandbox": part.sandbox,
+        "network": _network(part),
+        "paths": _paths(part),
         "repo": spec.repo,
         "base": spec.base,
         "inputs": _inputs_used(spec, part, inputs or {}),
@@ -129,6 +134,17 @@ def told_by(spec: Spec, phase: Phase) -> Told:
 def _memory(memory: Memory | None) -> Any:
     """As it was written; an empty list is an answer, and stays."""
     return msgspec.to_builtins(memory) if memory is not None else None
+
+
+def _network(part: Phase) -> str | list[str]:
+    """`none`, or hosts as they were written."""
+    return NONE if part.network == NONE else list(listed(part.network))
+
+
+def _paths(part: Phase) -> dict[str, list[str]]:
+    asked = part.paths or Paths()
+    found = {"read": list(listed(asked.read)), "write": list(listed(asked.write))}
+    return {key: named for key, named in found.items() if named}
 
 
 def _review(spec: Spec, phase: str) -> dict[str, Any]:

@@ -14,6 +14,11 @@ SIZE: Final = "^[1-9][0-9]{0,6}(M|G|T)(iB|B)?$"
 _SIZE_MIB: Final = {"M": 1, "G": 1024, "T": 1024 * 1024}
 _COMPONENT_REFUSED: Final = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')
 _SYSTEMS: Final = frozenset({"linux", "macos", "darwin", "windows"})
+# What other readers of YAML take for the same.
+_SWITCHES: Final = {
+    **dict.fromkeys(("on", "true", "yes", "y", "1", "enforced"), "on"),
+    **dict.fromkeys(("off", "false", "no", "n", "0", "none"), "off"),
+}
 _GIT_NAMES: Final = frozenset({".git", "git~1"})
 _PATH_CHARS_MAX: Final = 200
 # What a name has room for on the disks of Linux and macOS.
@@ -38,6 +43,14 @@ def versions_refusal(wanted: str) -> str:
 def system_refusal(name: str) -> str:
     """Why no machine calls its operating system so, or ""."""
     return "" if name in _SYSTEMS else "is not linux, macos, darwin or windows"
+
+
+def switch_refusal(text: str) -> str:
+    """Why this says neither on nor off, or ""."""
+    if text in {"on", "off"}:
+        return ""
+    meant = _SWITCHES.get(text.lower())
+    return f"is not on or off; write {meant}" if meant else "is not on or off"
 
 
 def path_refusal(path: str) -> str:

@@ -85,6 +85,8 @@ class Worker:
         # Whoever drives it says what became of the machine's facts; what runs goes on.
         self.machine = machine
         self._session = session
+        # Why this machine's owner has an assignment not done here, or "".
+        self.refuses: Callable[[Assignment], str] = lambda _given: ""
         self._attempts: dict[str, _Attempt] = {}
         self._used: dict[str, int] = {}
         # The newest epoch seen of each task; what was settled long ago is dropped by age.
@@ -187,6 +189,8 @@ class Worker:
             return "other-agent", f"the task does not name agent {agent}"
         if agent not in self.machine.facts.agents:
             return "misfit", f"no agent {agent}"
+        if why := self.refuses(given):
+            return "misfit", why
         pool = pool_of(agent)
         if self._used.get(pool, 0) >= slots_of(self.machine, pool):
             return "busy", "every slot is in use"
