@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.promise import proves
+from tests.work import calls
 
 from muster.agent.mask import Secrets, Stream
 
@@ -164,3 +165,17 @@ def test_every_text_in_a_value_is_looked_at_and_names_are_told():
     said = {"n": 1, TOKEN: [f"x{TOKEN}", ("y", None, {"z": TOKEN})]}
     assert secrets.fields(said) == {"n": 1, "[A]": ["x[A]", ["y", None, {"z": "[A]"}]]}
     assert secrets.found == {"A"}
+
+
+@proves("secret.cheap-to-hide")
+def test_a_key_of_many_lines_is_made_ready_to_be_hidden_at_little_cost_for_each():
+    lines = [base64.b64encode(bytes([number] * 48)).decode() for number in range(100)]
+    key = "\n".join(lines)
+    assert calls(lambda: Secrets({"KEY": key})) < 1_500 * len(lines)
+    both = Secrets({"KEY": key}).beside({"TOKEN": "one-more-of-them"})
+    said = both.text(f"a {lines[7]} b {lines[99]} c one-more-of-them d {json.dumps(key)}")
+    assert said.startswith("a [KEY] b [KEY] c [TOKEN] d ")
+    assert not [line for line in lines if line in said]
+    assert both.found == {"KEY", "TOKEN"}
+    assert both.text("and one-more-of-them alone") == "and [TOKEN] alone"
+    assert both.text(f"or {lines[3]} alone") == "or [KEY] alone"

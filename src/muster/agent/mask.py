@@ -57,19 +57,14 @@ class Secrets:
         for name, value in values.items():
             for form in _forms(value):
                 forms.setdefault(form, name)
-        # The longest first, because the search takes the first that fits at a place: one secret
-        # may be the beginning of another, whose rest would stay.
         self.forms = sorted(forms.items(), key=lambda form: -len(form[0]))
-        self._names = forms
-        any_of = b"|".join(re.escape(form) for form, _ in self.forms)
-        self._pattern = re.compile(any_of) if forms else None
         long = {form for form in forms if len(form) >= 15}
         self._words = {8: _words(long, 8), 4: _words(forms.keys() - long, 4)}
         self.found: set[str] = set()
 
     def text(self, text: str) -> str:
         """The text with names in the place of secrets; the text must be whole."""
-        if self._pattern is None:
+        if not self.forms:
             return text
         raw = text.encode("utf-8", "surrogatepass")
         spans = self.spans(raw)
@@ -80,6 +75,18 @@ class Secrets:
             parts += [raw[at : span.start], self.mark(span.name)]
             at = span.end
         return b"".join([*parts, raw[at:]]).decode("utf-8", "surrogatepass")
+
+    def beside(self, values: Mapping[str, str]) -> "Secrets":
+        """These and more: the forms of these are not made anew."""
+        more, made = Secrets(values), Secrets({})
+        forms = {**dict(more.forms), **dict(self.forms)}
+        made.forms = sorted(forms.items(), key=lambda form: -len(form[0]))
+        made._words = {size: words | more._words[size] for size, words in self._words.items()}
+        return made
+
+    def names_in(self, text: str) -> set[str]:
+        """The names of the secrets in the text."""
+        return {span.name for span in self.spans(text.encode("utf-8", "surrogatepass"))}
 
     def long_in(self, text: str) -> set[str]:
         """The names of secrets in the text that are too long to be a word of the language."""
@@ -102,21 +109,28 @@ class Secrets:
 
     def spans(self, data: bytes) -> list[Span]:
         """Every secret in the data, those that overlap as one."""
-        found: list[Span] = []
         for size, words in self._words.items():
             whole = memoryview(data)[: len(data) // size * size]
             if not words.isdisjoint(whole.cast(_WORDS[size])):
                 break
         else:
-            return found
-        at = 0
-        while self._pattern is not None and (match := self._pattern.search(data, at)):
-            start, end = match.span()
-            if found and start < found[-1].end:
-                found[-1] = found[-1]._replace(end=max(end, found[-1].end))
+            return []
+        # Each by itself: to make one pattern of the lines of a key took longer than all the rest.
+        met: list[Span] = []
+        for form, name in self.forms:
+            at = data.find(form)
+            while at >= 0:
+                met.append(Span(at, at + len(form), name))
+                at = data.find(form, at + 1)
+        # Of those that begin at one place the longest is first: one secret may be the beginning of
+        # another, whose rest would stay.
+        met.sort(key=lambda span: (span.start, -span.end))
+        found: list[Span] = []
+        for span in met:
+            if found and span.start < found[-1].end:
+                found[-1] = found[-1]._replace(end=max(span.end, found[-1].end))
             else:
-                found.append(Span(start, end, self._names[match[0]]))
-            at = start + 1
+                found.append(span)
         return found
 
     def unfinished(self, data: bytes) -> tuple[int, str]:
@@ -226,6 +240,10 @@ def _forms(value: str) -> Iterator[bytes]:
 
 def _spelled(text: str) -> Iterator[bytes]:
     yield text.encode("utf-8", "surrogatepass")
+    yield from _in_addresses(text)
+    if not _SHELL_MARK.search(text):
+        # No quotes and no escape has another way to write it; most lines of a key are such.
+        return
     for ascii_only in (True, False):
         yield json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "surrogatepass")
     # How a shell, Python, C and HTML write it.
@@ -238,6 +256,9 @@ def _spelled(text: str) -> Iterator[bytes]:
             written.append(tags.replace('"', double).replace("'", single))
     for each in written:
         yield each.encode("utf-8", "surrogatepass")
+
+
+def _in_addresses(text: str) -> Iterator[bytes]:
     # Python leaves a slash as it is, a browser these marks; a form has a plus for a space.
     for encoded, safe in ((quote, ""), (quote, "/"), (quote, "!'()*~"), (quote_plus, "")):
         address = encoded(text.encode("utf-8", "surrogatepass"), safe=safe)
