@@ -18,6 +18,8 @@ from bench import (
     context,
     crowd,
     depth,
+    egress,
+    enclosure,
     erase,
     history,
     links,
@@ -41,10 +43,12 @@ BENCHES: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
     "audit": audit.run,
     "erase": erase.run,
     "start": start.run,
+    "enclosure": enclosure.run,
     "crowd": crowd.run,
     "channels": channels.run,
     "links": links.run,
     "multifleet": multifleet.run,
+    "egress": egress.run,
 }
 
 

@@ -26,6 +26,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from muster.node.host.enclosing import Enclosing
+from muster.node.host.sandbox_config import SandboxConfig
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 # Shorter than the default of 30 s, so that nobody waits that long for the takeover.
 LEASE_S: Final = 4
@@ -100,6 +103,8 @@ class Demo:
         self.ports = dict(zip(MACHINES, free_ports(len(MACHINES)), strict=True))
         self.env = {**os.environ, "MUSTER_STATE": str(out / "state")}
         self.env.pop("MUSTER_HOME", None)
+        # Where nothing can be enclosed these machines, which are thrown away, say so and go on.
+        self.obstacle = Enclosing().obstacle(SandboxConfig(), self.env.get("PATH"), 0)
         # Where agents find `muster`, also when nobody put it there.
         self.env["PATH"] = f"{self.env['PATH']}{os.pathsep}{Path(sys.executable).parent}"
         # What lands is committed by somebody, also where git knows nobody yet.
@@ -137,6 +142,8 @@ class Demo:
     def begin(self, repo: Path) -> None:
         self.repo = repo
         head("Three machines become one fleet")
+        if self.obstacle is not None:
+            say(f"Work is not enclosed in this demo (--no-sandbox): {self.obstacle.cause}.")
         self._machine("studio", "init", "--name", "studio", "--operator", "you")
         for name in ("laptop", "desk"):
             invitation = self.ask("studio", "invite", name)["invitation"]
@@ -151,6 +158,7 @@ class Demo:
         """A home is made and its daemon started; `join` is shown without its long invitation."""
         listen = ("--listen", f"127.0.0.1:{self.ports[name]}")
         labels = tuple(w for label in MACHINES[name] for w in ("--label", label))
+        labels += ("--no-sandbox",) if self.obstacle is not None else ()
         shown = [w if len(w) < 60 else f"{w[:20]}…" for w in (*words, *labels)]
         typed(name, "muster", *shown)
         done = subprocess.run(self._argv(name, (*words, *listen, *labels)), env=self.env,

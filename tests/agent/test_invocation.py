@@ -75,3 +75,15 @@ def test_codex_goes_on_by_a_word_of_its_own_after_its_model():
 def test_copilot_is_given_the_name_of_its_session():
     made = told("copilot", HEADLESS)
     assert made["argv"] == ["program", f"--session-id={made['session']}"]
+
+
+@proves("enclosure.attempts-inside")
+def test_a_program_makes_no_sandbox_of_its_own_inside_ours():
+    entry = load()["codex"]
+    argv = list(entry.headless.command)
+    for walls, says in (({}, "workspace-write"), ({"program": "bwrap"}, "danger-full-access")):
+        order = AttemptOrder(
+            task="t", epoch=(1, 1), agent="codex", cwd="/", env={}, prompt="p", sandbox=walls
+        )
+        made = invocation(order, entry, Start(HEADLESS, argv, {}))["argv"]
+        assert made[made.index("--sandbox") + 1] == says

@@ -1,6 +1,7 @@
 """`CHANNELS`: what is in the folder is in the list, and what is in the list can be used."""
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from muster import channel as channels
 from muster.channel import CHANNELS, FIRST, Spec
 from muster.channel.base import LinkOptions, PostOptions
 from muster.errors import Broken, Malformed
+from muster.extra import bring
 
 FOLDER = Path(channels.__file__).parent
 PROJECT = tomllib.loads((FOLDER.parents[2] / "pyproject.toml").read_text())
@@ -70,7 +72,7 @@ def test_the_first_channel_is_the_one_that_older_machines_know():
 
 @proves("channel.list-is-whole")
 def test_a_channel_whose_library_is_not_installed_says_what_to_install():
-    with pytest.raises(Broken, match=r"pip install 'muster-fleet\[pigeons\]'"):
+    with pytest.raises(Broken, match=re.escape(bring("pigeons"))):
         Spec("pigeon", "link", "muster.channel.pigeon", extra="pigeons").load()
 
 

@@ -34,6 +34,10 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def owner_of(path: Path) -> int:
+    return path.stat().st_uid
+
+
 def lie_at(path: Path, words: str) -> None:
     """Put an ordinary file where a socket was."""
     path.unlink()
@@ -103,6 +107,45 @@ def test_another_user_is_refused_even_when_the_modes_let_him_in(path: Path) -> N
             pytest.skip(f"nobody cannot run a Python here: {done.stderr.decode()[-200:]}")
         assert b"uid 65534 is not uid 0" in done.stdout
         assert welcomed == []
+        await listener.close()
+
+    run(scenario())
+
+
+@proves("channel.ipc-of-an-attempt")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can let another user in")
+def test_the_socket_of_an_attempt_is_its_users_and_lets_only_that_one_in(path: Path) -> None:
+    async def scenario() -> None:
+        listener = await IpcChannel().listen(str(path), echo, user=61_999)
+        assert (owner_of(path), mode_of(path), mode_of(path.parent)) == (61_999, 0o600, 0o700)
+        link = await IpcChannel().dial(str(path))
+        assert "uid 0 is not uid 61999" in str(link.ended) or await refused(link)
+        await listener.close()
+
+    async def refused(link: Link) -> bool:
+        with pytest.raises(Unreachable, match="uid 0 is not uid 61999"):
+            await link.receive()
+        return True
+
+    run(scenario())
+
+
+@proves("channel.ipc-of-an-attempt")
+def test_only_who_is_enclosed_believes_a_user_that_the_kernel_cannot_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        listener = await IpcChannel().listen(str(path), echo)
+        for where in ("muster.channel.ipc.peer_uid", "muster.channel.ipc_client.peer_uid"):
+            monkeypatch.setattr(where, lambda _: 65534)
+        monkeypatch.delenv("MUSTER_ENCLOSED", raising=False)
+        with pytest.raises(Denied, match="not as you"):
+            await asyncio.to_thread(Client, str(path), 5.0)
+        monkeypatch.setenv("MUSTER_ENCLOSED", "1")
+        (await asyncio.to_thread(Client, str(path), 5.0)).__exit__()
+        monkeypatch.undo()
+        link = await IpcChannel().dial(str(path))
+        await link.close("over")
         await listener.close()
 
     run(scenario())

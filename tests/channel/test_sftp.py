@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from muster.channel import drop, sftp
 from muster.channel.base import Visitor
 from muster.channel.sftp import SftpPost, Where
 from muster.errors import Broken, Malformed, Unreachable
+from muster.extra import bring
 from muster.limits import PACKET_BYTES_MAX
 
 
@@ -62,7 +64,7 @@ def test_a_key_that_is_not_let_in_none_and_a_missing_library_are_said_in_a_sente
         for name in ("ssh_client", "far_files"):
             monkeypatch.delitem(sys.modules, f"muster.channel.{name}", raising=False)
         post = sftp_place.post_at(tmp_path, "near")
-        with pytest.raises(Broken, match=r"pip install 'muster-fleet\[ssh\]'"):
+        with pytest.raises(Broken, match=re.escape(bring("ssh"))):
             await post.take()
         await post.close()
 

@@ -44,6 +44,8 @@ def test_a_channel_is_set_listed_counted_by_the_daemon_and_taken_away(home, tmp_
     assert set(rows["drop"]["says"].split(", ")) == {f"place = {folder}", "deadline_s = 60"}
     assert {rows[each]["state"] for each in ("git", "cloud")} == {"off"}
     assert muster(home, "up", "--detach").code == 0
+    nobody = muster(home, "channel", "ssh", "nsa=me@nas.local")
+    assert (nobody.code, "there are nas" in nobody.err) == (5, True)
     later = muster(home, "channel", "drop", "--set", "deadline_s=91", "--json").value
     assert later["counts"] == "later"
     assert muster(home, "channel", "drop", "--set", "deadline_s=91", "--json").value["counts"] == ""
@@ -83,6 +85,8 @@ WRONG = [
     (("nats", "--set", "cluster=nas,build"), 8, "cluster"),
     (("ssh", "me@build"), 3, "MACHINE=ADDRESS"),
     (("http", "Build!=1.2.3.4:5"), 3, "machine"),
+    (("http",), 3, "--set listen=auto"),
+    (("git",), 3, "`muster channel git PLACE`"),
     (("http", "build=1.2.3.4"), 8, "host:port"),
     (("git", "http://host/x"), 8, "channel.git.place"),
     (("cloud", "http://127.0.0.1/fleet", "--keys", "nosuch"), 5, "nosuch"),

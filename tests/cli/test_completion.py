@@ -44,6 +44,7 @@ def home(tmp_path_factory):
     for words in (["init", "-qb", "trunk"], ["add", "."], ["commit", "-qm", "1"]):
         subprocess.run([*git, *words], check=True)
     assert muster(found, "repo", "add", "project", str(source)).code == 0
+    assert muster(found, "secret", "set", "DEPLOY_TOKEN", stdin="hush-hush-hush").code == 0
     yield found
     muster(found, "down")
 
@@ -89,6 +90,7 @@ def test_a_shell_offers_what_there_is(home, ids, shell):
     assert offered(home, shell, "run nightly.yaml --repo p") == ["project"]
     assert offered(home, shell, "land x --onto t") == ["trunk"]
     assert offered(home, shell, "operator revoke ") == ["alice"]
+    assert offered(home, shell, "secret grant D") == ["DEPLOY_TOKEN"]
     assert "shell" in offered(home, shell, "inbox --agent s")
     assert offered(home, shell, "tasks -o ") == ["json", "name", "wide"]
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from muster.cli import show
+from muster.extra import bring
 from muster.node.host.home import Home
 from muster.verbs import agent as agents
 from muster.verbs import daemon_checks, doctor, place_checks, repair, setup
@@ -318,7 +319,7 @@ def test_doctor_says_where_a_shared_folder_tells_of_nothing(tmp_path, monkeypatc
     monkeypatch.setattr(place_checks, "find_spec", lambda _: None)
     (check,) = of_places(home)
     assert (check.name, check.state) == ("drop", "note")
-    assert check.mend == "pip install 'muster-fleet[drop]'"
+    assert check.mend == bring("drop")
 
 
 @proves("cli.doctor")

@@ -167,6 +167,17 @@ class Row(NamedTuple):
     code: int = 0
 
 
+def _key_file(world: World) -> None:
+    (world.user / ".ssh").mkdir(exist_ok=True)
+    (world.user / ".ssh" / "deploy").write_text("a-key-of-the-tests\n")
+
+
+def types_a_value(terminal: Terminal) -> str:
+    shown = terminal.see("DEPLOY_TOKEN: ")
+    terminal.type("a-value-of-the-tests\n")
+    return shown
+
+
 def says_yes(terminal: Terminal) -> str:
     return _answers(terminal, "[y/N")
 
@@ -514,6 +525,10 @@ def _claude_has_it(world: World) -> dict[str, str]:
 PREPARED: Final[dict[str, Row]] = {
     # Here no editor is at the other end; tests/e2e/test_acp.py is one.
     "muster acp": Row(code=3),
+    "muster secret set DEPLOY_TOKEN    # asks for the value, or reads standard input": Row(
+        ends=types_a_value
+    ),
+    "muster secret set DEPLOY_KEY --from-file ~/.ssh/deploy": Row(_key_file),
     "muster install claude": Row(ends=agrees),
     "muster uninstall claude": Row(_claude_has_it, ends=agrees),
     "muster send 'claude@studio#shop-3fa9' 'the tests pass here'": Row(_session),

@@ -150,6 +150,7 @@ _DESTROYS = {
 _HARMLESS_ALL_THE_SAME = {
     "service remove": "the home stays as it is, and `service install` brings the service back",
     "uninstall": "what stood there before comes back, byte for byte",
+    "secret revoke": "the secret stays, and `secret grant` gives it to the same attempts again",
     "context remove": "the files stay where they are, and `context map` has them followed again",
 }
 

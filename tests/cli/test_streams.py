@@ -1,5 +1,6 @@
 """What several machines tell as it happens: each line behind its name, and one that dies says so."""
 
+import ast
 import json
 import queue
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +51,20 @@ def test_each_verb_that_goes_elsewhere_goes_to_several_or_says_why_not():
     for words in (["repo", "prune", "main"], ["context", "remove", "notes"]):
         with pytest.raises(parse.Usage, match="goes to one machine"):
             parse.parse([*words, "--on", "a,b"])
+
+
+@proves("cli.several-is-declared")
+def test_a_verb_says_itself_what_it_is_on_several_machines():
+    """Else one that is added would have to be named where several are asked."""
+    for verb in VERBS.values():
+        assert verb.own in ("", *(arg.name for arg in verb.args)), verb.name
+    told = {verb.name for verb in VERBS.values() if verb.several == "tells"}
+    assert told == {"tail", "logs", "watch", "run"}
+    source = Path(several.__file__).read_text(encoding="utf-8")
+    words = {n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant)}
+    special = {v.name for v in VERBS.values() if v.own or v.undone or v.several != "answers"}
+    assert special >= {"await", "repo", "exec", "runs"}
+    assert not words & special
 
 
 @proves("cli.streams-of-several")

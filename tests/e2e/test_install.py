@@ -89,7 +89,8 @@ def test_a_wheel_that_is_installed_runs_a_fleet(tmp_path, wheel, install):
     assert where.out.startswith("{")
     home = ("--home", str(person / "my home"))
     listen = f"127.0.0.1:{free_port()}"
-    begun = run(muster, "init", "--name", "studio", "--listen", listen, "--up", *home, env=env)
+    words = ("init", "--name", "studio", "--listen", listen, "--up", "--no-sandbox")
+    begun = run(muster, *words, *home, env=env)
     assert "muster join muster1." in begun.out
     try:
         spec, source = person / "hello.yaml", person / "my source"

@@ -88,7 +88,17 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Three]:
     more = {**scripted_systemd.put(folder), "XDG_CONFIG_HOME": str(folder / "config")}
     found = Three(folder, folder / "studio", folder / "build", folder / "spare", more)
     listen = f"127.0.0.1:{free_port()}"
-    words = ("init", "--name", "studio", "--operator", "al", "--listen", listen, "--up")
+    words = (
+        "init",
+        "--name",
+        "studio",
+        "--operator",
+        "al",
+        "--listen",
+        listen,
+        "--up",
+        "--no-sandbox",
+    )
     assert muster(found.studio, *words, **more).code == 0
     yield found
     muster(found.studio, "down", **more)

@@ -65,7 +65,8 @@ def person(folder: Path, **more: str) -> Person:
         },
     )
     listen = f"127.0.0.1:{free_port()}"
-    said = found.muster("init", "--name", "studio", "--operator", "alice", "--listen", listen)
+    words = ("--name", "studio", "--operator", "alice", "--listen", listen, "--no-sandbox")
+    said = found.muster("init", *words)
     assert said.code == 0, said.err
     return found
 

@@ -76,6 +76,7 @@ def test_a_refusal_calls_whom_it_refuses_as_people_do_and_says_what_would_help()
         return str(error.value)
 
     assert refused(BUILD.machine).startswith("machine build may not order revoke on x")
+    assert "`muster grant machine:build revoke --object x`" in refused(BUILD.machine)
     assert refused(f"claude@{BUILD.machine}").startswith("claude on machine build may not")
     assert "muster operator add NAME --key KEY" in refused(BOB.key)
     world.write(STUDIO, kinds.MACHINE_REVOKE, kinds.MachineRevoke(revocation(LAPTOP)))

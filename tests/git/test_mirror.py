@@ -146,11 +146,14 @@ def test_who_kept_a_repository_follows_and_loses_nothing(place):
     place.give("t1", Epoch(1, 1), "muster/r1/one")
     mine = commit(place.source, "mine")
     sh(place.kept, "fetch", "-q", str(place.source), "+main:main")
+    own = sh(place.kept, "commit-tree", "-m", "own", "refs/heads/main^{tree}")
+    sh(place.kept, "update-ref", "refs/heads/z", own)
     theirs = sh(now, "commit-tree", "-m", "theirs", "refs/heads/main^{tree}")
     sh(now, "update-ref", "refs/heads/main", theirs)
     wait(ref.register(now, "t1", Epoch(9, 1)))
     for turn in range(2):
-        said = wait(mirror.follow(place.kept, STUDIO, str(now), "main"))
+        said, whole = wait(mirror.follow(place.kept, STUDIO, str(now), "main"))
+        assert not whole
         # What is not at the new keeper is named, once.
         gone = (f"heads/main ({mine[:12]})", "heads/muster/r1/one")
         assert [each.startswith(name) for each, name in zip(said, gone, strict=False)] == (
@@ -160,6 +163,12 @@ def test_who_kept_a_repository_follows_and_loses_nothing(place):
         assert wait(ref.read(place.kept, fence_ref("t1"))) == wait(ref.read(now, fence_ref("t1")))
         assert sh(place.kept, "rev-parse", f"refs/follow/before/{mine}/heads/main") == mine
         assert mirror.of(place.kept) == STUDIO
+    # It is whole there once both were pushed, whatever they are called.
+    pushed = ((place.source, "main"), (place.kept, "refs/heads/z"))
+    for turn, (where, name) in enumerate(pushed):
+        sh(now, "fetch", "-q", str(where), f"{name}:refs/heads/saved{turn}")
+        followed = wait(mirror.follow(place.kept, STUDIO, str(now), "main"))
+        assert followed == ((), turn == 1)
     # What the other one does not have at all stays where it is.
     assert "refs/heads/muster/r1/one" in refs(place.kept)
     assert not [name for name in refs(place.kept) if name.startswith("refs/follow/now")]

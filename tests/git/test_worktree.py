@@ -494,9 +494,12 @@ def test_a_crash_leaves_nothing_after_the_next_start(place):
 def test_the_next_attempt_goes_on_in_a_folder_that_a_crash_left_and_delivers_its_work(place):
     tree, other = place.open(), place.open(task="t2")
     (tree.path / "half.txt").write_text("half")
+    beside = tree.path.with_name(f"{tree.path.name}.home")
+    beside.mkdir()
     again = worktree.Worktrees(place.cache, place.work)
     assert wait(again.clear({tree.path.name: "t1-1-1"})) == 1
     assert not other.path.exists()
+    beside.rmdir()
     adopted = wait(again.adopt(tree, Epoch(1, 2)))
     assert adopted is not None
     assert adopted.path == tree.path

@@ -1,7 +1,9 @@
 """One attempt, from its folder to its pushed commit, with hands that do what a test says."""
 
 import asyncio
+import base64
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -16,7 +19,7 @@ from tests.node.cores import Cores
 from tests.promise import proves
 
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
-from muster.agent.catalogue import BUILT_IN
+from muster.agent.catalogue import BUILT_IN, Start
 from muster.agent.servers import Server
 from muster.channel.backoff import Backoff
 from muster.errors import Broken, Conflict, Damaged, Exhausted, NotFound, Refused, Unreachable
@@ -29,12 +32,15 @@ from muster.node.call.authorize import Authorizer
 from muster.node.host import disk
 from muster.node.host.config import Config
 from muster.node.host.home import Home
+from muster.node.host.sandbox_config import SandboxConfig
+from muster.node.host.secret_store import SecretStore
 from muster.node.services import digests
 from muster.node.services.showings import DigestTold
 from muster.node.tasks.attempt_body import AttemptEvent
 from muster.store.blobs import Blobs
 from muster.task.instruction import StartAttempt
 from muster.task.kinds import AttemptFinish, AttemptRefuse, TaskAssign, TaskOpen
+from muster.task.secret import Grant
 
 TASK, COMMIT = "ab" * 16, "c" * 40
 
@@ -71,10 +77,13 @@ class EffectRunner:
         self.collects: list[Exception] = []
         self.does: Callable[[], None] = lambda: None
         self.says: dict[str, Any] = {"text": "hi"}
-        self.runner = self.worktrees = self
+        self.runner = self.worktrees = self.discovery = self
         self.on_event: Callable[[AgentEvent], None] = lambda _e: None
+        self.enclosing = SimpleNamespace(obstacle=lambda *_: None)
 
-    async def start(self, order: AttemptOrder, on_event: Callable[[AgentEvent], None]) -> Running:
+    async def start(
+        self, order: AttemptOrder, on_event: Callable[[AgentEvent], None], _serve: object = None
+    ) -> Running:
         if self.starts:
             raise self.starts.pop()
         self.ordered.append(order)
@@ -85,6 +94,9 @@ class EffectRunner:
         self.does()
         return Running(self.outcomes.pop(0))
 
+    async def start_of(self, agent: str, _path: str) -> Start:
+        return Start("shell", [], {})
+
     def place_of(self, repo: str) -> tuple[Path | None, str]:
         return None, f"muster::hub/{repo}"
 
@@ -92,7 +104,9 @@ class EffectRunner:
         self.log.append("open")
         if self.opens and (error := self.opens.pop(0)):
             raise error
-        return SimpleNamespace(path=self.work, base="b" * 40, collect=self.collect)
+        return SimpleNamespace(
+            path=self.work, base="b" * 40, collect=self.collect, cache=self.work / "cache"
+        )
 
     async def collect(self, *_: object) -> Collected:
         self.log.append("collect")
@@ -127,6 +141,9 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
+UNENCLOSED = Config(sandbox=SandboxConfig(default="off"))
+
+
 def trial(
     home: Home, effects: EffectRunner, *, repo: str = "main", core: Any = None,
     foreign: bool = False, **template: Any,
@@ -134,8 +151,8 @@ def trial(
     core = core or Cores("hub")["hub"].core
     posted: list[ev.Event] = []
     daemon: Any = SimpleNamespace(
-        core=core, effects=effects, home=home, posted=posted, post=posted.append,
-        machine=SimpleNamespace(config=Config(), agent_variables=(), blobs=Blobs(Path(home.blobs))),
+        core=core, effects=effects, home=home, posted=posted, post=posted.append, serve=print,
+        machine=SimpleNamespace(config=UNENCLOSED, agent_variables=(), blobs=Blobs(Path(home.blobs))),
     )  # fmt: skip
     shape = {"v": 1, "agent": ["shell"], "do": "true", **template}
     opened = TaskOpen(task=TASK, template=shape, repo=repo)
@@ -158,7 +175,10 @@ def test_a_good_attempt_is_run_checked_collected_pushed_and_cleared_away(home):
     assert "MUSTER_CAPABILITY" not in effects.ordered[1].env, "a check speaks for nobody"
     said = [e.kind if isinstance(e, AttemptEvent) else e.stage for e in made.daemon.posted]
     agent = "agent.output"
-    assert said == ["fetching", "working", agent, "checking", agent, "delivering", "clearing up"]
+    assert said == [
+        "fetching", "working", "agent.sandbox", agent, "checking", agent, "delivering",
+        "clearing up",
+    ]  # fmt: skip
 
 
 @proves("node.attempt-done-means")
@@ -784,3 +804,144 @@ def test_a_decision_is_that_of_who_answered_first(home):
         return events[-1].fields["by"]
 
     assert asyncio.run(go()) == "op:alice"
+
+
+# --- secrets of the machine -----------------------------------------------------------------------
+
+HUSH = "canary-4f1c88-of-an-attempt"
+RELEASE = {"spec": "release", "phase": "publish", "secrets": ["DEPLOY_TOKEN"], "repo": ""}
+
+
+def secretive(home, *grants, name="DEPLOY_TOKEN", value=HUSH):
+    store = SecretStore(home.path)
+    store.put(name, value, 1)
+    for grant in grants or (Grant("shell", "release", "publish"),):
+        store.grant(name, grant)
+    return store
+
+
+@proves("secret.one-attempt", "secret.told-by-name")
+def test_an_attempt_has_the_secret_of_its_phase_its_check_and_others_have_none(home):
+    store = secretive(home)
+    store.put("NOBODYS", f"{HUSH}-2", 1)
+    effects = EffectRunner(home.path, OK, OK)
+    made = trial(home, effects, check="true", env={"DEPLOY_TOKEN": "of the spec"}, **RELEASE)
+    asyncio.run(made.run())
+    work, check = effects.ordered
+    assert work.env["DEPLOY_TOKEN"] == HUSH, "the machine wins over the spec"
+    assert HUSH not in repr(check.env)
+    assert HUSH not in repr([work.prompt, work.command, work.mcp, work.mcp_env, work.mcp_toml])
+    assert {"DEPLOY_TOKEN", "NOBODYS"} <= work.secrets.keys() & check.secrets.keys()
+    told = [e for e in made.daemon.posted if getattr(e, "kind", "") == "agent.secrets"]
+    assert [e.fields for e in told] == [{"names": ["DEPLOY_TOKEN"], "phase": "publish"}]
+    before = [getattr(e, "kind", "") for e in made.daemon.posted]
+    assert before.index("agent.secrets") < before.index("agent.output")
+    assert HUSH not in repr(made.daemon.posted)
+    # An attempt that names none has none, though it was granted it.
+    plain = EffectRunner(home.path, OK)
+    other = trial(home, plain, **{**RELEASE, "secrets": []})
+    asyncio.run(other.run())
+    assert HUSH not in repr(plain.ordered[0].env)
+    assert "agent.secrets" not in [getattr(e, "kind", "") for e in other.daemon.posted]
+
+
+@proves("secret.default-deny", "secret.taken-back")
+@pytest.mark.parametrize(
+    ("grant", "why"),
+    [
+        (Grant("claude", "release", "publish"), "is missing"),
+        (Grant("shell", "release", "test"), "is missing"),
+        (Grant("shell", "release", "publish", 1, until_ms=1), "ran out"),
+    ],
+)
+def test_an_attempt_without_the_grant_is_never_begun_and_hears_why(home, grant, why):
+    secretive(home, grant)
+    effects = EffectRunner(home.path, OK)
+    end = asyncio.run(trial(home, effects, **RELEASE).run())
+    assert isinstance(end, AttemptRefuse)
+    assert (end.reason, why in end.text) == ("fault-agent", True)
+    assert "muster secret grant DEPLOY_TOKEN" in end.text
+    assert effects.ordered == []
+
+
+@proves("secret.not-handed-on")
+def test_another_fleets_task_gets_no_secret_whatever_was_granted(home):
+    secretive(home, Grant("*", "*", "*"))
+    effects = EffectRunner(home.path, OK)
+    end = asyncio.run(trial(home, effects, foreign=True, **RELEASE).run())
+    assert effects.ordered == []
+    assert "another fleet gets no secret" in end.text
+
+
+@proves("secret.masked")
+def test_what_an_attempt_says_in_any_spelling_is_hidden_and_handed_to_no_later_phase(home):
+    secretive(home)
+    spelt = (HUSH, quote(HUSH), base64.b64encode(HUSH.encode()).decode(), json.dumps(HUSH))
+    said = " ".join(spelt)
+    effects = EffectRunner(home.path, Outcome(status="ok", exit_code=0, tail=said, summary=said))
+    effects.says = {"text": said, HUSH: {"deep": [said]}}
+    made = trial(home, effects, **RELEASE)
+    end = asyncio.run(made.run())
+    assert not [each for each in spelt if each in repr((end, made.daemon.posted))]
+    assert end.values["withheld"] == "output summary"
+    assert "[DEPLOY_TOKEN]" in end.summary
+
+
+@proves("secret.masked", "secret.set-anew")
+def test_a_value_that_is_set_anew_while_an_attempt_begins_is_hidden_and_so_is_the_old_one(home):
+    store, anew, of_file = secretive(home), "another-9d2e-entirely", "a-third-77c0-of-the-file"
+    home.put("agents.env", f"DEPLOY_TOKEN={of_file}\n".encode())
+    (home.path / "agents.env").chmod(0o600)
+    effects = EffectRunner(home.path, OK)
+    old_open = effects.open
+
+    async def open_late(*args: object) -> Any:
+        store.put("DEPLOY_TOKEN", anew, 2)
+        return await old_open(*args)
+
+    effects.open = open_late  # type: ignore[method-assign]
+    effects.says = {"text": f"{HUSH} {anew} {of_file}"}
+    made = trial(home, effects, **{**RELEASE, "repo": "main"})
+    asyncio.run(made.run())
+    assert effects.ordered[0].env["DEPLOY_TOKEN"] == anew
+    assert {anew, HUSH, of_file} <= {*effects.ordered[0].secrets.values()}
+    said = repr(made.daemon.posted)
+    assert not [each for each in (anew, HUSH, of_file) if each in said]
+
+
+@proves("secret.masked")
+def test_a_deliverable_that_is_called_by_a_secret_is_not_kept(home):
+    secretive(home)
+    effects = EffectRunner(home.path, OK)
+    made = trial(home, effects, deliver=[f"{HUSH}.txt"], **RELEASE)
+    effects.does = lambda: (made.workplace.path / f"{HUSH}.txt").write_text("x")
+    end = asyncio.run(made.run())
+    assert end.status == "failed"
+    assert HUSH not in repr(end)
+
+
+@proves("secret.file-modes")
+def test_secrets_that_others_can_read_end_an_attempt_before_it_begins(home):
+    store = secretive(home)
+    (store.folder / "DEPLOY_TOKEN").chmod(0o644)
+    effects = EffectRunner(home.path, OK)
+    end = asyncio.run(trial(home, effects, **{**RELEASE, "secrets": []}).run())
+    assert (end.reason, "chmod 600" in end.text) == ("fault-machine", True)
+    assert effects.ordered == []
+
+
+@proves("secret.masked", "agent.secrets-stay-here")
+@pytest.mark.parametrize("where", ["messages", "names"])
+def test_a_commit_that_says_a_secret_is_not_pushed_however_the_secret_is_called(home, where):
+    """A name like SITE, and a value like a word, say of themselves that they are no key."""
+    SecretStore(home.path).put("SITE", "wintergarten", 1)
+    effects = EffectRunner(home.path, OK)
+
+    async def collect(*_: object) -> Collected:
+        said = {"messages": "", "names": "", where: "the wintergarten of ours"}
+        return Collected(COMMIT, "b" * 40, ("a.txt",), 1, (), (), **said)
+
+    effects.collect = collect  # type: ignore[method-assign]
+    end = asyncio.run(trial(home, effects).run())
+    assert (end.status, "holds a secret" in end.reason) == ("failed", True)
+    assert "push" not in effects.log

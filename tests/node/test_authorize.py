@@ -1,7 +1,7 @@
 """Orders: obeyed once, by the machine they name, and written down; refusals are, too."""
 
 import pytest
-from tests.node.cores import LOCAL, Cores, One
+from tests.node.cores import LOCAL, VERBS, Cores, One
 from tests.promise import proves
 
 from muster.agent.mask import Secrets
@@ -190,6 +190,57 @@ def test_what_an_agent_says_to_others_is_refused_with_a_secret_in_it_and_never_c
         for e in hub.core.log.slice(s, 0)
         if secret.encode() in (e.body or b"")
     ]
+
+
+ENCLOSED = 77
+
+
+@pytest.fixture
+def enclosed(hub):
+    """The token of an attempt that speaks over a link of its own sandbox."""
+    task = "ab" * 16
+    now = hub.world.now().wall_ms
+    token, capability = make_capability(
+        b"t" * 32, task=task, agent="claude", verbs=("send", "recall"), until_ms=now + 60_000
+    )
+    hub.core.part(Authorizer).allow_agent(capability)
+    hub.step(ev.LinkUp(ENCLOSED, "", True, "ipc", attempt=task))
+    return token
+
+
+@proves("node.enclosed-by-capability")
+def test_an_enclosed_attempt_does_what_its_capability_says(hub, enclosed):
+    assert kind(hub.call("send", ARGS, ENCLOSED, capability=enclosed)) == "ok"
+    assert hub.entries("message.send")[0].header.actor == "claude@hub"
+
+
+@proves("node.enclosed-by-capability")
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_an_enclosed_attempt_without_its_capability_may_do_nothing_at_all(hub, enclosed, verb):
+    before = hub.sizes()
+    assert kind(hub.call(verb, ARGS, ENCLOSED)) == "Denied"
+    assert hub.sizes() == before
+
+
+@proves("node.enclosed-by-capability")
+def test_an_enclosed_attempt_cannot_speak_for_another_one_or_for_an_operator(hub, enclosed):
+    now = hub.world.now().wall_ms
+    other, capability = make_capability(
+        b"u" * 32, task="cd" * 16, agent="codex", verbs=("send",), until_ms=now + 60_000
+    )
+    hub.core.part(Authorizer).allow_agent(capability)
+    assert kind(hub.call("send", ARGS, capability=other)) == "ok", "over a link of the person's"
+    signed = hub.world.sign("send", "all", hub, ARGS)
+    for brought in (
+        {"capability": other},
+        {"statement": signed},
+        {"capability": enclosed, "statement": signed},
+        {"capability": enclosed, "on": "studio"},
+        {"capability": enclosed, "on": "hub"},
+        {"capability": "muster-cap1.x.y"},
+    ):
+        assert kind(hub.call("send", ARGS, ENCLOSED, **brought)) in ("Denied", "Malformed")
+    assert len(hub.entries("message.send")) == 1
 
 
 @proves("node.denials-are-kept")

@@ -137,6 +137,11 @@ def test_what_its_keeper_before_had_otherwise_is_an_incident_there(world):
     assert "heads/main (222222222222)" in title
     world.pass_ms(1_000)
     assert told(studio, "follow-main") == [title]
+    # Nothing more was set aside, and what was is not there yet; then somebody pushed it.
+    for whole in (False, True):
+        hub.step(Pulled(asked.machine, asked.repo, whole=whole))
+        world.pass_ms(2_000)
+        assert hub.core.incidents.is_open("follow-main") is not whole
 
 
 @pytest.fixture
@@ -145,7 +150,10 @@ def disk(world: Cores, tmp_path: Any) -> Any:
     kept = wait(repository.add(tmp_path / "there", "main", str(checkout(tmp_path / "src")))).path
     mirrors, repos = tmp_path / "mirrors", tmp_path / "repos"
     wait(mirror.pull(mirrors, world["hub"].id, "main", str(kept), "main"))
-    daemon: Any = SimpleNamespace(core=world["studio"].core, post=world["studio"].step)
+    at_once = SimpleNamespace(run=lambda _name, work: wait(work))
+    daemon: Any = SimpleNamespace(
+        core=world["studio"].core, post=world["studio"].step, supervisor=at_once
+    )
     return SimpleNamespace(
         kept=kept, repos=repos, source=tmp_path / "src", mirrors=Mirrors(daemon, repos, mirrors)
     )
@@ -184,6 +192,39 @@ def test_a_task_waits_for_the_commit_that_it_starts_from(world, disk, is_there):
         return
     with pytest.raises(NotFound, match="starts from commit 111111111111, which is not in"):
         wait(disk.mirrors.check_start(path, "main", second))
+
+
+@proves("adopt.behind")
+@pytest.mark.parametrize("is_named", [False, True])
+def test_that_something_is_missing_is_over_once_it_was_pushed_again(world, disk, is_named):
+    """By hand, from where it was made; where nothing was named nobody can tell that it is all."""
+    hub, studio = world["hub"], world["studio"]
+    mirrored(world)
+    if is_named:
+        hand_in(hub, REPO)
+        fence(hub)
+        made = commit(disk.source, "later")
+        end(hub, commit=made)
+        promote(hub)
+    else:
+        world.pass_ms(20_000)
+        studio.step(RepositoryMoved(hub.id, "main"))
+        world.pass_ms(1_000)
+        studio.step(Pulled(hub.id, "main", "no room"))
+    world.pass_ms(1_000)
+    die(world, "hub")
+    world.pass_ms(31_000)
+    (effect,) = wanted(studio, KeepMirror)
+    studio.step(wait(disk.mirrors.keep(effect)))
+    world.pass_ms(1_000)
+    assert len(told(studio)) == 1
+    disk.mirrors.tell("main")
+    world.pass_ms(1_000)
+    assert studio.core.incidents.is_open("mirror-main")
+    sh(disk.repos / "main.git", "fetch", "-q", str(disk.source), "+main:main")
+    disk.mirrors.tell("main")
+    world.pass_ms(1_000)
+    assert studio.core.incidents.is_open("mirror-main") is not is_named
 
 
 @proves("adopt.behind")

@@ -27,6 +27,7 @@ from muster.node.links.lan import (
     Lan,
     Names,
     Place,
+    ear,
     is_near,
     place,
 )
@@ -317,6 +318,43 @@ def test_it_follows_the_address_and_the_hour_and_ends_where_there_is_none(monkey
         assert half.cascade.announced == ""
 
     half.scene(scenario)
+
+
+@proves("node.lan-only-hears")
+@pytest.mark.parametrize("rows", [[], [Exposed("127.0.0.1:7447", "computer", "lo")]])
+def test_a_machine_that_only_dials_hears_where_the_others_are_and_says_nothing(monkeypatch, rows):
+    half = AtHome(monkeypatch, A)
+    half.rows = rows
+
+    async def scenario() -> None:
+        assert half.network.opened == [("192.168.1.5:0", half.names.service(half.hour), "")]
+        assert half.cascade.announced == ""
+        half.say(("192.168.1.9", 7447))
+        half.http.there = {"192.168.1.9:7447"}
+        await asyncio.sleep(60)
+        assert half.found == [Way(FIRST, "192.168.1.9:7447")]
+
+    half.scene(scenario)
+
+
+@proves("node.lan-only-hears")
+@pytest.mark.parametrize(
+    ("rows", "leads", "expected"),
+    [
+        ([], "192.168.1.5", HERE._replace(port=0)),
+        # Nothing is asked in a network of strangers, nor beside what is listened at.
+        ([], "198.51.100.7", None),
+        # A network that leads nowhere is one all the same.
+        ([], "", HERE._replace(port=0)),
+        ([AT_HOME], "192.168.1.5", None),
+        ([Exposed("10.9.0.1:7447", "mesh", "wg0")], "192.168.1.5", None),
+        ([Exposed("198.51.100.7:7447", "public", "eth1")], "192.168.1.5", None),
+    ],
+)
+def test_it_hears_in_the_private_network_that_leads_outside_where_nobody_can_dial_it(
+    rows: list[Exposed], leads: str, expected: Place | None
+):
+    assert ear(rows, [WIRED, CONTAINERS, INTERNET], leads) == expected
 
 
 @proves("node.lan-where")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import sys
 from collections import Counter
 from functools import partial
@@ -21,6 +22,7 @@ from muster.channel import CHANNELS, sealed
 from muster.channel.backoff import Backoff
 from muster.channel.base import Packet, PostOptions
 from muster.errors import Broken, Refused, Unreachable
+from muster.extra import bring
 from muster.fleet.parcel import (
     FRAME,
     ITEM_HEAD_BYTES,
@@ -453,7 +455,7 @@ def test_a_machine_that_is_to_use_a_place_and_cannot_seal_says_what_to_install(
         world = Cores("hub")
         monkeypatch.setitem(sys.modules, "pyrage", None)
         monkeypatch.delitem(sys.modules, "muster.channel.sealed", raising=False)
-        with pytest.raises(Broken, match=r"pip install 'muster-fleet\[drop\]'"):
+        with pytest.raises(Broken, match=re.escape(bring("drop"))):
             Runs(world["hub"], tmp_path)
 
     run(scenario())

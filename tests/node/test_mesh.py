@@ -150,6 +150,16 @@ def test_whoever_may_not_change_interfaces_is_told_the_one_command(monkeypatch, 
         verbs._require_right(home, "mesh up")
 
 
+@proves("node.mesh-interface")
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_machine_in_the_mesh_that_nobody_can_dial_is_told_what_opens_it(monkeypatch, listens):
+    for name, value in (("is_there", True), ("allowed", False), ("others", [])):
+        monkeypatch.setattr(host, name, lambda *_, value=value: value)
+    place = mesh.Place(9, "10.0.0.1:9")
+    plan = verbs.Plan(ME, FLEET, place, [], {}, follows=False, listens=listens)
+    assert ("`muster channel http --set listen=auto" in verbs._shown(plan).to_do) is not listens
+
+
 @proves("node.mesh-place")
 def test_where_packets_come_in_is_found_said_or_kept(monkeypatch):
     rows = [

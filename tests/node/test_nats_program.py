@@ -1,5 +1,6 @@
 """Which nats-server is run, and which never."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from tests.promise import proves
 
 from muster.errors import Broken
+from muster.extra import bring
 from muster.node.engine import program
 
 
@@ -35,7 +37,7 @@ def test_it_is_the_one_that_was_named_or_came_with_the_extra_or_is_on_path(tmp_p
     assert program.find("", environ) == named
     monkeypatch.setattr(program, "_beside", lambda: None)
     assert program.find("", environ) == on_path
-    with pytest.raises(Broken, match=r"not installed: pip install 'muster-fleet\[nats\]'"):
+    with pytest.raises(Broken, match=re.escape(f"not installed: {bring('nats')}")):
         program.find("", {"PATH": str(tmp_path / "none")})
     for wrong in (str(tmp_path / "none"), "no-such-program"):
         with pytest.raises(Broken, match="there is no program"):

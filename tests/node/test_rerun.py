@@ -139,7 +139,7 @@ def test_what_an_attempt_starts_from_has_the_name_of_the_phase_that_was_kept(hub
     assert labels <= {"build", "other"}
 
 
-@proves("node.versions-mix")
+@proves("node.versions-mix", "openings.old-orders")
 def test_an_older_machine_gets_no_task_of_an_order_that_it_cannot_read(hub):
     def since() -> set[str]:
         given = [found["values"]["run"].get("since", "") for found in over(hub).values()]
@@ -150,6 +150,8 @@ def test_an_older_machine_gets_no_task_of_an_order_that_it_cannot_read(hub):
     assert since() == {""}, "whatever an older one reads may go there"
     again(hub, first, **{"from": "test"})
     assert since() == {"0.3"}, "the opening of a run that keeps phases is unread there"
+    hand_in(hub, THREE.replace('do: "echo 3"', 'sandbox: off, do: "echo 3"'))
+    assert since() == {"0.3"}, "an older one refuses a key that it does not know"
     pushed = {"push-branch": "main", "push-commit": DONE, "push-before": ""}
     spec = REPO.replace("name: chain", "name: chain\non: push")
     args = {"base": DONE, "repo": "main", "spec": spec, "values": pushed}

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from tests.loop_clock import LoopClock
 from tests.promise import proves
 
@@ -69,3 +70,28 @@ def test_a_hub_that_has_no_certificates_is_asked_ever_less(tmp_path: Path) -> No
     assert len([at_s for at_s in asked if at_s < 60]) >= 3
     assert len(asked) < 20
     assert max(b - a for a, b in pairwise(asked)) < 700
+
+
+@proves("ssh.asked-for-a-person")
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_person_who_trusts_the_fleet_waits_for_its_key_a_moment(tmp_path: Path, comes: bool):
+    """As who has just joined does: the first hub that was asked was not linked yet."""
+    asked: list[float] = []
+
+    async def scenario() -> tuple[Any, float, int]:
+        loop = asyncio.get_running_loop()
+        door = SshDoor(daemon(tmp_path, asked))
+        async with asyncio.timeout(HOUR_S), asyncio.TaskGroup() as group:
+            kept = group.create_task(door.keep())
+            await asyncio.sleep(HOUR_S / 2)
+            before, began_s = len(asked), loop.time()
+            if comes:
+                loop.call_later(3.5, setattr, door, "_shown", "the key")
+            found = await door.known()
+            kept.cancel()
+            return found, loop.time() - began_s, len(asked) - before
+
+    found, took_s, asks = LoopClock.run(scenario())
+    assert found == ("the key" if comes else None)
+    assert took_s == (4 if comes else 20)
+    assert asks >= took_s - 1

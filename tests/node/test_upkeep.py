@@ -221,7 +221,7 @@ def test_upkeep_goes_on_where_a_repository_cannot_be_packed(
     assert effects.daemon.core.counters["upkeep-failed"] >= 2
 
 
-@proves("agent.mcp-per-task")
+@proves("agent.mcp-per-task", "openings.facts")
 def test_a_machine_tells_of_a_server_when_what_it_needs_is_there(
     effects: hand.EffectRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,11 +237,14 @@ def test_a_machine_tells_of_a_server_when_what_it_needs_is_there(
     docs = Server(command=("sh",), env=("DOCS_TOKEN_OF_OURS",))
     machine: Any = SimpleNamespace(config=Config(mcp={"docs": docs}), whereabouts=dict)
     monkeypatch.setattr(effects.daemon, "machine", machine)
-    assert asyncio.run(effects.facts())["tools"] == {"git": "2"}
+    said = SimpleNamespace(fact=lambda *_: {"sandbox": "enforced"})
+    monkeypatch.setattr(effects, "enclosing", said)
+    always = {"git": "2", "sandbox": "enforced"}
+    assert asyncio.run(effects.facts())["tools"] == always
     file = effects.daemon.home.path / "agents.env"
     file.write_text("DOCS_TOKEN_OF_OURS=x\n")
     file.chmod(0o600)
-    assert asyncio.run(effects.facts())["tools"] == {"git": "2", "mcp:docs": ""}
+    assert asyncio.run(effects.facts())["tools"] == {**always, "mcp:docs": ""}
 
     async def some(*_: object, **__: object) -> dict[str, Found]:
         return {"gemini": Found("/x/gemini", "1", "headless"), "noop": Found("", "")}

@@ -44,12 +44,15 @@ def cut_off(home: Any, **changes: Any) -> CutOff:
     effects.does = lambda: (
         effects.on_event(AgentEvent("agent.prompt", SESSION)),
         (made.workplace.path / "half.txt").write_text("half"),
+        (made.workplace.home() / "session.jsonl").write_text("s7"),
         made.stop(ENDS),
     )  # type: ignore[func-returns-value]
 
-    def heard(order: Any, on_event: Any, start: Any = effects.start) -> Any:
+    started = effects.start
+
+    def heard(order: Any, on_event: Any, serve: Any) -> Any:
         effects.on_event = on_event
-        return start(order, on_event)
+        return started(order, on_event, serve)
 
     effects.start = heard  # type: ignore[method-assign]
     asyncio.run(made.run())
@@ -61,6 +64,7 @@ def cut_off(home: Any, **changes: Any) -> CutOff:
 def test_what_this_daemons_end_cuts_off_waits_and_the_next_attempt_goes_on_with_it(home):
     left = cut_off(home)
     assert (left.session, left.agent) == ("s7", "shell")
+    assert (Path(home.work) / f"{left.folder}.home/session.jsonl").read_text() == "s7"
     effects = hands(home, OK)
     again = trial(home, effects, repo="")
     end = asyncio.run(again.run())

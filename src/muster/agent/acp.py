@@ -19,19 +19,20 @@ import itertools
 import json
 import os
 import re
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from muster.agent import acp_program
 from muster.agent.driver import Event
 from muster.agent.lines import ORDER_BYTES_MAX, PROMPT_BYTES_MAX, Tail, cut, ended_by, last_line
 from muster.agent.mask import Secrets, Stream
 from muster.agent.opening import AUTH_REQUIRED, Unusable, open_session, until_it_loads
 from muster.agent.policy import Decision, Policy, decide
 from muster.agent.rpc import Peer, RpcError
+from muster.agent.started import NotStartedError
 from muster.agent.transcript import (
     TITLE_BYTES_MAX,
     Transcript,
@@ -209,18 +210,9 @@ async def attempt(order: dict[str, Any], line: DriverPipe) -> dict[str, Any]:
     """Run the whole attempt; what the agent does wrong is in the outcome, never raised."""
     await until_it_loads(order)
     try:
-        agent = await asyncio.create_subprocess_exec(
-            *order["argv"],
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=order["env"],
-            cwd=order["cwd"],
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        summary = f"could not start {order['argv'][0]}: {error}"
-        return {"status": "error", "fault": "agent", "summary": summary}
+        agent = await acp_program.start(order)
+    except NotStartedError as error:
+        return {"status": "error", "fault": error.fault, "summary": str(error)}
     assert agent.stdin is not None
     assert agent.stdout is not None
     assert agent.stderr is not None
@@ -232,7 +224,7 @@ async def attempt(order: dict[str, Any], line: DriverPipe) -> dict[str, Any]:
     watching = asyncio.create_task(_watch(agent, peer))
     outcome = await _conversation(session, peer)
     watching.cancel()
-    code = await _end(agent, listening)
+    code = await _end(agent, listening, order)
     line.tell(session.transcript.end())
     # What is in the pipe already is read; a child may hold it open for ever.
     await asyncio.wait([draining], timeout=DRAIN_S)
@@ -342,7 +334,9 @@ async def _watch(agent: asyncio.subprocess.Process, peer: Peer) -> None:
     peer.end("its program ended")
 
 
-async def _end(agent: asyncio.subprocess.Process, listening: asyncio.Task[None]) -> int | None:
+async def _end(
+    agent: asyncio.subprocess.Process, listening: asyncio.Task[None], order: Mapping[str, Any]
+) -> int | None:
     """Let the agent go; its exit code. Whoever stays behind is the shim's to end."""
     assert agent.stdin is not None
     agent.stdin.close()
@@ -351,8 +345,12 @@ async def _end(agent: asyncio.subprocess.Process, listening: asyncio.Task[None])
             await agent.wait()
     code = agent.returncode
     if code is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(agent.pid, signal.SIGTERM)
+        acp_program.ask_to_end(agent, order)
+        if order.get("sandbox"):
+            # Our own end would be the end of all that is inside.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await agent.wait()
     listening.cancel()
     await asyncio.wait([listening])
     return code

@@ -24,6 +24,7 @@ import msgspec
 from muster.agent import registry
 from muster.agent.dialects import DIALECTS
 from muster.agent.drivers import DRIVERS
+from muster.agent.gateway.endpoint import Access
 from muster.errors import Broken, NotFound
 from muster.task.route import NOOP
 
@@ -72,6 +73,9 @@ class Headless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     command: tuple[str, ...]
     dialect: str
     """What it prints, by its name in `DIALECTS`."""
+    enclosed: dict[str, str] = {}
+    """Words of `command`, and what stands in their place inside walls of ours: where there are some
+    already, no program can make its own."""
     env: dict[str, str] = {}
     """Defaults in this mode, above those of the agent."""
     model: Added | None = None
@@ -128,6 +132,8 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The first version that understands the question."""
     login: str = ""
     """What a person does when the agent has no account, as words after "agent not logged in: "."""
+    access: Access = Access()
+    """What it needs of the network, and of which APIs a gateway can hold its key."""
     mode: str = ""
     """The session mode in which the agent asks us before it acts."""
     unasked: tuple[str, ...] = ()
@@ -340,6 +346,11 @@ def credentials_of(entry: AgentEntry, env: Mapping[str, str]) -> object:
             status = os.stat(file)
             files.append((str(file), status.st_mtime_ns, status.st_size))
     return keys, tuple(files)
+
+
+def credential_files(entry: AgentEntry, env: Mapping[str, str]) -> list[Path]:
+    """Where its account lies in files, whether they are there or not."""
+    return list(_files_of(entry.credentials, env))
 
 
 def _size_of(file: Path) -> int:

@@ -18,6 +18,8 @@ class Driver(ABC):
 
     is_plain: bool
     """Whether it runs the order's own command: no program of the catalogue, no prompt."""
+    is_ours: bool = False
+    """Whether what the shim starts is a driver of ours, which encloses the agent's program."""
     asks_before_kill: bool
     """Whether the program is asked to end, on its standard input, before TERM."""
     argv: list[str]

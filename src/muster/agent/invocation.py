@@ -37,6 +37,8 @@ def invocation(order: AttemptOrder, entry: AgentEntry, start: Start) -> dict[str
             f"task wants {order.mode!r}, and needs the adapter {' or '.join(entry.command[:1])}"
         )
     argv, env, session, asks = list(start.argv), dict[str, str](), "", ""
+    if order.sandbox and headless and own is not None:
+        argv = [own.enclosed.get(word, word) for word in argv]
     added = own.model if headless and own is not None else entry.model
     if order.model and added is not None:
         argv += _filled(added.args, model=order.model)

@@ -9,13 +9,15 @@ for that, then ends what carries the mark: no two agents work in one folder and 
 """
 
 import contextlib
+import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from muster.agent import process_tree
+from muster.agent import process_tree, started
 
 if sys.platform != "win32":
     import fcntl
@@ -26,7 +28,9 @@ GRACE_S: Final = 3.0
 # A shim asks, tells and kills, each for its own grace, and says goodbye to nobody.
 SHIM_S_MAX: Final = 25.0
 LOOK_S: Final = 0.05
-FOLDER_BYTES_MAX: Final = 4096
+MARK_BYTES_MAX: Final = 16 * 1024
+# What `release` needs of an order.
+_LENT: Final = ("program", "user", "home")
 
 
 class Marks:
@@ -35,8 +39,10 @@ class Marks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, marker: str, cwd: str) -> int:
+    def put(self, marker: str, cwd: str, sandbox: Mapping[str, Any] = {}) -> int:
         """The mark of an attempt that begins, locked: a handle for its shim, to be closed here.
+
+        It says what is to be taken back when both its shim and its daemon died.
 
         Raises: OSError.
         """
@@ -44,7 +50,9 @@ class Marks:
         handle = os.open(self._path(marker), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(handle, os.fsencode(cwd))
+        lent = {name: sandbox[name] for name in _LENT if name in sandbox}
+        said = b"\0" + json.dumps(lent).encode() if lent else b""
+        os.write(handle, os.fsencode(cwd) + said)
         return handle
 
     def remove(self, marker: str) -> None:
@@ -59,8 +67,10 @@ class Marks:
         stuck = {mark for mark in found if process_tree.sweep(mark.name.removesuffix(SUFFIX))}
         stuck |= _wait(found, shim_s_max)
         for mark in set(found) - stuck:
+            cwd, sandbox = _content(mark)
+            started.release(str(cwd), sandbox)
             self.remove(mark.name.removesuffix(SUFFIX))
-        return [_cwd(mark) for mark in sorted(stuck)]
+        return [_content(mark)[0] for mark in sorted(stuck)]
 
     def _path(self, marker: str) -> Path:
         return self._folder / f"{marker}{SUFFIX}"
@@ -91,7 +101,12 @@ def _is_held(mark: Path) -> bool:
     return False
 
 
-def _cwd(mark: Path) -> Path:
+def _content(mark: Path) -> tuple[Path, dict[str, Any]]:
+    """Where the attempt worked, and what it was lent."""
     with contextlib.suppress(OSError), open(mark, "rb") as file:
-        return Path(os.fsdecode(file.read(FOLDER_BYTES_MAX)))
-    return mark
+        cwd, _, lent = file.read(MARK_BYTES_MAX).partition(b"\0")
+        sandbox: dict[str, Any] = {}
+        with contextlib.suppress(ValueError):
+            sandbox = json.loads(lent)
+        return Path(os.fsdecode(cwd)), sandbox
+    return mark, {}

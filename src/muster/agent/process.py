@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from muster import child_process, umask
-from muster.agent import process_tree
+from muster.agent import process_tree, started
 from muster.agent.base import AgentEvent, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import HEADLESS
 from muster.agent.discovery import Discovery
@@ -34,6 +34,7 @@ from muster.agent.marks import Marks
 from muster.agent.mask import Secrets, Stream
 from muster.agent.policy import Policy
 from muster.agent.relay import boot
+from muster.agent.sandbox.handover import Handover, OnListeners
 from muster.errors import Broken, Malformed, NotFound
 from muster.limits import ATTEMPT_JOURNAL_BYTES_MAX, BODY_BYTES_MAX
 
@@ -74,7 +75,7 @@ class ShimAttempt:
         assert shim.stderr is not None
         self._stdin, self._stdout, self._errors = shim.stdin, shim.stdout, shim.stderr
         self._shim = shim
-        self._marker = marker
+        self._marker, self._order = marker, order
         self._begun = False
         # The shim may ask and then TERM, each for the grace, before it kills.
         self._end_s_max = 2 * order.grace_s + END_SLACK_S
@@ -101,6 +102,10 @@ class ShimAttempt:
                 then()
 
         self._ended.add_done_callback(ended)
+
+    def when_ended(self, then: Callable[[], None]) -> None:
+        """Call it once it has ended, however it did."""
+        self._ended.add_done_callback(lambda _task: then())
 
     def cancel(self, reason: str) -> None:
         """Begin to end it; harmless when it has ended or was cancelled before."""
@@ -178,6 +183,8 @@ class ShimAttempt:
         if self._outcome is not None and self._shim.returncode == 0:
             return self._outcome
         left = await asyncio.to_thread(process_tree.sweep, self._marker)
+        # What the shim would have done last.
+        await asyncio.to_thread(started.release, self._order.cwd, self._order.sandbox)
         if self._outcome is not None:
             return self._outcome
         raw = (self._complaint + self._stderr.rest())[-COMPLAINT_BYTES_MAX:]
@@ -219,7 +226,7 @@ class ShimAttempt:
 
 
 async def _spawn(
-    raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent, held: int | None
+    raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent, inherited: tuple[int, ...]
 ) -> ShimAttempt:
     shim = await child_process.start(
         # No site-packages: the shim needs none, and a .pth file can cost more than itself.
@@ -233,7 +240,7 @@ async def _spawn(
         },
         cwd="/",
         limit=SHIM_LINE_BYTES_MAX,
-        pass_fds=() if held is None else (held,),
+        pass_fds=inherited,
     )
     attempt = ShimAttempt(shim, marker, order, on_event)
     attempt.send(raw)
@@ -252,8 +259,13 @@ class Runner:
         self._discovery = discovery
         self._marks = marks
 
-    async def start(self, order: AttemptOrder, on_event: OnEvent) -> ShimAttempt:
+    async def start(
+        self, order: AttemptOrder, on_event: OnEvent, on_listeners: OnListeners | None = None
+    ) -> ShimAttempt:
         """Start it; `on_event` is called in the loop's thread, in order, until `wait` returns.
+
+        `on_listeners` is called so too, once, before the command begins, where the order's sandbox
+        has ports.
 
         Raises: NotFound when the agent is not installed, Broken when it cannot be started.
         """
@@ -277,13 +289,19 @@ class Runner:
         # The order as the shim reads it.
         message: dict[str, Any] = msgspec.to_builtins(order) | invocation(order, entry, start)
         message["env"] |= own
+        handover = None
+        if order.sandbox.get("ports"):
+            if on_listeners is None:
+                raise Broken("nobody serves the ports of the sandbox; nothing was started")
+            handover = Handover(on_listeners)
+            message["sandbox"] = {**order.sandbox, started.HANDOVER: handover.theirs}
         raw = msgspec.json.encode(message) + b"\n"
         if len(raw) > ORDER_BYTES_MAX:
             raise Malformed(
                 f"The order of task {order.task} has {len(raw)} bytes and {ORDER_BYTES_MAX} are "
                 "allowed; put long texts into a file that the task names."
             )
-        starting = asyncio.create_task(self._marked(raw, order, marker, on_event))
+        starting = asyncio.create_task(self._marked(raw, order, marker, on_event, handover))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -294,19 +312,33 @@ class Runner:
             raise
 
     async def _marked(
-        self, raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
+        self,
+        raw: bytes,
+        order: AttemptOrder,
+        marker: str,
+        on_event: OnEvent,
+        handover: Handover | None,
     ) -> ShimAttempt:
         """Start it under its mark, which goes when nothing of it is left."""
         marks = self._marks
-        if marks is None:
-            return await _spawn(raw, order, marker, on_event, None)
-        held = marks.put(marker, order.cwd)
+        held = None if marks is None else marks.put(marker, order.cwd, order.sandbox)
+        inherited = [] if held is None else [held]
+        inherited += [] if handover is None else [handover.theirs]
         try:
-            attempt = await _spawn(raw, order, marker, on_event, held)
+            attempt = await _spawn(raw, order, marker, on_event, tuple(inherited))
         except OSError:
-            marks.remove(marker)
+            if marks is not None:
+                marks.remove(marker)
+            if handover is not None:
+                handover.close()
             raise
         finally:
-            os.close(held)
-        attempt.when_over(lambda: marks.remove(marker))
+            if held is not None:
+                os.close(held)
+            if handover is not None:
+                handover.passed()
+        if handover is not None:
+            attempt.when_ended(handover.close)
+        if marks is not None:
+            attempt.when_over(lambda: marks.remove(marker))
         return attempt

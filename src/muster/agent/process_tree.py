@@ -102,6 +102,24 @@ def descendants(root: int, processes: dict[int, Process]) -> set[int]:
     return found
 
 
+def enclosing(pids: Iterable[int]) -> set[int]:
+    """Of our own descendants those with which a sandbox falls: the first process of a namespace of
+    processes, and whoever is between that and us (Linux).
+    """
+    wanted = set(pids)
+    first = {pid for pid, status in procfs("status") if pid in wanted and _is_first(status)}
+    found, processes = set(first), procfs_table()
+    for pid in first:
+        while pid in processes and (pid := processes[pid].parent) in wanted:
+            found.add(pid)
+    return found
+
+
+def _is_first(status: bytes) -> bool:
+    numbers = next((line for line in status.splitlines() if line.startswith(b"NSpid:")), b"")
+    return len(numbers.split()) > 2 and numbers.split()[-1] == b"1"
+
+
 class ProcessTree:
     """What the calling process has started, and what that has started, remembered between looks."""
 

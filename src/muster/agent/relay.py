@@ -30,6 +30,7 @@ class RelayDriver(Driver):
     """Runs the driver program; everything it reports passes through here."""
 
     is_plain = False
+    is_ours = True
     asks_before_kill = True
 
     def __init__(self, order: dict[str, Any]) -> None:

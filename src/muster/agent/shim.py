@@ -3,7 +3,8 @@
 Rule 1: everything below the shim is ended when the command is done, a cancel line arrives, the
 shim's own deadline passes, a signal asks for it, or standard input ends. The daemon holds the
 other end of that pipe, so a daemon that was killed ends its attempts by dying.
-Rule 2: first ask (where the driver can be asked), then TERM, then KILL until nobody is left.
+Rule 2: first ask (where the driver can be asked), then TERM, then KILL until nobody is left. What
+a sandbox stands and falls with is spared by TERM: what is inside ends by itself where it can.
 Rule 3: the shim never blocks on anybody: its reader may be slow, its child may not read. What no
 journal could hold any more is not told, but for a question, a decision and the end.
 Rule 4: standard library only, and little of it; the start of every attempt waits for this.
@@ -16,15 +17,15 @@ Standard output, one JSON object a line: `{"begun": true}` just before the comma
 
 import json
 import os
+import resource
 import selectors
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from muster import umask
-from muster.agent import cgroup, process_tree
+from muster.agent import cgroup, process_tree, started
 from muster.agent.driver import Event
 from muster.agent.drivers import DRIVERS
 from muster.agent.lines import EVENT_FRAME_BYTES, ORDER_BYTES_MAX, Splitter
@@ -105,6 +106,7 @@ class Shim:
     """One attempt from order to outcome."""
 
     def __init__(self, order: dict[str, Any], commands: bytes, subreaper: bool) -> None:
+        self._order = order
         self._driver = DRIVERS[order["driver"]](order)
         self._grace_s = float(order["grace_s"])
         self._deadline = clock_s() + float(order["timeout_s"])
@@ -154,6 +156,7 @@ class Shim:
             outcome |= {"status": "timeout", "summary": summary}
         if self._survivors:
             outcome["survivors"] = sorted(self._survivors)
+        started.release(self._driver.cwd, self._order.get("sandbox") or {})
         end = {"status": outcome["status"], "exit_code": outcome.get("exit_code")}
         self._send_events([("agent.end", {"stop": self._why, **end})])
         self._send_outcome(outcome)
@@ -173,21 +176,9 @@ class Shim:
         # Said before: the command may end its shim as the first thing it does.
         self._send({"begun": True})
         try:
-            child = subprocess.Popen(
-                driver.argv,
-                stdin=subprocess.DEVNULL if driver.stdin is None else subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=driver.cwd,
-                env=driver.env,
-                start_new_session=True,
-                # Safe here: the shim has one thread.
-                preexec_fn=lambda: process_tree.bind(self._group),  # noqa: PLW1509
-            )
-        except (OSError, ValueError) as error:
-            text = f"could not start: {error}"
-            fault = driver.fault_of_start
-            self._send_outcome({"status": "error", "fault": fault, "summary": text})
+            child = started.start(driver, self._order, self._group)
+        except started.NotStartedError as error:
+            self._send_outcome({"status": "error", "fault": error.fault, "summary": str(error)})
             return False
         # The shim reaps for everybody, so Popen must not wait for its child by itself.
         child.returncode = 0
@@ -329,7 +320,9 @@ class Shim:
 
     def _terminate(self) -> None:
         left = self._brood.look()
-        process_tree.send(left, signal.SIGTERM)
+        # The walls fall with those: whoever is inside is asked first.
+        spared = process_tree.enclosing(left) if self._order.get("sandbox") else set()
+        process_tree.send(left - spared, signal.SIGTERM)
         # A stopped process sees TERM only when it goes on.
         process_tree.send(left, signal.SIGCONT)
 
@@ -372,6 +365,8 @@ class Shim:
 def main() -> None:
     """Run the attempt whose order is the first line of standard input; exits without one."""
     os.umask(umask.of_attempts())
+    # What it is given stands in its memory, and in that of all that it starts.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     raw = bytearray()
     while b"\n" not in raw:
         data = os.read(0, READ_BYTES)

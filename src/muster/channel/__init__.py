@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, Final, Literal, NamedTuple
 
 from muster.errors import Broken
+from muster.extra import bring
 
 
 class Spec(NamedTuple):
@@ -32,7 +33,7 @@ class Spec(NamedTuple):
                 raise
             raise Broken(
                 f"the channel {self.name} needs more than is installed here ({error.name}): "
-                f"pip install 'muster-fleet[{self.extra}]'"
+                f"{bring(self.extra)}"
             ) from error
 
 

@@ -1,7 +1,8 @@
 """The Unix socket between the daemon and the programs of the same person on the same machine.
 
 Rule 1: only the same user gets in. The folder is 0700, the socket 0600, and the kernel is
-        asked who is on the other end (both ends ask), so a loosened mode is not enough.
+        asked who is on the other end (both ends ask), so a loosened mode is not enough. Where a
+        daemon of root encloses its attempts, the socket of one is its user's, and only that enters.
 Rule 2: a socket file is removed only by who holds its lock, and only if nobody listens on it.
 Rule 3: the uid is all this channel proves; `peer` is always "".
 Rule 4: there are only so many programs here at once. One that says nothing goes first, and soon in
@@ -25,7 +26,7 @@ from muster import limits
 from muster.channel.base import Link, LinkTasks, OnLink
 from muster.channel.frame import farewell, prefixed, short_reason
 from muster.channel.framed import FramedLink
-from muster.channel.ipc_client import peer_uid
+from muster.channel.ipc_client import is_of_sandbox, peer_uid
 from muster.channel.unproven import is_spare
 from muster.errors import Broken, Conflict, Denied, Malformed, Unreachable, unable
 
@@ -84,7 +85,9 @@ class IpcLink(FramedLink, asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=limits.LINK_UNSENT_BYTES_MAX)
         connected = transport.get_extra_info("socket")
         uid, ours = peer_uid(connected), os.getuid()
-        if uid != ours:
+        if self._listener is not None and self._listener.user:
+            ours = self._listener.user
+        if uid != ours and not (self._listener is None and is_of_sandbox(uid)):
             self.refusal = f"uid {uid} is not uid {ours}, whose daemon this is; run it as that user"
             self._refuse(self.refusal)
         elif self._listener is not None:
@@ -145,8 +148,10 @@ class IpcLink(FramedLink, asyncio.Protocol):
 class IpcListener:
     """The daemon's side. Made by `IpcChannel.listen`."""
 
-    def __init__(self, path: Path, lock: int, on_link: OnLink) -> None:
+    def __init__(self, path: Path, lock: int, on_link: OnLink, user: int = 0) -> None:
         self.address = str(path)
+        # Who gets in where it is not ourselves.
+        self.user = user
         self.hosting = LinkTasks(on_link)
         # Links of other users on their way out: they have no life, but they have a socket.
         self.turned_away: set[IpcLink] = set()
@@ -209,7 +214,8 @@ class IpcChannel:
             raise Denied(link.refusal)
         return link
 
-    async def listen(self, address: str, on_link: OnLink) -> IpcListener:
+    async def listen(self, address: str, on_link: OnLink, *, user: int = 0) -> IpcListener:
+        """Listen at a path; `user` is the uid that gets in instead of ours, 0 for nobody else."""
         _check_path(address)
         path, loop = Path(address), asyncio.get_running_loop()
         try:
@@ -232,8 +238,8 @@ class IpcChannel:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise Conflict(f"another daemon listens at {path}; stop it first") from error
-            listener = IpcListener(path, lock, on_link)
-            listening = _bind(path)
+            listener = IpcListener(path, lock, on_link, user)
+            listening = _bind(path, user)
             listener.server = await loop.create_unix_server(
                 lambda: IpcLink(listener), sock=listening
             )
@@ -253,7 +259,7 @@ def _check_path(address: str) -> None:
         )
 
 
-def _bind(path: Path) -> socket.socket:
+def _bind(path: Path, user: int = 0) -> socket.socket:
     """A socket there, in the place of one on which nobody listens any more."""
     if os.path.lexists(path):
         if not path.is_socket():
@@ -274,6 +280,8 @@ def _bind(path: Path) -> socket.socket:
     try:
         listening.bind(str(path))
         path.chmod(0o600)
+        if user:
+            os.chown(path, user, user)
     except OSError as error:
         listening.close()
         raise unable(f"cannot listen at {path} ({error}); check its folder", error) from error

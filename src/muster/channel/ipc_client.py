@@ -2,7 +2,9 @@
 
 Rule 1: nothing but `socket` and what the interpreter has loaded anyway; a command starts in
         less than 100 ms, and asyncio alone would take half of that.
-Rule 2: the daemon must run as the same user: a socket somebody else put there is refused.
+Rule 2: the daemon must run as the same user: a socket somebody else put there is refused. In the
+        sandbox of an attempt the socket was put there by whoever made the sandbox, and the
+        kernel shows a user of outside as the one that it has for all of them.
 
     with Client(path, timeout_s=5) as client:
         client.send(frame)
@@ -14,10 +16,16 @@ import socket
 import struct
 import sys
 from contextlib import AbstractContextManager
+from typing import Final
 
 from muster.channel.frame import LENGTH_BYTES, check_size, prefixed, read_length
 from muster.errors import Broken, Denied, Silent, Unreachable
 from muster.limits import SOCKET_PATH_BYTES_MAX
+
+ENCLOSED: Final = "MUSTER_ENCLOSED"
+"""A variable that every enclosed attempt has."""
+UID_OF_OUTSIDE: Final = 65534
+"""What the kernel shows of a user that a user namespace does not have (user_namespaces(7))."""
 
 
 def peer_uid(connected: socket.socket) -> int:
@@ -29,6 +37,11 @@ def peer_uid(connected: socket.socket) -> int:
         # LOCAL_PEERCRED of the BSDs and macOS: struct xucred begins with u32 version, u32 uid.
         _, uid = struct.unpack_from("2I", connected.getsockopt(0, 1, 76))
     return int(uid)
+
+
+def is_of_sandbox(uid: int) -> bool:
+    """Whether we are an enclosed attempt, and this is how a user of outside looks from here."""
+    return uid == UID_OF_OUTSIDE and ENCLOSED in os.environ
 
 
 def _called(uid: int) -> str:
@@ -60,7 +73,8 @@ class Client(AbstractContextManager["Client"]):
         self._socket.settimeout(timeout_s)
         try:
             self._socket.connect(path)
-            if (uid := peer_uid(self._socket)) != os.getuid():
+            uid = peer_uid(self._socket)
+            if uid != os.getuid() and not is_of_sandbox(uid):
                 raise Denied(
                     f"the program that listens at {path} runs as {_called(uid)}, not as you: if "
                     "it is that user's machine, give the command as that user: `sudo -u "

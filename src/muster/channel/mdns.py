@@ -43,25 +43,29 @@ class Mdns:
         services: Sequence[str],
         heard: Callable[[str], None],
     ) -> "Mdns":
-        """Say this name from now on; `heard` gets those of others. Raises: Unreachable."""
+        """Say this name from now on, "" for none; `heard` gets those of others.
+
+        Raises: Unreachable.
+        """
 
         def on_change(name: str, state_change: ServiceStateChange, **_: Any) -> None:
             if state_change is not ServiceStateChange.Removed:
                 heard(name.lower())
 
         host, port = at
-        info = AsyncServiceInfo(
-            service,
-            f"{instance}.{service}",
-            port=port,
-            addresses=[socket.inet_aton(host)],
-            server=f"{instance}.local.",
-        )
         opened, stands = None, False
         try:
             opened = cls(AsyncZeroconf(interfaces=[host], ip_version=IPVersion.V4Only))
             inner = opened._zeroconf
-            await inner.async_register_service(info, cooperating_responders=True)
+            if instance:
+                info = AsyncServiceInfo(
+                    service,
+                    f"{instance}.{service}",
+                    port=port,
+                    addresses=[socket.inet_aton(host)],
+                    server=f"{instance}.local.",
+                )
+                await inner.async_register_service(info, cooperating_responders=True)
             AsyncServiceBrowser(inner.zeroconf, list(services), handlers=[on_change])
             stands = True
         except (Error, OSError) as error:

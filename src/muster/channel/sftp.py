@@ -30,6 +30,7 @@ from muster.channel.base import Packet, Visitor
 from muster.channel.turn import NAME as PACKET
 from muster.channel.turn import Looks, Lying, sha256_of, writer_of
 from muster.errors import USED_UP, Broken, Exhausted, Malformed, Unreachable
+from muster.extra import bring
 from muster.limits import MAILBOX_BYTES_MAX, PACKET_BYTES_MAX, POST_TAKEN_MAX
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class SftpPost:
             except ModuleNotFoundError as error:
                 raise Broken(
                     f"a place over sftp needs more than is installed here ({error.name}): "
-                    "pip install 'muster-fleet[ssh]'"
+                    f"{bring('ssh')}"
                 ) from error
             from muster.channel import far_files, ssh_client  # noqa: PLC0415 - imported just now
 

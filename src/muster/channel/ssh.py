@@ -20,6 +20,7 @@ from muster.address import check_address, split_address
 from muster.channel.base import Link, LinkOptions, Listener, OnLink, Own
 from muster.channel.tunnel import Tunnels
 from muster.errors import Broken, Malformed
+from muster.extra import bring
 
 if TYPE_CHECKING:
     from muster.channel.ssh_client import Connection
@@ -109,8 +110,7 @@ async def _ready() -> None:
         await asyncio.to_thread(import_module, "muster.channel.ssh_client")
     except ModuleNotFoundError as error:
         raise Broken(
-            f"the channel {NAME} needs more than is installed here ({error.name}): "
-            "pip install 'muster-fleet[ssh]'"
+            f"the channel {NAME} needs more than is installed here ({error.name}): {bring('ssh')}"
         ) from error
 
 

@@ -27,14 +27,8 @@ AT_ONCE: Final = 8
 _SORTS: Final = ("label", "role")
 # All that are followed are heard at once.
 FOLLOWED_MAX: Final = 64
-# What is told as it happens, by each of them.
-_TOLD: Final = ("tail", "logs", "watch", "run")
-# Its words for a run or a task, by the verb, where each machine is asked for its own.
-_WORDS: Final = {"logs": "task", "watch": "run", "runs": "run", "await": "what"}
 # The beginning of an id is the same thing everywhere.
 _ID: Final = re.compile("[0-9a-f]+")
-# What names its machine itself, and may name several.
-_EACH: Final = ("exec",)
 
 
 def meant(rows: list[dict[str, Any]], on: str) -> list[dict[str, Any]]:
@@ -70,7 +64,7 @@ def _is(row: Mapping[str, Any], sort: str, name: str) -> bool:
 
 def goes_on(command: Command) -> bool:
     """Whether it is told as it happens, and not when it is over (streams.py)."""
-    return command.verb.name in _TOLD or bool(command.options.get("follow"))
+    return command.verb.several == "tells" or bool(command.options.get("follow"))
 
 
 def check_followed(command: Command, rows: list[dict[str, Any]]) -> None:
@@ -86,7 +80,7 @@ def check_followed(command: Command, rows: list[dict[str, Any]]) -> None:
 
 def of_each(command: Command, machine: str) -> Command:
     """The command as it is meant for one of several: about runs of its own."""
-    args, word = dict(command.args), _WORDS.get(command.verb.name, "")
+    args, word = dict(command.args), command.verb.own
     if found := args.get(word):
         several = not isinstance(found, str)
         args[word] = [own(each, machine) for each in found] if several else own(found, machine)
@@ -107,7 +101,7 @@ def everywhere(made: CommandContext) -> int:
     """The verb on each machine that is meant; the worst exit code of all."""
     command = made.command
     rows = meant(made.ask("machines", {}), made.on)
-    waits = command.verb.name == "await"
+    waits, undone = command.verb.several == "waits", command.verb.undone
     if waits:
         check_followed(command, rows)
     ready(command)
@@ -117,8 +111,7 @@ def everywhere(made: CommandContext) -> int:
         if command.verb.runs == "client":
             return one.inside()
         value = one.answer()
-        # What could not be brought up to date is said in the answer.
-        return value, int(command.verb.name == "repo" and any(e.get("error") for e in value))
+        return value, int(bool(undone) and any(row.get(undone) for row in value))
 
     def put(name: str, value: Any, code: int) -> bool:
         print(CommandContext(command._replace(on=name)).page(value))
@@ -240,7 +233,7 @@ def plan(made: CommandContext) -> int:
         sign.signer(verb.name)
     rows, meaning = made.ask("machines", {}), dict(args)
     named = str(args[verb.object]).partition(":")[0] if verb.of_machine else made.on
-    of_each = verb.name in _EACH and means_several(named)
+    of_each = verb.several == "names" and means_several(named)
     if made.many or of_each:
         whom = meant(rows, named or made.on)
     else:

@@ -40,6 +40,10 @@ TAKE: Final = "grant.take"
 # What a machine does for its agents; its object is the machine that may be asked.
 DELEGATE: Final = "delegate"
 
+# What whoever orders work that is not enclosed holds beside the order; its object is that of the
+# order, the name of a spec.
+UNENCLOSED: Final = "unenclosed"
+
 # What a machine of another fleet may ask to be done here; its object is the machine.
 TASK: Final = "task"
 # What a machine of another fleet may leave here: files, on the machine that is the object.
@@ -216,13 +220,23 @@ def decide(  # noqa: PLR0917 - the question has this many parts, in this order
         raise Denied(
             f"{who} may order {verb} on {object} no longer: the grant ended {ended_s} s ago."
         )
-    way = ""
-    if who.startswith("key "):
-        given = f"`muster grant KEY {verb} --object {object}`"
-        way = f" ({given}) or to be one (`muster operator add NAME --key KEY`)"
     raise Denied(
-        f"{who} may not order {verb} on {object}: no grant allows it; ask an operator for one{way}."
+        f"{who} may not order {verb} on {object}: no grant allows it; ask an operator for one"
+        f"{_way(who, verb, object)}."
     )
+
+
+def _way(who: str, verb: str, object: str) -> str:
+    """What an operator types so that it is allowed, where that is known of whoever was refused."""
+    sort, _, name = who.partition(" ")
+    if sort == "key":
+        given = f"`muster grant KEY {verb} --object {object}`"
+        return f" ({given}) or to be one (`muster operator add NAME --key KEY`)"
+    if who.startswith("the device "):
+        return f" (`muster device add {name.removeprefix('device ')} --may {verb}`)"
+    if sort == "machine" and " " not in name:
+        return f" (`muster grant machine:{name} {verb} --object {object}`)"
+    return ""
 
 
 def _covers(grant: Grant, verb: str, object: str) -> bool:

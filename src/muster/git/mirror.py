@@ -47,6 +47,13 @@ _REFSPECS: Final = (
 )
 
 
+class Followed(NamedTuple):
+    """What was set aside or is not at the keeper at all, and whether that has all of it now."""
+
+    aside: tuple[str, ...]
+    whole: bool
+
+
 class _From(NamedTuple):
     """Where a repository is kept, how long a fetch may take, and what that inherits of its turn."""
 
@@ -119,17 +126,18 @@ async def pull(  # noqa: PLR0917 - what, from where, and how long
 
 async def follow(
     path: Path, machine: str, url: str, branch: str, time_ms: int = limits.GIT_ADD_MS_MAX
-) -> tuple[str, ...]:
+) -> Followed:
     """Make a repository that was kept here as it is at the machine that keeps it now.
 
     Nothing is lost: whatever of its branches and tags is another one there is kept before it moves.
     What was kept so, and what is not there at all when it is followed first, is named.
+    Whole it is once all that was ever kept so, and every branch and tag, is in one that is there.
     """
     async with bare.held(path) as held:
         return await _follow(path, machine, _From(url, time_ms, (held,)), branch)
 
 
-async def _follow(path: Path, machine: str, kept: _From, branch: str) -> tuple[str, ...]:
+async def _follow(path: Path, machine: str, kept: _From, branch: str) -> Followed:
     is_first = of(path) != machine
     # A look that was cut off left them.
     left = await ref.under(path, _NOW)
@@ -159,7 +167,19 @@ async def _follow(path: Path, machine: str, kept: _From, branch: str) -> tuple[s
     await _point(path, branch)
     if is_first:
         atomic_file.write_file(path / _FILE, machine.encode())
-    return tuple(f"{name} ({id[:12]})" for name, id in sorted(aside.items()))
+    alone = {id for name, id in ours.items() if name.startswith("follow/before/")}
+    alone |= {id for n, id in ours.items() if n.startswith(_OF_PEOPLE) and n not in theirs}
+    whole = await _is_in(path, alone | set(lost.values()), theirs.values())
+    return Followed(tuple(f"{name} ({id[:12]})" for name, id in sorted(aside.items())), whole)
+
+
+async def _is_in(path: Path, objects: set[str], tops: Iterable[str]) -> bool:
+    """Whether all that these objects lead to is what others lead to as well."""
+    if not objects:
+        return True
+    lines = "".join([*(f"{id}\n" for id in objects), *(f"^{id}\n" for id in tops)])
+    walk = ["rev-list", "--objects", "--max-count=1", "--stdin"]
+    return not (await git.run_async(walk, path, stdin=lines.encode())).out.strip()
 
 
 def _in_the_way(ours: Iterable[str], theirs: Iterable[str]) -> list[str]:

@@ -163,11 +163,12 @@ class Worktrees:
         """Set aside what a crash left, before work begins: folders, holding refs, lock files.
 
         `left` names the folders of attempts that are gone on with, and what the cache calls each
-        of them (`<task>-<epoch>`). The number of folders.
+        of them (`<task>-<epoch>`); what lies beside one of these is called as it is, with an
+        ending. The number of folders.
         """
         count = 0
         for path in sorted(self._work.glob("*")) if self._work.is_dir() else []:
-            if path.name.removesuffix(".session") in left:
+            if path.name.partition(".")[0] in left:
                 continue
             if not path.name.startswith(removal.ASIDE_PREFIX):
                 removal.set_aside(path)

@@ -52,6 +52,7 @@ from muster.node.folders.folders import Folders
 from muster.node.guard import SURVIVED
 from muster.node.host import clock, daemon_log, disk
 from muster.node.host.exposure import hosts
+from muster.node.host.secret_value import leave_no_core
 from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertificates
 from muster.node.incidents import Noticed
 from muster.node.installation import Installation
@@ -214,6 +215,7 @@ class Daemon:
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until stopped. Raises: Broken, Conflict when it cannot begin."""
+        leave_no_core()
         os.environ["MUSTER_SOCK"] = self.home.socket_of_session
         socket = self.home.socket_of_session
         Path(socket).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -456,7 +458,13 @@ class Daemon:
     # --- links ------------------------------------------------------------------------------------
 
     async def serve(
-        self, link: Link, *, local: bool = False, through: str = "", foreign: str = ""
+        self,
+        link: Link,
+        *,
+        local: bool = False,
+        through: str = "",
+        foreign: str = "",
+        attempt: str = "",
     ) -> None:
         """The life of one link: read frames until it ends."""
         if (guest := peer.foreign(link.peer)) is not None:
@@ -471,7 +479,7 @@ class Daemon:
         )
         self._make_place(number, link.peer)
         writer = self.supervisor.run("writer", outbox.run())
-        self.post(ev.LinkUp(number, link.peer, local, link.channel, through, foreign))
+        self.post(ev.LinkUp(number, link.peer, local, link.channel, through, foreign, attempt))
         why = ""
         if link.peer:
             self.paths.came(number, link, through)

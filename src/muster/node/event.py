@@ -31,7 +31,8 @@ class LinkUp(Event, frozen=True):
     """A link works. `peer` is what the channel proved; `local` is a program of the same user.
 
     `through` is the machine in the middle of a relayed link. `foreign` is a machine of another
-    fleet: `peer` is "" then, for it proved to be none of ours.
+    fleet: `peer` is "" then, for it proved to be none of ours. `attempt` is the task whose enclosed
+    attempt is at the other end: it is local, and may do only what its capability says.
     """
 
     link: int
@@ -40,6 +41,7 @@ class LinkUp(Event, frozen=True):
     channel: str = ""
     through: str = ""
     foreign: str = ""
+    attempt: str = ""
 
 
 class LinkDown(Event, frozen=True):

@@ -37,10 +37,12 @@ from muster.node.host.own_address import OwnAddress
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.own_incarnation import PRESENT
 from muster.node.part import Part, all_folds
+from muster.node.tasks.enclosures import Enclosures
 from muster.node.verb import Verb
 from muster.store.blobs import Blobs
 from muster.store.mark import Mark, MarkFile, doubts
 from muster.store.store import Store
+from muster.task.enclosure import Here
 
 MARK_MS: Final = 1_000
 _MACHINE_ID: Final = "/etc/machine-id"
@@ -116,6 +118,7 @@ class Installation:
                 # What a person wrote into config.toml counts before what a command says.
                 "address_written": self.config.options(FIRST).address,
                 "lease_ms": self.config.lease_s * 1000,
+                "sandbox": Enclosures(self.config.sandbox.terms(), self.here()),
                 "pid": os.getpid(),
                 "visiting": self.visiting,
                 "index": self.home.index,
@@ -127,6 +130,11 @@ class Installation:
         doubt = self._core.part(Doubt)
         doubt.reasons, doubt.awaited = self.doubts, self._marked
         return self._core
+
+    def here(self) -> Here:
+        """What a sandbox of this machine is decided with: its person's home, and what is ours."""
+        own = (str(self.home.path), str(self.home.mark_folder))
+        return Here(home=os.path.expanduser("~"), never=own)
 
     def whereabouts(self) -> dict[str, Any]:
         """Where this machine is reached now and what its network cards are, as facts say it."""

@@ -68,7 +68,8 @@ class Link:
 
     `through` is the machine in the middle of a relayed link, "" for a link of our own; `cost` is
     what `cost` says of both. `foreign` is the machine of another fleet that it proved to come from
-    (fleet/peer.py): to all but the router such a link is one that proved no machine.
+    (fleet/peer.py): to all but the router such a link is one that proved no machine. `attempt` is
+    the task whose enclosed attempt speaks (authorize.py, rule 4).
     """
 
     id: int
@@ -89,6 +90,7 @@ class Link:
     through: str = ""
     cost: int = 0
     foreign: str = ""
+    attempt: str = ""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 

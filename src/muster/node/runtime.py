@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from muster.agent.catalogue import AgentEntry
+from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
 from muster.channel.base import Link
 from muster.git.worktree import Worktrees
@@ -13,6 +14,7 @@ from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.call.streams import Streams
 from muster.node.core import Core
+from muster.node.host.enclosing import Enclosing
 from muster.node.host.home import Home
 from muster.node.installation import Installation
 from muster.node.supervisor import Supervisor
@@ -26,6 +28,8 @@ class AttemptTools(Protocol):
     worktrees: Worktrees
     runner: Runner
     agents: Mapping[str, AgentEntry]
+    discovery: Discovery
+    enclosing: Enclosing
     environ: Mapping[str, str]
 
     def place_of(self, repo: str) -> tuple[Path | None, str]: ...
@@ -81,5 +85,11 @@ class Runtime(Protocol):
     def show(self) -> None: ...
 
     async def serve(
-        self, link: Link, *, local: bool = False, through: str = "", foreign: str = ""
+        self,
+        link: Link,
+        *,
+        local: bool = False,
+        through: str = "",
+        foreign: str = "",
+        attempt: str = "",
     ) -> None: ...

@@ -171,6 +171,13 @@ class Verb(NamedTuple):
     on: Literal["none", "one", "many"] = "many"
     # Of one that goes to one machine, the actions that several may be asked for.
     each: tuple[str, ...] = ()
+    # How several machines do it: each answers once, `tells` as it happens or `waits` until it is
+    # over there, or the verb `names` its machines itself, of which there may be several.
+    several: Literal["answers", "tells", "waits", "names"] = "answers"
+    # The argument of which each of several machines means its own: a run or a task.
+    own: str = ""
+    # The field of a row that says, where it is there, that a machine did not do all of it.
+    undone: str = ""
     # Whether the command leads through it in several steps, by its function in `cli/steps.py`.
     steps: bool = False
     # The function of `cli/sign.py` that signs what stands beside the order itself.

@@ -60,6 +60,7 @@ NOUNS: Final = (
     "results",
     "checkout",
     "land",
+    "secret",
     "control",
     "question",
     "proposal",

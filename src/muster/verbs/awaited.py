@@ -103,8 +103,8 @@ class Awaited(Struct, frozen=True):
     ends: list[Waited]
 
 
-@verb("await", auth="local", runs="client", group="Work", on="many", harmless=True,
-      rows="ends",
+@verb("await", auth="local", runs="client", group="Work", on="many", several="waits",
+      own="what", harmless=True, rows="ends",
       columns=(Column("id", form="id"), Column("what"), Column("state", form="state"),
                Column("reason", width=60)))  # fmt: skip
 def wait(context: Context, ask: Await) -> Finding:

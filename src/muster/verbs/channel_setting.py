@@ -115,6 +115,10 @@ def channel(context: Context, ask: Setting) -> list[Configured] | Changed:
     else:
         spec.load()
         _check_keys(home, spec, ask)
+        if ask.place and issubclass(spec.load().Options, LinkOptions):
+            machine, equals, _ = ask.place.partition("=")
+            if equals:
+                _check_machine(context, machine)
         changed = _with(text, spec, ask)
     _check(home, changed)
     if ask.keys:
@@ -176,14 +180,11 @@ def _with(text: str, spec: Spec, ask: Setting) -> str:
     """The file with what is asked for. Raises: Malformed, Refused."""
     shape = spec.load().Options
     if not ask.place and not ask.set and not ask.keys:
-        raise Malformed(
-            f"say where: `muster channel {spec.name} PLACE`; `muster channel --help` has examples"
-        )
+        raise Malformed(f"say where: {_how(spec, shape)}; `muster channel --help` has examples")
     if ask.place and issubclass(shape, LinkOptions):
         machine, equals, address = ask.place.partition("=")
         if not equals:
-            raise Malformed(f"say of which machine: `muster channel {spec.name} MACHINE=ADDRESS`")
-        check_name(machine, "The machine")
+            raise Malformed(f"say of which machine: {_how(spec, shape)}")
         text = with_setting(text, f"channel.{spec.name}.peers.{machine}", address)
     elif ask.place:
         place = ask.place
@@ -212,6 +213,22 @@ def _with(text: str, spec: Spec, ask: Setting) -> str:
             raise Malformed(f"{each[:60]!r}: {error}") from error
         text = with_setting(text, f"{table}.{name}", typed)
     return text
+
+
+def _how(spec: Spec, shape: type[Struct]) -> str:
+    if not issubclass(shape, LinkOptions):
+        return f"`muster channel {spec.name} PLACE`"
+    own = ", or of this one `muster channel http --set listen=auto`" * (spec.name == FIRST)
+    return f"`muster channel {spec.name} MACHINE=ADDRESS`{own}"
+
+
+def _check_machine(context: Context, name: str) -> None:
+    """Raises: NotFound where the fleet has no such machine, as far as a daemon here knows."""
+    check_name(name, "The machine")
+    if context.running():
+        known = sorted(str(each["name"]) for each in context.ask("machines", {}))
+        if name not in known:
+            raise NotFound(f"no machine is called {name!r}; there are {', '.join(known)}")
 
 
 def _check(home: Home, text: str) -> None:

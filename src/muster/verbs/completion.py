@@ -4,6 +4,7 @@ A shell gets a few lines that ask the hidden verb `complete`, which reads the ta
 asks the daemon: a script that was installed once knows verbs that came later, tasks and machines.
 """
 
+import contextlib
 import glob
 import os
 import re
@@ -173,6 +174,11 @@ def _values(context: Context, kind: str, current: str) -> Iterator[tuple[str, st
         from muster.verbs import template  # noqa: PLC0415 - only for these
 
         yield from ((each.name, each.title) for each in template.everything())
+    elif kind == "secret":
+        from muster.node.host.secret_store import SecretStore  # noqa: PLC0415 - only for these
+
+        with contextlib.suppress(MusterError):
+            yield from ((name, "") for name in SecretStore(context.home.path).known())
     elif kind == "shape":
         yield from ((name, "") for name in ("json", "wide", "name"))
     elif kind == "branch":

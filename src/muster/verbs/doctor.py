@@ -33,7 +33,7 @@ from muster.node.host.home import Home
 from muster.node.host.person_path import person_path
 from muster.node.host.reach import check_config
 from muster.store.sqlite import check_version
-from muster.task.spec import NAME
+from muster.task.text_types import NAME
 from muster.verbs import acp_stop
 from muster.verbs import agent as agents
 from muster.verbs import service as kept
@@ -45,6 +45,8 @@ from muster.verbs.integration_checks import of_programs
 from muster.verbs.mesh_checks import of_mesh
 from muster.verbs.place_checks import of_places, of_their_use
 from muster.verbs.repair import Repaired, broken_hooks, programs_of, repair
+from muster.verbs.sandbox_checks import of_sandbox
+from muster.verbs.secret_checks import of_secrets
 
 FREE_BYTES_LOW: Final = 1024**3
 FREE_BYTES_MIN: Final = 128 * 1024**2
@@ -107,6 +109,8 @@ def _looked_at(context: Context) -> list[Check]:
         *guarded("git", "install git 2.29 or newer", gits.check_version, well),
         *tried("agents", "mend the file it names", partial(_agents, context, asks=hangs is None)),
         *tried("MCP servers", "mend the file it names", partial(_servers, context.home)),
+        *tried("sandbox", "mend the file it names", partial(of_sandbox, context.home)),
+        *tried("secrets", "mend the file it names", partial(of_secrets, context.home)),
         *_of_path(os.environ.get("PATH", "")),
         *_of_home(home),
     ]
@@ -182,10 +186,6 @@ def _agents(context: Context, *, asks: bool = True) -> Iterator[Check]:
         if why := gives_no_server(known[row["agent"]], row["driver"], server):
             what, _, mend = why.partition("; ")
             yield Check(f"MCP server {server}", "note", f"{row['agent']} {what}", mend)
-    user = "root" if hasattr(os, "getuid") and os.getuid() == 0 else "your own user"
-    yield Check("sandbox", "note", f"agents run as {user}, unsandboxed: each is as powerful as you "
-                "are, and can read this home's keys", "run Muster under a user of its own, or give "
-                "it only specs whose agents you trust")  # fmt: skip
 
 
 def _servers(home: Home) -> Iterator[Check]:

@@ -28,6 +28,7 @@ from muster.fleet.grant import (
     GRANT,
     TAKE,
     TASK,
+    UNENCLOSED,
     Bounds,
     Grant,
     agent_key,
@@ -89,7 +90,7 @@ class Grantee(NamedTuple):
 
 def key_verbs() -> dict[str, str]:
     """Every verb that a key can be granted, and what its object is ("" where it has none)."""
-    found = {"task": "task", GRANT: "verb"}
+    found = {"task": "task", GRANT: "verb", UNENCLOSED: "spec"}
     for each in VERBS.values():
         asked = each.auth in {"order", "agent", "local"} and each.runs != "client"
         if asked and each.name not in OPERATORS_ONLY | _OF_AGENTS:

@@ -23,6 +23,7 @@ from muster.agent.plugin.place import Place
 from muster.agent.plugin.programs import PROGRAMS, program
 from muster.agent.plugin.settings import check_free
 from muster.errors import Conflict, NotFound
+from muster.extra import bring
 from muster.verbs.client import Finding
 from muster.verbs.declaration import Context, Request, opt, pos, verb
 from muster.verbs.installed import (
@@ -144,8 +145,8 @@ def install(context: Context, ask: Install) -> Installed | Finding:
     needed = [name for name in _NEEDED if find_spec(name) is None]
     if needed:
         context.note(
-            f"its tools answer when {' and '.join(needed)} can be imported: `pip install "
-            "'muster-fleet[doors]'` where Muster is installed; messages come in without them"
+            f"its tools answer when {' and '.join(needed)} can be imported: "
+            f"`{bring('doors')}`; messages come in without them"
         )
     files = _states(wanted, changed, done=True)
     return Installed(ask.program, known.title, True, files, known.next)

@@ -156,7 +156,7 @@ def _decided(where: Mapping[str, Any]) -> str:
 
 
 @verb("logs", auth="local", runs="client", group="Work", on="many", harmless=True,
-      followed=True)  # fmt: skip
+      followed=True, several="tells", own="task")  # fmt: skip
 def logs(context: Context, ask: Read) -> None:
     """What the agent of a task did, as it happens with --follow.
 

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct, ValidationError, convert, to_builtins
 from msgspec.structs import replace
 
 from muster.address import PORT_MAX
+from muster.channel import FIRST
 from muster.errors import Conflict, Denied, Malformed, Unreachable
 from muster.fleet import mesh
 from muster.fleet.machine import Identity
@@ -89,7 +90,9 @@ class Mesh(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True):
-    """What the daemon knows of it; `gone` names the keys of machines that are members no more."""
+    """What the daemon knows of it; `gone` names the keys of machines that are members no more, and
+    `listens` says whether others may dial this one anywhere.
+    """
 
     machine: str
     fleet: str
@@ -97,6 +100,7 @@ class Plan(Struct, frozen=True):
     peers: list[mesh.Peer]
     gone: dict[str, str]
     follows: bool
+    listens: bool = True
 
 
 @verb("mesh", auth="local", runs="client", group="The fleet", on="none")
@@ -240,6 +244,11 @@ def _shown(plan: Plan, did: Literal["", "made", "updated", "removed", "nothing"]
         to_do = "`muster mesh up` follows the fleet"
     elif not up and place is not None:
         to_do = "the interface is gone (after a start of the computer): `muster mesh up` makes it"
+    elif up and not plan.listens:
+        to_do = (
+            "it listens nowhere, so nobody dials it here: `muster channel http --set listen=auto "
+            "--restart`"
+        )
     return Mesh(
         did=did,
         interface=interface,
@@ -303,4 +312,5 @@ def _plan(daemon: Daemon) -> Plan:
     return Plan(
         core.machine, daemon.machine.fleet, daemon.machine.mesh_place(),
         mesh.peers(core.roster, core.machine), gone, host.allowed(),
+        bool(daemon.machine.config.options(FIRST).listen),
     )  # fmt: skip

@@ -24,7 +24,8 @@ from muster.errors import Conflict, Malformed, MusterError, NotFound, Unreachabl
 from muster.git import command as git
 from muster.node.host.facts import TOOLS
 from muster.task import project
-from muster.task.spec import NAME, check_nameable
+from muster.task.spec import check_nameable
+from muster.task.text_types import NAME
 from muster.verbs.declaration import Context, Request, opt, pos, verb
 from muster.verbs.project import Looked, look_at
 from muster.verbs.template import USUAL, Template, filled, load

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 from muster.channel import CHANNELS, cloud
 from muster.errors import MusterError
+from muster.extra import bring
 from muster.node.host.home import Home
 from muster.verbs.checks import Check
 from muster.verbs.declaration import Context
@@ -16,7 +17,7 @@ def of_places(home: Home) -> Iterator[Check]:
         if spec.name == "drop" and find_spec("watchfiles") is None:
             yield Check(
                 spec.name, "note", "watchfiles is not installed: the folder tells of nothing, and "
-                "is looked at now and then", f"pip install 'muster-fleet[{spec.extra}]'",
+                "is looked at now and then", bring(spec.extra),
             )  # fmt: skip
         if spec.name == cloud.NAME:
             try:

@@ -25,7 +25,7 @@ class Exec(Bound, frozen=True, kw_only=True):
 
 
 @verb("exec", auth="order", runs="stream", group="The fleet", object="machine", of_machine=True,
-      on="none", steps=True)  # fmt: skip
+      on="none", several="names", steps=True)  # fmt: skip
 async def run(daemon: Daemon, call: Perform, stream: Stream, ask: Exec) -> None:
     """Run a command on a machine, in its person's home, with its input and output here.
 

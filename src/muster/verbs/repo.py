@@ -92,6 +92,7 @@ class Kept(Struct, frozen=True):
 
 @verb("repo", names="name", auth="order", runs="async", group="What is true", object="name",
       naming=True, target="hub", on="one", each=("list", "sync"), steps=True,
+      undone="error",
       destroys=(
           Loss("the fleet's copy of {name} goes, with what runs made there and landed nowhere",
                when="action=remove"),

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Final
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from muster.errors import Conflict, Denied, Malformed, MusterError, Refused
+from muster.errors import Denied, Malformed, MusterError, Refused
 from muster.fleet.statement import open_statement
 from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX, RUN_TASKS_MAX
 from muster.log.fold import Skip, body_as, body_or_none
 from muster.node.services.presence import presence
+from muster.node.tasks import unenclosed
 from muster.node.tasks.actor import HandedOn, handed_on, said
 from muster.node.tasks.kept import check_kept, is_done, kept_of
 from muster.node.tasks.one_run import Again, again
@@ -25,7 +26,6 @@ from muster.task.fold import RUN, TASK, RunRow, TaskRow
 from muster.task.graph import SETTLED, Fact, PhaseProgress, Slot, plan
 from muster.task.identity import run_id
 from muster.task.precedence import rounds_of
-from muster.task.problem import shown
 from muster.task.spec import Spec, read
 from muster.task.state import why_of
 from muster.verbs import peer_work
@@ -41,6 +41,7 @@ from muster.verbs.declaration import (
 )
 from muster.verbs.find import Claim, claims, find_run, find_task
 from muster.verbs.listing import LIMIT_MAX, Rows, say_cut
+from muster.verbs.same_run import differs, keyed
 from muster.verbs.spec import fleet
 from muster.verbs.task import SHOWN_MAX, Task, task_view, waits_for
 
@@ -92,7 +93,7 @@ class Begun(Struct, frozen=True):
 
 
 @verb("run", auth="order", daily=True, group="Work", object="statement", target="hub",
-      steps=True, harmless=True)  # fmt: skip
+      several="tells", steps=True, harmless=True)  # fmt: skip
 def run(core: Core, call: Call, ask: Run) -> Begun:
     """Hand in a spec and follow it to its end.
 
@@ -115,8 +116,10 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
     if len(ask.key) > KEY_CHARS_MAX:
         raise Malformed(f"a key has at most {KEY_CHARS_MAX} characters, this one {len(ask.key)}")
     statement = call.statement.encode().hex()
-    if open_statement(call.statement.encode(), core.membership.fleet).target != core.machine:
+    order = open_statement(call.statement.encode(), core.membership.fleet)
+    if order.target != core.machine:
         raise Denied("a run is ordered of one machine, and this order is for every one")
+    unenclosed.check_run(core, order, spec, ask.kept)
     body = kinds.RunOpen(
         run=run_id(core.machine, statement),
         name=spec.name,
@@ -130,11 +133,11 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
     )
     _check_fits(spec, body)
     check_kept(core, spec, body)
-    known = _keyed(core, body) if body.key else None
+    known = keyed(core, body) if body.key else None
     if known is None and not body.key and not ask.again:
         # Handing in the very order of an open run twice in error is one run.
         running = core.part(RunService).runs.values()
-        known = next((each.run for each in running if not _differs(each.body, body)), None)
+        known = next((each.run for each in running if not differs(each.body, body)), None)
     if known is None:
         core.part(RunService).open(body, call.cites, call.actor)
     return Begun(known or body.run, known is None, core.name, body.key or UNSET)
@@ -156,33 +159,6 @@ def _check_fits(spec: Spec, body: kinds.RunOpen) -> None:
         refusal = orders.size_refusal(spec, order, body.values)
         if refusal and not spec.phases[name].by_human:
             raise Refused(f"phase {name} with what the run is given {refusal}")
-
-
-# What makes two runs one, and what people call it.
-_SAME: Final = {"spec": "spec", "repo": "repository", "base": "base", "values": "values",
-               "kept": "phases to keep"}  # fmt: skip
-
-
-def _differs(one: kinds.RunOpen, other: kinds.RunOpen) -> list[str]:
-    return [word for name, word in _SAME.items() if getattr(one, name) != getattr(other, name)]
-
-
-def _keyed(core: Core, body: kinds.RunOpen) -> str | None:
-    """The run of ours that was handed in under this key, settled or not.
-
-    Raises: Conflict where that one was ordered with something else.
-    """
-    for row in core.tables.rows(RUN, writer=core.machine, dedupe=f"key:{body.key}"):
-        entry = core.log.entry(row.opened)
-        if entry is None:
-            continue
-        if differs := _differs(body_as(entry, kinds.RunOpen), body):
-            raise Conflict(
-                f"the key {shown(body.key)} is that of run {row.run[:12]}, which was "
-                f"ordered with another {' and '.join(differs)}: take another key"
-            )
-        return row.run
-    return None
 
 
 # --- showing ----------------------------------------------------------------------------------
@@ -242,7 +218,7 @@ class RunView(Struct, frozen=True, kw_only=True):
 
 
 @verb("runs", names="run", watches=("task", "run", "attempt", "work"), auth="local",
-      group="Work", steps=True, harmless=True)  # fmt: skip
+      group="Work", own="run", steps=True, harmless=True)  # fmt: skip
 def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
     """Runs, or one run with its graph.
 

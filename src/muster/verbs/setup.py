@@ -49,9 +49,12 @@ from muster.node.host.config import Config, config_text
 from muster.node.host.exposure import reached_at
 from muster.node.host.facts import TOOLS
 from muster.node.host.home import JOINING, SEED_BYTES, Home
+from muster.node.host.sandbox_config import SandboxConfig
 from muster.node.host.service import BY_HAND, manager_of
+from muster.task.openings import OFF
 from muster.task.spec import check_nameable
 from muster.verbs import agent as agents
+from muster.verbs import sandbox_checks
 from muster.verbs.client import Finding
 from muster.verbs.daemon import begin
 from muster.verbs.declaration import Context, Request, Words, opt, pos, verb
@@ -67,6 +70,9 @@ Address = Annotated[str, opt("host:port under which others reach it (default: fr
 Service = Annotated[bool, opt("run the daemon as a service of this system from now on")]
 Up = Annotated[bool, opt("start the daemon, until the next reboot")]
 Started = Literal["", "service", "up"]
+NoSandbox = Annotated[
+    bool, opt("let work that asks for no sandbox run without one on this machine")
+]
 Labels = Annotated[Words, opt("a label for `needs: label`; give it several times")]
 
 
@@ -80,6 +86,7 @@ class Init(Request, frozen=True):
     label: Labels = ()
     service: Service = False
     up: Up = False
+    no_sandbox: NoSandbox = msgspec.field(default=False, name="no-sandbox")
     next: Annotated[
         str, opt("the next machine's name, whose invitation is printed where the daemon is started")
     ] = "build"
@@ -87,7 +94,7 @@ class Init(Request, frozen=True):
 
 class Begun(Struct, frozen=True, kw_only=True):
     """What was made; `agents` that were found, each with its login as facts say it, `tools` too;
-    `silent` agents are there and do not answer.
+    `silent` agents are there and do not answer; `sandbox` as facts say it.
 
     `started` says what runs the daemon; `next` is the machine to join then, by `invitation` where
     a daemon runs that can give one.
@@ -106,6 +113,7 @@ class Begun(Struct, frozen=True, kw_only=True):
     started: Started = ""
     next: str = ""
     invitation: str = ""
+    sandbox: str = ""
 
 
 @verb("init", auth="local", runs="client", group="The fleet")
@@ -138,9 +146,10 @@ def init(context: Context, ask: Init) -> Begun | Finding:
     binding = sign_binding(identity, authority.fleet, name)
     raw = sign_record(authority, binding, roles=("hub", "workstation"), serial=1, issued_ms=now_ms)
     certificates = certificate.issue(authority, open_record(raw, authority.fleet), now_ms)
+    enclosed = _sandbox(ask)
     _become(
         home,
-        Config(name, "hub", ask.label, channel={FIRST: options}),
+        Config(name, "hub", ask.label, channel={FIRST: options}, sandbox=enclosed),
         {
             "fleet": authority.fleet,
             "record": raw.decode(),
@@ -165,6 +174,7 @@ def init(context: Context, ask: Init) -> Begun | Finding:
         agents=found,
         silent=silent,
         tools=[name for name, argv in TOOLS.items() if shutil.which(argv[0])],
+        sandbox=sandbox_checks.fact(enclosed),
     )
     if (failed := _start(context, how)) is not None:
         return Finding(begun, failed)
@@ -187,6 +197,7 @@ class Join(Request, frozen=True):
     label: Labels = ()
     service: Service = False
     up: Up = False
+    no_sandbox: NoSandbox = msgspec.field(default=False, name="no-sandbox")
 
 
 class Joined(Struct, frozen=True):
@@ -198,6 +209,7 @@ class Joined(Struct, frozen=True):
     home: str
     listen: str
     started: Started = ""
+    sandbox: str = ""
 
 
 @verb("join", auth="local", runs="client", group="The fleet")
@@ -238,9 +250,10 @@ def join(context: Context, ask: Join) -> Joined | Finding:
                     home.path.rmdir()
         raise _with_next_step(error, invite) from error
     role = welcome.record.roles[0] if welcome.record.roles else "workstation"
+    enclosed = _sandbox(ask)
     _become(
         home,
-        Config(name, role, ask.label, channel={FIRST: options}),
+        Config(name, role, ask.label, channel={FIRST: options}, sandbox=enclosed),
         {
             "fleet": invite.fleet,
             "record": welcome.answer.record,
@@ -262,10 +275,15 @@ def join(context: Context, ask: Join) -> Joined | Finding:
         welcome.record.roles,
         str(home.path),
         ask.listen,
+        sandbox=sandbox_checks.fact(enclosed),
     )
     if (failed := _start(context, how)) is not None:
         return Finding(joined, failed)
     return msgspec.structs.replace(joined, started=how)
+
+
+def _sandbox(ask: Init | Join) -> SandboxConfig:
+    return SandboxConfig(default=OFF) if ask.no_sandbox else SandboxConfig()
 
 
 def _with_next_step(error: MusterError, invite: Invite) -> MusterError:

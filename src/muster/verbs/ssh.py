@@ -64,11 +64,11 @@ async def ssh(daemon: Daemon, call: Perform, ask: Ssh) -> Trusted:
         raise Refused("which file it is says whoever is at that machine: leave --file away")
     if ask.action == "untrust":
         return Trusted("untrusted", str(door.trust.take(fleet)), 0)
-    keys, others = door.keys(), door.others()
+    keys, others = await door.known(), door.others()
     if keys is None:
         raise Unreachable(
-            "this machine does not know the fleet's SSH key yet: it asks a hub as soon as it "
-            "reaches one; say it again then"
+            "this machine does not know the fleet's SSH key yet: a hub gives it, and none that is "
+            "reached did so; say it again when one is (`muster machines`)"
         )
     file = door.trust.give(fleet, keys.authority, others, ask.file)
     return Trusted("trusted", str(file), len(others))

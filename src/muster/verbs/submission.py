@@ -13,6 +13,7 @@ from muster.log import canon
 from muster.log.fold import body_as
 from muster.node.call.answers import Answers
 from muster.node.incarnations.doubt import Doubt
+from muster.node.tasks import unenclosed
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.service import TaskService
 from muster.node.verb import LATER, Later
@@ -109,6 +110,7 @@ def _order(core: Core, item: Item) -> Submission:
     check_order(order, verb="task", object=body.task, machine=core.machine,
                 args=task_args(body), now_ms=core.now.wall_ms)  # fmt: skip
     core.roster.permit(order, core.now.wall_ms)
+    unenclosed.check_task(core, order, body.template)
     actor = f"op:{core.roster.speaker(order.operator)}"
     return Submission(body, order.operator, actor=actor, again=True)
 

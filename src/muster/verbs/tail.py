@@ -35,7 +35,7 @@ class Came(Struct, frozen=True):
 
 
 @verb(
-    "tail", auth="local", runs="stream", group="What is true", followed=True,
+    "tail", auth="local", runs="stream", group="What is true", followed=True, several="tells",
     harmless=True, rows="came",
     says=(
         Line("{t_ms:clock}  {machine}  {kind:bold}  {id:id}", "id"),

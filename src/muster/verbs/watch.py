@@ -34,7 +34,7 @@ class RunEnd(Struct, frozen=True):
 
 
 @verb("watch", auth="local", runs="stream", group="Work", followed=True, steps=True,
-      harmless=True)  # fmt: skip
+      several="tells", own="run", harmless=True)  # fmt: skip
 async def watch(daemon: Daemon, call: Perform, stream: Stream, ask: Watch) -> RunEnd:
     """Follow a run, or one of its tasks, to its end.
 

@@ -84,6 +84,21 @@ def test_machines_that_moved_find_each_other_though_nobody_knew_where_they_are(n
         assert any(at in str(dials(fleet)) for at in MOVED.values())
 
 
+@proves("net.found-on-the-lan")
+def test_a_machine_that_only_dials_finds_the_one_that_it_dialled_where_that_is_now(net: Net):
+    """As at home: the router gives out other addresses, and one of the two listens."""
+    with NetFleet(net, ["hub", "studio"], deaf=["studio"]) as fleet:
+        listen_everywhere(fleet, "hub")
+        fleet.start()
+        for name in ("hub", "studio"):
+            fleet[name].stop()
+            move(net, name)
+            fleet[name].start()
+        until(lambda: fleet.hub.linked() == {"studio"}, "found and linked", within_s=FOUND_S)
+        assert announced(fleet, "studio") == []
+        assert counted(fleet, "studio", "lan-found") == 1
+
+
 # On the host of a stranger: keeps what is said to all, says that machines are here, and counts who
 # dials. Its arguments are where to keep it, its address, its port, and pairs of service and name.
 STRANGER = """

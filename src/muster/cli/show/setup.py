@@ -5,6 +5,7 @@ from typing import Any, Final
 from muster.address import AUTO
 from muster.cli.text import Files, clean, pairs, short
 from muster.fleet.facts import LOGGED_IN, LOGGED_OUT
+from muster.task.route import ENFORCED, UNENCLOSED
 
 # Who can knock. What does not prove to be of the fleet is heard for an invitation only.
 _HEARD_BY_ALL: Final = (
@@ -48,6 +49,7 @@ def init(value: Any, _files: Files) -> str:
                     ("agents", ", ".join(_agents(value))
                      or "none on PATH; `muster doctor` says more"),
                     ("tools", clean(", ".join(value["tools"]), 100)),
+                    ("sandbox", _sandbox(value.get("sandbox", ""))),
                 ]
             ),
             "",
@@ -56,6 +58,17 @@ def init(value: Any, _files: Files) -> str:
             *_next(value),
         ]
     )  # fmt: skip
+
+
+def _sandbox(said: str) -> str:
+    """Whether work is enclosed here, in one line."""
+    if not said:
+        return ""
+    if said == ENFORCED:
+        return "work is enclosed here"
+    if said.partition(":")[0] == UNENCLOSED:
+        return "work that asks for none runs without one (--no-sandbox)"
+    return f"{clean(said)}: this machine gets no work before; `muster doctor` says what helps"
 
 
 def _agents(value: Any) -> list[str]:
@@ -91,7 +104,13 @@ def join(value: Any, _files: Files) -> str:
     return "\n".join(
         [
             f"{value['name']} belongs to the fleet of {value['hub']} now ({roles}).",
-            pairs([("home", value["home"]), ("fleet", short(value["fleet"]))]),
+            pairs(
+                [
+                    ("home", value["home"]),
+                    ("fleet", short(value["fleet"])),
+                    ("sandbox", _sandbox(value.get("sandbox", ""))),
+                ]
+            ),
             "",
             *(
                 [_STARTED[value["started"]], "You are in: try `muster machines`, `muster status`."]

@@ -47,6 +47,7 @@ from muster.node.attempts import blob_transfer as holder
 from muster.node.attempts import deliverables
 from muster.node.attempts import inputs as handing
 from muster.node.attempts.retry import AWAY, NO_SPACE, OWN_PLACE, SCARCE, patiently
+from muster.node.attempts.sandbox import AttemptSandbox
 from muster.node.attempts.setup import AttemptSetup
 from muster.node.attempts.workplace import Workplace, identity
 from muster.node.host import disk
@@ -64,6 +65,8 @@ _SCARCE: Final = tuple(os.strerror(each) for each in sorted(SCARCE))
 _TOLD_S: Final = 5.0
 ENDS: Final = "the daemon is stopping"
 """Why an attempt is stopped that the next daemon may go on with."""
+# The event that says which secrets of its machine an attempt was given, by name.
+SECRETS: Final = "agent.secrets"
 _NO_FOLDER: Final = "the agent removed its own work folder, or put another one in its place"
 
 T = TypeVar("T")
@@ -101,6 +104,7 @@ class Attempt:
         # What is said beside the agent's own words.
         self._noted = ""
         self._setup = AttemptSetup(daemon, start)
+        self._sandbox = AttemptSandbox(daemon, start, self.workplace, self._happened)
         self._secrets = Secrets({})
         # The names of secrets that stand in what the agent said.
         self._masked: set[str] = set()
@@ -138,8 +142,8 @@ class Attempt:
             if disk.is_full(Path(self.daemon.home.work)):
                 # An agent on a full disk fails at whatever it writes.
                 raise Exhausted("the disk of this machine is full; free some space")
-            self._setup.look()
-            self._secrets = Secrets(self._setup.hidden)
+            await asyncio.to_thread(self._setup.look)
+            self._secrets = self._setup.masks
             self._part = "repo" if self.start.open.repo else "machine"
             place = self.workplace
             folder = await place.open(self._patiently, self._bases, self._signature())
@@ -200,8 +204,14 @@ class Attempt:
             return self._halted()
         # What an order lacks here, such as a variable of a server, is no fault of the repository.
         self._part = "agent"
+        await asyncio.to_thread(self._setup.take)
         order = self._setup.order(folder, self.workplace.went_on)
-        self._secrets = Secrets(order.secrets)
+        self._secrets = self._setup.masks
+        await self._sandbox.decide(order)
+        if names := sorted(self._setup.granted):
+            # Before it begins: who used which secret, and when, whatever becomes of it.
+            fields = {"names": names, "phase": str(self.template.get("phase", ""))}
+            self.daemon.post(AttemptEvent(self.task, self.epoch, SECRETS, fields, self.actor))
         outcome = await self._run(order)
         self.logged_in = False if outcome.logged_out else outcome.status == "ok" or None
         if outcome.status == "cancelled":
@@ -232,7 +242,7 @@ class Attempt:
         check = str(self.template.get("check", ""))
         if check:
             self._at("checking")
-            checked = await self._run(self._setup.check(folder, check))
+            checked = await self._run(self._setup.check(folder, check), check=True)
             if self._stop.is_set():
                 return self._halted(outcome)
             if checked.fault:
@@ -244,12 +254,14 @@ class Attempt:
                 return self._ended("failed", outcome, reason=_NO_FOLDER)
         return await self._deliver(folder, outcome)
 
-    async def _run(self, order: AttemptOrder) -> Outcome:
-        self._running = await self.daemon.effects.runner.start(order, self._happened)
-        self._part = ""
-        if self._stopped:
-            self._running.cancel(self._stopped)
-        outcome: Outcome = await self._running.wait()
+    async def _run(self, order: AttemptOrder, *, check: bool = False) -> Outcome:
+        async with self._sandbox.around(order, check=check) as (enclosed, serve):
+            runner = self.daemon.effects.runner
+            self._running = await runner.start(enclosed, self._happened, serve)
+            self._part = ""
+            if self._stopped:
+                self._running.cancel(self._stopped)
+            outcome: Outcome = await self._running.wait()
         if outcome.survivors:
             raise _Stuck(f"processes {outcome.survivors} of task {self.task[:12]} cannot be ended")
         self._masked |= set(outcome.masked)
@@ -275,7 +287,7 @@ class Attempt:
         if collected.missing:
             reason = attempt_body.missing(collected.missing) + self._noted
             return self._ended("failed", outcome, reason=reason)
-        if told := attempt_body.told_secret(collected, self._secrets):
+        if told := attempt_body.told_secret(collected, self._secrets, self._setup.sure):
             return self._ended("failed", outcome, reason=told)
         if self._stopped:
             return self._halted(outcome)

@@ -26,7 +26,7 @@ from muster.git.worktree import Worktrees
 from muster.limits import EACH_MATCHES_MAX
 from muster.node import event as ev
 from muster.node.attempts import blob_transfer as holder
-from muster.node.attempts import question
+from muster.node.attempts import question, sandbox
 from muster.node.attempts.attempt import ENDS, Attempt
 from muster.node.attempts.following import Following
 from muster.node.attempts.line_count import counted
@@ -34,7 +34,8 @@ from muster.node.attempts.mirrors import Mirrors
 from muster.node.attempts.promotion import Promotions
 from muster.node.attempts.workplace import left_behind, marks_of, sweep
 from muster.node.counter import DECLARED
-from muster.node.host import clock, disk
+from muster.node.host import clock, disk, secret_store
+from muster.node.host.enclosing import Enclosing
 from muster.node.host.facts import logins_of, probe, servers_of
 from muster.node.host.person_path import person_path
 from muster.node.incarnations.own_incarnation import FactsChanged
@@ -99,6 +100,7 @@ class EffectRunner:
         self.agents: Mapping[str, AgentEntry] = catalogue.load(home.path)
         self.discovery = Discovery(self.agents, daemon.machine.config.headless)
         self.runner = Runner(self.discovery, marks_of(home))
+        self.enclosing = Enclosing()
         # With the person's PATH once it was asked for.
         self.environ: Mapping[str, str] = os.environ
         self._attempts: dict[tuple[str, Pair], Attempt] = {}
@@ -139,6 +141,7 @@ class EffectRunner:
     async def prepare(self) -> None:
         """Clear away what a crash left; what takes long is left to the first round of `upkeep`."""
         self.repos.mkdir(parents=True, exist_ok=True)
+        sandbox.clear(self.daemon.home)
         path, _ = await asyncio.gather(
             person_path(self.daemon.machine.config.path, os.environ),
             self.worktrees.clear(await left_behind(self.daemon)),
@@ -216,6 +219,10 @@ class EffectRunner:
         )
         known = (config.mcp, self._variables(), self.environ["PATH"], self.agents, drivers)
         facts["tools"] |= await asyncio.to_thread(servers_of, *known)
+        asked = (config.sandbox, self.environ["PATH"], clock.read().boot_ms)
+        facts["tools"] |= await asyncio.to_thread(self.enclosing.fact, *asked)
+        granted = (self.daemon.home.path, self.environ, clock.read().wall_ms)
+        facts["tools"] |= await asyncio.to_thread(secret_store.told, *granted)
         return {**facts, **self.daemon.machine.whereabouts()}
 
     def _variables(self) -> dict[str, str]:

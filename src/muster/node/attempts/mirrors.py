@@ -14,6 +14,7 @@ from muster.git.fence import Epoch
 from muster.log.stream import MachineId
 from muster.node.attempts import question
 from muster.node.runtime import Runtime
+from muster.node.tasks.behind import Whole
 from muster.node.tasks.keepers import Keepers, KeepMirror, Kept, MirrorsHere, Pulled, PullMirror
 
 _MOVED: Final = "git.moved"
@@ -38,7 +39,7 @@ class Mirrors:
     async def pull(self, effect: PullMirror) -> Pulled:
         """Copy a repository as it is where it is kept."""
         machine, repo, reason = effect.machine, effect.repo, ""
-        aside: tuple[str, ...] = ()
+        aside, whole = tuple[str, ...](), False
         core = self._daemon.core
         try:
             said = await question.ask(self._daemon, machine, "repo.about", {"name": repo})
@@ -54,27 +55,27 @@ class Mirrors:
             url = f"muster::{core.membership.name_of(MachineId(machine))}/{repo}"
             if core.part(Keepers).kept_before(repo):
                 path = repository.find(self._repos, repo)
-                aside = await mirror.follow(path, machine, url, branch, time_ms)
+                aside, whole = await mirror.follow(path, machine, url, branch, time_ms)
             else:
                 await mirror.pull(self._folder, machine, repo, url, branch, time_ms)
         except MusterError as error:
             reason = str(error)
-        return Pulled(machine, repo, reason, aside)
+        return Pulled(machine, repo, reason, aside, whole)
 
     async def keep(self, effect: KeepMirror) -> Kept:
         """Make a mirror a repository of this machine, which tells that it has it."""
         reason, missing = "", list[str]()
         try:
             await mirror.keep(self._folder, effect.machine, effect.repo, self._repos)
-            missing = await self._missing(effect)
+            missing = await self._missing(effect.machine, effect.repo)
         except MusterError as error:
             reason = str(error)
         return Kept(effect.machine, effect.repo, reason, tuple(missing))
 
-    async def _missing(self, effect: KeepMirror) -> list[str]:
+    async def _missing(self, machine: str, repo: str) -> list[str]:
         """What the log says was pushed and is not in a mirror; its fences rise to theirs."""
-        path, found = repository.find(self._repos, effect.repo), list[str]()
-        for each in self._daemon.core.part(Keepers).behind.pushed(effect.machine, effect.repo):
+        path, found = repository.find(self._repos, repo), list[str]()
+        for each in self._daemon.core.part(Keepers).behind.pushed(machine, repo):
             try:
                 # The fence is higher already where this was copied, and more.
                 with contextlib.suppress(Refused, Conflict):
@@ -115,9 +116,17 @@ class Mirrors:
             raise missing or NotFound(f"nobody keeps repository {repo} now; try again later")
         return None, f"muster::{keeper.name}/{repo}"
 
+    async def _look_whole(self, repo: str) -> None:
+        """Say so once all that was named as missing is in a repository."""
+        machine = mirror.of(repository.find(self._repos, repo))
+        if machine and not await self._missing(machine, repo):
+            self._daemon.post(Whole(repo))
+
     def tell(self, repo: str) -> None:
         """Something moved in a repository that is kept here: who mirrors it pulls now."""
         core, daemon = self._daemon.core, self._daemon
+        if core.part(Keepers).behind.names_missing(repo):
+            daemon.supervisor.run("git-whole", self._look_whole(repo))
         for machine in sorted(core.part(Keepers).followers(repo)):
             if core.link_to(machine) is not None:
                 told = daemon.effects.ask(machine, _MOVED, {"repo": repo})

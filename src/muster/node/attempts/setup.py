@@ -31,6 +31,7 @@ from muster.node.attempts import inputs
 from muster.node.attempts.workplace import CutOff
 from muster.node.call.authorize import Authorizer
 from muster.node.host import environment as environ
+from muster.node.host.secret_store import SecretStore
 from muster.node.runtime import Runtime
 from muster.node.services import digests
 from muster.node.services.showings import DigestTold
@@ -42,6 +43,7 @@ from muster.task import values as values_of
 from muster.task.duration import check_ms, work_ms
 from muster.task.fold import TASK, TaskRow
 from muster.task.instruction import StartAttempt
+from muster.task.secret import wanted_of
 from muster.task.template import told_of
 
 # Where a shell finds what the fleet remembers.
@@ -69,6 +71,11 @@ class AttemptSetup:
         self.agent = start.assign.agent
         self.template = start.open.template
         self.hidden: dict[str, str] = {}
+        # The same, ready to hide it; what this machine's owner granted this attempt, by name.
+        self.masks = Secrets({})
+        self.granted: Mapping[str, str] = {}
+        # Of what is hidden, the names of what is a secret whatever it looks like.
+        self.sure: set[str] = set()
         # Of a review: where its verdict goes, where what it judges began and ended, and the files
         # that it changed.
         self.verdict: Path | None = None
@@ -102,6 +109,32 @@ class AttemptSetup:
         offers = machine.config.mcp.values()
         named = [*machine.agent_variables, *(v for server in offers for v in server.variables)]
         self.hidden = environ.secrets(self.daemon.effects.environ, self._file, entries, named)
+        self._hide(self._store().hidden())
+
+    def take(self) -> None:
+        """Read the secrets that its phase names. Blocks: a keychain may ask its person.
+
+        Raises: Refused, Broken, NotFound or Unreachable naming the secret that it does not get.
+        """
+        wanted, now_ms = wanted_of(self.template), self.daemon.core.now.wall_ms
+        if wanted.names and self.start.foreign:
+            raise Refused("a task of another fleet gets no secret of this machine")
+        taken = self._store().taken(wanted, self.agent, now_ms)
+        self.granted = taken.given
+        self._hide(taken.hidden)
+
+    def _store(self) -> SecretStore:
+        return SecretStore(self.daemon.home.path, self.daemon.effects.environ)
+
+    def _hide(self, values: Mapping[str, str]) -> None:
+        """Beside what is hidden: another value of the same name is hidden as well."""
+        for name, value in values.items():
+            mark = name
+            while self.hidden.get(mark, value) != value:
+                mark += "'"
+            self.hidden[mark] = value
+            self.sure.add(mark)
+        self.masks = Secrets(self.hidden)
 
     def order(self, folder: Path, cut_off: CutOff | None = None) -> AttemptOrder:
         """What the agent is ordered to do, or to go on with where it was cut off.
@@ -130,7 +163,10 @@ class AttemptSetup:
         may = tuple(verb.name for verb in self.daemon.core.verbs.values() if self._may(verb))
         token, capability = make_capability(seed, **words, verbs=may, until_ms=until_ms)
         extra["MUSTER_CAPABILITY"] = self.hidden["MUSTER_CAPABILITY"] = token
-        self.daemon.core.part(Authorizer).allow_agent(capability, Secrets(self.hidden))
+        self.masks = self.masks.beside({"MUSTER_CAPABILITY": token})
+        self.daemon.core.part(Authorizer).allow_agent(capability, self.masks)
+        # No check has it, and nothing that a spec says stands in its place.
+        extra |= self.granted
         # What the agent is asked: the order, and what will be looked at when it is done.
         lines = self._prompt(text, found) if not plain else []
         expected = []

@@ -8,7 +8,9 @@ Rule 2: what waits is on this machine alone: a note beside the folder, `<folder>
 no secret, and what does not have its form is as good as absent.
 Rule 3: what the daemon before us left running is ended first (`left_behind`): no two agents work in
 one folder.
-Rule 4: a review, and an attempt that was given files beside its folder, begin anew.
+Rule 4: beside the folder lies the home of an enclosed agent, `<folder>.home`: its session is in
+there. It waits, and goes, with the folder.
+Rule 5: a review, and an attempt that was given files beside its folder, begin anew.
 """
 
 import asyncio
@@ -39,6 +41,7 @@ from muster.task.instruction import StartAttempt
 # Chosen arbitrarily: a laptop that was shut over night goes on in the morning.
 KEPT_MS_MAX: Final = 24 * 3600 * 1000
 _NOTE: Final = ".session"
+_HOME: Final = ".home"
 _NOTE_BYTES_MAX: Final = 4096
 # A session goes into the arguments of a program: no option, no path, no second word.
 _NUMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -111,6 +114,13 @@ class Workplace:
     def path(self) -> Path | None:
         return self.tree.path if self.tree is not None else self.folder
 
+    def home(self) -> Path:
+        """The home of an enclosed agent, made where it is not there. Raises: OSError."""
+        assert self.path is not None, "a home lies beside the open folder"
+        home = home_of(self.path)
+        home.mkdir(mode=0o700, exist_ok=True)
+        return home
+
     async def open(
         self, patiently: Patiently, bases: Callable[[], Sequence[Base]], signature: Signature
     ) -> Path:
@@ -182,6 +192,7 @@ class Workplace:
             return
         if self.path is not None:
             forget(self._work, self.path.name)
+            await self.daemon.effects.worktrees.discard(home_of(self.path))
         if self.tree is not None:
             await self.daemon.effects.worktrees.close(self.tree)
         inputs.discard(self.daemon, self.start)
@@ -226,6 +237,12 @@ async def sweep(daemon: Runtime, open_now: Sequence[Path | None]) -> None:
         if folder not in open_now:
             forget(work, folder.name)
             await daemon.effects.worktrees.discard(folder)
+            await daemon.effects.worktrees.discard(home_of(folder))
+
+
+def home_of(folder: Path) -> Path:
+    """Where the home of an agent lies that is enclosed with this work folder."""
+    return folder.with_name(f"{folder.name}{_HOME}")
 
 
 def _too_old(work: Path) -> list[Path]:

@@ -4,6 +4,9 @@ Rule 1: an operator's statement is the only source of authority; a socket, a lin
 Rule 2: taking an order and its effect are one transaction; the entry `order.take` spends its nonce,
 so the same statement shown again does nothing.
 Rule 3: a refusal is written down too, but a flood of them cannot fill the log.
+Rule 4: an enclosed attempt is no program of the person's, though it runs for the same user: what
+speaks on its own socket may do what its capability says, here, and nothing else. No statement that
+it shows counts, and no verb that every program of the person may call.
 """
 
 from collections import deque
@@ -18,9 +21,11 @@ from muster.fleet.statement import check_order, open_statement
 from muster.limits import DENIALS_PER_MINUTE_MAX
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET
+from muster.node.call.answers import Request
 from muster.node.counter import DECLARED, spend
 from muster.node.incarnations.doubt import Doubt
 from muster.node.part import Part
+from muster.node.verb import Verb
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -46,6 +51,16 @@ class Bearer(NamedTuple):
     actor: str
     task: str
     session: str
+
+
+def check_enclosed(task: str, verb: Verb | None, request: Request) -> None:
+    """Raises: Denied unless an enclosed attempt shows its own capability, for a verb of agents."""
+    if verb is None or not verb.agents or request.on:
+        raise Denied(f"an attempt that is enclosed may not {request.verb[:40]} here")
+    if request.statement or not request.capability:
+        raise Denied("an attempt that is enclosed speaks by its capability alone")
+    if read_token(request.capability)[0] != task:
+        raise Denied("the capability is of another task")
 
 
 class Authorizer(Part):

@@ -36,7 +36,7 @@ from muster.log import canon
 from muster.node import event as ev
 from muster.node.call import arguments
 from muster.node.call.answers import Answers, Call, Request
-from muster.node.call.authorize import Authorizer
+from muster.node.call.authorize import Authorizer, check_enclosed
 from muster.node.call.guests import REFUSED, Guests
 from muster.node.counter import DECLARED, labelled
 from muster.node.guard import OURS
@@ -51,7 +51,6 @@ DECLARED[__name__] = {
     "strangers-cut": "A link that proved no machine called too often and was cut.",
     "call-<error>": "A call was answered with an error.",
 }
-
 
 # Who is obeyed, or comes in, is written down.
 _WRITING: Final = ("order", "agent", "nothing", "foreign")
@@ -101,6 +100,8 @@ class Router(Part):
             enrols = verb is not None and verb.auth == "nothing" and not request.on
             if link.foreign:
                 self._guests.check(verb, request)
+            elif link.attempt:
+                check_enclosed(link.attempt, verb, request)
             elif not link.local and not enrols:
                 # Before anything is looked up: who is no live member may ask to be enrolled, here.
                 if stranger:
@@ -297,8 +298,7 @@ class Router(Part):
         return self._way_to(machine, -1) is not None
 
     def _way_to(self, machine: str, came_from: int) -> int | None:
-        direct = self.core.link_to(machine)
-        if direct is not None:
+        if (direct := self.core.link_to(machine)) is not None:
             return direct
         leads = (self.core.link_to(machine) for machine in self.core.leads())
         return next((link for link in leads if link not in (None, came_from)), None)

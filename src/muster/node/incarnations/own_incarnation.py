@@ -165,7 +165,7 @@ class OwnIncarnation(Part):
         place = (event.link, event.peer, event.local, event.channel)
         price = cost(event.channel, event.through)
         more: dict[str, Any] = {"through": event.through, "cost": price, "foreign": event.foreign}
-        link = core.links[event.link] = Link(*place, now, **more)
+        link = core.links[event.link] = Link(*place, now, attempt=event.attempt, **more)
         if not event.peer:
             return
         link.numbers = channels(core.machine, event.peer)

@@ -15,6 +15,8 @@ Rule 2: what is heard is one more address that is dialled, behind those that are
 Rule 3: only an address of the very network that it was heard on is dialled, and never our own.
 Rule 4: whatever others say, so many addresses of a machine are kept, and so many new ones are
         dialled in a minute; where too much is said nothing is heard for a while.
+Rule 5: a machine that only dials says nothing, and hears all the same: it is the one that has to
+        know where the others are.
 """
 
 import asyncio
@@ -24,7 +26,7 @@ import hmac
 import importlib.util
 import ipaddress
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.address import join_address, split_address
@@ -35,6 +37,7 @@ from muster.errors import Unreachable
 from muster.fleet.facts import Way
 from muster.node.counter import DECLARED, spend
 from muster.node.exposed import Exposed
+from muster.node.host.exposure import near
 from muster.node.host.facts import Interface, interfaces
 from muster.node.links.paths import Cascade
 from muster.node.runtime import Runtime
@@ -66,7 +69,7 @@ _ASKED_MAX: Final = 16
 
 
 class Place(NamedTuple):
-    """Where this machine listens in its network."""
+    """Where this machine listens in its network; with port 0 it only hears there."""
 
     host: str
     port: int
@@ -135,6 +138,19 @@ def place(rows: Iterable[Exposed], found: Iterable[Interface], leads: str) -> Pl
         return None
     host, port = min(good, key=lambda each: (each[0] != leads, each[0].startswith("169.254.")))
     return Place(host, port, ipaddress.IPv4Interface(masks[host]).network)
+
+
+def ear(rows: Iterable[Exposed], found: Sequence[Interface], leads: str) -> Place | None:
+    """Where a machine that nobody else can dial hears of others: in the private network that leads
+    outside, or in the first one where nothing does; None where there is none.
+    """
+    masks = {each.partition("/")[0]: each for one in found for each in one.addresses}
+    inside = [row.host for row in near(found) if row.whom == "private" and row.host in masks]
+    inside.sort(key=lambda host: host.startswith("169.254."))
+    host = leads or next(iter(inside), "")
+    if host not in inside or any(row.whom != "computer" for row in rows):
+        return None
+    return Place(host, 0, ipaddress.IPv4Interface(masks[host]).network)
 
 
 class Heard:
@@ -230,9 +246,10 @@ class Lan:
             await self._close()
 
     async def _announce(self) -> None:
-        """Be announced where we listen now, by the name of this hour."""
+        """Be announced where we listen now, by the name of this hour, and hear there."""
         now_s = asyncio.get_running_loop().time()
-        here = place(self._paths.exposed(), interfaces(), own_ip("0.0.0.0"))  # noqa: S104 - a question
+        asked = self._paths.exposed(), interfaces(), own_ip("0.0.0.0")  # noqa: S104 - a question
+        here = place(*asked) or ear(*asked)
         if self._open is not None and self._open[0].crowded:
             self._core.counters["lan-crowded"] += 1
             self._rests_until_s = now_s + CROWDED_S
@@ -251,7 +268,7 @@ class Lan:
 
             self._mdns = Mdns
         hour, names = self._hour, self._names
-        instance = names.instance(hour, self._core.machine)
+        instance = names.instance(hour, self._core.machine) if here.port else ""
         try:
             opened = await self._mdns.open(
                 here[:2], names.service(hour), instance, names.services(hour), self._on_name
@@ -263,7 +280,7 @@ class Lan:
                 say(self._said)
             return
         self._open, self._said = (opened, here, hour), ""
-        self._paths.announced = join_address(here.host, here.port)
+        self._paths.announced = join_address(here.host, here.port) if here.port else ""
 
     @property
     def _hour(self) -> int:

@@ -45,6 +45,8 @@ DECLARED[__name__] = {
 
 CERTIFICATES: Final = "ssh.certificates"
 LOOK_S: Final = 5.0
+# A person waits so long for the first certificates.
+_KNOWN_S: Final = 20
 # A hub that has none to give, of an older version or without the authority, is asked ever less.
 _ASK_S_MAX: Final = 600.0
 # How long a daemon that sshd began waits for the first to come through, who may have given up on a
@@ -86,6 +88,16 @@ class SshDoor:
 
     def keys(self) -> SshKeys | None:
         """What this machine has for an sshd; None before any hub gave it certificates."""
+        return self._shown
+
+    async def known(self) -> SshKeys | None:
+        """The same, asked for now where there is nothing yet: who just joined waits a moment."""
+        for _ in range(_KNOWN_S):
+            if self._shown is not None:
+                break
+            self._ask_at_ms = 0
+            self._changed.set()
+            await asyncio.sleep(1)
         return self._shown
 
     def _take_kept(self) -> None:

@@ -7,7 +7,7 @@ Rule 3: an event names the task and epoch it belongs to; an agent cannot say ano
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from muster import limits
@@ -202,8 +202,10 @@ def missing(paths: Iterable[str]) -> str:
     return "promised and not there: " + ", ".join(paths)
 
 
-def told_secret(collected: Collected, secrets: Secrets) -> str:
+def told_secret(collected: Collected, secrets: Secrets, sure: Collection[str]) -> str:
     """Why a commit cannot go out that says a secret where everybody reads it; "" where it can.
+
+    `sure` are the names of those that are secrets, however they are called and however short.
 
     A password of a few letters is also a word: a `postgres.conf` tells nobody a database's. And
     what a person keeps to himself, such as a name, an option or an address, is said in commits.
@@ -212,7 +214,8 @@ def told_secret(collected: Collected, secrets: Secrets) -> str:
         ("a message of the agent's own commits", collected.messages),
         ("the name of a changed file", collected.names),
     ):
-        if any(environment.is_key(name) for name in secrets.long_in(text)):
+        met = secrets.names_in(text).intersection(sure)
+        if met or any(environment.is_key(name) for name in secrets.long_in(text)):
             return f"{what} holds a secret of this machine, and whoever fetches reads it"
     return ""
 

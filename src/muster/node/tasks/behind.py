@@ -7,13 +7,14 @@ that becomes the repository, and its fence is raised. Rows of whoever owns no su
 What is not there is named, and brought by nobody's silence: a task that would start from it waits
 and says so.
 Rule 3: who kept a repository may have taken pushes of which no log knows, as long as it was heard
-after what its copy has: that is an incident, and said of each run that begins at the newest.
+after what its copy has: that is an incident, and said of each run that begins at the newest. What
+is named there and is pushed again ends it; where nothing is named a person says that it is over.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from muster.fleet.folds import INCIDENT
+from muster.fleet.folds import INCIDENT, IncidentRow
 from muster.log.fold import Table, body_or_none
 from muster.log.stream import MachineId
 from muster.node import event as ev
@@ -33,6 +34,12 @@ _PUSHED_MAX: Final = 200
 _NAMED_MAX: Final = 4
 
 _Copy = tuple[str, str]
+
+
+class Whole(ev.Event, frozen=True):
+    """All that was named as missing in a repository that is kept here was pushed again."""
+
+    repo: str
 
 
 class Push(NamedTuple):
@@ -55,6 +62,7 @@ class Behind:
         # Of these something may have moved that was not pulled.
         self._unsure: set[_Copy] = set()
         core.on(ev.MachineGone, lambda event: self._gone(event.machine))
+        core.on(Whole, lambda event: self._whole(event.repo))
 
     # --- how old it is ---------------------------------------------------------------------
 
@@ -152,7 +160,16 @@ class Behind:
             more = f" and {len(missing) - _NAMED_MAX} more" if len(missing) > _NAMED_MAX else ""
             text += f"; missing are {', '.join(missing[:_NAMED_MAX])}{more}"
         text += f". Push it again from where it was made, or wait until {name} is back"
-        core.incidents.open(incident_of(repo), "warning", text)
+        core.incidents.open(incident_of(repo), "warning", text, ", ".join(missing))
+
+    def names_missing(self, repo: str) -> bool:
+        """Whether an incident stands that names what is missing in a repository."""
+        return any(row.detail for row in _open(self._core, incident_of(repo)))
+
+    def _whole(self, repo: str) -> None:
+        if self.names_missing(repo):
+            reason = f"all that was missing in repository {repo} by the log was pushed again"
+            self._core.incidents.close_anywhere(incident_of(repo), reason)
 
     def followed(self, machine: str, repo: str) -> None:
         """This machine keeps it no more, and has what its keeper has: no run begins at its own."""
@@ -161,9 +178,16 @@ class Behind:
             reason = f"{name} keeps repository {repo} now, and it is here as it is there"
             self._core.incidents.close_anywhere(incident_of(repo), reason)
 
-    def aside(self, machine: str, repo: str, names: Sequence[str]) -> None:
-        """This machine kept it before, and had something that the new keeper has not."""
+    def aside(self, machine: str, repo: str, names: Sequence[str], *, whole: bool) -> None:
+        """This machine kept it before, and had something that the new keeper has not; or has now,
+        where that is whole.
+        """
         name = self._core.membership.name_of(MachineId(machine))
+        if not names:
+            if whole and self._core.incidents.is_open(_aside_of(repo)):
+                reason = f"{name} has all of repository {repo} now that was here"
+                self._core.incidents.close_anywhere(_aside_of(repo), reason)
+            return
         more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
         text = (
             f"repository {repo} is kept by {name} now, which has not all that was pushed here: "
@@ -171,7 +195,7 @@ class Behind:
             f"repository, under refs/follow/before/ where {name} has another one of that name: "
             f"push it to {name}"
         )
-        self._core.incidents.open(f"follow-{repo}"[:64], "warning", text)
+        self._core.incidents.open(_aside_of(repo), "warning", text)
 
 
 def incident_of(repo: str) -> str:
@@ -179,13 +203,19 @@ def incident_of(repo: str) -> str:
     return f"mirror-{repo}"[:64]
 
 
+def _aside_of(repo: str) -> str:
+    """The key of the incident about what a repository had here and has not at its new keeper."""
+    return f"follow-{repo}"[:64]
+
+
 def note_of(core: "Core", repo: str) -> str:
     """What somebody who starts from a repository of this machine should know; "" where nothing."""
-    key = incident_of(repo)
-    if not core.incidents.is_open(key):
-        return ""
-    rows = core.tables.rows(INCIDENT, writer=core.machine, key=key, open=1)
-    return max(rows, key=lambda row: row.t_ms).title
+    rows = _open(core, incident_of(repo))
+    return max(rows, key=lambda row: row.t_ms).title if rows else ""
+
+
+def _open(core: "Core", key: str) -> Sequence[IncidentRow]:
+    return core.tables.rows(INCIDENT, writer=core.machine, key=key, open=1)
 
 
 def _spoken(ms: int) -> str:

@@ -59,12 +59,13 @@ class PullMirror(ev.Effect, frozen=True):
 
 
 class Pulled(ev.Event, frozen=True):
-    """A mirror is as the repository was, or why not; `aside` is what its keeper did not have."""
+    """A mirror is as it was, or why not; `aside` its keeper had not, and `whole` it has all."""
 
     machine: str
     repo: str
     reason: str = ""
     aside: tuple[str, ...] = ()
+    whole: bool = False
 
 
 class KeepMirror(ev.Effect, frozen=True):
@@ -380,13 +381,12 @@ class Keepers(Part):
     def _on_pulled(self, event: Pulled) -> None:
         each = Mirror(event.machine, event.repo)
         self._pulls.ended(each, whole=not event.reason)
-        if event.aside:
-            self.behind.aside(*each, event.aside)
         if event.reason:
             self.core.counters["mirror-not-pulled"] += 1
             return
         self.core.counters["mirror-pulled"] += 1
         self._here.add(each)
+        self.behind.aside(*each, event.aside, whole=event.whole)
         if self.kept_before(each.repo):
             self.behind.followed(*each)
 

@@ -133,7 +133,9 @@ class Run:
         """Whether a Muster before 0.3 cannot read what was ordered: the spec, the entry that opens
         the run, or why this machine goes on with it.
         """
-        may = self.spec.memory or any(p.may or p.memory or p.mcp for p in self.spec.phases.values())
+        phases = self.spec.phases.values()
+        may = self.spec.memory or any(p.may or p.memory or p.mcp or p.secrets for p in phases)
+        may = may or any(p.says_sandbox for p in phases)
         more = may or self.handed_on or self.adopted
         return bool(self.is_held or self.spec.on or self.body.kept or more)
 

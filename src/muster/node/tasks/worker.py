@@ -35,6 +35,7 @@ from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.asking import Asking
 from muster.node.tasks.attempt_body import AttemptEnded, AttemptEvent, AttemptStage
 from muster.node.tasks.drafts import write_each
+from muster.node.tasks.enclosures import Enclosures
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership, attempts_of
 from muster.task import causes, evidence, kinds, template
@@ -43,7 +44,7 @@ from muster.task.fault import LEAVING, NO_START
 from muster.task.fold import ATTEMPT, TASK
 from muster.task.instruction import BeatReply, Draft, StartAttempt, Stop, StopAttempt
 from muster.task.open_task import Ended
-from muster.task.route import NOOP, ORDER_SINCE, Machine
+from muster.task.route import NOOP, ORDER_SINCE, SANDBOX, Machine
 from muster.task.spec import parse
 from muster.task.version import version_of
 from muster.task.worker import Assignment, SendBeat, Unfinished, Worker
@@ -77,6 +78,7 @@ class WorkerService(Part):
         self.core = core
         self.session = core.draw(8).hex()
         self._worker = Worker(self._me(), self.session)
+        self._worker.refuses = self._refuses
         self._beat_at, self._beats = 0, 0
         # When each owner gave us a task last, or had one here; and who of the others heard last.
         self._gave_ms: dict[str, int] = {}
@@ -108,6 +110,12 @@ class WorkerService(Part):
         """What runs here. Whoever asks may change it, and it is flushed for that."""
         self.dirty = True
         return self._worker
+
+    def _refuses(self, given: Assignment) -> str:
+        """Why the owner of this machine has it not done here, or "": see enclosures.py."""
+        known: Enclosures | None = self.core.settings.get("sandbox")
+        said = self._worker.machine.facts.tools.get(SANDBOX)
+        return known.refusal(given, said) if known is not None else ""
 
     def _me(self) -> Machine:
         return self.core.membership.candidate(self.core.machine)

@@ -1,0 +1,352 @@
+"""What surrounds an attempt: its sandbox, and what of this machine serves it in there.
+
+Rule 1: how it is enclosed is decided before its agent begins (task/enclosure.py); where that cannot
+be done here it does not begin here.
+Rule 2: inside there is one way to each thing: to the daemon a socket of the attempt's own, on which
+its capability alone counts (call/authorize.py, rule 4); to the network a proxy that knows what is
+allowed; to the agent's model a gateway that has the key, which is not inside.
+Rule 3: a check speaks for nobody and to no model: it has the network that its phase names.
+Rule 4: what serves it ends with it; what was reached, asked of a model and refused is in the
+journal by then.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from muster.agent import visible
+from muster.agent.base import AgentEvent, AttemptOrder, OnEvent
+from muster.agent.catalogue import credential_files, which
+from muster.agent.egress.decision import Decision as Reached
+from muster.agent.egress.proxy import Proxy
+from muster.agent.egress.rules import Rules
+from muster.agent.egress.upstream import Upstreams
+from muster.agent.gateway.call import Call
+from muster.agent.gateway.meter import Limits
+from muster.agent.gateways import Gateways, Plan, gateways_for
+from muster.agent.sandbox.protected import PROTECTED
+from muster.agent.sandbox.walls import HOME
+from muster.channel.ipc import IpcChannel, IpcListener
+from muster.channel.ipc_client import ENCLOSED
+from muster.errors import Broken, unable
+from muster.git import cache
+from muster.node.attempts import inputs
+from muster.node.attempts.workplace import Workplace
+from muster.node.counter import DECLARED, labelled
+from muster.node.host import environment as environ
+from muster.node.host.home import Home
+from muster.node.host.sandbox_config import PROGRAM, uid_of
+from muster.node.runtime import Runtime
+from muster.task import enclosure
+from muster.task.host_rule import host_rule
+from muster.task.instruction import StartAttempt
+from muster.task.openings import openings_of
+
+DECLARED[__name__] = {
+    "egress-refused": "An enclosed attempt wanted to reach what it may not.",
+    "gateway-<what>": "A call of an agent to its model ended so at its gateway.",
+}
+
+# Where it finds this machine, as its own home of Muster.
+_MUSTER: Final = "/run/muster"
+_SOCKET: Final = f"{_MUSTER}/run/sock"
+_PROXY_PORT: Final = 3128
+_PROXIES: Final = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+_NO_PROXY: Final = dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1,::1")
+# Those of the machine itself are for the proxy outside.
+_OF_MACHINE: Final = frozenset({*_PROXIES, *_NO_PROXY, "all_proxy", "ALL_PROXY"})
+_NO_PLAN: Final = Plan((), {}, frozenset(), {}, ())
+# A file that all may read, in a folder that all may look into.
+_READ, _LOOK = 0o444, 0o555
+# The names of sockets: the path of one has room for a few letters.
+_numbers: Final = itertools.count()
+
+Listeners = Mapping[int, socket.socket]
+
+
+class Server(Protocol):
+    """What serves ports of a sandbox."""
+
+    async def serve(self, listeners: Listeners, /) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class AttemptSandbox:
+    """See the top of this file; one for each attempt."""
+
+    def __init__(
+        self, daemon: Runtime, start: StartAttempt, workplace: Workplace, happened: OnEvent
+    ) -> None:
+        self._daemon, self._start, self._place = daemon, start, workplace
+        self._happened = happened
+        self._config = daemon.machine.config.sandbox
+        self._decision = enclosure.Decision()
+        self._plan = _NO_PLAN
+
+    async def decide(self, order: AttemptOrder) -> None:
+        """Find out how its agent is enclosed. Raises: Broken where that is not to be done here."""
+        daemon, start = self._daemon, self._start
+        entry = daemon.effects.agents.get(order.agent)
+        if entry is not None:
+            self._plan = gateways_for(entry, order.env)
+        hosts = tuple(map(host_rule, self._plan.hosts))
+        path, now_ms = order.env.get("PATH"), daemon.core.now.boot_ms
+        looked = partial(daemon.effects.enclosing.obstacle, self._config, path, now_ms)
+        obstacle = await asyncio.to_thread(looked)
+        here = enclosure.Here(
+            cannot=f"{obstacle.cause}; {obstacle.mend}" if obstacle is not None else "",
+            home=self._person,
+            never=(str(daemon.home.path), daemon.home.state_folder),
+            protected=tuple(PROTECTED),
+            real=os.path.realpath,
+        )
+        doer = enclosure.Doer(order.agent, hosts, bool(start.foreign))
+        template, terms = start.open.template, self._config.terms()
+        self._decision = decision = enclosure.decide(template, doer, terms, here)
+        if decision.refusal:
+            raise Broken(decision.refusal)
+        profile = decision.profile_hash()
+        self._tell("agent.sandbox", enclosed=decision.enclosed, why=decision.why, profile=profile)
+
+    @asynccontextmanager
+    async def around(
+        self, order: AttemptOrder, *, check: bool = False
+    ) -> AsyncIterator[tuple[AttemptOrder, Callable[[Listeners], None]]]:
+        """The order with its sandbox, and what takes its listeners once they are there.
+
+        Raises: Broken where the sandbox cannot be prepared.
+        """
+        if not self._decision.enclosed:
+            yield order, lambda _: None
+            return
+        served = _Served(self._daemon)
+        try:
+            yield await self._enclosed(order, served, check=check), served.take
+        finally:
+            await served.close()
+
+    # --- what is inside ------------------------------------------------------------------------
+
+    async def _enclosed(
+        self, order: AttemptOrder, served: "_Served", *, check: bool
+    ) -> AttemptOrder:
+        decision, user = self._decision, uid_of(self._config.user)
+        path = order.env.get("PATH", os.defpath)
+        env = {name: text for name, text in order.env.items() if name not in _OF_MACHINE}
+        plan = _NO_PLAN if check else self._plan
+        network = openings_of(self._start.open.template).network if check else decision.network
+        hosts, placed = list(map(str, network)), dict[str, str]()
+        try:
+            home = self._place.home()
+            if not check:
+                task = self._start.assign.task
+                placed[_SOCKET] = await served.listen(task, user)
+                env = plan.inside(env)
+                placed |= {} if plan.gateways else self._login(env)
+                for name, text in plan.files.items():
+                    _write(home, name, text)
+            readable = await asyncio.to_thread(self._readable, env, user)
+        except OSError as error:
+            raise unable(f"the sandbox of an attempt cannot be prepared: {error}", error) from error
+        if plan.gateways:
+            served.add([each.port for each in plan.gateways], self._gateways(plan))
+        if hosts:
+            served.add([_PROXY_PORT], self._proxy(hosts))
+            env |= dict.fromkeys(_PROXIES, f"http://127.0.0.1:{_PROXY_PORT}") | _NO_PROXY
+            env["NODE_USE_ENV_PROXY"] = "1"
+        env |= visible.variables(path)
+        env |= {"MUSTER_HOME": _MUSTER, "MUSTER_SOCK": _SOCKET, ENCLOSED: "1"}
+        programs = [] if check else await self._programs(order, path)
+        sandbox = {
+            "program": self._config.program or which(PROGRAM, path) or "",
+            "user": user,
+            "home": str(home),
+            "readable": [*readable, *visible.readable(programs, path, self._person)],
+            "writable": list(decision.write),
+            "placed": placed,
+            "free": list(decision.free),
+            "ports": served.ports,
+            "memory_bytes": decision.memory_bytes,
+            "processes": decision.processes,
+        }
+        return replace(order, env=env, sandbox=sandbox)
+
+    @property
+    def _person(self) -> str:
+        """The home of whoever the daemon runs as."""
+        return self._daemon.effects.environ.get("HOME", "") or str(Path.home())
+
+    async def _programs(self, order: AttemptOrder, path: str) -> list[str]:
+        """The files that are run, and those that variables name for that."""
+        start = await self._daemon.effects.discovery.start_of(order.agent, path)
+        return [which(start.argv[0], path) or "" if start.argv else "", *start.env.values()]
+
+    def _readable(self, env: Mapping[str, str], user: int) -> list[str]:
+        """What of this machine is shown beside programs. Blocks. Raises: OSError."""
+        found = [*self._decision.read, *visible.files_named(env, environ.NETWORK)]
+        own = [inputs.folder_of(self._daemon, self._start), *self._borrowed()]
+        for folder in (each for each in own if each.is_dir()):
+            found.append(str(folder))
+            if user:
+                # Ours are for root alone, and lie in a folder that only root enters.
+                _let_read(folder)
+        return found
+
+    def _borrowed(self) -> Iterator[Path]:
+        """Where the objects lie that the work folder's repository borrows."""
+        if (tree := self._place.tree) is not None:
+            yield tree.cache / "objects"
+            yield tree.cache / cache.BEFORE
+
+    def _login(self, env: Mapping[str, str]) -> dict[str, str]:
+        """The files of an account that the agent has without a key: to be read, at their place."""
+        entry = self._daemon.effects.agents.get(self._start.assign.agent)
+        files = credential_files(entry, {**env, "HOME": self._person}) if entry else []
+        found = {}
+        for file in filter(os.path.isfile, map(str, files)):
+            below = os.path.relpath(file, self._person)
+            found[file if below.startswith("..") else f"{HOME}/{below}"] = file
+        return found
+
+    # --- what serves it ------------------------------------------------------------------------
+
+    def _proxy(self, hosts: list[str]) -> "_Egress":
+        local = list(map(str, self._decision.local))
+        rules = Rules.read([host for host in hosts if host not in local], local)
+        return _Egress(Proxy(rules, self._reached, Upstreams(self._daemon.effects.environ)))
+
+    def _reached(self, what: Reached) -> None:
+        if not what.allowed:
+            self._daemon.core.counters["egress-refused"] += what.times
+        self._tell(
+            "agent.network", host=what.host, port=what.port, allowed=what.allowed, why=what.why,
+            sent=what.sent_bytes, received=what.received_bytes, ms=what.ms, times=what.times,
+        )  # fmt: skip
+
+    def _gateways(self, plan: Plan) -> Gateways:
+        budget: Mapping[str, int] = self._start.open.template.get("budget") or {}
+        wall_s = self._daemon.core.now.wall_ms / 1000
+        day = datetime.fromtimestamp(wall_s, UTC).date().isoformat()
+        environ, told = self._daemon.effects.environ, self._called
+        return Gateways(plan, Limits(**budget), day, told, env=environ, count=self._count)
+
+    def _called(self, call: Call) -> None:
+        self._tell("agent.call", **msgspec.to_builtins(call))
+
+    def _count(self, name: str) -> None:
+        self._daemon.core.counters[labelled("gateway", name.removeprefix("gateway-"))] += 1
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        self._happened(AgentEvent(kind, fields))
+
+
+class _Egress:
+    """The proxy, as what serves the one port that it has."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self.close = proxy.close
+
+    async def serve(self, listeners: Listeners) -> None:
+        await self._proxy.serve(listeners[_PROXY_PORT])
+
+
+class _Served:
+    """What of the daemon serves one sandbox, until that ends."""
+
+    def __init__(self, daemon: Runtime) -> None:
+        self._daemon = daemon
+        self.ports: list[int] = []
+        self._servers: list[Server] = []
+        self._begun: list[asyncio.Task[Any]] = []
+        self._socket: IpcListener | None = None
+
+    def add(self, ports: list[int], server: Server) -> None:
+        """Let this serve these ports inside."""
+        self.ports += ports
+        self._servers.append(server)
+
+    async def listen(self, task: str, user: int) -> str:
+        """The path of a socket on which this task's agent alone is heard. Raises: as IpcChannel."""
+        daemon = self._daemon
+        path = Path(daemon.home.socket_of_session).with_name(f"a{next(_numbers) % 10_000}")
+        serve = partial(daemon.serve, local=True, attempt=task)
+        self._socket = await IpcChannel().listen(str(path), serve, user=user)
+        return str(path)
+
+    def take(self, listeners: Listeners) -> None:
+        """Begin to serve."""
+        for server in self._servers:
+            begun = self._daemon.supervisor.run("sandbox", server.serve(listeners))
+            self._begun.append(begun)
+
+    async def close(self) -> None:
+        """End all of it; what there was to tell is told by then."""
+        if self._begun:
+            await asyncio.wait(self._begun)
+        for server in self._servers:
+            await server.close()
+        if self._socket is not None:
+            await self._socket.close()
+            # Nobody else ever listens there: the number of an attempt is its own.
+            _remove(f"{self._socket.address}.lock")
+
+
+def clear(home: Home) -> None:
+    """Remove the sockets of attempts that a daemon before us left. None is open by now."""
+    for each in Path(home.socket_of_session).parent.glob("a[0-9]*"):
+        _remove(str(each))
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _write(home: Path, name: str, text: str) -> None:
+    """A file below a home that its agent may have changed: no link is followed."""
+    folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        *above, last = name.split("/")
+        for part in above:
+            if not os.path.lexists(f"/proc/self/fd/{folder}/{part}"):
+                os.mkdir(part, 0o700, dir_fd=folder)
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(last, flags, 0o600, dir_fd=folder), "w", encoding="utf-8") as file:
+            file.write(text)
+    finally:
+        os.close(folder)
+
+
+def _let_read(folder: Path) -> None:
+    """Let others read what lies in a folder of ours. Raises: OSError."""
+    for path, _, names in os.walk(folder):
+        _add_mode(path, _LOOK)
+        for name in names:
+            _add_mode(os.path.join(path, name), _READ)
+
+
+def _add_mode(path: str, more: int) -> None:
+    # What git replaces meanwhile is made anew, and read by nobody yet.
+    try:
+        mode = os.lstat(path).st_mode
+        if not stat.S_ISLNK(mode) and mode & more != more:
+            os.chmod(path, stat.S_IMODE(mode) | more)
+    except FileNotFoundError:
+        return
