@@ -231,6 +231,9 @@ class Attempt:
             if full and await self.written_bytes() < disk.MUCH_BYTES:
                 return self._ended("killed", outcome, reason=f"{reason}; the disk here is full")
             return self._ended("failed", outcome, reason=reason)
+        if self._sandbox.spent:
+            # Some agents take it for the end of their work, and say that all is well.
+            return self._ended("failed", outcome, reason=self._sandbox.spent)
         if identity(folder) != self._place:
             return self._ended("failed", outcome, reason=_NO_FOLDER)
         if self._setup.verdict is not None:

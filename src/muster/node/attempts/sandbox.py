@@ -95,6 +95,8 @@ class AttemptSandbox:
         self._config = daemon.machine.config.sandbox
         self._decision = enclosure.Decision()
         self._plan = _NO_PLAN
+        # Why a call of its agent's model was refused for its budget; "" where none was.
+        self.spent = ""
 
     async def decide(self, order: AttemptOrder) -> None:
         """Find out how its agent is enclosed. Raises: Broken where that is not to be done here."""
@@ -244,6 +246,8 @@ class AttemptSandbox:
         return Gateways(plan, Limits(**budget), day, told, env=environ, count=self._count)
 
     def _called(self, call: Call) -> None:
+        if call.ending == "spent":
+            self.spent = call.why
         self._tell("agent.call", **msgspec.to_builtins(call))
 
     def _count(self, name: str) -> None:
