@@ -2,8 +2,8 @@
 
 Rule 1: what is let through is named in one spelling: labels of a-z, 0-9 and -, no dot at the end.
         What any resolver would take for an address, however it is written, is no name.
-Rule 2: `name:port` is that host alone, `*.name:port` each host below it and not `name` itself.
-        Without a port it is 443. What no rule names is not let through; there is no "all".
+Rule 2: what is let through are hosts as specs and owners name them (task/host_rule.py). What no
+        rule names is not let through; there is no "all".
 Rule 3: a name leads to public addresses only. A rule of the machine's owner may say that it leads
         to private ones as well; never to those of a link (cloud metadata), of a group, or of none.
 Rule 4: nothing here looks a name up, reads a clock or keeps a state.
@@ -17,11 +17,11 @@ Rule 4: nothing here looks a name up, reads a clock or keeps a state.
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from muster.errors import Denied, Malformed
+from muster.task.host_rule import HostRule, covers, host_refusal, host_rule
 
-PORT: Final = 443
 PORT_MAX: Final = 65_535
 HOST_CHARS_MAX: Final = 253
 _LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -31,55 +31,37 @@ _HOST: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _COLONS: Final = re.compile("[0-9a-f]*:[0-9a-f.]*:[0-9a-f:.]*")
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
-_SCHEMES: Final = {"http": 80, "https": 443, "ssh": 22, "git": 9418, "ws": 80, "wss": 443}
-_SAYS: Final = "write it as api.example.com, git.example.com:8443 or *.example.com"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-class Rule(NamedTuple):
-    """A host, or with `below` every host below a name, at one port."""
-
-    name: str
-    port: int = PORT
-    below: bool = False
-    local: bool = False
-
-    def __str__(self) -> str:
-        return f"{'*.' if self.below else ''}{self.name}:{self.port}"
-
-    def lets(self, host: str, port: int) -> bool:
-        """Whether a host in its one spelling is let through by this."""
-        if port != self.port:
-            return False
-        return host.endswith(f".{self.name}") if self.below else host == self.name
-
-
 class Rules:
-    """All that one attempt may reach."""
+    """All that one attempt may reach: hosts as task/host_rule.py has them. `local` are those that
+    may lead to private addresses as well.
+    """
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._rules = tuple(rules)
+    def __init__(self, public: Iterable[HostRule], local: Iterable[HostRule] = ()) -> None:
+        self._local = tuple(local)
+        self._rules = (*public, *self._local)
 
     @classmethod
     def read(cls, texts: Iterable[str], local: Iterable[str] = ()) -> "Rules":
-        """`local` are those that may lead to private addresses. Raises: Malformed."""
-        public = [rule(text) for text in texts]
-        return cls([*public, *(rule(text)._replace(local=True) for text in local)])
+        """Those that texts say. Raises: Malformed, with the nearest right form."""
+        return cls([_read(text) for text in texts], [_read(text) for text in local])
 
     def __str__(self) -> str:
         return ", ".join(map(str, self._rules)) or "nothing"
 
     def check(self, host: str, port: int) -> None:
         """Raises: Denied where no rule lets it through."""
-        if not any(each.lets(host, port) for each in self._rules):
-            ports = sorted({str(r.port) for r in self._rules if r.lets(host, r.port)})
+        if not _lets(self._rules, host, port):
+            ports = sorted({str(r.port) for r in self._rules if covers(r, HostRule(host, r.port))})
             reached = f"; of this host port {', '.join(ports)} is" if ports else ""
             raise Denied(f"{host}:{port} is not among what this sandbox may reach{reached}")
 
     def addresses(self, host: str, port: int, found: Sequence[str]) -> list[str]:
         """Those that may be connected to, in their order. Raises: Denied where none may."""
-        local = any(each.local and each.lets(host, port) for each in self._rules)
+        local = self.is_local(host, port)
         good = [each for each in dict.fromkeys(found) if _is_let(each, local=local)]
         if not good:
             raise Denied(f"{host} leads to no public address, and may lead to no other")
@@ -87,31 +69,20 @@ class Rules:
 
     def is_local(self, host: str, port: int) -> bool:
         """Whether it may lead into this machine and its own networks."""
-        return any(each.local and each.lets(host, port) for each in self._rules)
+        return _lets(self._local, host, port)
+
+
+def _lets(rules: Iterable[HostRule], host: str, port: int) -> bool:
+    return any(covers(each, HostRule(host, port)) for each in rules)
+
+
+def _read(text: str) -> HostRule:
+    if why := host_refusal(text):
+        raise Malformed(f"{text[:80]!r} {why}")
+    return host_rule(text)
 
 
 # --- texts -------------------------------------------------------------------------------------
-
-
-def rule(text: str) -> Rule:
-    """The rule that a text says. Raises: Malformed, with the nearest right form."""
-    if why := refusal(text):
-        raise Malformed(f"{text[:80]!r} {why}")
-    host, _, port = text.removeprefix("*.").partition(":")
-    return Rule(host, int(port or PORT), text.startswith("*."))
-
-
-def refusal(text: str) -> str:
-    """Why a text is no rule, as what follows it in a sentence; "" where it is one."""
-    host, colon, port = text.removeprefix("*.").partition(":")
-    why = _host_refusal(text if text.count(":") > 1 and "/" not in text else host)
-    if colon and not why and not (_PORT.fullmatch(port) and int(port) <= PORT_MAX):
-        why = f"has a port that is none; they are 1 to {PORT_MAX}"
-    if why:
-        return f"{why}; {f'write {near}' if (near := _nearest(text)) else _SAYS}"
-    if text.startswith("*.") and "." not in host:
-        return f"is every host of the world below .{host}; name the hosts, or those of one owner"
-    return ""
 
 
 def split_target(text: str, default: int = 0) -> tuple[str, int]:
@@ -147,26 +118,6 @@ def _host_refusal(host: str) -> str:
     if not _HOST.fullmatch(host):
         return "is no name of a host"
     return ""
-
-
-def _nearest(text: str) -> str:
-    """What whoever wrote this most likely meant: without scheme, user, path and capitals."""
-    if len(text) > 2 * HOST_CHARS_MAX:
-        return ""
-    scheme, there, rest = text.partition("://")
-    if not there:
-        scheme, rest = "", text
-    rest = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].strip()
-    star = "*." if rest.startswith(("*", ".")) else ""
-    host, _, port = rest.lstrip("*.").partition(":")
-    try:
-        host = host.rstrip(".").encode("idna").decode("ascii").lower()
-    except UnicodeError:
-        return ""
-    known = _PORT.fullmatch(port) and int(port) <= PORT_MAX
-    number = port if known else str(_SCHEMES.get(port.lower() or scheme.lower(), PORT))
-    near = f"{star}{host}" if number == str(PORT) else f"{star}{host}:{number}"
-    return near if near != text and not _host_refusal(host) and not refusal(near) else ""
 
 
 # --- addresses ---------------------------------------------------------------------------------

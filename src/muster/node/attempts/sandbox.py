@@ -16,7 +16,7 @@ import itertools
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -50,7 +50,7 @@ from muster.node.host.home import Home
 from muster.node.host.sandbox_config import PROGRAM, uid_of
 from muster.node.runtime import Runtime
 from muster.task import enclosure
-from muster.task.host_rule import host_rule
+from muster.task.host_rule import HostRule, host_rule
 from muster.task.instruction import StartAttempt
 from muster.task.openings import openings_of
 
@@ -150,7 +150,7 @@ class AttemptSandbox:
         env = {name: text for name, text in order.env.items() if name not in _OF_MACHINE}
         plan = _NO_PLAN if check else self._plan
         network = openings_of(self._start.open.template).network if check else decision.network
-        hosts, placed = list(map(str, network)), dict[str, str]()
+        placed = dict[str, str]()
         try:
             home = self._place.home()
             if not check:
@@ -165,8 +165,8 @@ class AttemptSandbox:
             raise unable(f"the sandbox of an attempt cannot be prepared: {error}", error) from error
         if plan.gateways:
             served.add([each.port for each in plan.gateways], self._gateways(plan))
-        if hosts:
-            served.add([_PROXY_PORT], self._proxy(hosts))
+        if network:
+            served.add([_PROXY_PORT], self._proxy(network))
             env |= dict.fromkeys(_PROXIES, f"http://127.0.0.1:{_PROXY_PORT}") | _NO_PROXY
             env["NODE_USE_ENV_PROXY"] = "1"
         env |= visible.variables(path)
@@ -225,9 +225,9 @@ class AttemptSandbox:
 
     # --- what serves it ------------------------------------------------------------------------
 
-    def _proxy(self, hosts: list[str]) -> "_Egress":
-        local = list(map(str, self._decision.local))
-        rules = Rules.read([host for host in hosts if host not in local], local)
+    def _proxy(self, hosts: Collection[HostRule]) -> "_Egress":
+        local = self._decision.local
+        rules = Rules([host for host in hosts if host not in local], local)
         return _Egress(Proxy(rules, self._reached, Upstreams(self._daemon.effects.environ)))
 
     def _reached(self, what: Reached) -> None:
