@@ -36,6 +36,18 @@ BY_HAND: dict[str, Any] = {
         ]
     },
     "operator": {"operators": [{"name": "X", "state": "orders", "since_ms": 1, "key": "ab" * 32}]},
+    "secret": {
+        "secrets": [
+            {
+                "name": "X",
+                "place": "file",
+                "set_ms": 1,
+                "granted": ["X"],
+                "over": ["X"],
+                "reason": "X",
+            }
+        ]
+    },
     "device": {
         "devices": [
             {"device": "X", "state": "orders", "operator": "X", "rights": ["X"], "until_ms": 1}
