@@ -516,11 +516,17 @@ def test_forty_calls_at_once_pass_the_limit_by_no_more_than_one_of_each_that_run
 def test_a_gateway_that_is_closed_while_its_connections_end_leaves_none_open():
     """What a connection does at its end is cut short as well."""
 
+    def open_now():
+        writers = [w for w in gc.get_objects() if isinstance(w, asyncio.StreamWriter)]
+        return {id(w): w for w in writers if not w.transport.is_closing()}
+
     async def go():
+        # What tests before this one left open is theirs.
+        before = open_now()
         async with staged(answers) as stage:
             await asyncio.gather(*(stage.ask() for _ in range(20)))
-            begun = [w for w in gc.get_objects() if isinstance(w, asyncio.StreamWriter)]
-        return [w.get_extra_info("peername") for w in begun if not w.transport.is_closing()]
+            begun = {i: w for i, w in open_now().items() if i not in before}
+        return [w.get_extra_info("peername") for i, w in open_now().items() if i in begun]
 
     assert run(go()) == []
 
