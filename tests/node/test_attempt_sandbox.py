@@ -13,9 +13,10 @@ from tests.promise import proves
 
 from muster.agent.catalogue import load
 from muster.agent.gateway.call import Call
-from muster.node.attempts import sandbox
+from muster.node.attempts.agent_home import write_into
 from muster.node.attempts.attempt import Attempt
 from muster.node.attempts.sandbox import clear
+from muster.node.attempts.workplace import home_of
 from muster.node.host.config import Config
 from muster.node.host.enclosing import Obstacle
 from muster.node.host.home import Home
@@ -64,7 +65,6 @@ def test_work_and_check_are_enclosed_and_the_check_speaks_for_nobody(home, effec
     work, check = effects.ordered
     assert work.sandbox["placed"].keys() == {"/run/muster/run/sock"}
     assert check.sandbox["placed"] == {}
-    assert work.sandbox["home"] == check.sandbox["home"]
     assert work.env["MUSTER_SOCK"] == "/run/muster/run/sock"
     assert work.env["MUSTER_ENCLOSED"] == "1"
     assert work.sandbox["ports"] == check.sandbox["ports"] == []
@@ -165,26 +165,125 @@ def test_an_agent_whose_budget_is_spent_has_failed_whatever_it_says_itself(home,
     assert told["ending"] == "spent"
 
 
-@proves("enclosure.keyless")
-@pytest.mark.parametrize("trap", ["folder", "file"])
-def test_what_is_written_into_a_home_follows_no_link_of_an_earlier_attempt(tmp_path, trap):
-    outside = tmp_path / "outside"
+def outside_of(home: Path) -> Path:
+    outside = home.parent / "outside"
     outside.mkdir()
     (outside / "config.toml").write_text("mine")
+    return outside
+
+
+@proves("enclosure.own-word")
+@pytest.mark.parametrize("trap", ["folder", "file", "fifo", "fifo above", "a folder", "gone"])
+def test_what_is_written_into_a_home_is_there_whatever_an_earlier_attempt_left(tmp_path, trap):
     home = tmp_path / "home"
     home.mkdir()
+    outside = outside_of(home)
     if trap == "folder":
         (home / ".codex").symlink_to(outside)
+    elif trap == "fifo above":
+        os.mkfifo(home / ".codex")
     else:
         (home / ".codex").mkdir()
+    if trap == "file":
         (home / ".codex/config.toml").symlink_to(outside / "config.toml")
-    with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
-        sandbox._write(home, ".codex/config.toml", "theirs")
+    elif trap == "fifo":
+        os.mkfifo(home / ".codex/config.toml")
+    elif trap == "a folder":
+        (home / ".codex/config.toml/in").mkdir(parents=True)
+    write_into(home, ".codex/config.toml", "theirs")
+    assert (home / ".codex/config.toml").read_text() == "theirs"
+    assert not (home / ".codex").is_symlink()
     assert (outside / "config.toml").read_text() == "mine"
+    write_into(home, ".codex/config.toml", "again")
+    assert (home / ".codex/config.toml").read_text() == "again"
 
 
-@proves("enclosure.keyless")
-def test_what_is_written_into_a_home_is_there_in_folders_of_its_own(tmp_path):
-    sandbox._write(tmp_path, ".codex/config.toml", "a")
-    sandbox._write(tmp_path, ".codex/config.toml", "b")
-    assert (tmp_path / ".codex/config.toml").read_text() == "b"
+@proves("enclosure.own-word")
+def test_no_variable_of_a_spec_says_what_surrounds_its_attempt(home, effects, tmp_path):
+    """Not where programs, certificates, the account or the model of its agent are."""
+    secret = tmp_path / "secret"
+    (secret / ".claude").mkdir(parents=True)
+    (secret / ".claude/.credentials.json").write_text("{}")
+    (secret / "bwrap").write_text("#!/bin/sh\n")
+    (secret / "bwrap").chmod(0o755)
+    env = dict.fromkeys(
+        ("PATH", "HOME", "SSL_CERT_DIR", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS",
+         "REQUESTS_CA_BUNDLE", "CLAUDE_CONFIG_DIR", "TMPDIR"),
+        str(secret),
+    )  # fmt: skip
+    env |= {"ANTHROPIC_BASE_URL": "http://evil.example:8080", "HTTPS_PROXY": "http://evil:1",
+            "ANTHROPIC_CUSTOM_HEADERS": "x: y", "ANTHROPIC_MODEL": "m1", "OWN": "kept"}  # fmt: skip
+    for agent in ("claude", "shell"):
+        effects.ordered.clear()
+        effects.outcomes = [OK, OK]
+        end, made = run(home, effects, agent=[agent], env=env, check="true", network=["a.test.de"])
+        assert end.status == "done", end
+        for order in effects.ordered:
+            assert str(secret) not in str(order.sandbox), order.sandbox
+            if order.agent == "claude":
+                assert str(secret) not in str(order.env), order.env
+                assert "evil" not in str(order.env)
+            assert order.env["OWN"] == "kept"
+            assert order.env["PATH"] == PERSON["PATH"]
+        assert "evil" not in str(made._sandbox._plan)
+    assert effects.ordered[0].env["ANTHROPIC_MODEL"] == "m1"
+
+
+@proves("enclosure.own-word")
+def test_the_account_of_an_agent_lies_where_it_looks_though_a_variable_moves_it_outside(
+    home, effects, tmp_path
+):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / ".credentials.json").write_text("{}")
+    effects.environ = {"PATH": "/usr/bin", "HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": str(moved)}
+    run(home, effects, agent=["claude"])
+    (order,) = effects.ordered
+    placed = order.sandbox["placed"]
+    assert placed["/home/agent/.claude/.credentials.json"] == str(moved / ".credentials.json")
+    assert "CLAUDE_CONFIG_DIR" not in order.env
+
+
+@proves("enclosure.own-word")
+def test_a_check_has_a_home_that_nobody_was_in(home, effects):
+    left: list[bool] = []
+    effects.does = lambda: left.append(
+        any(Path(effects.ordered[-1].sandbox["home"]).iterdir())
+        or bool(Path(effects.ordered[-1].sandbox["home"], "usercustomize.py").touch())
+    )
+    run(home, effects, check="true")
+    work, check = effects.ordered
+    assert left == [False, False]
+    assert work.sandbox["home"] != check.sandbox["home"]
+    assert not Path(check.sandbox["home"]).exists()
+
+
+@proves("enclosure.paths-of-two")
+def test_a_link_that_was_laid_after_the_decision_is_not_shown(home, effects, tmp_path_factory):
+    apart = tmp_path_factory.mktemp("apart")
+    shown, person = apart / "shown", apart / "private"
+    (shown / "data").mkdir(parents=True)
+    person.mkdir()
+    says = SandboxConfig(writable=(str(shown),))
+    paths = {"write": [str(shown), str(shown / "data")]}
+
+    def swapped() -> None:
+        if len(effects.ordered) == 1:
+            (shown / "data").rmdir()
+            (shown / "data").symlink_to(person)
+
+    effects.does = swapped
+    made = enclosed(home, effects, says, check="true", paths=paths)
+    end = asyncio.run(made.run())
+    assert len(effects.ordered) == 1, "the check did not begin"
+    assert "lets no work do that" in str(end)
+
+
+@proves("node.disk-full")
+def test_what_an_agent_writes_into_its_home_counts_as_written(home, effects):
+    made = enclosed(home, effects, SandboxConfig())
+    made._given, made.workplace.folder = 0, effects.work
+    beside = home_of(effects.work)
+    beside.mkdir()
+    (beside / "big").write_bytes(b"x" * 3_000_000)
+    assert asyncio.run(made.written_bytes()) >= 3_000_000

@@ -18,7 +18,14 @@ from muster.agent.marks import Marks
 from muster.node.attempts import effect_runner, workplace
 from muster.node.attempts.attempt import ENDS
 from muster.node.attempts.setup import BEGUN, GO_ON
-from muster.node.attempts.workplace import KEPT_MS_MAX, CutOff, left_behind, sweep, waiting
+from muster.node.attempts.workplace import (
+    KEPT_MS_MAX,
+    CutOff,
+    home_of,
+    left_behind,
+    sweep,
+    waiting,
+)
 from muster.node.host import clock
 
 __all__ = ["_hurried", "home"]
@@ -44,7 +51,10 @@ def cut_off(home: Any, **changes: Any) -> CutOff:
     effects.does = lambda: (
         effects.on_event(AgentEvent("agent.prompt", SESSION)),
         (made.workplace.path / "half.txt").write_text("half"),
-        (made.workplace.home() / "session.jsonl").write_text("s7"),
+        (
+            home_of(made.workplace.path).mkdir(),
+            (home_of(made.workplace.path) / "session.jsonl").write_text("s7"),
+        ),
         made.stop(ENDS),
     )  # type: ignore[func-returns-value]
 

@@ -348,9 +348,16 @@ def credentials_of(entry: AgentEntry, env: Mapping[str, str]) -> object:
     return keys, tuple(files)
 
 
-def credential_files(entry: AgentEntry, env: Mapping[str, str]) -> list[Path]:
-    """Where its account lies in files, whether they are there or not."""
-    return list(_files_of(entry.credentials, env))
+def account_files(entry: AgentEntry, env: Mapping[str, str]) -> dict[str, Path]:
+    """Where its account lies in files, by where each would lie below a home that nothing moves."""
+    places = (where.rpartition(":")[2].removeprefix("~/") for where in entry.credentials)
+    return dict(zip(places, _files_of(entry.credentials, env), strict=True))
+
+
+def moving_variables(entry: AgentEntry) -> frozenset[str]:
+    """The variables that say where its files lie instead."""
+    named = (where.rpartition(":")[0].removeprefix("$") for where in entry.credentials)
+    return frozenset(filter(None, named))
 
 
 def _size_of(file: Path) -> int:

@@ -49,7 +49,7 @@ from muster.node.attempts import inputs as handing
 from muster.node.attempts.retry import AWAY, NO_SPACE, OWN_PLACE, SCARCE, patiently
 from muster.node.attempts.sandbox import AttemptSandbox
 from muster.node.attempts.setup import AttemptSetup
-from muster.node.attempts.workplace import Workplace, identity
+from muster.node.attempts.workplace import Workplace, home_of, identity
 from muster.node.host import disk
 from muster.node.runtime import Runtime
 from muster.node.tasks import attempt_body
@@ -126,7 +126,8 @@ class Attempt:
         folder = self.workplace.path
         if self._given is None or folder is None:
             return 0
-        return await asyncio.to_thread(disk.written_bytes, folder, self._given)
+        wrote = await asyncio.to_thread(disk.written_bytes, folder, self._given)
+        return wrote + await asyncio.to_thread(disk.written_bytes, home_of(folder), 0)
 
     def answer(self, ask: str, by: str, *, allow: bool) -> None:
         """A person's answer to a question of the agent; harmless when nobody asks any more."""
@@ -207,7 +208,9 @@ class Attempt:
         await asyncio.to_thread(self._setup.take)
         order = self._setup.order(folder, self.workplace.went_on)
         self._secrets = self._setup.masks
-        await self._sandbox.decide(order)
+        self._part = "machine"
+        await self._sandbox.decide(order, self._setup.of_machine())
+        self._part = "agent"
         if names := sorted(self._setup.granted):
             # Before it begins: who used which secret, and when, whatever becomes of it.
             fields = {"names": names, "phase": str(self.template.get("phase", ""))}

@@ -141,11 +141,11 @@ class EffectRunner:
     async def prepare(self) -> None:
         """Clear away what a crash left; what takes long is left to the first round of `upkeep`."""
         self.repos.mkdir(parents=True, exist_ok=True)
-        sandbox.clear(self.daemon.home)
         path, _ = await asyncio.gather(
             person_path(self.daemon.machine.config.path, os.environ),
             self.worktrees.clear(await left_behind(self.daemon)),
         )
+        sandbox.clear(self.daemon.home)
         self.environ = {**os.environ, "PATH": path}
         self.mirrors.prepare()
         # Remove what no entry names. A database in doubt may have lost the entries that do.

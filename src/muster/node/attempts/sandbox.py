@@ -5,8 +5,10 @@ be done here it does not begin here.
 Rule 2: inside there is one way to each thing: to the daemon a socket of the attempt's own, on which
 its capability alone counts (call/authorize.py, rule 4); to the network a proxy that knows what is
 allowed; to the agent's model a gateway that has the key, which is not inside.
-Rule 3: a check speaks for nobody and to no model: it has the network that its phase names.
-Rule 4: what serves it ends with it; what was reached, asked of a model and refused is in the
+Rule 3: what surrounds an attempt stands on the machine's own word: no variable of a spec says where
+a program, a certificate, an account or a model is, and none of those that say so reaches it.
+Rule 4: a check speaks for nobody and to no model: it has the network that its phase names.
+Rule 5: what serves it ends with it; what was reached, asked of a model and refused is in the
 journal by then.
 """
 
@@ -17,7 +19,7 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,8 +29,8 @@ import msgspec
 from msgspec.structs import replace
 
 from muster.agent import visible
-from muster.agent.base import AgentEvent, AttemptOrder, OnEvent
-from muster.agent.catalogue import credential_files, which
+from muster.agent.base import KEPT_VARIABLES, AgentEvent, AttemptOrder, OnEvent
+from muster.agent.catalogue import account_files, moving_variables, which
 from muster.agent.egress.decision import Decision as Reached
 from muster.agent.egress.proxy import Proxy
 from muster.agent.egress.rules import Rules
@@ -40,9 +42,10 @@ from muster.agent.sandbox.protected import PROTECTED
 from muster.agent.sandbox.walls import HOME
 from muster.channel.ipc import IpcChannel, IpcListener
 from muster.channel.ipc_client import ENCLOSED
-from muster.errors import Broken, unable
+from muster.errors import Broken, Malformed, unable
 from muster.git import cache
 from muster.node.attempts import inputs
+from muster.node.attempts.agent_home import write_into
 from muster.node.attempts.workplace import Workplace
 from muster.node.counter import DECLARED, labelled
 from muster.node.host import environment as environ
@@ -95,18 +98,28 @@ class AttemptSandbox:
         self._config = daemon.machine.config.sandbox
         self._decision = enclosure.Decision()
         self._plan = _NO_PLAN
+        self._machine: dict[str, str] = {}
         # Why a call of its agent's model was refused for its budget; "" where none was.
         self.spent = ""
 
-    async def decide(self, order: AttemptOrder) -> None:
-        """Find out how its agent is enclosed. Raises: Broken where that is not to be done here."""
-        daemon, start = self._daemon, self._start
-        entry = daemon.effects.agents.get(order.agent)
+    async def decide(self, order: AttemptOrder, machine: Mapping[str, str]) -> None:
+        """Find out how its agent is enclosed; `machine` is its environment without its spec's.
+
+        Raises: Broken where that is not to be done here.
+        """
+        self._machine = dict(machine)
+        entry = self._daemon.effects.agents.get(order.agent)
         if entry is not None:
-            self._plan = gateways_for(entry, order.env)
-        hosts = tuple(map(host_rule, self._plan.hosts))
-        path, now_ms = order.env.get("PATH"), daemon.core.now.boot_ms
-        looked = partial(daemon.effects.enclosing.obstacle, self._config, path, now_ms)
+            self._plan = gateways_for(entry, machine)
+        decision = await self._judged()
+        self._decision, profile = decision, decision.profile_hash()
+        self._tell("agent.sandbox", enclosed=decision.enclosed, why=decision.why, profile=profile)
+
+    async def _judged(self) -> enclosure.Decision:
+        """What is so now: links may lead elsewhere since it was decided. Raises: Broken."""
+        daemon, start = self._daemon, self._start
+        now_ms = daemon.core.now.boot_ms
+        looked = partial(daemon.effects.enclosing.obstacle, self._config, self._path, now_ms)
         obstacle = await asyncio.to_thread(looked)
         here = enclosure.Here(
             cannot=f"{obstacle.cause}; {obstacle.mend}" if obstacle is not None else "",
@@ -115,13 +128,12 @@ class AttemptSandbox:
             protected=tuple(PROTECTED),
             real=os.path.realpath,
         )
-        doer = enclosure.Doer(order.agent, hosts, bool(start.foreign))
-        template, terms = start.open.template, self._config.terms()
-        self._decision = decision = enclosure.decide(template, doer, terms, here)
+        hosts = tuple(map(host_rule, self._plan.hosts))
+        doer = enclosure.Doer(start.assign.agent, hosts, bool(start.foreign))
+        decision = enclosure.decide(start.open.template, doer, self._config.terms(), here)
         if decision.refusal:
             raise Broken(decision.refusal)
-        profile = decision.profile_hash()
-        self._tell("agent.sandbox", enclosed=decision.enclosed, why=decision.why, profile=profile)
+        return decision
 
     @asynccontextmanager
     async def around(
@@ -134,6 +146,8 @@ class AttemptSandbox:
         if not self._decision.enclosed:
             yield order, lambda _: None
             return
+        # Of its own work, and of others', links may lead elsewhere by now.
+        self._decision = await self._judged()
         served = _Served(self._daemon)
         try:
             yield await self._enclosed(order, served, check=check), served.take
@@ -145,32 +159,30 @@ class AttemptSandbox:
     async def _enclosed(
         self, order: AttemptOrder, served: "_Served", *, check: bool
     ) -> AttemptOrder:
-        decision, user = self._decision, uid_of(self._config.user)
-        path = order.env.get("PATH", os.defpath)
-        env = {name: text for name, text in order.env.items() if name not in _OF_MACHINE}
+        decision, user, path = self._decision, uid_of(self._config.user), self._path
         plan = _NO_PLAN if check else self._plan
         network = openings_of(self._start.open.template).network if check else decision.network
-        placed = dict[str, str]()
+        placed, written = dict[str, str](), dict(plan.files)
         try:
-            home = self._place.home()
+            home = await self._place.home(check=check)
             if not check:
-                task = self._start.assign.task
-                placed[_SOCKET] = await served.listen(task, user)
-                env = plan.inside(env)
-                placed |= {} if plan.gateways else self._login(env)
-                for name, text in plan.files.items():
-                    _write(home, name, text)
-            readable = await asyncio.to_thread(self._readable, env, user)
+                placed[_SOCKET] = await served.listen(self._start.assign.task, user)
+                accounts = {} if plan.gateways else self._accounts()
+                placed |= {f"{HOME}/{name}": file for name, file in accounts.items()}
+                # What is placed lies over a file of ours: a link there would lead out.
+                written |= dict.fromkeys(accounts, "")
+            for name, text in written.items():
+                await asyncio.to_thread(write_into, home, name, text)
+            readable = await asyncio.to_thread(self._readable, user)
         except OSError as error:
             raise unable(f"the sandbox of an attempt cannot be prepared: {error}", error) from error
+        env = plan.inside(self._inside(order, check=check))
         if plan.gateways:
             served.add([each.port for each in plan.gateways], self._gateways(plan))
         if network:
             served.add([_PROXY_PORT], self._proxy(network))
             env |= dict.fromkeys(_PROXIES, f"http://127.0.0.1:{_PROXY_PORT}") | _NO_PROXY
             env["NODE_USE_ENV_PROXY"] = "1"
-        env |= visible.variables(path)
-        env |= {"MUSTER_HOME": _MUSTER, "MUSTER_SOCK": _SOCKET, ENCLOSED: "1"}
         programs = [] if check else await self._programs(order, path)
         sandbox = {
             "program": self._config.program or which(PROGRAM, path) or "",
@@ -186,6 +198,23 @@ class AttemptSandbox:
         }
         return replace(order, env=env, sandbox=sandbox)
 
+    def _inside(self, order: AttemptOrder, *, check: bool) -> dict[str, str]:
+        """What of an order's environment is inside, as far as it is no gateway's matter."""
+        entry = None if check else self._daemon.effects.agents.get(order.agent)
+        # A model is the spec's to choose, and leads nowhere.
+        own = {name for name in entry.variables if not name.endswith("_MODEL")} if entry else set()
+        moving = moving_variables(entry) if entry else frozenset()
+        machine = {name: text for name, text in self._machine.items() if name not in moving}
+        ours = own | moving | _OF_MACHINE | {*environ.NETWORK, *KEPT_VARIABLES}
+        env = {name: text for name, text in order.env.items() if name not in ours}
+        env |= {name: text for name, text in machine.items() if name in ours - _OF_MACHINE}
+        env |= visible.variables(self._path)
+        return env | {"MUSTER_HOME": _MUSTER, "MUSTER_SOCK": _SOCKET, ENCLOSED: "1"}
+
+    @property
+    def _path(self) -> str:
+        return self._machine.get("PATH", os.defpath)
+
     @property
     def _person(self) -> str:
         """The home of whoever the daemon runs as."""
@@ -196,9 +225,9 @@ class AttemptSandbox:
         start = await self._daemon.effects.discovery.start_of(order.agent, path)
         return [which(start.argv[0], path) or "" if start.argv else "", *start.env.values()]
 
-    def _readable(self, env: Mapping[str, str], user: int) -> list[str]:
+    def _readable(self, user: int) -> list[str]:
         """What of this machine is shown beside programs. Blocks. Raises: OSError."""
-        found = [*self._decision.read, *visible.files_named(env, environ.NETWORK)]
+        found = [*self._decision.read, *visible.files_named(self._machine, environ.NETWORK)]
         own = [inputs.folder_of(self._daemon, self._start), *self._borrowed()]
         for folder in (each for each in own if each.is_dir()):
             found.append(str(folder))
@@ -213,15 +242,11 @@ class AttemptSandbox:
             yield tree.cache / "objects"
             yield tree.cache / cache.BEFORE
 
-    def _login(self, env: Mapping[str, str]) -> dict[str, str]:
-        """The files of an account that the agent has without a key: to be read, at their place."""
+    def _accounts(self) -> dict[str, str]:
+        """The files of an account that the agent has without a key, by where each is below HOME."""
         entry = self._daemon.effects.agents.get(self._start.assign.agent)
-        files = credential_files(entry, {**env, "HOME": self._person}) if entry else []
-        found = {}
-        for file in filter(os.path.isfile, map(str, files)):
-            below = os.path.relpath(file, self._person)
-            found[file if below.startswith("..") else f"{HOME}/{below}"] = file
-        return found
+        found = {} if entry is None else account_files(entry, self._machine)
+        return {name: str(file) for name, file in found.items() if file.is_file()}
 
     # --- what serves it ------------------------------------------------------------------------
 
@@ -240,10 +265,14 @@ class AttemptSandbox:
 
     def _gateways(self, plan: Plan) -> Gateways:
         budget: Mapping[str, int] = self._start.open.template.get("budget") or {}
+        try:
+            limits = msgspec.convert(dict(budget), Limits, strict=True)
+        except msgspec.ValidationError as error:
+            raise Malformed(f"the budget of this task cannot be read: {error}") from error
         wall_s = self._daemon.core.now.wall_ms / 1000
         day = datetime.fromtimestamp(wall_s, UTC).date().isoformat()
-        environ, told = self._daemon.effects.environ, self._called
-        return Gateways(plan, Limits(**budget), day, told, env=environ, count=self._count)
+        outside = self._daemon.effects.environ
+        return Gateways(plan, limits, day, self._called, env=outside, count=self._count)
 
     def _called(self, call: Call) -> None:
         if call.ending == "spent":
@@ -286,7 +315,7 @@ class _Served:
     async def listen(self, task: str, user: int) -> str:
         """The path of a socket on which this task's agent alone is heard. Raises: as IpcChannel."""
         daemon = self._daemon
-        path = Path(daemon.home.socket_of_session).with_name(f"a{next(_numbers) % 10_000}")
+        path = Path(daemon.home.socket_of_session).with_name(f"a{next(_numbers) % 4096:03x}")
         serve = partial(daemon.serve, local=True, attempt=task)
         self._socket = await IpcChannel().listen(str(path), serve, user=user)
         return str(path)
@@ -298,44 +327,27 @@ class _Served:
             self._begun.append(begun)
 
     async def close(self) -> None:
-        """End all of it; what there was to tell is told by then."""
-        if self._begun:
-            await asyncio.wait(self._begun)
-        for server in self._servers:
-            await server.close()
-        if self._socket is not None:
-            await self._socket.close()
-            # Nobody else ever listens there: the number of an attempt is its own.
-            _remove(f"{self._socket.address}.lock")
+        """End all of it, whatever fails of it; what there was to tell is told by then."""
+        async with AsyncExitStack() as ends:
+            if self._socket is not None:
+                # Nobody else ever listens there: the number of an attempt is its own.
+                ends.callback(_remove, f"{self._socket.address}.lock")
+                ends.push_async_callback(self._socket.close)
+            for server in self._servers:
+                ends.push_async_callback(server.close)
+            if self._begun:
+                await asyncio.wait(self._begun)
 
 
 def clear(home: Home) -> None:
     """Remove the sockets of attempts that a daemon before us left. None is open by now."""
-    for each in Path(home.socket_of_session).parent.glob("a[0-9]*"):
+    for each in Path(home.socket_of_session).parent.glob("a[0-9a-f]*"):
         _remove(str(each))
 
 
 def _remove(path: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
-
-
-def _write(home: Path, name: str, text: str) -> None:
-    """A file below a home that its agent may have changed: no link is followed."""
-    folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        *above, last = name.split("/")
-        for part in above:
-            if not os.path.lexists(f"/proc/self/fd/{folder}/{part}"):
-                os.mkdir(part, 0o700, dir_fd=folder)
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        with open(os.open(last, flags, 0o600, dir_fd=folder), "w", encoding="utf-8") as file:
-            file.write(text)
-    finally:
-        os.close(folder)
 
 
 def _let_read(folder: Path) -> None:

@@ -340,9 +340,16 @@ class AttemptSetup:
         variables["MUSTER_HOME"] = str(self.daemon.home.path)
         variables["MUSTER_SOCK"] = self.daemon.home.socket
         variables["MUSTER_TASK"] = self.task
+        return {**variables, **self._given(entry)}
+
+    def of_machine(self) -> dict[str, str]:
+        """The environment of its agent without a word of its spec."""
+        entry = self.daemon.effects.agents.get(self.agent)
+        return environment(self.daemon.effects.environ, {**self._given(entry), **self.granted})
+
+    def _given(self, entry: AgentEntry | None) -> dict[str, str]:
         source = {**self.daemon.effects.environ, **self._file}
-        named = self.daemon.machine.agent_variables
-        return {**variables, **environ.given(source, entry, named)}
+        return environ.given(source, entry, self.daemon.machine.agent_variables)
 
     def _shell(self) -> Literal["sh", "bash"]:
         return "bash" if self.template.get("shell") == "bash" else "sh"

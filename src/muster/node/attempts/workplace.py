@@ -9,7 +9,7 @@ no secret, and what does not have its form is as good as absent.
 Rule 3: what the daemon before us left running is ended first (`left_behind`): no two agents work in
 one folder.
 Rule 4: beside the folder lies the home of an enclosed agent, `<folder>.home`: its session is in
-there. It waits, and goes, with the folder.
+there. It waits, and goes, with the folder. A check has one of its own, which nobody was in.
 Rule 5: a review, and an attempt that was given files beside its folder, begin anew.
 """
 
@@ -42,6 +42,7 @@ from muster.task.instruction import StartAttempt
 KEPT_MS_MAX: Final = 24 * 3600 * 1000
 _NOTE: Final = ".session"
 _HOME: Final = ".home"
+_CHECKED: Final = ".checked"
 _NOTE_BYTES_MAX: Final = 4096
 # A session goes into the arguments of a program: no option, no path, no second word.
 _NUMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -114,10 +115,15 @@ class Workplace:
     def path(self) -> Path | None:
         return self.tree.path if self.tree is not None else self.folder
 
-    def home(self) -> Path:
-        """The home of an enclosed agent, made where it is not there. Raises: OSError."""
+    async def home(self, *, check: bool = False) -> Path:
+        """The home of an enclosed agent, made where it is not there, or an empty one of a check.
+
+        Raises: OSError.
+        """
         assert self.path is not None, "a home lies beside the open folder"
-        home = home_of(self.path)
+        home = _beside(self.path, _CHECKED if check else _HOME)
+        if check:
+            await self.daemon.effects.worktrees.discard(home)
         home.mkdir(mode=0o700, exist_ok=True)
         return home
 
@@ -192,7 +198,8 @@ class Workplace:
             return
         if self.path is not None:
             forget(self._work, self.path.name)
-            await self.daemon.effects.worktrees.discard(home_of(self.path))
+            for beside in (_HOME, _CHECKED):
+                await self.daemon.effects.worktrees.discard(_beside(self.path, beside))
         if self.tree is not None:
             await self.daemon.effects.worktrees.close(self.tree)
         inputs.discard(self.daemon, self.start)
@@ -242,7 +249,11 @@ async def sweep(daemon: Runtime, open_now: Sequence[Path | None]) -> None:
 
 def home_of(folder: Path) -> Path:
     """Where the home of an agent lies that is enclosed with this work folder."""
-    return folder.with_name(f"{folder.name}{_HOME}")
+    return _beside(folder, _HOME)
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    return folder.with_name(f"{folder.name}{ending}")
 
 
 def _too_old(work: Path) -> list[Path]:
