@@ -38,6 +38,8 @@ class Stage:
         self.home = folder / "home"
         self.tree = folder / "tree"
         self.home.mkdir()
+        # Codex makes no helpers below the folder for temporary files, and its home is below /tmp.
+        (folder / "temporary").mkdir()
         self.events = []
         repository = folder / "repository"
         git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(repository)]
@@ -48,6 +50,7 @@ class Stage:
         self.env = {
             "PATH": PATH,
             "HOME": str(self.home),
+            "TMPDIR": str(folder / "temporary"),
             "TERM": "dumb",
             "LANG": "C.UTF-8",
             "NO_PROXY": "127.0.0.1",

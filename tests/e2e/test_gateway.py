@@ -67,9 +67,6 @@ class Guarded:
             access = self.entry.access
             ends = [replace(each, upstream=url) for each in access.endpoints]
             self.entry = replace(self.entry, access=replace(access, endpoints=tuple(ends)))
-        # Codex makes no helpers below the folder for temporary files, and its home is below /tmp.
-        (folder / "temporary").mkdir()
-        self.variables["TMPDIR"] = str(folder / "temporary")
         self.told, self.counts = [], []
         self.headless = headless
 

@@ -2,7 +2,7 @@
 
 Rule 1: an order need not come from a spec that was read, so every text is judged here again.
 Rule 2: whoever hands on work opens no more by it than was opened for its own; an agent never has
-        anything done without a sandbox.
+        anything ordered without a sandbox. What says nothing is as its machine's owner has it.
 """
 
 from collections.abc import Iterator, Mapping
