@@ -18,6 +18,7 @@ from muster.node.host.home import Home
 from muster.node.incidents import Noticed
 from muster.node.installation import Installation
 from muster.node.parts import PARTS
+from muster.task.enclosure import Doer, Terms, decide
 from muster.verbs.table import VERBS
 
 
@@ -185,3 +186,19 @@ def test_a_name_that_config_toml_cannot_be_told_keeps_no_certificate_back_and_is
     is_open.append(True)
     Daemon._tell_name(daemon)
     assert posted[1:] == [Noticed(told.key)]
+
+
+@proves("openings.never-ours")
+def test_no_work_is_shown_what_the_daemon_has_wherever_its_socket_lies(home, tmp_path, monkeypatch):
+    """Whoever decides: the machine that is given it, and the one that begins it."""
+    runtime = tmp_path / "runtime"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    long = Home(home.path.rename(tmp_path / ("h" * 120)))
+    here = Installation(long, PARTS).here()
+    assert here.never == long.own_folders
+    terms = Terms(read=(str(tmp_path),))
+    for path in (runtime, Path(long.socket_of_session).parent, tmp_path / "state", long.path):
+        shown = {"agent": ["shell"], "paths": {"read": [str(path)]}}
+        assert "belongs to Muster itself" in decide(shown, Doer("shell"), terms, here).refusal
+    shown = {"agent": ["shell"], "paths": {"read": [str(tmp_path / "data")]}}
+    assert not decide(shown, Doer("shell"), terms, here).refusal

@@ -133,8 +133,7 @@ class Installation:
 
     def here(self) -> Here:
         """What a sandbox of this machine is decided with: its person's home, and what is ours."""
-        own = (str(self.home.path), str(self.home.mark_folder))
-        return Here(home=os.path.expanduser("~"), never=own)
+        return Here(home=os.path.expanduser("~"), never=self.home.own_folders)
 
     def whereabouts(self) -> dict[str, Any]:
         """Where this machine is reached now and what its network cards are, as facts say it."""

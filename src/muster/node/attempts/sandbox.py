@@ -124,7 +124,7 @@ class AttemptSandbox:
         here = enclosure.Here(
             cannot=f"{obstacle.cause}; {obstacle.mend}" if obstacle is not None else "",
             home=self._person,
-            never=(str(daemon.home.path), daemon.home.state_folder),
+            never=daemon.home.own_folders,
             protected=tuple(PROTECTED),
             real=os.path.realpath,
         )

@@ -199,6 +199,11 @@ class Home:
                 return str(owner.folder_of(theirs) / owner.STATE)
         return platformdirs.user_state_dir("muster", appauthor=False)
 
+    @property
+    def own_folders(self) -> tuple[str, ...]:
+        """What no work is shown: a daemon's home, marks and socket, wherever they lie."""
+        return str(self.path), self.state_folder, os.path.dirname(self.socket_of_session)
+
     def create(self) -> None:
         """Raises: Broken where no folder can be."""
         try:
