@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from tests.agent import enclosed
 from tests.promise import proves
 
 from muster.agent.sandbox import protected
@@ -100,7 +101,10 @@ def test_what_would_lead_git_elsewhere_is_taken_away(work):
 
 
 @proves("enclosure.fails-closed")
-@pytest.mark.parametrize("path", [".git", ".git/hooks", ".git/config", ".claude", ".mcp.json"])
+@pytest.mark.parametrize(
+    "path",
+    [".git", ".git/hooks", ".git/config", ".git/config.worktree", ".claude", ".mcp.json"],
+)
 def test_a_link_in_a_protected_place_is_refused_and_changes_nothing(work, tmp_path, path):
     target = tmp_path / "elsewhere"
     target.mkdir()
@@ -127,3 +131,82 @@ def test_nothing_behind_a_link_is_removed_afterwards(work, tmp_path):
     os.symlink(outside, work / ".git")
     protected.release(str(work))
     assert everything(outside) == ["commondir", "hooks", "settings.json"]
+
+
+@proves("enclosure.protected-paths")
+def test_what_git_was_told_for_this_folder_alone_stays_as_it_is(work):
+    told = work / ".git" / "config.worktree"
+    told.write_text("[core]\n\tsparseCheckout = true\n")
+    protected.occupy(str(work), frozenset())
+    protected.release(str(work))
+    assert "sparse" in told.read_text()
+
+
+@proves("enclosure.protected-paths")
+@pytest.mark.parametrize("kind", enclosed.KINDS)
+@pytest.mark.parametrize("extension", [False, True])
+def test_git_works_inside_and_its_configuration_of_this_folder_is_not_written(kind, extension):
+    enclosed.require(kind)
+    place = enclosed.Place(kind)
+    if extension:
+        text = "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tworktreeConfig = true\n"
+        (place.work / ".git" / "config").write_text(text)
+    place.own()
+    try:
+        before = place.everything()
+        told = ".git/config.worktree"
+        tries = [
+            f"echo x >{told}",
+            f"rm -f {told}",
+            f"mv x {told}",
+            f"mv {told} y",
+            f"ln -sf x {told}",
+        ]
+        script = "\n".join(
+            ["touch x", *(f"({each}) 2>/dev/null && echo '{each}'" for each in tries)]
+        )
+        git = "git -c user.name=a -c user.email=a@b"
+        # What is moved from one mount to another is copied first.
+        script += f"\nrm -f y; {git} add x && {git} commit -qm x && {git} status --short && git log --format=%s"
+        said = place.run(["/bin/sh", "-c", script])
+        assert (said["out"], said["code"]) == ("x\n", 0), said
+        assert f"work/{told}" not in place.everything()
+        assert set(before) <= set(place.everything())
+    finally:
+        place.close()
+
+
+@proves("enclosure.protected-results")
+@pytest.mark.parametrize(
+    ("path", "frees"),
+    [
+        (".mcp.json", ".mcp.json"),
+        (".claude/settings.json", ".claude/settings.json"),
+        (".claude/settings.local.json", ".claude/settings.local.json"),
+        (".vscode/tasks.json", ".vscode"),
+        # A link to a folder that has one, or a file in its place.
+        (".claude", ".claude"),
+        # As disks of macOS and Windows take them.
+        (".MCP.json", ".mcp.json"),
+        (".Claude/Settings.JSON", ".claude/settings.json"),
+        (".vscode./tasks.json", ".vscode"),
+        (".mcp.json::$DATA", ".mcp.json"),
+        (".mcp\u200d.json", ".mcp.json"),
+    ],
+)
+def test_a_result_is_asked_for_protected_paths_in_every_spelling(path, frees):
+    assert protected.held(["a.txt", path], ()) == (path, frees)
+
+
+@proves("enclosure.protected-results")
+@pytest.mark.parametrize(
+    "path", ["mcp.json", "docs/.mcp.json", ".claude/agents/a.md", ".vscodes", ".claude/settings.jsonl", ":"]
+)  # fmt: skip
+def test_what_is_only_like_one_is_no_protected_path(path):
+    assert protected.held([path], ()) == ("", "")
+
+
+@proves("enclosure.protected-results")
+def test_what_is_free_is_not_held():
+    assert protected.held([".vscode/a", ".mcp.json"], (".vscode",)) == (".mcp.json", ".mcp.json")
+    assert protected.held([".vscode/a"], (".vscode",)) == ("", "")

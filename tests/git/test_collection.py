@@ -514,3 +514,15 @@ def test_a_folder_that_cannot_go_fails_nothing_and_is_told(
     wait(place.shop.empty())
     assert place.shop.remains == {}
     assert place.left() == []
+
+
+@proves("enclosure.protected-results")
+def test_every_changed_file_is_named_and_not_the_first_thousand_alone(place: Place) -> None:
+    tree = place.open()
+    for number in range(1_001):
+        (tree.path / f"!{number}").touch()
+    (tree.path / ".mcp.json").write_text("{}")
+    found = place.collect(tree)
+    assert ".mcp.json" not in found.changed
+    assert b".mcp.json" in found.all_changed
+    assert len(found.all_changed) == found.changed_count == 1_002

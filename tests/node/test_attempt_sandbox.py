@@ -13,6 +13,7 @@ from tests.promise import proves
 
 from muster.agent.catalogue import load
 from muster.agent.gateway.call import Call
+from muster.git.collection import Collected
 from muster.node.attempts.agent_home import write_into
 from muster.node.attempts.attempt import Attempt
 from muster.node.attempts.sandbox import clear
@@ -163,6 +164,61 @@ def test_an_agent_whose_budget_is_spent_has_failed_whatever_it_says_itself(home,
     assert end.reason.startswith("the budget of this task is spent")
     (told,) = events(made, "agent.call")
     assert told["ending"] == "spent"
+
+
+@proves("openings.never-ours")
+def test_who_begins_an_attempt_shows_it_no_folder_with_the_socket_of_its_daemon(
+    tmp_path, monkeypatch, effects
+):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    far = Home(tmp_path / ("h" * 120))
+    far.create()
+    Path(far.socket_of_session).parent.mkdir(parents=True)
+    says = SandboxConfig(paths=(str(tmp_path / "runtime"),))
+    template = {"paths": {"read": [str(tmp_path / "runtime")]}}
+    end = asyncio.run(enclosed(far, effects, says, **template).run())
+    assert effects.ordered == []
+    assert "belongs to Muster itself" in end.text
+
+
+@proves("enclosure.protected-results")
+@pytest.mark.parametrize(
+    ("says", "template", "refused"),
+    [
+        (SandboxConfig(), {}, True),
+        (SandboxConfig(), {"paths": {"write": [".vscode"]}}, True),
+        (SandboxConfig(), {"paths": {"write": [".mcp.json"]}}, False),
+        (SandboxConfig(default="off"), {}, False),
+    ],
+)
+def test_a_commit_with_what_no_sandbox_lets_be_written_is_a_failed_attempt(
+    home, effects, says, template, refused
+):
+    async def collect() -> Collected:
+        # After a thousand names that are shown.
+        return Collected(
+            "c" * 40, "b" * 40, ("a.txt",), 2, (), (), all_changed=(b"a", b".mcp.json")
+        )
+
+    effects.collect = collect  # type: ignore[method-assign, assignment]
+    end = asyncio.run(enclosed(home, effects, says, **template).run())
+    assert (end.status, "push" in effects.log) == (("failed", False) if refused else ("done", True))
+    if refused:
+        assert 'changes ".mcp.json"' in end.reason
+        assert "`paths: {write: [.mcp.json]}`" in end.reason
+
+
+@proves("enclosure.protected-results")
+@pytest.mark.parametrize(("free", "status"), [([], "failed"), ([".mcp.json"], "done")])
+def test_a_deliverable_that_no_sandbox_lets_be_written_is_a_failed_attempt(
+    home, effects, free, status
+):
+    template = {"paths": {"write": free}} if free else {}
+    made = enclosed(home, effects, SandboxConfig(), repo="", deliver=[".mcp.json"], **template)
+    effects.does = lambda: Path(effects.ordered[-1].cwd, ".mcp.json").write_text("{}") and None
+    end = asyncio.run(made.run())
+    assert end.status == status, end
+    assert ("free it in the phase" in end.reason) == (status == "failed")
 
 
 def outside_of(home: Path) -> Path:

@@ -61,6 +61,8 @@ class Collected(NamedTuple):
     """What the agent wrote into commits of its own, names of people included."""
     names: str = ""
     """The names of all files that these commits and the result change."""
+    all_changed: tuple[bytes, ...] = ()
+    """The changed files, every one, as git has them."""
 
 
 async def collect(
@@ -117,6 +119,7 @@ async def _collect(
         tuple(map(git.shown, left_out)),
         beside,
         *await _told(store, tree.base, top, changed),
+        tuple(changed),
     )
 
 

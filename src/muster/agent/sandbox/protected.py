@@ -5,27 +5,33 @@ cannot be changed, removed or renamed away. So is the folder that it is in, for 
 would take it along.
 Rule 2: one that is not there is occupied by an empty folder. Git keeps no empty folders, so none
 is ever committed; and no such file is a folder by rights, so whoever finds one may remove it,
-whatever became of the shim that made it.
+whatever became of the shim that made it. What git itself reads is occupied by an empty file, which
+says nothing and may be removed likewise.
 Rule 3: none is reached over a link: what the link leads to is not in the work folder.
 Rule 4: a folder that is no repository gets none: what its program makes there is its own.
+Rule 5: git carries files that no folder holds, so a result is asked as well (`held`), in every
+spelling that a person's disk would take for such a path.
 """
 
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from muster.errors import Broken
 
 PROTECTED: Final = (
     ".git/config",
+    ".git/config.worktree",
     ".git/hooks",
     ".claude/settings.json",
     ".claude/settings.local.json",
     ".mcp.json",
     ".vscode",
 )
+# A folder there would end every git of a repository that has this extension.
+_OF_GIT: Final = ".git/config.worktree"
 _PARENTS: Final = (".git", ".claude")
 # It tells git that configuration and hooks are elsewhere. Occupied it would end every git.
 _ELSEWHERE: Final = "commondir"
@@ -57,7 +63,7 @@ def occupy(cwd: str, free: Collection[str]) -> tuple[list[str], list[str]]:
     for path in wanted:
         for part in _and_above(path):
             with contextlib.suppress(FileExistsError):
-                os.mkdir(f"{cwd}/{part}", _MODE)
+                _make(f"{cwd}/{part}", is_file=part == _OF_GIT)
     if not has_repository and os.path.lexists(f"{cwd}/.git"):
         # A linked worktree's: it only names the repository, which is elsewhere.
         wanted.insert(0, ".git")
@@ -80,13 +86,46 @@ def release(cwd: str) -> None:
             os.close(folder)
 
 
+def held(paths: Iterable[str], free: Collection[str]) -> tuple[str, str]:
+    """The first of these, relative, that is a protected path, in one or what leads to one; and
+    what frees it. Empty where none is.
+    """
+    kept = {_plain(path): path for path in PROTECTED if path not in free}
+    for path in paths:
+        plain = _plain(path)
+        for name, frees in kept.items():
+            if name.startswith(f"{plain}/"):
+                return path, frees[: len(plain)]
+            if f"{plain}/".startswith(f"{name}/"):
+                return path, frees
+    return "", ""
+
+
+def _plain(path: str) -> str:
+    # Some disks take a name in any case, without what is not seen, or what ends it.
+    parts = ("".join(filter(str.isprintable, part)) for part in path.casefold().split("/"))
+    return "/".join(part.partition(":")[0].rstrip(". ") for part in parts)
+
+
+def _make(path: str, *, is_file: bool) -> None:
+    if is_file:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+    else:
+        os.mkdir(path, _MODE)
+
+
 def _remove(folder: int, path: str) -> None:
     parent, _, name = path.rpartition("/")
     with _opened(folder, parent or ".") as at:
         if at is not None:
-            # Only empty folders: nobody's work is one.
+            # Only what is empty: nobody's work is that.
             with contextlib.suppress(OSError):
-                os.rmdir(name, dir_fd=at)
+                if path == _OF_GIT:
+                    status = os.lstat(name, dir_fd=at)
+                    if stat.S_ISREG(status.st_mode) and not status.st_size:
+                        os.unlink(name, dir_fd=at)
+                else:
+                    os.rmdir(name, dir_fd=at)
     if parent and parent != ".git":
         with contextlib.suppress(OSError):
             os.rmdir(parent, dir_fd=folder)

@@ -295,6 +295,8 @@ class Attempt:
             return self._ended("failed", outcome, reason=reason)
         if told := attempt_body.told_secret(collected, self._secrets, self._setup.sure):
             return self._ended("failed", outcome, reason=told)
+        if held := self._sandbox.forbidden(map(os.fsdecode, collected.all_changed)):
+            return self._ended("failed", outcome, reason=held)
         if self._stopped:
             return self._halted(outcome)
         await self._patiently(lambda: worktrees.push(tree, collected.commit), OWN_PLACE)
@@ -305,6 +307,8 @@ class Attempt:
         missing = deliverables.missing(folder, deliver)
         if missing:
             return self._ended("failed", outcome, reason=attempt_body.missing(missing))
+        if held := self._sandbox.forbidden(deliver):
+            return self._ended("failed", outcome, reason=held)
         blobs = self.daemon.machine.blobs
         try:
             kept = await self._patiently(

@@ -18,7 +18,7 @@ import itertools
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -38,7 +38,7 @@ from muster.agent.egress.upstream import Upstreams
 from muster.agent.gateway.call import Call
 from muster.agent.gateway.meter import Limits
 from muster.agent.gateways import Gateways, Plan, gateways_for
-from muster.agent.sandbox.protected import PROTECTED
+from muster.agent.sandbox.protected import PROTECTED, held
 from muster.agent.sandbox.walls import HOME
 from muster.channel.ipc import IpcChannel, IpcListener
 from muster.channel.ipc_client import ENCLOSED
@@ -56,6 +56,7 @@ from muster.task import enclosure
 from muster.task.host_rule import HostRule, host_rule
 from muster.task.instruction import StartAttempt
 from muster.task.openings import openings_of
+from muster.task.problem import shown
 
 DECLARED[__name__] = {
     "egress-refused": "An enclosed attempt wanted to reach what it may not.",
@@ -153,6 +154,16 @@ class AttemptSandbox:
             yield await self._enclosed(order, served, check=check), served.take
         finally:
             await served.close()
+
+    def forbidden(self, changed: Iterable[str]) -> str:
+        """Why a result that changes these paths is none; "" where it is one."""
+        if not self._decision.enclosed:
+            return ""
+        path, frees = held(changed, self._decision.free)
+        return path and (
+            f"the result changes {shown(path)}, which programs of people obey and no sandbox lets "
+            f"be written; where that is meant, free it in the phase: `paths: {{write: [{frees}]}}`"
+        )
 
     # --- what is inside ------------------------------------------------------------------------
 
