@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import stat
 import uuid
 from pathlib import Path
@@ -200,3 +201,31 @@ def test_nothing_of_what_was_occupied_is_left(place):
     before = place.everything()
     assert place.run(["/bin/true"])["code"] == 0
     assert place.everything() == before
+
+
+def bounded(walls, argv, env):
+    resource.setrlimit(resource.RLIMIT_NPROC, (1500, 1500))
+    return enclosed.run(walls, argv, env)
+
+
+@proves("enclosure.limits")
+def test_a_daemon_that_is_bounded_itself_gives_no_more_than_it_has(place):
+    env = {"PATH": "/usr/bin:/bin"}
+    walls = place.walls(processes=4096)
+    said = enclosed.apart(place.kind, bounded, walls, ["cat", "/proc/self/limits"], env)
+    (line,) = [each for each in said["out"].splitlines() if each.startswith("Max processes")]
+    assert line.split()[2:4] == ["1500", "1500"]
+
+
+@proves("enclosure.limits")
+@pytest.mark.parametrize(("memory", "most"), [(0, 2832 << 20), (1 << 30, 1 << 30)])
+def test_what_lies_in_memory_has_a_bound_together_within_that_of_its_order(place, memory, most):
+    program = (
+        "import os\n"
+        "places = '/tmp', '/var/tmp', '/dev/shm', '/run'\n"
+        "assert len({os.stat(each).st_dev for each in places}) == 4\n"
+        "found = map(os.statvfs, places)\n"
+        "print(sum(each.f_blocks * each.f_frsize for each in found))"
+    )
+    said = place.run([enclosed.PYTHON, "-c", program], memory_bytes=memory)
+    assert 0 < int(said["out"]) <= most, said

@@ -69,6 +69,7 @@ def test_work_and_check_are_enclosed_and_the_check_speaks_for_nobody(home, effec
     assert work.env["MUSTER_SOCK"] == "/run/muster/run/sock"
     assert work.env["MUSTER_ENCLOSED"] == "1"
     assert work.sandbox["ports"] == check.sandbox["ports"] == []
+    assert work.sandbox["processes"] == check.sandbox["processes"] == 4096
     assert not any("proxy" in name.lower() for name in work.env), "nothing may be reached"
     (told,) = events(made, "agent.sandbox")
     assert told["enclosed"] is True

@@ -36,7 +36,7 @@ def read(text: str) -> Config:
 @proves("openings.owner")
 def test_an_owner_who_says_nothing_has_work_enclosed_and_opens_nothing():
     assert read("").sandbox == SandboxConfig()
-    assert read("").sandbox.terms() == Terms("on", "allow", None, (), (), (), 0, 0)
+    assert read("").sandbox.terms() == Terms("on", "allow", None, (), (), (), 0, 4096)
 
 
 @proves("openings.owner")
@@ -57,6 +57,12 @@ def test_what_is_written_down_reads_the_same(text):
     config = read(text)
     assert read(config_text(config).decode()).sandbox == config.sandbox
     assert ("sandbox" in config_text(config).decode()) == bool(text)
+
+
+@proves("enclosure.limits")
+def test_only_an_owner_who_says_so_lets_work_start_processes_without_end():
+    text = config_text(read("sandbox.processes = 0")).decode()
+    assert read(text).sandbox.terms().processes == 0
 
 
 def test_one_setting_is_changed_in_place():

@@ -14,6 +14,8 @@ import os
 from typing import Final, NamedTuple
 
 PREFIX: Final = "muster-"
+# Of ours in the group of an attempt: bubblewrap, and the driver that talks to the program inside.
+_OF_OURS: Final = 16
 
 
 class Group(NamedTuple):
@@ -31,6 +33,13 @@ class Group(NamedTuple):
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             os.rmdir(self.path)
+
+    def limit(self, processes: int, memory_bytes: int) -> None:
+        """Bound all of it together, where this machine's groups can; 0 is no bound."""
+        if processes:
+            self.write("pids.max", str(processes + _OF_OURS))
+        if memory_bytes:
+            self.write("memory.max", str(memory_bytes))
 
     def write(self, name: str, text: str) -> None:
         """Tell the kernel, where it knows this file: older ones have no `cgroup.kill`."""

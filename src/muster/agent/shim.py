@@ -113,6 +113,8 @@ class Shim:
         self._brood = process_tree.ProcessTree(subreaper)
         self._subreaper = subreaper
         self._group = cgroup.make(str(order["env"].get(process_tree.MARKER, "")))
+        if self._group is not None and (walls := order.get("sandbox")):
+            self._group.limit(walls.get("processes", 0), walls.get("memory_bytes", 0))
         self._selector = selectors.DefaultSelector()
         self._out = Unsent(1, self._selector, lambda: self._stop("orphaned"))
         self._commands = Splitter(ORDER_BYTES_MAX)

@@ -43,9 +43,15 @@ _WALLS: Final = (
     "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
 )  # fmt: skip
 TMP: Final = "/tmp"  # noqa: S108 - of the sandbox, which nobody shares
-# Chosen arbitrarily: as much memory as one attempt may fill with temporary files, and share.
-_LARGE, _SMALL = 2 * 1024**3, 16 * 1024**2
-_IN_MEMORY: Final = {TMP: _LARGE, "/var/tmp": _LARGE, "/dev/shm": _LARGE, "/run": _SMALL}  # noqa: S108
+# Chosen arbitrarily: as much memory as one attempt may fill with temporary files, and share; and of
+# memory that its owner bounds at most such a part.
+_MIB: Final = 1024**2
+_IN_MEMORY: Final = {
+    TMP: (2048 * _MIB, 2),
+    "/dev/shm": (512 * _MIB, 4),  # noqa: S108
+    "/var/tmp": (256 * _MIB, 8),  # noqa: S108
+    "/run": (16 * _MIB, 16),
+}
 # A placed file is a configuration; what is larger is shown as readable.
 PLACED_BYTES_MAX: Final = 4 * 1024**2
 
@@ -67,7 +73,8 @@ def arguments(
     words = [*_WALLS, *_environment(env)]
     words += _system(give)
     words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]
-    for path, size in _IN_MEMORY.items():
+    for path, (most, part) in _IN_MEMORY.items():
+        size = min(most, walls.memory_bytes // part) if walls.memory_bytes else most
         words += ["--perms", "1777", "--size", str(size), "--tmpfs", path]
     words += ["--remount-ro", "/dev"]
     for path in sorted(filter(os.path.exists, walls.readable), key=len):

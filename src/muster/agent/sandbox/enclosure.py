@@ -251,15 +251,18 @@ class Enclosure:
             resource.RLIMIT_NPROC: walls.processes,
             resource.RLIMIT_FSIZE: walls.file_bytes,
         }
-        wanted = {kind: (most, most) for kind, most in bounds.items() if most}
+        wanted = {kind: most for kind, most in bounds.items() if most}
         # Of the one inside: outside its namespace the same user may run anything. Root itself may
         # lack the right to limit others (in a container); whoever is the same user needs none.
         if wanted and walls.drops:
             os.setresgid(walls.user, -1, -1)
             os.setresuid(walls.user, -1, -1)
         try:
-            for kind, both in wanted.items():
-                resource.prlimit(inside, kind, both)
+            for kind, most in wanted.items():
+                # Nobody raises what whoever started us bounded further.
+                hard = resource.prlimit(inside, kind)[1]
+                bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+                resource.prlimit(inside, kind, (bound, bound))
         finally:
             if wanted and walls.drops:
                 os.setresuid(0, -1, -1)

@@ -22,6 +22,9 @@ from muster.task.units import SIZE, size_mib
 PROGRAM: Final = "bwrap"
 LIST_MAX: Final = 256
 _PROCESSES_MAX: Final = 1 << 20
+# Chosen arbitrarily: many times what a build with a thread per core and its tests start, and an
+# eighth of what a small machine has. Who multiplies without end meets it in a moment.
+PROCESSES: Final = 4096
 _USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}|[1-9][0-9]{0,8}")
 
 Texts = Annotated[tuple[str, ...], msgspec.Meta(max_length=LIST_MAX)]
@@ -44,7 +47,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     local: Texts = ()
     user: str = ""
     memory: str = ""
-    processes: Annotated[int, msgspec.Meta(ge=0, le=_PROCESSES_MAX)] = 0
+    processes: Annotated[int, msgspec.Meta(ge=0, le=_PROCESSES_MAX)] = PROCESSES
 
     def check(self) -> None:
         """Raises: Malformed naming the setting that is of no use."""
