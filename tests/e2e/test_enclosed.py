@@ -20,6 +20,7 @@ from muster.node.host.sandbox_config import SandboxConfig
 from tests.e2e import agents
 from tests.e2e.agents import begin, muster, settled, tasks
 from tests.e2e.fleet import Fleet, Machine, until
+from tests.git.repositories import sh
 from tests.promise import proves
 from tests.sandboxes import why_not
 
@@ -307,3 +308,26 @@ def why(fleet: Fleet, run: str) -> str:
     """All that is known of why its task is where it is; "" before there is one."""
     task = tasks(fleet, run).get("work")
     return json.dumps(fleet.hub.ask("why", {"task": task["task"]})) if task else ""
+
+
+@proves("enclosure.protected-results")
+def test_what_programs_of_people_obey_comes_into_no_commit_by_git_or_by_its_spelling(fleet):
+    carry = """
+id=$(echo '{}' | git hash-object -w --stdin)
+git update-index --add --cacheinfo 100644,$id,.mcp.json
+git commit -qm smuggled
+printf '[core]\\n\\tsparseCheckout = true\\n' >.git/config.worktree && echo "wrote it"
+mkdir -p .git/info && echo /readme.md >.git/info/sparse-checkout
+git ls-tree --name-only HEAD
+"""
+    task = run(fleet, "carries", carry)
+    assert ".mcp.json" in output(fleet, task).split(), "it was in a commit of the agent's own"
+    assert "wrote it" not in output(fleet, task)
+    made = fleet.hub.ask("result", {"task": task["task"]})["commit"]
+    kept = Path(fleet.hub.home.repos) / "main.git"
+    assert sh(kept, "ls-tree", "--name-only", made).split() == ["readme.md"]
+    task = run(fleet, "spells", "cp readme.md .MCP.json")
+    assert task["state"] == "failed", task
+    assert "`paths: {write: [.mcp.json]}`" in json.dumps(task), task
+    freed = "paths: {write: [.mcp.json]}"
+    assert run(fleet, "freed", "cp readme.md .mcp.json", keys=freed)["state"] == "done"
