@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     env: dict[str, str]
     """What its environment has; nothing of it is a secret."""
     removed: frozenset[str]
-    """What its environment must not have."""
+    """What its environment must not have, beside every variable that has a key of `gateways`."""
     files: dict[str, str]
     """What is written below its home, by the path there."""
     hosts: tuple[str, ...]
@@ -55,13 +55,18 @@ class Plan(NamedTuple):
 
     def inside(self, env: Mapping[str, str]) -> dict[str, str]:
         """The agent's environment, made of what it would have had."""
-        return {name: v for name, v in env.items() if name not in self.removed} | self.env
+        kept = {name: v for name, v in env.items() if name not in self.removed}
+        keys = [each.key for each in self.gateways]
+        return {n: v for n, v in kept.items() if not any(key.is_in(v) for key in keys)} | self.env
 
 
 def gateways_for(
     entry: AgentEntry, variables: Mapping[str, str], ports: Iterable[int] = ()
 ) -> Plan:
-    """The plan for an agent with these variables: those of its machine, and of its task.
+    """The plan for an agent on a machine with these variables.
+
+    They are the machine's alone, never a spec's: a base URL among them is where the machine's key
+    is sent to, and whoever writes a spec could send it to himself.
 
     Each gateway takes the next of `ports`; without any, 3129 and on. Raises: Broken where a key or
     an address of the machine's owner is none.

@@ -9,7 +9,7 @@ from tests.promise import proves
 from muster.agent.catalogue import AgentEntry, load
 from muster.agent.gateway.address import address_of, proxy_of
 from muster.agent.gateway.apis import APIS
-from muster.agent.gateway.endpoint import Access, Endpoint, is_host
+from muster.agent.gateway.endpoint import Access, Endpoint
 from muster.agent.gateways import FIRST_PORT, PLACEHOLDER, gateways_for
 from muster.errors import Broken
 
@@ -62,6 +62,24 @@ def test_who_has_a_gateway_has_no_other_account_inside():
     assert login.gateways == ()
     assert login.inside({"CLAUDE_CODE_OAUTH_TOKEN": "x"}) == {"CLAUDE_CODE_OAUTH_TOKEN": "x"}
     assert "api.anthropic.com" in login.hosts
+
+
+@proves("gateway.planned")
+def test_a_key_that_a_gateway_has_is_inside_under_no_other_name_and_in_no_longer_text():
+    own = {
+        "ANTHROPIC_API_KEY": REAL, "MY_KEY": REAL, "LINE": f"Authorization: Bearer {REAL}",
+        "OTHER": "sk-real-9876543210", "PATH": "/bin",
+    }  # fmt: skip
+    inside = gateways_for(KNOWN["claude"], own).inside(own)
+    assert REAL not in repr(inside)
+    assert {name: inside[name] for name in inside.keys() & {"OTHER", "PATH"}} == {
+        "OTHER": "sk-real-9876543210",
+        "PATH": "/bin",
+    }
+    short = {"ANTHROPIC_API_KEY": "bin", "MY_KEY": "bin", "PATH": "/bin"}
+    inside = gateways_for(KNOWN["claude"], short).inside(short)
+    assert inside["PATH"] == "/bin", "what is so short stands in ordinary words"
+    assert "MY_KEY" not in inside
 
 
 @proves("gateway.planned")
@@ -174,17 +192,18 @@ def test_an_endpoint_that_cannot_be_meant_is_refused(change):
 @pytest.mark.parametrize(
     "host",
     ["", "*", "*.com.", "localhost", "10.0.0.1", "a.com:0", "a.com:99999", "a.com:x", "A.com", "a b.com",
-     "a.com/x", "http://a.com", "*.*.com", "a..com", "ü.com", "0x7f.1"],
+     "a.com/x", "http://a.com", "*.*.com", "a..com", "ü.com", "0x7f.1", "a-.example.com", "-a.example.com",
+     "a.example.com:0443", "a.example.com.", f"{'a' * 64}.example.com"],
 )  # fmt: skip
 def test_what_is_no_name_of_a_host_is_refused(host):
-    assert not is_host(host)
-    with pytest.raises(ValueError, match="no name"):
-        Access(hosts=(host,))
+    for field in ("hosts", "login_hosts"):
+        with pytest.raises(ValueError, match=r"^'.*' (is|has) "):
+            Access(**{field: (host,)})
 
 
 @pytest.mark.parametrize("host", ["a.com", "*.a.com", "a-b.example.com:8443"])
 def test_names_of_hosts_are_taken(host):
-    assert is_host(host)
+    assert Access(hosts=(host,)).hosts == (host,)
 
 
 # --- the way

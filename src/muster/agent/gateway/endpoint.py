@@ -3,14 +3,13 @@
 Rule 1: what stands here names variables, files and hosts; it has no value of a secret.
 """
 
-from typing import Any
-
 import msgspec
 
 from muster.agent.gateway.address import address_of
 from muster.agent.gateway.api import Api
 from muster.agent.gateway.apis import APIS
 from muster.errors import Broken
+from muster.task.host_rule import host_refusal
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,15 +64,5 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         for each in (*self.hosts, *self.login_hosts):
-            if not is_host(each):
-                raise ValueError(f"{each!r} is no name[:port] of a host")
-
-
-def is_host(text: Any) -> bool:
-    """Whether it is `name[:port]` or `*.name[:port]`, in small letters, and no address."""
-    name, colon, port = str(text).partition(":")
-    if colon and not (port.isdecimal() and port.isascii() and 0 < int(port) < 65_536):
-        return False
-    labels = name.removeprefix("*.").split(".")
-    plain = all(each and each.replace("-", "a").isalnum() and each.isascii() for each in labels)
-    return plain and name == name.lower() and not labels[-1].isdecimal() and len(labels) > 1
+            if why := host_refusal(each):
+                raise ValueError(f"{each!r} {why}")

@@ -30,3 +30,8 @@ class Key:
     def hide(self, text: str) -> str:
         """The text without the key."""
         return text.replace(self._value, "[key]") if len(self._value) >= _HIDDEN_CHARS_MIN else text
+
+    def is_in(self, text: str) -> bool:
+        """Whether whoever reads this has the key."""
+        long = len(self._value) >= _HIDDEN_CHARS_MIN
+        return self._value in text if long else self._value == text
