@@ -13,7 +13,9 @@ from tests.promise import proves
 
 from muster.agent.catalogue import load
 from muster.agent.gateway.call import Call
+from muster.channel.unproven import is_spare
 from muster.git.collection import Collected
+from muster.node.attempts import sandbox
 from muster.node.attempts.agent_home import write_into
 from muster.node.attempts.attempt import Attempt
 from muster.node.attempts.sandbox import clear
@@ -85,6 +87,25 @@ def test_the_key_of_an_agent_is_with_its_gateway_and_not_in_its_order(home, effe
     assert work.env["ANTHROPIC_BASE_URL"].startswith("http://127.0.0.1:3129")
     assert work.sandbox["ports"] == [3129]
     assert check.sandbox["ports"] == []
+
+
+@proves("egress.bounded")
+def test_what_serves_an_attempt_leaves_the_daemon_descriptors_for_its_own_work(
+    home, effects, monkeypatch
+):
+    given = []
+
+    def seen(kind):
+        def make(*args, **more):
+            given.append((kind.__name__, more["is_spare"]))
+            return kind(*args, **more)
+
+        return make
+
+    for kind in (sandbox.Proxy, sandbox.Gateways):
+        monkeypatch.setattr(sandbox, kind.__name__, seen(kind))
+    run(home, effects, agent=["claude"], network=["site.example.com"])
+    assert sorted(given) == [("Gateways", is_spare), ("Proxy", is_spare)]
 
 
 @proves("enclosure.network-by-name")

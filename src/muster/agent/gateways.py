@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from muster.agent.catalogue import AgentEntry
+from muster.agent.gateway.account import Account
 from muster.agent.gateway.address import address_of
 from muster.agent.gateway.api import Api
 from muster.agent.gateway.call import Call
@@ -113,23 +114,26 @@ class Gateways:
         env: Mapping[str, str],
         count: Callable[[str], None],
         stall_s: float = 180.0,
+        is_spare: Callable[[int], bool] = lambda _: True,
     ) -> None:
         """`day` (UTC) says the prices, and `env`, the daemon's, the proxy on the way.
 
         Raises: Broken where that is none.
         """
         self.meter = Meter(limits, known(day))
+        self._account = Account(tell)
         self._made = {
             each.port: Gateway(
                 each.api,
                 each.upstream,
                 each.key,
                 self.meter,
-                tell,
+                self._account.add,
                 headers=each.headers,
                 env=env,
                 stall_s=stall_s,
                 count=count,
+                is_spare=is_spare,
             )
             for each in plan.gateways
         }
@@ -140,8 +144,9 @@ class Gateways:
             await made.serve(listeners[port])
 
     async def close(self) -> None:
-        """End every call; each has been told, and the sum is the sum, when this returns."""
+        """End every call; all has been told, and the sum is the sum, when this returns."""
         await asyncio.gather(*(each.close() for each in self._made.values()))
+        self._account.close()
 
 
 def _more(endpoint: Endpoint, variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

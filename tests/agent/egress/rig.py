@@ -54,13 +54,14 @@ class Rig:
         bounds: Bounds | None = None,
         environment: dict[str, str] | None = None,
         kernel_bytes: int | None = None,
+        is_spare: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self.told: list[Decision] = []
         self.dialled: list[tuple[str, int]] = []
         self.looked_up: list[str] = []
         self._given = rules, addresses, bounds or Bounds(), environment or {}
         self._moved = asyncio.Event()
-        self._kernel_bytes = kernel_bytes
+        self._kernel_bytes, self._is_spare = kernel_bytes, is_spare
         self._serve, self._work = serve, set[Any]()
 
     async def __aenter__(self) -> Self:
@@ -82,7 +83,7 @@ class Rig:
 
         self.proxy = Proxy(
             rules, self._tell, Upstreams(environment),
-            bounds=bounds, resolve=resolve, connect=connect,
+            bounds=bounds, resolve=resolve, connect=connect, is_spare=self._is_spare,
         )  # fmt: skip
         listening = socket.create_server(("127.0.0.1", 0))
         if self._kernel_bytes is not None:

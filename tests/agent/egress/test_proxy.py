@@ -325,6 +325,29 @@ def test_a_head_that_drips_is_cut_off_when_its_time_is_over(run):
 
 
 @proves("egress.bounded")
+def test_a_connection_for_which_the_daemon_has_no_descriptor_to_spare_is_refused(run):
+    async def main():
+        spare = [True, False, True]
+        numbers = []
+
+        def is_spare(number):
+            numbers.append(number)
+            return spare.pop(0)
+
+        async with Rig(is_spare=is_spare) as rig:
+            kept = await rig.tunnel()
+            said = await rig.ask(b"GET http://allowed.test/ HTTP/1.1\r\n\r\n")
+            assert said.startswith(b"HTTP/1.1 503 this machine has too many files open")
+            assert (await rig.tunnel())[0]
+            assert min(numbers) > 2
+            assert kept[1].is_closing() is False
+            kept[1].close()
+        assert [each.allowed for each in rig.told if each.why.startswith("this machine")] == [False]
+
+    run(main())
+
+
+@proves("egress.bounded")
 def test_more_connections_than_may_be_are_refused_and_the_others_go_on(run):
     async def main():
         async with Rig(bounds=Bounds(connections=3)) as rig:

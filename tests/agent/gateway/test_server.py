@@ -490,7 +490,7 @@ def test_a_call_that_finds_no_room_waits_for_one_that_runs():
 
 
 @proves("gateway.budget")
-def test_forty_calls_at_once_pass_the_limit_by_no_more_than_one_of_each_that_runs():
+def test_thirty_calls_at_once_pass_the_limit_by_no_more_than_one_of_each_that_runs():
     async def go():
         most = []
 
@@ -501,7 +501,7 @@ def test_forty_calls_at_once_pass_the_limit_by_no_more_than_one_of_each_that_run
 
         async with staged(answer, limits=Limits(tokens=100)) as stage:
             body = {"model": MODEL, "max_tokens": 20}
-            said = await asyncio.gather(*(stage.ask(body) for _ in range(40)))
+            said = await asyncio.gather(*(stage.ask(body) for _ in range(30)))
             return [each[0] for each in said], max(most), stage.meter
 
     statuses, most, meter = run(go())
@@ -692,6 +692,27 @@ def test_a_crowd_of_connections_is_bounded_and_keeps_nobody_out_for_ever(monkeyp
     assert refused == b""
     assert said[0] == 200
     assert counts["gateway-crowded"] == 1
+
+
+@proves("gateway.hostile")
+def test_a_connection_for_which_the_daemon_has_no_descriptor_to_spare_is_not_taken():
+    spare = [True, False, True]
+    numbers = []
+
+    def is_spare(number):
+        numbers.append(number)
+        return spare.pop(0)
+
+    async def go():
+        async with staged(answers, is_spare=is_spare) as stage:
+            first = await stage.ask()
+            refused = await (await stage.client()).all()
+            return first[0], refused, (await stage.ask())[0], stage.counts
+
+    first, refused, third, counts = run(go())
+    assert (first, refused, third) == (200, b"", 200)
+    assert counts["gateway-crowded"] == 1
+    assert min(numbers) > 2
 
 
 @proves("gateway.hostile")

@@ -81,10 +81,13 @@ class Proxy:
         bounds: Bounds = Bounds(),
         resolve: Resolve = resolve,
         connect: Connect = connect,
+        is_spare: Callable[[int], bool] = lambda _: True,
     ) -> None:
+        """`is_spare` says of a new descriptor whether it leaves the daemon enough of them."""
         self.bounds = bounds
         self.sent_bytes = self.received_bytes = 0
         self.account = Account(tell)
+        self._is_spare = is_spare
         self.way = Way(rules, upstreams or Upstreams({}), resolve, connect)
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,8 +128,12 @@ class Proxy:
         if self._closed:
             writer.transport.abort()
             return
+        why = ""
         if len(self._tasks) >= self.bounds.connections:
             why = f"{self.bounds.connections} connections are open at once, and no more may be"
+        elif not self._is_spare(writer.get_extra_info("socket").fileno()):
+            why = "this machine has too many files open to make another connection; try it later"
+        if why:
             self.account.add(Decision("", 0, allowed=False, why=why))
             writer.write(_answer(Exhausted(why)))
             writer.close()

@@ -10,7 +10,7 @@ Ending = Literal["answered", "refused", "spent", "stalled", "unreachable", "brok
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One call, when it has ended."""
+    """One call, when it has ended; with `times` above 1 the sum of so many that ended alike."""
 
     api: str
     method: str
@@ -39,3 +39,4 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     ms: int = 0
     why: str = ""
     """Of a call that was not answered, a sentence without anything of its content."""
+    times: int = 1

@@ -23,8 +23,8 @@ from muster.agent.gateway.meter import Meter
 from muster.agent.gateway.upstream import Upstream
 from muster.errors import MISTAKES, Malformed, MusterError
 
-# An agent has some, and each of those that it hands work to some more.
-CONNECTIONS_MAX: Final = 64
+# An agent has some, and each of those that it hands work to some more; each is two descriptors.
+CONNECTIONS_MAX: Final = 32
 _REST_S: Final = 300.0
 _LINGER_S: Final = 1.0
 
@@ -45,8 +45,11 @@ class Gateway:
         stall_s: float = 180.0,
         tls: ssl.SSLContext | None = None,
         count: Callable[[str], None] = lambda _: None,
+        is_spare: Callable[[int], bool] = lambda _: True,
     ) -> None:
         """`headers` go with every call; `env` says which proxy is on the way.
+
+        `is_spare` says of a new descriptor whether it leaves the daemon enough of them.
 
         Raises: Broken where the address or the proxy is none.
         """
@@ -61,6 +64,7 @@ class Gateway:
             stall_s=stall_s,
         )
         self._count = count
+        self._is_spare = is_spare
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._talks: set[asyncio.Task[bool]] = set()
@@ -82,7 +86,8 @@ class Gateway:
         await asyncio.gather(*self._talks, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= CONNECTIONS_MAX:
+        spare = self._is_spare(writer.get_extra_info("socket").fileno())
+        if len(self._connections) >= CONNECTIONS_MAX or not spare:
             self._count("gateway-crowded")
             writer.transport.abort()
             return

@@ -42,6 +42,7 @@ from muster.agent.sandbox.protected import PROTECTED, held
 from muster.agent.sandbox.walls import HOME
 from muster.channel.ipc import IpcChannel, IpcListener
 from muster.channel.ipc_client import ENCLOSED
+from muster.channel.unproven import is_spare
 from muster.errors import Broken, Malformed, unable
 from muster.git import cache
 from muster.node.attempts import inputs
@@ -264,7 +265,8 @@ class AttemptSandbox:
     def _proxy(self, hosts: Collection[HostRule]) -> "_Egress":
         local = self._decision.local
         rules = Rules([host for host in hosts if host not in local], local)
-        return _Egress(Proxy(rules, self._reached, Upstreams(self._daemon.effects.environ)))
+        upstreams = Upstreams(self._daemon.effects.environ)
+        return _Egress(Proxy(rules, self._reached, upstreams, is_spare=is_spare))
 
     def _reached(self, what: Reached) -> None:
         if not what.allowed:
@@ -282,8 +284,10 @@ class AttemptSandbox:
             raise Malformed(f"the budget of this task cannot be read: {error}") from error
         wall_s = self._daemon.core.now.wall_ms / 1000
         day = datetime.fromtimestamp(wall_s, UTC).date().isoformat()
-        outside = self._daemon.effects.environ
-        return Gateways(plan, limits, day, self._called, env=outside, count=self._count)
+        return Gateways(
+            plan, limits, day, self._called, env=self._daemon.effects.environ,
+            count=self._count, is_spare=is_spare,
+        )  # fmt: skip
 
     def _called(self, call: Call) -> None:
         if call.ending == "spent":
