@@ -18,6 +18,7 @@ from muster.agent.gateway.address import address_of
 from muster.agent.gateway.api import Api
 from muster.agent.gateway.call import Call
 from muster.agent.gateway.endpoint import Endpoint
+from muster.agent.gateway.held import Held
 from muster.agent.gateway.key import Key
 from muster.agent.gateway.meter import Limits, Meter
 from muster.agent.gateway.prices import known
@@ -122,6 +123,7 @@ class Gateways:
         """
         self.meter = Meter(limits, known(day))
         self._account = Account(tell)
+        held = Held()
         self._made = {
             each.port: Gateway(
                 each.api,
@@ -134,6 +136,7 @@ class Gateways:
                 stall_s=stall_s,
                 count=count,
                 is_spare=is_spare,
+                held=held,
             )
             for each in plan.gateways
         }

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
+from muster.agent.gateway.names import NAMES_MAX, too_many
 from muster.agent.gateway.usage import Usage
 from muster.errors import Malformed
 
@@ -18,6 +19,10 @@ Body = dict[str, msgspec.Raw]
 
 # Of every API: what a client says of itself and of what it wants.
 HEADERS: Final = ("accept", "accept-language", "content-type", "user-agent", "x-stainless-")
+
+
+# A value that is read here is a number or a name; of Google also a schema of what is answered.
+_VALUE_BYTES_MAX: Final = 256 * 1024
 
 
 class Route(NamedTuple):
@@ -98,8 +103,13 @@ def passes(api: Api, header: str) -> bool:
     )
 
 
-def read_body(raw: bytes) -> Body:
-    """The top level of a request. Raises: Malformed where it is no object of JSON."""
+def read_body(raw: bytes | bytearray) -> Body:
+    """The top level of a request. Raises: Malformed where it is no object of JSON, or too wide.
+
+    Of each byte it is decided once, in C: a thread would gain nothing, for msgspec keeps the lock.
+    """
+    if too_many(raw):
+        raise Malformed(f"the request has more than {NAMES_MAX} names at its top level")
     try:
         return msgspec.json.decode(raw, type=Body)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -107,8 +117,13 @@ def read_body(raw: bytes) -> Body:
 
 
 def value_of(body: Body, name: str) -> Any:
-    """A value of a request; None where there is none, or it cannot be read."""
+    """A value of a request; None where there is none, or it cannot be read.
+
+    Raises: Malformed where it is longer than any, for what is decoded takes ten times its length.
+    """
     raw = body.get(name)
+    if raw is not None and memoryview(raw).nbytes > _VALUE_BYTES_MAX:
+        raise Malformed(f"the {name} of the request is longer than {_VALUE_BYTES_MAX} bytes")
     try:
         return None if raw is None else msgspec.json.decode(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError):

@@ -14,13 +14,14 @@ import msgspec
 
 from muster.agent.gateway.api import Api, Ask, Body, Route, passes, read_body, route_of
 from muster.agent.gateway.call import Call, Ending
+from muster.agent.gateway.held import Held
 from muster.agent.gateway.http11 import Answered, Asked, Headers, Inbound, Outbound, TooLarge
 from muster.agent.gateway.key import Key
 from muster.agent.gateway.meter import Full, Meter, Reserved
 from muster.agent.gateway.reading import Reading
 from muster.agent.gateway.upstream import Upstream
 from muster.agent.gateway.usage import Usage, named
-from muster.errors import Malformed, Refused, Unreachable
+from muster.errors import Exhausted, Malformed, Refused, Unreachable
 
 # What Anthropic takes at the most; the others take less.
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -59,7 +60,9 @@ class _Running:
         self.began = began
         self.path = ""
         self.ask = Ask("")
-        self.sent = b""
+        self.held = 0
+        """Bytes of it that are in memory."""
+        self.sent_bytes = 0
         self.reserved: Reserved | None = None
         self.reading: Reading | None = None
         self.was_asked = False
@@ -84,6 +87,7 @@ class Forward:
         meter: Meter,
         tell: Callable[[Call], None],
         *,
+        held: Held,
         count: Callable[[str], None],
         headers: Headers,
         stall_s: float,
@@ -92,6 +96,7 @@ class Forward:
         self.upstream = upstream
         self._key = key
         self._meter = meter
+        self._held = held
         self._tell = tell
         self._count = count
         self._headers = headers
@@ -119,6 +124,7 @@ class Forward:
             running.status = ended.status
             await self.refuse(link, ended.status, why)
         finally:
+            self._release(running)
             self._settle(running)
             self._tell(self._told(running, ending, why))
             self._count(f"gateway-{ending}")
@@ -127,22 +133,7 @@ class Forward:
     async def _pass(self, link: Inbound, running: _Running) -> None:
         """Answer a call by what the model answers. Raises: _Ended."""
         route, target = self._routed(running)
-        try:
-            async with asyncio.timeout(_REQUEST_S):
-                raw = await link.body(BODY_BYTES_MAX)
-        except TooLarge as error:
-            raise _Ended("refused", 413, f"{error}; send less") from error
-        except Malformed as error:
-            raise _Ended("refused", 400, str(error)) from error
-        running.sent = raw
-        try:
-            if route.method == "POST":
-                body = read_body(raw)
-                if route.counted:
-                    await self._reserve(running, body)
-                running.sent = msgspec.json.encode(body)
-        except Refused as error:
-            raise _Ended("refused", 400, str(error)) from error
+        body = [await self._outgoing_body(link, running, route)]
         try:
             async with asyncio.timeout(_CONNECT_S):
                 server = await self.upstream.open()
@@ -150,7 +141,7 @@ class Forward:
             where = self.upstream.address.authority
             raise _Ended("unreachable", 502, str(error) or f"{where} does not answer") from error
         try:
-            await self._relay(link, running, server, target)
+            await self._relay(link, running, server, target, body)
         except TimeoutError as error:
             why = f"the model said nothing for {self._stall_s:g} seconds, and was hung up on"
             raise _Ended("stalled", 504, why) from error
@@ -179,6 +170,37 @@ class Forward:
         kept = [each for each in query.split("&") if each.partition("=")[0] in api.parameters]
         return route, self.upstream.target(below) + ("?" if kept else "") + "&".join(kept)
 
+    async def _outgoing_body(self, link: Inbound, running: _Running, route: Route) -> bytes:
+        """What is sent on of what the client sends, once there is room for it. Raises: _Ended."""
+
+        def take(count: int) -> None:
+            self._held.take(count)
+            running.held += count
+
+        try:
+            async with asyncio.timeout(_REQUEST_S):
+                raw = await link.body(BODY_BYTES_MAX, take)
+            running.sent_bytes = len(raw)
+            if route.method != "POST":
+                return bytes(raw)
+            body = read_body(raw)
+            if route.counted:
+                await self._reserve(running, body)
+            sent = msgspec.json.encode(body)
+        except TooLarge as error:
+            raise _Ended("refused", 413, f"{error}; send less") from error
+        except Exhausted as error:
+            raise _Ended("refused", 503, str(error)) from error
+        except Refused as error:
+            raise _Ended("refused", 400, str(error)) from error
+        running.sent_bytes = len(sent)
+        return sent
+
+    def _release(self, running: _Running) -> None:
+        """What the client sent is no longer in memory."""
+        self._held.give_back(running.held)
+        running.held = 0
+
     async def _reserve(self, running: _Running, body: Body) -> None:
         """Room for a call, as soon as there is some. Raises: _Ended, Refused."""
         running.ask = ask = self.api.ask(running.path, body)
@@ -192,10 +214,14 @@ class Forward:
         changed = got.output_max if got.output_max != ask.output_max else 0
         self.api.limit(running.path, body, changed)
 
-    async def _relay(self, link: Inbound, running: _Running, server: Outbound, target: str) -> None:
+    async def _relay(
+        self, link: Inbound, running: _Running, server: Outbound, target: str, body: list[bytes]
+    ) -> None:
+        """Ask, and let what is answered through; the body is taken out of its list for that."""
         running.was_asked = True
         async with asyncio.timeout(self._stall_s):
-            await server.ask(running.asked.method, target, self._outgoing(running), running.sent)
+            await server.ask(running.asked.method, target, self._outgoing(running), body.pop())
+            self._release(running)
             answer = await server.answer()
         said = {name: value for name, value in answer.headers if name in _REQUEST_IDS}
         running.request_id = next((named(said, name) for name in _REQUEST_IDS if name in said), "")
@@ -260,7 +286,7 @@ class Forward:
         replaced = {name for name, _ in own}
         kept = [(name, value) for name, value in passing if name not in replaced]
         if running.asked.method == "POST":
-            own.append(("content-length", str(len(running.sent))))
+            own.append(("content-length", str(running.sent_bytes)))
         return [*own, *kept]
 
     def _returned(self, headers: Headers) -> Headers:
@@ -286,7 +312,7 @@ class Forward:
         answered = ""
         if running.was_asked and running.server_status < 300:
             running.reading = reading = running.reading or Reading(self.api, "")
-            running.usage, running.estimated = reading.usage(len(running.sent))
+            running.usage, running.estimated = reading.usage(running.sent_bytes)
             answered = reading.answer.model
         if running.estimated:
             self._count("gateway-estimated")
@@ -309,7 +335,7 @@ class Forward:
             usd_millionths=running.usd_millionths,
             estimated=running.estimated,
             output_max=got.output_max if got is not None and limited else 0,
-            sent_bytes=len(running.sent),
+            sent_bytes=running.sent_bytes,
             got_bytes=reading.got_bytes if reading else 0,
             first_ms=running.first_ms,
             ms=_ms(running),

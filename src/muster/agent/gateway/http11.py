@@ -6,7 +6,7 @@ Rule 3: what is not in order is Malformed, with a sentence and nothing of what w
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, NamedTuple
 
 import h11
@@ -18,6 +18,7 @@ Headers = list[tuple[str, str]]
 # Servers of models send some two thousand; clients with long lists of betas some more.
 HEAD_BYTES_MAX: Final = 64 * 1024
 _READ_BYTES: Final = 64 * 1024
+_WRITTEN_BYTES: Final = 256 * 1024
 # A server says `103 Early Hints` once.
 _INFORMATIONAL_MAX: Final = 8
 
@@ -74,16 +75,17 @@ class Inbound:
             raise Malformed("the request says its length twice")
         return Asked(event.method.decode(), event.target.decode("latin-1"), _texts(event.headers))
 
-    async def body(self, most: int) -> bytes:
-        """All of the request's body. Raises: TooLarge."""
+    async def body(self, most: int, take: Callable[[int], None]) -> bytearray:
+        """All of the request's body; `take` is told of each piece. Raises: TooLarge."""
         whole = bytearray()
         while not isinstance(event := await self._next(), h11.EndOfMessage):
             if not isinstance(event, h11.Data):
                 raise Malformed("the request ended in the middle")
-            whole += event.data
-            if len(whole) > most:
+            if len(whole) + len(event.data) > most:
                 raise TooLarge(f"the request is longer than {most} bytes")
-        return bytes(whole)
+            take(len(event.data))
+            whole += event.data
+        return whole
 
     def head(self, answer: Answered) -> None:
         self._send(h11.Response(status_code=answer.status, headers=_bytes(answer.headers)))
@@ -131,16 +133,21 @@ class Outbound:
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES_MAX)
 
     async def ask(self, method: str, target: str, headers: Headers, body: bytes) -> None:
+        """Returns when it is on its way; piece by piece, or TLS would have all of it once more."""
+        view = memoryview(body)
+        pieces = (view[at : at + _WRITTEN_BYTES] for at in range(0, len(view), _WRITTEN_BYTES))
         try:
-            for event in (
-                h11.Request(method=method, target=target, headers=_bytes(headers)),
-                h11.Data(data=body),
-                h11.EndOfMessage(),
-            ):
-                self._writer.write(self._h11.send(event) or b"")
+            self._write(h11.Request(method=method, target=target, headers=_bytes(headers)))
+            for piece in pieces:
+                self._write(h11.Data(data=bytes(piece)))
+                await self._writer.drain()
+            self._write(h11.EndOfMessage())
         except h11.LocalProtocolError as error:
             raise Malformed("the request has letters that HTTP does not know") from error
         await self._writer.drain()
+
+    def _write(self, event: h11.Event) -> None:
+        self._writer.write(self._h11.send(event) or b"")
 
     async def answer(self) -> Answered:
         """The head of the answer, past what is only informational."""

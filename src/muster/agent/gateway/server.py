@@ -17,6 +17,7 @@ from typing import Final
 from muster.agent.gateway.api import Api
 from muster.agent.gateway.call import Call
 from muster.agent.gateway.forward import BODY_BYTES_MAX, Forward
+from muster.agent.gateway.held import Held
 from muster.agent.gateway.http11 import HEAD_BYTES_MAX, Inbound
 from muster.agent.gateway.key import Key
 from muster.agent.gateway.meter import Meter
@@ -46,10 +47,12 @@ class Gateway:
         tls: ssl.SSLContext | None = None,
         count: Callable[[str], None] = lambda _: None,
         is_spare: Callable[[int], bool] = lambda _: True,
+        held: Held | None = None,
     ) -> None:
         """`headers` go with every call; `env` says which proxy is on the way.
 
-        `is_spare` says of a new descriptor whether it leaves the daemon enough of them.
+        `is_spare` says of a new descriptor whether it leaves the daemon enough of them; `held` is
+        what the gateways of its attempt have in memory.
 
         Raises: Broken where the address or the proxy is none.
         """
@@ -59,6 +62,7 @@ class Gateway:
             key,
             meter,
             tell,
+            held=Held() if held is None else held,
             count=count,
             headers=list(headers),
             stall_s=stall_s,
