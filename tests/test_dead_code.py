@@ -28,6 +28,7 @@ UNNAMED = {
     "channel.http._Complaints.emit": "logging calls it",
     "channel.http.Direct.process_redirect": "websockets calls it",
     "channel.ipc.IpcLink.pause_writing": "asyncio calls it",
+    "agent.gateway.names._Name._missing_": "msgspec calls it",
     "channel.ipc.IpcLink.resume_writing": "asyncio calls it",
     "cli.parse._Parser.print_help": "argparse calls it",
     "door.server._Server.capture_signals": "uvicorn calls it",

@@ -106,7 +106,7 @@ def passes(api: Api, header: str) -> bool:
 def read_body(raw: bytes | bytearray) -> Body:
     """The top level of a request. Raises: Malformed where it is no object of JSON, or too wide.
 
-    Of each byte it is decided once, in C: a thread would gain nothing, for msgspec keeps the lock.
+    Not in a thread: msgspec keeps the interpreter's lock, so everybody would wait as long.
     """
     if too_many(raw):
         raise Malformed(f"the request has more than {NAMES_MAX} names at its top level")
