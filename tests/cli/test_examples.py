@@ -28,7 +28,7 @@ from muster.fleet.peer import Door, write_card
 from muster.fleet.record import open_record, sign_binding, sign_record
 from muster.verbs.table import VERBS
 from tests.cli.terminal import Terminal
-from tests.cli.world import Said, environment, muster
+from tests.cli.world import Said, environment, muster, unenclosed
 from tests.e2e import scripted_systemd
 from tests.e2e.fleet import ROOT, now_ms, until
 from tests.ports import free_port
@@ -104,6 +104,7 @@ class World:
 
     def listen(self, name: str) -> None:
         """On loopback only, whatever the example says."""
+        unenclosed(self[name])
         config = self[name] / "config.toml"
         text, changed = re.subn(
             r'(?m)^(channel\.http\.listen) = "[^"]*"', rf'\1 = "{self.address[name]}"',
@@ -113,6 +114,8 @@ class World:
         config.write_text(text)
 
     def up(self, name: str) -> None:
+        # Its agents are scripts of the tests, which no sandbox shows.
+        unenclosed(self[name])
         self.ok(name, "up", "--detach")
 
     def run(self, name: str, phases: str, *more: str) -> tuple[str, str]:

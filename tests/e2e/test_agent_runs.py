@@ -143,7 +143,7 @@ def test_the_journal_is_read_on_another_machine_and_tells_everything(fleet, agen
     after = journal(fleet, work["task"])
     kinds = [entry["kind"] for entry in after]
     assert [entry["kind"] for entry, _ in seen] == kinds, told
-    assert kinds[0] == "agent.prompt"
+    assert kinds[:2] == ["agent.sandbox", "agent.prompt"]
     assert {"agent.output", "agent.usage", "agent.end"} <= set(kinds), told
     assert {e["actor"] for e in after} == {f"{agent}@{work['machine']}"}
     assert {e["machine"] for e in after} == {work["machine"]}
