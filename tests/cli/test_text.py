@@ -141,6 +141,41 @@ def test_a_tool_a_question_and_a_decision_are_said_in_words():
     assert show.text("logs", done).endswith("completed: rm x [2J  (/w/x)\n  gone")
 
 
+@proves("cli.logs")
+def test_what_surrounds_an_attempt_is_told_in_a_line_each():
+    frame = {"t_ms": 1, "actor": "claude@mac1", "machine": "a" * 64, "task": "b" * 32}
+
+    def line(kind, **fields):
+        shown = show.text("logs", {**frame, "kind": kind, **fields})
+        assert "\n" not in shown
+        return shown.partition("claude@mac1")[2].strip()
+
+    profile = "c" * 64
+    assert line("agent.sandbox", enclosed=True, why="the spec says so", profile=profile) == (
+        "in a sandbox: the spec says so"
+    )
+    assert line("agent.sandbox", enclosed=False, why="its owner", profile=profile) == (
+        "without a sandbox: its owner"
+    )
+    reached = {"host": "a.test", "port": 443, "sent": 5, "received": 7, "times": 1}
+    assert line("agent.network", allowed=True, why="", **reached) == (
+        "reached: a.test:443  5 bytes out, 7 in"
+    )
+    assert line("agent.network", allowed=False, why="no", **{**reached, "times": 3}) == (
+        "refused: a.test:443 (3 times)  no"
+    )
+    assert line("agent.network", allowed=False, why="no", **{**reached, "host": ""}) == (
+        "refused: nothing that has a name  no"
+    )
+    usage = {"input": 10, "output": 3, "cache_read": 5}
+    assert line("agent.call", ending="answered", model="m", answered="m-1", usage=usage) == (
+        "answered: m-1  15 tokens in, 3 out"
+    )
+    assert line("agent.call", ending="spent", model="m", why="it is spent", usage={}) == (
+        "spent: m  it is spent"
+    )
+
+
 @proves("cli.people-read-running")
 def test_a_task_that_a_machine_holds_is_running_to_people_and_json_keeps_the_words_of_the_log():
     task = {"task": "ab" * 16, "state": "leased", "run": "", "phase": "one", "instance": "", "machine": "hub",
