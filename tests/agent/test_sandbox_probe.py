@@ -1,5 +1,6 @@
 """A machine says whether it can enclose an attempt by enclosing one that tries to get out."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,10 @@ def in_the_place_of(folder, text):
     program = folder / "bwrap"
     program.write_text(f"#!/bin/sh\n{text}\n")
     program.chmod(0o755)
-    for each in (folder, *folder.parents[:2]):
+    # Whoever runs it has to get there, however deep the folders of tests are.
+    for each in (folder, *folder.parents):
+        if each == Path(tempfile.gettempdir()):
+            break
         each.chmod(0o755)
     return program
 
