@@ -48,7 +48,7 @@ class Three(NamedTuple):
 
     def join(self, home: Path) -> None:
         line = self.ask(self.studio, "invite", home.name)["invitation"]
-        words = ("join", line, "--listen", "", "--label", "work", "--up")
+        words = ("join", line, "--listen", "", "--label", "work", "--up", "--no-sandbox")
         said = muster(home, *words, **self.more)
         assert said.code == 0, said
         self.here(home.name)

@@ -10,6 +10,7 @@ from tests.promise import proves
 
 from muster.agent.egress import Rules
 from muster.agent.egress.way import resolve
+from muster.task.host_rule import HostRule
 
 HELLO = hellos.hello("allowed.test")
 ENVIRONMENT = {
@@ -207,7 +208,8 @@ def test_the_real_thing_connects_to_a_server_of_this_machine(run):
     async def main():
         site = await asyncio.start_server(echo, "127.0.0.1", 0)
         port = site.sockets[0].getsockname()[1]
-        proxy = Proxy(Rules.read([], local=[f"localhost:{port}"]), lambda _: None)
+        # The name that every machine resolves; nobody may name it in a spec.
+        proxy = Proxy(Rules([], local=[HostRule("localhost", port)]), lambda _: None)
         listening = socket.create_server(("127.0.0.1", 0))
         await proxy.serve(listening)
         reader, writer = await asyncio.open_connection(*listening.getsockname())
