@@ -102,4 +102,4 @@ def test_whoever_reads_the_pipes_of_a_program_starts_it_so():
         if "create_subprocess_exec(" in text and "subprocess.PIPE" in text
     }
     # The process in which it runs ends with the program.
-    assert reads == {str(Path("agent", "acp.py"))}
+    assert reads == {str(Path("agent", "acp_program.py"))}
