@@ -35,8 +35,10 @@ def present():
 def settle(fleet, machine, url, headless):
     """All six agents for this machine's person."""
     home = fleet.root / f"{machine.name}-user"
-    home.mkdir()
+    # Codex makes no helpers below the folder for temporary files, and its home is below /tmp.
+    (home / "temporary").mkdir(parents=True)
     machine.env = {"HOME": str(home), "NO_PROXY": "127.0.0.1"}
+    machine.env["TMPDIR"] = str(home / "temporary")
     for name in present():
         machine.env |= vendor.settled(name, url, home)
     programs = install_agents.programs_path(install_agents.folder())
