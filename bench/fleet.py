@@ -30,7 +30,6 @@ from muster.fleet.statement import sign_statement
 from muster.log import canon
 from muster.node.host.config import Config, config_text
 from muster.node.host.home import Home
-from muster.node.host.sandbox_config import SandboxConfig
 
 # A fleet, and each machine of it, has so long to come together.
 READY_S, READY_EACH_S = 30, 4
@@ -89,11 +88,7 @@ class Fleet:
             address = f"127.0.0.1:{ports[number]}"
             labels = ("worker",) if number else ()
             options = http.Options(address)
-            # What it measures is the fleet's: an attempt is as cheap as it was before sandboxes.
-            plain = SandboxConfig(default="off")
-            config = Config(
-                name=f"m{number}", labels=labels, channel={FIRST: options}, sandbox=plain
-            )
+            config = Config(name=f"m{number}", labels=labels, channel={FIRST: options})
             home.put("config.toml", config_text(config))
             # As where they joined: the hub recorded all, and the others know the hub.
             others = [r.decode() for r in (records[:1] if number else records[1:])]

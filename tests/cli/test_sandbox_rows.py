@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from muster.cli.show import setup as screen
-from muster.node.host.config import read_config
+from muster.node.host.config import read_config, with_setting
 from muster.node.host.enclosing import Enclosing, System
 from muster.node.host.home import Home
 from muster.verbs import sandbox_checks, setup
@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Home:
     home.create()
     (tmp_path / "bwrap").write_text("#!/bin/sh\n")
     (tmp_path / "bwrap").chmod(0o755)
-    home.put("config.toml", f'path = "{tmp_path}"\n'.encode())
+    home.put("config.toml", f'path = "{tmp_path}"\nsandbox.default = "on"\n'.encode())
     return home
 
 
@@ -71,7 +71,9 @@ def test_a_machine_without_bubblewrap_is_told_its_package(home, monkeypatch):
 
 @proves("openings.said-to-people", "cli.doctor")
 def test_an_owner_who_has_work_run_without_is_reminded_of_it(home, monkeypatch):
-    found = row(home, monkeypatch, more='sandbox.default = "off"')
+    config = home.path / "config.toml"
+    config.write_text(with_setting(config.read_text(), "sandbox.default", "off"))
+    found = row(home, monkeypatch)
     assert found.state == "note"
     assert "runs without one: it is as powerful as you are" in found.text
     assert "finds none" not in found.text

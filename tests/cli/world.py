@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from muster.node.host.config import with_setting
+
 LIMIT_S = 90
 
 
@@ -65,11 +67,10 @@ def muster(home: Path, *words: str, stdin: str | None = None, **more: str) -> Sa
 
 
 def unenclosed(home: Path) -> None:
-    """What says nothing of a sandbox runs without one in this home, wherever the tests run."""
+    """Work that says nothing of a sandbox runs without one in this home, wherever the tests run."""
     config = home / "config.toml"
-    text = config.read_text(encoding="utf-8") if config.exists() else "sandbox"
-    if "sandbox" not in text:
-        config.write_text(f'{text}sandbox.default = "off"\n', encoding="utf-8")
+    text = with_setting(config.read_text(encoding="utf-8"), "sandbox.default", "off")
+    config.write_text(text, encoding="utf-8")
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:

@@ -87,9 +87,9 @@ def enclose(machine: Machine, **more: Any) -> None:
         name=machine.name,
         labels=(f"on-{machine.name}",),
         channel={FIRST: http.Options(f"127.0.0.1:{machine.port}")},
-        sandbox=SandboxConfig(**more),
+        sandbox=SandboxConfig(default="on", **more),
     )
-    machine.home.put("config.toml", config_text(config) + b'sandbox.default = "on"\n')
+    machine.home.put("config.toml", config_text(config))
 
 
 @pytest.fixture(scope="module")

@@ -52,9 +52,9 @@ def enclose(machine: Machine, url: str, headless: tuple[str, ...]) -> None:
         channel={FIRST: http.Options(f"127.0.0.1:{machine.port}")},
         lease_s=agents.LEASE_S,
         headless=headless,
-        sandbox=SandboxConfig(),
+        sandbox=SandboxConfig(default="on"),
     )
-    machine.home.put("config.toml", config_text(config) + b'sandbox.default = "on"\n')
+    machine.home.put("config.toml", config_text(config))
     home = machine.fleet.root / f"{machine.name}-user"
     home.mkdir()
     programs = install_agents.programs_path(install_agents.folder())

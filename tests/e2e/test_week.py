@@ -18,6 +18,7 @@ from typing import Any, Final
 import pytest
 
 from tests.cli.terminal import Terminal
+from tests.cli.world import unenclosed
 from tests.e2e.fleet import ROOT, until
 from tests.git.repositories import commit, sh
 from tests.ports import free_port
@@ -124,9 +125,9 @@ class Person:
         """A short lease, and agents that follow a script."""
         home = Path(self.environment(machine)["MUSTER_HOME"])
         text = (home / "config.toml").read_text()
-        text = re.sub(r"lease_s = \d+", f"lease_s = {LEASE_S}", text)
+        (home / "config.toml").write_text(re.sub(r"lease_s = \d+", f"lease_s = {LEASE_S}", text))
         # The scripts of these tests stand for its agents, and no sandbox shows them.
-        (home / "config.toml").write_text(f'sandbox.default = "off"\n{text}')
+        unenclosed(home)
         entry = {
             "title": "Claude", "protocol": "acp", "program": sys.executable,
             "command": [sys.executable, "-m", "tests.e2e.scripted_agent"],

@@ -32,7 +32,6 @@ from muster.node.call.authorize import Authorizer
 from muster.node.host import disk
 from muster.node.host.config import Config
 from muster.node.host.home import Home
-from muster.node.host.sandbox_config import SandboxConfig
 from muster.node.host.secret_store import SecretStore
 from muster.node.services import digests
 from muster.node.services.showings import DigestTold
@@ -141,9 +140,6 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
-UNENCLOSED = Config(sandbox=SandboxConfig(default="off"))
-
-
 def trial(
     home: Home, effects: EffectRunner, *, repo: str = "main", core: Any = None,
     foreign: bool = False, **template: Any,
@@ -152,7 +148,7 @@ def trial(
     posted: list[ev.Event] = []
     daemon: Any = SimpleNamespace(
         core=core, effects=effects, home=home, posted=posted, post=posted.append, serve=print,
-        machine=SimpleNamespace(config=UNENCLOSED, agent_variables=(), blobs=Blobs(Path(home.blobs))),
+        machine=SimpleNamespace(config=Config(), agent_variables=(), blobs=Blobs(Path(home.blobs))),
     )  # fmt: skip
     shape = {"v": 1, "agent": ["shell"], "do": "true", **template}
     opened = TaskOpen(task=TASK, template=shape, repo=repo)

@@ -52,7 +52,7 @@ def enclosed(home: Home, effects: EffectRunner, says: SandboxConfig, **more: Any
 
 
 def run(home: Home, effects: EffectRunner, **more: Any) -> tuple[Any, Attempt]:
-    made = enclosed(home, effects, SandboxConfig(), **more)
+    made = enclosed(home, effects, SandboxConfig(default="on"), **more)
     return asyncio.run(made.run()), made
 
 
@@ -175,7 +175,7 @@ def test_sockets_that_a_killed_daemon_left_are_removed_by_the_next_one(home):
 
 @proves("gateway.budget-ends-it")
 def test_an_agent_whose_budget_is_spent_has_failed_whatever_it_says_itself(home, effects):
-    made = enclosed(home, effects, SandboxConfig(), agent=["claude"], check="true")
+    made = enclosed(home, effects, SandboxConfig(default="on"), agent=["claude"], check="true")
     spent = Call(
         api="anthropic", method="POST", path="/v1/messages", ending="spent", status=400,
         why="the budget of this task is spent: 9 of 5 tokens; give it more, and begin it again",
@@ -196,7 +196,7 @@ def test_who_begins_an_attempt_shows_it_no_folder_with_the_socket_of_its_daemon(
     far = Home(tmp_path / ("h" * 120))
     far.create()
     Path(far.socket_of_session).parent.mkdir(parents=True)
-    says = SandboxConfig(paths=(str(tmp_path / "runtime"),))
+    says = SandboxConfig(default="on", paths=(str(tmp_path / "runtime"),))
     template = {"paths": {"read": [str(tmp_path / "runtime")]}}
     end = asyncio.run(enclosed(far, effects, says, **template).run())
     assert effects.ordered == []
@@ -207,9 +207,9 @@ def test_who_begins_an_attempt_shows_it_no_folder_with_the_socket_of_its_daemon(
 @pytest.mark.parametrize(
     ("says", "template", "refused"),
     [
-        (SandboxConfig(), {}, True),
-        (SandboxConfig(), {"paths": {"write": [".vscode"]}}, True),
-        (SandboxConfig(), {"paths": {"write": [".mcp.json"]}}, False),
+        (SandboxConfig(default="on"), {}, True),
+        (SandboxConfig(default="on"), {"paths": {"write": [".vscode"]}}, True),
+        (SandboxConfig(default="on"), {"paths": {"write": [".mcp.json"]}}, False),
         (SandboxConfig(default="off"), {}, False),
     ],
 )
@@ -236,7 +236,9 @@ def test_a_deliverable_that_no_sandbox_lets_be_written_is_a_failed_attempt(
     home, effects, free, status
 ):
     template = {"paths": {"write": free}} if free else {}
-    made = enclosed(home, effects, SandboxConfig(), repo="", deliver=[".mcp.json"], **template)
+    made = enclosed(
+        home, effects, SandboxConfig(default="on"), repo="", deliver=[".mcp.json"], **template
+    )
     effects.does = lambda: Path(effects.ordered[-1].cwd, ".mcp.json").write_text("{}") and None
     end = asyncio.run(made.run())
     assert end.status == status, end
@@ -342,7 +344,7 @@ def test_a_link_that_was_laid_after_the_decision_is_not_shown(home, effects, tmp
     shown, person = apart / "shown", apart / "private"
     (shown / "data").mkdir(parents=True)
     person.mkdir()
-    says = SandboxConfig(writable=(str(shown),))
+    says = SandboxConfig(default="on", writable=(str(shown),))
     paths = {"write": [str(shown), str(shown / "data")]}
 
     def swapped() -> None:
@@ -359,7 +361,7 @@ def test_a_link_that_was_laid_after_the_decision_is_not_shown(home, effects, tmp
 
 @proves("node.disk-full")
 def test_what_an_agent_writes_into_its_home_counts_as_written(home, effects):
-    made = enclosed(home, effects, SandboxConfig())
+    made = enclosed(home, effects, SandboxConfig(default="on"))
     made._given, made.workplace.folder = 0, effects.work
     beside = home_of(effects.work)
     beside.mkdir()

@@ -47,19 +47,23 @@ def test_a_machine_says_what_a_try_came_to_and_what_its_owner_wants(bin, monkeyp
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     tries = Tries()
     here = Enclosing(tries, lambda: LINUX)
-    assert here.fact(SandboxConfig(), str(bin), 0) == {"sandbox": "enforced"}
+    assert here.fact(SandboxConfig(default="on"), str(bin), 0) == {"sandbox": "enforced"}
     assert here.fact(SandboxConfig(default="off"), str(bin), 1) == {"sandbox": "off"}
     # As whom work runs, and not again for every fact.
     assert tries.made == [(str(bin / "bwrap"), USER_OF_ROOTS)]
     tries.says = NO_NAMESPACE
-    assert here.fact(SandboxConfig(), str(bin), 2) == {"sandbox": "enforced"}
+    assert here.fact(SandboxConfig(default="on"), str(bin), 2) == {"sandbox": "enforced"}
     late = limits.FACTS_REFRESH_MS
-    assert here.fact(SandboxConfig(), str(bin), late)["sandbox"].startswith("bwrap: No permissions")
+    assert here.fact(SandboxConfig(default="on"), str(bin), late)["sandbox"].startswith(
+        "bwrap: No permissions"
+    )
     assert here.fact(SandboxConfig(default="off"), str(bin), late)["sandbox"].startswith(
         "off: bwrap"
     )
     # Another user is another question.
-    assert here.fact(SandboxConfig(user="1234"), str(bin), late)["sandbox"].startswith("bwrap: ")
+    assert here.fact(SandboxConfig(default="on", user="1234"), str(bin), late)[
+        "sandbox"
+    ].startswith("bwrap: ")
     assert tries.made[-1] == (str(bin / "bwrap"), 1234)
 
 
@@ -67,9 +71,9 @@ def test_a_machine_says_what_a_try_came_to_and_what_its_owner_wants(bin, monkeyp
 def test_a_machine_without_the_program_says_so_and_tries_nothing(tmp_path):
     tries = Tries()
     here = Enclosing(tries, lambda: LINUX)
-    assert here.obstacle(SandboxConfig(), str(tmp_path), 0) == MISSING
+    assert here.obstacle(SandboxConfig(default="on"), str(tmp_path), 0) == MISSING
     assert "install the package bubblewrap" in MISSING.mend
-    named = here.obstacle(SandboxConfig(program="/nowhere/bwrap"), str(tmp_path), 0)
+    named = here.obstacle(SandboxConfig(default="on", program="/nowhere/bwrap"), str(tmp_path), 0)
     assert named is not None
     assert named.cause == "/nowhere/bwrap is not there"
     assert tries.made == []
@@ -78,7 +82,9 @@ def test_a_machine_without_the_program_says_so_and_tries_nothing(tmp_path):
 @proves("openings.facts")
 def test_a_user_that_is_not_there_keeps_it_from_enclosing(bin, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    found = Enclosing(Tries(), lambda: LINUX).obstacle(SandboxConfig(user="gone"), str(bin), 0)
+    found = Enclosing(Tries(), lambda: LINUX).obstacle(
+        SandboxConfig(default="on", user="gone"), str(bin), 0
+    )
     assert found is not None
     assert "has no such user" in found.cause
 

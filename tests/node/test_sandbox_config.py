@@ -34,9 +34,15 @@ def read(text: str) -> Config:
 
 
 @proves("openings.owner")
-def test_an_owner_who_says_nothing_has_work_enclosed_and_opens_nothing():
+def test_an_owner_who_has_work_enclosed_and_says_nothing_else_opens_nothing():
+    terms = read('sandbox.default = "on"').sandbox.terms()
+    assert terms == Terms("on", "allow", None, (), (), (), 0, 4096)
+
+
+@proves("openings.older-home")
+def test_a_file_of_before_there_were_sandboxes_goes_on_to_mean_what_it_meant():
     assert read("").sandbox == SandboxConfig()
-    assert read("").sandbox.terms() == Terms("on", "allow", None, (), (), (), 0, 4096)
+    assert read("").sandbox.terms().default == "off"
 
 
 @proves("openings.owner")

@@ -51,7 +51,7 @@ from muster.node.host.facts import TOOLS
 from muster.node.host.home import JOINING, SEED_BYTES, Home
 from muster.node.host.sandbox_config import SandboxConfig
 from muster.node.host.service import BY_HAND, manager_of
-from muster.task.openings import OFF
+from muster.task.openings import OFF, ON
 from muster.task.spec import check_nameable
 from muster.verbs import agent as agents
 from muster.verbs import sandbox_checks
@@ -283,7 +283,7 @@ def join(context: Context, ask: Join) -> Joined | Finding:
 
 
 def _sandbox(ask: Init | Join) -> SandboxConfig:
-    return SandboxConfig(default=OFF) if ask.no_sandbox else SandboxConfig()
+    return SandboxConfig(default=OFF if ask.no_sandbox else ON)
 
 
 def _with_next_step(error: MusterError, invite: Invite) -> MusterError:

@@ -1,7 +1,9 @@
 """`[sandbox]` of `config.toml`: what the owner of a machine says of how work is enclosed there.
 
-Rule: what is of no use is named by its setting. Nothing here is looked for on the disk: a path that
-is not there yet may be there when work asks for it.
+Rule 1: what is of no use is named by its setting. Nothing here is looked for on the disk: a path
+that is not there yet may be there when work asks for it.
+Rule 2: a file that says nothing of it was written before there were sandboxes, and goes on to mean
+what it meant. `init` and `join` write `default = "on"`.
 """
 
 import os
@@ -15,7 +17,7 @@ from muster.errors import Broken, Malformed
 from muster.task.enclosure import ALLOW, Terms
 from muster.task.host_path import host_path_refusal
 from muster.task.host_rule import host_refusal, host_rule
-from muster.task.openings import ON
+from muster.task.openings import OFF
 from muster.task.problem import shown
 from muster.task.units import SIZE, size_mib
 
@@ -38,7 +40,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     name or number; `memory` and `processes` are what an attempt has at most, "" and 0 without end.
     """
 
-    default: Literal["on", "off"] = ON
+    default: Literal["on", "off"] = OFF
     off: Literal["allow", "refuse"] = ALLOW
     program: str = ""
     paths: Texts = ()
