@@ -1,5 +1,6 @@
 """A machine says whether it can enclose an attempt by enclosing one that tries to get out."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -47,6 +48,27 @@ def test_a_machine_without_bubblewrap_says_so(tmp_path):
 @proves("enclosure.probe")
 def test_a_bubblewrap_that_fails_is_quoted(tmp_path):
     assert "it broke" in tried(in_the_place_of(tmp_path, "echo it broke >&2; exit 1"))
+
+
+@proves("enclosure.probe")
+def test_what_a_bubblewrap_that_fails_had_begun_is_ended_with_it(tmp_path):
+    """It holds the pipes, and would be waited for."""
+    mark = f"8{os.getpid():09}"
+    begun = f"subprocess.Popen(['sleep', '{mark}'])"
+    text = f"exec {enclosed.PYTHON} -c \"import subprocess, sys; {begun}; sys.exit('it broke')\""
+    assert "it broke" in tried(in_the_place_of(tmp_path, text))
+    assert not [pid for pid in pids() if mark.encode() in command_of(pid)]
+
+
+def pids():
+    return [each.name for each in Path("/proc").glob("[0-9]*")]
+
+
+def command_of(pid):
+    try:
+        return Path("/proc", pid, "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 # What another bubblewrap might leave out, how many words it is, and what is found of it.

@@ -12,6 +12,7 @@ another bubblewrap decides.
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -137,12 +138,17 @@ def _run(made: "Enclosure") -> str:
     except (Broken, NotFound) as error:
         said = b""
         if child is not None:
-            child.kill()
+            _kill(child)
             said = child.communicate()[1]
         raise Broken(explained(error, said)) from error
     finally:
         made.close()
         if child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
+            _kill(child)
             child.communicate()
+
+
+def _kill(child: "subprocess.Popen[bytes]") -> None:
+    """With its group: what bubblewrap made a moment ago has not bound itself to it yet."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
