@@ -144,6 +144,18 @@ def test_a_program_that_is_not_there_and_links_in_a_circle_show_nothing(home: Pa
     assert not list(secrets(found, home))
 
 
+@proves("agent.sees-programs-alone")
+@pytest.mark.parametrize("own", ["{home}/.local/bin/muster", "{home}/.local", "{home}/link"])
+def test_what_is_musters_own_is_seen_by_nobody_wherever_programs_lie(home: Path, own: str) -> None:
+    tool = made(home / ".local/bin/tool")
+    made(home / ".local/bin/muster/seed", "secret")
+    linked(home / "link", str(home / ".local/bin/muster"))
+    path = f"{home}/.local/bin:/usr/bin"
+    assert shown(readable([], path, str(home)), tool)
+    found = readable([tool], path, str(home), [own.format(home=home)])
+    assert not shown(found, home / ".local/bin/muster/seed")
+
+
 def test_files_that_variables_name_are_seen_where_they_are_there(home: Path) -> None:
     roots = made(home / "certificates/company.pem")
     env = {"SSL_CERT_FILE": roots, "SSL_CERT_DIR": "/nowhere", "NODE_EXTRA_CA_CERTS": "relative"}

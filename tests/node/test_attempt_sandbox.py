@@ -1,7 +1,9 @@
 """What an enclosed attempt is given, what of the daemon serves it, and what it never gets."""
 
 import asyncio
+import errno
 import os
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,12 +20,13 @@ from muster.git.collection import Collected
 from muster.node.attempts import sandbox
 from muster.node.attempts.agent_home import write_into
 from muster.node.attempts.attempt import Attempt
-from muster.node.attempts.sandbox import clear
+from muster.node.attempts.served import clear
 from muster.node.attempts.workplace import home_of
 from muster.node.host.config import Config
 from muster.node.host.enclosing import Obstacle
 from muster.node.host.home import Home
 from muster.node.host.sandbox_config import SandboxConfig
+from muster.node.supervisor import Supervisor
 
 __all__ = ["_hurried", "home"]
 
@@ -367,3 +370,46 @@ def test_what_an_agent_writes_into_its_home_counts_as_written(home, effects):
     beside.mkdir()
     (beside / "big").write_bytes(b"x" * 3_000_000)
     assert asyncio.run(made.written_bytes()) >= 3_000_000
+
+
+@proves("enclosure.served-whole")
+@pytest.mark.parametrize("how", ["nothing arrives", "less arrives", "one does not begin"])
+def test_an_attempt_of_which_not_all_is_served_is_ended_as_a_loss_of_this_machine(
+    home, effects, how
+):
+    """A descriptor too few, or a mistake of ours: its agent would wait for nobody."""
+
+    class Serves:
+        async def serve(self, listeners: Any) -> None:
+            if how == "one does not begin":
+                raise OSError(errno.EMFILE, "too many")
+
+        async def close(self) -> None:
+            pass
+
+    effects.outcomes = [msgspec.structs.replace(OK, status="cancelled")]
+    made = enclosed(home, effects, SandboxConfig(default="on"))
+    counters = made.daemon.core.counters
+    made.daemon.supervisor = Supervisor(counters, print, print)
+
+    async def take(order: Any, on_event: Any, take: Any) -> Any:
+        take.__self__.add([3128], Serves())
+        take.__self__.add([3129], Serves())
+        listeners = {port: socket.socket() for port in (3128, 3129)}
+        if how != "one does not begin":
+            listeners.pop(3129).close()
+        if how == "nothing arrives":
+            listeners.pop(3128).close()
+        take(listeners)
+        running = await started(order, on_event)
+        await asyncio.sleep(0.05)
+        for each in listeners.values():
+            assert how == "one does not begin" or each.fileno() == -1
+            each.close()
+        return running
+
+    started = effects.start
+    effects.start = take  # type: ignore[method-assign]
+    end = asyncio.run(made.run())
+    assert (end.status, end.reason) == ("killed", "this machine could not serve its sandbox")
+    assert counters["sandbox-unserved"] >= 1

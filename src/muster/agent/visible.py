@@ -8,7 +8,7 @@ Rule 2: what the system has (`/usr` and the like) is seen by everybody and named
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -40,9 +40,11 @@ def variables(path: str) -> dict[str, str]:
     return dict(_toolchains(path))
 
 
-def readable(programs: Iterable[str], path: str, home: str) -> list[str]:
+def readable(
+    programs: Iterable[str], path: str, home: str, never: Collection[str] = ()
+) -> list[str]:
     """The folders and files that programs, found on PATH or named whole, and all others of PATH
-    need; sorted, none of them below another.
+    need; sorted, none of them below another. What holds one of `never`, or lies in it, is not seen.
     """
     found = {place for _, place in _toolchains(path)}
     found |= {folder for folder in path.split(os.pathsep) if _is_for_programs(folder, home)}
@@ -54,7 +56,13 @@ def readable(programs: Iterable[str], path: str, home: str) -> list[str]:
     for program in programs:
         found |= set(_of_program(program, home))
     there = (os.path.normpath(each) for each in found if os.path.exists(each))
-    return _outermost(each for each in there if not f"{each}/".startswith(_SYSTEM))
+    apart = [path for own in never for path in (own, os.path.realpath(own))]
+    return _outermost(
+        each
+        for each in there
+        if not f"{each}/".startswith(_SYSTEM)
+        and not any(_meet(path, own) for own in apart for path in (each, os.path.realpath(each)))
+    )
 
 
 def _of_program(program: str, home: str, deep: int = 0) -> Iterator[str]:
@@ -98,6 +106,11 @@ def _toolchains(path: str) -> Iterator[tuple[str, str]]:
             base, found, _ = f"{folder}/".partition(f"/{part}/")
             if found and os.path.isabs(folder):
                 yield name, f"{base}/{place}"
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether one of two paths lies in the other."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def _is_for_programs(folder: str, home: str) -> bool:

@@ -13,7 +13,8 @@ from typing import Final
 from muster.agent.sandbox.walls import PORTS_MAX
 
 OnListeners = Callable[[dict[int, socket.socket]], None]
-"""Takes the listening sockets by their port inside; they are whoever's that takes them."""
+"""Takes the listening sockets by their port inside; they are whoever's that takes them. None, where
+they were made and did not arrive whole."""
 _BYTES_MAX: Final = 4096
 
 
@@ -54,9 +55,12 @@ class Handover:
         ports: list[int] = []
         with contextlib.suppress(ValueError):
             ports = [int(port) for port in json.loads(said)]
-        if not made or len(ports) != len(made):
+        if said and len(ports) != len(made):
+            # What has no room for another descriptor gets some of them, or none.
             for each in made:
                 each.close()
+            ports, made = [], []
+        elif not said:
             return
         for each in made:
             each.setblocking(False)

@@ -76,10 +76,14 @@ class _Stuck(MusterError):
     """Processes that the kernel does not let go."""
 
 
+class _Unserved(MusterError):
+    """What an enclosed attempt reaches this machine by did not begin."""
+
+
 # What tells the session of an agent.
 _SESSIONS: Final = frozenset({"agent.prompt", "agent.session"})
 # What is this machine's, or nobody's, whatever the agent did before.
-_OURS: Final = (Unreachable, Exhausted, Damaged, Conflict, _Stuck)
+_OURS: Final = (Unreachable, Exhausted, Damaged, Conflict, _Stuck, _Unserved)
 
 
 class Attempt:
@@ -261,13 +265,16 @@ class Attempt:
         return await self._deliver(folder, outcome)
 
     async def _run(self, order: AttemptOrder, *, check: bool = False) -> Outcome:
-        async with self._sandbox.around(order, check=check) as (enclosed, serve):
+        async with self._sandbox.around(order, check=check) as (enclosed, served):
             runner = self.daemon.effects.runner
-            self._running = await runner.start(enclosed, self._happened, serve)
+            self._running = await runner.start(enclosed, self._happened, served.take)
             self._part = ""
-            if self._stopped:
-                self._running.cancel(self._stopped)
+            served.ends = self._running.cancel
+            if why := self._stopped or served.lost:
+                self._running.cancel(why)
             outcome: Outcome = await self._running.wait()
+            if served.lost and outcome.status != "ok":
+                raise _Unserved(served.lost)
         if outcome.survivors:
             raise _Stuck(f"processes {outcome.survivors} of task {self.task[:12]} cannot be ended")
         self._masked |= set(outcome.masked)

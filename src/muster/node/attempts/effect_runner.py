@@ -26,7 +26,7 @@ from muster.git.worktree import Worktrees
 from muster.limits import EACH_MATCHES_MAX
 from muster.node import event as ev
 from muster.node.attempts import blob_transfer as holder
-from muster.node.attempts import question, sandbox
+from muster.node.attempts import question, served
 from muster.node.attempts.attempt import ENDS, Attempt
 from muster.node.attempts.following import Following
 from muster.node.attempts.line_count import counted
@@ -145,7 +145,7 @@ class EffectRunner:
             person_path(self.daemon.machine.config.path, os.environ),
             self.worktrees.clear(await left_behind(self.daemon)),
         )
-        sandbox.clear(self.daemon.home)
+        served.clear(self.daemon.home)
         self.environ = {**os.environ, "PATH": path}
         self.mirrors.prepare()
         # Remove what no entry names. A database in doubt may have lost the entries that do.

@@ -13,17 +13,14 @@ journal by then.
 """
 
 import asyncio
-import contextlib
-import itertools
 import os
-import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -40,17 +37,16 @@ from muster.agent.gateway.meter import Limits
 from muster.agent.gateways import Gateways, Plan, gateways_for
 from muster.agent.sandbox.protected import PROTECTED, held
 from muster.agent.sandbox.walls import HOME
-from muster.channel.ipc import IpcChannel, IpcListener
 from muster.channel.ipc_client import ENCLOSED
 from muster.channel.unproven import is_spare
 from muster.errors import Broken, Malformed, unable
 from muster.git import cache
 from muster.node.attempts import inputs
 from muster.node.attempts.agent_home import write_into
+from muster.node.attempts.served import Listeners, Served
 from muster.node.attempts.workplace import Workplace
 from muster.node.counter import DECLARED, labelled
 from muster.node.host import environment as environ
-from muster.node.host.home import Home
 from muster.node.host.sandbox_config import PROGRAM, uid_of
 from muster.node.runtime import Runtime
 from muster.task import enclosure
@@ -75,18 +71,6 @@ _OF_MACHINE: Final = frozenset({*_PROXIES, *_NO_PROXY, "all_proxy", "ALL_PROXY"}
 _NO_PLAN: Final = Plan((), {}, frozenset(), {}, ())
 # A file that all may read, in a folder that all may look into.
 _READ, _LOOK = 0o444, 0o555
-# The names of sockets: the path of one has room for a few letters.
-_numbers: Final = itertools.count()
-
-Listeners = Mapping[int, socket.socket]
-
-
-class Server(Protocol):
-    """What serves ports of a sandbox."""
-
-    async def serve(self, listeners: Listeners, /) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 class AttemptSandbox:
@@ -140,19 +124,19 @@ class AttemptSandbox:
     @asynccontextmanager
     async def around(
         self, order: AttemptOrder, *, check: bool = False
-    ) -> AsyncIterator[tuple[AttemptOrder, Callable[[Listeners], None]]]:
-        """The order with its sandbox, and what takes its listeners once they are there.
+    ) -> AsyncIterator[tuple[AttemptOrder, Served]]:
+        """The order with its sandbox, and what serves that once its listeners are there.
 
         Raises: Broken where the sandbox cannot be prepared.
         """
+        served = Served(self._daemon)
         if not self._decision.enclosed:
-            yield order, lambda _: None
+            yield order, served
             return
         # Of its own work, and of others', links may lead elsewhere by now.
         self._decision = await self._judged()
-        served = _Served(self._daemon)
         try:
-            yield await self._enclosed(order, served, check=check), served.take
+            yield await self._enclosed(order, served, check=check), served
         finally:
             await served.close()
 
@@ -168,9 +152,7 @@ class AttemptSandbox:
 
     # --- what is inside ------------------------------------------------------------------------
 
-    async def _enclosed(
-        self, order: AttemptOrder, served: "_Served", *, check: bool
-    ) -> AttemptOrder:
+    async def _enclosed(self, order: AttemptOrder, served: Served, *, check: bool) -> AttemptOrder:
         decision, user, path = self._decision, uid_of(self._config.user), self._path
         plan = _NO_PLAN if check else self._plan
         network = openings_of(self._start.open.template).network if check else decision.network
@@ -196,11 +178,12 @@ class AttemptSandbox:
             env |= dict.fromkeys(_PROXIES, f"http://127.0.0.1:{_PROXY_PORT}") | _NO_PROXY
             env["NODE_USE_ENV_PROXY"] = "1"
         programs = [] if check else await self._programs(order, path)
+        own = self._daemon.home.own_folders
         sandbox = {
             "program": self._config.program or which(PROGRAM, path) or "",
             "user": user,
             "home": str(home),
-            "readable": [*readable, *visible.readable(programs, path, self._person)],
+            "readable": [*readable, *visible.readable(programs, path, self._person, own)],
             "writable": list(decision.write),
             "placed": placed,
             "free": list(decision.free),
@@ -310,59 +293,6 @@ class _Egress:
 
     async def serve(self, listeners: Listeners) -> None:
         await self._proxy.serve(listeners[_PROXY_PORT])
-
-
-class _Served:
-    """What of the daemon serves one sandbox, until that ends."""
-
-    def __init__(self, daemon: Runtime) -> None:
-        self._daemon = daemon
-        self.ports: list[int] = []
-        self._servers: list[Server] = []
-        self._begun: list[asyncio.Task[Any]] = []
-        self._socket: IpcListener | None = None
-
-    def add(self, ports: list[int], server: Server) -> None:
-        """Let this serve these ports inside."""
-        self.ports += ports
-        self._servers.append(server)
-
-    async def listen(self, task: str, user: int) -> str:
-        """The path of a socket on which this task's agent alone is heard. Raises: as IpcChannel."""
-        daemon = self._daemon
-        path = Path(daemon.home.socket_of_session).with_name(f"a{next(_numbers) % 4096:03x}")
-        serve = partial(daemon.serve, local=True, attempt=task)
-        self._socket = await IpcChannel().listen(str(path), serve, user=user)
-        return str(path)
-
-    def take(self, listeners: Listeners) -> None:
-        """Begin to serve."""
-        for server in self._servers:
-            begun = self._daemon.supervisor.run("sandbox", server.serve(listeners))
-            self._begun.append(begun)
-
-    async def close(self) -> None:
-        """End all of it, whatever fails of it; what there was to tell is told by then."""
-        async with AsyncExitStack() as ends:
-            if self._socket is not None:
-                # Nobody else ever listens there: the number of an attempt is its own.
-                ends.callback(_remove, f"{self._socket.address}.lock")
-                ends.push_async_callback(self._socket.close)
-            for server in self._servers:
-                ends.push_async_callback(server.close)
-            if self._begun:
-                await asyncio.wait(self._begun)
-
-
-def clear(home: Home) -> None:
-    """Remove the sockets of attempts that a daemon before us left. None is open by now."""
-    for each in Path(home.socket_of_session).parent.glob("a[0-9a-f]*"):
-        _remove(str(each))
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
 
 
 def _let_read(folder: Path) -> None:
