@@ -13,13 +13,10 @@ from typing import Any
 
 import pytest
 
-from muster.channel import FIRST, http
 from muster.errors import Refused
-from muster.node.host.config import Config, config_text
-from muster.node.host.sandbox_config import SandboxConfig
-from tests.e2e import agents
-from tests.e2e.agents import begin, muster, settled, tasks
-from tests.e2e.fleet import Fleet, Machine, until
+from tests.e2e.agents import begin, settled, tasks
+from tests.e2e.enclosing import enclose, journal
+from tests.e2e.fleet import Fleet, until
 from tests.git.repositories import sh
 from tests.promise import proves
 from tests.sandboxes import why_not
@@ -81,24 +78,12 @@ def port() -> Iterator[int]:
         yield made
 
 
-def enclose(machine: Machine, **more: Any) -> None:
-    """As its owner configures it, with attempts enclosed."""
-    config = Config(
-        name=machine.name,
-        labels=(f"on-{machine.name}",),
-        channel={FIRST: http.Options(f"127.0.0.1:{machine.port}")},
-        sandbox=SandboxConfig(default="on", **more),
-    )
-    machine.home.put("config.toml", config_text(config))
-
-
 @pytest.fixture(scope="module")
 def fleet(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     shown = tmp_path_factory.mktemp("shown")
     # Below a folder that the user of an attempt cannot enter, where the daemon is root.
     shown.chmod(0o755)
     (shown / "data.txt").write_text("what may be seen")
-    os.environ["E2E_SHOWN"] = str(shown)
     with Fleet(["hub", "studio"]) as made:
         made.hub.home.put_seed("operator.seed", made.operator_seed)
         made.add_repository()
@@ -108,6 +93,7 @@ def fleet(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet
         (person / ".ssh/id_ed25519").write_text("a key")
         made["studio"].env = {"HOME": str(person)}
         made.start()
+        made.shown = shown
         yield made
 
 
@@ -124,13 +110,6 @@ def run(fleet: Fleet, name: str, do: str, *, keys: str = "", check: str = "true"
 def output(fleet: Fleet, task: dict[str, Any]) -> str:
     assert task["state"] == "done", json.dumps(task)
     return str(fleet.hub.ask("result", {"task": task["task"]})["values"]["output"])
-
-
-def journal(fleet: Fleet, task: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    """What the machine that did it wrote down of it."""
-    said = muster(fleet, fleet["studio"], "logs", task["task"], "--json")
-    assert said.code == 0, said
-    return [each for each in agents.lines(said) if each.get("kind") == kind]
 
 
 @proves("enclosure.by-default")
@@ -205,7 +184,7 @@ def test_the_check_is_enclosed_as_well(fleet):
 
 @proves("enclosure.paths-of-two")
 def test_a_path_is_shown_where_phase_and_owner_name_it_and_never_written(fleet):
-    shown = os.environ["E2E_SHOWN"]
+    shown = fleet.shown
     do = f"cat {shown}/data.txt; touch {shown}/x 2>/dev/null || echo ' and not written'"
     keys = f"paths: {{read: [{shown}]}}"
     assert output(fleet, run(fleet, "shown", do, keys=keys)).strip() == (

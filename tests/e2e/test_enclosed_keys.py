@@ -1,16 +1,15 @@
 """Real Claude Code and Codex, enclosed: whole tasks, their key never inside, their ends clean."""
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from muster.channel import FIRST, http
-from muster.node.host.config import Config, config_text
-from muster.node.host.sandbox_config import SandboxConfig
 from tests.e2e import agents, install_agents
 from tests.e2e.agents import begin, muster, prompt, settled, shell_step, tasks
+from tests.e2e.enclosing import enclose, journal
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.promise import proves
 from tests.sandboxes import why_not
@@ -35,26 +34,20 @@ phases:
     deliver: found.txt
     check: "true"
 """
-# Its own environment, that of every process it sees, all files it can read, and their memory.
+# How often two texts are in the environment and arguments of every process it sees, and in all files
+# that it can read: the key, and what stands in its place.
 SEARCH = (
     "(env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; "
     "find / -xdev -type f -size -4M -not -path '/usr/*' -not -path '/proc/*' "
-    "-not -path '*/node_modules/*' -exec cat {} + ) 2>/dev/null | "
-    "grep -a -c 'do-not-tel[l]-' > found.txt; cat found.txt; true"
+    "-not -path '*/node_modules/*' -exec cat {} + ) >/tmp/all 2>/dev/null; "
+    "grep -a -c 'do-not-tel[l]-' /tmp/all >found.txt; "
+    "grep -a -c 'muster-has-the-key-outsid[e]' /tmp/all >>found.txt; cat found.txt"
 )
 
 
-def enclose(machine: Machine, url: str, headless: tuple[str, ...]) -> None:
+def settle(machine: Machine, url: str, headless: tuple[str, ...]) -> None:
     """A machine with agents that have keys, and whose attempts are enclosed."""
-    config = Config(
-        name=machine.name,
-        labels=(f"on-{machine.name}",),
-        channel={FIRST: http.Options(f"127.0.0.1:{machine.port}")},
-        lease_s=agents.LEASE_S,
-        headless=headless,
-        sandbox=SandboxConfig(default="on"),
-    )
-    machine.home.put("config.toml", config_text(config))
+    enclose(machine, headless=headless)
     home = machine.fleet.root / f"{machine.name}-user"
     home.mkdir()
     programs = install_agents.programs_path(install_agents.folder())
@@ -76,18 +69,12 @@ def fleet(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fl
     with agents.scripted_model(folder) as url, Fleet(["hub", "studio"]) as made:
         made.hub.home.put_seed("operator.seed", made.operator_seed)
         made.add_repository()
-        enclose(made["studio"], url, request.param)
+        settle(made["studio"], url, request.param)
         made.start()
         there = {name for name in agents.AGENTS if not agents.absent(name)}
         until(lambda: there <= agents.agents_of(made, "studio"), "its agents are known")
         made.headless = bool(request.param)
         yield made
-
-
-def journal(fleet: Fleet, task: str, kind: str) -> list[dict[str, Any]]:
-    said = muster(fleet, fleet["studio"], "logs", task, "--json")
-    assert said.code == 0, said
-    return [each for each in agents.lines(said) if each.get("kind") == kind]
 
 
 @proves("enclosure.keyless")
@@ -102,24 +89,14 @@ def test_a_real_agent_does_its_task_inside_and_its_key_is_nowhere_in_there(fleet
     model = "model: scripted" if agent == "codex" else ""
     text = SPEC.format(name=f"{agent}-inside", agent=agent, do=do, model=model)
     run = begin(fleet, text, f"{agent}-inside")
-    until(lambda: answered(fleet, run) or is_over(fleet, run), "it ended", within_s=150)
-    settled(fleet, run)
+    settled(fleet, run, within_s=150)
     task = tasks(fleet, run)["work"]
-    assert task["state"] == "done", journal(fleet, task["task"], "agent.tool")
-    assert muster(fleet, fleet.hub, "diff", run).out.count("\n+0") >= 1, "it looked, and found none"
-    (told,) = journal(fleet, task["task"], "agent.sandbox")
+    assert task["state"] == "done", journal(fleet, task, "agent.tool")
+    found = re.findall(r"(?m)^\+(\d+)$", muster(fleet, fleet.hub, "diff", run).out)
+    assert found[0] == "0", "the key"
+    assert int(found[1]) > 0, "what stands in its place, by the same search"
+    (told,) = journal(fleet, task, "agent.sandbox")
     assert told["enclosed"] is True
-    calls = journal(fleet, task["task"], "agent.call")
+    calls = journal(fleet, task, "agent.call")
     assert [each for each in calls if each["ending"] == "answered"]
     assert not list((fleet["studio"].home.path / "work").iterdir())
-
-
-def is_over(fleet: Fleet, run: str) -> bool:
-    return bool(fleet.hub.ask("runs", {"run": run})["state"] != "open")
-
-
-def answered(fleet: Fleet, run: str) -> bool:
-    """Say yes to whatever an agent asks: what it may is not what is tried here."""
-    for each in fleet["studio"].ask("questions"):
-        fleet["studio"].order("answer", each["id"], {"ask": each["id"], "yes": True})
-    return is_over(fleet, run)
