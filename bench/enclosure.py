@@ -1,8 +1,8 @@
-"""What its walls cost the start of a program: `/bin/true`, enclosed with a listener, and plainly.
+"""What a sandbox costs the start of a program: `/bin/true`, enclosed with a listener, and plainly.
 
 Both in turns in one small process, as a shim is, of a user's daemon and of root's (where the bench
-runs as root). bubblewrap alone, with as few walls as it makes, stands beside it; what is above that
-is ours.
+runs as root). bubblewrap alone, with as few namespaces as it makes, stands beside it; what is above
+that is ours.
 """
 
 import json
@@ -26,7 +26,7 @@ if user:
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
 from muster.agent.sandbox.enclosure import Enclosure, release
-from muster.agent.sandbox.walls import walls_of
+from muster.agent.sandbox.profile import profile_of
 
 given = json.loads(words)
 bare = ("--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "/bin/true")
@@ -41,7 +41,7 @@ def plain(*argv):
 
 def inside():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    made = Enclosure(walls_of(given["cwd"], given), ["/bin/true"], {}, theirs.fileno())
+    made = Enclosure(profile_of(given["cwd"], given), ["/bin/true"], {}, theirs.fileno())
     how = {"env": made.env, "cwd": "/", "pass_fds": made.handles, "preexec_fn": made.enter}
     child = subprocess.Popen(made.argv, **pipes, **how)
     made.confirm()
@@ -71,7 +71,7 @@ def _rounds(kind: str, count: int) -> list[list[float]]:
     source = Path(place.top) / "src"
     shutil.copytree(Path(muster.__file__).parent, source / "muster")
     place.own()
-    walls = {
+    sandbox = {
         "cwd": str(place.work),
         "home": str(place.home),
         "program": enclosed.BWRAP,
@@ -79,7 +79,7 @@ def _rounds(kind: str, count: int) -> list[list[float]]:
         "ports": [3128],
     }
     user = enclosed.STRANGER if kind == "user" and enclosed.is_root() else 0
-    words = [str(source), str(user), str(count), json.dumps(walls)]
+    words = [str(source), str(user), str(count), json.dumps(sandbox)]
     try:
         ran = subprocess.run(
             [enclosed.PYTHON, "-S", "-c", _LOOP, *words], check=True, stdout=subprocess.PIPE

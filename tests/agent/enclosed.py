@@ -1,11 +1,11 @@
-"""Programs run inside real walls, as a user's daemon does it and as root's: tests say which.
+"""Programs run inside real sandboxes, as a user's daemon does it and as root's: tests say which.
 
 The tests may run as root. What "a user" starts is then started by a child of the test that became
 one; it imports nothing any more, since it may not even read our interpreter.
 
     place = Place("dropped root")
     said = place.run(["/bin/sh", "-c", "id -u"], ports=(3128,))     # how it ended, what it said
-    apart(kind, run, place.walls(ports=(3128,)), argv, env, serve)  # `serve` gets the listeners
+    apart(kind, run, place.profile(ports=(3128,)), argv, env, serve)  # `serve` gets the listeners
 
 A loop that serves may run in `serve`, in a thread of its own: the child has no other.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 import pytest
 
 from muster.agent.sandbox import bubblewrap, enclosure, listener, mounts, ownership, protected
-from muster.agent.sandbox.walls import USER_OF_ROOTS, Walls
+from muster.agent.sandbox.profile import USER_OF_ROOTS, Profile
 from muster.errors import Broken, NotFound
 
 LOADED = (bubblewrap, listener, mounts, ownership, protected)
@@ -108,16 +108,16 @@ class Place:
         if self.kind == "user" and is_root():
             ownership.lend(str(self.top), STRANGER)
 
-    def walls(self, **changes):
+    def profile(self, **changes):
         user = DROPPED if self.kind != "user" else 0
         given = {"cwd": str(self.work), "program": BWRAP, "home": str(self.home), "user": user}
-        return Walls(**{**given, **changes})
+        return Profile(**{**given, **changes})
 
     def run(self, argv, env=None, **changes):
         """Enclosed: how it ended and what it said, or why it was refused."""
-        walls = self.walls(**changes)
+        profile = self.profile(**changes)
         env = {"PATH": "/usr/bin:/bin", **(env or {})}
-        return apart(self.kind, run, walls, list(argv), env)
+        return apart(self.kind, run, profile, list(argv), env)
 
     def everything(self):
         return sorted(str(each.relative_to(self.top)) for each in self.top.rglob("*"))
@@ -140,25 +140,25 @@ def popen(made):
     )
 
 
-def dies_while_starting(walls, argv, env):
+def dies_while_starting(profile, argv, env):
     """The process inside, of a start that nobody finishes: its shim ends with this answer."""
-    made = enclosure.Enclosure(walls, argv, env)
+    made = enclosure.Enclosure(profile, argv, env)
     popen(made)
     return made._inside(time.clock_gettime(time.CLOCK_BOOTTIME) + 20)
 
 
-def run(walls, argv, env, serve=None):
+def run(profile, argv, env, serve=None):
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child, said = None, {"refused": "", "code": None, "out": "", "err": ""}
     listeners = []
     try:
-        made = enclosure.Enclosure(walls, argv, env, theirs.fileno())
+        made = enclosure.Enclosure(profile, argv, env, theirs.fileno())
         try:
             child = popen(made)
             made.confirm()
         finally:
             made.close()
-        if walls.ports:
+        if profile.ports:
             _, handles, _, _ = socket.recv_fds(ours, 4096, 64)
             listeners = [socket.socket(fileno=handle) for handle in handles]
         if serve is not None:
@@ -176,6 +176,7 @@ def run(walls, argv, env, serve=None):
             each.close()
         with contextlib.suppress(Broken):
             enclosure.release(
-                walls.cwd, {"program": walls.program, "home": walls.home, "user": walls.user}
+                profile.cwd,
+                {"program": profile.program, "home": profile.home, "user": profile.user},
             )
     return said

@@ -1,4 +1,4 @@
-"""Whole attempts inside their walls: what they say, how they end, and that nothing is left."""
+"""Whole attempts inside their sandbox: what they say, how they end, and that nothing is left."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ PROGRAMS = (sys.prefix, sys.base_prefix, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)
-def _walls():
+def _sandbox():
     enclosed.require("user")
 
 
@@ -47,8 +47,8 @@ def sandbox(world, **changes):
     return {**given, "readable": PROGRAMS, "writable": [str(world.pids)], **changes}
 
 
-def order(world, command, walls=None, **changes):
-    return world.order(command, sandbox={**sandbox(world), **(walls or {})}, **changes)
+def order(world, command, profile=None, **changes):
+    return world.order(command, sandbox={**sandbox(world), **(profile or {})}, **changes)
 
 
 def owners(folder):
@@ -80,15 +80,15 @@ def test_what_is_placed_and_what_is_shown_is_there_and_what_is_not_is_not(world,
     shown.mkdir()
     (shown / "text").write_text("to be read")
     words = f"cat /etc/agent.json {shown}/text; cat {secret}; ls -d {tmp_path}/* | wc -l"
-    walls = {"readable": [str(shown)], "placed": {"/etc/agent.json": str(secret)}}
-    outcome = world.run(order(world, words, walls, shell="bash"))
+    profile = {"readable": [str(shown)], "placed": {"/etc/agent.json": str(secret)}}
+    outcome = world.run(order(world, words, profile, shell="bash"))
     assert world.text() == "SEEDto be read"
     assert outcome.status == "failed"
     assert "No such file" in world.text("stderr")
 
 
 @proves("enclosure.fails-closed")
-def test_an_attempt_without_walls_is_the_machines_fault_and_never_runs(world):
+def test_an_attempt_without_a_sandbox_is_the_machines_fault_and_never_runs(world):
     outcome = world.run(order(world, "touch ran", {"program": "/nowhere/bwrap"}))
     assert (outcome.status, outcome.fault) == ("error", "machine")
     assert "install the package bubblewrap" in outcome.summary
@@ -99,8 +99,8 @@ def test_an_attempt_without_walls_is_the_machines_fault_and_never_runs(world):
 @proves("enclosure.fails-closed")
 def test_a_bubblewrap_that_ends_in_the_middle_leaves_nothing(world):
     """One that is there, makes its namespaces, and cannot put everything in."""
-    walls = {"placed": {"/proc/x/y": str(world.cwd / ".git" / "config")}}
-    outcome = world.run(order(world, "touch ran", walls))
+    profile = {"placed": {"/proc/x/y": str(world.cwd / ".git" / "config")}}
+    outcome = world.run(order(world, "touch ran", profile))
     assert (outcome.status, outcome.fault) == ("error", "machine")
     assert "bwrap:" in outcome.summary
     assert not (world.cwd / "ran").exists()
@@ -241,8 +241,8 @@ def test_ports_that_nobody_serves_are_refused(world):
 # --- agents that speak a protocol
 
 
-def spoken(world, behaviour, walls=None, **changes):
-    given = {**sandbox(world), **(walls or {})}
+def spoken(world, behaviour, profile=None, **changes):
+    given = {**sandbox(world), **(profile or {})}
     return world.order(agent="bad", prompt="go", sandbox=given, **changes)
 
 
@@ -255,9 +255,9 @@ def test_an_agent_over_acp_is_inside_and_its_driver_is_not(world):
 
 
 @proves("enclosure.fails-closed")
-def test_an_agent_over_acp_without_walls_is_the_machines_fault(world):
-    for walls in ({"program": "/nowhere/bwrap"}, {"writable": ["/nowhere"]}):
-        outcome = world.run(spoken(world, "words", walls), catalogue("words"))
+def test_an_agent_over_acp_without_a_sandbox_is_the_machines_fault(world):
+    for profile in ({"program": "/nowhere/bwrap"}, {"writable": ["/nowhere"]}):
+        outcome = world.run(spoken(world, "words", profile), catalogue("words"))
         assert (outcome.status, outcome.fault) == ("error", "machine")
         assert not (world.cwd / "offered").exists()
     gone = {"readable": []}

@@ -1,4 +1,4 @@
-"""What keeps walls from standing keeps the command from running: each way caused for real."""
+"""What keeps a sandbox from being built keeps the command from running: each way caused for real."""
 
 import os
 import platform
@@ -168,7 +168,7 @@ def test_whoever_dies_while_it_starts_has_started_nothing(place):
     mark = uuid.uuid4().hex
     env = {"PATH": "/usr/bin:/bin", process_tree.MARKER: mark}
     inside = enclosed.apart(
-        place.kind, enclosed.dies_while_starting, place.walls(), ["touch", "ran"], env
+        place.kind, enclosed.dies_while_starting, place.profile(), ["touch", "ran"], env
     )
     assert wait_until(lambda: inside not in process_tree.procfs_table())
     assert wait_until(lambda: not marked(f"{process_tree.MARKER}={mark}"))
@@ -181,7 +181,7 @@ def test_root_is_never_who_is_enclosed(place):
     if place.kind == "user":
         assert said["code"] == 0
         return
-    assert "no wall for root" in said["refused"]
+    assert "does not hold root" in said["refused"]
     assert not (place.work / "ran").exists()
 
 
@@ -203,16 +203,16 @@ def test_nothing_of_what_was_occupied_is_left(place):
     assert place.everything() == before
 
 
-def bounded(walls, argv, env):
+def bounded(profile, argv, env):
     resource.setrlimit(resource.RLIMIT_NPROC, (1500, 1500))
-    return enclosed.run(walls, argv, env)
+    return enclosed.run(profile, argv, env)
 
 
 @proves("enclosure.limits")
 def test_a_daemon_that_is_bounded_itself_gives_no_more_than_it_has(place):
     env = {"PATH": "/usr/bin:/bin"}
-    walls = place.walls(processes=4096)
-    said = enclosed.apart(place.kind, bounded, walls, ["cat", "/proc/self/limits"], env)
+    profile = place.profile(processes=4096)
+    said = enclosed.apart(place.kind, bounded, profile, ["cat", "/proc/self/limits"], env)
     (line,) = [each for each in said["out"].splitlines() if each.startswith("Max processes")]
     assert line.split()[2:4] == ["1500", "1500"]
 

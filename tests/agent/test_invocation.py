@@ -81,9 +81,9 @@ def test_copilot_is_given_the_name_of_its_session():
 def test_a_program_makes_no_sandbox_of_its_own_inside_ours():
     entry = load()["codex"]
     argv = list(entry.headless.command)
-    for walls, says in (({}, "workspace-write"), ({"program": "bwrap"}, "danger-full-access")):
+    for sandbox, says in (({}, "workspace-write"), ({"program": "bwrap"}, "danger-full-access")):
         order = AttemptOrder(
-            task="t", epoch=(1, 1), agent="codex", cwd="/", env={}, prompt="p", sandbox=walls
+            task="t", epoch=(1, 1), agent="codex", cwd="/", env={}, prompt="p", sandbox=sandbox
         )
         made = invocation(order, entry, Start(HEADLESS, argv, {}))["argv"]
         assert made[made.index("--sandbox") + 1] == says

@@ -13,7 +13,7 @@ from muster.agent.sandbox.probe import probe
 
 
 @pytest.fixture(autouse=True)
-def _walls():
+def _sandbox():
     enclosed.require("user")
 
 
@@ -82,7 +82,7 @@ LEFT_OUT = {
 
 @proves("enclosure.probe")
 @pytest.mark.parametrize("what", LEFT_OUT)
-def test_walls_that_do_not_hold_are_found(tmp_path, what):
+def test_a_sandbox_that_does_not_hold_is_found(tmp_path, what):
     """Arguments go through a file: a program in the place of bubblewrap takes some out."""
     count, says = LEFT_OUT[what]
     program = in_the_place_of(tmp_path, "")

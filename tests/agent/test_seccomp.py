@@ -52,7 +52,7 @@ def error(number: int) -> int:
 @proves("enclosure.kernel-calls")
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("name", FORBIDDEN)
-def test_a_call_that_reaches_around_the_walls_is_not_permitted(machine, name):
+def test_a_call_that_reaches_out_of_the_sandbox_is_not_permitted(machine, name):
     if name not in ARCHITECTURES[machine].numbers:
         # x86 alone has ports of its own, and an older way to load libraries.
         assert name in ("iopl", "ioperm", "uselib")

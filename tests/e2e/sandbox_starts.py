@@ -22,12 +22,12 @@ def hello(listeners):
         made.sendall(b"hello\n")
 
 
-def starts(walls, count):
+def starts(profile, count):
     """In the process of whoever starts them: what went wrong, and how long each took."""
     wrong, took_ms = [], []
     for number in range(count):
         began = time.perf_counter()
-        said = enclosed.run(walls, ["/bin/bash", "-c", ASKS], {"PATH": "/usr/bin:/bin"}, hello)
+        said = enclosed.run(profile, ["/bin/bash", "-c", ASKS], {"PATH": "/usr/bin:/bin"}, hello)
         took_ms.append(round(1000 * (time.perf_counter() - began), 1))
         if said["refused"] or said["code"] != 0:
             wrong.append([number, said])
@@ -37,7 +37,7 @@ def starts(walls, count):
 def measured(kind, count):
     place = Place(kind)
     try:
-        return enclosed.apart(kind, starts, place.walls(ports=(3128,)), count)
+        return enclosed.apart(kind, starts, place.profile(ports=(3128,)), count)
     finally:
         place.close()
 

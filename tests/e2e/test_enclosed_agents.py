@@ -1,4 +1,4 @@
-"""Real agents inside real walls: they write, run a command, and are cancelled, as without walls.
+"""Real agents inside real sandboxes: they write, run a command, and are cancelled, as without.
 
 The model is outside; what is inside reaches it over the listener of its sandbox and no other way.
 """
@@ -39,14 +39,14 @@ class Enclosed(Stage):
         self._servers = []
 
     def order(self, *steps, **changes):
-        walls = {
+        profile = {
             "program": enclosed.BWRAP,
             "home": str(self.home),
             "user": enclosed.DROPPED if enclosed.is_root() else 0,
             "readable": [str(install_agents.folder())],
             "ports": [PORT],
         }
-        return super().order(*steps, sandbox=walls, **changes)
+        return super().order(*steps, sandbox=profile, **changes)
 
     async def start(self, order):
         runner = Runner(Discovery(load(), self.headless))

@@ -1,7 +1,7 @@
 """What a program tries that wants out of its sandbox, each way with a canary outside.
 
 The probes run once for each kind of daemon (a user's, root's), and each is a test of its own. That
-they are able to get out is shown by running them without walls, as a user with no rights.
+they are able to get out is shown by running them without a sandbox, as a user with no rights.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.e2e
 
 PROGRAM = Path(__file__).with_name("sandbox_probes.py")
 PROBES = re.findall(r"^@probe\ndef (\w+)\(", PROGRAM.read_text(encoding="utf-8"), re.MULTILINE)
-# What gets out where there are no walls, whatever the machine.
+# What gets out where there is no sandbox, whatever the machine.
 GETS_OUT = [
     "read_a_secret",
     "read_a_secret_by_my_root",
@@ -110,7 +110,7 @@ class Canaries:
             "calls": ARCHITECTURES[platform.machine()].numbers,
             "loaders": ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"],
         }  # fmt: skip
-        self.walls = {
+        self.profile = {
             "readable": (str(shown),),
             "placed": {"/run/placed.json": str(secret), "/run/probes.py": str(PROGRAM)},
         }
@@ -131,7 +131,7 @@ class Canaries:
         made.listen()
         self._open.append(made)
 
-    def without_walls(self):
+    def unenclosed(self):
         """Of the user's kind, for it is a user without rights who runs them."""
         program = self.place.top / "probes.py"
         program.write_bytes(PROGRAM.read_bytes())
@@ -159,7 +159,7 @@ class Canaries:
         os.set_inheritable(handle, True)
         try:
             said = self.place.run(
-                [PYTHON, "/run/probes.py", json.dumps(self.targets)], ports=(3128,), **self.walls
+                [PYTHON, "/run/probes.py", json.dumps(self.targets)], ports=(3128,), **self.profile
             )
         finally:
             os.close(handle)
@@ -226,11 +226,11 @@ def test_so_many_were_tried_and_nothing_is_left_on_the_host(found, kind):
 
 
 @proves("enclosure.ways-out")
-def test_the_probes_get_out_where_there_are_no_walls():
+def test_the_probes_get_out_where_there_is_no_sandbox():
     enclosed.require("user")
     canaries = Canaries("user")
     try:
-        free = canaries.without_walls()
+        free = canaries.unenclosed()
     finally:
         canaries.close()
     # A container may forbid some by itself.

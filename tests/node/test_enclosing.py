@@ -7,7 +7,7 @@ import pytest
 from tests.promise import proves
 
 from muster import limits
-from muster.agent.sandbox.walls import USER_OF_ROOTS
+from muster.agent.sandbox.profile import USER_OF_ROOTS
 from muster.node.host import enclosing
 from muster.node.host.enclosing import (
     MISSING,

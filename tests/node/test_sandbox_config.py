@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.promise import proves
 
-from muster.agent.sandbox.walls import USER_OF_ROOTS
+from muster.agent.sandbox.profile import USER_OF_ROOTS
 from muster.errors import Broken
 from muster.node.host.config import Config, config_text, read_config, with_setting
 from muster.node.host.sandbox_config import SandboxConfig, uid_of

@@ -1,7 +1,7 @@
-"""The program of an agent that speaks ACP, as our driver starts it: plainly, or inside its walls.
+"""The program of an agent that speaks ACP, as our driver starts it: plainly, or inside its sandbox.
 
 Rule 1: the driver stays outside: it has the order, and what is inside may not.
-Rule 2: an order with walls is never started without them (started.py says the same of the others).
+Rule 2: an order with a sandbox is never started without it (as started.py has it).
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from muster.agent import process_tree
 from muster.agent.sandbox import enclosure
-from muster.agent.sandbox.walls import walls_of
+from muster.agent.sandbox.profile import profile_of
 from muster.agent.started import HANDOVER, SAID_BYTES_MAX, NotStartedError
 from muster.errors import Broken, NotFound
 
@@ -38,7 +38,7 @@ async def _start_enclosed(
 ) -> asyncio.subprocess.Process:
     program = None
     try:
-        made = enclosure.Enclosure(walls_of(cwd, sandbox), argv, env, sandbox.get(HANDOVER))
+        made = enclosure.Enclosure(profile_of(cwd, sandbox), argv, env, sandbox.get(HANDOVER))
         try:
             how = {"preexec_fn": made.enter, "pass_fds": made.handles}
             program = await _start(made.argv, env=made.env, cwd="/", **how)
@@ -66,7 +66,7 @@ async def _start(argv: list[str], **how: Any) -> asyncio.subprocess.Process:
 
 
 def ask_to_end(program: asyncio.subprocess.Process, order: Mapping[str, Any]) -> None:
-    """TERM to its group; inside walls to whoever is there, for what holds them would end them."""
+    """TERM to its group; inside a sandbox to whoever is there, for what holds it would end them."""
     with contextlib.suppress(ProcessLookupError):
         if not order.get("sandbox"):
             os.killpg(program.pid, signal.SIGTERM)

@@ -65,7 +65,7 @@ class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     mcp_env: dict[str, str] = {}
     """The variables that these name."""
     sandbox: dict[str, Any] = {}
-    """The walls around its program (sandbox/walls.py has the fields); {} for none."""
+    """The sandbox of its program (sandbox/profile.py has the fields); {} for none."""
     go_on: str = ""
     """What the agent is asked in a session that it goes on with; it knows the rest."""
 

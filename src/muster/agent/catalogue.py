@@ -74,8 +74,8 @@ class Headless(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dialect: str
     """What it prints, by its name in `DIALECTS`."""
     enclosed: dict[str, str] = {}
-    """Words of `command`, and what stands in their place inside walls of ours: where there are some
-    already, no program can make its own."""
+    """Words of `command`, and what stands in their place inside a sandbox of ours: in there no
+    program can make its own."""
     env: dict[str, str] = {}
     """Defaults in this mode, above those of the agent."""
     model: Added | None = None

@@ -113,8 +113,8 @@ class Shim:
         self._brood = process_tree.ProcessTree(subreaper)
         self._subreaper = subreaper
         self._group = cgroup.make(str(order["env"].get(process_tree.MARKER, "")))
-        if self._group is not None and (walls := order.get("sandbox")):
-            self._group.limit(walls.get("processes", 0), walls.get("memory_bytes", 0))
+        if self._group is not None and (sandbox := order.get("sandbox")):
+            self._group.limit(sandbox.get("processes", 0), sandbox.get("memory_bytes", 0))
         self._selector = selectors.DefaultSelector()
         self._out = Unsent(1, self._selector, lambda: self._stop("orphaned"))
         self._commands = Splitter(ORDER_BYTES_MAX)
@@ -322,7 +322,7 @@ class Shim:
 
     def _terminate(self) -> None:
         left = self._brood.look()
-        # The walls fall with those: whoever is inside is asked first.
+        # The sandbox falls with those: whoever is inside is asked first.
         spared = process_tree.enclosing(left) if self._order.get("sandbox") else set()
         process_tree.send(left - spared, signal.SIGTERM)
         # A stopped process sees TERM only when it goes on.

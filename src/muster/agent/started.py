@@ -1,11 +1,11 @@
-"""The program of an attempt, as the shim starts it: plainly, or inside the walls of its order.
+"""The program of an attempt, as the shim starts it: plainly, or inside the sandbox of its order.
 
-Rule 1: an order with walls is never started without them: what keeps them from standing is this
+Rule 1: an order with a sandbox is never started without it: what keeps it from being built is this
 machine's fault, and said in one sentence.
 Rule 2: our own driver stays outside, and encloses the agent's program itself (acp.py); what an
 order took is given back by the shim, which outlives both.
 Rule 3: only the standard library, because the shim imports this file on every start; what an order
-without walls does not need is not even imported.
+without one does not need is not even imported.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ def start(
     driver: Driver, order: Mapping[str, Any], group: cgroup.Group | None
 ) -> subprocess.Popen[bytes]:
     """The running program, with pipes. Raises: NotStartedError."""
-    walls: Mapping[str, Any] = order.get("sandbox") or {}
-    if walls and not driver.is_ours:
-        return _start_enclosed(driver, walls, group)
-    handover = walls.get(HANDOVER)
+    sandbox: Mapping[str, Any] = order.get("sandbox") or {}
+    if sandbox and not driver.is_ours:
+        return _start_enclosed(driver, sandbox, group)
+    handover = sandbox.get(HANDOVER)
     try:
         return _popen(
             driver,
@@ -56,13 +56,13 @@ def _start_enclosed(
     driver: Driver, sandbox: Mapping[str, Any], group: cgroup.Group | None
 ) -> subprocess.Popen[bytes]:
     from muster.agent.sandbox import enclosure  # noqa: PLC0415 - of no use to others
-    from muster.agent.sandbox.walls import walls_of  # noqa: PLC0415
+    from muster.agent.sandbox.profile import profile_of  # noqa: PLC0415
     from muster.errors import Broken, NotFound  # noqa: PLC0415
 
     child, handover = None, sandbox.get(HANDOVER)
     try:
-        walls = walls_of(driver.cwd, sandbox)
-        made = enclosure.Enclosure(walls, driver.argv, driver.env, handover)
+        profile = profile_of(driver.cwd, sandbox)
+        made = enclosure.Enclosure(profile, driver.argv, driver.env, handover)
         try:
             child = _popen(
                 driver,

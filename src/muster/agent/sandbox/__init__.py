@@ -1,4 +1,4 @@
-"""The walls around an agent's program on Linux; docs/spec/sandbox.md says what it sees inside.
+"""The sandbox of an agent's program on Linux; docs/spec/sandbox.md says what it sees inside.
 
 What a machine can enclose is found out by `muster.agent.sandbox.probe`.
 

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from muster.agent.sandbox.walls import HOME, Walls
+from muster.agent.sandbox.profile import HOME, Profile
 from muster.errors import Broken
 
 NAME: Final = "agent"
@@ -37,7 +37,7 @@ _FILES: Final = {
     "/etc/hosts": "127.0.0.1 localhost sandbox\n",
     "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 }
-_WALLS: Final = (
+_ALWAYS: Final = (
     "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts",
     "--unshare-cgroup-try", "--hostname", "sandbox", "--uid", str(UID), "--gid", str(UID),
     "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
@@ -62,33 +62,33 @@ At = Callable[[str], str]
 
 
 def arguments(
-    walls: Walls,
+    profile: Profile,
     protection: tuple[Iterable[str], Iterable[str]],
     env: Mapping[str, str],
     give: Give,
     at: At = str,
 ) -> list[str]:
     """All that stands before the command. Raises: Broken for a path that cannot be put in."""
-    cwd = walls.cwd
-    words = [*_WALLS, *_environment(env)]
+    cwd = profile.cwd
+    words = [*_ALWAYS, *_environment(env)]
     words += _system(give)
     words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]
     for path, (most, part) in _IN_MEMORY.items():
-        size = min(most, walls.memory_bytes // part) if walls.memory_bytes else most
+        size = min(most, profile.memory_bytes // part) if profile.memory_bytes else most
         words += ["--perms", "1777", "--size", str(size), "--tmpfs", path]
     words += ["--remount-ro", "/dev"]
-    for path in sorted(filter(os.path.exists, walls.readable), key=len):
+    for path in sorted(filter(os.path.exists, profile.readable), key=len):
         words += ["--ro-bind", at(path), path]
-    for path in sorted(walls.writable, key=len):
+    for path in sorted(profile.writable, key=len):
         words += ["--bind", at(path), path]
-    words += ["--bind", at(walls.home), HOME, "--bind", at(cwd), cwd]
+    words += ["--bind", at(profile.home), HOME, "--bind", at(cwd), cwd]
     pinned, protected = protection
     for path in pinned:
         words += ["--bind", f"{at(cwd)}/{path}", f"{cwd}/{path}"]
     for path in protected:
         words += ["--ro-bind", f"{at(cwd)}/{path}", f"{cwd}/{path}"]
-    for inside, path in walls.placed.items():
-        words += _placed(walls, inside, path, give, at)
+    for inside, path in profile.placed.items():
+        words += _placed(profile, inside, path, give, at)
     return [*words, "--remount-ro", "/", "--chdir", cwd]
 
 
@@ -117,8 +117,8 @@ def _system(give: Give) -> list[str]:
     return words
 
 
-def _placed(walls: Walls, inside: str, path: str, give: Give, at: At) -> list[str]:
-    if f"{inside}/".startswith(f"{walls.cwd}/"):
+def _placed(profile: Profile, inside: str, path: str, give: Give, at: At) -> list[str]:
+    if f"{inside}/".startswith(f"{profile.cwd}/"):
         raise Broken(f"{inside} is in the work folder, where nothing is put for an agent")
     try:
         kind = os.stat(path).st_mode
@@ -134,10 +134,12 @@ def _placed(walls: Walls, inside: str, path: str, give: Give, at: At) -> list[st
     return ["--perms", "0444", "--ro-bind-data", str(give(content)), inside]
 
 
-def sources(walls: Walls) -> list[str]:
+def sources(profile: Profile) -> list[str]:
     """The paths of the host that `arguments` asks for by `at`."""
     sockets = [
-        path for path in walls.placed.values() if os.path.exists(path) and not os.path.isfile(path)
+        path
+        for path in profile.placed.values()
+        if os.path.exists(path) and not os.path.isfile(path)
     ]
-    readable = [path for path in walls.readable if os.path.exists(path)]
-    return list(dict.fromkeys([walls.cwd, walls.home, *walls.writable, *readable, *sockets]))
+    readable = [path for path in profile.readable if os.path.exists(path)]
+    return list(dict.fromkeys([profile.cwd, profile.home, *profile.writable, *readable, *sockets]))

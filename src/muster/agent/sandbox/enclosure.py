@@ -1,8 +1,8 @@
-"""A program started inside its walls, or not at all.
+"""A program started inside its sandbox, or not at all.
 
 Rule 1: fail closed. What bubblewrap starts is a gate (GATE), which becomes the command when it is
-told to, and ends when it is told nothing: a shim that died tells nothing. It is told when the walls
-are seen to stand: namespaces that are not ours, a user that is not root, its limits set, its
+told to, and ends when it is told nothing: a shim that died tells nothing. It is told when the
+sandbox is seen to stand: namespaces that are not ours, a user that is not root, its limits set, its
 listeners with the daemon. (The block of bubblewrap itself opens when whoever holds it dies.)
 Rule 2: never as uid 0: what belongs to root in the kernel's files could be written from inside.
 Where the daemon is root the program is another user, who is lent its folders (ownership.py).
@@ -12,7 +12,7 @@ Rule 4: bubblewrap's own environment is the mark of the attempt and nothing else
 can read it (its process is number 1 there); what is secret and what is long travels through files
 in memory.
 
-    made = Enclosure(walls, argv, env)              # nothing runs yet
+    made = Enclosure(profile, argv, env)            # nothing runs yet
     child = Popen(made.argv, preexec_fn=made.enter, pass_fds=made.handles, env=made.env, cwd="/")
     made.confirm()                                  # from here on the command runs
 """
@@ -34,7 +34,7 @@ from typing import Any, Final
 from muster.agent import process_tree
 from muster.agent.sandbox import bubblewrap, mounts, ownership, protected, seccomp
 from muster.agent.sandbox.listener import Listener
-from muster.agent.sandbox.walls import Walls, walls_of
+from muster.agent.sandbox.profile import Profile, profile_of
 from muster.errors import Broken, NotFound
 
 # A start takes 20 ms on a quiet machine; machines are not quiet, and some disks sleep.
@@ -65,22 +65,22 @@ class Enclosure:
 
     def __init__(
         self,
-        walls: Walls,
+        profile: Profile,
         argv: Sequence[str],
         env: Mapping[str, str],
         to_daemon: int | None = None,
     ) -> None:
         """Prepare the folders and all that bubblewrap is told. Raises: Broken."""
-        self._walls = walls
+        self._profile = profile
         self._open: list[int] = []
         self._listener: Listener | None = None
         self._gate: socket.socket | None = None
         try:
             self._check()
-            if walls.ports:
+            if profile.ports:
                 if to_daemon is None:
                     raise Broken("nobody serves the ports of this sandbox; nothing was started")
-                self._listener = Listener(walls.ports, to_daemon)
+                self._listener = Listener(profile.ports, to_daemon)
             self._prepare(argv, env)
         except OSError as error:
             self.close()
@@ -90,46 +90,46 @@ class Enclosure:
             raise
 
     def _check(self) -> None:
-        walls = self._walls
+        profile = self._profile
         if platform.machine() not in seccomp.ARCHITECTURES:
             raise Broken(f"there is no sandbox for {platform.machine()} machines yet")
-        if os.geteuid() == 0 and not walls.user:
+        if os.geteuid() == 0 and not profile.user:
             raise Broken(
-                "a sandbox is no wall for root; name the user of its attempts in this machine's "
+                "a sandbox does not hold root; name the user of its attempts in this machine's "
                 "configuration, or run the daemon as a user"
             )
-        if not (os.path.isfile(walls.program) and os.access(walls.program, os.X_OK)):
+        if not (os.path.isfile(profile.program) and os.access(profile.program, os.X_OK)):
             raise Broken(
-                f"bubblewrap is not at {walls.program or 'any place'}, or may not be run; install "
-                "the package bubblewrap, then run `muster doctor`"
+                f"bubblewrap is not at {profile.program or 'any place'}, or may not be run; "
+                "install the package bubblewrap, then run `muster doctor`"
             )
-        for folder in (walls.home, *walls.writable):
+        for folder in (profile.home, *profile.writable):
             if not os.path.exists(folder):
                 raise Broken(f"{folder}, which the sandbox is given, is not there")
 
     def _prepare(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
-        walls = self._walls
-        protection = protected.occupy(walls.cwd, walls.free)
+        profile = self._profile
+        protection = protected.occupy(profile.cwd, profile.free)
         self._sources: list[str] = []
         self._place = ""
         at: bubblewrap.At = str
-        if walls.drops:
+        if profile.drops:
             if os.geteuid() != 0:
                 raise Broken("only a daemon of root runs its attempts as another user")
-            self._sources = bubblewrap.sources(walls)
+            self._sources = bubblewrap.sources(profile)
             self._place = mounts.place_for(self._sources)
             if not self._place:
                 raise Broken("no folder of this machine is free for the sandbox's sources")
             self._lend()
             at = self._staged
-        words = bubblewrap.arguments(walls, protection, env, self._given, at)
+        words = bubblewrap.arguments(profile, protection, env, self._given, at)
         words += ["--seccomp", str(self._given(seccomp.program(platform.machine())))]
         self._info, info = self._pipe()
         blocks, self._block = self._pipe()
         self._failed, self._fails = self._pipe()
         words += ["--info-fd", str(info), "--block-fd", str(blocks)]
         told = self._given(os.fsencode("\0".join([*words, ""])))
-        self.argv = [walls.program, "--args", str(told), "--", "/bin/sh", "-c", GATE, "sh", *argv]
+        self.argv = [profile.program, "--args", str(told), "--", "/bin/sh", "-c", GATE, "sh", *argv]
         self.env = {name: env[name] for name in (process_tree.MARKER,) if name in env}
         ours = {self._info, self._block, self._failed, self._fails}
         self._theirs = [each for each in self._open if each not in ours]
@@ -143,12 +143,12 @@ class Enclosure:
         self.handles = [*self._theirs, _GATE_AT]
 
     def _lend(self) -> None:
-        walls = self._walls
-        for folder in (walls.cwd, walls.home):
-            ownership.lend(folder, walls.user)
-        for path in walls.placed.values():
+        profile = self._profile
+        for folder in (profile.cwd, profile.home):
+            ownership.lend(folder, profile.user)
+        for path in profile.placed.values():
             if stat.S_ISSOCK(os.lstat(path).st_mode):
-                os.chown(path, walls.user, walls.user, follow_symlinks=False)
+                os.chown(path, profile.user, profile.user, follow_symlinks=False)
 
     def _staged(self, path: str) -> str:
         return f"{self._place}/{self._sources.index(path)}"
@@ -176,15 +176,15 @@ class Enclosure:
 
     def enter(self) -> None:
         """In the child, between fork and exec; what fails is told to `confirm`."""
-        walls = self._walls
+        profile = self._profile
         try:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            if walls.drops:
+            if profile.drops:
                 # The work folder and the home are ours to follow: an earlier attempt had them.
                 mounts.stage(self._place, self._sources, unfollowed=2)
                 os.setgroups([])
-                os.setresgid(walls.user, walls.user, walls.user)
-                os.setresuid(walls.user, walls.user, walls.user)
+                os.setresgid(profile.user, profile.user, profile.user)
+                os.setresuid(profile.user, profile.user, profile.user)
             # Whoever becomes another user has lost it.
             process_tree.prctl(process_tree.PR_SET_PDEATHSIG, signal.SIGKILL)
             os.dup2(self._gate_of_child, _GATE_AT)
@@ -193,7 +193,7 @@ class Enclosure:
             os._exit(127)
 
     def confirm(self) -> None:
-        """See the walls of the child stand, then let its command begin.
+        """See the child's sandbox stand, then let its command begin.
 
         Raises: Broken, or NotFound for a program that is not inside; then the command has not
         begun and never will, and the caller ends the child.
@@ -245,18 +245,18 @@ class Enclosure:
         return said and f"the folders of the sandbox cannot be shown to its user: {said}"
 
     def _limit(self, inside: int) -> None:
-        walls = self._walls
+        profile = self._profile
         bounds = {
-            resource.RLIMIT_AS: walls.memory_bytes,
-            resource.RLIMIT_NPROC: walls.processes,
-            resource.RLIMIT_FSIZE: walls.file_bytes,
+            resource.RLIMIT_AS: profile.memory_bytes,
+            resource.RLIMIT_NPROC: profile.processes,
+            resource.RLIMIT_FSIZE: profile.file_bytes,
         }
         wanted = {kind: most for kind, most in bounds.items() if most}
         # Of the one inside: outside its namespace the same user may run anything. Root itself may
         # lack the right to limit others (in a container); whoever is the same user needs none.
-        if wanted and walls.drops:
-            os.setresgid(walls.user, -1, -1)
-            os.setresuid(walls.user, -1, -1)
+        if wanted and profile.drops:
+            os.setresgid(profile.user, -1, -1)
+            os.setresuid(profile.user, -1, -1)
         try:
             for kind, most in wanted.items():
                 # Nobody raises what whoever started us bounded further.
@@ -264,7 +264,7 @@ class Enclosure:
                 bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
                 resource.prlimit(inside, kind, (bound, bound))
         finally:
-            if wanted and walls.drops:
+            if wanted and profile.drops:
                 os.setresuid(0, -1, -1)
                 os.setresgid(0, -1, -1)
 
@@ -325,9 +325,9 @@ def release(cwd: str, sandbox: Mapping[str, Any]) -> None:
 
     Nothing of the attempt runs any more. Harmless when repeated.
     """
-    walls = walls_of(cwd, sandbox)
+    profile = profile_of(cwd, sandbox)
     protected.release(cwd)
-    if walls.drops and os.geteuid() == 0:
-        for folder in (cwd, walls.home):
+    if profile.drops and os.geteuid() == 0:
+        for folder in (cwd, profile.home):
             with contextlib.suppress(OSError):
-                ownership.take_back(folder, walls.user)
+                ownership.take_back(folder, profile.user)

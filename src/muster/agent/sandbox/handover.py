@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from muster.agent.sandbox.walls import PORTS_MAX
+from muster.agent.sandbox.profile import PORTS_MAX
 
 OnListeners = Callable[[dict[int, socket.socket]], None]
 """Takes the listening sockets by their port inside; they are whoever's that takes them. None, where

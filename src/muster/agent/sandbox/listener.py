@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from muster.agent.sandbox.walls import PORTS_MAX
+from muster.agent.sandbox.profile import PORTS_MAX
 from muster.errors import Broken
 
 _NS_GET_USERNS: Final = 0xB701

@@ -92,7 +92,7 @@ def main() -> None:
 def _probed(top: str, program: str, user: int) -> str:
     # Not at the top: these are Linux's, and whoever asks may run elsewhere.
     from muster.agent.sandbox.enclosure import Enclosure, release  # noqa: PLC0415
-    from muster.agent.sandbox.walls import Walls  # noqa: PLC0415
+    from muster.agent.sandbox.profile import Profile  # noqa: PLC0415
 
     work, home, secret = f"{top}/work", f"{top}/home", f"{top}/secret"
     os.makedirs(f"{work}/.git/hooks")
@@ -103,9 +103,9 @@ def _probed(top: str, program: str, user: int) -> str:
             file.write(text)
     env = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
     env |= {"secret": secret, "outside": str(os.getpid())}
-    walls = Walls(cwd=work, program=program, home=home, user=user)
+    profile = Profile(cwd=work, program=program, home=home, user=user)
     try:
-        said = _run(Enclosure(walls, ["/bin/sh", "-c", _SCRIPT], env))
+        said = _run(Enclosure(profile, ["/bin/sh", "-c", _SCRIPT], env))
     finally:
         release(work, {"program": program, "home": home, "user": user})
     *out, last = said.splitlines() or [""]

@@ -5,7 +5,7 @@ Rule 2: a call that this table does not know yet does not exist (ENOSYS), as on 
 Rule 3: another instruction set's way into the kernel ends the program: its numbers are other calls.
 Rule 4: pure; written by hand because every library for it is a foreign one, and the shim has none.
 
-What is forbidden reaches around the walls (mounts, namespaces, other processes, file handles), has
+What is forbidden reaches out of a sandbox (mounts, namespaces, other processes, file handles), has
 been the way out of many others (bpf, io_uring, userfaultfd, perf, keys), or changes the machine.
 Of sockets there are UNIX, INET, INET6 and NETLINK. AF_VSOCK is in no namespace: in a virtual
 machine it reaches the host.

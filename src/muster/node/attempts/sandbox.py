@@ -35,8 +35,8 @@ from muster.agent.egress.upstream import Upstreams
 from muster.agent.gateway.call import Call
 from muster.agent.gateway.meter import Limits
 from muster.agent.gateways import Gateways, Plan, gateways_for
+from muster.agent.sandbox.profile import HOME
 from muster.agent.sandbox.protected import PROTECTED, held
-from muster.agent.sandbox.walls import HOME
 from muster.channel.ipc_client import ENCLOSED
 from muster.channel.unproven import is_spare
 from muster.errors import Broken, Malformed, unable

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from muster.agent.sandbox.walls import USER_OF_ROOTS
+from muster.agent.sandbox.profile import USER_OF_ROOTS
 from muster.errors import Broken, Malformed
 from muster.task.enclosure import ALLOW, Terms
 from muster.task.host_path import host_path_refusal

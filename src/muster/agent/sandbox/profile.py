@@ -20,7 +20,7 @@ USER_OF_ROOTS: Final = 65522
 PORTS_MAX: Final = 64
 
 
-class Walls(NamedTuple):
+class Profile(NamedTuple):
     """One sandbox; every path but the keys of `placed` is one of the host."""
 
     cwd: str
@@ -52,11 +52,11 @@ class Walls(NamedTuple):
         return bool(self.user)
 
 
-def walls_of(cwd: str, sandbox: Mapping[str, Any]) -> Walls:
+def profile_of(cwd: str, sandbox: Mapping[str, Any]) -> Profile:
     """The sandbox of an order. Raises: Broken where this machine can have none such."""
     if sys.platform != "linux":
         raise Broken("attempts are enclosed on Linux only; give the task to such a machine")
-    return Walls(
+    return Profile(
         cwd=cwd,
         program=str(sandbox["program"]),
         home=str(sandbox["home"]),
