@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from muster.agent.egress import request as http
+from muster.agent.egress.answer import Answer
 from muster.agent.egress.decision import Account, Decision
 from muster.agent.egress.rules import Rules
 from muster.agent.egress.tunnel import ALERT, Tunnel
@@ -226,7 +227,7 @@ class _Connection:
                 else:
                     opens = None if upstream is None else upstream.opens
                     await self._give(ends, asked.head(opens))
-                    await self._both(self._upload(ends, asked), self._down(ends), last=1)
+                    await self._both(self._upload(ends, asked), self._down(ends, Answer()), last=1)
                     await self._linger()
                 await self._flushed(ends)
         except TimeoutError as error:
@@ -266,16 +267,22 @@ class _Connection:
         if not body.whole:
             raise Malformed("the body of the request ends in its middle")
 
-    async def _down(self, ends: Ends) -> None:
-        """From the host, as long as it speaks."""
+    async def _down(self, ends: Ends, answer: Answer | None = None) -> None:
+        """From the host, as long as it speaks; in a tunnel as it is."""
         while data := await ends[0].read(READ_BYTES):
             self._proxy.spend(received=len(data))
+            self._received += len(data)
+            await self._tell(data if answer is None else answer.feed(data))
+            self._moved()
+        if answer is not None:
+            await self._tell(answer.end())
+        _end(self._writer)
+
+    async def _tell(self, data: bytes) -> None:
+        if data:
             # In the middle of an answer, ours would be taken for a part of it.
             self._says = lambda _: b""
-            self._received += len(data)
             await _put(self._writer, data)
-            self._moved()
-        _end(self._writer)
 
     async def _give(self, ends: Ends, data: bytes) -> None:
         if not data:
