@@ -87,6 +87,24 @@ LEASE_MARGIN_MS: Final = 10_000
 LOSSES_MAX: Final = 3
 # What an attempt may take when its template says nothing.
 ATTEMPT_MS: Final = 60 * 60_000
+# When an attempt counts as stuck (task/detector.py); an agent's file and a phase may say otherwise.
+# A model that says nothing for so long will not: what was seen to answer did within two minutes.
+MODEL_STALL_S: Final = 180.0
+# A program that neither says nor does anything, asks no model and runs no tool has nothing to wait
+# for: five minutes are many pauses of an honest one. Where nobody sees what it asks, a model that
+# thinks looks the same, and some think for a quarter of an hour.
+AGENT_SILENT_S: Final = 300.0
+AGENT_UNSEEN_S: Final = 1800.0
+# A build or a test may take an hour, and burns a processor meanwhile; this is for what does not.
+TOOL_S: Final = 1200.0
+# Chosen as people do who watch: the third time is an accident, the fifth is a loop.
+TOOL_REPEATS: Final = 5
+TOOL_ERRORS: Final = 5
+TOOL_ERRORS_OF: Final = 20
+# As much as a large task reads anew; what a model had in its cache is not counted.
+TOKENS_WITHOUT_PROGRESS: Final = 300_000
+# Two looks are within ten seconds of what they find.
+ATTEMPT_LOOK_S: Final = 5.0
 # A check is a test of what was done; one that takes longer is a phase of its own.
 CHECK_MS_MAX: Final = 10 * 60_000
 # How much longer than the worker the owner waits for an attempt to end: an agent that ignores the

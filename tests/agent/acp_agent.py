@@ -246,6 +246,19 @@ def obeys_cancel():
     return "cancelled"
 
 
+def is_steered():
+    """Cancelled, it is asked something else, and says what."""
+    text = "".join(part["text"] for part in REQUEST["params"]["prompt"])
+    if text == "go":
+        return obeys_cancel()
+    return say(f"was told: {text}")
+
+
+def ends_before_it_is_steered():
+    obeys_cancel()
+    return "end_turn"
+
+
 def note(request):
     """What its session was told, for the test."""
     with open("told", "w", encoding="utf-8") as file:

@@ -331,12 +331,42 @@ def test_an_agent_that_ignores_cancel_and_term_is_killed(world):
     assert world.alive() == {}
 
 
-def cancel(world, behaviour, **changes):
+@proves("health.hurry")
+def test_an_agent_that_is_stuck_is_given_a_moment_and_no_more(world):
+    """With the grace of this order each step would take half a minute."""
+    outcome = cancel(world, "ignores_cancel", hurry=True, grace_s=30, timeout_s=90)
+    assert outcome.status == "cancelled"
+    assert world.alive() == {}
+
+
+@proves("health.told-first")
+@pytest.mark.parametrize(
+    ("behaviour", "said", "asked"),
+    [("is_steered", "was told: try it otherwise", 2), ("ends_before_it_is_steered", "working", 1)],
+)
+def test_an_agent_is_told_something_in_the_middle_and_goes_on_in_its_session(
+    world, behaviour, said, asked
+):
+    async def go():
+        attempt = await world.start(world.order(agent="bad", prompt="go"), catalogue(behaviour))
+        assert (attempt.is_agent, attempt.is_steered) == (True, True)
+        assert await until(lambda: "agent.output" in world.kinds())
+        attempt.steer("try it otherwise")
+        return await attempt.wait()
+
+    outcome = asyncio.run(go())
+    assert (outcome.status, outcome.summary) == ("ok", said)
+    prompts = [e.fields["text"] for e in world.events if e.kind == "agent.prompt"]
+    assert prompts == ["go", "try it otherwise"][:asked]
+    assert world.alive() == {}
+
+
+def cancel(world, behaviour, *, hurry=False, **changes):
     async def go():
         order = world.order(agent="bad", prompt="go", **changes)
         attempt = await world.start(order, catalogue(behaviour))
         assert await until(lambda: "agent.output" in world.kinds())
-        attempt.cancel("enough")
+        attempt.cancel("enough", hurry=hurry)
         return await attempt.wait()
 
     return asyncio.run(go())

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +20,16 @@ from muster.agent.lines import ORDER_BYTES_MAX
 from muster.agent.process import Runner
 from muster.errors import Malformed, NotFound
 from muster.limits import BODY_BYTES_MAX
+
+
+@proves("health.detectors")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_how_busy_a_tree_was_counts_who_is_in_it_and_who_was():
+    before = process_tree.cpu_ms(os.getpid())
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", burn], check=True)
+    assert process_tree.cpu_ms(os.getpid()) - before >= 250
+    assert process_tree.cpu_ms(2**22 + 1) is None
 
 
 @proves("agent.shell")

@@ -151,6 +151,8 @@ def test_what_surrounds_an_attempt_is_told_in_a_line_each():
         return shown.partition("claude@mac1")[2].strip()
 
     profile = "c" * 64
+    stuck = line("agent.health", detector="loop", did="told", why="it called make")
+    assert stuck == "told: it called make"
     assert line("agent.sandbox", enclosed=True, why="the spec says so", profile=profile) == (
         "in a sandbox: the spec says so"
     )

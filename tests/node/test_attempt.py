@@ -45,6 +45,8 @@ TASK, COMMIT = "ab" * 16, "c" * 40
 
 
 class Running:
+    is_agent = is_steered = False
+
     def __init__(self, outcome: Outcome | None) -> None:
         self.ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if outcome is not None:
@@ -53,7 +55,7 @@ class Running:
     async def wait(self) -> Outcome:
         return await self.ended
 
-    def cancel(self, reason: str) -> None:
+    def cancel(self, reason: str, *, hurry: bool = False) -> None:
         if not self.ended.done():
             self.ended.set_result(Outcome(status="cancelled", summary=reason))
 

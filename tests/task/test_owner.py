@@ -1,14 +1,17 @@
 """What an owner decides, event by event. `World.flush` also folds every entry the owner writes, and
 fails when the fold would not take it: the owner and its table can never disagree."""
 
+from typing import Any
+
 import pytest
 from tests.promise import proves
-from tests.task.world import BUILD, STUDIO, World, machine, of, order
+from tests.task.world import BUILD, OWNER, STUDIO, World, machine, of, order
 
 from muster import limits
 from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.log.entry import EntryId
 from muster.task import kinds
+from muster.task.detector import STALLED
 from muster.task.instruction import (
     AskPerson,
     BeatReply,
@@ -301,6 +304,51 @@ def test_a_killed_attempt_is_a_loss_and_the_task_goes_on():
     out = world.finish("t1", "killed", reason="the lease could not be renewed in time")
     assert of(out, kinds.TaskExpire)
     assert assigned(out) == [("t1", BUILD, (1, 2))]
+
+
+def stuck(world: World, what: str) -> list[Any]:
+    return world.finish("t1", "killed", reason=f"{what}: nothing", values={STALLED: what})
+
+
+@proves("health.stuck-goes-elsewhere")
+def test_an_agent_that_was_stuck_costs_a_loss_and_its_task_goes_elsewhere_after_a_wait():
+    world = World(machine(BUILD), machine(STUDIO, load_percent=50))
+    world.submit(order("t1"))
+    assert assigned(stuck(world, "silent")) == []
+    assert (world.stream.task("t1").losses, world.stream.task("t1").tries) == (1, 0)
+    world.later(limits.RETRY_DELAY_MS_MIN)
+    world.tick()
+    assert assigned(world.flush()) == [("t1", STUDIO, (1, 2))]
+    # Something else there: that is no reason to give up.
+    assert assigned(stuck(world, "tool")) == []
+    world.later(limits.RETRY_DELAY_MS_MIN)
+    world.tick()
+    assert assigned(world.flush()) == [], "each wait is twice as long"
+    world.later(limits.RETRY_DELAY_MS_MIN)
+    world.tick()
+    assert assigned(world.flush()) == [("t1", BUILD, (1, 3))]
+
+
+@proves("health.stalled-twice")
+def test_what_is_stuck_on_two_machines_is_given_to_no_third():
+    world = World(machine(BUILD), machine(STUDIO), machine(OWNER))
+    world.submit(order("t1"))
+    first = world.stream.task("t1").machine
+    stuck(world, "silent")
+    world.later(limits.RETRY_DELAY_MS_MIN)
+    world.tick()
+    world.flush()
+    assert world.stream.task("t1").machine != first
+    assert assigned(stuck(world, "silent")) == []
+    row = world.stream.task("t1")
+    assert (row.state, row.reason) == ("failed", "stalled twice, on two machines: silent: nothing")
+
+
+@proves("health.stuck-goes-elsewhere")
+def test_what_a_worker_calls_its_loss_is_one_of_ours_or_a_plain_loss():
+    world = World(machine(BUILD))
+    world.submit(order("t1"))
+    assert assigned(stuck(world, "x" * 500)) == [("t1", BUILD, (1, 2))]
 
 
 def test_a_machine_that_leaves_the_fleet_loses_everything_at_once():

@@ -112,6 +112,8 @@ class Session:
         self.worked = False
         # What is asked, and whether the session is that of an attempt that was cut off.
         self.prompt, self.resumes, self.model = "", False, ""
+        # What the agent is told next: its turn is cancelled for that, and another one begins.
+        self.steering = ""
         self.secrets = Secrets(order.get("secrets") or {})
         self.transcript = Transcript(self.secrets)
 
@@ -282,16 +284,22 @@ async def _turn(session: Session, peer: Peer, number: str) -> dict[str, Any]:
     line.tell([("agent.prompt", prompt)])
     line.tell(session.transcript.count({}, [session.model]))
     words = [{"type": "text", "text": session.prompt}]
-    turn = asyncio.create_task(peer.ask("session/prompt", {"sessionId": number, "prompt": words}))
+    asked_of = {"sessionId": number}
     listening = asyncio.create_task(_listen(session, peer, number))
     try:
-        response = mapping(await turn)
+        while True:
+            session.steering = ""
+            response = mapping(await peer.ask("session/prompt", {**asked_of, "prompt": words}))
+            line.tell(session.transcript.answered(response))
+            line.tell(session.transcript.end())
+            reason = response.get("stopReason")
+            # It was told something, and had not ended by itself before it heard of that.
+            if not (session.steering and reason == "cancelled"):
+                break
+            words = [{"type": "text", "text": session.steering}]
+            line.tell([("agent.prompt", {**prompt, "text": session.steering})])
     finally:
         listening.cancel()
-        turn.cancel()
-    line.tell(session.transcript.answered(response))
-    line.tell(session.transcript.end())
-    reason = response.get("stopReason")
     status, why = "failed", "the agent stopped for a reason that is not known here: "
     if isinstance(reason, str) and reason in STATUS:
         status, why = STATUS[reason], f"the agent stopped: {reason}"
@@ -305,12 +313,16 @@ async def _turn(session: Session, peer: Peer, number: str) -> dict[str, Any]:
 
 
 async def _listen(session: Session, peer: Peer, number: str) -> None:
-    """Obey the shim during the turn: answers, and the wish to end."""
+    """Obey the shim during the turn: answers, what the agent is told, and the wish to end.
+
+    Nobody has to take a prompt in the middle of a turn, and everybody ends one that is cancelled.
+    """
     while (message := await session.line.hear()) is not None:
         match message:
             case {"answer": {"ask": str(ask), "answer": str(answer)}}:
                 session.answer(ask, answer)
-            case {"cancel": _}:
+            case {"steer": str(_)} | {"cancel": _}:
+                session.steering = str(message.get("steer") or "")
                 for ask in tuple(session.asks):
                     session.answer(ask, "deny")
                 peer.tell("session/cancel", {"sessionId": number})

@@ -26,6 +26,7 @@ from muster.agent.dialects import DIALECTS
 from muster.agent.drivers import DRIVERS
 from muster.agent.gateway.endpoint import Access
 from muster.errors import Broken, NotFound
+from muster.task.detector import Thresholds
 from muster.task.route import NOOP
 
 HEADLESS: Final = "headless"
@@ -142,6 +143,8 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What chooses a model over ACP, where the session is not asked to."""
     mcp: Servers = Servers()
     """What gives it MCP servers over ACP, beside the session."""
+    health: Thresholds = Thresholds()
+    """When an attempt of it counts as stuck."""
     loads_next_minute: bool = False
     """Whether a session can be loaded only in a later minute (UTC) than it was opened in."""
     node_major_min: int = 0

@@ -20,6 +20,8 @@ class Driver(ABC):
     """Whether it runs the order's own command: no program of the catalogue, no prompt."""
     is_ours: bool = False
     """Whether what the shim starts is a driver of ours, which encloses the agent's program."""
+    is_steered: bool = False
+    """Whether the program can be told something in the middle of its work."""
     asks_before_kill: bool
     """Whether the program is asked to end, on its standard input, before TERM."""
     argv: list[str]

@@ -24,6 +24,7 @@ from muster.agent.gateway.meter import Limits, Meter
 from muster.agent.gateway.prices import known
 from muster.agent.gateway.server import Gateway
 from muster.errors import Broken
+from muster.limits import MODEL_STALL_S
 
 # What stands in the place of a key; clients want one before they ask.
 PLACEHOLDER: Final = "muster-has-the-key-outside"
@@ -114,15 +115,18 @@ class Gateways:
         *,
         env: Mapping[str, str],
         count: Callable[[str], None],
-        stall_s: float = 180.0,
+        stall_s: float = MODEL_STALL_S,
         is_spare: Callable[[int], bool] = lambda _: True,
+        ended: Callable[[Call], None] = lambda _: None,
     ) -> None:
         """`day` (UTC) says the prices, and `env`, the daemon's, the proxy on the way.
+
+        `ended` hears of every call, of which `tell` hears as far as they are told each.
 
         Raises: Broken where that is none.
         """
         self.meter = Meter(limits, known(day))
-        self._account = Account(tell)
+        self._account, self._ended = Account(tell), ended
         held = Held()
         self._made = {
             each.port: Gateway(
@@ -130,7 +134,7 @@ class Gateways:
                 each.upstream,
                 each.key,
                 self.meter,
-                self._account.add,
+                self._add,
                 headers=each.headers,
                 env=env,
                 stall_s=stall_s,
@@ -140,6 +144,15 @@ class Gateways:
             )
             for each in plan.gateways
         }
+
+    def _add(self, call: Call) -> None:
+        self._ended(call)
+        self._account.add(call)
+
+    @property
+    def running(self) -> int:
+        """How many calls of a model have not ended."""
+        return sum(each.running for each in self._made.values())
 
     async def serve(self, listeners: Mapping[int, socket.socket]) -> None:
         """Serve from now on, on the listening socket of each port of the plan."""

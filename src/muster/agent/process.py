@@ -22,6 +22,7 @@ from muster.agent import process_tree, started
 from muster.agent.base import AgentEvent, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import HEADLESS
 from muster.agent.discovery import Discovery
+from muster.agent.drivers import DRIVERS
 from muster.agent.invocation import invocation
 from muster.agent.lines import (
     EVENT_FRAME_BYTES,
@@ -77,6 +78,8 @@ class ShimAttempt:
         self._shim = shim
         self._marker, self._order = marker, order
         self._begun = False
+        # Whether it is an agent's, and whether that can be told something in the middle.
+        self.is_agent = self.is_steered = False
         # The shim may ask and then TERM, each for the grace, before it kills.
         self._end_s_max = 2 * order.grace_s + END_SLACK_S
         self._obeys_s_max = 2 * order.grace_s + OBEY_SLACK_S
@@ -107,9 +110,12 @@ class ShimAttempt:
         """Call it once it has ended, however it did."""
         self._ended.add_done_callback(lambda _task: then())
 
-    def cancel(self, reason: str) -> None:
-        """Begin to end it; harmless when it has ended or was cancelled before."""
-        self.send(msgspec.json.encode({"cancel": reason}) + b"\n")
+    def cancel(self, reason: str, *, hurry: bool = False) -> None:
+        """Begin to end it; harmless when it has ended or was cancelled before.
+
+        `hurry`: nothing there listened for long, and is given no more than a moment.
+        """
+        self.send(msgspec.json.encode({"cancel": reason, "hurry": hurry}) + b"\n")
         self._watches.append(self._loop.call_later(self._obeys_s_max, self._force))
 
     def _force(self) -> None:
@@ -121,6 +127,14 @@ class ShimAttempt:
         """Answer the `agent.ask` event with this id; an unknown id is ignored."""
         said = {"ask": ask, "answer": "allow" if allow else "deny"}
         self.send(msgspec.json.encode({"answer": said}) + b"\n")
+
+    def steer(self, text: str) -> None:
+        """Tell its agent this in the middle of its work, where it `is_steered`."""
+        self.send(msgspec.json.encode({"steer": text}) + b"\n")
+
+    def cpu_ms(self) -> int | None:
+        """The processors' time of all its processes since the start; None: nobody can tell."""
+        return process_tree.cpu_ms(self._shim.pid)
 
     def abandon(self) -> None:
         """Close the pipe: the shim takes it for the daemon's death and ends everything."""
@@ -303,7 +317,10 @@ class Runner:
             )
         starting = asyncio.create_task(self._marked(raw, order, marker, on_event, handover))
         try:
-            return await asyncio.shield(starting)
+            attempt = await asyncio.shield(starting)
+            driver = DRIVERS[start.driver]
+            attempt.is_agent, attempt.is_steered = not driver.is_plain, driver.is_steered
+            return attempt
         except asyncio.CancelledError:
             # A start cannot be undone halfway, and nobody else could end what it started.
             attempt = await starting

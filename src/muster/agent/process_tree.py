@@ -102,6 +102,23 @@ def descendants(root: int, processes: dict[int, Process]) -> set[int]:
     return found
 
 
+def cpu_ms(root: int) -> int | None:
+    """The processors' time of `root` and all below it, of those that ended too; None where nobody
+    can tell (Linux only). Who ended and was waited for counts with its parent.
+    """
+    if not ON_LINUX:
+        return None
+    processes, ticks = dict[int, Process](), dict[int, int]()
+    for pid, stat in procfs("stat"):
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        processes[pid] = Process(int(fields[1]), int(fields[2]))
+        ticks[pid] = sum(map(int, fields[11:15]))
+    if root not in ticks:
+        return None
+    own = {root, *descendants(root, processes)}
+    return sum(ticks[pid] for pid in own) * 1000 // os.sysconf("SC_CLK_TCK")
+
+
 def enclosing(pids: Iterable[int]) -> set[int]:
     """Of our own descendants those with which a sandbox falls: the first process of a namespace of
     processes, and whoever is between that and us (Linux).

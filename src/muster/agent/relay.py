@@ -4,8 +4,8 @@ Rule 1: the driver (`muster.agent.acp`) is a child of the shim like any other pr
 driver that hangs or crashes is ended like one; the shim itself never waits for it.
 Rule 2: only the standard library, because the shim imports this file on every start.
 
-The driver gets the order as its first line of standard input, then answers and a cancel; it
-writes events and at last one outcome, in the shim's own line format.
+The driver gets the order as its first line of standard input, then answers, what its agent is told
+in the middle, and a cancel; it writes events and at last one outcome, in the shim's own format.
 """
 
 import json
@@ -31,6 +31,7 @@ class RelayDriver(Driver):
 
     is_plain = False
     is_ours = True
+    is_steered = True
     asks_before_kill = True
 
     def __init__(self, order: dict[str, Any]) -> None:

@@ -9,8 +9,9 @@ Rule 3: the shim never blocks on anybody: its reader may be slow, its child may 
 journal could hold any more is not told, but for a question, a decision and the end.
 Rule 4: standard library only, and little of it; the start of every attempt waits for this.
 
-Standard input, one JSON object a line: the order, then `{"cancel": reason}` and
-`{"answer": {"ask": id, "answer": "allow" | "deny"}}`.
+Standard input, one JSON object a line: the order, then `{"cancel": reason}`, with `"hurry": true`
+where nobody there listens any more, `{"answer": {"ask": id, "answer": "allow" | "deny"}}` and
+`{"steer": text}`.
 Standard output, one JSON object a line: `{"begun": true}` just before the command is started,
 `{"ready": {...}}` just after it, `{"event": [kind, fields]}`, and at the end `{"outcome": {...}}`.
 """
@@ -41,6 +42,8 @@ FLUSH_AFTER_S: Final = 0.2
 # The deadline counts sleep; a timer does not, so the clock is looked at this often at least.
 LOOK_S_MAX: Final = 15.0
 KILL_AGAIN_S: Final = 0.05
+# As long as each step takes where a program was silent before: it is gone within 5 s.
+HURRY_S: Final = 1.0
 # A process stuck in the kernel cannot be killed; say so instead of waiting for ever.
 KILLS_MAX: Final = 100
 FAREWELL_S: Final = 5.0
@@ -235,9 +238,11 @@ class Shim:
             except ValueError:
                 continue
             match command:
-                case {"cancel": str(reason)}:
+                case {"cancel": str(reason), **more}:
+                    if more.get("hurry") is True:
+                        self._grace_s = min(self._grace_s, HURRY_S)
                     self._stop("cancelled", reason)
-                case {"answer": dict()} if self._to_child is not None:
+                case {"answer": dict()} | {"steer": str()} if self._to_child is not None:
                     self._to_child.put(line + b"\n")
 
     def _read_output(self, name: str) -> bool:

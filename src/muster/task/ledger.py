@@ -14,19 +14,11 @@ from muster.log.entry import EntryId
 from muster.log.stream import FLEET
 from muster.task import fault, kinds
 from muster.task.alarms import Alarms
+from muster.task.detector import STALLED
 from muster.task.duration import MOVING, owner_ms
 from muster.task.identity import branch_of
-from muster.task.instruction import (
-    Cite,
-    Draft,
-    MoveBranch,
-    Now,
-    OwnerInstruction,
-    RaiseFence,
-    Settled,
-    Stop,
-)
-from muster.task.open_task import Ended, Live, settlement
+from muster.task.instruction import Cite, Draft, MoveBranch, Now, OwnerInstruction, RaiseFence, Stop
+from muster.task.open_task import Ended, Live, settled, settlement
 from muster.task.queue import Choice, Queue
 from muster.task.reputation import Reputation
 from muster.task.route import Machine, asked_of, pool_of
@@ -202,6 +194,19 @@ class Ledger:
             task.avoid = frozenset()
         task.moved = self.say(task, kinds.TaskExpire(task.body.task, task.epoch, reason), causes)
         self.enqueue(task)
+
+    def stuck(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
+        """The agent was ended as stuck: a loss, unless it was so on another machine as well."""
+        what = body.values[STALLED]
+        before = {machine for detector, machine in task.stuck if detector == what}
+        task.stuck |= {(what, task.machine)}
+        if before - {task.machine}:
+            self.give_up(task, f"stalled twice, on two machines: {body.reason}", entry)
+            return
+        self.lose(task, body.reason, entry)
+        if task.state == "queued":
+            self.queue.remove(task.body.task)
+            self._delay(task, limits.RETRY_DELAY_MS_MIN << (task.losses - 1), now)
 
     def failed(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
         """The attempt did not succeed: again, or that was the last one."""
@@ -379,14 +384,9 @@ class Ledger:
 
     def tell(self, task: Live, draft: Draft) -> None:
         """Let the run go on; `draft` is the entry that ended the task."""
-        body, end = task.body, draft.body
-        place = (body.task, body.run, body.phase, body.instance)
-        if isinstance(end, kinds.TaskSettle):
-            result = (end.outcome, end.summary, end.commit, end.values)
-            who = (task.machine, task.agent)
-            self.out.append(Settled(*place, *result, draft, *who, end.reason, end.epoch))
-        elif isinstance(end, kinds.TaskCancel):
-            self.out.append(Settled(*place, "cancelled", end.reason, "", {}, draft, task.machine))
+        told = settled(task, draft)
+        assert told is not None
+        self.out.append(told)
 
     def open_task(self, name: str) -> Live:
         task = self.tasks.get(name)

@@ -13,7 +13,7 @@ from muster.log.entry import EntryId
 from muster.log.stream import FLEET, Scope
 from muster.task import kinds
 from muster.task.fold import TaskRow
-from muster.task.instruction import Cite
+from muster.task.instruction import Cite, Draft, Settled
 from muster.task.queue import Candidate
 from muster.task.route import Verdict
 
@@ -122,6 +122,21 @@ class Live(msgspec.Struct):
     # Why it is queued again: the entry that ended the attempt before, for the next one to cite.
     moved: Cite | None = None
     reason: str = ""
+    # Which detector ended an attempt of it as stuck, on which machine (detector.py).
+    stuck: frozenset[tuple[str, str]] = frozenset()
+
+
+def settled(task: Live, draft: Draft) -> Settled | None:
+    """What its run is told of the entry that ended a task; None where that ends none."""
+    body, end = task.body, draft.body
+    place = (body.task, body.run, body.phase, body.instance)
+    if isinstance(end, kinds.TaskSettle):
+        result = (end.outcome, end.summary, end.commit, end.values)
+        who = (task.machine, task.agent)
+        return Settled(*place, *result, draft, *who, end.reason, end.epoch)
+    if isinstance(end, kinds.TaskCancel):
+        return Settled(*place, "cancelled", end.reason, "", {}, draft, task.machine)
+    return None
 
 
 def settlement(

@@ -101,6 +101,8 @@ class Forward:
         self._count = count
         self._headers = headers
         self._stall_s = stall_s
+        self.running = 0
+        """Calls that have not ended."""
         self._freed = asyncio.Event()
         meter.follow(self._wake)
 
@@ -114,6 +116,7 @@ class Forward:
         running = _Running(asked, loop.time())
         ending: Ending = "left"
         why = ""
+        self.running += 1
         try:
             await self._pass(link, running)
             ending = "answered"
@@ -124,6 +127,7 @@ class Forward:
             running.status = ended.status
             await self.refuse(link, ended.status, why)
         finally:
+            self.running -= 1
             self._release(running)
             self._settle(running)
             self._tell(self._told(running, ending, why))

@@ -23,6 +23,7 @@ from muster.agent.gateway.key import Key
 from muster.agent.gateway.meter import Meter
 from muster.agent.gateway.upstream import Upstream
 from muster.errors import MISTAKES, Malformed, MusterError
+from muster.limits import MODEL_STALL_S
 
 # An agent has some, and each of those that it hands work to some more; each is two descriptors.
 CONNECTIONS_MAX: Final = 32
@@ -43,7 +44,7 @@ class Gateway:
         *,
         headers: Sequence[tuple[str, str]] = (),
         env: Mapping[str, str] = {},
-        stall_s: float = 180.0,
+        stall_s: float = MODEL_STALL_S,
         tls: ssl.SSLContext | None = None,
         count: Callable[[str], None] = lambda _: None,
         is_spare: Callable[[int], bool] = lambda _: True,
@@ -75,6 +76,11 @@ class Gateway:
 
     def __repr__(self) -> str:
         return f"Gateway({self._forward.api.name!r}, {self._forward.upstream.address.authority!r})"
+
+    @property
+    def running(self) -> int:
+        """How many calls have not ended."""
+        return self._forward.running
 
     async def serve(self, sock: socket.socket) -> None:
         """Serve from now on, on a socket that listens; it is closed with the gateway."""

@@ -65,9 +65,15 @@ def _call(value: Mapping[str, Any]) -> str:
     return said + (f"  {why}" if why else "")
 
 
-# What surrounds an attempt, as a line each.
+def _health(value: Mapping[str, Any]) -> str:
+    """That an agent was stuck, and what was done about it."""
+    return f"{clean(value.get('did'))}: {clean(value.get('why'), 300)}"
+
+
+# What surrounds an attempt, and who watches it, as a line each.
 _OF_SANDBOX: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     "agent.sandbox": _sandbox,
     "agent.network": _network,
     "agent.call": _call,
+    "agent.health": _health,
 }

@@ -49,12 +49,13 @@ from muster.node.attempts import inputs as handing
 from muster.node.attempts.retry import AWAY, NO_SPACE, OWN_PLACE, SCARCE, patiently
 from muster.node.attempts.sandbox import AttemptSandbox
 from muster.node.attempts.setup import AttemptSetup
+from muster.node.attempts.watch import Watch
 from muster.node.attempts.workplace import Workplace, home_of, identity
 from muster.node.host import disk
 from muster.node.runtime import Runtime
 from muster.node.tasks import attempt_body
 from muster.node.tasks.attempt_body import AttemptEvent, AttemptStage
-from muster.task import values as values_of
+from muster.task.detector import STALLED
 from muster.task.duration import Stage
 from muster.task.fault import LOGIN, NO_START
 from muster.task.instruction import StartAttempt
@@ -97,9 +98,9 @@ class Attempt:
         self.over = asyncio.Event()
         self.agent = start.assign.agent
         self.actor = f"{self.agent}@{daemon.core.name}"
-        self._stopped = ""
-        # It was ended for filling the disk.
-        self.fills = False
+        self._stopped, self._stuck = "", dict[str, str]()
+        # It was ended for what it did itself: it filled the disk, or went on in a loop.
+        self.is_to_blame = False
         self._stop = asyncio.Event()
         self._running: Any = None
         self.workplace = Workplace(daemon, start)
@@ -108,7 +109,8 @@ class Attempt:
         # What is said beside the agent's own words.
         self._noted = ""
         self._setup = AttemptSetup(daemon, start)
-        self._sandbox = AttemptSandbox(daemon, start, self.workplace, self._happened)
+        self._watch = Watch(daemon, self)
+        self._sandbox = AttemptSandbox(daemon, start, self.workplace, self._watch, self._happened)
         self._secrets = Secrets({})
         # The names of secrets that stand in what the agent said.
         self._masked: set[str] = set()
@@ -118,12 +120,14 @@ class Attempt:
         self._part, self._place = "machine", (0, 0)
         self._answered_by: dict[str, str] = {}
 
-    def stop(self, reason: str) -> None:
-        """End it soon; harmless when repeated."""
-        self._stopped = self._stopped or reason
+    def stop(self, reason: str, *, stuck: str = "") -> None:
+        """End it soon, at once where its agent is stuck; harmless when repeated."""
+        if not self._stopped:
+            self._stopped, self._stuck = reason, {STALLED: stuck} if stuck else {}
+            self.is_to_blame |= stuck == "loop"
         self._stop.set()
         if self._running is not None:
-            self._running.cancel(reason)
+            self._running.cancel(reason, hurry=bool(stuck))
 
     async def written_bytes(self) -> int:
         """How much more its folder holds than before its agent began."""
@@ -184,9 +188,10 @@ class Attempt:
         return self._ended("killed" if mine else "failed", reason=reason)
 
     def _halted(self, outcome: Outcome | None = None) -> Ended:
-        """Stopped from outside; who was stopped for filling the disk failed."""
+        """Stopped from outside; who was stopped for what it did failed."""
         reason = self._stopped or (outcome.summary if outcome is not None else "")
-        return self._ended("failed" if self.fills else "killed", outcome, reason=reason)
+        how = partial(self._ended, "failed" if self.is_to_blame else "killed")
+        return how(outcome, reason=reason, values=self._stuck)
 
     # --- steps ---------------------------------------------------------------------------------
 
@@ -234,7 +239,7 @@ class Attempt:
             return self._ended("killed", outcome, reason=outcome.summary, fault=fault)
         if outcome.status != "ok":
             reason = outcome.summary or outcome.status
-            full = not self.fills and disk.is_full(folder)
+            full = not self.is_to_blame and disk.is_full(folder)
             if full and await self.written_bytes() < disk.MUCH_BYTES:
                 return self._ended("killed", outcome, reason=f"{reason}; the disk here is full")
             return self._ended("failed", outcome, reason=reason)
@@ -272,7 +277,8 @@ class Attempt:
             served.ends = self._running.cancel
             if why := self._stopped or served.lost:
                 self._running.cancel(why)
-            outcome: Outcome = await self._running.wait()
+            async with self._watch.over(self._running, self._sandbox, Path(order.cwd)):
+                outcome: Outcome = await self._running.wait()
             if served.lost and outcome.status != "ok":
                 raise _Unserved(served.lost)
         if outcome.survivors:
@@ -343,13 +349,8 @@ class Attempt:
         self._finished = True
         output = outcome.tail.replace("\0", "\N{REPLACEMENT CHARACTER}")
         found = {"agent": self.agent, "machine": self.daemon.core.name, "output": output, **said}
-        # A text with the name of a secret in its place is not what was said: nobody gets it.
-        told = {"output": output, "summary": self._summary(outcome)}
-        marks = [f"[{name}]" for name in self._masked | self._secrets.found]
-        withheld = [name for name, text in told.items() if any(mark in text for mark in marks)]
-        if withheld:
-            found[values_of.WITHHELD] = " ".join(withheld)
-        size = outcome.said_bytes
+        masked, size = self._masked | self._secrets.found, outcome.said_bytes
+        found = attempt_body.handed_on(found, self._summary(outcome), masked)
         values, large = await self._patiently(
             lambda: handing.kept(self.daemon, self.task, self.epoch, found, size), NO_SPACE
         )
@@ -364,6 +365,7 @@ class Attempt:
     # --- ends ----------------------------------------------------------------------------------
 
     def _happened(self, event: AgentEvent) -> None:
+        self._watch.happened(event)
         fields = self._setup.kept(event, self._secrets)
         if event.kind == "agent.decision" and fields.get("by") == "person":
             fields["by"] = self._answered_by.get(str(fields.get("ask")), "person")

@@ -277,13 +277,13 @@ class EffectRunner:
 
     async def relieve(self) -> str:
         """End the attempt that wrote most of a full disk; its task, "" where none wrote much."""
-        attempts = [attempt for attempt in self._attempts.values() if not attempt.fills]
+        attempts = [attempt for attempt in self._attempts.values() if not attempt.is_to_blame]
         sizes = [(await attempt.written_bytes(), attempt) for attempt in attempts]
         size, attempt = max(sizes, key=lambda each: each[0], default=(0, None))
         if attempt is None or size < disk.MUCH_BYTES:
             return ""
         # It fails for that, and is not tried on another machine.
-        attempt.fills = True
+        attempt.is_to_blame = True
         wrote = f"this attempt wrote {size >> 20} MiB of it"
         attempt.stop(f"the disk of this machine is full, and {wrote}")
         return f"task {attempt.task[:12]}"

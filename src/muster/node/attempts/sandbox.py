@@ -41,9 +41,11 @@ from muster.channel.ipc_client import ENCLOSED
 from muster.channel.unproven import is_spare
 from muster.errors import Broken, Malformed, unable
 from muster.git import cache
+from muster.limits import MODEL_STALL_S
 from muster.node.attempts import inputs
 from muster.node.attempts.agent_home import write_into
 from muster.node.attempts.served import Listeners, Served
+from muster.node.attempts.watch import Watch
 from muster.node.attempts.workplace import Workplace
 from muster.node.counter import DECLARED, labelled
 from muster.node.host import environment as environ
@@ -77,8 +79,14 @@ class AttemptSandbox:
     """See the top of this file; one for each attempt."""
 
     def __init__(
-        self, daemon: Runtime, start: StartAttempt, workplace: Workplace, happened: OnEvent
+        self,
+        daemon: Runtime,
+        start: StartAttempt,
+        workplace: Workplace,
+        watch: Watch,
+        happened: OnEvent,
     ) -> None:
+        self._watch = watch
         self._daemon, self._start, self._place = daemon, start, workplace
         self._happened = happened
         self._config = daemon.machine.config.sandbox
@@ -87,6 +95,8 @@ class AttemptSandbox:
         self._machine: dict[str, str] = {}
         # Why a call of its agent's model was refused for its budget; "" where none was.
         self.spent = ""
+        self.gateways: Gateways | None = None
+        """While they serve."""
 
     async def decide(self, order: AttemptOrder, machine: Mapping[str, str]) -> None:
         """Find out how its agent is enclosed; `machine` is its environment without its spec's.
@@ -138,6 +148,7 @@ class AttemptSandbox:
         try:
             yield await self._enclosed(order, served, check=check), served
         finally:
+            self.gateways = None
             await served.close()
 
     def forbidden(self, changed: Iterable[str]) -> str:
@@ -172,7 +183,8 @@ class AttemptSandbox:
             raise unable(f"the sandbox of an attempt cannot be prepared: {error}", error) from error
         env = plan.inside(self._inside(order, check=check))
         if plan.gateways:
-            served.add([each.port for each in plan.gateways], self._gateways(plan))
+            self.gateways = self._gateways(plan)
+            served.add([each.port for each in plan.gateways], self.gateways)
         if network:
             served.add([_PROXY_PORT], self._proxy(network))
             env |= dict.fromkeys(_PROXIES, f"http://127.0.0.1:{_PROXY_PORT}") | _NO_PROXY
@@ -269,7 +281,8 @@ class AttemptSandbox:
         day = datetime.fromtimestamp(wall_s, UTC).date().isoformat()
         return Gateways(
             plan, limits, day, self._called, env=self._daemon.effects.environ,
-            count=self._count, is_spare=is_spare,
+            count=self._count, is_spare=is_spare, ended=self._watch.called,
+            stall_s=self._watch.thresholds.stall or MODEL_STALL_S,
         )  # fmt: skip
 
     def _called(self, call: Call) -> None:

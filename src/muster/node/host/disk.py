@@ -49,6 +49,29 @@ def _count(folder: Path) -> tuple[int, bool]:
     return total, left > 0
 
 
+def changed(folder: Path, since_ms: int) -> bool:
+    """Whether something below a folder changed since then, git's own files aside; follows no link.
+
+    Of very many files also where not all were looked at.
+    """
+    since_s, left, todo = since_ms / 1000, FILES_MAX, [str(folder)]
+    while todo and left > 0:
+        try:
+            with os.scandir(todo.pop()) as found:
+                for each in found:
+                    left -= 1
+                    if each.name == ".git":
+                        continue
+                    if each.is_dir(follow_symlinks=False):
+                        todo.append(each.path)
+                    if each.stat(follow_symlinks=False).st_mtime > since_s:
+                        return True
+        except OSError:
+            # It goes away while we look: that is a change as well.
+            return True
+    return left <= 0
+
+
 def free_bytes(folder: Path) -> int:
     """What this user may still write on the disk of a folder; plenty where nobody can tell."""
     try:

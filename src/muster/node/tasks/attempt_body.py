@@ -23,6 +23,7 @@ from muster.task.fault import code_of
 from muster.task.fold import TaskRow
 from muster.task.large_value import told
 from muster.task.open_task import Ended
+from muster.task.values import WITHHELD
 
 Status = Literal["done", "failed", "killed"]
 
@@ -232,6 +233,16 @@ def _listed(names: Sequence[str]) -> str:
     hidden = len(names) - _LEFT_OUT_SHOWN_MAX
     more = f" and {hidden} more" if hidden > 0 else ""
     return ", ".join(names[:_LEFT_OUT_SHOWN_MAX]) + more
+
+
+def handed_on(values: Mapping[str, str], summary: str, masked: Iterable[str]) -> dict[str, str]:
+    """The values of an attempt that is done, and which texts are withheld from later phases.
+
+    A text with the name of a secret in its place is not what was said: nobody gets it.
+    """
+    told, marks = {"output": values["output"], "summary": summary}, [f"[{each}]" for each in masked]
+    withheld = [name for name, text in told.items() if any(mark in text for mark in marks)]
+    return {**values, **({WITHHELD: " ".join(withheld)} if withheld else {})}
 
 
 def bases(commits: str, settled: Iterable[TaskRow]) -> list[Base]:
