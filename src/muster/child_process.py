@@ -52,6 +52,7 @@ class ChildProcess(asyncio.subprocess.Process):
     async def end(self) -> None:
         """Kill it, and what is left of its group, where they run; harmless when they ended."""
         try:
+            # It has ended by itself, or became another user's, which the shim ends.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if os.name == "posix":
                     os.killpg(self.pid, signal.SIGKILL)

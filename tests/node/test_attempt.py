@@ -25,7 +25,7 @@ from muster.channel.backoff import Backoff
 from muster.errors import Broken, Conflict, Damaged, Exhausted, NotFound, Refused, Unreachable
 from muster.git.collection import Collected
 from muster.node import event as ev
-from muster.node.attempts import attempt, deliverables
+from muster.node.attempts import attempt, deliverables, inputs
 from muster.node.attempts.attempt import Attempt
 from muster.node.attempts.effect_runner import EffectRunner as NodeHands
 from muster.node.call.authorize import Authorizer
@@ -160,6 +160,22 @@ def trial(
 
 OK = Outcome(status="ok", exit_code=0, tail="all\nwell\n")
 NOT_LOGGED_IN = Outcome(status="error", fault="agent", summary="the agent is not logged in")
+
+
+@proves("node.attempt-done-means")
+def test_files_with_values_that_cannot_be_removed_are_counted(home):
+    made = trial(home, EffectRunner(home.path, OK))
+    counters = made.daemon.core.counters
+    inputs.discard(made.daemon, made.start)
+    folder = inputs.folder_of(made.daemon, made.start)
+    inputs.put(folder, "text", "a value")
+    inputs.discard(made.daemon, made.start)
+    assert not folder.exists()
+    assert counters["values-left"] == 0
+    inputs.put(folder, "text", "a value")
+    (folder / "what is no file").mkdir()
+    inputs.discard(made.daemon, made.start)
+    assert counters["values-left"] == 1
 
 
 @proves("node.attempt-done-means")

@@ -273,6 +273,32 @@ def test_where_names_change_in_three_steps_a_crash_between_them_loses_neither_fi
     assert not list(studio.top.glob(".~muster-*"))
 
 
+@proves("context.nothing-is-lost")
+def test_what_a_crash_left_and_nobody_can_put_back_is_told(two, monkeypatch):
+    two.edit("hub", "n.md", "one\n")
+    two["hub"].put("n.md", "theirs\n")
+    two["hub"].look("n.md")
+    studio = two["studio"]
+    monkeypatch.setattr(onestep, "libc", None)
+    rename = os.rename
+
+    def once(*given: Any, **more: Any) -> None:
+        rename(*given, **more)
+        if "dst_dir_fd" in more:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(onestep.os, "rename", once)
+        patch.setattr(writer.Writer, "_give_up", lambda *_: None)
+        two.settle()
+    # Saved anew before the next start: now neither name is free for what was there before.
+    studio.put("n.md", "mine\n")
+    studio.begin()
+    assert "look at it by hand" in studio.folder.left["n.md"]
+    (aside,) = studio.top.glob(".~muster-*-aside")
+    assert aside.read_text() == "one\n"
+
+
 # --- what cannot be done ------------------------------------------------------------------------
 
 

@@ -67,6 +67,7 @@ async def _start(argv: list[str], **how: Any) -> asyncio.subprocess.Process:
 
 def ask_to_end(program: asyncio.subprocess.Process, order: Mapping[str, Any]) -> None:
     """TERM to its group; inside a sandbox to whoever is there, for what holds it would end them."""
+    # It has ended by itself, and its group with it.
     with contextlib.suppress(ProcessLookupError):
         if not order.get("sandbox"):
             os.killpg(program.pid, signal.SIGTERM)
@@ -80,6 +81,7 @@ async def _end(program: asyncio.subprocess.Process) -> bytes:
     with contextlib.suppress(ProcessLookupError):
         program.kill()
     assert program.stderr is not None
+    # A child that it left keeps its output open: then nothing is known of why.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_SAID_S_MAX):
             return await program.stderr.read(SAID_BYTES_MAX)

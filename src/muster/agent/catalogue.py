@@ -332,6 +332,7 @@ def may_be_elsewhere(entry: AgentEntry, env: Mapping[str, str]) -> bool:
         return True
     for where, words in known.files.items():
         for file in _files_of((where,), env):
+            # A file that this person may not read holds no login for what runs as them.
             with contextlib.suppress(OSError), file.open("rb") as settings:
                 text = settings.read(_SETTINGS_BYTES_MAX)
                 if not words or any(word.encode() in text for word in words):
@@ -345,6 +346,7 @@ def credentials_of(entry: AgentEntry, env: Mapping[str, str]) -> object:
     keys = tuple(hash(env.get(name)) for name in names)
     files = []
     for file in _files_of((*entry.credentials, *entry.elsewhere.files), env):
+        # What is not there counts as well: it changes the answer when it comes.
         with contextlib.suppress(OSError):
             status = os.stat(file)
             files.append((str(file), status.st_mtime_ns, status.st_size))

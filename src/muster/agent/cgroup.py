@@ -31,6 +31,7 @@ class Group(NamedTuple):
             return set()
 
     def remove(self) -> None:
+        # Rule 1: the kernel keeps a group in which something still dies, and `make` may find it.
         with contextlib.suppress(OSError):
             os.rmdir(self.path)
 
@@ -43,6 +44,7 @@ class Group(NamedTuple):
 
     def write(self, name: str, text: str) -> None:
         """Tell the kernel, where it knows this file: older ones have no `cgroup.kill`."""
+        # Rule 1: what bounds and ends an attempt besides its group is enough.
         with contextlib.suppress(OSError):
             fd = os.open(f"{self.path}/{name}", os.O_WRONLY)
             try:

@@ -113,6 +113,7 @@ class CommandShim:
 
     def _obey(self, data: bytes) -> None:
         for line, dropped in self._lines.feed(data):
+            # Only the daemon writes here: a line that is none was cut off by its end.
             with contextlib.suppress(ValueError):
                 match None if dropped else json.loads(line):
                     case {"signal": int(number)} if number in SIGNALS and self._child:

@@ -119,6 +119,7 @@ class Discovery:
         path = env.get("PATH", os.defpath)
         here: dict[str, Start] = {}
         for name in self.agents:
+            # A program that is not on this machine is no agent of it.
             with contextlib.suppress(NotFound):
                 here[name] = await self.start_of(name, path)
         versions = await asyncio.gather(*(self._version(self.agents[n], env) for n in here))
@@ -282,6 +283,7 @@ async def _run(argv: Sequence[str], env: dict[str, str], within_s: float) -> _An
     reading = asyncio.create_task(_read(probe.stdout, said))
     code = None
     try:
+        # It says nothing in time: its code stays unknown, which is what is answered.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 code = await probe.wait()

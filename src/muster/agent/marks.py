@@ -48,6 +48,7 @@ class Marks:
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(self._path(marker), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        # Whoever holds it looks whether we live, and lets go at once: we are marked by our number.
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lent = {name: sandbox[name] for name in _LENT if name in sandbox}
@@ -57,6 +58,7 @@ class Marks:
 
     def remove(self, marker: str) -> None:
         """Nothing of the attempt is left."""
+        # A mark that stays is looked at by the next daemon, which finds that nothing of it runs.
         with contextlib.suppress(OSError):
             self._path(marker).unlink()
 
@@ -103,9 +105,11 @@ def _is_held(mark: Path) -> bool:
 
 def _content(mark: Path) -> tuple[Path, dict[str, Any]]:
     """Where the attempt worked, and what it was lent."""
+    # It was removed meanwhile, by whoever ended the attempt.
     with contextlib.suppress(OSError), open(mark, "rb") as file:
         cwd, _, lent = file.read(MARK_BYTES_MAX).partition(b"\0")
         sandbox: dict[str, Any] = {}
+        # It was cut off while it was written: nothing had been lent yet.
         with contextlib.suppress(ValueError):
             sandbox = json.loads(lent)
         return Path(os.fsdecode(cwd)), sandbox

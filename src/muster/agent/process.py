@@ -262,6 +262,7 @@ async def _spawn(
         async with asyncio.timeout(READY_S_MAX):
             await asyncio.shield(attempt.ready)
     except TimeoutError:
+        # Its end is reported like any other: whoever never said so has run nothing.
         shim.kill()
     return attempt
 

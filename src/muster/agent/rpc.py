@@ -174,6 +174,7 @@ def messages(line: bytes) -> Iterator[dict[str, Any]]:
         try:
             value, at = _read_at(text, at)
         except (ValueError, RecursionError):
+            # It begins no value here: the next character may begin one.
             at += 1
             continue
         for each in value if isinstance(value, list) else [value]:

@@ -90,6 +90,7 @@ class Unsent:
         except BlockingIOError:
             pass
         except OSError:
+            # Whoever read it is gone; the shim itself ends by that.
             self.broken = True
             self.waiting.clear()
         if self._watched != bool(self.waiting):
@@ -236,6 +237,7 @@ class Shim:
             try:
                 command = None if dropped else json.loads(line)
             except ValueError:
+                # Only the daemon writes here: a line that is none was cut off by its end.
                 continue
             match command:
                 case {"cancel": str(reason), **more}:

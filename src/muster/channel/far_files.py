@@ -94,6 +94,7 @@ class Files:
                 with as_here():
                     await self._connection.wait_closed()
         except OSError:
+            # The far end did not take leave in time (TimeoutError is one of these), or is gone.
             self._connection.abort()
 
 

@@ -95,6 +95,7 @@ class Flow:
                 self._sendable += count
             else:
                 self.closed, self.last = CUT, payload
+                # An end without a form is one that was cut off, as `closed` says already.
                 with suppress(ValueError, AttributeError, RecursionError):
                     how = json.loads(payload or b"{}")
                     text = str(how.get("error", ""))[: limits.SENTENCE_CHARS_MAX]

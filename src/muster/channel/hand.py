@@ -76,6 +76,7 @@ class Hand:
             # Whoever asked gets it.
             failed = error
         except MemoryError:
+            # It is told to whoever asked, like every error of such a work.
             failed = Exhausted(f"there is no memory for what lies in {self._what}; try again later")
 
         def tell() -> None:

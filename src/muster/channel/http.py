@@ -227,6 +227,7 @@ class HttpLink(Link):
             async with asyncio.timeout(self._timing.close_s):
                 await self._socket.close(reason=self._reason)
         except TimeoutError:
+            # The far end does not take leave in time: it is cut off.
             self._socket.transport.abort()
             await self._socket.wait_closed()
 

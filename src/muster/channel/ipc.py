@@ -270,6 +270,7 @@ def _bind(path: Path, user: int = 0) -> socket.socket:
             try:
                 probe.connect(str(path))
             except (ConnectionRefusedError, FileNotFoundError):
+                # Nobody listens there: a daemon that was killed left its socket.
                 path.unlink(missing_ok=True)
             except OSError as error:
                 what = f"{path} is in use ({error}); stop the other daemon first"

@@ -91,6 +91,7 @@ def own_ip(host: str = "") -> str:
     # Addresses of documentation (RFC 5737, RFC 3849): only the routing table is asked.
     ways = [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")]
     for family, outside in ways[:1] if host == "0.0.0.0" else ways:  # noqa: S104 - no binding
+        # This family has no way out of here; the other one may have.
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((outside, 9))
             return str(probe.getsockname()[0])

@@ -196,6 +196,7 @@ class NatsPost:
 
     async def _wait(self) -> None:
         """Until something comes, or the deadline. What fails is said by whoever takes next."""
+        # What fails is said by whoever takes next.
         with contextlib.suppress(Unreachable, Exhausted):
             await self._pull(Pull(1, self._wait_s))
 

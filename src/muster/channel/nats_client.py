@@ -112,6 +112,7 @@ class NatsClient:
                 await client.publish(subject, pull.request(), reply=inbox)
                 pulled = await read(pull, ANSWER_S, answers.next_msg, client.publish)
             finally:
+                # The server forgets it with the connection, which this error most often ended.
                 with contextlib.suppress(Error):
                     await answers.unsubscribe()
             if pulled.status == "503":
@@ -287,6 +288,7 @@ class NatsClient:
                         max_reconnect_attempts=1, reconnect_time_wait=0, **login.options,
                     )  # fmt: skip
                 except NoServersError:
+                    # It says no more than that; why is in what `fails` was told.
                     continue
                 except _ODD as error:
                     failed.append(error)
@@ -309,6 +311,7 @@ class NatsClient:
         try:
             kept = await js.publish(subject, packet, stream=stream, headers={**named})
         except refused.NoStreamResponseError:
+            # There is no mailbox yet: it is made, and the packet is left once more.
             await _make(client, to, pulled=False)
             kept = await js.publish(subject, packet, stream=stream, headers={**named})
         return bool(kept.duplicate)
@@ -355,6 +358,7 @@ async def _leave_as(client: Client, stream: str, found: api.RawStreamMsg) -> Non
     try:
         await js.publish(str(found.subject), found.data or b"", stream=stream, headers=named)
     except refused.NoStreamResponseError:
+        # The mailbox itself is gone; its sender offers the packet again.
         with contextlib.suppress(refused.NotFoundError):
             await js.stream_info(stream)
             raise

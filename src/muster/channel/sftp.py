@@ -193,6 +193,7 @@ class SftpPost:
         try:
             found = await files.about(box)
         except FileNotFoundError:
+            # There is no mailbox yet: it is made here.
             await files.make(box, mode)
         else:
             if not found.is_folder:
@@ -213,6 +214,7 @@ class SftpPost:
             await files.write(beside, packet, mode & 0o666)
             await files.rename(beside, f"{box}/{name}")
         except OSError:
+            # The first error is raised; the half of a file goes with the next sweep.
             with contextlib.suppress(OSError):
                 await files.remove(beside)
             raise
@@ -252,6 +254,7 @@ class SftpPost:
             try:
                 body = await files.read(f"{box}/{file.name}", PACKET_BYTES_MAX + 1)
             except FileNotFoundError:
+                # Another process with this key, or its sender, took it meanwhile.
                 continue
             except ConnectionError:
                 raise

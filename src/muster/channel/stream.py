@@ -98,9 +98,11 @@ class Stream:
             # The program may have ended before it read everything; its answer is still to come.
             # uvloop reports a closed pipe as a RuntimeError, asyncio as a ConnectionError.
             while data := await self.receive():
+                # It reads no more, and its answer says why.
                 with suppress(ConnectionError, RuntimeError):
                     writer.write(data)
                     await writer.drain()
+            # It has ended before, and needs no end of what it reads.
             with suppress(ConnectionError, RuntimeError):
                 writer.write_eof()
             await self.gone()
@@ -113,6 +115,7 @@ async def splice(one: Stream, other: Stream) -> None:
     """Join two streams until one ends, and end the other likewise. Raises: Malformed."""
 
     async def pump(source: Stream, sink: Stream) -> None:
+        # One of the two is gone: whoever waits for this pump ends the other likewise.
         with suppress(Unreachable):
             while data := await source.receive():
                 await sink.send(data)

@@ -37,6 +37,7 @@ def server_context(credentials: Credentials, guests: Iterable[str] = ()) -> ssl.
     """
     tls = _context(ssl.PROTOCOL_TLS_SERVER, credentials)
     for pem in guests:
+        # `foreign.guests` counts each of them as `guests-unusable`.
         with contextlib.suppress(ssl.SSLError, ValueError):
             tls.load_verify_locations(cadata=pem)
     tls.verify_mode = ssl.CERT_OPTIONAL

@@ -125,6 +125,7 @@ class TunnelLink(FramedLink):
         if not self._over and self.ended is None and self._shaken:
             self._say(farewell(reason))
         self.cut(short_reason(reason))
+        # The farewell is a courtesy: whoever does not take it in time is cut off.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limits.LINK_CLOSE_TIMEOUT_MS / 1000):
                 while self._unsent and not self._over:
@@ -172,6 +173,7 @@ class TunnelLink(FramedLink):
                 self._heard_s = self._loop.time()
                 self._take_frames(self._plain)
         except ssl.SSLWantReadError:
+            # TLS has said all that came: more is to come, or nothing ever.
             if self._over:
                 self.end(self._over)
             else:

@@ -153,8 +153,10 @@ def raise_descriptors(wanted: int) -> None:
 
 def hang_up(connected: socket.socket) -> None:
     """End a connection without a word, and without waiting for the far end."""
+    # It has hung up already, which is what is wanted.
     with contextlib.suppress(OSError):
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    # It has hung up already, or was never whole.
     with contextlib.suppress(OSError):
         connected.shutdown(socket.SHUT_RDWR)
 

@@ -124,6 +124,7 @@ def _fetched(
 ) -> dict[str, Any]:
     """One file of it, where it is not here already."""
     name, size = file.path, file.size
+    # What is here has another form than a file: `fetch` says so, or replaces it.
     with contextlib.suppress(Conflict):
         if (digest := _digest(near, name, size)) and digest == _told(context, on, args, size):
             return {"size": size, "sha256": digest, "at": size}

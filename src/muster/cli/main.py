@@ -63,6 +63,7 @@ def main(words: Sequence[str] | None = None) -> int:
             try:
                 stream.flush()
             except OSError:
+                # The pipe is closed, as by `head`: what is still to be said goes nowhere.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return code
 
@@ -144,6 +145,7 @@ def _fail(kind: str, text: str, code: int, as_json: bool) -> int:
 
 def _say(text: str) -> None:
     """A line on standard error; what cannot be said changes no exit code."""
+    # Nobody hears it; the exit code says the same.
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 
@@ -166,6 +168,7 @@ def _mistake(error: BaseException) -> str:
     from muster.cli import call  # noqa: PLC0415 - only for a mistake
 
     other, facts = "", None
+    # Only for a hint: without a daemon, or with a hanging one, there is none.
     with contextlib.suppress(MusterError, OSError):
         facts = call.ask(call.socket_path(), "facts", within_s=5)
     if isinstance(facts, dict):

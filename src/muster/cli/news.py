@@ -54,6 +54,7 @@ def listening(changes: Iterator[Any]) -> Iterator["queue.SimpleQueue[Any]"]:
 def changed(news: "queue.SimpleQueue[Any]", wait_s: float | None) -> bool | None:
     """Whether something did, within this time; None where nothing more is told. Raises: why."""
     found, heard = False, []
+    # Nothing came within the time, or no more is there now.
     with contextlib.suppress(queue.Empty):
         heard.append(news.get(timeout=wait_s))
         time.sleep(PAUSE_S)

@@ -55,6 +55,7 @@ def _by_pager(text: str) -> bool:
     # Ctrl-C is the pager's: it stops its search, and the text stays.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        # Whoever looks closed the pager before the end.
         with contextlib.suppress(BrokenPipeError):
             pager.communicate(text)
         pager.wait()

@@ -69,6 +69,7 @@ def _called(path: str) -> Client:
         with suppress(Conflict):
             daemon.visit(home)
     for _ in range(_LOOKS):
+        # It does not listen yet; after the last look it is said.
         with suppress(Unreachable):
             return call.begin(path, "ssh.serve", args)
         time.sleep(_LOOK_S)

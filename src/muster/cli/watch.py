@@ -25,6 +25,7 @@ def watch(context: CommandContext) -> int:
     screen = Screen(sys.stdout) if obeys() and not context.json else None
     table.Shape.spare = 1 if screen else 0
     before: Any = None
+    # The person ends it so: that is how it ends.
     with (
         contextlib.suppress(KeyboardInterrupt),
         listening(context.stream("changes", {"sorts": sorts}, on=context.on)) as news,
@@ -51,6 +52,7 @@ def runs(context: CommandContext) -> int:
         return watch(context)
     shown: dict[str, Any] = {}
     sorts = list(context.command.verb.watches)
+    # The person ends it so: that is how it ends.
     with (
         contextlib.suppress(KeyboardInterrupt),
         listening(context.stream("changes", {"sorts": sorts}, on=context.on)) as news,

@@ -36,6 +36,7 @@ def refuse(listening: socket.socket, life: int, sentence: str, for_s: float = AN
         there = select.select([listening.fileno(), life], [], [], for_s)[0]
         if not there or (life in there and not os.read(life, 4096)):
             return
+        # Whoever knocked is gone; the next one is heard in the next round.
         with contextlib.suppress(OSError):
             connected, _ = listening.accept()
             with connected:

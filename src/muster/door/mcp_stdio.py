@@ -170,6 +170,7 @@ class Bridge:
         """What the door says by itself, to a connection of the older era; of each door anew."""
         pause_s, waiting = _AGAIN_S, threading.Event()
         while True:
+            # The door is away or just begins: it is asked again after the pause.
             with contextlib.suppress(*_FAILED):
                 token, session = self._bearer(), self._session
                 asked = self._dialled()
@@ -190,6 +191,7 @@ class Bridge:
     def _hang_up(self, number: Any) -> None:
         asked = self._open.pop(number, None) if isinstance(number, (int, str)) else None
         if asked is not None and asked.sock is not None:
+            # It has ended by itself.
             with contextlib.suppress(OSError):
                 asked.sock.shutdown(socket.SHUT_RDWR)
             asked.close()
@@ -282,6 +284,7 @@ def is_ours(connected: socket.socket) -> bool:
     host = f"{struct.unpack('=I', socket.inet_aton('127.0.0.1'))[0]:08X}"
     rows: list[list[str]] = []
     for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        # A system that hides them says nothing of whose it is, as the first line promises.
         with contextlib.suppress(OSError), open(path, encoding="ascii") as table:
             rows += [line.split() for line in table][1:]
     uid = str(os.getuid())

@@ -37,6 +37,7 @@ async def show(daemon: Daemon, scope: Scope, send: Send) -> None:
             raise NotFound("there is no such proposal")
         known = await daemon.ask("proposal.about", {"proposal": proposal, "key": keys[0]})
     except (NotFound, Refused):
+        # The answer to the browser says it, and the same for both: none is given away.
         await refuse(send, 404, "there is no such proposal, or it is over")
     except MusterError as error:
         await refuse(send, 503, str(error), (b"retry-after", b"1"))

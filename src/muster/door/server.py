@@ -89,6 +89,7 @@ async def _end_when_failed(server: "_Server", app: App) -> None:
 
 def _say(word: str) -> None:
     """To the daemon: `ready`, and `speaks` when the first agent is answered."""
+    # The daemon is gone, which ends this process too.
     with contextlib.suppress(OSError):
         sys.stdout.write(f"{word}\n")
         sys.stdout.flush()

@@ -134,6 +134,7 @@ def _peers(
     found = {fleet: (name, card) for fleet, (_, _, name, card) in newest.items() if name}
     taken_in = {}
     for fleet, (name, card) in sorted(found.items()):
+        # An older version took in what is no card: such a fleet is let in by nobody.
         with contextlib.suppress(Malformed):
             taken_in[fleet] = PeerFleet(name, _card(card))
     return taken_in

@@ -132,6 +132,7 @@ def removals(entries: Iterable[Entry]) -> list[folds.MemberRow]:
         try:
             body = body_as(entry, kinds.GroupRemove)
         except Skip:
+            # The fold skipped it likewise: what has no form removes nobody.
             continue
         rows[body.name, body.machine] = folds.MemberRow(
             entry.stream, body.name, body.machine, 0, "start", "{}", *entry.header.t

@@ -144,6 +144,7 @@ class Roster:
             try:
                 self.decide(record.machine, "repo", repository, now_ms)
             except Denied:
+                # This one may not keep it; the next one may.
                 continue
             return record
         return None

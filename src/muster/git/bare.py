@@ -29,6 +29,7 @@ def make(path: Path, config: str) -> None:
             (path / part).mkdir(parents=True, exist_ok=True)
         # HEAD last, because a folder without it is no repository and `clear` removes it.
         for name, text in (("config", config), ("HEAD", _HEAD)):
+            # Whatever cannot be read is written anew, and that error is raised.
             with contextlib.suppress(OSError):
                 if (path / name).read_bytes() == text.encode():
                     continue

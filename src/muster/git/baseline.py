@@ -43,6 +43,7 @@ def untouched(notes: Path, folder: Path) -> Iterator[bytes]:
     try:
         lines = notes.read_bytes().split(b"\0")
     except OSError:
+        # Without notes nothing is known to be untouched: all of it is looked at.
         return
     top = os.fsencode(folder)
     for line in lines:

@@ -251,6 +251,7 @@ def _logins() -> dict[str, str]:
     found: list[tuple[str, str]] = []
     for where in ("--system", "--global"):
         asked = ["git", "config", where, "--includes", "--null", "--get-regexp", _LOGINS]
+        # Without a git, or with one that hangs, nobody is logged in; what asks then says so.
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(asked, env=env, capture_output=True, timeout=10, check=False)
             text = done.stdout.decode("utf-8", "surrogateescape")

@@ -42,6 +42,7 @@ def obstacle(root: Path, path: str, nested: list[bytes]) -> str:
         if stat.S_ISLNK(mode):
             if number < len(parts):
                 return f"it is behind the link {here}"
+            # It leads nowhere or in a circle, and is refused as the sentence below says.
             with contextlib.suppress(OSError, RuntimeError):
                 if at.resolve(strict=True).is_relative_to(root.resolve()):
                     return ""

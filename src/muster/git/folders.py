@@ -53,6 +53,7 @@ def look(root: Path) -> Folders:
             for name in _READ_BY_GIT & known:
                 _refuse_trap(os.path.join(folder, name), top)
         except OSError:
+            # It is told by its name, and whoever looks decides what that means.
             closed.append(os.path.relpath(folder, top))
             continue
         if folder != top and b".git" in known:

@@ -108,6 +108,7 @@ async def land(
         try:
             await place.move(folder, to, branch, built.onto, built.commit)
         except Moved:
+            # Somebody was faster: it is built once more on what is there now, so often.
             continue
         return built
     raise Conflict(

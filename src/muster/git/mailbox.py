@@ -224,8 +224,10 @@ class Mailbox:
         try:
             await self._run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
         except (Unreachable, Exhausted):
+            # The look itself did not end: nothing is known to be wrong, and it is repeated.
             pass
         except MusterError:
+            # It cannot be read: it is put away, and everything comes from the repository again.
             aside = removal.set_aside(self._folder)
             if aside is not None:
                 await removal.remove(aside)
@@ -271,6 +273,7 @@ class Mailbox:
         except (Unreachable, Exhausted):
             raise
         except NotFound:
+            # It went meanwhile: its machine took what lay in it.
             # It went meanwhile.
             return
         except MusterError as error:

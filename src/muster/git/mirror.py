@@ -84,6 +84,7 @@ def of(path: Path) -> str:
 def made_ms(mirrors: Path, machine: str, name: str, repos: Path) -> int:
     """When the last pull of a mirror that came to its end began; 0 where none did."""
     for path in (mirrors / machine / f"{name}.git", repos / f"{name}.git"):
+        # No pull came to its end there; the next place is looked at.
         with contextlib.suppress(OSError):
             return (path / _FILE).stat().st_mtime_ns // 1_000_000
     return 0

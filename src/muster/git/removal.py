@@ -42,6 +42,7 @@ def set_aside(path: Path, where: Path | None = None) -> Path | None:
     except OSError:
         # It cannot even be moved: it is told under the name it has.
         if aside is not None:
+            # An empty folder of this name is no loss; `sweep` takes it with the rest.
             with contextlib.suppress(OSError):
                 aside.rmdir()
         return path

@@ -45,4 +45,5 @@ def files(top: Path) -> Iterator[bytes]:
                     else:
                         yield path
         except OSError:
+            # A folder that is gone, or shut to us, names nothing for us, as to git itself.
             continue

@@ -113,6 +113,7 @@ def decode_as(raw: bytes, type_: type[T], what: str, *, size_max: int, lenient: 
             if _encoder.encode(found) == raw:
                 return found
         except (ValueError, TypeError, OverflowError, RecursionError):
+            # The slow way below says what is wrong, in a sentence.
             pass
     decode(raw, what, size_max=size_max)
     try:

@@ -141,6 +141,7 @@ class Outbox:
 
     async def run(self) -> None:
         """Send until the link is gone."""
+        # The link is gone, and whoever reads from it says why.
         with contextlib.suppress(Unreachable):
             while True:
                 while self.quick or self.bulk:
@@ -545,6 +546,7 @@ class Daemon:
 
     async def _ticks(self) -> None:
         while True:
+            # At rest nobody wants a tick: then this time is one.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(QUIET_TICK_S):
                     await self._tick_wanted.wait()

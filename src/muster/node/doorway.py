@@ -233,6 +233,7 @@ def _any_port() -> socket.socket:
     """A port that nobody listens at, below those that systems give to outgoing connections."""
     draw = random.SystemRandom()
     for _ in range(PORTS_TRIED_MAX):
+        # This port is somebody else's: the next one is tried, so often.
         with contextlib.suppress(Conflict):
             return _listen(draw.choice(DOOR_PORTS))
     raise Broken(f"no port from {DOOR_PORTS[0]} to {DOOR_PORTS[-1]} is free on {LOOPBACK}")

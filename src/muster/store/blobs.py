@@ -195,6 +195,7 @@ class Blobs:
         """Of what nobody goes on with so much may lie here, the newest."""
         found: list[tuple[int, Path]] = []
         for path in self._folder.glob(".part-*"):
+            # It became whole meanwhile, or was dropped.
             with contextlib.suppress(FileNotFoundError):
                 found += [(path.stat().st_mtime_ns, path)] * (path not in used)
         for _, path in sorted(found)[: -BLOB_PARTS_MAX or None]:

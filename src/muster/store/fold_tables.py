@@ -124,6 +124,7 @@ class FoldTable(Generic[R]):
         try:
             return self.cache[key]
         except KeyError:
+            # It was not asked for yet: the database has it, or nobody.
             found = self._database.query(self._get, key)
         row: R | None = None
         if found:

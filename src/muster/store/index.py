@@ -397,6 +397,7 @@ class TextIndex:
 
     def _remove(self) -> None:
         for name in (self._path, f"{self._path}-wal", f"{self._path}-shm"):
+            # Not each of the three is always there.
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISDIR(os.lstat(name).st_mode):
                     raise IsADirectoryError(0, "it is a folder")

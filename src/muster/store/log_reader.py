@@ -269,6 +269,7 @@ class LogReader:
             end = end if last.entries else min(until, last.end)
         entries = []
         for number, *row in found:
+            # What rotted is reported to whoever asks for that entry (rule 2).
             with suppress(Broken):
                 entries.append((as_int(number), self._parse(tuple(row))))
         cut = self._database.query(

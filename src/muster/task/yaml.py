@@ -91,6 +91,7 @@ def read(raw: bytes) -> Node:
     """
     text = _decoded(raw)
     if _QUICK is not None and not _DIFFERENT.search(text):
+        # The slow way below says where and what is wrong.
         with contextlib.suppress(yaml.YAMLError, SpecErrors):
             builder = _Builder(quick=True)
             for event in yaml.parse(text, Loader=_QUICK):

@@ -147,6 +147,7 @@ class Agent:
                 except MusterError as error:
                     work.say(f"{error}\n")
                 except EOFError:
+                    # The editor is gone: there is nobody to tell.
                     return
                 finally:
                     self._loop.call_soon_threadsafe(self._unfollow, id, work)

@@ -90,6 +90,7 @@ class Held:
         """Another process may have it."""
         if sys.platform == "win32":
             return
+        # Closing the file, which follows, gives it up as well.
         with contextlib.suppress(OSError):
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(id))
 

@@ -74,6 +74,7 @@ def left(home: Home) -> Iterator[Stop]:
             with file.open("rb") as found:
                 stop = msgspec.json.decode(found.read(_FILE_BYTES_MAX), type=Stop)
         except (OSError, msgspec.MsgspecError, RecursionError):
+            # Whoever wrote it replaces it as a whole: what cannot be read was no Stop of ours.
             continue
         if _RUN.fullmatch(stop.run) and file.stem == stop.run:
             yield stop
@@ -123,6 +124,7 @@ def _say(context: Context, stop: Stop) -> None:
     try:
         context.ask("cancel", wish, on=stop.owner)
     except (Unreachable, Exhausted, Unsettled):
+        # It stays noted down, and `deliver` says it again.
         return
     except Conflict:
         # It has ended by itself.

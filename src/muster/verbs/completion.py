@@ -177,6 +177,7 @@ def _values(context: Context, kind: str, current: str) -> Iterator[tuple[str, st
     elif kind == "secret":
         from muster.node.host.secret_store import SecretStore  # noqa: PLC0415 - only for these
 
+        # A completion has no place for an error: it proposes nothing.
         with contextlib.suppress(MusterError):
             yield from ((name, "") for name in SecretStore(context.home.path).known())
     elif kind == "shape":

@@ -84,7 +84,7 @@ def up(context: Context, ask: Up) -> Running | None:
     # The lock first: a daemon that hangs holds it, and is not waited for.
     if lock.holder(home.lock) is not None or context.running():
         visits: bool | None = False
-        with contextlib.suppress(Unreachable):
+        with contextlib.suppress(Unreachable):  # It is just beginning or ending.
             visits = _visits(context)
         if visits is None:
             raise Conflict(
@@ -146,7 +146,7 @@ def _serve(home: Home, say: Callable[[str], None], *, visiting: bool = False) ->
     Raises: Conflict where one runs already; Broken when it ended badly.
     """
     factory = None
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError):  # Not every platform has it.
         import uvloop  # noqa: PLC0415 - not on every platform
 
         factory = uvloop.new_event_loop
@@ -206,7 +206,7 @@ async def _live(
 
     def told() -> None:
         end.begin(wanted=True)
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError):  # The loop has ended meanwhile.
             loop.call_soon_threadsafe(lambda: daemon.stop())  # noqa: PLW0108 - by then another one
 
     with signals.heard(told):
@@ -325,7 +325,7 @@ def end(context: Context) -> int:
     else:
         try:
             pid = int(context.ask("stop", {}, within_s=ANSWER_S)["pid"])
-        except Silent:
+        except Silent:  # It hangs, so a signal tells it.
             pid = _terminate(home, None)
             if pid:
                 context.say(
@@ -358,7 +358,7 @@ def _terminate(home: Home, user: int | None) -> int:
             f"{home.lock} names the process {pid}, which is not {owner.called(user)}'s: "
             f"`fuser {home.lock}` tells who holds it"
         )
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError):  # It has ended by itself.
         os.kill(pid, signal.SIGTERM)
         # One that was stopped hears nothing before it goes on.
         os.kill(pid, signal.SIGCONT)
@@ -370,7 +370,7 @@ def _wait_gone(pid: int, within_s: float) -> None:
     if hasattr(os, "pidfd_open"):
         try:
             handle = os.pidfd_open(pid)
-        except ProcessLookupError:
+        except ProcessLookupError:  # It has ended by itself.
             return
         try:
             gone, _, _ = select.select([handle], [], [], within_s)

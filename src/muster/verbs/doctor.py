@@ -208,6 +208,7 @@ def _servers(home: Home) -> Iterator[Check]:
 def _of_path(path: str) -> Iterator[Check]:
     """Where somebody else can put a `claude` that runs as this person."""
     for folder in dict.fromkeys(path.split(os.pathsep)):
+        # A folder that is not there gives no programs.
         with contextlib.suppress(OSError):
             if os.path.isabs(folder) and os.stat(folder).st_mode & stat.S_IWOTH:
                 yield Check("PATH", "note", f"{folder} is on PATH, and every user of this machine "
@@ -217,6 +218,7 @@ def _of_path(path: str) -> Iterator[Check]:
 
 def _rows(context: Context, *, asks: bool) -> list[dict[str, Any]]:
     """The agents of this machine as its daemon has them, else as it would find them."""
+    # A daemon that does not answer has a line of its own; here it is looked up without it.
     with contextlib.suppress(MusterError):
         if asks and context.home.has_seed("seed"):
             name = str(context.ask("status", {})["name"])

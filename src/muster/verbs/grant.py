@@ -159,6 +159,7 @@ def grantee(core: Core, text: str, verb: str, *, taking: bool = False) -> Grante
         found = _candidates(core, text, "")
     fitting = []
     for each in found:
+        # The sorts that this right is not for are left out; where none is left, it is said below.
         with contextlib.suppress(MusterError):
             check_right(verb, ANYTHING, each.sort)
             fitting.append(each)
@@ -192,6 +193,7 @@ def _candidates(core: Core, text: str, sort: str) -> list[Grantee]:
             try:
                 who = meant(roster, text, each)
             except (NotFound, Denied):
+                # It is none of this sort; where it is of no sort, that is said below.
                 continue
             found.append(Grantee(each, who.key))
     for key, device in roster.devices.items():

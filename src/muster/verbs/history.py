@@ -69,6 +69,7 @@ def question(core: Core, row: TaskRow) -> str:
     if body is None or body.template.get("by") != "human":
         return ""
     text = str(body.template.get("do", ""))
+    # Without a value that it needs, the text is shown as it was written.
     with suppress(Malformed):
         text = values.prompt(text, _given(core, entry, body))
     rule = body.values.get("run", {}).get(review.RULE, "")

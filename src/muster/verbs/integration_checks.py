@@ -134,6 +134,7 @@ def _object(line: str) -> dict[str, Any]:
 
 def _close(context: Context, name: str) -> None:
     """The session that the look opened is gone."""
+    # The look itself has its answer; a session that stays is listed, and closes by its age.
     with contextlib.suppress(MusterError):
         opened = context.ask("session.open", {"agent": name, "own": _OWN})
         context.ask("session.close", {"session": opened["session"], "gone": True})

@@ -118,6 +118,7 @@ async def journal(daemon: Daemon, call: Perform, stream: Stream, ask: Read) -> J
                 return JournalEnd(task)
             over = await stream.hear()
     finally:
+        # The attempt ended meanwhile, and all who followed it were let go.
         with contextlib.suppress(KeyError, ValueError):
             working.followers[task].remove(stream.tell_later)
 
@@ -201,6 +202,7 @@ def logs(context: Context, ask: Read) -> None:
             missing.append(f"the journal of {names[machine]} cannot be read now: {error}")
             kind = Unreachable
         except Denied:
+            # It is among what is missing, which is shown or raised below.
             missing.append(
                 f"the journal of {names[machine]} stays there: type `muster logs "
                 f"{where['task'][:12]}` on {names[machine]}, or on the machine that holds "

@@ -141,6 +141,7 @@ def _check_parents(place: Path, path: str) -> None:
     here = place
     for part in path.split("/")[:-1]:
         here /= part
+        # It is not there yet: it will be made as a folder.
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISDIR(here.lstat().st_mode):
                 raise Refused(f"{here} is no folder of its own: move it away")

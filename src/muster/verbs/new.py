@@ -200,6 +200,7 @@ def _known(context: Context, fleet: _Fleet, root: Path) -> tuple[str, str]:
     addresses, commits = _origins(root), _commits(root)
     names = sorted(fleet.having("repositories"), key=lambda name: (name != root.name, name))
     for name in names[:_REPOSITORIES_TRIED]:
+        # A repository whose machine does not answer is compared by its commits only.
         with contextlib.suppress(MusterError):
             origin = str(context.ask("repo.origin", {"name": name})["origin"])
             if origin and (origin == str(root) or origin in addresses):
@@ -207,6 +208,7 @@ def _known(context: Context, fleet: _Fleet, root: Path) -> tuple[str, str]:
         if any(each.startswith("muster::") and each.endswith(f"/{name}") for each in addresses):
             return name, "which this folder is a clone of"
         for commit in commits:
+            # It has not this commit, or cannot be asked: the next one may be the one.
             with contextlib.suppress(MusterError):
                 context.ask("check.base", {"base": commit, "repo": name, "kept": True})
                 return name, "which has this folder's commits"

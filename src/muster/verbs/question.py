@@ -98,6 +98,7 @@ def answer(context: Context, ask: Said) -> Answered | Finding:
         muster answer 7d5e no
     """
     known = None
+    # It is no proposal: then it is the question of a task.
     with contextlib.suppress(NotFound):
         known = context.ask("proposal.about", {"proposal": ask.task})
     if known is not None:

@@ -166,6 +166,7 @@ async def listing(daemon: Daemon, call: Perform, ask: Nothing) -> list[Kept]:
 
 
 async def _about(daemon: Daemon, name: str) -> "Origin | None":
+    # One that is slow, away or older says nothing of where it is from.
     with contextlib.suppress(MusterError, TimeoutError):
         async with asyncio.timeout(_ABOUT_S):
             found = await origin_of(daemon, None, Named(name=name))

@@ -77,6 +77,7 @@ async def _answer(home: str, what: str, words: tuple[str, ...]) -> Any:
         raise Unreachable(f"`muster {what}` took longer than {REPORT_S_MAX:.0f} s there") from None
     finally:
         await asked.end()
+    # It printed what is no JSON: the sentence below says so.
     with contextlib.suppress(ValueError):
         if asked.returncode in (0, 1):
             return json.loads(out)

@@ -18,6 +18,7 @@ def of_secrets(home: Home) -> Iterator[Check]:
     try:
         known = store.known()
     except MusterError:
+        # It is said above, among the faults.
         # Said above.
         return
     for name, kept in known.items():

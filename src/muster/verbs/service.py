@@ -182,6 +182,7 @@ def looked_at(home: Home, programs: Callable[[], list[str]]) -> Iterator[tuple[s
     """What doctor finds of it: how bad it is, a sentence, and what mends it."""
     kept, mend = service.installed(home), "muster service install"
     if kept is None:
+        # Where no manager of services is, none can be missed.
         with contextlib.suppress(MusterError):
             service.manager_of(home).check()
             yield "note", "none: nothing starts the daemon after a reboot", mend

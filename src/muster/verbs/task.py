@@ -224,7 +224,7 @@ def why(core: Core, call: Call, ask: OfTaskOrMessage) -> Why:
         return Why(message=of_message(core, ask.task, missing))
     row, task, now = held.row, held.row.task, None
     of = find_run(core, ask.task).row.run if "/" in ask.task else row.run
-    with contextlib.suppress(NotFound):
+    with contextlib.suppress(NotFound):  # What has ended waits for nothing.
         now = core.part(OwnerService).owner.why(task)
     return Why(
         task=task_view(core, row),

@@ -326,6 +326,7 @@ class _Connection:
 
     async def _refuse(self, error: MusterError) -> None:
         """Say why, where somebody is there to hear it."""
+        # Whoever hung up wants no answer any more; that it was refused is counted before.
         with suppress(OSError):
             if said := self._says(error):
                 await asyncio.wait_for(_put(self._writer, said), _LINGER_S)
@@ -334,6 +335,7 @@ class _Connection:
 
     async def _linger(self) -> None:
         """Take what still comes, or the system would throw away what was said last."""
+        # Whoever sends for longer than this is cut off in the middle.
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_S):
                 while await self._reader.read(READ_BYTES):
@@ -351,6 +353,7 @@ async def _put(writer: StreamWriter, data: bytes) -> None:
 
 def _end(writer: StreamWriter) -> None:
     """Say no more; where it is gone there is nobody to say it to."""
+    # Where it is gone there is nobody to say it to.
     with suppress(OSError, RuntimeError):
         writer.write_eof()
 

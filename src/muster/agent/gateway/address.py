@@ -64,6 +64,7 @@ def _is_past(address: Address, no_proxy: str) -> bool:
         wanted = name.lower().strip("[]").removeprefix("*").lstrip(".")
         if name == "*" or address.host == wanted or address.host.endswith(f".{wanted}"):
             return True
+        # A name, or a rule that is a name: neither lies in a network.
         with contextlib.suppress(ValueError):
             if ipaddress.ip_address(address.host) in ipaddress.ip_network(wanted, strict=False):
                 return True

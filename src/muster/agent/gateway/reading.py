@@ -106,6 +106,7 @@ class Reading:
         try:
             said: Any = msgspec.json.decode(raw)
         except (msgspec.MsgspecError, RecursionError, ValueError):
+            # The answer itself went on unchanged; how much of it had no meaning is told at its end.
             self.unread += 1
             return
         self._api.hear(self.answer, said)

@@ -115,6 +115,7 @@ class Gateway:
             if talk.done():
                 await _hang_up(reader, writer, cleanly=talk.result())
         except (MusterError, *MISTAKES):
+            # The client is cut off below, and sees that; how often is counted by whoever made this.
             self._count("gateway-failed")
         finally:
             # At once: whoever closes the gateway may cancel this in the middle of its end.
@@ -140,6 +141,7 @@ class Gateway:
                 self._count("gateway-refused")
                 if not link.may_answer:
                     return False
+                # Whoever hung up wants no answer any more; the refusal was counted.
                 with contextlib.suppress(OSError, Malformed):
                     await self._forward.refuse(link, 400, str(error))
                 return True
@@ -153,6 +155,7 @@ async def _hang_up(
     """Close; cleanly, so that an answer is not lost to a client that is still sending."""
     if not cleanly:
         return
+    # The answer was said; whoever does not fetch it in time, or is gone, is cut off.
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(_LINGER_S):
             writer.write_eof()

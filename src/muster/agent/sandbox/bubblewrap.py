@@ -110,6 +110,7 @@ def _system(give: Give) -> list[str]:
             words += ["--ro-bind", path, path]
     files = {path: text.encode() for path, text in _FILES.items()}
     for name in _ETC_FILES:
+        # Not every system has each of them, and none needs to be there.
         with contextlib.suppress(OSError), open(f"/etc/{name}", "rb") as file:
             files[f"/etc/{name}"] = file.read(_ETC_FILE_BYTES_MAX)
     for path, content in files.items():

@@ -139,6 +139,7 @@ class Enclosure:
         try:
             os.fstat(_GATE_AT)
         except OSError:
+            # No descriptor of ours has this number yet.
             self._open.append(os.dup2(self._gate_of_child, _GATE_AT, inheritable=False))
         self.handles = [*self._theirs, _GATE_AT]
 
@@ -329,5 +330,6 @@ def release(cwd: str, sandbox: Mapping[str, Any]) -> None:
     protected.release(cwd)
     if profile.drops and os.geteuid() == 0:
         for folder in (cwd, profile.home):
+            # What stays the other user's is read and removed by root all the same.
             with contextlib.suppress(OSError):
                 ownership.take_back(folder, profile.user)

@@ -53,6 +53,7 @@ class Handover:
         self.close()
         made = [socket.socket(fileno=handle) for handle in handles]
         ports: list[int] = []
+        # What says no numbers hands nothing over: below it counts as none.
         with contextlib.suppress(ValueError):
             ports = [int(port) for port in json.loads(said)]
         if said and len(ports) != len(made):

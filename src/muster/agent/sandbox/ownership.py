@@ -32,6 +32,7 @@ def _change(path: str, old: int, new: int, *, lends: bool) -> None:
     try:
         top = os.open(path, _FOLDER)
     except FileNotFoundError:
+        # Where there is no folder there is nothing to own.
         return
     if os.fstat(top).st_uid == old:
         os.fchown(top, new, new)
@@ -61,6 +62,7 @@ def _entries(folder: int) -> Iterator[tuple[int, str, os.stat_result]]:
             try:
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             except FileNotFoundError:
+                # It went meanwhile: what is gone has no owner.
                 continue
             yield folder, name, found
             if stat.S_ISDIR(found.st_mode) and found.st_dev == device:

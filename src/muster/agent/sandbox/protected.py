@@ -62,6 +62,7 @@ def occupy(cwd: str, free: Collection[str]) -> tuple[list[str], list[str]]:
         wanted = [path for path in wanted if not path.startswith(".git/")]
     for path in wanted:
         for part in _and_above(path):
+            # What is there already keeps its place, which is all that is wanted.
             with contextlib.suppress(FileExistsError):
                 _make(f"{cwd}/{part}", is_file=part == _OF_GIT)
     if not has_repository and os.path.lexists(f"{cwd}/.git"):
@@ -73,6 +74,7 @@ def occupy(cwd: str, free: Collection[str]) -> tuple[list[str], list[str]]:
 
 def release(cwd: str) -> None:
     """Take away what `occupy` made, and what would lead git elsewhere; harmless otherwise."""
+    # A folder that is gone, or that nobody can look into, holds nothing that leads elsewhere.
     with contextlib.suppress(OSError):
         folder = os.open(cwd, _FOLDER)
         try:
@@ -80,6 +82,7 @@ def release(cwd: str) -> None:
                 _remove(folder, path)
             with _opened(folder, ".git") as git:
                 if git is not None:
+                    # Most often it is not there; a folder in its place leads git nowhere.
                     with contextlib.suppress(OSError):
                         os.unlink(_ELSEWHERE, dir_fd=git)
         finally:
@@ -127,6 +130,7 @@ def _remove(folder: int, path: str) -> None:
                 else:
                     os.rmdir(name, dir_fd=at)
     if parent and parent != ".git":
+        # There is something of the work in it: then it stays.
         with contextlib.suppress(OSError):
             os.rmdir(parent, dir_fd=folder)
 
@@ -136,6 +140,7 @@ def _opened(folder: int, name: str) -> Iterator[int | None]:
     try:
         handle = os.open(name, _FOLDER, dir_fd=folder)
     except OSError:
+        # It is not there, or is a link or a file: then nothing of ours lies in it.
         yield None
         return
     try:

@@ -45,6 +45,7 @@ def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
         return safe(value.rstrip("\n"))
     tell_apart(value)
     row, page = VERBS[verb], None
+    # A noun whose answers are shown in the common way has no page of its own.
     with contextlib.suppress(ModuleNotFoundError):
         page = import_module(f"muster.cli.show.{row.handler.partition(':')[0].rpartition('.')[2]}")
     known = getattr(page, verb, None)

@@ -162,6 +162,7 @@ class Command:
         self._control.close()
         # Nobody reads them any more: whoever writes is told so, and waits for nothing.
         for close in self._closes:
+            # Their reader ended before: they are closed already.
             with contextlib.suppress(ConnectionError, RuntimeError):
                 close()
         with contextlib.suppress(TimeoutError):
@@ -178,6 +179,7 @@ class Command:
             self._control.write(json.dumps(what).encode() + b"\n")
 
     async def _line(self) -> Any:
+        # A shim that was killed ends in the middle of a line: then it said nothing.
         with contextlib.suppress(ValueError, ConnectionError):
             if line := await self._says.readline():
                 return json.loads(line)

@@ -199,6 +199,7 @@ class Target:
         """The file, whole or not at all, as replacing a name is one act."""
         *above, last = path.split("/")
         with self._inside(above) as at:
+            # Nothing has this name yet, which is what is asked for.
             with contextlib.suppress(FileNotFoundError):
                 if not self.force and os.stat(last, dir_fd=at, follow_symlinks=False):
                     raise Conflict(f"{self.folder / path} is there already")
@@ -210,6 +211,7 @@ class Target:
                         file.write(chunk)
                 os.rename(temporary, last, src_dir_fd=at, dst_dir_fd=at)
             except (OSError, MusterError):
+                # The first error is raised; what could not be made is most often not there.
                 with contextlib.suppress(OSError):
                     os.unlink(temporary, dir_fd=at)
                 raise

@@ -6,7 +6,6 @@ Rule 2: files with values lie beside the attempt's folder, not in it: they are n
 """
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 from muster.errors import Malformed, Unreachable
 from muster.limits import VALUE_BYTES_MAX, VALUE_INLINE_BYTES_MAX
 from muster.node.attempts import blob_transfer as holder
+from muster.node.counter import DECLARED
 from muster.node.runtime import Runtime
 from muster.node.tasks import results as yields
 from muster.task import large_value, values
@@ -25,6 +25,10 @@ from muster.task.instruction import StartAttempt
 from muster.task.kinds import Epoch, epoch_text
 from muster.task.template import text_size
 from muster.task.values import Uses, Values
+
+DECLARED[__name__] = {
+    "values-left": "Files with the values of an attempt could not be removed when it ended.",
+}
 
 # Runs a piece of work again while what it needs is out of reach.
 Patiently = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
@@ -141,7 +145,12 @@ def folder_of(daemon: Runtime, start: StartAttempt) -> Path:
 def discard(daemon: Runtime, start: StartAttempt) -> None:
     """Remove the files with values; harmless when there are none."""
     folder = folder_of(daemon, start)
-    with contextlib.suppress(OSError):
+    try:
         for path in folder.iterdir():
             path.unlink()
         os.rmdir(folder)
+    except FileNotFoundError:
+        # It was given none in files.
+        return
+    except OSError:
+        daemon.core.counters["values-left"] += 1

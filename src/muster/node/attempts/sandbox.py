@@ -323,4 +323,5 @@ def _add_mode(path: str, more: int) -> None:
         if not stat.S_ISLNK(mode) and mode & more != more:
             os.chmod(path, stat.S_IMODE(mode) | more)
     except FileNotFoundError:
+        # What git replaces meanwhile is made anew, and read by nobody yet.
         return

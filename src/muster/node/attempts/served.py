@@ -105,5 +105,6 @@ def clear(home: Home) -> None:
 
 
 def _remove(path: str) -> None:
+    # It was never made, or went with its folder; where it stays nobody listens at it.
     with contextlib.suppress(OSError):
         os.unlink(path)

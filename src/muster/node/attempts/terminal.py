@@ -25,6 +25,7 @@ class Terminal:
 
     def resize(self, rows: int, columns: int) -> None:
         """It is that large now: whoever is in front of it is told by the kernel."""
+        # The terminal is closed: nobody is in front of it any more.
         with contextlib.suppress(OSError):
             size = struct.pack("HHHH", rows, columns, 0, 0)
             fcntl.ioctl(self._ours, termios.TIOCSWINSZ, size)

@@ -77,6 +77,7 @@ def waiting(work: Path) -> list[CutOff]:
     """What waits to be gone on with, the newest first; what is too old or has no form is not."""
     now_ms, found = clock.read().wall_ms, []
     for note in work.glob(f"*{_NOTE}") if work.is_dir() else ():
+        # It went meanwhile or has no form: such a note is of no work to go on with.
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             if note.is_symlink() or note.stat().st_size > _NOTE_BYTES_MAX:
                 continue
@@ -95,6 +96,7 @@ def waiting_names(work: Path) -> dict[str, str]:
 
 def forget(work: Path, folder: str) -> None:
     """Nobody goes on with what was in this folder."""
+    # A note that stays is too old after a while, and is of no folder any more.
     with contextlib.suppress(OSError):
         (work / f"{folder}{_NOTE}").unlink()
 

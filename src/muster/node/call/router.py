@@ -189,7 +189,7 @@ class Router(Part):
                 self._go_on(call, request, value)
             elif value is not LATER and channel:
                 call.end(value)
-        except Unsettled:
+        except Unsettled:  # It is answered when the entries it needs are settled.
             self._wait(link, channel, request)
         except (MusterError, *OURS) as error:
             if isinstance(error, MusterError):

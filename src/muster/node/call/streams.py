@@ -102,6 +102,7 @@ class Served(Stream):
 
     async def hear(self, within_s: float | None = None) -> Any:
         """The next news, None where none came in time. Raises: Conflict where some are lost."""
+        # Nothing came within the time, which None says.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while not self._news:

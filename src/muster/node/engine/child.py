@@ -48,12 +48,14 @@ async def running(
 
 def _set_aside(log: Path) -> None:
     """What one before it said is no reason of this one's end."""
+    # None has run here before.
     with contextlib.suppress(FileNotFoundError):
         log.replace(log.with_name("server.log.before"))
 
 
 def last_words(log: Path) -> str:
     """What a server said last, an error where there is one."""
+    # It has no file of its own, or one that is gone: it said nothing.
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
         whole = file.read().decode("utf-8", "replace").splitlines()

@@ -170,6 +170,7 @@ def _seen(found: "Leased") -> Seen:
     """What somebody wrote there; what is no word of ours says nothing of a place."""
     place: Any = 0
     if len(found.said) <= ELECTION_BYTES_MAX:
+        # What is no word of ours says nothing of a place.
         with contextlib.suppress(ValueError, RecursionError):
             said = json.loads(found.said)
             place = said.get("place", 0) if isinstance(said, dict) else 0

@@ -158,7 +158,9 @@ class Leaf:
     def _programs(self) -> str:
         """The password of programs, which stays."""
         path = self._home / PROGRAMS
-        with contextlib.suppress(OSError, UnicodeDecodeError):
+        # The first time there is none; one that is damaged is replaced. Any other error is raised,
+        # or the password that stays would be another one after each hiccup of the disk.
+        with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
             if found := path.read_text("ascii").strip().removeprefix("programs:"):
                 return found
         made = secrets.token_hex(16)

@@ -142,6 +142,7 @@ class Disk(Way):
             with self._folder(below.split("/") if below else []) as folder:
                 yield from self._walk(folder, f"{below}/" if below else "", leaves_out)
         except (FileNotFoundError, InTheWay):
+            # The folder to be looked at is no more: nothing lies below it.
             return
         except OSError as error:
             yield below, unread(error)
@@ -157,8 +158,10 @@ class Disk(Way):
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 inner = step_into(name, folder) if stat.S_ISDIR(found.st_mode) else -1
             except (FileNotFoundError, NotADirectoryError):
+                # It went meanwhile, and is in the next look, if it is again.
                 continue
             except InTheWay:
+                # A link stands there: it is told as what is no file.
                 yield path, NO_FILE
                 continue
             except OSError as error:
@@ -209,6 +212,7 @@ class Disk(Way):
             finally:
                 os.close(file)
                 if not whole:
+                    # The error that ended it is raised; `remove_unfinished` removes the rest.
                     with contextlib.suppress(OSError):
                         os.unlink(name, dir_fd=folder)
 
@@ -281,6 +285,7 @@ class Disk(Way):
     def mend(self, path: str, name: str) -> None:
         """Bring back what a crash left between two names, where they change in three steps."""
         aside = name + ASIDE
+        # Nothing is left between two names: there is nothing to bring back.
         with contextlib.suppress(FileNotFoundError), self._parent(path) as (folder, own):
             os.stat(aside, dir_fd=folder, follow_symlinks=False)
             if not move(aside, own, folder) and not move(aside, name, folder):
@@ -291,6 +296,7 @@ class Disk(Way):
 
         Raises: InTheWay, OSError.
         """
+        # It is gone already, which the answer says.
         with contextlib.suppress(FileNotFoundError), self._parent(path) as (folder, _):
             if only is not None and signature_in(name, folder) != only:
                 return False
@@ -301,6 +307,7 @@ class Disk(Way):
     def tidy(self, path: str) -> None:
         """Remove the folders above a path that are empty."""
         parts = path.split("/")[:-1]
+        # One that is not empty, or is a link, ends it: all above it stay too.
         with contextlib.suppress(OSError, InTheWay):
             while parts:
                 with self._folder(parts[:-1]) as folder:

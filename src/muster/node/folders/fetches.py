@@ -65,6 +65,7 @@ class Fetches:
         try:
             await self._fetch(path, where)
         except MusterError:
+            # It is told as not here and tried again; `blob_transfer` counted each reason.
             self._in_vain.add(where.entry)
         finally:
             # Whatever became of it: its place is another one's now.

@@ -68,9 +68,10 @@ class Folder:
         """Take up what a crash left half done, then look at everything."""
         if not self._read_ignore():
             raise Unreachable(f"{IGNORE_FILE} is being written just now: it is read again soon")
-        self.writer.take_up()
+        left = self.writer.take_up()
         self.writer.remove_unfinished(self._ignore.leaves_out)
         self.rescan(everything=True)
+        self.left |= left
 
     def look(self, hints: Iterable[str]) -> None:
         """Something may have happened at these paths; "" is the folder itself."""

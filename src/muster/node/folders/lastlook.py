@@ -31,5 +31,6 @@ def look_last(writer: Writer, wait: Callable[[float], object]) -> list[str]:
             else:
                 stayed.append(beside(old.path, name))
         except (MusterError, OSError):
+            # It is told by its name to whoever asked.
             stayed.append(beside(old.path, name))
     return stayed

@@ -35,6 +35,7 @@ def _is_known(basis: Basis, folder: str, disk: Disk) -> bool:
             if disk.signature(path) == signature:
                 return True
         except InTheWay:
+            # A link or folder has its place: another file may tell.
             continue
         except OSError as error:
             unread(error)

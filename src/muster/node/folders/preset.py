@@ -81,10 +81,12 @@ def _ran_in(transcript: Path) -> str:
                 try:
                     said = json.loads(line)
                 except ValueError:
+                    # A line of another program's that is still being written, or has another form.
                     continue
                 if isinstance(said, dict) and isinstance(said.get("cwd"), str):
                     return str(said["cwd"])
     except OSError:
+        # A proposal only: without it the person names the folder.
         pass
     return ""
 

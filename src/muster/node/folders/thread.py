@@ -132,6 +132,7 @@ class FolderThread:
                         basis.close()
                         basis = self._basis()
         except Stopped:
+            # The daemon ends, and this thread with it.
             pass
         finally:
             basis.close()
@@ -158,6 +159,7 @@ class FolderThread:
             while True:
                 found.append(self._inbox.get_nowait())
         except queue.Empty:
+            # Nothing more waits now; what is due by its time follows.
             pass
         now_ms = clock.boot_ms()
         while self._later and self._later[0][0] <= now_ms:

@@ -59,6 +59,7 @@ async def watch(
                 else:
                     hear(_paths(top, changes))
         except ImportError:
+            # The folder is looked through instead, and the person is told how to get more.
             tell(
                 "it is looked through every 30 s, for watchfiles is not installed: "
                 "pip install 'muster[context]' makes changes known at once"
@@ -106,6 +107,7 @@ async def _events(top: Path, *, deep: bool) -> AsyncIterator[Any]:
             try:
                 await task
             except asyncio.CancelledError:
+                # The watch was ended from outside, which `_END` says.
                 pass
             except (OSError, RuntimeError) as error:
                 say(error)
@@ -122,6 +124,7 @@ async def _events(top: Path, *, deep: bool) -> AsyncIterator[Any]:
     finally:
         ended.set()
         for its_loop, task in ours:
+            # Its loop has ended, and the watch with it.
             with contextlib.suppress(RuntimeError):
                 its_loop.call_soon_threadsafe(task.cancel)
 
@@ -209,6 +212,7 @@ def watched(top: Path, *, deep: bool) -> list[Path]:
             with os.scandir(todo.pop()) as inner:
                 below = [Path(each.path) for each in inner if each.is_dir(follow_symlinks=False)]
         except OSError:
+            # The look through all files names a folder that nobody can look into.
             continue
         found += below
         todo += below

@@ -18,7 +18,7 @@ from muster.log.entry import EntryId
 from muster.node.folders.basis import Aim, Base, Basis
 from muster.node.folders.disk import OF_PATH, Swapped, temporary_name, unread
 from muster.node.folders.leftout import LeftOut
-from muster.node.folders.onestep import InTheWay
+from muster.node.folders.onestep import ASIDE, InTheWay
 from muster.node.folders.reader import Change, Reader, Soon, Unfit
 from muster.node.folders.signature import Signature
 from muster.node.services.context import Wanted
@@ -264,18 +264,32 @@ class Writer:
 
     # --- after a crash ------------------------------------------------------------------------
 
-    def take_up(self) -> None:
-        """Find out what was being done when this machine ended. Raises: MusterError, OSError."""
+    def take_up(self) -> dict[str, str]:
+        """Find out what was being done when this machine ended; what needs a person, and why.
+
+        Raises: MusterError, OSError.
+        """
+        left: dict[str, str] = {}
         for aim in self._basis.aims(self._folder):
             try:
-                with contextlib.suppress(InTheWay):
-                    self._disk.mend(aim.path, aim.name)
-                    self._take_up(aim)
+                self._disk.mend(aim.path, aim.name)
+            except InTheWay as error:
+                # It lies there until somebody looked, and is told again at each start.
+                left[aim.path] = str(error)
+                continue
+            except OSError as error:
+                unread(error)
+                continue
+            try:
+                self._take_up(aim)
+            except InTheWay as error:
+                left[aim.path] = str(error)
             except OSError as error:
                 # It is taken up by the next one who starts.
                 unread(error)
                 continue
             self._basis.done(self._folder, [aim.name])
+        return left
 
     def remove_unfinished(self, leaves_out: Callable[[str], bool]) -> None:
         """Remove files that were not whole yet when this machine ended: nobody ever saw them."""
@@ -285,7 +299,8 @@ class Writer:
 
         for path, _ in list(self._disk.walk("", ours)):
             name = path.rpartition("/")[2]
-            if name.startswith(TEMPORARY):
+            # What was replaced was seen, and whoever starts brings it back.
+            if name.startswith(TEMPORARY) and not name.endswith(ASIDE):
                 self._disk.drop(path, name)
 
     def _take_up(self, aim: Aim) -> None:

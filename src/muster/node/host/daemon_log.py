@@ -23,6 +23,7 @@ def reader(path: str) -> str:
     except OSError:
         return ""
     if os.environ.get("JOURNAL_STREAM") == f"{here.st_dev}:{here.st_ino}":
+        # Without it the journal is named by our name in it.
         with contextlib.suppress(OSError), open("/proc/self/cgroup", encoding="utf-8") as file:
             if found := re.search(r"([^/\n]+\.service)$", file.read(), re.MULTILINE):
                 own = "--user " if f"user@{os.getuid()}.service" in found.string else ""
@@ -33,6 +34,7 @@ def reader(path: str) -> str:
 
 def bound(path: str) -> None:
     """Begin a new `daemon.log` where the one that this process writes has grown too large."""
+    # Where no new one can be begun, this one goes on: a log that grows beats none.
     with contextlib.suppress(OSError):
         here = os.fstat(2)
         if here.st_size <= DAEMON_LOG_BYTES_MAX or not _is(path, here):

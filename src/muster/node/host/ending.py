@@ -105,11 +105,13 @@ class Ending:
 
 
 def _told(tell: Callable[[], None]) -> None:
+    # We end whether or not it could be told.
     with contextlib.suppress(OSError):
         tell()
 
 
 def _say(text: str) -> None:
+    # Nobody hears it any more, and the end goes on.
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
@@ -135,5 +137,6 @@ def notify(watched: str, word: str) -> None:
     """Tell systemd, where it started us, how far we are: sd_notify(3)."""
     if watched:
         place = f"\0{watched[1:]}" if watched.startswith("@") else watched
+        # A systemd that does not listen ends us by its own watch.
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, contextlib.suppress(OSError):
             out.sendto(word.encode(), place)

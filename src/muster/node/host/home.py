@@ -89,6 +89,7 @@ class Home:
 
     def stay_down(self) -> None:
         """Who comes through sshd begins no daemon from now on, until one that stays begins."""
+        # Whoever stops goes on: a disk that takes no empty file lets no daemon begin either.
         with contextlib.suppress(OSError):
             self.put_down.touch()
 
@@ -195,6 +196,7 @@ class Home:
             return moved
         theirs = owner.stranger(self.path)
         if theirs is not None:
+            # An account without a folder of its own: ours is taken.
             with contextlib.suppress(NotFound):
                 return str(owner.folder_of(theirs) / owner.STATE)
         return platformdirs.user_state_dir("muster", appauthor=False)

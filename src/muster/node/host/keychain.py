@@ -87,6 +87,7 @@ def _refusals() -> tuple[type[BaseException], ...]:
         ("secretstorage.exceptions", "SecretStorageException"),
         ("jeepney", "DBusErrorResponse"),
     ):
+        # Only what is installed can raise errors of its own.
         with contextlib.suppress(ImportError):
             found.append(getattr(importlib.import_module(module), name))
     return tuple(found)

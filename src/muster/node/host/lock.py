@@ -57,6 +57,7 @@ def holder(path: Path) -> int | None:
 
 def user_of(pid: int) -> int | None:
     """The uid that a process runs as; None where it is gone or no system tells."""
+    # It is gone, or no such system: None says so.
     with contextlib.suppress(OSError):
         for line in _PROCESSES.joinpath(str(pid), "status").read_text().splitlines():
             if line.startswith("Uid:"):
@@ -97,8 +98,10 @@ def _has_open(pid: int, handle: int) -> bool:
     if not _PROCESSES.joinpath("self", "fd").is_dir():
         return True
     ours = os.fstat(handle)
+    # A process that ended meanwhile, or of somebody else, has not our file.
     with contextlib.suppress(OSError):
         for each in _PROCESSES.joinpath(str(pid), "fd").iterdir():
+            # It was closed meanwhile, so it was not this one.
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.stat(each), ours):
                     return True

@@ -66,6 +66,7 @@ def stranger(home: Path) -> int | None:
         try:
             uid = each.stat().st_uid
         except OSError:
+            # It is not there, or not for us to see: then it tells of nobody.
             continue
         if uid == me:
             return None
@@ -106,6 +107,7 @@ def whose(name: str) -> str:
         return ""
     path = Path(name).absolute()
     for seen in (path, *path.parents):
+        # What cannot be seen is in a folder above, which may be seen.
         with contextlib.suppress(OSError):
             uid, me = seen.lstat().st_uid, os.geteuid()
             if uid == me:

@@ -55,6 +55,7 @@ def _installed(home: Path) -> Iterator[str]:
     """Folders of programs that are there, also where no shell was told."""
     folders = [*(home / each for each in _OF_HOME), *map(Path, _OF_MACHINE)]
     versions = home / ".nvm" / "versions" / "node"
+    # There is none, so no newest one of it.
     with contextlib.suppress(OSError):
         newest = sorted(versions.iterdir(), key=lambda each: _numbers(each.name))[-1:]
         folders += [each / "bin" for each in newest]
@@ -71,6 +72,7 @@ def _numbers(version: str) -> list[int]:
 
 def _shell_of_account() -> str:
     """The shell of who runs this, as the system has it; "" where there is no such list."""
+    # The system has no such list, or not us in it.
     with contextlib.suppress(ImportError, KeyError):
         import pwd  # noqa: PLC0415 - Windows has none
 
@@ -100,6 +102,7 @@ async def _of_shell(env: Mapping[str, str]) -> list[str]:
     assert asked.stdout is not None
     said = b""
     try:
+        # What it said until then is looked at; a shell that hangs is ended below.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SHELL_S_MAX):
                 # It may leave a child that keeps its output open: the answer ends with the mark.

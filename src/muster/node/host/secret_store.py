@@ -122,6 +122,7 @@ class SecretStore:
                 elif os.path.lexists(path):
                     self._check_folder()
             except NotFound:
+                # It was removed meanwhile, and nothing is wrong with it.
                 continue
             except MusterError as error:
                 text, _, mend = str(error).partition(": ")
@@ -146,6 +147,7 @@ class SecretStore:
         found = {}
         for name, kept in self.known().items():
             if kept.place != "keychain":
+                # It was removed meanwhile: it masks nothing any more.
                 with contextlib.suppress(NotFound):
                     found[name] = self._value(name, kept.place)
         return found

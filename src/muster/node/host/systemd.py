@@ -143,6 +143,7 @@ def unit_folders(home: Path, *, system: bool) -> list[Path]:
         return [SYSTEM_UNITS]
     theirs = owner.stranger(home)
     if theirs is not None:
+        # An account without a folder of its own: ours is taken.
         with contextlib.suppress(NotFound):
             return [owner.folder_of(theirs) / owner.USER_UNITS]
     own = Path(os.path.expanduser("~")) / owner.USER_UNITS

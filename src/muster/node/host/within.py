@@ -186,6 +186,7 @@ class Part:
         self._at, said = at, visible(at.path)[:200]
         mark = sha256(f"{at.name}\n{key}".encode()).hexdigest()[:24]
         self._name = f".muster-{mark}.part"
+        # Nothing has this name yet: it may be made.
         with contextlib.suppress(FileNotFoundError):
             there = os.stat(at.name, dir_fd=at.folder, follow_symlinks=False).st_mode
             if stat.S_ISDIR(there):
@@ -288,5 +289,6 @@ class Part:
 
     def discard(self) -> None:
         """It is of no use: it is gone."""
+        # It is most often not there; the next copy of the same begins it anew.
         with contextlib.suppress(OSError):
             os.unlink(self._name, dir_fd=self._at.folder)

@@ -228,6 +228,7 @@ class SshDoor:
         A number proves nothing: only a process of sshd is ended, and the kernel allows only those
         of the same person.
         """
+        # It has ended, or is of somebody else, whom the kernel does not let us end.
         with contextlib.suppress(OSError):
             name = Path(f"/proc/{sshd}/comm").read_text(encoding="ascii", errors="replace")
             if sshd > 1 and name.startswith("sshd"):

@@ -208,6 +208,7 @@ class Forks:
                 try:
                     found[forks.stream_of(raw)] = raw
                 except Refused:
+                    # A stream that a revocation froze has no proof of two histories.
                     continue
             self._proofs = found
         return self._proofs

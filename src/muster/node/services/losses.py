@@ -71,6 +71,7 @@ def blobs_gone(core: "Core", blobs: Blobs) -> str:
     )
     for row in rows:
         body = body_or_none(core.log.entry(row.ended), AttemptFinish)
+        # What has no form names no file that could be lost; whoever opens it is told.
         with contextlib.suppress(Malformed):
             for kept in named(body.commit, body.artefacts) if body else ():
                 if not blobs.has(kept.sha256):

@@ -209,6 +209,7 @@ def _statements(core: "Core", entry: Entry) -> list[Statement]:
     if kind in ("run.open", "task.open"):
         # What a worker would check before it runs anything of it.
         found: list[Statement] = []
+        # What is not ordered was ordered by nobody, which no statement says.
         with suppress(Unproven):
             check_ordered(entry, fleet=core.membership.fleet, lookup=core.log.entry,
                           authority=lambda statement, _at_ms: found.append(statement),

@@ -166,6 +166,7 @@ def of_settlement(store: Store, found: Settlement, branch: str) -> dict[str, Pie
         own["branch"] = branch
     if body.artefacts:
         paths: list[str] = []
+        # Of another version's form: it is shown as it came.
         with contextlib.suppress(Malformed):
             paths = [each.path for each in blobs_of(body.commit, body.artefacts)]
         own["artefacts"] = "\n".join(paths or body.artefacts)
