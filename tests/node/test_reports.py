@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.promise import proves
 
-from muster.errors import Conflict
+from muster.errors import Broken, Conflict
 from muster.verbs import reports
 
 
@@ -40,3 +40,20 @@ def test_a_report_that_is_being_made_is_not_made_a_second_time(monkeypatch):
         assert begun[-1] == "doctor"
 
     asyncio.run(scenario())
+
+
+@proves("cli.on-others")
+@pytest.mark.parametrize("said", [b"", b"Killed", b"[]", b'{"error":{}}', b'{"error":{"exit":[]}}'])
+def test_a_command_that_ends_without_an_answer_is_one_sentence(monkeypatch, said):
+    async def communicate() -> tuple[bytes, bytes]:
+        return b"", said
+
+    async def end() -> None:
+        """It has ended."""
+
+    async def start(*_: object, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(communicate=communicate, end=end, returncode=-9)
+
+    monkeypatch.setattr(reports.child_process, "start", start)
+    with pytest.raises(Broken, match="gave no answer there"):
+        asyncio.run(reports._answer("/home", "doctor", ("doctor",)))

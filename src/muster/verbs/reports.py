@@ -77,8 +77,8 @@ async def _answer(home: str, what: str, words: tuple[str, ...]) -> Any:
         raise Unreachable(f"`muster {what}` took longer than {REPORT_S_MAX:.0f} s there") from None
     finally:
         await asked.end()
-    # It printed what is no JSON: the sentence below says so.
-    with contextlib.suppress(ValueError):
+    # It was killed, or printed what is no such JSON: the sentence below says so.
+    with contextlib.suppress(ValueError, LookupError, TypeError):
         if asked.returncode in (0, 1):
             return json.loads(out)
         error = json.loads(said.splitlines()[-1])["error"]
