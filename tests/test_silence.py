@@ -14,7 +14,7 @@ Rule 3: a shape of SHAPES explains itself. Whatever else says why, in a sentence
 import ast
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,8 +27,9 @@ _DIRECTIVE = re.compile(r"#\s*(noqa|type:|pragma|fmt:|ruff:|mypy:)")
 _SENTENCE = re.compile(r"[A-Z0-9`\"'(].*[.:]")
 _WORDS_MIN = 4
 
-Catch = ast.ExceptHandler | ast.With | ast.AsyncWith
+Catch = ast.ExceptHandler | ast.stmt
 _WITHS = (ast.With, ast.AsyncWith)
+_SIMPLE = (ast.Assign, ast.AnnAssign, ast.Expr, ast.Return)
 
 
 def _own(nodes: list[ast.stmt]) -> Iterator[ast.AST]:
@@ -111,10 +112,11 @@ def _handles(handler: ast.ExceptHandler, tried: list[ast.stmt]) -> bool:
 
 
 def _suppressed(node: ast.AST) -> list[ast.expr]:
-    """The errors that a `with` passes over."""
-    if not isinstance(node, _WITHS):
-        return []
-    calls = [each.context_expr for each in node.items]
+    """The errors that a `with` passes over, or that a simple statement makes a `suppress` of."""
+    if isinstance(node, _WITHS):
+        calls: Iterable[ast.AST] = [each.context_expr for each in node.items]
+    else:
+        calls = ast.walk(node) if isinstance(node, _SIMPLE) else ()
     return [
         error
         for each in calls
@@ -145,8 +147,9 @@ def _silent(tree: ast.Module) -> Iterator[Catch]:
     for block in _blocks(tree.body):
         for each, after in itertools.zip_longest(block, block[1:]):
             if errors := _suppressed(each):
-                answers = len(each.body) == 1 and _is_answer(each.body[0]) and _is_answer(after)
-                if not (answers or _explains_itself(errors, each.body)):
+                body = getattr(each, "body", [])
+                answers = len(body) == 1 and _is_answer(body[0]) and _is_answer(after)
+                if not (answers or _explains_itself(errors, body)):
                     yield each
             for handler in each.handlers if isinstance(each, ast.Try | ast.TryStar) else ():
                 named = handler.type
@@ -164,7 +167,7 @@ def _sentence(lines: list[str]) -> bool:
 def _is_said(node: Catch, lines: list[str]) -> bool:
     """Whether a sentence stands directly above it, behind it or before its first statement."""
     own = [each.strip() for each in lines]
-    first, at = node.body[0].lineno, node.lineno - 1
+    first, at = getattr(node, "body", [node])[0].lineno, node.lineno - 1
     above = list(itertools.takewhile(lambda each: each.startswith("#"), reversed(own[:at])))
     inside = [each for each in own[at:first] if each.startswith("#")]
     behind = [f"#{each.partition('  #')[2]}" for each in (own[at], own[first - 1])]
@@ -217,6 +220,9 @@ _SAID = "# A file that went meanwhile tells nothing."
         ("with suppress(OSError), open(a) as b:\n    f(b)", [1]),
         ("with (\n    open(a) as b,\n    contextlib.suppress(OSError),\n):\n    f(b)", [1]),
         ("with open(a) as b:\n    f(b)", []),
+        ("quiet = contextlib.suppress(OSError)", [1]),
+        ("stack.enter_context(suppress(OSError))", [1]),
+        (f"{_SAID}\nquiet = contextlib.suppress(OSError)", []),
         # What explains it.
         (f"try:\n    f()\nexcept OSError:\n    {_SAID}\n    pass", []),
         (f"try:\n    f()\n{_SAID}\nexcept OSError:\n    pass", []),

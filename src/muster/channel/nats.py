@@ -251,6 +251,7 @@ class NatsPost:
 
     def _pass(self) -> Login:
         """What the machine that serves gave us. Raises: OSError, ValueError."""
+        # No server of this computer has said yet where it is, or it is just saying so.
         nothing = contextlib.suppress(FileNotFoundError, msgspec.DecodeError)
         with nothing, (self._visitor.home / BESIDE).open("rb") as file:
             return _login_beside(msgspec.json.decode(file.read(_LOGIN_BYTES_MAX), type=Beside))
