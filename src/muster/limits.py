@@ -138,6 +138,8 @@ ASSIGNMENTS_RECALLED_MAX: Final = 10_000
 FAULTS_OF_TASK_MAX: Final = 3
 # A busy worker has a free slot again soon; asking at once would only make it refuse again.
 BUSY_DELAY_MS: Final = 250
+# Money comes back when an attempt ends or a day begins; doubled each time, to half an hour.
+UNPAID_DELAY_MS: Final = 15_000
 # By then a machine's facts say that its agent has no login, and it is asked no more.
 LOGIN_DELAY_MS: Final = 2_000
 # Every candidate and why it lost is kept with the decision; sixteen fit in a body by far.

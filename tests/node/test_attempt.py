@@ -25,7 +25,7 @@ from muster.channel.backoff import Backoff
 from muster.errors import Broken, Conflict, Damaged, Exhausted, NotFound, Refused, Unreachable
 from muster.git.collection import Collected
 from muster.node import event as ev
-from muster.node.attempts import attempt, deliverables, inputs
+from muster.node.attempts import attempt, deliverables, inputs, unfinished
 from muster.node.attempts.attempt import Attempt
 from muster.node.attempts.effect_runner import EffectRunner as NodeHands
 from muster.node.call.authorize import Authorizer
@@ -132,7 +132,8 @@ class EffectRunner:
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Backoff, "failed", lambda _self: 1)
-    monkeypatch.setattr(attempt, "collect", lambda tree, *_: tree.collect())
+    for each in (attempt, unfinished):
+        monkeypatch.setattr(each, "collect", lambda tree, *_: tree.collect())
 
 
 @pytest.fixture

@@ -10,11 +10,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.node.test_attempt import OK, EffectRunner, _hurried, home, trial
+from tests.node.test_attempt import COMMIT, OK, EffectRunner, _hurried, home, trial
 from tests.promise import proves
 
 from muster.agent.catalogue import load
 from muster.agent.gateway.call import Call
+from muster.agent.gateway.meter import Full, Limits, Meter, Reserved
+from muster.agent.gateway.prices import known
+from muster.agent.gateway.usage import Usage
 from muster.channel.unproven import is_spare
 from muster.git.collection import Collected
 from muster.node.attempts import sandbox
@@ -27,6 +30,7 @@ from muster.node.host.enclosing import Obstacle
 from muster.node.host.home import Home
 from muster.node.host.sandbox_config import SandboxConfig
 from muster.node.supervisor import Supervisor
+from muster.task.budget import Amount
 
 __all__ = ["_hurried", "home"]
 
@@ -186,9 +190,64 @@ def test_an_agent_whose_budget_is_spent_has_failed_whatever_it_says_itself(home,
     effects.does = lambda: made._sandbox._called(spent)
     end = asyncio.run(made.run())
     assert (end.status, len(effects.ordered)) == ("failed", 1)
-    assert end.reason.startswith("the budget of this task is spent")
+    assert end.reason.startswith("budget: the budget of this task is spent")
     (told,) = events(made, "agent.call")
     assert told["ending"] == "spent"
+
+
+@proves("budget.nearly")
+def test_near_its_limit_an_attempt_is_told_once_and_at_its_end_what_it_made_is_kept(home, effects):
+    limits = Amount(100, 0)
+    made = enclosed(home, effects, SandboxConfig(default="on"), agent=["claude"], check="true")
+    spending = made._sandbox.spending
+    spending._limits = limits
+
+    def works() -> None:
+        spending.meter = Meter(Limits(tokens=100), known("2026-11-28"))
+        for tokens in (79, 1, 30):
+            got = spending.meter.reserve("claude-opus-5")
+            assert isinstance(got, Reserved)
+            spending.meter.settle(got, Usage(input=tokens))
+            made._sandbox._called(of_call("answered", ""))
+        full = spending.meter.reserve("claude-opus-5")
+        assert isinstance(full, Full)
+        made._sandbox._called(of_call("spent", full.why))
+
+    effects.does = works
+    end = asyncio.run(made.run())
+    (told,) = events(made, "agent.budget")
+    assert (told["used"], told["tokens"], told["steered"]) == (80, 80, False)
+    assert (end.status, end.commit) == ("failed", COMMIT)
+    assert end.reason.startswith("budget: the budget of this task is spent: 110 of 100 tokens")
+    assert effects.log[-3:] == ["collect", "push", "close"]
+    # What its gateway counted is what it used, whatever the agent says.
+    spending.metered = True
+    usage = spending.usage({"total_tokens": 5}, began=True)
+    assert usage == {"metered": 1, "tokens": 110, "input_tokens": 110, "usd_millionths": 550,
+                     "reported_tokens": 5}  # fmt: skip
+    assert spending.usage({}, began=False)["tokens"] == 110
+
+
+@proves("budget.unpriced")
+def test_a_limit_in_dollars_for_a_model_without_a_price_lets_nothing_begin(home, effects):
+    for model, limits, begins in (
+        ("mystery-9", Amount(0, 5), False),
+        ("mystery-9", Amount(5), True),
+        ("claude-opus-5", Amount(0, 5), True),
+        ("", Amount(0, 5), True),
+    ):
+        made = enclosed(home, effects, SandboxConfig(default="on"), agent=["claude"], model=model)
+        made._sandbox.spending._limits = limits
+        effects.outcomes, effects.ordered = [OK], []
+        end = asyncio.run(made.run())
+        assert bool(effects.ordered) is begins
+        assert begins or ("costs, and this task has a limit in dollars" in end.text)
+
+
+def of_call(ending: Any, why: str) -> Call:
+    return Call(
+        api="anthropic", method="POST", path="/v1/messages", ending=ending, status=400, why=why
+    )
 
 
 @proves("openings.never-ours")

@@ -32,7 +32,7 @@ FACTS = "fleet.facts.Facts"
 
 # Fields that came later: told only where they say something, and then who does not know them takes
 # nothing of the entry (ADR 26): a rerun read without what it keeps would be another run.
-LATER = {"task.kinds.RunOpen": {"kept"}}
+LATER = {"task.kinds.RunOpen": {"kept", "budget", "after"}}
 
 # The frozen file names what is written by the place where it stood then.
 MOVED = {"node.call.Request": "node.call.answers.Request"}

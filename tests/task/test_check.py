@@ -1,6 +1,7 @@
 """Whether a spec makes sense: each refusal with its place and its way out."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -733,13 +734,24 @@ def test_a_large_spec_made_to_be_slow_takes_bounded_work(raw):
     assert len(reports[0].problems) <= 100
 
 
-@proves("task.budget-is-told")
-def test_a_budget_is_told_to_stop_nobody_yet() -> None:
-    text = "muster: 1\nname: a\nphases:\n  one:\n    agent: claude\n    do: x\n    check: 'true'\n"
-    assert check(text.encode()).problems == ()
-    (problem,) = check(f"{text}    budget: {{tokens: 5}}\n".encode()).problems
-    assert problem.warning
-    assert "stops no attempt yet" in problem.sentence
+@proves("budget.checked")
+@pytest.mark.parametrize(
+    ("top", "own", "sentence"),
+    [
+        ("{usd: 2.50, tokens: 9, time: 2h}", "{tokens: 5, usd: 1.00}", ""),
+        ("{usd: '0'}", "{tokens: 5}", "budget.usd is 0"),
+        ("{time: 0s}", "{tokens: 5}", "budget.time is 0s"),
+        ("{time: 40d}", "{tokens: 5}", "at most 744h"),
+        ("{tokens: 4}", "{tokens: 5}", "one attempt of one may use more than the whole run"),
+        ("{usd: '1'}", "{usd: 1.01}", "one attempt of one may use more than the whole run"),
+    ],
+)
+def test_a_budget_that_nobody_can_keep_is_refused(top: str, own: str, sentence: str) -> None:
+    top, own = (re.sub(r"usd: ([0-9.]+)", r"usd: '\1'", each) for each in (top, own))
+    text = f"muster: 1\nname: a\nbudget: {top}\nphases:\n  one:\n    agent: claude\n    do: x\n"
+    problems = check(f"{text}    check: 'true'\n    budget: {own}\n".encode()).problems
+    assert len(problems) == bool(sentence)
+    assert all(sentence in each.sentence for each in problems)
 
 
 # --- for a push

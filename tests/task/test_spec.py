@@ -13,9 +13,9 @@ from tests.task.specs import shown, text
 from muster.duration import duration_ms, duration_of, wait_s
 from muster.errors import Malformed
 from muster.task import schema, yaml
+from muster.task.budget import Budget, RunBudget
 from muster.task.problem import SpecErrors
 from muster.task.spec import (
-    Budget,
     Delegate,
     May,
     Needs,
@@ -265,7 +265,8 @@ def test_every_key_has_a_sentence_in_the_schema_and_in_the_docs():
 
 
 def _types() -> dict[str, type]:
-    types = (Spec, On, Push, Phase, May, Delegate, Needs, Unless, Remembering, Budget, Paths)
+    types = (Spec, On, Push, Phase, May, Delegate, Needs, Unless, Remembering, Budget, RunBudget)
+    types = (*types, Paths)
     return {each.__name__: each for each in types}
 
 

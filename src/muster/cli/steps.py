@@ -92,10 +92,26 @@ def _push(
     }
 
 
+def retry(context: CommandContext) -> int:
+    """Try a task now; with a budget its run goes on with that, as another run; the exit code."""
+    budget = context.command.options.pop("budget", "")
+    if not budget:
+        context.call()
+        return 0
+    task = context.ask("why", {"task": context.command.args["task"]})["task"]
+    if not task["run"]:
+        raise Refused(f"task {short(task['task'])} is of no run: submit it again with a budget")
+    return _again(context, {"run": task["run"], "failed": True, "budget": budget})
+
+
 def rerun(context: CommandContext) -> int:
     """Order again what a run was ordered to do, and follow it; the exit code."""
+    return _again(context, context.command.args)
+
+
+def _again(context: CommandContext, asked: dict[str, Any]) -> int:
     command, on = context.command, context.on
-    order = context.ask("rerun", command.args)
+    order = context.ask("rerun", asked)
     kept, repo, base = order["kept"], order["repo"], order["base"]
     if kept and on and on != order["owner"]:
         raise Refused(
@@ -104,7 +120,7 @@ def rerun(context: CommandContext) -> int:
         )
     _check_kept(context, order)
     args = {name: order[name] for name in ("base", "repo", "spec", "values")}
-    args |= {"kept": kept} if kept else {}
+    args |= {name: order[name] for name in ("kept", "budget", "after") if order.get(name)}
     # Where all of it runs again, any machine may own it; as a rule the one that did.
     begun = context.ask("run", args, on=on or order["owner"], options={"object": order["name"]})
     parts = [f"kept: {', '.join(map(clean, kept))}"] if kept else []

@@ -118,6 +118,7 @@ class Installation:
                 # What a person wrote into config.toml counts before what a command says.
                 "address_written": self.config.options(FIRST).address,
                 "lease_ms": self.config.lease_s * 1000,
+                "money": self.config.money.terms(),
                 "sandbox": Enclosures(self.config.sandbox.terms(), self.here()),
                 "pid": os.getpid(),
                 "visiting": self.visiting,

@@ -57,7 +57,9 @@ from muster.node.tasks.followers import Followers
 from muster.node.tasks.keepers import Keepers
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
+from muster.node.tasks.pots import Pots
 from muster.node.tasks.proposals import Proposals
+from muster.node.tasks.purse import Purse
 from muster.node.tasks.runs import RunService
 from muster.node.tasks.service import TaskService
 from muster.node.tasks.trust import Trust
@@ -89,6 +91,8 @@ PARTS: Final[tuple[type[Part], ...]] = (
     RunService,
     Branches,
     Approvals,
+    Pots,
+    Purse,
     WorkerService,
     Delegations,
     AskedWork,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from muster import limits
 from muster.duration import duration_ms
-from muster.task import advice, agent_check, route
+from muster.task import advice, agent_check, budget_check, route
 from muster.task.artefact import Artefact
 from muster.task.collision import collisions
 from muster.task.local_paths import local_files
@@ -132,6 +132,8 @@ class _Check:
         if self.spec.on and self.spec.base:
             what = "base does not go with on: a run starts from the commit that was pushed"
             yield self.document.problem("base", what)
+        for key, what in budget_check.of_run(self.spec):
+            yield self.document.problem(key, what)
         yield from self._repository()
         for name, *others in cycles(self.spec, self.before):
             way = " waits for ".join([name, *others, name])
@@ -254,10 +256,6 @@ class _Check:
         if phase.each is not None and not uses(phase.texts.values()).names("each", "path"):
             match = f"${variable('each', 'path')}" if phase.shell else EACH_PATH
             yield self._at(name, "each", f"is never used; say {match} in do")
-        if phase.budget is not None:
-            # Agents say what they used when they have ended: there is nobody to stop then.
-            what = "is written down with what was used, and stops no attempt yet; set a timeout"
-            yield self._at(name, "budget", what, warning=True)
 
     def _times(self, name: str, phase: Phase) -> Iterator[Problem]:
         for key, most in _TIME_MS_MAX.items():
@@ -271,10 +269,8 @@ class _Check:
         if phase.timeout and limit and duration_ms(phase.timeout) > limit:
             what = f"is {phase.timeout}, longer than the deadline {phase.deadline}; make it shorter"
             yield self._at(name, "timeout", what)
-        if phase.budget and phase.budget.usd is not None and not phase.budget.usd_millionths:
-            yield self._at(name, "budget.usd", "is 0, which no agent can keep; leave it out")
-        if phase.shell and len(phase.agents) == 1 and phase.budget:
-            yield self._at(name, "budget", "does not go with agent: shell, which uses no tokens")
+        for key, what in budget_check.of_phase(phase):
+            yield self._at(name, key, what)
 
     def _references(self, name: str, phase: Phase) -> Iterator[Problem]:
         for key, text in phase.texts.items():

@@ -28,10 +28,11 @@ from muster.limits import (
 from muster.log.entry import Entry
 from muster.log.stream import MachineId
 from muster.task import openings
+from muster.task.budget import Budget
 from muster.task.kinds import RunOpen
 from muster.task.openings import UNSAID, Openings
 from muster.task.precedence import rounds_of
-from muster.task.spec import Budget, Delegate, May, Phase, Spec, listed
+from muster.task.spec import Delegate, May, Phase, Spec, listed
 from muster.task.template import SHELL, Told, agents_of, told_by, told_of
 
 # What always succeeds: who says nothing else is believed, as its agent's word.

@@ -81,8 +81,9 @@ class Evidence(NamedTuple):
 def run_args(run: RunOpen) -> dict[str, Any]:
     """What an operator signs as arguments of `run`: the spec's text and all that shapes it."""
     args = {"base": run.base, "repo": run.repo, "spec": run.spec, "values": run.values}
-    # An order that keeps nothing is signed as it always was.
-    return {**args, "kept": run.kept} if run.kept else args
+    # An order that says nothing of these is signed as it always was.
+    more = {"kept": run.kept, "budget": run.budget, "after": run.after}
+    return args | {name: value for name, value in more.items() if value}
 
 
 def task_args(opened: TaskOpen) -> dict[str, Any]:
@@ -237,7 +238,7 @@ def check_handed_on(
     body = read(asked, "delegation.open", DelegationOpen, "delegation")
     machine = MachineId(asked.header.author)
     _its_own(asked, body, run, fleet, asking)
-    if run.kept or run.values:
+    if run.kept or run.values or run.budget or run.after:
         text = "what is handed on keeps nothing of another run, and is given no inputs"
         raise Unproven("delegation-too-wide", text)
     if depth >= limits.DELEGATION_DEPTH_MAX:

@@ -24,7 +24,12 @@ CODES: Final = {
 LOGIN: Final = "login"
 # What passes by itself, or by a login: whoever refused is asked again, after so long at first. It
 # is not avoided, and nothing of it is held against the task.
-PASSES_MS: Final = {"busy": limits.BUSY_DELAY_MS, "fault-login": limits.LOGIN_DELAY_MS}
+PASSES_MS: Final = {
+    "busy": limits.BUSY_DELAY_MS, "fault-login": limits.LOGIN_DELAY_MS,
+    "unpaid": limits.UNPAID_DELAY_MS,
+}  # fmt: skip
+# Nothing was reserved for an attempt of which somebody has to say what it may use up.
+UNPAID: Final = "unpaid"
 # Why a machine that is about to leave the fleet refuses a task.
 LEAVING: Final = "leaving"
 # Of an order that can begin nowhere, such as prerequisites that conflict: nobody's fault.

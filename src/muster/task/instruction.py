@@ -15,6 +15,7 @@ from msgspec import Struct
 from muster.log.entry import EntryId
 from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Scope
+from muster.task.budget import Amount
 from muster.task.kinds import NO_EPOCH, Body, Epoch, TaskAssign, TaskOpen, body_bytes
 
 
@@ -121,6 +122,7 @@ class StartAttempt(Effect, frozen=True):
     """Worker: run an agent on a task that this machine holds; it ends with one report.
 
     `attempt.start` is already among the drafts before this. `foreign`: another fleet asked for it.
+    `limits` is what it may use up, once all who have a say in that have said it.
     """
 
     open: TaskOpen
@@ -128,6 +130,7 @@ class StartAttempt(Effect, frozen=True):
     values: Mapping[str, Mapping[str, str]]
     owner: str
     foreign: bool = False
+    limits: Amount = Amount()
 
 
 class StopAttempt(Effect, frozen=True):

@@ -54,6 +54,8 @@ class RunOpen(Body, frozen=True):
     """A spec becomes work. `statement` is the operator's signed order, in hex.
 
     `kept`: by phase the earlier run of the same owner that yielded it; it is not run again.
+    `budget`: in the place of every budget of the spec. `after`: the run of the same owner whose
+    unfinished work it goes on with.
     """
 
     run: TaskWord
@@ -66,6 +68,8 @@ class RunOpen(Body, frozen=True):
     priority: Priority = 0
     key: Annotated[str, msgspec.Meta(max_length=200)] = ""
     kept: dict[str, TaskWord] = {}
+    budget: dict[str, Count] = {}
+    after: RunWord = ""
 
 
 @kind("run.settle")

@@ -23,6 +23,7 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "${inputs.NAME}.",
         "on": "push: a run is for a push to the repository; nothing starts it by itself yet.",
         "memory": "What agents are told and may write down, where a phase says nothing else.",
+        "budget": "What all attempts of the run may use up together, and how long it may take.",
         "phases": "The phases by name.",
     },
     "On": {"push": "A push to the repository."},
@@ -113,6 +114,11 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "said.",
     },
     "Budget": {"tokens": "Tokens in and out.", "usd": "Dollars, as 2.50."},
+    "RunBudget": {
+        "tokens": "Tokens in and out of all attempts.",
+        "usd": "Dollars of all attempts, as 2.50.",
+        "time": "How long after the run began its tasks are given up.",
+    },
 }
 
 

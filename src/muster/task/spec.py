@@ -21,6 +21,7 @@ from muster import limits
 from muster.duration import duration_ms
 from muster.errors import Malformed
 from muster.task import decode, yaml
+from muster.task.budget import Budget, RunBudget
 from muster.task.problem import Problem, SpecErrors
 from muster.task.secret import SecretNames
 from muster.task.text_types import (
@@ -46,7 +47,6 @@ from muster.task.text_types import (
     Word,
     Words,
     Writable,
-    matching,
 )
 from muster.task.units import size_mib
 
@@ -89,26 +89,6 @@ class Needs(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     @property
     def memory_mib(self) -> int:
         return size_mib(self.memory) if self.memory else 0
-
-
-class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What one attempt may use up, as its agent reports it."""
-
-    tokens: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
-    usd: (
-        Annotated[
-            str,
-            matching(
-                r"^[0-9]{1,6}(\.[0-9]{1,2})?$", "is not an amount of dollars; write it as 2.50"
-            ),
-        ]
-        | None
-    ) = None
-
-    @property
-    def usd_millionths(self) -> int:
-        dollars, _, cents = (self.usd or "0").partition(".")
-        return int(dollars) * 1_000_000 + int(cents.ljust(2, "0")) * 10_000
 
 
 class Unless(Struct, frozen=True, forbid_unknown_fields=True):
@@ -279,6 +259,7 @@ class Spec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     inputs: Annotated[dict[Name, Value], Meta(max_length=32)] | None = None
     on: Literal["push"] | On | None = None
     memory: Memory | None = None
+    budget: RunBudget | None = None
 
     @property
     def pushes(self) -> tuple[str, ...]:

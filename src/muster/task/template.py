@@ -17,10 +17,11 @@ import msgspec
 from muster import limits
 from muster.errors import Malformed, NotFound
 from muster.task import review
+from muster.task.budget import Budget
 from muster.task.host_rule import NONE
 from muster.task.precedence import rounds_of
 from muster.task.problem import did_you_mean, shown
-from muster.task.spec import PUSH_BRANCH, PUSH_COMMIT, Budget, Memory, Paths, Phase, Spec, listed
+from muster.task.spec import PUSH_BRANCH, PUSH_COMMIT, Memory, Paths, Phase, Spec, listed
 from muster.task.units import path_refusal
 from muster.task.values import references
 

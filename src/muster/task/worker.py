@@ -66,6 +66,7 @@ class Unfinished(NamedTuple):
     epoch: kinds.Epoch
     started: EntryId
     owner: str = ""
+    usage: Mapping[str, int] = {}
 
 
 @dataclass(slots=True)
@@ -106,8 +107,9 @@ class Worker:
         """After a restart: what this machine began is over, and it says so itself."""
         for each in unfinished:
             self._note_seen(each.owner, each.task, each.epoch)
+            why = "the worker started anew"
             body = kinds.AttemptFinish(
-                each.task, each.epoch, "killed", reason="the worker started anew"
+                each.task, each.epoch, "killed", reason=why, usage=dict(each.usage)
             )
             self._out.append(Draft(body, (each.started,)))
 

@@ -62,6 +62,7 @@ NOUNS: Final = (
     "land",
     "secret",
     "control",
+    "spend",
     "question",
     "proposal",
     "journal",

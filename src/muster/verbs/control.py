@@ -100,13 +100,29 @@ class Retried(Struct, frozen=True):
     task: str
 
 
-@verb("retry", auth="order", daily=True, group="Work", object="task", target="owner",
+class Retry(OfTask, frozen=True):
+    budget: Annotated[
+        str,
+        opt("go on with what ended at its budget: what the rest may use up", unsigned=True),
+    ] = ""
+    detach: Annotated[
+        bool, opt("with --budget: print the run's id and return", unsigned=True, short="d")
+    ] = False
+
+
+@verb("retry", auth="order", daily=True, group="Work", object="task", target="owner", steps=True,
       says=(Line("task {task:id} is tried again now"),))  # fmt: skip
-def retry(core: Core, call: Call, ask: OfTask) -> Retried:
+def retry(core: Core, call: Call, ask: Retry) -> Retried:
     """Try a task now that waits for its next try.
 
-    muster retry 7d5e
+    With --budget its run goes on as another one: what is done is kept, what ended at its budget
+    goes on from what it had made by then, and the budget takes the place of every one in the spec.
+
+        muster retry 7d5e
+        muster retry 7d5e --budget usd=5.00
     """
+    if ask.budget:
+        raise Malformed("a task that has ended goes on as another run: order that run")
     task = _open(core, ask.task)
     if core.part(OwnerService).owner.why(task).state == "leased":
         raise Conflict(f"task {task[:12]} is running: `muster cancel` ends it, if it should end")

@@ -8,12 +8,13 @@ Rule 2: here is only said what is to be ordered; the command signs it, and the o
 from collections.abc import Iterable
 from typing import Annotated
 
-from msgspec import Struct, field
+from msgspec import Struct, field, to_builtins
 
 from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.log.fold import body_or_none
 from muster.node.verb import Turns
 from muster.task import kinds
+from muster.task.budget import parsed
 from muster.task.fold import RunRow
 from muster.task.precedence import prerequisites
 from muster.task.spec import Spec, parse
@@ -32,6 +33,9 @@ class Rerun(Request, frozen=True):
     fresh_base: Annotated[
         bool, opt("with --failed or --from: start from where the base is now, not where it was")
     ] = field(default=False, name="fresh-base")
+    budget: Annotated[
+        str, opt("with --failed or --from: what that may use up, in the place of every budget")
+    ] = ""
     detach: Annotated[bool, opt("print the run's id and return", unsigned=True, short="d")] = False
 
 
@@ -47,6 +51,8 @@ class Order(Struct, frozen=True):
     values: dict[str, str]
     kept: dict[str, str]
     phases: list[str]
+    budget: dict[str, int] = {}
+    after: str = ""
 
 
 @verb("rerun", auth="local", group="Work", on="one", steps=True, harmless=True)
@@ -55,14 +61,19 @@ def rerun(core: Core, call: Call, ask: Rerun) -> Turns[Order]:
 
     It is a new run of the spec as it was stored, with the same inputs and repository. With --failed
     the phases that are done keep their results, and the others run; with --from also those run
-    that come after this phase. Both go on from the commit that the first run started from.
+    that come after this phase. Both go on from the commit that the first run started from; with
+    --budget what ended at its budget goes on from what it had made by then.
 
         muster rerun 1ae7
         muster rerun nightly --failed
         muster rerun 1ae7 --from test --detach
+        muster rerun 1ae7 --failed --budget usd=5.00
     """
     if ask.failed and ask.start:
         raise Malformed("--failed and --from say two things: give one of them")
+    if ask.budget and not (ask.failed or ask.start):
+        raise Malformed("--budget is for what goes on: give --failed or --from with it")
+    more: dict[str, int] = to_builtins(parsed(ask.budget)) if ask.budget else {}
     row = find_run(core, ask.run).row
     if row.state == "open":
         short = row.run[:12]
@@ -85,7 +96,9 @@ def rerun(core: Core, call: Call, ask: Rerun) -> Turns[Order]:
             base = _base_of(core, spec, tasks) or base
     owner = core.membership.name_of(row.stream.machine)
     runs = [name for name in spec.phases if name not in kept]
-    return Order(body.name, owner, row.run, body.spec, body.repo, base, body.values, kept, runs)
+    after = row.run if more else ""
+    held = (body.spec, body.repo, base, body.values, kept, runs, more, after)
+    return Order(body.name, owner, row.run, *held)
 
 
 def _again(row: RunRow, spec: Spec, done: set[str], start: str) -> set[str]:

@@ -22,6 +22,7 @@ from muster.node.verb import Turns
 from muster.task import check as checks
 from muster.task import kinds, review
 from muster.task import template as orders
+from muster.task.budget import amount_of
 from muster.task.fold import RUN, TASK, RunRow, TaskRow
 from muster.task.graph import SETTLED, Fact, PhaseProgress, Slot, plan
 from muster.task.identity import run_id
@@ -76,6 +77,9 @@ class Run(Request, frozen=True):
     values: Annotated[dict[str, str], data()] = {}  # noqa: RUF012 - msgspec copies it
     # By phase the run that yielded it; `muster rerun` says so.
     kept: Annotated[dict[str, str], data()] = {}  # noqa: RUF012 - as above
+    # In the place of every budget of the spec, and the run whose unfinished work goes on.
+    budget: Annotated[dict[str, int], data()] = {}  # noqa: RUF012 - as above
+    after: Annotated[str, data()] = ""
     key: Annotated[str, opt("an idempotency key: the same key is the same run", unsigned=True)] = ""
     again: Annotated[bool, opt("run although the same spec is still running", unsigned=True)] = (
         False
@@ -130,7 +134,10 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
         values=orders.given_inputs(spec, ask.values),
         key=ask.key,
         kept=ask.kept,
+        budget=ask.budget,
+        after=ask.after,
     )
+    amount_of(ask.budget)
     _check_fits(spec, body)
     check_kept(core, spec, body)
     known = keyed(core, body) if body.key else None

@@ -10,8 +10,10 @@ from muster.task.problem import shown
 from muster.verbs.declaration import Core
 
 # What makes two runs one, and what people call it.
-_SAME: Final = {"spec": "spec", "repo": "repository", "base": "base", "values": "values",
-               "kept": "phases to keep"}  # fmt: skip
+_SAME: Final = {
+    "spec": "spec", "repo": "repository", "base": "base", "values": "values",
+    "kept": "phases to keep", "budget": "budget", "after": "run to go on with",
+}  # fmt: skip
 
 
 def differs(one: kinds.RunOpen, other: kinds.RunOpen) -> list[str]:

@@ -30,25 +30,18 @@ import msgspec
 
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.mask import Secrets
-from muster.errors import (
-    MISTAKE,
-    Conflict,
-    Damaged,
-    Exhausted,
-    Malformed,
-    MusterError,
-    Refused,
-    Unreachable,
-)
+from muster.errors import MISTAKE, Exhausted, Malformed, MusterError, Refused
 from muster.git.cache import Base
 from muster.git.collection import collect
 from muster.git.commit import Signature
 from muster.node.attempts import blob_transfer as holder
 from muster.node.attempts import deliverables
 from muster.node.attempts import inputs as handing
+from muster.node.attempts.own_fault import OURS, Stuck, Unserved
 from muster.node.attempts.retry import AWAY, NO_SPACE, OWN_PLACE, SCARCE, patiently
 from muster.node.attempts.sandbox import AttemptSandbox
 from muster.node.attempts.setup import AttemptSetup
+from muster.node.attempts.unfinished import Unfinished
 from muster.node.attempts.watch import Watch
 from muster.node.attempts.workplace import Workplace, home_of, identity
 from muster.node.host import disk
@@ -73,18 +66,8 @@ _NO_FOLDER: Final = "the agent removed its own work folder, or put another one i
 T = TypeVar("T")
 
 
-class _Stuck(MusterError):
-    """Processes that the kernel does not let go."""
-
-
-class _Unserved(MusterError):
-    """What an enclosed attempt reaches this machine by did not begin."""
-
-
 # What tells the session of an agent.
 _SESSIONS: Final = frozenset({"agent.prompt", "agent.session"})
-# What is this machine's, or nobody's, whatever the agent did before.
-_OURS: Final = (Unreachable, Exhausted, Damaged, Conflict, _Stuck, _Unserved)
 
 
 class Attempt:
@@ -168,7 +151,7 @@ class Attempt:
         except Refused as error:
             return self._ended("failed", reason=str(error), fault=self._part and NO_START)
         except MusterError as error:
-            mine = isinstance(error, _OURS) or any(text in str(error) for text in _SCARCE)
+            mine = isinstance(error, OURS) or any(text in str(error) for text in _SCARCE)
             return self._broke_off(str(error), mine=mine)
         except OSError as no:
             return self._broke_off(f"this machine could not go on: {no}", mine=no.errno in SCARCE)
@@ -226,6 +209,10 @@ class Attempt:
             self.daemon.post(AttemptEvent(self.task, self.epoch, SECRETS, fields, self.actor))
         outcome = await self._run(order)
         self.logged_in = False if outcome.logged_out else outcome.status == "ok" or None
+        if (spent := self._sandbox.spending.spent) and not self._stop.is_set():
+            # Some agents take it for the end of their work, and say that all is well.
+            kept = await self._unfinished(folder)
+            return self._ended("failed", outcome, reason=spent, commit=kept)
         if outcome.status == "cancelled":
             # Somebody here wanted the end, or soon says so: a machine that shuts down may tell an
             # attempt before it tells us. Else its agent ended it.
@@ -243,9 +230,6 @@ class Attempt:
             if full and await self.written_bytes() < disk.MUCH_BYTES:
                 return self._ended("killed", outcome, reason=f"{reason}; the disk here is full")
             return self._ended("failed", outcome, reason=reason)
-        if self._sandbox.spent:
-            # Some agents take it for the end of their work, and say that all is well.
-            return self._ended("failed", outcome, reason=self._sandbox.spent)
         if identity(folder) != self._place:
             return self._ended("failed", outcome, reason=_NO_FOLDER)
         if self._setup.verdict is not None:
@@ -274,15 +258,15 @@ class Attempt:
             runner = self.daemon.effects.runner
             self._running = await runner.start(enclosed, self._happened, served.take)
             self._part = ""
-            served.ends = self._running.cancel
+            served.ends = self._sandbox.spending.ends = self._running.cancel
             if why := self._stopped or served.lost:
                 self._running.cancel(why)
             async with self._watch.over(self._running, self._sandbox, Path(order.cwd)):
                 outcome: Outcome = await self._running.wait()
             if served.lost and outcome.status != "ok":
-                raise _Unserved(served.lost)
+                raise Unserved(served.lost)
         if outcome.survivors:
-            raise _Stuck(f"processes {outcome.survivors} of task {self.task[:12]} cannot be ended")
+            raise Stuck(f"processes {outcome.survivors} of task {self.task[:12]} cannot be ended")
         self._masked |= set(outcome.masked)
         clean = self._secrets.text
         # The driver hid them before it cut; this is for whatever is said around it.
@@ -314,6 +298,17 @@ class Attempt:
             return self._halted(outcome)
         await self._patiently(lambda: worktrees.push(tree, collected.commit), OWN_PLACE)
         return await self._done(outcome, attempt_body.changed(collected), collected.commit)
+
+    async def _unfinished(self, folder: Path) -> str:
+        """What of it is kept though it did not come to its end: a commit, "" for nothing."""
+        tree = self.workplace.tree
+        if tree is None or identity(folder) != self._place:
+            return ""
+        self._at("delivering")
+        told = partial(attempt_body.told_secret, secrets=self._secrets, sure=self._setup.sure)
+        message = f"{self.template.get('phase', 'task')}: unfinished"
+        work = Unfinished(tree, message, told, self._sandbox)
+        return await work.kept(self.daemon.effects.worktrees, self._signature(), self._patiently)
 
     async def _keep(self, folder: Path, deliver: list[str], outcome: Outcome) -> Ended:
         """Without a repository: the deliverables become blobs, which the end of it names."""
@@ -396,5 +391,7 @@ class Attempt:
         return attempt_body.finish(
             self.task, self.epoch, status, summary=summary, reason=reason[:2000],
             artefacts=[self._secrets.text(each) for each in artefacts],
-            usage=outcome.usage if outcome is not None else {}, **made,
+            usage=self._sandbox.spending.usage(
+                outcome.usage if outcome is not None else {}, began=self._running is not None
+            ), **made,
         )  # fmt: skip

@@ -39,12 +39,13 @@ from muster.agent.sandbox.profile import HOME
 from muster.agent.sandbox.protected import PROTECTED, held
 from muster.channel.ipc_client import ENCLOSED
 from muster.channel.unproven import is_spare
-from muster.errors import Broken, Malformed, unable
+from muster.errors import Broken, unable
 from muster.git import cache
 from muster.limits import MODEL_STALL_S
 from muster.node.attempts import inputs
 from muster.node.attempts.agent_home import write_into
 from muster.node.attempts.served import Listeners, Served
+from muster.node.attempts.spending import Spending
 from muster.node.attempts.watch import Watch
 from muster.node.attempts.workplace import Workplace
 from muster.node.counter import DECLARED, labelled
@@ -93,10 +94,9 @@ class AttemptSandbox:
         self._decision = enclosure.Decision()
         self._plan = _NO_PLAN
         self._machine: dict[str, str] = {}
-        # Why a call of its agent's model was refused for its budget; "" where none was.
-        self.spent = ""
         self.gateways: Gateways | None = None
         """While they serve."""
+        self.spending = Spending(start.limits, self._tell)
 
     async def decide(self, order: AttemptOrder, machine: Mapping[str, str]) -> None:
         """Find out how its agent is enclosed; `machine` is its environment without its spec's.
@@ -108,6 +108,8 @@ class AttemptSandbox:
         if entry is not None:
             self._plan = gateways_for(entry, machine)
         decision = await self._judged()
+        self.spending.check(str(self._start.open.template.get("model", "")), self._day())
+        self.spending.metered = decision.enclosed and bool(self._plan.gateways)
         self._decision, profile = decision, decision.profile_hash()
         self._tell("agent.sandbox", enclosed=decision.enclosed, why=decision.why, profile=profile)
 
@@ -272,23 +274,24 @@ class AttemptSandbox:
         )  # fmt: skip
 
     def _gateways(self, plan: Plan) -> Gateways:
-        budget: Mapping[str, int] = self._start.open.template.get("budget") or {}
-        try:
-            limits = msgspec.convert(dict(budget), Limits, strict=True)
-        except msgspec.ValidationError as error:
-            raise Malformed(f"the budget of this task cannot be read: {error}") from error
-        wall_s = self._daemon.core.now.wall_ms / 1000
-        day = datetime.fromtimestamp(wall_s, UTC).date().isoformat()
-        return Gateways(
-            plan, limits, day, self._called, env=self._daemon.effects.environ,
+        most = self._start.limits
+        limits = Limits(tokens=most.tokens, usd_millionths=most.usd_millionths)
+        made = Gateways(
+            plan, limits, self._day(), self._called, env=self._daemon.effects.environ,
             count=self._count, is_spare=is_spare, ended=self._watch.called,
             stall_s=self._watch.thresholds.stall or MODEL_STALL_S,
         )  # fmt: skip
+        self.spending.meter = made.meter
+        return made
+
+    def _day(self) -> str:
+        """Whose prices hold."""
+        wall_s = self._daemon.core.now.wall_ms / 1000
+        return datetime.fromtimestamp(wall_s, UTC).date().isoformat()
 
     def _called(self, call: Call) -> None:
-        if call.ending == "spent":
-            self.spent = call.why
         self._tell("agent.call", **msgspec.to_builtins(call))
+        self.spending.called(call)
 
     def _count(self, name: str) -> None:
         self._daemon.core.counters[labelled("gateway", name.removeprefix("gateway-"))] += 1

@@ -20,6 +20,7 @@ from muster.agent.servers import NAME, SERVERS_MAX, Server
 from muster.channel.base import LinkOptions, PostOptions
 from muster.errors import Broken, Malformed, Refused
 from muster.limits import LEASE_MS_MAX, NATS_SERVERS
+from muster.node.host.money_config import MoneyConfig
 from muster.node.host.sandbox_config import SandboxConfig
 from muster.task.problem import nearest
 
@@ -150,6 +151,7 @@ class Config(msgspec.Struct, frozen=True):
     # By name, the MCP servers that a phase may name (`[mcp.<name>]`).
     mcp: Mapping[str, Server] = {}
     sandbox: SandboxConfig = SandboxConfig()
+    money: MoneyConfig = MoneyConfig()
 
     def options(self, channel: str) -> LinkOptions:
         """The settings of a channel; of one that nothing is said of, its own."""
@@ -180,7 +182,8 @@ def read_config(found: dict[str, Any], path: Path) -> Config:
     servers = _servers(found.pop("mcp", {}), path)
     nats = _settings(found.pop("nats", {}), NatsServe, "nats", path)
     sandbox = _settings(found.pop("sandbox", {}), SandboxConfig, "sandbox", path)
-    for name, section in (("nats", nats), ("sandbox", sandbox)):
+    money = _settings(found.pop("money", {}), MoneyConfig, "money", path)
+    for name, section in (("nats", nats), ("sandbox", sandbox), ("money", money)):
         try:
             section.check()
         except Malformed as error:
@@ -204,7 +207,8 @@ def read_config(found: dict[str, Any], path: Path) -> Config:
         shape = specs[name].load().Options
         options[name] = _settings(section, shape, f"channel.{name}", path)
     whole = _settings(found, Config, "", path)
-    return msgspec.structs.replace(whole, channel=options, mcp=servers, nats=nats, sandbox=sandbox)
+    tables = {"channel": options, "mcp": servers, "nats": nats, "sandbox": sandbox, "money": money}
+    return msgspec.structs.replace(whole, **tables)
 
 
 def _servers(sections: Any, path: Path) -> dict[str, Server]:
@@ -227,7 +231,7 @@ def _settings(found: Any, shape: type[S], section: str, path: Path) -> S:
     fields = {
         f.name: f.type
         for f in msgspec.structs.fields(shape)
-        if f.name not in ("channel", "mcp", "nats", "sandbox")
+        if f.name not in ("channel", "mcp", "nats", "sandbox", "money")
     }
     values = {}
     for key, value in found.items():
@@ -334,6 +338,7 @@ def config_text(config: Config) -> bytes:
         *([] if config.lan else ["lan = false"]),
         *(f"nats.{k} = {json.dumps(v)}" for k, v in msgspec.to_builtins(config.nats).items() if v),
         *(f"sandbox.{k} = {json.dumps(v)}" for k, v in msgspec.to_builtins(config.sandbox).items()),
+        *(f"money.{k} = {json.dumps(v)}" for k, v in msgspec.to_builtins(config.money).items()),
         *_mcp_lines(config.mcp),
         "",
     ]

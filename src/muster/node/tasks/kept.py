@@ -59,6 +59,8 @@ def _is_accepted(store: Store, owner: str, run: str, spec: Spec, phase: str) -> 
 
 def check_kept(core: "Core", spec: Spec, body: kinds.RunOpen) -> None:
     """Raises: Malformed, NotFound, Conflict, Refused where a phase cannot be kept as is ordered."""
+    if body.after:
+        _check_source(core, body, "", body.after)
     for phase, run in body.kept.items():
         if phase not in spec.phases:
             raise Malformed(f"the spec {spec.name} has no phase {shown(phase)} to keep")

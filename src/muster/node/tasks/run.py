@@ -15,7 +15,7 @@ from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Settled
 from muster.task.route import ORDER_SINCE
-from muster.task.spec import Spec, parse
+from muster.task.spec import Phase, Spec
 from muster.task.state import State, why_of
 
 # As much as people read of why a run ended.
@@ -56,6 +56,10 @@ class Run:
     handed_on: bool = False
     # Whether its owner before is gone, and this machine goes on with it.
     adopted: bool = False
+    # When it was opened for the first time, by its owner's wall clock.
+    began_ms: int = 0
+    # What unfinished tasks of the run that it goes on with had made.
+    left: dict[Slot, str] = field(default_factory=dict)
 
     @property
     def base_name(self) -> str:
@@ -103,6 +107,8 @@ class Run:
         """The commits that a task starts from: those its phase's prerequisites ended on; a review
         from what it judges, and a later round from what was rejected.
         """
+        if (left := self.left.get(slot)) is not None:
+            return left
         if not self.has_commits:
             return self.base or ""
         judged = self.spec.phases[slot.phase].review
@@ -122,6 +128,13 @@ class Run:
             # A phase without commits, such as a person's decision, hands on what it was given.
             yield from commits or self._commits_before(before, ends, seen)
 
+    def deadline_ms(self, phase: Phase, now_ms: int) -> int:
+        """When a task that is opened now must be over, by the wall clock; 0 where it need not."""
+        own = now_ms + phase.deadline_ms if phase.deadline_ms else 0
+        time_ms = self.spec.budget.time_ms if self.spec.budget is not None else 0
+        last = self.began_ms + time_ms if time_ms and not phase.by_human else 0
+        return min(own, last) if own and last else own or last
+
     @property
     def is_held(self) -> bool:
         """Whether what it makes is held against where it began: by a reviewer or by a rule."""
@@ -136,6 +149,7 @@ class Run:
         phases = self.spec.phases.values()
         may = self.spec.memory or any(p.may or p.memory or p.mcp or p.secrets for p in phases)
         may = may or any(p.says_sandbox for p in phases)
+        may = may or bool(self.spec.budget or self.body.budget or self.body.after)
         more = may or self.handed_on or self.adopted
         return bool(self.is_held or self.spec.on or self.body.kept or more)
 
@@ -181,11 +195,3 @@ class Run:
         if inputs := template.every_input(self.spec, self.body.values):
             found["inputs"] = inputs
         return found | given
-
-
-def opened_run(body: kinds.RunOpen, opened: EntryId, *, handed_on: bool) -> Run:
-    """A run from its opening. Raises: SpecErrors."""
-    spec = parse(body.spec.encode())
-    base = None if body.repo else ""
-    progress = graph.Progress(spec)
-    return Run(body.run, body, spec, progress, opened, base=base, handed_on=handed_on)

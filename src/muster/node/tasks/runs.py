@@ -17,14 +17,14 @@ from muster.log.fold import R, Table, body_as
 from muster.log.stream import FLEET, StreamName
 from muster.node.part import Part
 from muster.node.tasks import results as yields
-from muster.node.tasks.asking import is_handed_on
 from muster.node.tasks.bases import BaseFound, Bases, FindBase, Matched, MatchGlob, beginnings
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.kept import tasks_of
+from muster.node.tasks.opened_run import opened_run
 from muster.node.tasks.owner import OwnerService, ReadBack
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.results import Settlement, settled_of
-from muster.node.tasks.run import Ends, Run, Yields, opened_run
+from muster.node.tasks.run import Ends, Run, Yields
 from muster.node.tasks.waivers import CountLines, LinesCounted, asks_first, decided
 from muster.task import graph, identity, kinds, review
 from muster.task import values as values_of
@@ -154,7 +154,7 @@ class RunService(Part):
 
     def _opened(self, body: kinds.RunOpen, opened: EntryId) -> Run:
         store, me = self.core.store, self.core.machine
-        run = opened_run(body, opened, handed_on=is_handed_on(store.log.entry, opened))
+        run = opened_run(store, me, body, opened)
         run.adopted = self._owned.is_adopted(body.run)
         self._take_in(run, [r for p, of in body.kept.items() for r in tasks_of(store, me, of, p)])
         return run
@@ -345,7 +345,7 @@ class RunService(Part):
             base=run.start_of(slot, ends),
             priority=run.body.priority + (phase.priority or 0),
             retries=phase.repeats,
-            deadline_ms=self.core.now.wall_ms + phase.deadline_ms if phase.deadline_ms else 0,
+            deadline_ms=run.deadline_ms(phase, self.core.now.wall_ms),
         )
         causes = [run.opened]
         reviewers: list[str] = template.get("reviewers", []) if slot.instance else []

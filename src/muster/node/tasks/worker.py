@@ -38,6 +38,8 @@ from muster.node.tasks.drafts import write_each
 from muster.node.tasks.enclosures import Enclosures
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership, attempts_of
+from muster.node.tasks.purse import COSTS_NOTHING, Purse
+from muster.node.tasks.told_usage import told_usage
 from muster.task import causes, evidence, kinds, template
 from muster.task.duration import TOLD
 from muster.task.fault import LEAVING, NO_START
@@ -124,7 +126,7 @@ class WorkerService(Part):
 
     def start(self) -> None:
         """What ran when we were stopped is over: it was ended before we began. Say so."""
-        unfinished, core = [], self.core
+        unfinished, agents, core = list[Unfinished](), set[str](), self.core
         for row in core.tables.rows(ATTEMPT, writer=core.machine, state="running"):
             # A stream that ended says "running" for ever; the end may stand in a later one.
             own = attempts_of(core, core.machine, row.task, row.epoch)
@@ -134,7 +136,13 @@ class WorkerService(Part):
             assign = self._cause(entry, "task.assign") if entry is not None else None
             owner = assign.header.author if assign is not None else ""
             unfinished.append(Unfinished(row.task, row.epoch, row.started, owner))
-        self.worker.restore(unfinished)
+            if row.agent not in COSTS_NOTHING:
+                agents.add(row.task)
+        # What costs nothing is not looked for.
+        dear = [(each.task, each.epoch) for each in unfinished if each.task in agents]
+        told = told_usage(core, dear)
+        known = (each._replace(usage=told.get((each.task, each.epoch), {})) for each in unfinished)
+        self.worker.restore(known)
         self._seen_ready = True
         self._recall_assignments()
 
@@ -354,7 +362,8 @@ class WorkerService(Part):
 
     def _carry_out(self, each: StartAttempt | StopAttempt | SendBeat) -> None:
         if not isinstance(each, SendBeat):
-            self.core.do(each)
+            if not self.core.part(Purse).holds_up(each):
+                self.core.do(each)
         elif each.owner == self.core.machine:
             self.core.part(OwnerService).beat(each.owner, each.mark, each.holds)
         else:

@@ -1,0 +1,360 @@
+"""What runs and people may use up: asked for before an attempt begins, settled when it has ended."""
+
+import json
+from typing import Any
+
+import pytest
+from tests.node.cores import attempt_ended
+from tests.node.delegating import Fleet, asked, forge
+from tests.promise import proves
+
+from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.node.tasks.attempt_body import AttemptEvent
+from muster.node.tasks.pots import Pots
+from muster.task import budget, budget_kinds, kinds
+from muster.task.budget import Amount, MoneyTerms
+from muster.task.instruction import StartAttempt, StopAttempt
+
+M = budget.MILLION
+ONE = """\
+muster: 1
+name: parent
+%s
+phases:
+  lead: {agent: claude, needs: {machine: mac1}, do: x, check: 'true'%s}
+"""
+TWO = (
+    ONE
+    + """\
+  also: {agent: claude, needs: {machine: mac2}, do: x, check: 'true'}
+  last: {after: [lead, also], agent: claude, needs: {machine: mac1}, do: x, check: 'true'}
+"""
+)
+DAY = MoneyTerms("hub", day=5 * M, attempt=2 * M)
+
+
+def keep(world: Fleet, terms: MoneyTerms = DAY) -> None:
+    for one in world.machines.values():
+        one.core.settings = {**one.core.settings, "money": terms}
+
+
+def order(world: Fleet, spec: str, key: str = "", **more: Any) -> str:
+    args = {"base": "", "repo": "", "spec": f"{spec}# {key}", "values": {}, **more}
+    answer = world["hub"].order("run", "parent", args)
+    assert answer["ok"], answer
+    world.pass_ms(1_500)
+    return str(answer["value"]["run"])
+
+
+def begun(world: Fleet, where: str) -> list[StartAttempt]:
+    return [e for e in world[where].effects if isinstance(e, StartAttempt)]
+
+
+def ends(world: Fleet, start: StartAttempt, status: Any = "done", **usage: int) -> None:
+    where = next(n for n, m in world.machines.items() if m.id == start.assign.machine)
+    place = (start.assign.task, start.assign.epoch, status)
+    world[where].step(attempt_ended(*place, "it is fine", usage=usage))
+    world.pass_ms(1_500)
+
+
+def counted(cost: int) -> dict[str, int]:
+    return {"metered": 1, "tokens": 7, "usd_millionths": cost}
+
+
+def bodies(world: Fleet, kind: str, where: str = "hub") -> list[dict[str, Any]]:
+    return [json.loads(e.body) for e in world[where].entries(f"budget.{kind}")]
+
+
+def why(world: Fleet, task: str) -> str:
+    return str(world["hub"].call("why", {"task": task})["value"])
+
+
+@proves("budget.run")
+def test_the_attempts_of_a_run_share_its_budget_and_where_nothing_is_left_a_task_fails():
+    world = Fleet()
+    run = order(world, TWO % ("budget: {usd: '3.00', tokens: 100}", ", budget: {usd: '2.00'}"))
+    (lead,), (also,) = begun(world, "mac1"), begun(world, "mac2")
+    assert lead.limits == Amount(50, 2 * M)
+    # Whoever says nothing has an equal share of what is left.
+    assert also.limits == Amount(50, M)
+    ends(world, lead, **counted(1_900_000))
+    ends(world, also, **counted(1_300_000))
+    assert [each["usd_millionths"] for each in bodies(world, "settle")] == [1_900_000, 1_300_000]
+    assert len(begun(world, "mac1")) == 1
+    (last,) = bodies(world, "refuse")
+    assert last["final"]
+    assert (
+        "the budget of this run is 100 tokens and $3.00: 14 tokens and $3.20 are used"
+        in (last["reason"])
+    )
+    row = world["hub"].call("runs", {"run": run})["value"]
+    assert row["state"] == "failed"
+    assert "budget: " in str(row)
+    # A machine of before skips these entries: nothing but the new tables reads them.
+    for each in (budget_kinds.BudgetAsk, budget_kinds.BudgetReserve, budget_kinds.BudgetSettle):
+        assert each.__struct_config__.forbid_unknown_fields
+
+
+@proves("budget.older")
+def test_a_run_with_a_budget_goes_to_nobody_who_cannot_read_it():
+    world = Fleet()
+    old = world["mac1"].facts(agents={"claude": ""}, muster="0.2.9")
+    world["mac1"].step(FactsChanged(old))
+    world.pass_ms(1_000)
+    order(world, ONE % ("budget: {tokens: 9}", ""))
+    assert begun(world, "mac1") == []
+    order(world, ONE % ("", ", budget: {tokens: 9}"))
+    assert [each.limits for each in begun(world, "mac1")] == [Amount(9)]
+
+
+@proves("budget.reserved-first")
+@proves("budget.waits")
+def test_a_persons_money_is_reserved_first_and_who_gets_none_waits_and_says_so():
+    world = Fleet()
+    keep(world)
+    order(world, ONE % ("", ", budget: {usd: '3.00'}"))
+    order(world, (ONE % ("", "")).replace("mac1", "mac2"), key="b")
+    (first,), (second,) = begun(world, "mac1"), begun(world, "mac2")
+    assert (first.limits, second.limits) == (Amount(0, 3 * M), Amount(0, 2 * M))
+    assert {each["pot"] for each in bodies(world, "reserve")} == {"person:alice"}
+    ends(world, first, **counted(4 * M))
+    run = order(world, ONE % ("", ""), key="c")
+    assert len(begun(world, "mac1")) == 1
+    (task,) = world["hub"].call("tasks", {"run": run})["value"]
+    said = why(world, task["task"])
+    assert "the money of alice is $5.00: $4.00 are used, $2.00 are held" in said
+    # It is there again when others have given back.
+    ends(world, second, **counted(0))
+    world.pass_ms(40_000)
+    assert begun(world, "mac1")[-1].limits == Amount(0, M)
+    # A shell costs nothing, and asks nobody.
+    asks = len(bodies(world, "ask"))
+    world["hub"].submit(agent=["shell"], do="true")
+    world.pass_ms(1_000)
+    assert len(bodies(world, "ask")) == asks
+
+
+@proves("budget.waits")
+def test_who_cannot_reach_the_keeper_waits_and_what_runs_goes_on_until_the_money_of_a_day_is_new():
+    world = Fleet()
+    keep(world, MoneyTerms("mac2", day=M, attempt=M))
+    world.frozen.add("mac2")
+    run = order(world, ONE % ("", ""))
+    world.pass_ms(20_000)
+    assert begun(world, "mac1") == []
+    (task,) = world["hub"].call("tasks", {"run": run})["value"]
+    assert "mac2, which keeps the money, said nothing" in why(world, task["task"])
+    world.frozen.clear()
+    world.drain()
+    world.pass_ms(60_000)
+    (start,) = begun(world, "mac1")
+    # What was reserved for the attempt that gave up was given back.
+    assert ["usd_millionths" in each for each in bodies(world, "settle", "mac2")][:1] == [False]
+    world.frozen.add("mac2")
+    ends(world, start, **counted(M))
+    assert world["hub"].task(task["task"]).state == "done"
+    world.frozen.clear()
+    world.drain()
+    order(world, ONE % ("", ""), key="b")
+    assert len(begun(world, "mac1")) == 1
+    assert bodies(world, "refuse", "mac2")[-1]["reason"].endswith("with the next day (UTC)")
+    world.ms += 24 * 3_600_000
+    world.pass_ms(200_000)
+    assert len(begun(world, "mac1")) == 2
+
+
+@proves("budget.crash")
+def test_a_keeper_that_restarts_forgets_nothing_and_a_dead_attempt_counts_with_what_is_known():
+    world = Fleet()
+    keep(world)
+    order(world, ONE % ("", ", budget: {usd: '3.00'}"))
+    (start,) = begun(world, "mac1")
+    place = (start.assign.task, start.assign.epoch)
+    world.restart("hub")
+    world.link("hub", "mac1")
+    keep(world)
+    assert [p.reserved for _, p in world["hub"].core.part(Pots).parts("person:alice").values()] == [
+        Amount(0, 3 * M)
+    ]
+    call = {"usd_millionths": 700_000, "usage": {"input": 5, "output": 6}}
+    world["mac1"].step(AttemptEvent(*place, "agent.prompt", {}))
+    world["mac1"].step(AttemptEvent(*place, "agent.call", call))
+    world["mac1"].step(AttemptEvent(*place, "agent.call", call))
+    world.restart("mac1")
+    keep(world)
+    world.link("hub", "mac1")
+    world.pass_ms(5_000)
+    settled = bodies(world, "settle")
+    assert (settled[0]["usd_millionths"], settled[0]["estimated"]) == (1_400_000, True)
+
+
+@proves("budget.crash")
+def test_an_end_that_says_nothing_counts_with_all_and_one_that_never_began_with_nothing():
+    world = Fleet()
+    keep(world)
+    order(world, ONE % ("", ", budget: {usd: '3.00'}"))
+    (start,) = begun(world, "mac1")
+    ends(world, start)
+    assert bodies(world, "settle")[-1] == {
+        "epoch": list(start.assign.epoch), "estimated": True, "pot": "person:alice",
+        "task": start.assign.task, "usd_millionths": 3 * M,
+    }  # fmt: skip
+    # A word of it that comes again changes nothing, nor does one of somebody else.
+    finish = kinds.AttemptFinish(start.assign.task, start.assign.epoch, "done")
+    before = len(bodies(world, "settle"))
+    mac2 = world["mac2"]
+    forge(mac2, lambda: mac2.core.append_body(finish))
+    world.pass_ms(1_000)
+    assert len(bodies(world, "settle")) == before
+
+
+@proves("budget.reserved-first")
+def test_what_is_cancelled_while_it_waits_for_its_money_never_begins_and_costs_nothing():
+    world = Fleet()
+    keep(world, MoneyTerms("mac2", day=M))
+    world.frozen.add("mac2")
+    run = order(world, ONE % ("", ""))
+    answer = world["hub"].order("cancel", run, {"what": run, "reason": ""})
+    assert answer["ok"], answer
+    world.pass_ms(3_000)
+    assert not any(isinstance(e, StartAttempt | StopAttempt) for e in world["mac1"].effects)
+    world.frozen.clear()
+    world.drain()
+    world.pass_ms(3_000)
+    assert [each.get("usd_millionths", 0) for each in bodies(world, "settle", "mac2")] == [0]
+
+
+@proves("budget.payer")
+def test_what_an_agent_hands_on_is_paid_by_the_person_it_works_for():
+    world = Fleet()
+    keep(world)
+    token = world.begin("{}")
+    asked(world["mac1"], token)
+    world.pass_ms(2_000)
+    assert len(begun(world, "mac2")) == 1
+    assert [each["pot"] for each in bodies(world, "reserve")] == ["person:alice"] * 2
+    world.grant("mac1")
+    asked(world["mac1"], text=["another"])
+    world.pass_ms(2_000)
+    # Nothing is left of five dollars but one, and it says so.
+    assert bodies(world, "refuse")[-1]["pot"] == "person:alice"
+
+
+@proves("budget.reserved-first")
+def test_nobody_but_the_keeper_lets_an_attempt_begin_and_no_forged_asking_spends():
+    world = Fleet()
+    keep(world, MoneyTerms("mac2", day=M))
+    world.frozen.add("mac2")
+    order(world, ONE % ("", ""))
+    (ask,) = world["mac1"].entries("budget.ask")
+    body = json.loads(ask.body)
+    forged = {"task": body["task"], "epoch": body["epoch"], "pot": "person:alice",
+              "worker": world["mac1"].id, "day": 20261128, "usd_millionths": 9 * M}  # fmt: skip
+    hub = world["hub"]
+    forge(hub, lambda: hub.core.write("budget.reserve", forged))
+    world.pass_ms(1_000)
+    assert begun(world, "mac1") == []
+    # An asking without an assignment, or for another's, is answered by nobody.
+    asks = {"task": body["task"], "epoch": body["epoch"]}
+    forge(hub, lambda: hub.core.write("budget.ask", asks))
+    world.frozen.clear()
+    world.drain()
+    world.pass_ms(1_000)
+    assert {each["worker"] for each in bodies(world, "reserve", "mac2")} == {world["mac1"].id}
+
+
+@proves("budget.cross-check")
+@pytest.mark.parametrize(("said", "severity"), [(8, ""), (20, "warning"), (3, "notice")])
+def test_an_agent_that_says_otherwise_than_its_gateway_is_an_incident(said, severity):
+    world = Fleet()
+    order(world, ONE % ("", ""))
+    (start,) = begun(world, "mac1")
+    ends(world, start, metered=1, tokens=8, usd_millionths=5, reported_tokens=said)
+    found = [e for e in world["mac1"].entries("incident.open") if b"usage-claude" in e.body]
+    assert [json.loads(e.body)["severity"] for e in found] == [severity] * bool(severity)
+
+
+@proves("budget.time")
+def test_the_time_of_a_run_is_over_for_all_of_its_tasks_also_after_a_restart():
+    world = Fleet()
+    run = order(world, ONE % ("budget: {time: 1m}", ""))
+    assert len(begun(world, "mac1")) == 1
+    world.restart("hub")
+    world.link("hub", "mac1")
+    world.pass_ms(62_000)
+    row = world["hub"].call("runs", {"run": run})["value"]
+    assert (row["state"], "the deadline passed" in str(row)) == ("failed", True)
+
+
+@proves("budget.spend")
+def test_it_is_told_who_spent_what_on_what_and_what_of_it_is_an_estimate():
+    world = Fleet()
+    token = world.begin("{}")
+    asked(world["mac1"], token)
+    world.pass_ms(2_000)
+    (lead,), (helper,) = begun(world, "mac1"), begun(world, "mac2")
+    ends(world, helper, input_tokens=3, output_tokens=4, usd_millionths=20_000)
+    ends(world, lead, **counted(1_500_000))
+    # What was never given to it counts for nothing.
+    mac2 = world["mac2"]
+    lie = kinds.AttemptFinish("f" * 32, (1, 1), "done", usage=counted(9 * M))
+    forge(mac2, lambda: mac2.core.append_body(lie))
+    world.pass_ms(1_000)
+
+    def told(by: str, **more: str) -> list[tuple[Any, ...]]:
+        value = world["hub"].call("spend", {"by": by, **more})["value"]
+        return [
+            (e["what"], e["usd"], e["tokens"], e["attempts"], e["estimated"])
+            for e in value["spent"]
+        ]
+
+    both = ("$1.52", 14, 2, "7 tokens and $0.02")
+    assert told("person") == [("alice", *both)]
+    assert told("agent") == [("claude", *both)]
+    assert told("day") == [("2026-09-21", *both)]
+    one, other = ("$1.50", 7, 1, ""), ("$0.02", 7, 1, "7 tokens and $0.02")
+    assert told("machine") == [("mac1", *one), ("mac2", *other)]
+    (parent, *rest), _ = told("run")
+    assert (parent.split()[0], *rest) == ("parent", *one)
+    assert told("person", since="1s") == []
+    assert not world["hub"].call("spend", {"since": "soon"})["ok"]
+
+
+@proves("budget.retry")
+def test_what_ended_at_its_budget_goes_on_with_more_from_what_it_had_made():
+    world = Fleet()
+    spec = TWO % ("budget: {usd: '1.00'}", ", budget: {usd: '0.50'}")
+    run = order(world, spec)
+    (lead,), (also,) = begun(world, "mac1"), begun(world, "mac2")
+    place = (also.assign.task, also.assign.epoch, "failed", "x", "budget: it is spent", "c" * 40)
+    world["mac2"].step(attempt_ended(*place, usage=counted(500_000)))
+    ends(world, lead, **counted(400_000))
+    assert world["hub"].call("runs", {"run": run})["value"]["state"] == "failed"
+    for asked_for, sentence in (
+        ({"budget": "usd=5"}, "give --failed or --from with it"),
+        ({"failed": True, "budget": "5"}, "'5' is no budget; write usd=5.00"),
+        ({"failed": True, "budget": "usd=0.00"}, "is no budget"),
+    ):
+        answer = world["hub"].call("rerun", {"run": run, **asked_for})
+        assert sentence in answer["error"]["text"]
+    asked_for = {"run": run, "failed": True, "budget": "usd=5.00, tokens=90"}
+    again = world["hub"].call("rerun", asked_for)["value"]
+    assert (again["budget"], again["after"], again["phases"]) == (
+        {"tokens": 90, "usd_millionths": 5 * M}, run, ["also", "last"],
+    )  # fmt: skip
+    names = ("base", "repo", "spec", "values", "kept", "budget", "after")
+    args = {name: again[name] for name in names}
+    # What was signed is what counts: another budget than that is another order.
+    signed = world.sign("run", "parent", world["hub"], {**args, "budget": {"tokens": 9}})
+    assert not world["hub"].call("run", args, statement=signed)["ok"]
+    answer = world["hub"].order("run", "parent", args)
+    assert answer["ok"], answer
+    world.pass_ms(1_500)
+    second = begun(world, "mac2")[-1]
+    assert (second.limits, second.open.base) == (Amount(90, 5 * M), "c" * 40)
+    # A run that goes on still is not gone on with.
+    answer = world["hub"].order("run", "parent", {**args, "after": answer["value"]["run"]})
+    assert "goes on still" in answer["error"]["text"]
+    ends(world, second, **counted(3 * M))
+    last = begun(world, "mac1")[-1]
+    assert (last.open.phase, last.limits) == ("last", Amount(83, 2 * M))
