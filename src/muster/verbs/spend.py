@@ -136,6 +136,7 @@ def _person(core: Core, row: SpendingRow, assign: Entry, known: dict[str, str]) 
         try:
             known[row.task] = payer(core, assign) or _UNKNOWN
         except Unproven:
+            # Its causes do not lead to a person here, or not yet: nobody is named who may not pay.
             known[row.task] = _UNKNOWN
     return known[row.task]
 
@@ -150,6 +151,7 @@ def _run(core: Core, row: SpendingRow, assign: Entry, known: dict[str, str]) -> 
         try:
             found = run_of(core, assign)
         except Unproven:
+            # As above: no run is named that it may not belong to.
             known[row.task] = _UNKNOWN
         else:
             own = f"task {row.task[:12]}"
