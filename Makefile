@@ -9,10 +9,11 @@ TRIALS ?= 200
 N ?= 100000
 MACHINES ?= 100
 MINUTES ?= 10
+SAMPLE ?= 10
 # How many tests run at once: `auto` is one for each core.
 WORKERS ?= auto
 
-.PHONY: help demo test check lint types table docs screenshots site changelog coverage hooks sim histories kill chaos failover takeover engine crowd siege rogue bench agents lock clean
+.PHONY: help demo test check lint types table docs screenshots site changelog coverage hooks sim histories counters kill chaos failover takeover engine crowd siege rogue bench agents lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -83,6 +84,9 @@ takeover: $(VENV)/.ready ## TRIALS= times a hub is killed for ever in the middle
 
 engine: $(VENV)/.ready ## N= messages through three NATS servers whose leaders are killed under load: how many were lost or doubled
 	$(BIN)/python -m tests.e2e.net.engine --messages $(N)
+
+counters: $(VENV)/.ready ## take SAMPLE= of the lines that count away, by lot: a test has to fail for each
+	$(BIN)/python -m tests.counters --sample $(SAMPLE)
 
 siege: $(VENV)/.ready ## 20,000 rounds of a member that knows every format against a machine in one process
 	$(BIN)/python -m tests.fuzz siege 20000

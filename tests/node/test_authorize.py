@@ -251,6 +251,7 @@ def test_refusals_are_written_down_but_a_flood_of_them_is_only_counted(hub):
         assert kind(hub.call("send", ARGS, statement=signed)) == "Denied"
     assert len(hub.entries("order.deny")) == DENIALS_PER_MINUTE_MAX
     assert hub.core.counters["denied-unrecorded"] == 20
+    assert hub.core.counters["denied"] == DENIALS_PER_MINUTE_MAX + 20
     hub.world.pass_ms(61_000)
     hub.call("send", ARGS, statement=hub.world.sign("send", "all", hub, ARGS, signer=stranger))
     assert len(hub.entries("order.deny")) == DENIALS_PER_MINUTE_MAX + 1

@@ -415,6 +415,7 @@ def test_a_blob_that_rotted_here_is_fetched_again(three):
     hub.blobs._path(source.artefact.sha256).write_bytes(b"rot")
     bring(hub, source)
     assert hub.blobs.get(source.artefact.sha256) == DATA
+    assert hub.core.counters["blob-rotted"] == 1
 
 
 # --- what a start clears away ---------------------------------------------------------------------

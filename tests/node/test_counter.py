@@ -3,14 +3,13 @@
 `python -m tests.node.test_counter` writes docs/spec/counters.md anew.
 """
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from tests.counters import asserting, counting, everything
 from tests.promise import proves
 
 from muster.errors import Unreachable
@@ -50,24 +49,6 @@ def page() -> str:
     return HEAD + "".join(f"| `{n}` | `{o.removeprefix('muster.')}` | {h} |\n" for n, o, h in rows)
 
 
-def counted(path: Path) -> Iterator[str]:
-    """The names that a module counts, as it writes them; a label is left out."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        match node:
-            case ast.AugAssign(target=ast.Subscript(value=counts, slice=name)) if ast.unparse(
-                counts
-            ).endswith("counters"):
-                match name:
-                    case ast.Constant(value=str(text)):
-                        yield text
-                    case ast.Call(
-                        func=ast.Name(id="labelled"), args=[ast.Constant(value=text), *_]
-                    ):
-                        yield f"{text}-"
-                    case _:
-                        yield ast.unparse(name)
-
-
 @proves("node.counters-are-declared")
 def test_whatever_is_counted_is_declared_and_whatever_is_declared_is_counted():
     load()
@@ -75,9 +56,16 @@ def test_whatever_is_counted_is_declared_and_whatever_is_declared_is_counted():
     assert len(every) > 40
     for path in sorted((ROOT / "src" / "muster").rglob("*.py")):
         module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
-        uses, own = set(counted(path)), DECLARED.get(module, {})
+        uses, own = {each.name for each in counting(path)}, DECLARED.get(module, {})
         assert uses - every == set(), f"{module} counts what nobody declared"
         assert {name.partition("<")[0] for name in own} - uses == set(), f"{module} never counts it"
+
+
+@proves("node.counters-are-caused")
+def test_each_counter_is_named_by_a_test_that_asserts_how_often_it_counted():
+    every = everything()
+    assert len(every) > 130
+    assert [str(each) for each in every if not asserting(each.name)] == [], "cause it in a test"
 
 
 @proves("node.counters-are-declared")

@@ -146,13 +146,15 @@ def test_a_step_that_fails_ends_with_a_fresh_start_unless_this_machine_cannot(
 ):
     fatal: list[str] = []
     anew: list[str] = []
-    supervisor = Supervisor(Counts(), fatal.append, anew.append)
+    counts = Counts()
+    supervisor = Supervisor(counts, fatal.append, anew.append)
 
     def step() -> None:
         raise error
 
     assert supervisor.step(step) is None
     assert (len(fatal), len(anew)) == (ends, begins_anew)
+    assert counts["step-failed"] == 1
 
 
 @proves("node.begins-anew")

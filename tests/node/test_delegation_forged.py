@@ -23,6 +23,7 @@ def test_the_owner_refuses_what_no_grant_and_no_attempt_lets():
     assert "no assignment" in whys(world, forger.asks("mac2"))
     assert "no operator's grant" in whys(world, forger.asks("mac2", grant="0" * 64))
     assert begun(world) == []
+    assert world["mac2"].core.counters["delegations-refused"] == 2
 
 
 @proves("delegation.evidence")

@@ -168,6 +168,7 @@ def test_no_task_is_taken_meanwhile_and_another_machine_gets_it():
     starts = hub.entries("attempt.start")
     assert starts
     assert studio.id not in {e.header.author for e in starts}
+    assert studio.core.counters["assignments-in-doubt"] == 6
     assert all(hub.task(r.task).state == "done" for r in hub.core.tables.rows(TASK))
 
 
@@ -441,6 +442,7 @@ def test_an_owner_in_doubt_takes_no_task_up_that_it_may_have_settled():
     world.pass_ms(3_000)
     assert hub.task(task).state == "done"
     assert len(hub.entries("attempt.start")) == 1, "it was not done again"
+    assert hub.core.counters["reports-of-nobody"] == 1
 
 
 @proves("node.doubt-resume")

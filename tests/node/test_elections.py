@@ -77,6 +77,7 @@ def test_of_two_one_is_elected_and_the_other_goes_on_under_a_higher_place_where_
     quorum.pass_ms(45_000)
     ((first, of, place),) = adopted(world)
     assert of == "hub"
+    assert world[first].core.counters["adopted"] == 1
     other = {"studio": "laptop", "laptop": "studio"}[first]
     quorum.pass_ms(60_000)
     assert len(adopted(world)) == 1, "it holds it"

@@ -148,6 +148,7 @@ def test_a_member_ends_nothing_without_an_operators_order_for_exactly_that(world
     world.pass_ms(3_000)
     assert world["hub"].entries("work.end")
     assert state(world["hub"], run) == ("open", "waiting")
+    assert world["hub"].core.counters["endings-void"] == 1
 
 
 @proves("task.lost-owner-ends")

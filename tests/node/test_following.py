@@ -125,6 +125,21 @@ def test_whoever_asks_while_an_update_waits_shares_it_and_nobody_shares_one_that
     world.core.counters["origin-conflict"] = 0
     assert {each.error for each in wait(ask())} == {"the test says so"}
     assert began == [0, 1]
+    assert world.core.counters["origin-conflict"] == 2
+
+
+@proves("node.counters-are-caused")
+def test_each_update_of_a_repository_is_counted_and_told(world, monkeypatch):
+    async def update(*_args):
+        return following.follow.Updated(origin.Origin("x", follows=True), ())
+
+    async def ask():
+        return await world.following.update("main")
+
+    monkeypatch.setattr(following.follow, "update", update)
+    assert wait(ask()).error == ""
+    assert world.core.counters["repository-updated"] == 1
+    assert world.moved == ["main"]
 
 
 @proves("cli.repository-removed")

@@ -97,7 +97,9 @@ def test_an_order_of_a_branch_that_was_rolled_back_is_not_obeyed_again():
     assert not answer["ok"]
     assert "taken already" in answer["error"]["text"]
     assert hub.sizes() == before
-    assert hub.core.counters["said-again"] == 1
+    counters = hub.core.counters
+    assert counters["said-again"] == 1
+    assert (counters["disputes"], counters["forks"], counters["incarnations"]) == (1, 1, 1)
 
 
 @proves("node.orders-once")

@@ -84,6 +84,7 @@ def test_a_step_that_finds_no_room_is_released_whole_when_there_is_some():
     assert "6 s" in row.title
     assert "task abc" in row.detail
     assert "3 lines" in row.detail
+    assert hub.core.counters["disk-full"] == 1
 
 
 @proves("node.disk-full")

@@ -110,6 +110,7 @@ def test_who_stands_in_pulls_when_it_is_named_when_told_and_on_each_new_link(wor
     assert wanted(studio, PullMirror) == []
     assert wanted(world["laptop"], PullMirror) == []
     stand_in(world, "hub", "", at="laptop")
+    assert studio.core.counters["mirror-pulled"] == 3
     world.pass_ms(1_000)
     studio.step(RepositoryMoved(hub.id, "main"))
     world.pass_ms(1_000)
@@ -359,6 +360,7 @@ def test_whoever_is_named_again_keeps_it_above_its_own_earlier_word(world):
     keep(studio, hub)
     world.pass_ms(2_000)
     assert keepers(world, "studio", "laptop") == {"studio"}
+    assert studio.core.counters["repository-adopted"] == 2
 
 
 @proves("adopt.repositories")

@@ -60,6 +60,7 @@ def test_two_copies_hear_of_each_other_within_a_second_and_everybody_says_so(apa
     for copy in (studio, twin):
         assert any("two copies of studio" in n for n in copy.notes)
         assert "copy of this machine" in copy.call("status", {})["value"]["doubt"]["reasons"][0]
+        assert copy.core.counters["copies"] == 1
 
 
 @proves("node.copies-are-told")

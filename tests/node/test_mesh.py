@@ -238,6 +238,7 @@ def test_the_daemon_follows_the_roster_and_touches_nothing_of_what_is_not_up(mon
     shut = replace(core.roster, machines=gone)
     monkeypatch.setattr(type(core), "roster", property(lambda _: shut))
     assert look() == [[]]
+    assert core.counters["mesh-applied"] == 3
     up[0] = False
     assert look() == []
     up[0] = True

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from tests.counters import grows
 from tests.node.cores import One
 from tests.promise import proves
 
@@ -366,7 +367,8 @@ def test_a_frame_that_only_a_later_version_knows_takes_nothing_else_of_its_parce
         Item(FRAME, each) for each in (b"\xff" + later[1:], later[:1] + b"\xfe" + later[2:], b"")
     ]
     world.lying.clear()
-    world.take(studio, [Packet("x", world.desks["hub"].write(studio.id, odd + known))])
+    with grows(studio.core, "parcels-came"):
+        world.take(studio, [Packet("x", world.desks["hub"].write(studio.id, odd + known))])
     assert texts(studio) == ["hi"]
     assert studio.core.counters["parcel-frames-unknown"] == len(odd)
     assert world.refused == []

@@ -123,6 +123,7 @@ def test_a_file_lies_in_the_inbox_whole_and_its_person_is_told_once(two, disk, t
     assert disk.show(document(two, path="week 48/report.pdf"))["value"]["state"] == "stored"
     (told,) = two.acme["yard"].call("inbox", {})["value"]
     assert told["text"].startswith("hub.ours (another fleet) left a file: ~/muster-inbox/ours/week")
+    assert two.acme["yard"].core.counters["peer-files-taken"] == 1
 
 
 @proves("peer.file-by-grant")
@@ -132,6 +133,7 @@ def test_without_a_grant_of_files_nothing_is_taken_and_nothing_told(two, disk, t
     assert answer == {"ok": False, "error": {"kind": "Denied", "text": REFUSED, "exit": 4}}
     assert not (tmp_path / "muster-inbox").exists()
     assert not two.acme["yard"].entries("peer.file")
+    assert two.acme["yard"].core.counters["peer-files-refused"] == 1
     asked = {"to": "fleet:ours", "verb": "file", "object": "yard", "size": "2GiB", "folder": "~/in"}
     found = two.acme["yard"].call("grant.check", asked)["value"]["bounds"]
     assert (found["bytes_max"], found["folder"]) == (2 * 1024**3, "~/in")

@@ -108,6 +108,7 @@ def test_a_task_for_a_machine_behind_the_door_is_done_there_and_a_failure_is_tol
     two.carry()
     assert two.state(task) == "failed"
     assert two.why(task) == "it was begun, and ended without what was asked"
+    assert two.acme["yard"].core.counters["peer-work-taken"] == 1
 
 
 @proves("peer.task-default-deny")
@@ -119,7 +120,7 @@ def test_without_a_grant_of_tasks_a_fleet_is_refused_and_told_nothing(two):
     yard = two.acme["yard"]
     assert not yard.entries("peer.hear")
     assert not yard.entries("delegation.open")
-    assert len(yard.entries("order.deny")) == 2
+    assert len(yard.entries("order.deny")) == yard.core.counters["peer-work-refused"] == 2
     two.asked()
     two.carry()
     assert not two.started()

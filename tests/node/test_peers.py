@@ -147,6 +147,7 @@ def test_a_letter_is_taken_shown_and_settled_by_the_doors_receipt_alone(two):
     assert message.header.cause == [taken.id.hex()]
     (row,) = yard.core.tables.rows(TAKEN)
     assert (row.fleet, row.by, row.name) == (two.ours.fleet, hub.id, "hub")
+    assert yard.core.counters["letters-taken"] == 1
 
 
 @proves("peer.taken-once")
@@ -277,7 +278,7 @@ def test_without_a_grant_for_just_that_machine_a_letter_is_refused_and_nothing_i
         row = next(two.ours["hub"].core.part(Letters).waiting())
         forget(two.ours["hub"], row.letter)
     denied = two.acme["yard"].entries("order.deny")
-    assert len(denied) == 3
+    assert len(denied) == two.acme["yard"].core.counters["letters-refused"] == 3
     assert all(f"fleet:{two.ours.fleet}".encode() in (e.body or b"") for e in denied)
 
 

@@ -111,6 +111,7 @@ def test_two_spokes_are_linked_through_the_hub_and_each_knows_who_and_through_wh
         await there.close("enough")
         await keeping
         await until(lambda: room.hub.core.counters["relayed-bytes"] > 0)
+        assert room.hub.core.counters["relays"] == 1
         assert [d.open for d in (room.hub, studio, laptop)] == [[], [], []]
 
     run(scenario)

@@ -178,6 +178,7 @@ def test_the_packet_goes_from_an_interface_in_its_network_and_holds_what_the_ros
             hand.wakers.send(nas.id)
     assert len(hand.packets) == 1
     assert hub.core.counters["wakes-too-soon"] == 200
+    assert hub.core.counters["wakes-sent"] == 1
     with pytest.raises(Conflict, match="studio is awake"):
         hand.wake(world["studio"].id)
     with pytest.raises(NotFound, match="`wake = true`"):
@@ -200,6 +201,7 @@ def test_where_no_interface_is_in_its_network_a_neighbour_is_asked_by_its_name_a
     assert hand.wake(nas.id) == studio.id
     assert hand.asked == [(studio.id, {"verb": VERB, "machine": nas.id})]
     world.pass_ms(APART_MS)
+    assert hub.core.counters["wakes-asked"] == 1
     for hand.answers in ({"ok": False}, Unreachable("no answer")):
         with pytest.raises(Unreachable):
             hand.wake(nas.id)
