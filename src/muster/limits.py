@@ -887,3 +887,36 @@ DOOR_CALLS_MAX: Final = 96
 DOOR_SESSIONS_MAX: Final = 256
 # Resources that one of them follows.
 DOOR_FOLLOWED_MAX: Final = 256
+
+# --- incidents -----------------------------------------------------------------------------
+# What opens again so soon is the same trouble: a link that flaps, a disk at its limit.
+FLAP_MS: Final = 10 * 60_000
+# So often within that time is worth a word more: it does not mend itself.
+FLAPS_TOLD: Final = 3
+# A person who looks at something by then has mended it, or says so again.
+ACKNOWLEDGED_MS_MAX: Final = 30 * 24 * 3_600_000
+# What nobody wants to hear of for longer should not be an incident.
+SILENCE_MS_MAX: Final = 30 * 24 * 3_600_000
+# Chosen arbitrarily; three are in use.
+NOTIFY_LEVELS_MAX: Final = 9
+# A pager that is dead is missed after this; the next one has sent within a step and an answer more.
+PAGER_APART_MS: Final = 60_000
+# Chosen arbitrarily: who names more means everybody.
+PAGERS_MAX: Final = 8
+# What a service that does not answer costs; two machines' worth of it fits in PAGER_APART_MS.
+NOTIFY_S_MAX: Final = 20
+NOTIFY_SERVICES_MAX: Final = 16
+# What failed is tried again after so long, doubled each time up to the longest.
+NOTIFY_AGAIN_MS_MIN: Final = 60_000
+NOTIFY_AGAIN_MS_MAX: Final = 30 * 60_000
+# More at once become one message: nobody reads thirty.
+NOTIFY_APART_MAX: Final = 3
+# A line each of so many in such a message; the rest is counted.
+NOTIFY_LINES_MAX: Final = 10
+# A phone that rings more often is put away.
+NOTIFY_PER_HOUR_MAX: Final = 60
+# Of one machine, the newest: nobody's list of alarms is longer and still read.
+NOTIFY_OF_MACHINE_MAX: Final = 50
+# What happened before a pager began is told as long as it is news.
+NOTIFY_NEWS_MS: Final = 3_600_000
+HEARTBEAT_S: Final = 300.0

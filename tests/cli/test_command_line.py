@@ -70,7 +70,7 @@ _HERE_ONLY = (
     "answer", "fetch", "rebuild",
     "resume", "schema", "version", "completion", "new", "template", "diff", "checkout", "land",
     "delegate", "withdraw", "export", "import", "install", "uninstall", "acp",
-    "exec", "cp", "tty", "channel", "mesh", "secret",
+    "exec", "cp", "tty", "channel", "mesh", "secret", "notify",
 )  # fmt: skip
 
 

@@ -181,6 +181,12 @@ def types_a_value(terminal: Terminal) -> str:
     return shown
 
 
+def types_an_address(terminal: Terminal) -> str:
+    shown = terminal.see("address of ")
+    terminal.type("json://127.0.0.1:9/\n")
+    return shown
+
+
 def says_yes(terminal: Terminal) -> str:
     return _answers(terminal, "[y/N")
 
@@ -532,6 +538,12 @@ PREPARED: Final[dict[str, Row]] = {
         ends=types_a_value
     ),
     "muster secret set DEPLOY_KEY --from-file ~/.ssh/deploy": Row(_key_file),
+    "muster notify add phone    # asks for the address, or reads standard input": Row(
+        ends=types_an_address
+    ),
+    "muster notify add team --as chat": Row(ends=types_an_address),
+    # Nobody takes a message there.
+    "muster notify test": Row(code=1),
     "muster install claude": Row(ends=agrees),
     "muster uninstall claude": Row(_claude_has_it, ends=agrees),
     "muster send 'claude@studio#shop-3fa9' 'the tests pass here'": Row(_session),
@@ -611,6 +623,7 @@ PREPARED: Final[dict[str, Row]] = {
     "muster standin studio build --others tower,nas": Row(lambda _: {"tower,nas": "laptop"}),
     "muster forget 3fa9c1 --reason 'it held a password'": Row(_known_port, ends=says_yes),
     "muster acknowledge 3fa1": Row(_incident),
+    "muster acknowledge 3fa1 --until 8h": Row(_incident),
     "muster acknowledge 7d5e 'a backup was started twice'": Row(_incident),
 }
 LAST: Final[dict[str, Row]] = {

@@ -203,7 +203,18 @@ def test_what_is_suggested_for_a_mistake_is_harmless():
     harmless = {v.name for v in VERBS.values() if v.harmless}
     assert harmless <= {v.name for v in VERBS.values() if not v.hidden}
     assert not [v.name for v in VERBS.values() if v.destroys and v.harmless]
-    kept = {"revoke", "cancel", "down", "acknowledge", "rebuild", "init", "join", "grant", "role"}
+    kept = {
+        "revoke",
+        "cancel",
+        "down",
+        "acknowledge",
+        "silence",
+        "rebuild",
+        "init",
+        "join",
+        "grant",
+        "role",
+    }
     kept |= {"operator", "device", "decide", "answer", "repo", "invite"}
     assert not kept & harmless
     draw = random.Random(1)

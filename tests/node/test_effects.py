@@ -23,6 +23,7 @@ from muster.node.links.paths import Cascade
 from muster.node.links.peer_shelf import PeerShelf
 from muster.node.links.posts import Mailboxes
 from muster.node.links.wakers import Wakers
+from muster.node.services.notifier import Notifier
 from muster.node.services.scrubbing import Scrubbing
 from muster.task.instruction import Effect
 
@@ -46,7 +47,7 @@ def _hands() -> tuple[object, ...]:
     """What the daemon carries out with, none of it begun."""
     every = (
         Daemon, EffectRunner, Streams, Scrubbing, Folders, Cascade, Mailboxes, Mends, Wakers,
-        ForeignLinks, Elector, PeerShelf,
+        ForeignLinks, Elector, PeerShelf, Notifier,
     )  # fmt: skip
     return tuple(each.__new__(each) for each in every)
 

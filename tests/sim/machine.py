@@ -34,6 +34,7 @@ from muster.node.services.erasure import BodyErased
 from muster.node.services.full_disk import put_off
 from muster.node.services.letters import LettersWait
 from muster.node.services.mending import MendAsked, PoorWay
+from muster.node.services.pager import Page
 from muster.node.services.parcels import AsideCame, LookAt, ParcelTaken
 from muster.node.services.peer_files import TakePiece
 from muster.node.services.sleepers import WakeUp
@@ -477,6 +478,7 @@ class Machine:
         BodyErased,
         FilesAnswered,
         FilesChanged,
+        Page,
     )
     def _beyond(self, effect: ev.Effect) -> None:
         """What waits for input and output belongs to the daemon, which is not here."""

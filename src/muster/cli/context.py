@@ -35,7 +35,7 @@ _TELLS: Final = {
     "machine.rename": "machines", "machine.labels": "machines", "machine.drain": "machines",
     "machine.left": "machines", "grant": "grants", "operator.add": "operators",
     "device.add": "devices", "device.revoke": "devices", "acknowledge": "incidents",
-    "doubt.end": "incidents", "repo": "repo list", "repo.sync": "repo list",
+    "silence": "incidents", "doubt.end": "incidents", "repo": "repo list", "repo.sync": "repo list",
     "repo.remove": "repo list", "repo.prune": "repo list",
 }  # fmt: skip
 

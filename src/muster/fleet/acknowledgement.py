@@ -7,7 +7,9 @@ proved later, is another incident and waits for a word of its own.
 Rule 2: the word counts for its signature, whoever passes it on: an operator's, also of one that was
 (operator_end.py); of what is no fork, also the word of whoever may order `acknowledge` now. It adds
 nothing to a stream and takes nothing away: it ends the alarm.
-Rule 3: `fork.close` is how versions before 0.2 said it of a fork. It is read for ever; what is said
+Rule 3: with `until` it counts for that long, however often the incident is told again meanwhile,
+and no longer. A fork has no `until`: it is closed for good.
+Rule 4: `fork.close` is how versions before 0.2 said it of a fork. It is read for ever; what is said
 anew is `incident.acknowledge`.
 """
 
@@ -50,6 +52,7 @@ class Acknowledgement(NamedTuple):
     # The verb of the statement, and what its arguments call the incident.
     verb: str = VERB
     called: str = "incident"
+    until: str = ""
 
     @property
     def name(self) -> str:
@@ -58,11 +61,13 @@ class Acknowledgement(NamedTuple):
     def signed(self, fleet: FleetId) -> Statement:
         """The statement, where it says exactly this. Raises: Skip."""
         found = checked("bad-statement", open_statement, self.statement, fleet)
-        bare = {self.called: self.name}
+        bare = {self.called: self.name, **({"until": self.until} if self.until else {})}
         args = [{**bare, "note": self.note}, *([] if self.note else [bare])]
         if (found.verb, found.object) != (self.verb, self.name) or found.args not in map(
             args_hash, args
         ):
+            raise Skip("other-incident")
+        if self.until and isinstance(self.what, Fork):
             raise Skip("other-incident")
         return found
 
@@ -75,4 +80,4 @@ def read(entry: Entry) -> Acknowledgement:
             Fork(old.common, old.stream), old.note, old.statement, FORK_CLOSE, "fork"
         )
     body = body_as(entry, IncidentAcknowledge)
-    return Acknowledgement(body.of, body.note, body.statement)
+    return Acknowledgement(body.of, body.note, body.statement, until=body.until)

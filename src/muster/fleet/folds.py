@@ -9,7 +9,7 @@ Rule 3: entries outside a stream of scope `fleet` are skipped: authority is publ
 
 Reasons for skipping: no-body, bad-body, wrong-scope, bad-record, bad-statement, bad-card,
 not-first, not-mine, stale, other-grant, other-incident, other-target, other-terms, replayed,
-invite-known, invite-unknown, invite-used, incident-not-open.
+invite-known, invite-unknown, invite-used, incident-not-open, too-long.
 """
 
 from collections.abc import Iterable
@@ -22,10 +22,13 @@ from muster.fleet.device_fold import DEVICE, DEVICE_KINDS, DEVICE_OFFER, Handler
 from muster.fleet.document import document_id
 from muster.fleet.facts import Facts, Logins, Reach, Wake
 from muster.fleet.grant import gives, takes
+from muster.fleet.incident_fold import NOTIFY, NOTIFY_KINDS, SILENCE, SILENCE_KINDS
 from muster.fleet.operator_end import open_end
 from muster.fleet.peer_fold import PEER, PEER_KINDS
 from muster.fleet.record import open_operator, open_record, open_revocation
 from muster.fleet.statement import is_target, open_statement
+from muster.fleet.until import until_ms
+from muster.limits import ACKNOWLEDGED_MS_MAX, FLAP_MS, FLAPS_TOLD
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Fold, Rows, Skip, Table, body_as
@@ -175,6 +178,9 @@ class AcknowledgedRow(NamedTuple):
     common: int
     note: str
     issued_ms: int
+    # What is no fork has a key there; and a moment after which the word counts no more, 0 without.
+    key: str
+    until_ms: int
 
 
 class IncidentRow(NamedTuple):
@@ -187,6 +193,9 @@ class IncidentRow(NamedTuple):
     times: int
     opened_ms: int
     t_ms: int
+    # How often it opened again soon after it was closed, and since when all of that is one trouble.
+    flaps: int
+    since_ms: int
 
 
 # Of these the newest counts, whoever passed it on; an index finds it. For a machine may say the
@@ -211,7 +220,7 @@ ACKNOWLEDGED: Final = Table(
     "fleet_acknowledged",
     AcknowledgedRow,
     key=2,
-    indexes=(("incident", "signer"), ("signer", "fork")),
+    indexes=(("incident", "signer"), ("signer", "fork"), ("key", "signer")),
 )
 INCIDENT: Final = Table("fleet_incident", IncidentRow)
 
@@ -355,7 +364,16 @@ def _acknowledge(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTupl
     said = read(entry)
     signed, fork = said.signed(fleet), isinstance(said.what, kinds.Fork)
     common = said.what.common if isinstance(said.what, kinds.Fork) else 0
-    what = (int(fork), said.what.stream, common, said.note, signed.issued_ms)
+    key = said.what.key if isinstance(said.what, kinds.Told) else ""
+    end_ms = 0
+    if said.until:
+        try:
+            end_ms = max(1, until_ms(said.until, signed.issued_ms))
+        except Malformed as error:
+            raise Skip("bad-body") from error
+        if end_ms > signed.issued_ms + ACKNOWLEDGED_MS_MAX:
+            raise Skip("too-long")
+    what = (int(fork), said.what.stream, common, said.note, signed.issued_ms, key, end_ms)
     return [AcknowledgedRow(rows.stream, said.name, signed.operator, *what)]
 
 
@@ -403,10 +421,14 @@ def _incident_open(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedT
     body = body_as(entry, kinds.IncidentOpen)
     known = rows.get(INCIDENT, body.key)
     t_ms = _told_ms(entry, known)
-    times, opened_ms = 1, t_ms
+    times, opened_ms, flaps, since_ms = 1, t_ms, 0, t_ms
     if known is not None and known.open:
         times, opened_ms = known.times + 1, known.opened_ms
-    what = (body.severity, body.title, body.detail, times, opened_ms, t_ms)
+        flaps, since_ms = known.flaps, known.since_ms
+    elif known is not None and t_ms - known.t_ms <= FLAP_MS:
+        flaps = known.flaps + 1
+        since_ms = t_ms if flaps == FLAPS_TOLD else known.since_ms
+    what = (body.severity, body.title, body.detail, times, opened_ms, t_ms, flaps, since_ms)
     return [IncidentRow(rows.stream, body.key, 1, *what)]
 
 
@@ -455,6 +477,8 @@ _FOLDS: Final[dict[str, tuple[tuple[Table[Any], ...], dict[str, Handler]]]] = {
         {kinds.GROUP_OPEN: _group, kinds.GROUP_ADD: _group, kinds.GROUP_REMOVE: _group},
     ),
     "fleet.acknowledged": ((ACKNOWLEDGED,), dict.fromkeys(KINDS, _acknowledge)),
+    "fleet.silence": ((SILENCE,), SILENCE_KINDS),
+    "fleet.notify": ((NOTIFY,), NOTIFY_KINDS),
     "fleet.end": ((ENDED,), {kinds.OPERATOR_END: _end}),
     "fleet.device": ((DEVICE_OFFER, DEVICE), DEVICE_KINDS),
     "fleet.peer": ((PEER,), PEER_KINDS),

@@ -41,6 +41,8 @@ GROUP_REMOVE: Final = "group.remove"
 INCIDENT_OPEN: Final = "incident.open"
 INCIDENT_CLOSE: Final = "incident.close"
 INCIDENT_ACKNOWLEDGE: Final = "incident.acknowledge"
+INCIDENT_SILENCE: Final = "incident.silence"
+INCIDENT_NOTIFY: Final = "incident.notify"
 FORK_CLOSE: Final = "fork.close"
 FLEET_PEER: Final = "fleet.peer"
 FLEET_UNPEER: Final = "fleet.unpeer"
@@ -48,6 +50,8 @@ FLEET_UNPEER: Final = "fleet.unpeer"
 Cuts = Annotated[dict[str, Size], Meta(max_length=limits.FLEET_LIST_MAX)]
 Severity = Literal["notice", "warning", "critical"]
 Stream = Annotated[str, Meta(max_length=256)]
+# As a person wrote it: a duration from when it was signed, or a moment.
+Until = Annotated[str, Meta(max_length=40)]
 
 
 class Head(Struct, frozen=True, forbid_unknown_fields=True):
@@ -255,9 +259,37 @@ class Told(Struct, frozen=True, forbid_unknown_fields=True, tag="incident"):
 
 
 @kind(INCIDENT_ACKNOWLEDGE)
-class IncidentAcknowledge(Struct, frozen=True, forbid_unknown_fields=True):
-    """Somebody looked at an incident; the statement names it (acknowledgement.py)."""
+class IncidentAcknowledge(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Somebody looked at an incident; the statement names it (acknowledgement.py).
+
+    `until` is how long nobody else is called, as it was signed; "" is until it is told again.
+    """
 
     note: Text
     of: Fork | Told
     statement: str
+    until: Until = ""
+
+
+@kind(INCIDENT_SILENCE)
+class IncidentSilence(Struct, frozen=True, forbid_unknown_fields=True):
+    """Nobody is called for incidents whose key fits, until then; the statement says the same."""
+
+    match: Word
+    statement: str
+    until: Until
+    why: Text
+
+
+@kind(INCIDENT_NOTIFY, unknown="ignore")
+class IncidentNotify(Struct, frozen=True):
+    """The writer told people of an incident, or tried to: by which of its services, and whether
+    one of them took it. `level` is the step of the escalation, 0 that it is over.
+    """
+
+    key: Word
+    level: Annotated[int, Meta(ge=0, le=limits.NOTIFY_LEVELS_MAX)]
+    to: Annotated[str, Meta(max_length=512)]
+    ok: bool
+    serial: Annotated[str, Meta(max_length=32)]
+    reason: Annotated[str, Meta(max_length=500)] = ""

@@ -70,6 +70,7 @@ from muster.node.links.ssh import SshDoor
 from muster.node.links.wakers import Wakers
 from muster.node.services.full_disk import FullDisk
 from muster.node.services.knocking import Knocking
+from muster.node.services.notifier import Notifier
 from muster.node.services.scrubbing import Scrubbing
 from muster.node.services.search import Search
 from muster.node.supervisor import Supervisor, say
@@ -203,11 +204,12 @@ class Daemon:
         self.engine = Engine(self)
         self.mends = Mends(self, self.paths, self.mailboxes.leave_aside, self._tell_facts)
         self.wakers = Wakers(self)
+        self.notifier = Notifier(self)
         elector = Elector(self, self.mailboxes.post_of)
         hands = (
             self.effects, self.streams, scrubbing, self.folders,
             self.paths, self.mailboxes, self.mends, self.wakers, self.foreign, elector,
-            shelf,
+            shelf, self.notifier,
         )  # fmt: skip
         self._handlers = ev.handlers(self.core.wants, self, *hands)
         self.doorway = Doorway(self.home, self.core, self.post)
@@ -264,6 +266,7 @@ class Daemon:
         self.mailboxes.begin()
         self.foreign.begin()
         self.supervisor.keep("mesh", MeshKeeper(self).keep)
+        self.notifier.begin()
         self._begin_folders()
 
     def _begin_folders(self) -> None:

@@ -1,15 +1,18 @@
 """What a person must see of this machine until it is over, and who looked at what."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal
 
 from muster.errors import Denied
 from muster.fleet import folds, kinds
 from muster.fleet.acknowledgement import VERB, name_of, read
 from muster.fleet.grant import ANYTHING
+from muster.fleet.incident import Incident, Looked, Silence, Telling, gathered, is_shared
+from muster.fleet.incident_fold import SILENCE_VERB
 from muster.fleet.permanent import permanent
+from muster.limits import FLAP_MS, NOTIFY_NEWS_MS, NOTIFY_OF_MACHINE_MAX
 from muster.log.entry import Entry
 from muster.log.stream import FLEET, StreamName
 from muster.node import event as ev
@@ -25,12 +28,21 @@ class Noticed(ev.Event, frozen=True):
     title: str = ""
 
 
-class Looked(NamedTuple):
-    """Who looked at an incident, "" for nobody."""
-
-    by: str = ""
-    note: str = ""
-    issued_ms: int = 0
+# As many as a key may have.
+_KEY_CHARS_MAX: Final = 200
+# What is over for longer than this nobody is told of any more.
+_OVER_MS: Final = 24 * NOTIFY_NEWS_MS
+# Silences of all people together, the newest: who needs more has no alarms.
+_SILENCES_MAX: Final = 200
+# What certain signers said, of incidents by their names or of all under a key.
+_WORDS: Final = {
+    "incident": "select distinct issued_ms, signer, note, incident, fork, about, key, until_ms "
+    "from fleet_acknowledged where incident in (select value from json_each(?)) "
+    "and signer in (select value from json_each(?)) order by 1, 2, 3",
+    "key": "select distinct issued_ms, signer, note, incident, fork, about, key, until_ms "
+    "from fleet_acknowledged where key in (select value from json_each(?)) "
+    "and signer in (select value from json_each(?)) order by 1, 2, 3",
+}
 
 
 def name(row: folds.IncidentRow) -> str:
@@ -48,12 +60,18 @@ class Incidents:
         self._store, self._membership, self._write = store, membership, write
 
     def open(self, key: str, severity: str, title: str, detail: str = "") -> None:
-        body = {"detail": detail[:500], "key": key[:64], "severity": severity, "title": title[:500]}
+        """Something that a person must see; told again under its key it is the same, once more.
+
+        `<kind>:<object>` is a key under which every machine tells of the same (fleet/incident.py).
+        Who is told, when and by what, follows from the severity (fleet/escalation.py).
+        """
+        about = {"key": key[:_KEY_CHARS_MAX], "severity": severity, "title": title[:500]}
+        body = {**about, "detail": detail[:500]}
         self._write(kinds.INCIDENT_OPEN, body)
 
     def close(self, key: str, reason: str) -> None:
         """It is over."""
-        self._write(kinds.INCIDENT_CLOSE, {"key": key[:64], "reason": reason[:500]})
+        self._write(kinds.INCIDENT_CLOSE, {"key": key[:_KEY_CHARS_MAX], "reason": reason[:500]})
 
     def is_open(self, key: str, machine: str = "") -> bool:
         """Whether we, or that machine, told of it and not yet that it is over."""
@@ -63,7 +81,7 @@ class Incidents:
     def close_anywhere(self, key: str, reason: str) -> None:
         """It is over, in whichever of our incarnations it was opened."""
         own, me = self._membership.own(FLEET), self._membership.machine
-        mine = self._store.tables.rows(folds.INCIDENT, writer=me, key=key[:64], open=1)
+        mine = self._store.tables.rows(folds.INCIDENT, writer=me, key=key[:_KEY_CHARS_MAX], open=1)
         if not mine:
             return
         if not any(row.stream == own for row in mine):
@@ -96,26 +114,107 @@ class Incidents:
 
     def acknowledged(self, names: Collection[str], now_ms: int) -> dict[str, Looked]:
         """Of each of these incidents the first word that counts, where there is one."""
-        roster, found = self._membership.roster, dict[str, Looked]()
+        found = dict[str, Looked]()
+        for _, _, name, looked in self._words("incident", names, now_ms):
+            if not looked.until_ms or now_ms < looked.until_ms:
+                found.setdefault(name, looked)
+        return found
+
+    def looked(self, rows: Collection[folds.IncidentRow], now_ms: int) -> dict[str, Looked]:
+        """Of each of these, by its name: the word that counts, or when the last one ended.
+
+        Besides a word about exactly this there counts one with a time, while it lasts, whatever is
+        told meanwhile; and what was said of another machine's telling of the same counts for what
+        was told before it was said.
+        """
+        open_ones = [row for row in rows if row.open]
+        found = self.acknowledged({name(row) for row in open_ones}, now_ms)
+        by_key = dict[str, list[tuple[str, Looked]]]()
+        for key, machine, _, word in self._words("key", {row.key for row in open_ones}, now_ms):
+            by_key.setdefault(key, []).append((machine, word))
+        for row in open_ones:
+            if (called := name(row)) in found:
+                continue
+            for machine, word in by_key.get(row.key, ()):
+                if machine != row.stream.machine and not is_shared(row.key):
+                    continue
+                if now_ms < word.until_ms or (not word.until_ms and row.t_ms <= word.issued_ms):
+                    if machine != row.stream.machine or word.until_ms:
+                        found[called] = word
+                elif word.until_ms and not found.get(called, Looked()).by:
+                    found[called] = Looked(until_ms=word.until_ms)
+        return found
+
+    def _words(
+        self, column: Literal["incident", "key"], values: Collection[str], now_ms: int
+    ) -> Iterator[tuple[str, str, str, Looked]]:
+        """The words that count, the oldest first: key, whose telling, the incident's name."""
+        if not values:
+            return
+        roster = self._membership.roster
         granted = (g.grant.to for g in roster.grants if g.grant.verb in (VERB, ANYTHING))
         # Of nobody else: anybody can sign, as often as he likes.
         keys = json.dumps(list(roster.operators_ever.union(granted)))
-        rows = self._store.tables.query(
-            "select distinct issued_ms, signer, note, incident, fork from fleet_acknowledged "
-            "where incident in (select value from json_each(?)) "
-            "and signer in (select value from json_each(?)) order by 1, 2, 3",
-            (json.dumps(list(names)), keys),
-        )
-        for issued_ms, *texts, fork in rows:
-            key, note, incident = map(str, texts)
-            if incident not in found and self._counts(key, incident, now_ms, fork=fork == 1):
-                found[incident] = Looked(roster.speaker(key), note, as_int(issued_ms))
-        return found
+        rows = self._store.tables.query(_WORDS[column], (json.dumps(list(values)), keys))
+        for issued_ms, signer, note, incident, fork, about, key, until_ms in rows:
+            who, named = str(signer), str(incident)
+            if self._counts(who, named, now_ms, fork=fork == 1):
+                said = str(note), as_int(issued_ms), as_int(until_ms)
+                machine = str(about).partition("/")[0]
+                yield str(key), machine, named, Looked(roster.speaker(who), *said)
 
     def _counts(self, key: str, incident: str, now_ms: int, *, fork: bool) -> bool:
         roster = self._membership.roster
         if fork or key in roster.operators_ever:
             return roster.acknowledged(key, incident)
+        return self._may(key, VERB, incident, now_ms)
+
+    def _may(self, key: str, verb: str, object: str, now_ms: int) -> bool:
+        roster = self._membership.roster
+        if key in roster.operators:
+            return True
         with suppress(Denied):
-            return bool(roster.decide(key, VERB, incident, now_ms))
+            return bool(roster.decide(key, verb, object, now_ms))
         return False
+
+    def silences(self, now_ms: int) -> list[Silence]:
+        """Those that count, and that ended of late; of equal ones the one that was said last."""
+        roster = self._membership.roster
+        granted = (g.grant.to for g in roster.grants if g.grant.verb in (SILENCE_VERB, ANYTHING))
+        rows = self._store.tables.query(
+            "select distinct issued_ms, signer, fits, until_ms, why from fleet_silence "
+            "where signer in (select value from json_each(?)) order by 1 desc, 2 limit ?",
+            (json.dumps(list(roster.operators.keys() | set(granted))), _SILENCES_MAX),
+        )
+        found = dict[str, Silence]()
+        for _, signer, fits, until_ms, why in rows:
+            who, match = str(signer), str(fits)
+            if match not in found and self._may(who, SILENCE_VERB, match, now_ms):
+                found[match] = Silence(match, as_int(until_ms), roster.speaker(who), str(why))
+        return [each for each in found.values() if each.until_ms > now_ms - FLAP_MS]
+
+    def gathered(self, now_ms: int) -> list[Incident]:
+        """What the fleet is told of now, each machine's newest; and what is over of late."""
+        tellings, names = list[Telling](), dict[str, str]()
+        for writer in sorted({stream.machine for stream in self._store.log.streams()}):
+            if writer in self._membership.roster.revoked:
+                continue
+            names[writer] = self._membership.name_of(writer)
+            rows = self._store.tables.rows(
+                folds.INCIDENT, writer=writer, order=("-open", "-t_ms"), limit=NOTIFY_OF_MACHINE_MAX
+            )
+            newest = dict[str, folds.IncidentRow]()
+            for row in rows:
+                if row.key not in newest or newest[row.key].t_ms < row.t_ms:
+                    newest[row.key] = row
+            rows = [row for row in newest.values() if row.open or row.t_ms > now_ms - _OVER_MS]
+            looked = self.looked(rows, now_ms)
+            tellings += (_telling(row, looked.get(name(row), Looked())) for row in rows)
+        return gathered(tellings, self.silences(now_ms), names)
+
+
+def _telling(row: folds.IncidentRow, looked: Looked) -> Telling:
+    return Telling(
+        row.stream.machine, name(row), row.key, bool(row.open), row.severity, row.title,
+        row.detail, row.flaps, row.opened_ms, row.since_ms, row.t_ms, looked,
+    )  # fmt: skip

@@ -30,6 +30,7 @@ from muster.node.services.mailbox import Mailbox
 from muster.node.services.memory import Memory
 from muster.node.services.mending import Mending
 from muster.node.services.operator_end import OperatorEnds
+from muster.node.services.pager import Pager
 from muster.node.services.parcels import Parcels
 from muster.node.services.peer_asks import PeerAsks
 from muster.node.services.peer_files import PeerFiles
@@ -124,4 +125,5 @@ PARTS: Final[tuple[type[Part], ...]] = (
     LastHeard,
     Knocking,
     Tail,
+    Pager,
 )

@@ -90,6 +90,7 @@ NOUNS: Final = (
     "tail",
     "changes",
     "incident",
+    "notify",
     "doubt",
     "repo",
     "git",

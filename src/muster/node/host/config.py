@@ -21,6 +21,7 @@ from muster.channel.base import LinkOptions, PostOptions
 from muster.errors import Broken, Malformed, Refused
 from muster.limits import LEASE_MS_MAX, NATS_SERVERS
 from muster.node.host.money_config import MoneyConfig
+from muster.node.host.notify_config import Heartbeat, NotifyConfig
 from muster.node.host.sandbox_config import SandboxConfig
 from muster.task.problem import nearest
 
@@ -152,6 +153,8 @@ class Config(msgspec.Struct, frozen=True):
     mcp: Mapping[str, Server] = {}
     sandbox: SandboxConfig = SandboxConfig()
     money: MoneyConfig = MoneyConfig()
+    notify: NotifyConfig = NotifyConfig()
+    heartbeat: Heartbeat = Heartbeat()
 
     def options(self, channel: str) -> LinkOptions:
         """The settings of a channel; of one that nothing is said of, its own."""
@@ -173,6 +176,14 @@ class Config(msgspec.Struct, frozen=True):
                 yield spec, found
 
 
+# Tables of the file with a form of their own.
+_OWN: Final[dict[str, Any]] = {
+    "nats": NatsServe,
+    "sandbox": SandboxConfig,
+    "money": MoneyConfig,
+    "notify": NotifyConfig,
+    "heartbeat": Heartbeat,
+}
 # Before 0.2 these stood above all tables, and meant the one channel that there was.
 _OLDER: Final = tuple(f.name for f in msgspec.structs.fields(LinkOptions))
 
@@ -180,10 +191,8 @@ _OLDER: Final = tuple(f.name for f in msgspec.structs.fields(LinkOptions))
 def read_config(found: dict[str, Any], path: Path) -> Config:
     """What TOML made of the file. Raises: Broken naming the setting that is of no use."""
     servers = _servers(found.pop("mcp", {}), path)
-    nats = _settings(found.pop("nats", {}), NatsServe, "nats", path)
-    sandbox = _settings(found.pop("sandbox", {}), SandboxConfig, "sandbox", path)
-    money = _settings(found.pop("money", {}), MoneyConfig, "money", path)
-    for name, section in (("nats", nats), ("sandbox", sandbox), ("money", money)):
+    own = {name: _settings(found.pop(name, {}), _OWN[name], name, path) for name in _OWN}
+    for name, section in own.items():
         try:
             section.check()
         except Malformed as error:
@@ -207,8 +216,7 @@ def read_config(found: dict[str, Any], path: Path) -> Config:
         shape = specs[name].load().Options
         options[name] = _settings(section, shape, f"channel.{name}", path)
     whole = _settings(found, Config, "", path)
-    tables = {"channel": options, "mcp": servers, "nats": nats, "sandbox": sandbox, "money": money}
-    return msgspec.structs.replace(whole, **tables)
+    return msgspec.structs.replace(whole, channel=options, mcp=servers, **own)
 
 
 def _servers(sections: Any, path: Path) -> dict[str, Server]:
@@ -231,7 +239,7 @@ def _settings(found: Any, shape: type[S], section: str, path: Path) -> S:
     fields = {
         f.name: f.type
         for f in msgspec.structs.fields(shape)
-        if f.name not in ("channel", "mcp", "nats", "sandbox", "money")
+        if f.name not in ("channel", "mcp", *_OWN)
     }
     values = {}
     for key, value in found.items():
@@ -337,8 +345,11 @@ def config_text(config: Config) -> bytes:
         *(["wake = true"] if config.wake else []),
         *([] if config.lan else ["lan = false"]),
         *(f"nats.{k} = {json.dumps(v)}" for k, v in msgspec.to_builtins(config.nats).items() if v),
-        *(f"sandbox.{k} = {json.dumps(v)}" for k, v in msgspec.to_builtins(config.sandbox).items()),
-        *(f"money.{k} = {json.dumps(v)}" for k, v in msgspec.to_builtins(config.money).items()),
+        *(
+            f"{name}.{k} = {json.dumps(v)}"
+            for name in ("sandbox", "notify", "heartbeat")
+            for k, v in msgspec.to_builtins(getattr(config, name)).items()
+        ),
         *_mcp_lines(config.mcp),
         "",
     ]
