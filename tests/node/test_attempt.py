@@ -59,6 +59,9 @@ class Running:
         if not self.ended.done():
             self.ended.set_result(Outcome(status="cancelled", summary=reason))
 
+    def steer(self, words: str) -> None:
+        pass
+
 
 class EffectRunner:
     """Runner and workshop in one; `outcomes` are those of the agent, then of its check."""

@@ -216,7 +216,7 @@ def test_near_its_limit_an_attempt_is_told_once_and_at_its_end_what_it_made_is_k
     effects.does = works
     end = asyncio.run(made.run())
     (told,) = events(made, "agent.budget")
-    assert (told["used"], told["tokens"], told["steered"]) == (80, 80, False)
+    assert (told["used"], told["tokens"]) == (80, 80)
     assert (end.status, end.commit) == ("failed", COMMIT)
     assert end.reason.startswith("budget: the budget of this task is spent: 110 of 100 tokens")
     assert effects.log[-3:] == ["collect", "push", "close"]

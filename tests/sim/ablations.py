@@ -33,7 +33,8 @@ from muster.node.tasks import ownership, run
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
 from muster.store.store import Store
-from muster.task import adoption, evidence
+from muster.task import adoption, evidence, pot
+from muster.task.budget import Amount
 from muster.task.kinds import TaskAssign, TaskOpen, read
 from tests.sim import machine as machines
 
@@ -166,6 +167,14 @@ def _first_come(*given: Any, **more: Any) -> Any:
 _check_ordered = evidence.check_ordered
 
 
+def _holds_nothing(most: Amount, parts: Iterable[pot.Part]) -> pot.State:
+    """What is reserved is forgotten until it was used."""
+    return _state(most, (part for part in parts if part.settled is not None))
+
+
+_state = pot.state
+
+
 REMOVALS: dict[str, tuple[Patch, ...]] = {
     "adoption-ground": ((adoption, "check_ground", _no_ground_needed),),
     "adoption-epoch": ((ownership, "check_ordered", _first_come),),
@@ -190,6 +199,7 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
         (Sync, "spread_fork", lambda *_: None),
         (forks.Forks, "proofs", lambda _self: {}),
     ),
+    "money-reserved": ((pot, "state", _holds_nothing),),
     "orders-last": ((republish.Republisher, "publish", lambda *_: None),),
     "poison-is-skipped": ((Folding, "apply", _stops),),
     "mistakes-are-seen": ((clone.CloneDetector, "_note", _believes_any_opening),),

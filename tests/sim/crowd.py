@@ -5,6 +5,7 @@ hand values on, match files and race, and threads whose members change.
 """
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from muster.channel.frame import Type
@@ -89,6 +90,8 @@ class Crowd:
             self._sometime(self.run)
         for _ in range(faults.reviews):
             self._sometime(lambda: self._hand_in(REVIEWED, "app"))
+        for spec in self.world.money.specs():
+            self._sometime(partial(self._hand_in, spec))
         for _ in range(faults.groups):
             self._sometime(self.thread)
         if faults.strangers:

@@ -23,6 +23,8 @@ class Faults:
     runs: int = 0
     # Runs with a review, which rejects as often as not.
     reviews: int = 0
+    # Runs that spend from a pot (money.py).
+    money: int = 0
     groups: int = 0
     # Links that prove nothing, per second.
     strangers: float = 0.0
@@ -129,6 +131,10 @@ PROFILES: dict[str, Faults] = {
         machines=4, reviews=8, kill=0.3, crash=0.005, partition=0.4, sleep=0.2, loss=0.05, tasks=1,
         messages=1,
     ),
+    "money": Faults(
+        machines=4, money=8, kill=0.15, crash=0.003, partition=0.5, sleep=0.1, loss=0.05, tasks=1,
+        messages=1, stormy_ms=12_000,
+    ),
     "full-disks": Faults(full=2.0, kill=0.2, runs=2),
     "besieged": Faults(
         machines=3, hostile=True, attacks=("shaped", "called"), attack=20.0, runs=4, groups=2,
@@ -223,6 +229,7 @@ PROFILES: dict[str, Faults] = {
         machines=6, near=1, hostile=True, attacks=("equivocate", "split"), attack=2.0, tasks=2,
         partition=0.3, messages=12,
     ),
+    "money-reserved": Faults(machines=3, money=8, partition=0.3, tasks=0, messages=0),
     "orders-last": Faults(
         machines=3, partition=3.0, snapshot=3.0, restore=1.0, restore_kind="blind", messages=20,
         tasks=0,

@@ -45,6 +45,7 @@ from muster.store.mark import Mark
 from muster.store.store import Store
 from muster.task.instruction import Now
 from muster.verbs.table import VERBS
+from tests.sim.money import DEAR
 from tests.sim.tally import Tally
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ class Machine:
             "dials": True,
             "version": "sim",
             "lease_ms": world.faults.lease_ms,
+            "money": world.money.terms() if world.faults.money else None,
         }
 
     def _may_be_full(self, store: Store) -> None:
@@ -212,7 +214,7 @@ class Machine:
             "x86_64",
             cpus=2,
             memory_mib=4096,
-            agents={"noop": "1", "shell": "1"},
+            agents={"noop": "1", "shell": "1", **({DEAR: "1"} if self.world.faults.money else {})},
             slots=64,
             tools={"git": "2.40"},
             repositories=("app",),

@@ -51,9 +51,10 @@ class Outside:
         return False
 
     def _answer(self, after_ms: int, event: Callable[[], ev.Event]) -> None:
-        self._later(after_ms, lambda: self.machine.arrive(event()))
+        self.later(after_ms, lambda: self.machine.arrive(event()))
 
-    def _later(self, after_ms: int, due: Callable[[], None]) -> None:
+    def later(self, after_ms: int, due: Callable[[], None]) -> None:
+        """Do it then, while the machine is awake, in the process that it is now."""
         self.world.later(after_ms, lambda: self.machine.when_awake(self.start, due))
 
     @ev.effect(StartAttempt)
@@ -62,7 +63,8 @@ class Outside:
         if self._begins(attempt_ended(task, epoch, "killed", reason=_WHY)):
             self.machine.attempts[task, epoch] = True
             pause_ms = int(1000 * float(effect.open.template["do"].removeprefix("sleep ")))
-            self._later(pause_ms, lambda: self._end(effect))
+            self.world.money.begin(self, effect)
+            self.later(pause_ms, lambda: self._end(effect))
 
     def _end(self, effect: StartAttempt) -> None:
         """The attempt's program is done: a push, and the word that it ended."""
@@ -76,7 +78,9 @@ class Outside:
         reason = self.world.repository.push(self.machine, task, epoch) if pushes else ""
         commit = "1" * 40 if pushes and not reason else ""
         status: Status = "failed" if reason else "done"
-        self.machine.arrive(attempt_ended(task, epoch, status, "slept", reason, commit))
+        used = self.world.money.usage(task, epoch)
+        ended = attempt_ended(task, epoch, status, "slept", reason, commit, usage=used)
+        self.machine.arrive(ended)
 
     def _judge(self, effect: StartAttempt) -> None:
         """A review is done: it accepts, rejects, or forgets to say which."""
@@ -91,7 +95,8 @@ class Outside:
         task, epoch, reason = effect.task, effect.epoch, effect.reason
         if self._begins(None) and self.machine.attempts.pop((task, epoch), False):
             self.world.reached["attempt-stopped"] += 1
-            self._answer(1, lambda: attempt_ended(task, epoch, "killed", reason=reason))
+            used = self.world.money.usage(task, epoch)
+            self._answer(1, lambda: attempt_ended(task, epoch, "killed", reason=reason, usage=used))
 
     @ev.effect(RaiseFence)
     def _raise_fence(self, effect: RaiseFence) -> None:

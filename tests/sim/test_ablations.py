@@ -29,6 +29,7 @@ BROKEN = {
     "fence": ("I7",),
     "fork-gossip": ("I1", "liveness"),
     "offered-again": ("liveness",),
+    "money-reserved": ("I20",),
     "orders-last": ("I13",),
     "poison-is-skipped": ("I12",),
     # What leaves before its commit may be an answer as well: its message is lost with the crash.

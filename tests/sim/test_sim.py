@@ -71,6 +71,13 @@ def test_a_link_that_ends_within_a_batch_loses_nothing_and_doubles_nothing():
     assert outcome.reached["torn"]
 
 
+@proves("budget.pot")
+def test_what_dead_and_parted_machines_spend_stays_within_the_pot():
+    outcome = play(2, "money")
+    assert outcome.violation == ""
+    assert outcome.reached["model-call"]
+
+
 @proves("sim.failures-are-kept")
 @pytest.mark.parametrize(("seed", "profile"), corpus())
 def test_a_seed_that_failed_once_holds_ever_after(seed, profile):

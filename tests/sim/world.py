@@ -24,6 +24,7 @@ from tests.sim.faults import Faults, Injector
 from tests.sim.invariants import Checker
 from tests.sim.machine import CRASHES, WALL_MS, Machine
 from tests.sim.middle import Middle
+from tests.sim.money import Money
 from tests.sim.network import Network
 from tests.sim.outside import Outside
 from tests.sim.places import Places
@@ -64,6 +65,7 @@ class World:
         self.crowd = Crowd(self)
         self.repository = Repository(self)
         self.succession = Succession(self)
+        self.money = Money(self)
         self.machines: dict[str, Machine] = {}
         self.founders: list[Machine] = []
         count = faults.machines or self.rng.randint(3, 5)

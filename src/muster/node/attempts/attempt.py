@@ -258,7 +258,8 @@ class Attempt:
             runner = self.daemon.effects.runner
             self._running = await runner.start(enclosed, self._happened, served.take)
             self._part = ""
-            served.ends = self._sandbox.spending.ends = self._running.cancel
+            served.ends = self._running.cancel
+            self._sandbox.spending.attends(self._running)
             if why := self._stopped or served.lost:
                 self._running.cancel(why)
             async with self._watch.over(self._running, self._sandbox, Path(order.cwd)):

@@ -39,7 +39,13 @@ class Spending:
         self.spent = ""
         # What ends the agent, and what says something to it, once it runs.
         self.ends: Callable[[str], None] = lambda _why: None
-        self.steers: Callable[[str], bool] = lambda _words: False
+        self.steers: Callable[[str], None] = lambda _words: None
+
+    def attends(self, running: Any) -> None:
+        """Its agent runs."""
+        self.ends = running.cancel
+        if running.is_steered:
+            self.steers = running.steer
 
     def check(self, model: str, day: str) -> None:
         """Raises: Refused where a limit in dollars is for a model that has no price."""
@@ -57,8 +63,9 @@ class Spending:
             asyncio.get_running_loop().call_later(GRACE_S, self.ends, self.spent)
         if not self._nearly and (part := self._part()) >= budget.NEARLY:
             self._nearly = True
-            steered = not self.spent and self.steers(FINISH)
-            self._tell("agent.budget", used=part, steered=steered, **self._sums())
+            self._tell("agent.budget", used=part, **self._sums())
+            if not self.spent:
+                self.steers(FINISH)
 
     def usage(self, reported: Mapping[str, int], *, began: bool) -> dict[str, int]:
         """What its end says that it used; {} where nobody knows."""
