@@ -823,6 +823,13 @@ DELEGATED_TASKS_MAX: Final = 16
 DELEGATED_SPEC_BYTES_MAX: Final = 48 * 1024
 # A day: a machine that sleeps over a night takes it in the morning, and what is older is no help.
 DELEGATION_LIFE_MS: Final = 24 * 3_600_000
+# So long an agent waits for a person's word where nobody says how long, and at most: a day, as a
+# person who sleeps answers in the morning. An attempt asks a few things at once, not a list.
+APPROVAL_MS: Final = 10 * 60_000
+APPROVAL_MS_MAX: Final = 24 * 3_600_000
+APPROVALS_OPEN_MAX: Final = 8
+# Of those that are over, so many are remembered: whoever answers late hears who was first.
+APPROVALS_ENDED_MAX: Final = 256
 # What sessions propose to a person: a day, as what is handed on; some at once, as a person reads.
 PROPOSAL_LIFE_MS: Final = 24 * 3_600_000
 PROPOSALS_OF_SESSION_MAX: Final = 4

@@ -69,6 +69,24 @@ def escaped(raw: str) -> str:
     return _PLAIN.sub(lambda found: "".join(map(_escape, found[0])), raw)
 
 
+def named(text: str) -> str:
+    """`text` with the name of everything that Rule 1 means in its place: for what a person agrees
+    to, where it matters what stands there.
+    """
+    return _PLAIN.sub(lambda found: "".join(map(_name, found[0])), text)
+
+
+def _name(mark: str) -> str:
+    if (
+        mark != "\t"
+        and unicodedata.category(mark) != "Zs"
+        and (mark in _BLANK or not mark.isprintable())
+    ):
+        name = unicodedata.name(mark, "")
+        return f"<U+{ord(mark):04X}{name and ' '}{name}>"
+    return mark
+
+
 def _shown(found: re.Match[str]) -> str:
     run = found[0]
     if run.isprintable() and not any(_is_odd(mark) for mark in run):

@@ -204,6 +204,18 @@ def asks_inside():
     ask("edit", os.path.join(os.getcwd(), "file"))
 
 
+def asks_and_swaps():
+    """What is to be done becomes another thing while a person is asked."""
+    call = {"toolCallId": "c1", "title": "a tool", "kind": "edit", "rawInput": {"path": "a"}}
+    listed = [{"optionId": o, "name": o, "kind": o} for o in ("allow_once", "reject_once")]
+    params = {"sessionId": "s1", "toolCall": call, "options": listed}
+    send({"id": 900, "method": "session/request_permission", "params": params})
+    while not os.path.exists("asked"):
+        time.sleep(0.02)
+    update(sessionUpdate="tool_call_update", toolCallId="c1", rawInput={"path": "b"})
+    say(receive()["result"]["outcome"]["optionId"])
+
+
 def asks_outside():
     ask("edit", "/etc/passwd")
 

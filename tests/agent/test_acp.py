@@ -289,19 +289,71 @@ def test_a_permission_for_ever_is_never_given(world):
 
 
 @proves("agent.permission-ask")
-@pytest.mark.parametrize(("allow", "option"), [(True, "allow"), (False, "reject")])
-def test_a_question_waits_for_the_answer_of_a_person(world, allow, option):
+@pytest.mark.parametrize(("word", "option"), [("allow", "allow"), ("deny", "reject")])
+def test_a_question_waits_for_the_answer_of_a_person(world, word, option):
     async def go():
         order = world.order(agent="bad", prompt="go", policy=Policy({"edit": ASK}))
         attempt = await world.start(order, catalogue("asks_inside"))
         assert await until(lambda: "agent.ask" in world.kinds())
         (asked,) = [e.fields for e in world.events if e.kind == "agent.ask"]
-        attempt.answer("another", allow=True)
-        attempt.answer(asked["ask"], allow)
+        assert (asked["class"], asked["within_ms"]) == ("edit-outside", 600_000)
+        attempt.answer("another", "allow")
+        attempt.answer(asked["ask"], word)
+        if word == "allow":
+            # A yes alone lets it do nothing: who took it says that it is used, for this action.
+            assert await until(lambda: "agent.use" in world.kinds())
+            (used,) = [e.fields for e in world.events if e.kind == "agent.use"]
+            assert used["action"] == asked["action"]
+            attempt.answer(asked["ask"], "use")
         return await attempt.wait()
 
     assert asyncio.run(go()).summary == f"id-{option}_once"
     assert decision(world)["by"] == "person"
+
+
+@proves("approval.one-action")
+def test_what_becomes_another_action_while_a_person_is_asked_is_asked_about_anew(world):
+    said = {"agent.ask": [], "agent.use": []}
+
+    def news(kind):
+        fresh = [e.fields for e in world.events if e.kind == kind]
+        return fresh[-1] if len(fresh) > len(said[kind]) and not said[kind].append(1) else None
+
+    async def wait(kind):
+        found = []
+        assert await until(lambda: found.append(news(kind)) or found[-1])
+        return found[-1]
+
+    async def go():
+        order = world.order(agent="bad", prompt="go", policy=Policy({"edit": ASK}))
+        attempt = await world.start(order, catalogue("asks_and_swaps"))
+        first = await wait("agent.ask")
+        (world.cwd / "asked").touch()
+        assert await until(lambda: '{"path": "b"}' in str(world.events))
+        attempt.answer(first["ask"], "allow")
+        used = await wait("agent.use")
+        assert used["action"] != first["action"]
+        attempt.answer(first["ask"], "again")
+        fresh = await wait("agent.ask")
+        assert (fresh["input"], fresh["ask"] != first["ask"]) == ('{"path": "b"}', True)
+        attempt.answer(first["ask"], "allow")
+        attempt.answer(fresh["ask"], "allow")
+        used = await wait("agent.use")
+        assert used["action"] == fresh["action"]
+        attempt.answer(fresh["ask"], "use")
+        return await attempt.wait()
+
+    assert asyncio.run(go()).summary == "allow_once"
+    told = [e.fields["answer"] for e in world.events if e.kind == "agent.decision"]
+    assert told == ["changed", "allow"]
+
+
+@proves("approval.time-limit")
+def test_a_time_limit_does_not_count_what_a_person_takes(world):
+    outcome = run(
+        world, "asks_inside", policy=Policy({"edit": ASK}), timeout_s=4, ask_timeout_s=4.5
+    )
+    assert (outcome.status, outcome.summary) == ("ok", "id-reject_once")
 
 
 @proves("agent.permission-ask")

@@ -230,7 +230,7 @@ def test_cancel_after_the_end_changes_nothing(world):
         attempt = await world.start(world.order("exit 3"))
         first = await attempt.wait()
         attempt.cancel("too late")
-        attempt.answer("nothing", allow=True)
+        attempt.answer("nothing", "allow")
         return first, await attempt.wait()
 
     first, second = asyncio.run(go())

@@ -6,10 +6,10 @@ import tomllib
 import pytest
 from tests.promise import proves
 
-from muster.agent.acp import server_of
 from muster.agent.base import AttemptOrder
 from muster.agent.catalogue import load, start_of
 from muster.agent.invocation import invocation
+from muster.agent.permission import server_of
 from muster.agent.servers import Server, offered
 from muster.errors import Broken
 

@@ -6,7 +6,7 @@ import pytest
 
 from muster.cli.context import CommandContext
 from muster.cli.parse import parse
-from muster.errors import Conflict, MusterError, NotFound
+from muster.errors import Conflict, MusterError, NotFound, Refused
 from muster.verbs.client import Finding
 from muster.verbs.question import Said, answer
 from tests.promise import proves
@@ -77,3 +77,84 @@ def test_who_ordered_a_run_hears_of_it_though_its_session_cannot_be_told(capsys)
     assert isinstance(found, Finding)
     assert (found.value.run, found.code) == (RUN, 1)
     assert f"run {RUN[:12]} began" in capsys.readouterr().err
+
+
+ID = "7d5e" * 8
+ASKED = {
+    "approval": ID, "hash": ID * 2, "sort": "command", "task": "ab" * 16, "actor": "claude@mac1",
+    "asked_ms": 1, "until_ms": 2, "tool": "execute", "title": "tidy up\u202e", "paths": ["/x\u200b"],
+    "because": "execute outside", "input": '{"command": "rm -rf /\u2066"}\nwhat     harmless',
+}  # fmt: skip
+
+
+class Waiting:
+    """A fleet in which an agent waits; `asked` is what its machine tells, or that it knows no such
+    verb.
+    """
+
+    def __init__(self, asked: Any = ASKED) -> None:
+        self.asked = asked
+        self.signed: list[Any] = []
+
+    def ask(self, verb: str, args: Any, on: str = "", **_: Any) -> Any:
+        if verb == "proposal.about":
+            raise NotFound("no session proposes it")
+        if verb == "approval.find":
+            found = ID if ID.startswith(args["id"]) else ""
+            return {"approval": found, "task": ASKED["task"], "machine": "m1"}
+        assert on == "m1"
+        if verb == "approval.about":
+            if isinstance(self.asked, MusterError):
+                raise self.asked
+            return self.asked
+        self.signed.append(args)
+        return {"task": ASKED["task"], "question": ID, "title": "", "answer": args["answer"]}
+
+
+def answered(waiting: Waiting, told: str = "", **said: Any) -> Any:
+    here: Any = CommandContext(parse(["answer"]))
+    here.ask, here.question = waiting.ask, lambda _what, default: told or default
+    return answer(here, Said(**said))
+
+
+@proves("approval.shown")
+@pytest.mark.parametrize(
+    ("said", "told", "word"),
+    [
+        ({"task": ID[:8], "answer": "allow"}, "", "allow"),
+        ({"task": ID, "answer": "no"}, "", "deny"),
+        ({"task": "abab", "answer": "deny"}, "", "deny"),
+        ({"task": "abab", "answer": "allow", "yes": True}, "", "allow"),
+        # What is not named by its id is shown, and asked about.
+        ({"task": "abab", "answer": "allow"}, "", ""),
+        ({"task": "abab", "answer": "yes"}, "deny", "deny"),
+        ({"task": ID}, "allow", "allow"),
+        ({"task": ID}, "sure", ""),
+        ({}, "no", "deny"),
+        ({"answer": "allow"}, "", ""),
+    ],
+)
+def test_a_yes_is_signed_over_what_was_named_or_shown_and_nothing_else(said, told, word, capsys):
+    waiting = Waiting()
+    if word:
+        assert answered(waiting, told, **said).answer == word
+        assert waiting.signed == [{"answer": word, "approval": ID, "hash": ID * 2}]
+    else:
+        with pytest.raises(Refused, match="nothing was answered"):
+            answered(waiting, told, **said)
+        assert waiting.signed == []
+    named = bool(said.get("answer")) and (bool(word) and not told)
+    shown = capsys.readouterr().err
+    assert ("rm -rf /<U+2066 LEFT-TO-RIGHT ISOLATE>" in shown) == (not named)
+    if shown:
+        assert "  what     harmless\n" in shown, "no line of the agent looks like one of ours"
+        assert "what     tidy up<U+202E RIGHT-TO-LEFT OVERRIDE>\n" in shown
+        assert "path     /x<U+200B ZERO WIDTH SPACE>\n" in shown
+
+
+@proves("approval.shown", "node.versions-mix")
+def test_a_machine_of_before_is_answered_by_nobody_who_cannot_bind_the_answer():
+    waiting = Waiting(NotFound("there is no verb 'approval.about' to call"))
+    with pytest.raises(Refused, match="older version"):
+        answered(waiting, task=ID, answer="allow")
+    assert waiting.signed == []

@@ -160,7 +160,7 @@ def test_whatever_changes_something_for_others_needs_an_order():
     assert free == {"enrol"}
     ordered = {v.name for v in VERBS.values() if v.auth in {"order", "agent"}}
     assert ordered == {
-        "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "repo", "question.answer", "send", "acknowledge", "silence",
+        "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "repo", "approve", "send", "acknowledge", "silence",
         "reply", "ack", "thread", "push", "operator.add", "device.add", "device.revoke", "role", "doubt.end",
         "repo.sync", "repo.prune", "repo.remove", "machine.rename", "machine.bind", "machine.labels",
         "machine.drain", "machine.left", "remember", "refute", "forget", "memory.import",

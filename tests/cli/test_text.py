@@ -134,7 +134,9 @@ def test_a_tool_a_question_and_a_decision_are_said_in_words():
     call = {"tool": "execute", "title": "rm x\x1b[2J", "paths": ["/w/x"], "because": "inside"}
     asked = show.text("logs", {**frame, **call, "kind": "agent.ask", "ask": "1"})
     assert "rm x [2J  (/w/x)" in asked
-    assert "muster answer abababababab yes|no" in asked
+    assert "muster answer abababababab`" in asked
+    named = show.text("logs", {**frame, **call, "kind": "agent.ask", "approval": "cd" * 16})
+    assert "muster answer cdcdcdcdcdcd`" in named
     decided = {**frame, **call, "kind": "agent.decision", "answer": "allow", "by": "op:alice"}
     assert "allow by op:alice: rm x [2J  (/w/x)  [inside]" in show.text("logs", decided)
     done = {**frame, **call, "kind": "agent.tool", "status": "completed", "output": "gone\n"}

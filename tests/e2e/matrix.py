@@ -55,7 +55,7 @@ async def asked(stage: Stage, *answers: bool, steps: tuple[dict[str, Any], ...])
     attempt = await stage.start(stage.order(*steps, policy=ASKS))
     for number, answer in enumerate(answers):
         assert await until(lambda n=number: len(stage.fields("agent.ask")) > n, 60), told(stage)
-        attempt.answer(stage.fields("agent.ask")[number]["ask"], answer)
+        await stage.answer(attempt, stage.fields("agent.ask")[number], allow=answer)
     return await attempt.wait()
 
 

@@ -16,6 +16,7 @@ from muster.agent.base import AttemptOrder
 from muster.agent.catalogue import load
 from muster.agent.discovery import Discovery
 from muster.agent.process import Runner
+from tests.agent.world import until
 from tests.e2e import install_agents, vendor
 
 ALL = tuple(name for name in install_agents.SETS if name != "mcp")
@@ -84,6 +85,15 @@ class Stage:
             return await (await self.start(order)).wait()
 
         return asyncio.run(go())
+
+    async def answer(self, attempt, asked, *, allow):
+        """A person's answer; a yes is used for what was asked, and for nothing else."""
+        attempt.answer(asked["ask"], "allow" if allow else "deny")
+        if allow:
+            used = lambda: [u for u in self.fields("agent.use") if u["ask"] == asked["ask"]]  # noqa: E731
+            assert await until(used, 60)
+            same = used()[0]["action"] == asked["action"]
+            attempt.answer(asked["ask"], "use" if same else "deny")
 
     def fields(self, kind):
         return [event.fields for event in self.events if event.kind == kind]

@@ -114,7 +114,7 @@ def test_an_asked_person_decides(stage, allow):
     async def go():
         attempt = await stage.start(order)
         assert await until(lambda: stage.fields("agent.ask"), 60)
-        attempt.answer(stage.fields("agent.ask")[0]["ask"], allow)
+        await stage.answer(attempt, stage.fields("agent.ask")[0], allow=allow)
         return await attempt.wait()
 
     asyncio.run(go())

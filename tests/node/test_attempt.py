@@ -811,10 +811,10 @@ def test_a_decision_is_that_of_who_answered_first(home):
         one = trial(home, effects := EffectRunner(home.path, None))
         running = asyncio.create_task(one.run())
         await effects.ran.wait()
-        given: list[bool] = []
-        one._running = SimpleNamespace(answer=lambda _ask, allow: given.append(allow))
-        one.answer("1", "op:alice", allow=True)
-        one.answer("1", "op:bob", allow=False)
+        given: list[str] = []
+        one._running = SimpleNamespace(answer=lambda _ask, word: given.append(word))
+        one.answer("1", "op:alice", "allow")
+        one.answer("1", "op:bob", "deny")
         effects.on_event(AgentEvent("agent.decision", {"ask": "1", "by": "person"}))
         running.cancel()
         await asyncio.wait([running])

@@ -33,7 +33,7 @@ from muster.node.tasks import ownership, run
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
 from muster.store.store import Store
-from muster.task import adoption, evidence, pot
+from muster.task import adoption, approval, evidence, pot
 from muster.task.budget import Amount
 from muster.task.kinds import TaskAssign, TaskOpen, read
 from tests.sim import machine as machines
@@ -178,6 +178,7 @@ _state = pot.state
 REMOVALS: dict[str, tuple[Patch, ...]] = {
     "adoption-ground": ((adoption, "check_ground", _no_ground_needed),),
     "adoption-epoch": ((ownership, "check_ordered", _first_come),),
+    "approval-binding": ((approval, "binds", lambda *_: True),),
     "climb": ((Proving, "_doubt", lambda *_: None),),
     "proven-first": ((Proofs, "trusted", _all),),
     "incarnation-guard": ((installation, "doubts", lambda *_: []),),

@@ -26,6 +26,8 @@ class Faults:
     # Runs that spend from a pot (money.py).
     money: int = 0
     groups: int = 0
+    # How often an agent asks a person for a permission (asking.py).
+    approvals: float = 0.0
     # Links that prove nothing, per second.
     strangers: float = 0.0
     # How often what a machine begins outside finds no descriptor.
@@ -181,6 +183,10 @@ PROFILES: dict[str, Faults] = {
         messages=12,
     ),
     # Named for the safeguard that it makes necessary; see ablations.py.
+    "approval-binding": Faults(
+        machines=3, approvals=1.0, tasks=16, messages=0, kill=0.2, crash=0.005, snapshot=1.0,
+        restore=0.2, repository=0.2,
+    ),
     "receipt-rule": Faults(machines=3, place=0.5, apart=(0, 1, 2), tasks=0, messages=12),
     "offered-again": Faults(
         machines=3, place=0.01, loses=0.4, apart=(0, 1, 2), tasks=0, messages=12

@@ -20,6 +20,7 @@
          it; and what its owner has done is begun by nobody who knows
     I17  a message is delivered in time beside a better link that swallows, and when all of them do
     I20  a pot of money is passed by no more than one call of each attempt that spends from it (money.py)
+    I21  an agent is let do what a person was asked about, and once            (asking.py)
     I19  a parcel that is taken was left by its writer for whoever takes it, byte for byte
 
 I1, I5, I6, I7, I10, I16, I19 and the sizes of I2 are looked at after every step, for what that step

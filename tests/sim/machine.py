@@ -38,7 +38,6 @@ from muster.node.services.pager import Page
 from muster.node.services.parcels import AsideCame, LookAt, ParcelTaken
 from muster.node.services.peer_files import TakePiece
 from muster.node.services.sleepers import WakeUp
-from muster.node.tasks.approvals import AnswerAttempt
 from muster.node.tasks.elections import Campaign
 from muster.node.tasks.keepers import KeepMirror, PullMirror
 from muster.store.mark import Mark
@@ -476,7 +475,6 @@ class Machine:
         PullMirror,
         TakePiece,
         MendAsked,
-        AnswerAttempt,
         BodyErased,
         FilesAnswered,
         FilesChanged,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from muster.errors import MusterError
 from muster.node import event as ev
+from muster.node.tasks.approvals import AnswerAttempt
 from muster.node.tasks.attempt_body import Status
 from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
 from muster.node.tasks.branches import BringBack, BroughtBack
@@ -65,6 +66,7 @@ class Outside:
             pause_ms = int(1000 * float(effect.open.template["do"].removeprefix("sleep ")))
             self.world.money.begin(self, effect)
             self.later(pause_ms, lambda: self._end(effect))
+            self.world.asking.begins(self, task, epoch)
 
     def _end(self, effect: StartAttempt) -> None:
         """The attempt's program is done: a push, and the word that it ended."""
@@ -89,6 +91,10 @@ class Outside:
         values = {"verdict": said, "reasons": "because"} if said else {}
         place = (effect.assign.task, effect.assign.epoch, "done")
         self.machine.arrive(attempt_ended(*place, said, values=values))
+
+    @ev.effect(AnswerAttempt)
+    def _answer_attempt(self, effect: AnswerAttempt) -> None:
+        self.world.asking.hear(self, effect)
 
     @ev.effect(StopAttempt)
     def _stop_attempt(self, effect: StopAttempt) -> None:

@@ -11,6 +11,7 @@ SEEDS_MAX = 200
 # Which invariants may break first.
 BROKEN = {
     "adoption-ground": ("I18",),
+    "approval-binding": ("I21",),
     "adoption-epoch": ("I7", "I18"),
     "climb": ("I17",),
     "proven-first": ("I17",),

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from muster.fleet.machine import Authority, Operator
 from muster.fleet.record import sign_operator
+from tests.sim.asking import Asking
 from tests.sim.attacker import Attacker
 from tests.sim.climbs import Climbs
 from tests.sim.crowd import Crowd
@@ -63,6 +64,7 @@ class World:
         self.checker = Checker(self)
         self.workload = Workload(self)
         self.crowd = Crowd(self)
+        self.asking = Asking(self)
         self.repository = Repository(self)
         self.succession = Succession(self)
         self.money = Money(self)

@@ -15,6 +15,7 @@ from muster.memory.fold import MemoryFold
 from muster.memory.showing import MemoryReadFold
 from muster.message.fold import MessageFold, ReadingFold
 from muster.task import kinds
+from muster.task.approval_fold import ApprovalFold
 from muster.task.delegation_fold import DelegationFold, RefusalFold
 from muster.task.fold import TASK, AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import Draft, Now, OwnerInstruction
@@ -34,7 +35,7 @@ STUDIO = "5" * 64
 _FOLDS = (
     *(TaskFold, AttemptFold, DecisionFold, EndingFold),
     *(MessageFold, ReadingFold, TrustFold, MemoryFold, MemoryReadFold, ContextFold),
-    *(StandinFold, KeepingFold, DelegationFold, RefusalFold),
+    *(StandinFold, KeepingFold, DelegationFold, RefusalFold, ApprovalFold),
 )
 
 

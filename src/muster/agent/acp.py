@@ -15,32 +15,21 @@ missing login after it began to work.
 
 import asyncio
 import contextlib
-import itertools
 import json
 import os
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
-
-import msgspec
 
 from muster.agent import acp_program
 from muster.agent.driver import Event
 from muster.agent.lines import ORDER_BYTES_MAX, PROMPT_BYTES_MAX, Tail, cut, ended_by, last_line
 from muster.agent.mask import Secrets, Stream
 from muster.agent.opening import AUTH_REQUIRED, Unusable, open_session, until_it_loads
-from muster.agent.policy import Decision, Policy, decide
+from muster.agent.permission import Permissions
 from muster.agent.rpc import Peer, RpcError
 from muster.agent.started import NotStartedError
-from muster.agent.transcript import (
-    TITLE_BYTES_MAX,
-    Transcript,
-    mapping,
-    mappings,
-    paths,
-    shown_paths,
-)
+from muster.agent.transcript import TITLE_BYTES_MAX, Transcript, mapping
 
 # Cold Node programs on a small busy machine took up to 10 s.
 HANDSHAKE_S_MAX: Final = 90.0
@@ -65,12 +54,6 @@ STATUS: Final = {
 WORK: Final = frozenset(
     {"agent_message_chunk", "agent_thought_chunk", "tool_call", "tool_call_update", "plan"}
 )
-# The name of a tool behind a separator of two underscores, of which it has none itself.
-# Which Gemini offers for a tool of a server, and for no other; it starts those of the task alone.
-_OF_SERVER: Final = "proceed_always_server"
-_TOOL: Final = r"[A-Za-z0-9.-]+(?:_[A-Za-z0-9.-]+)*_?"
-# Never the "always" options: a decision holds once and is recorded (policy.py, rule 3).
-OPTIONS: Final = {"allow": ("allow_once",), "deny": ("reject_once", "reject_always")}
 
 
 class DriverPipe:
@@ -102,9 +85,6 @@ class Session:
     def __init__(self, order: dict[str, Any], line: DriverPipe) -> None:
         self.order = order
         self.line = line
-        self._policy = msgspec.convert(order.get("policy") or {}, type=Policy)
-        self.asks: dict[str, asyncio.Future[str]] = {}
-        self._ask_ids = itertools.count(1)
         self._flush: asyncio.TimerHandle | None = None
         # The session is opened with its whole past, which was told when it happened.
         self.replays = False
@@ -116,6 +96,7 @@ class Session:
         self.steering = ""
         self.secrets = Secrets(order.get("secrets") or {})
         self.transcript = Transcript(self.secrets)
+        self.permissions = Permissions(order, self.transcript, self.secrets, line.tell)
 
     def notice(self, method: str, params: Mapping[str, Any]) -> None:
         """Something that the agent tells; what is not an update is not ours to answer."""
@@ -135,77 +116,7 @@ class Session:
         if method != "session/request_permission":
             return None
         self.worked = True
-        options = mappings(params.get("options"))
-        self.line.tell(self.transcript.flush())
-        call = self.transcript.tool(mapping(params.get("toolCall")))
-        kind, named = str(call.get("kind") or "other"), paths(call)
-        decision = decide(self._policy, kind, named, self.order["cwd"])
-        ids = {str(each.get("optionId")) for each in options}
-        title, servers = str(call.get("title", "")), mappings(self.order.get("mcp"))
-        server = server_of(title, servers, of_server=_OF_SERVER in ids)
-        if decision.answer == "ask" and kind == "other" and server:
-            # Who signed the order named the server, and the machine's owner offers it.
-            decision = Decision("allow", f"a tool of {server}, which the task names")
-        # The policy decides on what was asked; what is written down holds no secret.
-        shown = self.secrets.fields
-        question = {
-            "call": cut(shown(str(call.get("toolCallId", ""))), TITLE_BYTES_MAX),
-            "kind": cut(shown(kind), TITLE_BYTES_MAX),
-            "title": cut(shown(str(call.get("title", ""))), TITLE_BYTES_MAX),
-            "paths": shown_paths(shown(named)),
-            "because": cut(shown(decision.because), TITLE_BYTES_MAX * 2),
-        }
-        ask = str(next(self._ask_ids)) if decision.answer == "ask" else ""
-        if ask:
-            question = {"ask": ask, **question}
-        answer, by = await self._settle(decision, ask, question)
-        option = next((o for k in OPTIONS[answer] for o in options if o.get("kind") == k), None)
-        if answer == "allow" and option is None:
-            answer, by = "deny", "policy: the agent offers no permission for once"
-        taken = option.get("optionId") if option else None
-        chosen = {"answer": answer, "by": by, "option": cut(shown(str(taken or "")), 300)}
-        self.line.tell([("agent.decision", {**question, **chosen})])
-        outcome = {"outcome": "selected", "optionId": taken}
-        return {"outcome": outcome if option else {"outcome": "cancelled"}}
-
-    async def _settle(
-        self, decision: Decision, ask: str, question: dict[str, Any]
-    ) -> tuple[str, str]:
-        """The final answer to a request, and who gave it."""
-        if not ask:
-            return decision.answer, "policy"
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.asks[ask] = answer
-        self.line.tell([("agent.ask", question)])
-        try:
-            async with asyncio.timeout(float(self.order["ask_timeout_s"])):
-                return await answer, "person"
-        except TimeoutError:
-            return "deny", "nobody answered in time"
-        finally:
-            del self.asks[ask]
-
-    def answer(self, ask: str, answer: str) -> None:
-        """Take a person's answer; anything but a plain yes is a no."""
-        waiting = self.asks.get(ask)
-        if waiting is not None and not waiting.done():
-            waiting.set_result("allow" if answer == "allow" else "deny")
-
-
-def server_of(title: str, servers: Sequence[Mapping[str, Any]], *, of_server: bool = False) -> str:
-    """The server of the task whose tool is called so, as programs call them; "" for none.
-
-    The whole title is read, and one with two readings is of nobody: in `mcp__db__x__y` the server
-    may also be `db__x`, which is another one's. Of Gemini the words of a title may be its model's:
-    they count where the program offers what it does for tools of servers alone, `of_server`.
-    """
-    for name in (str(each.get("name")) for each in servers):
-        own = re.escape(name)
-        if re.fullmatch(rf"mcp__{own}__{_TOOL}", title, re.ASCII):
-            return name
-        if of_server and re.fullmatch(rf"[\w-]+ \({own} MCP Server\)", title, re.ASCII):
-            return name
-    return ""
+        return await self.permissions.request(params)
 
 
 async def attempt(order: dict[str, Any], line: DriverPipe) -> dict[str, Any]:
@@ -320,11 +231,10 @@ async def _listen(session: Session, peer: Peer, number: str) -> None:
     while (message := await session.line.hear()) is not None:
         match message:
             case {"answer": {"ask": str(ask), "answer": str(answer)}}:
-                session.answer(ask, answer)
+                session.permissions.answer(ask, answer)
             case {"steer": str(_)} | {"cancel": _}:
                 session.steering = str(message.get("steer") or "")
-                for ask in tuple(session.asks):
-                    session.answer(ask, "deny")
+                session.permissions.end()
                 peer.tell("session/cancel", {"sessionId": number})
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from muster.agent.policy import Policy
+from muster.limits import APPROVAL_MS
 
 Status = Literal["ok", "failed", "cancelled", "timeout", "error"]
 """ok and failed are the agent's word; error means that it could not be run or was lost."""
@@ -44,7 +45,7 @@ class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     grace_s: float = 5.0
     """Between asking, TERM and KILL each."""
     policy: Policy = Policy()
-    ask_timeout_s: float = 600.0
+    ask_timeout_s: float = APPROVAL_MS / 1000
     """After this an unanswered permission question is a no."""
     mode: str = ""
     """The agent's own session mode, by its own name; empty takes the catalogue's."""

@@ -59,6 +59,16 @@ def cut(text: str, bytes_max: int) -> str:
     return f"{kept} …[{len(raw) - bytes_max} bytes cut]"
 
 
+def middle(text: str, bytes_max: int) -> str:
+    """The text itself, or both its ends: what a person agrees to hides nothing behind a cut."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= bytes_max:
+        return raw.decode("utf-8")
+    half = bytes_max // 2
+    first, last = raw[:half].decode("utf-8", "ignore"), raw[-half:].decode("utf-8", "ignore")
+    return f"{first} …[{len(raw) - 2 * half} bytes cut]… {last}"
+
+
 def is_shallow(value: Any) -> bool:
     """Whether it nests no deeper than DEPTH_MAX; found without recursion."""
     level = [value]

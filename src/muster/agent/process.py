@@ -33,6 +33,7 @@ from muster.agent.lines import (
 )
 from muster.agent.marks import Marks
 from muster.agent.mask import Secrets, Stream
+from muster.agent.pause import Pause
 from muster.agent.policy import Policy
 from muster.agent.relay import boot
 from muster.agent.sandbox.handover import Handover, OnListeners
@@ -84,7 +85,8 @@ class ShimAttempt:
         self._end_s_max = 2 * order.grace_s + END_SLACK_S
         self._obeys_s_max = 2 * order.grace_s + OBEY_SLACK_S
         self._loop = asyncio.get_running_loop()
-        self._watches = [self._loop.call_later(order.timeout_s + self._obeys_s_max, self._force)]
+        self._pause, self._paused_s = Pause(self._loop.time), 0.0
+        self._watches = [self._loop.call_later(order.timeout_s + self._obeys_s_max, self._late)]
         self._on_event = on_event
         self._journal_bytes, self._journal_full = 0, False
         self._stderr = Stream(Secrets(order.secrets))
@@ -118,14 +120,22 @@ class ShimAttempt:
         self.send(msgspec.json.encode({"cancel": reason, "hurry": hurry}) + b"\n")
         self._watches.append(self._loop.call_later(self._obeys_s_max, self._force))
 
+    def _late(self) -> None:
+        """Its time is up, but for what it waited for people meanwhile."""
+        more_s, self._paused_s = self._pause.seconds - self._paused_s, self._pause.seconds
+        if more_s > 0:
+            self._watches.append(self._loop.call_later(more_s, self._late))
+            return
+        self._force()
+
     def _force(self) -> None:
         """A shim that was stopped hears nothing; what it held is found by its marker."""
         if self._outcome is None and self._shim.returncode is None:
             self._shim.kill()
 
-    def answer(self, ask: str, allow: bool) -> None:
-        """Answer the `agent.ask` event with this id; an unknown id is ignored."""
-        said = {"ask": ask, "answer": "allow" if allow else "deny"}
+    def answer(self, ask: str, word: str) -> None:
+        """Answer the `agent.ask` or `agent.use` event with this id; an unknown id is ignored."""
+        said = {"ask": ask, "answer": word}
         self.send(msgspec.json.encode({"answer": said}) + b"\n")
 
     def steer(self, text: str) -> None:
@@ -180,6 +190,7 @@ class ShimAttempt:
                 self._complaint += f"unreadable line: {error}".encode()
                 return
             if line.event is not None:
+                self._pause.heard(*line.event)
                 self._write_down(*line.event)
             elif line.begun:
                 self._begun = True
@@ -230,7 +241,7 @@ class ShimAttempt:
         self._journal_bytes += size + EVENT_FRAME_BYTES
         # How it ended is always said, and what was permitted as long as possible.
         most = {"agent.end": self._journal_bytes, "agent.ask": 2 * ATTEMPT_JOURNAL_BYTES_MAX}
-        most["agent.decision"] = most["agent.ask"]
+        most["agent.decision"] = most["agent.use"] = most["agent.ask"]
         if self._journal_bytes <= most.get(kind, ATTEMPT_JOURNAL_BYTES_MAX):
             self._on_event(AgentEvent(kind, fields))
         elif not self._journal_full:

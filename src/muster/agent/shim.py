@@ -10,8 +10,8 @@ journal could hold any more is not told, but for a question, a decision and the 
 Rule 4: standard library only, and little of it; the start of every attempt waits for this.
 
 Standard input, one JSON object a line: the order, then `{"cancel": reason}`, with `"hurry": true`
-where nobody there listens any more, `{"answer": {"ask": id, "answer": "allow" | "deny"}}` and
-`{"steer": text}`.
+where nobody there listens any more, `{"steer": text}` and
+`{"answer": {"ask": id, "answer": "allow" | "deny" | "use" | "again"}}`.
 Standard output, one JSON object a line: `{"begun": true}` just before the command is started,
 `{"ready": {...}}` just after it, `{"event": [kind, fields]}`, and at the end `{"outcome": {...}}`.
 """
@@ -30,6 +30,7 @@ from muster.agent import cgroup, process_tree, started
 from muster.agent.driver import Event
 from muster.agent.drivers import DRIVERS
 from muster.agent.lines import EVENT_FRAME_BYTES, ORDER_BYTES_MAX, Splitter
+from muster.agent.pause import Pause
 from muster.limits import ATTEMPT_JOURNAL_BYTES_MAX
 
 # A reader that is this far behind stops the agent's output, never its deadline or cancel.
@@ -51,7 +52,7 @@ FAREWELL_S: Final = 5.0
 READS_LAST_MAX: Final = 16
 # So many events fill the journal of an attempt, however small they are.
 EVENTS_MAX: Final = ATTEMPT_JOURNAL_BYTES_MAX // EVENT_FRAME_BYTES + 1
-ALWAYS_TOLD: Final = frozenset({"agent.ask", "agent.decision", "agent.end"})
+ALWAYS_TOLD: Final = frozenset({"agent.ask", "agent.use", "agent.decision", "agent.end"})
 
 
 # The clock that counts the machine's sleep: BOOTTIME on Linux; on macOS MONOTONIC does.
@@ -114,6 +115,7 @@ class Shim:
         self._driver = DRIVERS[order["driver"]](order)
         self._grace_s = float(order["grace_s"])
         self._deadline = clock_s() + float(order["timeout_s"])
+        self._pause = Pause(clock_s)
         self._brood = process_tree.ProcessTree(subreaper)
         self._subreaper = subreaper
         self._group = cgroup.make(str(order["env"].get(process_tree.MARKER, "")))
@@ -283,7 +285,7 @@ class Shim:
                 self._hang_up(name)
             elif self._pipes[name] not in self._selector.get_map():
                 self._listen(name)
-        if not self._why and now >= self._deadline:
+        if not self._why and now >= self._deadline + self._pause.seconds:
             self._stop("timeout")
         if not self._why and self._driver.is_over and now >= self._heard_at + self._over_s_max:
             self._driver.outlived = True
@@ -298,7 +300,7 @@ class Shim:
     def _pause_s(self) -> float:
         now = clock_s()
         until = [now + LOOK_S_MAX if self._subreaper else now + 1.0]
-        until.append(self._step_at if self._why else self._deadline)
+        until.append(self._step_at if self._why else self._deadline + self._pause.seconds)
         if self._flush_at is not None:
             until.append(self._flush_at)
         if not self._why and self._driver.is_over:
@@ -357,6 +359,7 @@ class Shim:
 
     def _send_events(self, events: list[Event]) -> None:
         for kind, fields in events:
+            self._pause.heard(kind, fields)
             self._told += 1
             if self._told <= EVENTS_MAX or kind in ALWAYS_TOLD:
                 self._send({"event": [kind, fields]})

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _TELLS: Final = {
     "run": "runs", "cancel": "runs", "retry": "tasks", "decide": "tasks",
     "send": "sent", "reply": "sent", "ack": "inbox", "thread": "threads",
-    "remember": "memories", "refute": "memories", "question.answer": "questions",
+    "remember": "memories", "refute": "memories", "approve": "questions",
     "invite": "machines", "role": "machines", "revoke": "machines", "machine.bind": "machines",
     "machine.rename": "machines", "machine.labels": "machines", "machine.drain": "machines",
     "machine.left": "machines", "grant": "grants", "operator.add": "operators",

@@ -28,7 +28,7 @@ Runs = Literal["step", "async", "stream", "client"]
 Target = Literal["here", "hub", "authority", "owner", "owner or all"]
 # A text that names something: completion knows what there is.
 Named = Literal[
-    "machine", "task", "run", "message", "thread", "incident", "repository", "template",
+    "machine", "task", "run", "message", "thread", "incident", "question", "repository", "template",
     "agent", "branch", "operator",
 ]  # fmt: skip
 Kind = Literal["text", "int", "flag", "words", "file", "place", "texts", "data"] | Named
@@ -100,7 +100,7 @@ class Column(NamedTuple):
 
     field: str
     head: str = ""
-    form: Literal["text", "words", "bold", "id", "ago", "state", "span"] = "text"
+    form: Literal["text", "words", "named", "bold", "id", "ago", "state", "span"] = "text"
     width: int = 0
     when: str = ""
     rank: int = 0

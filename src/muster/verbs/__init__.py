@@ -64,6 +64,7 @@ NOUNS: Final = (
     "control",
     "spend",
     "question",
+    "approval",
     "proposal",
     "journal",
     "fetch",

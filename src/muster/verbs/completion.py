@@ -30,6 +30,7 @@ _SOURCES: Final = {
     "message": "inbox",
     "thread": "threads",
     "incident": "incidents",
+    "question": "questions",
     "repository": "repo.list",
     "operator": "operators",
 }

@@ -28,11 +28,12 @@ from muster.cli.text import (
 )
 from muster.errors import Malformed
 from muster.node.verb import Column, Verb
-from muster.printable import escaped
+from muster.printable import escaped, named
 from muster.verbs.table import VERBS
 
 _FORMS: Final[dict[str, Callable[[Any], str]]] = {
     "": lambda value: clean(", ".join(value) if isinstance(value, list) else value),
+    "named": lambda value: clean(named(", ".join(value) if isinstance(value, list) else value)),
     "words": lambda value: clean(" ".join(value)),
     "bold": lambda value: paint(clean(value), "bold"),
     "id": short, "ago": ago, "clock": clock, "state": state, "span": span,

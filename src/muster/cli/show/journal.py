@@ -24,8 +24,9 @@ def logs(value: Any, _files: Files) -> str:
     paths = ", ".join(p for p in value.get("paths") or () if p not in what)
     what += f"  ({clean(paths, 200)})" if paths else ""
     if kind == "agent.ask":
-        task = short(value.get("task"))
-        return f"{head}  {what}\n  answer with `muster answer {task} yes|no`"
+        # An older machine's has no name of its own.
+        named = short(value.get("approval") or value.get("task"))
+        return f"{head}  {what}\n  `muster answer {named}` shows all of it, and asks you"
     if kind == "agent.decision":
         because = clean(value.get("because"), 100)
         decided = f"{clean(value.get('answer'))} by {clean(value.get('by'))}"

@@ -120,12 +120,12 @@ class Attempt:
         wrote = await asyncio.to_thread(disk.written_bytes, folder, self._given)
         return wrote + await asyncio.to_thread(disk.written_bytes, home_of(folder), 0)
 
-    def answer(self, ask: str, by: str, *, allow: bool) -> None:
-        """A person's answer to a question of the agent; harmless when nobody asks any more."""
+    def answer(self, ask: str, by: str, word: str) -> None:
+        """A word about a question of the agent; harmless when nobody asks any more."""
         if self._running is not None:
             # The agent takes the first answer: that is whose decision it is.
-            by = self._answered_by.setdefault(ask, by)
-            self._running.answer(ask, allow)
+            self._answered_by.setdefault(ask, by)
+            self._running.answer(ask, word)
 
     async def run(self) -> Ended:
         """Everything, to the end. Raises nothing: what goes wrong is the reason it failed."""

@@ -258,7 +258,7 @@ class EffectRunner:
     @ev.effect(AnswerAttempt)
     def answer_attempt(self, effect: AnswerAttempt) -> None:
         if (found := self._attempts.get((effect.task, effect.epoch))) is not None:
-            found.answer(effect.ask, effect.by, allow=effect.allow)
+            found.answer(effect.ask, effect.by, effect.word)
 
     @ev.effect(*_WORKS)
     def begin(self, effect: ev.Effect) -> None:

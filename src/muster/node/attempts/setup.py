@@ -23,7 +23,7 @@ from muster.fleet.capability import make_capability
 from muster.git import untrusted_files
 from muster.git.cache import Worktree
 from muster.git.commit import Signature
-from muster.limits import REVIEW_BYTES_MAX
+from muster.limits import APPROVAL_MS_MAX, REVIEW_BYTES_MAX
 from muster.memory.digest import NOTHING
 from muster.memory.kinds import MemoryRead
 from muster.memory.showing import Reader
@@ -158,7 +158,8 @@ class AttemptSetup:
         mcp, file = self._servers(plain=plain), ""
         if mcp.acp:
             file = inputs.put(inputs.folder_of(self.daemon, self.start), "mcp", mcp.file)
-        until_ms = self.daemon.core.now.wall_ms + work_ms(self.template)
+        # It counts for its running attempt alone, which may wait for people beside its own time.
+        until_ms = self.daemon.core.now.wall_ms + work_ms(self.template) + APPROVAL_MS_MAX
         seed, words = secrets.token_bytes(32), {"task": self.task, "agent": self.agent}
         may = tuple(verb.name for verb in self.daemon.core.verbs.values() if self._may(verb))
         token, capability = make_capability(seed, **words, verbs=may, until_ms=until_ms)
@@ -201,6 +202,7 @@ class AttemptSetup:
             shell_only=tuple(own),
             timeout_s=work_ms(self.template) / 1000,
             policy=policies.Policy(),
+            ask_timeout_s=float(self.daemon.machine.config.approval_s),
         )
 
     def _servers(self, *, plain: bool) -> servers.Offered:

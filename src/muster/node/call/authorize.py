@@ -10,14 +10,17 @@ it shows counts, and no verb that every program of the person may call.
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec.structs import replace
 
 from muster.agent.mask import Secrets
 from muster.errors import Conflict, Denied, MusterError, Refused
 from muster.fleet import kinds
 from muster.fleet.capability import Capability, check_capability, read_token
 from muster.fleet.folds import ORDER
-from muster.fleet.statement import check_order, open_statement
+from muster.fleet.statement import Statement, check_order, open_statement
 from muster.limits import DENIALS_PER_MINUTE_MAX
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET
@@ -73,6 +76,8 @@ class Authorizer(Part):
         self._doubt = core.part(Doubt)
         self._capabilities: dict[str, Capability] = {}
         self._secrets: dict[str, Secrets] = {}
+        # By verb: what else a grant may name that an order of this object is under, "" for nothing.
+        self.wider: dict[str, Callable[[str], str]] = {}
         # Which of them are of live sessions, and of no task.
         self._sessions: set[str] = set()
         self._denied: deque[int] = deque()
@@ -98,7 +103,7 @@ class Authorizer(Part):
             what: dict[str, Any] = {"verb": verb, "object": object, "args": args}
             here, now_ms = core.machine, core.now.wall_ms
             check_order(statement, **what, machine=here, now_ms=now_ms)
-            grant = core.roster.permit(statement, now_ms)
+            grant = self._permit(statement, now_ms)
         except Refused as error:
             self.deny(statement.operator, verb, object, error, raw)
             raise
@@ -107,6 +112,17 @@ class Authorizer(Part):
         # No table shows it before this step ends.
         core.of_step[ORDER.name, statement.operator, statement.nonce] = None
         return OrderTaken(actor, entry.id, statement.operator, object)
+
+    def _permit(self, statement: Statement, now_ms: int) -> str:
+        """The grant by which it is ordered: of the object, or of what the object is one of."""
+        try:
+            return self.core.roster.permit(statement, now_ms)
+        except Denied:
+            names = self.wider.get(statement.verb)
+            wider = names(statement.object) if names is not None else ""
+            if not wider:
+                raise
+        return self.core.roster.permit(replace(statement, object=wider), now_ms)
 
     def _spent(self, operator: str, nonce: str) -> bool:
         """Whether we obeyed it before; another machine's rows say nothing about us."""

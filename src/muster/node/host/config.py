@@ -19,7 +19,7 @@ from muster.address import check_address, split_address
 from muster.agent.servers import NAME, SERVERS_MAX, Server
 from muster.channel.base import LinkOptions, PostOptions
 from muster.errors import Broken, Malformed, Refused
-from muster.limits import LEASE_MS_MAX, NATS_SERVERS
+from muster.limits import APPROVAL_MS, APPROVAL_MS_MAX, LEASE_MS_MAX, NATS_SERVERS
 from muster.node.host.money_config import MoneyConfig
 from muster.node.host.notify_config import Heartbeat, NotifyConfig
 from muster.node.host.sandbox_config import SandboxConfig
@@ -135,6 +135,8 @@ class Config(msgspec.Struct, frozen=True):
     # What others accept of a machine; beyond it the machine would be heard by nobody.
     slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 2
     lease_s: Annotated[int, msgspec.Meta(ge=1, le=LEASE_MS_MAX // 1000)] = 30
+    # How long an agent waits for a person's word (`muster questions`) before it is a no.
+    approval_s: Annotated[int, msgspec.Meta(ge=1, le=APPROVAL_MS_MAX // 1000)] = APPROVAL_MS // 1000
     agent_env: tuple[str, ...] = ()
     # For everything that runs for the person; empty: as their login shell has it (person_path.py).
     path: str = ""

@@ -1,45 +1,76 @@
-"""What agents of this machine wait for: permissions that a person must give.
+"""What agents of this machine wait for: permissions that a person must give, each for one action.
 
-Rule 1: a question lives in memory, because the agent that waits for it does; it is over when it is
-answered, when its time is up, or with its attempt. The journal keeps what was asked and decided.
-Rule 2: the first answer counts. Whoever answers later is told so, and who answered.
-Rule 3: the fleet hears that somebody is needed, never what is asked: that stays in the journal.
+Rule 1: the chain of a question is written here (task/approval.py says how it goes); what is asked
+stays in the journal, and in memory, because the agent that waits for it does.
+Rule 2: a yes goes to the agent's driver, which looks at the action again; only what it tells then,
+where it is the same, is used, and the use is durable before the agent hears of it.
+Rule 3: the fleet hears that somebody is needed, and of what class; never what is asked.
+Rule 4: an attempt ends with its daemon, so what an earlier one asked is withdrawn.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from muster.errors import Conflict, Refused
+from msgspec.structs import replace
+
+from muster.errors import Conflict
 from muster.fleet import folds
+from muster.limits import APPROVAL_MS, APPROVAL_MS_MAX
+from muster.log.entry import EntryId
+from muster.log.kind import kind_of
+from muster.log.stream import FLEET, FleetId
 from muster.node import event as ev
+from muster.node.call.authorize import Authorizer
+from muster.node.counter import DECLARED
 from muster.node.part import Part
 from muster.node.tasks.attempt_body import AttemptEvent
-from muster.task.kinds import Epoch
+from muster.task import approval
+from muster.task.approval import Chains, Standing, Step
+from muster.task.approval_fold import APPROVAL, ApprovalFold
+from muster.task.approval_kinds import (
+    Answer,
+    ApprovalAsk,
+    ApprovalExpire,
+    ApprovalUse,
+    ApprovalWithdraw,
+)
+from muster.task.fold import ATTEMPT
+from muster.task.kinds import Epoch, body_bytes
 
 if TYPE_CHECKING:
     from muster.node.core import Core
 
+DECLARED[__name__] = {
+    "approvals-too-many": "An attempt asked for more permissions at once than anybody reads.",
+    "approvals-changed": "An action was another one when its permission was to be used.",
+}
+
 INCIDENT: Final = "question-"
+LATE: Final = "nobody answered in time"
 
 
 class AnswerAttempt(ev.Effect, frozen=True):
-    """A person's answer to a permission that an agent asked for."""
+    """A word about a permission that an agent asked for (agent/permission.py)."""
 
     task: str
     epoch: Epoch
     ask: str
-    allow: bool
+    word: str
     by: str
 
 
 class Question(NamedTuple):
     """One permission that an agent waits for."""
 
+    id: str
+    hash: str
+    sort: str
     task: str
     ask: str
     epoch: Epoch
     actor: str
     asked_ms: int
+    until_ms: int
     fields: Mapping[str, Any]
 
 
@@ -51,80 +82,179 @@ class Approvals(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self._open: dict[tuple[str, str], Question] = {}
-        # Who answered what is still open: its agent has not heard yet.
-        self._answered: dict[tuple[str, str], str] = {}
+        self._chains = Chains()
+        # What is asked, by the approval's id, and its id by what the attempt calls it.
+        self._questions: dict[str, Question] = {}
+        self._ids: dict[tuple[str, Epoch, str], str] = {}
         self._tidy = False
+        core.part(Authorizer).wider[approval.VERB] = self._class_object
+
+    @staticmethod
+    def folds(fleet: FleetId) -> tuple[ApprovalFold, ...]:
+        return (ApprovalFold(fleet),)
+
+    def _class_object(self, id: str) -> str:
+        """What a grant for the class of an approval names; "" for what waits nowhere here."""
+        found = self._questions.get(id)
+        return approval.grant_object(found.sort) if found is not None else ""
+
+    @property
+    def needs_tick(self) -> bool:
+        return bool(self._questions)
 
     def tick(self) -> None:
-        """Whoever asked before we were stopped waits no more; once, when we may write."""
-        if self._tidy:
-            return
-        self._tidy = True
-        asked = {_incident(*key) for key in self._open}
-        for row in self.core.tables.rows(folds.INCIDENT, writer=self.core.machine, open=1):
-            if row.key.startswith(INCIDENT) and row.key not in asked:
-                self.core.incidents.close(row.key, "the daemon was restarted")
+        """End what is over its time; once, what was asked before we were stopped."""
+        if not self._tidy:
+            self._tidy = True
+            self._withdraw_earlier()
+        for end in self._chains.late(self.core.now):
+            found = self._questions[end.id]
+            self._write(end)
+            self._close(end.id, LATE)
+            self._tell(found, "deny", LATE)
+
+    def _withdraw_earlier(self) -> None:
+        core, why = self.core, "the daemon was restarted"
+        known = {_incident(each) for each in self._questions}
+        for row in core.tables.rows(folds.INCIDENT, writer=core.machine, open=1):
+            if row.key.startswith(INCIDENT) and row.key not in known:
+                core.incidents.close(row.key, why)
+        own = core.membership.own(FLEET)
+        for state in sorted(approval.WAITS):
+            # In a stream that ended nothing can be said any more: those end by their time.
+            for each in core.tables.rows(APPROVAL, stream=own, state=state):
+                if each.id not in self._questions:
+                    core.append_body(ApprovalWithdraw(each.id, why), cause=(each.asked,))
+
+    # --- the attempt -------------------------------------------------------------------------
+
+    def named(self, event: AttemptEvent) -> AttemptEvent:
+        """The event as the journal has it: what is asked, under the name that the fleet knows."""
+        if event.kind != "agent.ask":
+            return event
+        fields = {**event.fields, "approval": approval.id_of(self._hash(event))}
+        return replace(event, fields=fields)
 
     def happened(self, event: AttemptEvent) -> None:
-        """Take notice of an attempt's event: a question, a decision, or neither."""
-        key = (event.task, str(event.fields.get("ask", "")))
+        """Take notice of an attempt's event: a question, its use, its end, or none of them."""
+        ask = str(event.fields.get("ask", ""))
         if event.kind == "agent.ask":
-            now_ms = self.core.now.wall_ms
-            self._open[key] = Question(*key, event.epoch, event.actor, now_ms, dict(event.fields))
-            short = event.task[:12]
-            self.core.incidents.open(
-                _incident(*key),
-                "notice",
-                f"{event.actor} waits for a permission: `muster logs {short}` shows which, "
-                f"`muster answer {short} yes|no` answers",
-            )
-        elif event.kind == "agent.decision" and key in self._open:
-            self._close(key, str(event.fields.get("by", "")))
+            self._asked(event, ask)
+            return
+        id = self._ids.get((event.task, event.epoch, ask))
+        if id is None:
+            return
+        if event.kind == "agent.use":
+            self._used(self._questions[id], self._hash(event))
+        elif event.kind == "agent.decision":
+            by = str(event.fields.get("by", ""))
+            found = self._chains.get(id)
+            if found is not None and found.state in approval.WAITS:
+                self._write(ApprovalExpire(id) if by == LATE else ApprovalWithdraw(id, by[:200]))
+            self._close(id, by)
+
+    def _hash(self, event: AttemptEvent) -> str:
+        """The whole action as the driver tells it, of this very attempt."""
+        core, action = self.core, str(event.fields.get("action", ""))
+        here = (core.membership.fleet, core.machine)
+        return approval.hash_of(*here, event.task, event.epoch, action)
+
+    def _asked(self, event: AttemptEvent, ask: str) -> None:
+        core, key = self.core, (event.task, event.epoch, ask)
+        hash = self._hash(event)
+        id = approval.id_of(hash)
+        if not self._chains.has_room(event.task, event.epoch) or id in self._questions:
+            core.counters["approvals-too-many"] += 1
+            self.core.do(AnswerAttempt(*key, "deny", "this machine: it asks for too much at once"))
+            return
+        within_ms = event.fields.get("within_ms")
+        within_ms = within_ms if isinstance(within_ms, int) else APPROVAL_MS
+        within_ms = max(0, min(within_ms, APPROVAL_MS_MAX))
+        now = core.now
+        until_ms = now.wall_ms + within_ms
+        sort = str(event.fields.get("class") or "other")
+        body = ApprovalAsk(id, event.task, event.epoch, hash, until_ms, sort)
+        self._append(body, self._began(event.task, event.epoch))
+        self._chains.asked(body, now.boot_ms + within_ms)
+        self._questions[id] = Question(
+            id, hash, sort, event.task, ask, event.epoch, event.actor, now.wall_ms, until_ms,
+            dict(event.fields),
+        )  # fmt: skip
+        self._ids[key] = id
+        short = id[:12]
+        core.incidents.open(
+            _incident(id),
+            "notice",
+            f"{event.actor} waits for a permission ({sort}): `muster questions --on all` shows "
+            f"which, `muster answer {short} allow|deny` answers",
+        )
+
+    def _used(self, question: Question, hash: str) -> None:
+        """A yes is to be used: once, now, for what was asked and nothing else."""
+        try:
+            step = self._chains.use(question.id, hash, self.core.now)
+        except Conflict as error:
+            self._tell(question, "deny", str(error))
+            return
+        self._write(step)
+        if isinstance(step, ApprovalUse):
+            self._tell(question, "use")
+            return
+        late = isinstance(step, ApprovalExpire)
+        if not late:
+            self.core.counters["approvals-changed"] += 1
+        self._tell(question, "deny" if late else "again", LATE if late else "")
 
     def over(self, task: str) -> None:
         """The attempt ended, and its questions with it."""
-        for key in [key for key in self._open if key[0] == task]:
-            self._close(key, "the attempt is over")
+        why = "the attempt is over"
+        for each in self._chains.of_attempt(task):
+            self._write(ApprovalWithdraw(each.asked.id, why))
+        for id in [id for id, each in self._questions.items() if each.task == task]:
+            self._close(id, why)
 
-    def _close(self, key: tuple[str, str], reason: str) -> None:
-        del self._open[key]
-        self._answered.pop(key, None)
-        self.core.incidents.close(_incident(*key), reason)
+    def _close(self, id: str, reason: str) -> None:
+        found = self._questions.pop(id)
+        del self._ids[found.task, found.epoch, found.ask]
+        self.core.incidents.close(_incident(id), reason)
+
+    def _tell(self, question: Question, word: str, by: str = "") -> None:
+        self.core.do(AnswerAttempt(question.task, question.epoch, question.ask, word, by))
+
+    # --- people ------------------------------------------------------------------------------
 
     def listing(self) -> list[Question]:
         """What waits for an answer, the oldest first."""
-        waiting = (each for key, each in self._open.items() if key not in self._answered)
-        return sorted(waiting, key=lambda q: q.asked_ms)
+        waiting = [each for each in self._chains.waiting() if each.state == "open"]
+        return [self._questions[each.asked.id] for each in waiting]
 
-    def answer(self, task: str, ask: str, by: str, *, allow: bool) -> Question:
-        """Give the one answer to the one question of a task. Raises: as `find`."""
-        found = self.find(task, ask)
-        self._answered[found.task, found.ask] = by
-        self.core.do(AnswerAttempt(found.task, found.epoch, found.ask, allow, by))
+    def answer(  # noqa: PLR0917 - the order, and by whom it was signed
+        self, id: str, hash: str, answer: Answer, by: str, statement: str, order: EntryId
+    ) -> Question:
+        """Take the first word that counts. Raises: NotFound, Conflict, Denied."""
+        body = self._chains.answer(id, hash, answer, statement, self.core.now)
+        found = self._questions[id]
+        self._write(body, (order,), by)
+        self._tell(found, answer, by)
         return found
 
-    def find(self, task: str, ask: str = "") -> Question:
-        """The one question of a task. Raises: Conflict without one, Refused with several."""
-        found = [q for q in self.listing() if q.task == task and ask in ("", q.ask)]
-        before = [
-            by for key, by in self._answered.items() if key[0] == task and ask in ("", key[1])
-        ]
-        if not found and before:
-            raise Conflict(
-                f"{before[-1]} has answered that already, and the first answer counts; "
-                f"`muster logs {task[:12]}` shows what was decided"
-            )
-        if not found:
-            raise Conflict(
-                f"no agent of {self.core.name} waits for an answer about task {task[:12]}; "
-                "`muster questions --on all` lists who does"
-            )
-        if len(found) > 1:
-            listed = ", ".join(f"{q.ask} ({q.fields.get('title', '')})" for q in found)
-            raise Refused(f"the agent asked more than one thing: {listed}; say --question NUMBER")
-        return found[0]
+    # --- writing -----------------------------------------------------------------------------
+
+    def _write(self, step: Step, cause: tuple[EntryId, ...] = (), by: str = "") -> Standing:
+        self._append(step, cause, by or "muster")
+        return self._chains.took(step, by)
+
+    def _append(
+        self, body: ApprovalAsk | Step, cause: tuple[EntryId, ...], actor: str = "muster"
+    ) -> None:
+        self.core.append(kind_of(type(body)), body_bytes(body), cause=cause, actor=actor)
+
+    def _began(self, task: str, epoch: Epoch) -> tuple[EntryId, ...]:
+        rows = self.core.tables.rows(
+            ATTEMPT, writer=self.core.machine, task=task, epoch_order=epoch[0], epoch_count=epoch[1]
+        )
+        return (rows[-1].started,) if rows else ()
 
 
-def _incident(task: str, ask: str) -> str:
-    return f"{INCIDENT}{task[:32]}-{ask}"
+def _incident(id: str) -> str:
+    return f"{INCIDENT}{id}"

@@ -287,6 +287,7 @@ class WorkerService(Part):
 
     def _happened(self, event: AttemptEvent) -> None:
         """Write what an attempt did into our journal."""
+        event = self._questions.named(event)
         try:
             body = attempt_body.event_body(event)
             self.core.append(event.kind, body, scope=JOURNAL, actor=event.actor)

@@ -1,0 +1,66 @@
+"""The bodies of entries about what an agent may do once, if a person says so.
+
+The worker writes all of them, each into its stream of scope `fleet`: what is asked stays in its
+journal. What they mean is said in approval.py.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from muster import limits
+from muster.log.kind import kind
+from muster.task.kinds import Body, Count, Fence, TaskWord
+
+ApprovalWord = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+HashWord = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+ClassWord = Annotated[str, Meta(pattern=r"^[a-z][a-z-]{0,31}\Z")]
+Answer = Literal["allow", "deny"]
+
+
+@kind("approval.ask")
+class ApprovalAsk(Body, frozen=True):
+    """An agent waits for a person's word until `until_ms`, about the one action of this hash.
+
+    The class (`sort`) says what sort of action it is, for grants; nothing else of it is told.
+    """
+
+    id: ApprovalWord
+    task: TaskWord
+    epoch: Fence
+    hash: HashWord
+    until_ms: Count
+    sort: ClassWord = field(name="class")
+
+
+@kind("approval.answer")
+class ApprovalAnswer(Body, frozen=True):
+    """The first word that counted; `statement` is the signed order `approve` that says it."""
+
+    id: ApprovalWord
+    hash: HashWord
+    answer: Answer
+    statement: Annotated[str, Meta(max_length=limits.STATEMENT_BYTES_MAX)]
+
+
+@kind("approval.use")
+class ApprovalUse(Body, frozen=True):
+    """The agent is let do it, once. `hash` was computed again just before."""
+
+    id: ApprovalWord
+    hash: HashWord
+
+
+@kind("approval.expire")
+class ApprovalExpire(Body, frozen=True):
+    """Its time is up; nothing was done by it, and nothing will be."""
+
+    id: ApprovalWord
+
+
+@kind("approval.withdraw")
+class ApprovalWithdraw(Body, frozen=True):
+    """Nobody waits for it any more: the attempt ended, its daemon did, or the action changed."""
+
+    id: ApprovalWord
+    reason: Annotated[str, Meta(max_length=limits.REASON_CHARS_MAX)] = ""

@@ -1,0 +1,91 @@
+"""What a yes is bound to, and how long an attempt waits for one."""
+
+from typing import Any
+
+import pytest
+from tests.promise import proves
+
+from muster.agent.action import class_of, digest
+from muster.agent.lines import middle
+from muster.agent.pause import PAUSE_S_MAX, Pause
+from muster.printable import named
+
+ORDER: dict[str, Any] = {"cwd": "/srv", "policy": {}, "sandbox": {"network": "none"}}
+CALL = {
+    "toolCallId": "c1", "title": "run", "kind": "execute", "status": "pending",
+    "rawInput": {"command": "x" * 100_000, "file_path": "a"}, "locations": [{"path": "a"}],
+}  # fmt: skip
+LINKS = {"/srv/a": "/srv/a"}
+
+
+def number(
+    order: Any = (), call: Any = (), links: Any = (), paths: Any = ("a",), **more: str
+) -> str:
+    known = {"session": "s1", "nonce": "n1", **more}
+    where = {**LINKS, **dict(links)}
+    return digest(
+        {**ORDER, **dict(order)}, known["session"], {**CALL, **dict(call)}, paths, known["nonce"],
+        resolve=lambda path: where.get(path, path),
+    )  # fmt: skip
+
+
+# One byte at the end of what no journal shows; where a link leads; what it is done under.
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"call": {"rawInput": {"command": "x" * 99_999 + "y", "file_path": "a"}}},
+    {"call": {"rawInput": {"command": "x" * 100_000, "file_path": "a", "env": 1.5}}},
+    {"call": {"kind": "other"}}, {"call": {"toolCallId": "c2"}}, {"call": {"title": "walk"}},
+    {"call": {"content": [{"type": "diff", "path": "b", "newText": "\ud800"}]}},
+    {"links": {"/srv/a": "/etc/a"}}, {"links": {"/srv": "/elsewhere"}}, {"paths": ("a", "b")},
+    {"order": {"cwd": "/other"}}, {"order": {"policy": {"rules": {"edit": {}}}}},
+    {"order": {"sandbox": {"network": "all"}}}, {"session": "s2"}, {"nonce": "n2"},
+)  # fmt: skip
+
+
+@proves("approval.whole-action")
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_of_an_action_differs_it_is_another_one(change):
+    assert number(**change) != number()
+
+
+@proves("approval.whole-action")
+def test_its_progress_and_what_no_file_system_can_name_are_no_other_action():
+    assert number(call={"status": "in_progress", "rawOutput": "so far"}) == number()
+    odd = digest(ORDER, "s1", CALL, ["a\0b", "\ud800", "~", "x" * 9_000], "n1")
+    assert len(odd) == 64
+    assert {class_of(kind) for kind in ("edit", "delete", "move")} == {"edit-outside"}
+    assert [class_of(kind) for kind in ("execute", "fetch", "switch_mode", "read", "x")] == [
+        "command", "network-host", "plan", "read-outside", "other",
+    ]  # fmt: skip
+
+
+@proves("approval.shown")
+def test_what_is_shown_has_both_its_ends_and_names_what_cannot_be_seen():
+    text = "rm " + "x" * 1_000 + " /etc"
+    shown = middle(text, 100)
+    assert shown.startswith("rm xx")
+    assert shown.endswith("x /etc")
+    assert "…[908 bytes cut]…" in shown
+    assert middle("ä" * 10, 20) == "ä" * 10
+    assert middle("ä" * 40, 21).count("\ufffd") == 0
+    assert named("a\u202eb\u200bc\x1b[2Jd\u2066\U000e0041 \u3164é\tü\n") == (
+        "a<U+202E RIGHT-TO-LEFT OVERRIDE>b<U+200B ZERO WIDTH SPACE>c<U+001B>[2Jd"
+        "<U+2066 LEFT-TO-RIGHT ISOLATE><U+E0041 TAG LATIN CAPITAL LETTER A> "
+        "<U+3164 HANGUL FILLER>é\tü\n"
+    )
+
+
+@proves("approval.time-limit")
+def test_what_an_attempt_waits_for_people_is_counted_once_and_bounded():
+    now = [0.0]
+    pause = Pause(lambda: now[0])
+    heard = (
+        (1, "agent.ask", {"ask": "1"}, 0), (4, "agent.ask", {"ask": "2"}, 3),
+        (6, "agent.decision", {"ask": "1"}, 5), (9, "agent.decision", {"answer": "allow"}, 8),
+        (10, "agent.decision", {"ask": "2"}, 9), (90, "agent.output", {"ask": "3"}, 9),
+        (91, "agent.decision", {"ask": "2"}, 9), (100, "agent.ask", {"ask": "4"}, 9),
+        (1e9, "agent.use", {"ask": "4"}, PAUSE_S_MAX),
+    )  # fmt: skip
+    for at, kind, fields, seconds in heard:
+        now[0] = at
+        pause.heard(kind, fields)
+        assert pause.seconds == seconds, at
