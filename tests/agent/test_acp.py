@@ -288,7 +288,7 @@ def test_a_permission_for_ever_is_never_given(world):
     assert decision(world)["answer"] == "deny"
 
 
-@proves("agent.permission-ask")
+@proves("agent.permission-ask", "approval.time-limit")
 @pytest.mark.parametrize(("word", "option"), [("allow", "allow"), ("deny", "reject")])
 def test_a_question_waits_for_the_answer_of_a_person(world, word, option):
     async def go():
@@ -298,6 +298,8 @@ def test_a_question_waits_for_the_answer_of_a_person(world, word, option):
         (asked,) = [e.fields for e in world.events if e.kind == "agent.ask"]
         assert (asked["class"], asked["within_ms"]) == ("edit-outside", 600_000)
         attempt.answer("another", "allow")
+        # As if its time limit were over for the daemon: not while a person is asked.
+        attempt._late()
         attempt.answer(asked["ask"], word)
         if word == "allow":
             # A yes alone lets it do nothing: who took it says that it is used, for this action.

@@ -1,13 +1,18 @@
 """What a yes is bound to, and how long an attempt waits for one."""
 
+import asyncio
 from typing import Any
 
 import pytest
+from tests.agent.world import until
 from tests.promise import proves
 
 from muster.agent.action import class_of, digest
 from muster.agent.lines import middle
+from muster.agent.mask import Secrets
 from muster.agent.pause import PAUSE_S_MAX, Pause
+from muster.agent.permission import Permissions
+from muster.agent.transcript import Transcript
 from muster.printable import named
 
 ORDER: dict[str, Any] = {"cwd": "/srv", "policy": {}, "sandbox": {"network": "none"}}
@@ -89,3 +94,37 @@ def test_what_an_attempt_waits_for_people_is_counted_once_and_bounded():
         now[0] = at
         pause.heard(kind, fields)
         assert pause.seconds == seconds, at
+    assert not pause.goes_on, "for a day in all"
+
+
+@proves("approval.one-action")
+def test_what_changes_between_the_last_look_and_the_word_is_not_let():
+    told: list[Any] = []
+    transcript = Transcript(Secrets({}))
+    order = {"cwd": "/srv", "ask_timeout_s": 60.0, "policy": {}, "sandbox": {}}
+    asking = Permissions(order, transcript, Secrets({}), told.extend)
+    listed = [{"optionId": kind, "kind": kind} for kind in ("allow_once", "reject_once")]
+    call = {"toolCallId": "c1", "kind": "other", "title": "x", "rawInput": {"to": "a"}}
+
+    async def heard(kind: str, number: int) -> Any:
+        found = lambda: [fields for each, fields in told if each == kind]  # noqa: E731
+        assert await until(lambda: len(found()) > number)
+        return found()[number]
+
+    async def go() -> Any:
+        asked = {"sessionId": "s1", "toolCall": call, "options": listed}
+        answer = asyncio.create_task(asking.request(asked))
+        for number, word in enumerate(("use", "use", "again", "other")):
+            ask = (await heard("agent.ask", number))["ask"]
+            asking.answer(ask, "allow")
+            await heard("agent.use", number)
+            if number == 0:
+                transcript.tool({"toolCallId": "c1", "rawInput": {"to": "b"}})
+            if number == 1:
+                transcript.tool({"toolCallId": "c1", "rawInput": {"to": "c"}})
+            asking.answer(ask, word)
+        return await answer
+
+    assert asyncio.run(go())["outcome"]["optionId"] == "reject_once"
+    decided = [fields["answer"] for kind, fields in told if kind == "agent.decision"]
+    assert decided == ["changed", "changed", "changed", "deny"]

@@ -35,6 +35,11 @@ class Pause:
                 self._total += self._clock_s() - self._since
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it waits now, and may."""
+        return bool(self._open) and self.seconds < PAUSE_S_MAX
+
+    @property
     def seconds(self) -> float:
         """So far, the wait that goes on included."""
         waits = self._clock_s() - self._since if self._open else 0.0

@@ -48,6 +48,8 @@ READY_S_MAX: Final = 30.0
 END_SLACK_S: Final = 60.0
 # Less than an owner waits for the end (limits.ATTEMPT_GRACE_MS): it is told how it ended.
 OBEY_SLACK_S: Final = 10.0
+# How often a time limit is looked at that stands still.
+LOOK_S: Final = 5.0
 COMPLAINT_BYTES_MAX: Final = 2000
 # An entry's body holds 64 KiB; the rest is for what the daemon adds.
 EVENT_FIELDS_BYTES_MAX: Final = BODY_BYTES_MAX - 8 * 1024
@@ -123,8 +125,8 @@ class ShimAttempt:
     def _late(self) -> None:
         """Its time is up, but for what it waited for people meanwhile."""
         more_s, self._paused_s = self._pause.seconds - self._paused_s, self._pause.seconds
-        if more_s > 0:
-            self._watches.append(self._loop.call_later(more_s, self._late))
+        if more_s > 0 or self._pause.goes_on:
+            self._watches.append(self._loop.call_later(max(more_s, LOOK_S), self._late))
             return
         self._force()
 
