@@ -68,7 +68,7 @@ def test_the_first_help_page_is_what_a_person_does_every_day_on_one_screen(tmp_p
 _HERE_ONLY = (
     "init", "join", "operator", "device", "peer", "up", "service", "machine",
     "answer", "fetch", "rebuild",
-    "resume", "schema", "version", "completion", "new", "template", "diff", "checkout", "land",
+    "vouch", "pause", "drain", "resume", "schema", "version", "completion", "new", "template", "diff", "checkout", "land",
     "delegate", "withdraw", "export", "import", "install", "uninstall", "acp",
     "exec", "cp", "tty", "channel", "mesh", "secret", "notify",
 )  # fmt: skip

@@ -286,7 +286,7 @@ def test_doctor_begins_with_what_is_wrong_with_a_machines_past(tmp_path, monkeyp
     assert answer.code == 1
     assert "It had 9 entries." in first["text"]
     assert ("waits for hub" in first["text"]) is waits
-    assert "muster resume" in first["mend"]
+    assert "muster vouch" in first["mend"]
     assert second["text"] == "hub says: two copies of lap"
 
 
@@ -296,7 +296,7 @@ def test_status_begins_with_what_is_wrong_with_a_machines_past():
     value = {**test_text.STATUS, "doubt": lost}
     lines = show.text("status", value).splitlines()
     assert "It had 9 entries." in lines[0]
-    assert "muster resume" in lines[1]
+    assert "muster vouch" in lines[1]
     grave = {
         "key": "set-back-1",
         "severity": "critical",

@@ -622,6 +622,9 @@ PREPARED: Final[dict[str, Row]] = {
     ),
     "muster standin studio build --others tower,nas": Row(lambda _: {"tower,nas": "laptop"}),
     "muster forget 3fa9c1 --reason 'it held a password'": Row(_known_port, ends=says_yes),
+    "muster pause laptop --until 2h --why 'a talk'": Row(_laptop_is_linked),
+    "muster drain laptop --wait --why 'a new disk'": Row(_laptop_is_linked),
+    "muster resume laptop": Row(_laptop_is_linked),
     "muster acknowledge 3fa1": Row(_incident),
     "muster acknowledge 3fa1 --until 8h": Row(_incident),
     "muster acknowledge 7d5e 'a backup was started twice'": Row(_incident),
@@ -633,7 +636,7 @@ LAST: Final[dict[str, Row]] = {
     "muster machine leave laptop": Row(_laptop_is_linked, ends=says_yes),
     "muster down": Row(),
     "muster rebuild    # after `muster down`": Row(),
-    "muster resume": Row(_restored, ends=says_yes),
+    "muster vouch": Row(_restored, ends=says_yes),
 }
 PLACED: Final = {**FIRST, **PREPARED, **LAST}
 

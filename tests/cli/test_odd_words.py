@@ -144,7 +144,7 @@ def test_an_answer_of_another_version_is_named_as_that():
 
 _DESTROYS = {
     "delete", "discard", "drop", "end", "erase", "forget", "leave", "prune", "purge", "remove",
-    "reset", "resume", "revoke", "uninstall", "wipe",
+    "reset", "revoke", "uninstall", "vouch", "wipe",
 }  # fmt: skip
 # Nothing is lost by these, though they are called so.
 _HARMLESS_ALL_THE_SAME = {

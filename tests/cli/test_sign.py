@@ -87,7 +87,7 @@ def test_whoever_orders_asks_once_who_is_to_act():
 
     assert asked_of("invite", {"name": "x"}) == {"object": "x"}
     assert asked_of("invite", {"name": "x"}, on="build") == {"object": "x", "on": "build"}
-    assert asked_of("resume", {}) == {}
+    assert asked_of("vouch", {}) == {}
     assert asked_of("cancel", {"what": "aa"}) == {"object": "aa"}
     assert asked_of("retry", {"task": "bb2"}) == {"object": "bb2"}
 

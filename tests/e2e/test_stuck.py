@@ -160,3 +160,37 @@ def test_a_model_that_stalls_twice_costs_its_machine_the_task(fleet):
     ((where, told),) = found.items()
     assert [(e["detector"], e["did"]) for e in told] == [("stall", "ended")]
     assert task["machine"] != where
+
+
+AWAY = """\
+muster: 1
+name: away
+phases:
+  work:
+    agent: shell
+    needs: {{agent: stuck}}
+    check: "true"
+    do: test -e {mark} || {{ touch {mark}; sleep 60; }}
+"""
+
+
+@proves("health.drained", "health.paused", "health.told-whole")
+def test_a_machine_that_drains_gives_its_work_away_and_gets_none_until_it_is_resumed(fleet):
+    mark = fleet.root / "marks" / "drained"
+    run = begin(fleet, AWAY.format(mark=mark), "away", repo="")
+    until(mark.exists, "it began somewhere")
+    where = next(n for n in WORKERS if below(fleet[n]))
+    said = muster(fleet, fleet.hub, "drain", where, "--wait", "--why", "a new disk")
+    assert said.code == 0, said
+    assert "takes no work: it drains: a new disk" in said.out
+    assert below(fleet[where]) == {}
+    settled(fleet, run, within_s=30)
+    task = tasks(fleet, run)["work"]
+    assert (task["state"], task["losses"], task["tries"]) == ("done", 0, 0), task
+    assert task["machine"] != where
+    # It is well all the same.
+    said = muster(fleet, fleet[where], "health", "--json")
+    assert (said.code, said.value["ok"]) == (0, True), said
+    assert said.value["paused"].endswith("a new disk")
+    assert muster(fleet, fleet.hub, "resume", where).code == 0
+    assert muster(fleet, fleet.hub, "resume", where).code == 6

@@ -80,7 +80,7 @@ def test_an_order_is_not_obeyed_again_before_its_own_log_came_back():
     world.pass_ms(CONFIRM_MS + 500)
     # Alone it hears what is waited for, also who asks for something new.
     assert "hub" in studio.answers[-1]["error"]["text"]
-    assert "muster resume" in studio.answers[-1]["error"]["text"]
+    assert "muster vouch" in studio.answers[-1]["error"]["text"]
     assert answer(studio.order("send", "all", ARGS)) == "Conflict"
     assert studio.entries("order.take") == []
     world.link("hub", "studio")
@@ -108,7 +108,7 @@ def test_a_single_task_is_not_taken_again_either():
     set_back(world, "studio", image, sizes)
     assert answer(studio.call("submit", items)) == "waits"
     world.pass_ms(CONFIRM_MS + 500)
-    assert "muster resume" in studio.answers[-1]["error"]["text"]
+    assert "muster vouch" in studio.answers[-1]["error"]["text"]
     assert answer(studio.call("submit", items)) == "Conflict"
     assert studio.entries("task.open") == []
     world.link("hub", "studio")

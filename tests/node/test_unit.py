@@ -1,8 +1,10 @@
 """What a system is told so that it runs a daemon, and where that daemon's words go."""
 
+import asyncio
 import os
 import plistlib
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ import pytest
 from tests.promise import proves
 
 from muster.node.host import daemon_log, program, service
+from muster.node.host.supervised import Supervised
 from muster.node.host.unit import Service, launchd_plist, read, systemd_unit
 
 ODD = '/home/al ice/100% "mine" \\o/$HOME'
@@ -177,3 +180,32 @@ def test_a_bare_shell_finds_the_persons_own_systemd_where_there_is_one(
     systemd.file.touch()
     assert systemd.state().active == (str(runtime) if session else "nowhere")
     assert "XDG_RUNTIME_DIR" not in os.environ, "what else this command looks for stays there"
+
+
+@proves("health.watchdog")
+def test_a_loop_that_lives_says_so_and_one_that_is_blocked_does_not(tmp_path):
+    lines = systemd_unit(SERVICE, 252).splitlines()
+    assert {"WatchdogSec=60", "WatchdogSignal=SIGKILL"} <= set(lines)
+    place = str(tmp_path / "ears")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ears:
+        ears.bind(place)
+        ears.setblocking(False)
+        given = {"NOTIFY_SOCKET": place, "WATCHDOG_USEC": "40000", "WATCHDOG_PID": str(os.getpid())}
+        environ = {**given, "PATH": "/usr/bin"}
+        told = Supervised(environ)
+        assert environ == {"PATH": "/usr/bin"}, "it is for nothing that the daemon starts"
+
+        async def go() -> list[bytes]:
+            loop, heard = asyncio.get_running_loop(), list[bytes]()
+            told.ready()
+            while len(heard) < 4:
+                heard.append(await loop.sock_recv(ears, 100))
+            # As long as somebody keeps the loop, it says nothing.
+            ears.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                ears.recv(100)
+            return heard
+
+        assert asyncio.run(go()) == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+        # Of another process nobody wants to hear that it lives.
+        assert Supervised({**given, "WATCHDOG_PID": "1"})._pause_s == 0.0

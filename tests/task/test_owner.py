@@ -11,7 +11,7 @@ from muster import limits
 from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.log.entry import EntryId
 from muster.task import kinds
-from muster.task.detector import STALLED
+from muster.task.detector import DRAINS, STALLED
 from muster.task.instruction import (
     AskPerson,
     BeatReply,
@@ -327,6 +327,18 @@ def test_an_agent_that_was_stuck_costs_a_loss_and_its_task_goes_elsewhere_after_
     world.later(limits.RETRY_DELAY_MS_MIN)
     world.tick()
     assert assigned(world.flush()) == [("t1", BUILD, (1, 3))]
+
+
+@proves("health.drained")
+def test_what_a_machine_gives_away_costs_its_task_nothing_however_often():
+    world = World(machine(BUILD), machine(STUDIO, load_percent=50))
+    world.submit(order("t1", template={"do": "x", "once": False}))
+    for number in range(2, 2 + 2 * limits.LOSSES_MAX):
+        out = world.finish("t1", "killed", reason="it drains", values={STALLED: DRAINS})
+        assert of(out, kinds.TaskRetry)[0].why == "busy"
+        assert assigned(out)[0][2] == (1, number)
+    row = world.stream.task("t1")
+    assert (row.state, row.losses, row.tries, row.refusals) == ("leased", 0, 0, 0)
 
 
 @proves("health.stalled-twice")

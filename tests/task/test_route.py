@@ -8,6 +8,7 @@ from tests.task.world import BUILD, STUDIO, machine
 
 from muster import limits
 from muster.errors import Malformed
+from muster.task.pause import PAUSED, Pause
 from muster.task.route import asked_of, judge, score, slots_of, wants_of
 from muster.task.values import RESULTS
 
@@ -38,6 +39,25 @@ def test_a_machine_that_misses_a_need_is_out_and_says_which(needs, facts, reason
     got = verdict(needs, **facts)
     assert not got.fits
     assert got.reasons == (reason,)
+
+
+@proves("health.paused")
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (Pause(0, "").told, "is paused"),
+        (Pause(1_800_000_000_000, "a talk").told, "is paused until 2027-01-15 08:00 UTC: a talk"),
+        (Pause(0, "a new disk", drains=True).told, "takes no work: it drains: a new disk"),
+        (Pause(10**15 - 1, "").told, "is paused until 9999-12-31 23:59 UTC"),
+        ("whatever it means", "is paused: whatever it means"),
+        ("", "is paused"),
+        ("-5 pauses x", "is paused: -5 pauses x"),
+    ],
+)
+def test_a_machine_that_says_it_is_paused_gets_nothing_and_why_says_so(said, why):
+    got = verdict({}, tools={PAUSED: said})
+    assert (got.fits, got.reasons) == (False, (why,))
+    assert not judge(wants_of({"agent": "noop"}), machine(BUILD, tools={PAUSED: said})).fits
 
 
 @proves("task.needs-are-hard")

@@ -58,6 +58,7 @@ from muster.node.tasks.followers import Followers
 from muster.node.tasks.keepers import Keepers
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
+from muster.node.tasks.pauses import Pauses
 from muster.node.tasks.pots import Pots
 from muster.node.tasks.proposals import Proposals
 from muster.node.tasks.purse import Purse
@@ -69,6 +70,7 @@ from muster.node.tasks.worker import WorkerService
 PARTS: Final[tuple[type[Part], ...]] = (
     CloneDetector,
     OwnIncarnation,
+    Pauses,
     Proving,
     Health,
     Losses,

@@ -35,6 +35,8 @@ Deed = Literal["tell", "lose", "fail"]
 STALLED: Final = "stalled"
 # Those that cost a machine's time, and no try of the task.
 LOSING: Final = frozenset[str]({"stall", "silent", "tool"})
+# Not stuck: its machine gave its work away, and it costs nothing.
+DRAINS: Final = "drains"
 _FINAL: Final = frozenset({"completed", "failed"})
 _CHANGES: Final = frozenset({"edit", "delete", "move"})
 # An agent that is asked whether it is there needs no longer for a word.
@@ -192,6 +194,23 @@ class Detector:
         """The work changed, or how it is to be done."""
         self._tokens_before = self._tokens
         self._ended.clear()
+
+    @property
+    def quiet_s(self) -> float:
+        """How long nothing was heard of it, as far as it was looked at."""
+        return self._now_s - self._sign_s
+
+    @property
+    def tokens(self) -> int:
+        """What it used so far, without what was cached."""
+        return self._tokens
+
+    @property
+    def state(self) -> Literal["works", "quiet", "told"]:
+        """`told`: it was told that it is stuck, and did nothing yet that shows otherwise."""
+        if self._told - {"burn"}:
+            return "told"
+        return "quiet" if self.quiet_s >= limits.AGENT_SILENT_S / 2 else "works"
 
     @property
     def is_quiet(self) -> bool:

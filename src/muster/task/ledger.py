@@ -14,7 +14,7 @@ from muster.log.entry import EntryId
 from muster.log.stream import FLEET
 from muster.task import fault, kinds
 from muster.task.alarms import Alarms
-from muster.task.detector import STALLED
+from muster.task.detector import DRAINS, STALLED
 from muster.task.duration import MOVING, owner_ms
 from muster.task.identity import branch_of
 from muster.task.instruction import Cite, Draft, MoveBranch, Now, OwnerInstruction, RaiseFence, Stop
@@ -197,7 +197,10 @@ class Ledger:
 
     def stuck(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
         """The agent was ended as stuck: a loss, unless it was so on another machine as well."""
-        what = body.values[STALLED]
+        if (what := body.values[STALLED]) == DRAINS:
+            task.tried |= {task.machine}
+            self._again(task, entry, "busy", body.reason, 0, now)
+            return
         before = {machine for detector, machine in task.stuck if detector == what}
         task.stuck |= {(what, task.machine)}
         if before - {task.machine}:

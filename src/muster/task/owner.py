@@ -22,7 +22,7 @@ from muster import limits
 from muster.errors import Conflict, Refused
 from muster.log.entry import EntryId
 from muster.task import kinds, review
-from muster.task.detector import LOSING, STALLED
+from muster.task.detector import DRAINS, LOSING, STALLED
 from muster.task.instruction import (
     AskPerson,
     BeatReply,
@@ -193,7 +193,7 @@ class Owner:
             self._ledger.late(entry, machine, body)
         elif isinstance(body, kinds.AttemptRefuse):
             self._ledger.refused(task, entry, body, now, never)
-        elif body.status == "killed" and body.values.get(STALLED) in LOSING:
+        elif body.status == "killed" and body.values.get(STALLED) in {*LOSING, DRAINS}:
             self._ledger.stuck(task, entry, body, now)
         elif body.status == "killed":
             self._ledger.lose(task, body.reason or "the worker ended the attempt", entry)

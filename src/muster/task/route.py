@@ -27,6 +27,7 @@ from muster.errors import Malformed
 from muster.fleet.facts import LOGGED_OUT, Facts
 from muster.task import fault, review
 from muster.task.openings import UNSAID, Openings, openings_of
+from muster.task.pause import PAUSED, pause_of
 from muster.task.secret import NOTHING as NO_SECRETS
 from muster.task.secret import Wanted, lack, wanted_of
 from muster.task.spec import Needs, listed
@@ -285,7 +286,9 @@ def slots_of(machine: Machine, pool: str) -> int:
 
 
 def _lacks_place(wants: Wants, machine: Machine) -> list[str]:
-    needs, facts, lacks = wants.needs, machine.facts, []
+    needs, facts, lacks = wants.needs, machine.facts, list[str]()
+    if (pause := pause_of(facts.tools.get(PAUSED))) is not None:
+        lacks.append(pause.sentence)
     machines, systems, archs = listed(needs.machine), listed(needs.os), listed(needs.arch)
     if machines and machine.name not in machines and machine.id not in machines:
         lacks.append(f"is not {' or '.join(machines)}")

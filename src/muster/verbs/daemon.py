@@ -38,6 +38,7 @@ from muster.limits import DESCRIPTORS_WANTED
 from muster.node.exposed import Exposed, sentence
 from muster.node.host import daemon_log, ending, lock, owner, service, signals
 from muster.node.host.home import Home
+from muster.node.host.supervised import Supervised
 from muster.node.parts import PARTS
 from muster.node.verb import Line
 from muster.verbs.declaration import Context, Daemon, Nothing, Perform, Request, opt, verb
@@ -162,8 +163,7 @@ def _serve(home: Home, say: Callable[[str], None], *, visiting: bool = False) ->
         end = ending.Ending(home.cut_off)
         pid_file = Path(home.pid_file)
         serving = False
-        # Not for what the daemon starts: systemd listens to us alone.
-        watched = os.environ.pop("NOTIFY_SOCKET", "")
+        system = Supervised()
 
         def ready(daemon: Daemon) -> None:
             nonlocal serving
@@ -174,7 +174,7 @@ def _serve(home: Home, say: Callable[[str], None], *, visiting: bool = False) ->
             heard = sentence(daemon.core.exposed())
             at = f" and listens at {heard}" if heard else ""
             say(f"{daemon.core.name} is up{at}; Ctrl-C or `muster down` stops it")
-            ending.notify(watched, "READY=1")
+            system.ready()
             if inherited := os.environ.pop(READY_FD, ""):
                 os.write(int(inherited), b"1")
                 os.close(int(inherited))
@@ -183,7 +183,7 @@ def _serve(home: Home, say: Callable[[str], None], *, visiting: bool = False) ->
             try:
                 why = runner.run(_live(home, ready, end, visiting=visiting))
             finally:
-                ending.notify(watched, "STOPPING=1")
+                system.say("STOPPING=1")
                 if serving:
                     pid_file.unlink(missing_ok=True)
             if why:

@@ -148,7 +148,7 @@ def _past(status: Mapping[str, Any]) -> Iterator[Check]:
     doubt = status.get("doubt")
     if doubt is not None:
         waits = f"; it waits for {doubt['awaits']}" if doubt["waits"] else ""
-        mend = "if you know why, and that no copy of it runs: `muster resume`, as the operator"
+        mend = "if you know why, and that no copy of it runs: `muster vouch`, as the operator"
         yield Check(
             PAST, "wrong",
             f"this machine does not know all of its own past: {' '.join(doubt['reasons'])}{waits}",

@@ -41,17 +41,17 @@ def doubt(core: Core, call: Call, ask: Nothing) -> View | None:
     )
 
 
-class Resumed(Struct, frozen=True):
+class Vouched(Struct, frozen=True):
     """The machine that goes on, and why it had stood still."""
 
-    resumed: str
+    vouched: str
     reasons: list[str]
 
 
 @verb(
-    "resume", auth="local", runs="client", group="What is true",
+    "vouch", auth="local", runs="client", group="What is true",
     says=(
-        Line("{resumed} goes on without what it lost of its log. Orders signed before that are "
+        Line("{vouched} goes on without what it lost of its log. Orders signed before that are "
              "refused: whether it obeyed them cannot be known."),
     ),
     destroys=(
@@ -59,16 +59,16 @@ class Resumed(Struct, frozen=True):
              "that were signed before", asks="doubt", urgent=True),
     ),
 )  # fmt: skip
-def resume(context: Context, ask: Nothing) -> Resumed:
+def vouch(context: Context, ask: Nothing) -> Vouched:
     """Go on without what this machine lost of its log: you know it is no copy.
 
-    muster resume
+    muster vouch
     """
     found = context.ask("doubt", {})
     if found is None or not found["id"]:
         raise Conflict("this machine knows its own past: there is nothing to go on without")
     # The doubt by its name is what the operator signs.
-    return Resumed(context.ask("doubt.end", {"doubt": found["id"]})["resumed"], found["reasons"])
+    return Vouched(context.ask("doubt.end", {"doubt": found["id"]})["resumed"], found["reasons"])
 
 
 class End(Request, frozen=True):

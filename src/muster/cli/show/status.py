@@ -72,11 +72,11 @@ def _alarms(value: Any) -> list[str]:
         )
         lines.append(
             f"It obeys no order and takes no task; it waits for {clean(doubt['awaits'], 200)}. "
-            "`muster resume`, as the operator, goes on without."
+            "`muster vouch`, as the operator, goes on without."
             if doubt["waits"] and doubt["id"]
             else f"It obeys no order and takes no task; it waits for {clean(doubt['awaits'], 200)}."
             if doubt["waits"]
-            else "What is lost does not come back; `muster resume` says that you know."
+            else "What is lost does not come back; `muster vouch` says that you know."
         )
     for each in value["incidents"]:
         own, key = each["machine"] == value["name"], str(each["key"])

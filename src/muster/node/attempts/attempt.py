@@ -92,8 +92,8 @@ class Attempt:
         # What is said beside the agent's own words.
         self._noted = ""
         self._setup = AttemptSetup(daemon, start)
-        self._watch = Watch(daemon, self)
-        self._sandbox = AttemptSandbox(daemon, start, self.workplace, self._watch, self._happened)
+        self.watch = Watch(daemon, self)
+        self._sandbox = AttemptSandbox(daemon, start, self.workplace, self.watch, self._happened)
         self._secrets = Secrets({})
         # The names of secrets that stand in what the agent said.
         self._masked: set[str] = set()
@@ -262,7 +262,7 @@ class Attempt:
             self._sandbox.spending.attends(self._running)
             if why := self._stopped or served.lost:
                 self._running.cancel(why)
-            async with self._watch.over(self._running, self._sandbox, Path(order.cwd)):
+            async with self.watch.over(self._running, self._sandbox, Path(order.cwd)):
                 outcome: Outcome = await self._running.wait()
             if served.lost and outcome.status != "ok":
                 raise Unserved(served.lost)
@@ -361,7 +361,7 @@ class Attempt:
     # --- ends ----------------------------------------------------------------------------------
 
     def _happened(self, event: AgentEvent) -> None:
-        self._watch.happened(event)
+        self.watch.happened(event)
         fields = self._setup.kept(event, self._secrets)
         if event.kind == "agent.decision" and fields.get("by") == "person":
             fields["by"] = self._answered_by.get(str(fields.get("ask")), "person")

@@ -103,7 +103,7 @@ class EffectRunner:
         self.enclosing = Enclosing()
         # With the person's PATH once it was asked for.
         self.environ: Mapping[str, str] = os.environ
-        self._attempts: dict[tuple[str, Pair], Attempt] = {}
+        self.attempts: dict[tuple[str, Pair], Attempt] = {}
         # Who does what takes time, and how it ends where this machine fails at it: nobody else
         # asks again for that.
         self._works: dict[type[ev.Effect], Work] = {
@@ -163,7 +163,7 @@ class EffectRunner:
 
         What a failing disk or a stranger's files do to it is told, and the next round tries again.
         """
-        await sweep(self.daemon, [each.workplace.path for each in self._attempts.values()])
+        await sweep(self.daemon, [each.workplace.path for each in self.attempts.values()])
         await self.worktrees.empty()
         self._tell_remains()
         now_s, folders = clock.read().wall_ms / 1000, (self.repos, *self.mirrors.folders())
@@ -196,7 +196,7 @@ class EffectRunner:
 
     async def close(self) -> None:
         """End every attempt and wait until nothing of it is left."""
-        attempts = list(self._attempts.values())
+        attempts = list(self.attempts.values())
         for attempt in attempts:
             attempt.stop(ENDS)
         if attempts:
@@ -247,17 +247,17 @@ class EffectRunner:
     @ev.effect(StartAttempt)
     def start_attempt(self, effect: StartAttempt) -> None:
         attempt = Attempt(self.daemon, effect)
-        self._attempts[attempt.task, attempt.epoch] = attempt
+        self.attempts[attempt.task, attempt.epoch] = attempt
         self.daemon.supervisor.run("attempt", self._attempt(attempt))
 
     @ev.effect(StopAttempt)
     def stop_attempt(self, effect: StopAttempt) -> None:
-        if (found := self._attempts.get((effect.task, effect.epoch))) is not None:
+        if (found := self.attempts.get((effect.task, effect.epoch))) is not None:
             found.stop(effect.reason)
 
     @ev.effect(AnswerAttempt)
     def answer_attempt(self, effect: AnswerAttempt) -> None:
-        if (found := self._attempts.get((effect.task, effect.epoch))) is not None:
+        if (found := self.attempts.get((effect.task, effect.epoch))) is not None:
             found.answer(effect.ask, effect.by, effect.word)
 
     @ev.effect(*_WORKS)
@@ -277,7 +277,7 @@ class EffectRunner:
 
     async def relieve(self) -> str:
         """End the attempt that wrote most of a full disk; its task, "" where none wrote much."""
-        attempts = [attempt for attempt in self._attempts.values() if not attempt.is_to_blame]
+        attempts = [attempt for attempt in self.attempts.values() if not attempt.is_to_blame]
         sizes = [(await attempt.written_bytes(), attempt) for attempt in attempts]
         size, attempt = max(sizes, key=lambda each: each[0], default=(0, None))
         if attempt is None or size < disk.MUCH_BYTES:
@@ -295,7 +295,7 @@ class EffectRunner:
             ended = await attempt.run()
         finally:
             attempt.over.set()
-            self._attempts.pop((attempt.task, attempt.epoch), None)
+            self.attempts.pop((attempt.task, attempt.epoch), None)
             self.daemon.post(AttemptEnded(ended))
             self._tell_remains()
         await self._look_at_login(attempt)

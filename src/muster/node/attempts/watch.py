@@ -57,13 +57,14 @@ class Watch:
         self._daemon, self._watched = daemon, watched
         entry = daemon.effects.agents.get(watched.agent, BUILT_IN["shell"])
         self.thresholds: Thresholds = entry.health
-        self._detector: Detector | None = None
+        self.detector: Detector | None = None
+        """While it is watched."""
         self._warned = False
 
     def happened(self, event: AgentEvent) -> None:
         """Its agent, or what serves it, told something."""
-        if self._detector is not None:
-            self._detector.happened(event.kind, event.fields)
+        if self.detector is not None:
+            self.detector.happened(event.kind, event.fields)
 
     @contextlib.asynccontextmanager
     async def over(self, running: ShimAttempt, served: Served, folder: Path) -> AsyncIterator[None]:
@@ -73,14 +74,14 @@ class Watch:
             return
         budget = (self._watched.template.get("budget") or {}).get("tokens", 0)
         steers, tokens = running.is_steered, budget if isinstance(budget, int) else 0
-        self._detector = Detector(self.thresholds, steers=steers, budget=tokens)
-        work = self._watch(self._detector, running, served, folder)
+        self.detector = Detector(self.thresholds, steers=steers, budget=tokens)
+        work = self._watch(self.detector, running, served, folder)
         task = self._daemon.supervisor.run("watch", work)
         try:
             yield
         finally:
             task.cancel()
-            self._detector = None
+            self.detector = None
             if self._warned:
                 self._daemon.post(Noticed(self._burning))
 
@@ -104,10 +105,10 @@ class Watch:
 
     def called(self, call: Call) -> None:
         """A call of its model ended at a gateway."""
-        if self._detector is not None:
+        if self.detector is not None:
             used = call.usage
             tokens = used.input + used.output + used.cache_write + used.cache_write_hour
-            self._detector.call_ended(call.ending, call.ms, tokens)
+            self.detector.call_ended(call.ending, call.ms, tokens)
 
     @property
     def _burning(self) -> str:

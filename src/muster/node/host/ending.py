@@ -12,7 +12,6 @@ ended with another code than 0. One that failed by itself ends with that code, a
 
 import contextlib
 import os
-import socket
 import sys
 import threading
 import traceback
@@ -131,12 +130,3 @@ def _left() -> str:
             at, each = each, each.f_back
         found.append(f"{thread.name} ({at.f_code.co_qualname}, line {at.f_lineno})")
     return visible(", ".join(found[:_NAMED_MAX])) or "anything"
-
-
-def notify(watched: str, word: str) -> None:
-    """Tell systemd, where it started us, how far we are: sd_notify(3)."""
-    if watched:
-        place = f"\0{watched[1:]}" if watched.startswith("@") else watched
-        # A systemd that does not listen ends us by its own watch.
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, contextlib.suppress(OSError):
-            out.sendto(word.encode(), place)

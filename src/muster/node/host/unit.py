@@ -26,6 +26,8 @@ _FINAL: Final = sorted({2, *(each.exit_code for each in (Refused, Denied, NotFou
 # A large log is looked through at a start; an agent gets fifteen seconds to end.
 START_S: Final = 600
 STOP_S: Final = 60
+# No step takes longer than a second; a machine that swaps may need its time for one.
+WATCHDOG_S: Final = 60
 # Since this version a pause can grow.
 GROWS_SINCE: Final = 254
 _GROWING: Final = (
@@ -75,6 +77,9 @@ def systemd_unit(service: Service, version: int = GROWS_SINCE) -> str:
         f"RestartSec={SERVICE_AGAIN_S if grows else SERVICE_AGAIN_ALWAYS_S}",
         *(_GROWING if grows else ()),
         f"RestartPreventExitStatus={' '.join(map(str, _FINAL))}",
+        "# A daemon whose loop says nothing for so long hangs, and is started anew.",
+        f"WatchdogSec={WATCHDOG_S}",
+        "WatchdogSignal=SIGKILL",
         f"TimeoutStartSec={START_S}",
         f"TimeoutStopSec={STOP_S}",
         "# The daemon ends its attempts in order; what is left of them goes with it.",

@@ -159,7 +159,7 @@ class Doubt(Part):
         why = self.kept.reasons[-1].rstrip(".")
         return (
             f"this machine does not know all of its own past ({why}), and an order might be obeyed "
-            f"twice: it waits for {self.awaits()}; `muster resume` goes on without, as the operator"
+            f"twice: it waits for {self.awaits()}; `muster vouch` goes on without, as the operator"
         )
 
     def awaits(self) -> str:

@@ -79,6 +79,8 @@ class OwnIncarnation(Part):
         self._started_ms = 0
         self._contradicted: set[MachineId] = set()
         self._facts: Mapping[str, Any] = {}
+        # What no probe knows, by what it is called among the tools.
+        self._said: dict[str, str] = {}
         for kind in FLEET_KINDS:
             # Combining the roster is dear, and such entries come in handfuls: the core tells the
             # listeners once, after the last of them.
@@ -281,9 +283,19 @@ class OwnIncarnation(Part):
         known = set(self._facts.get("repositories", ()))
         self.facts_changed(FactsChanged({**self._facts, "repositories": sorted({*known, repo})}))
 
+    def has(self, tool: str, said: str) -> None:
+        """Tell the fleet of this among the tools, "" for none of it; however often it is probed."""
+        self._said = {**self._said, tool: said}
+        if self._facts:
+            self.facts_changed(FactsChanged(self._facts))
+
     def facts_changed(self, event: FactsChanged) -> None:
         """Tell the fleet what this machine is, when that is news."""
         facts = event.facts
+        if facts and self._said:
+            probed = {n: v for n, v in facts.get("tools", {}).items() if n not in self._said}
+            own = {name: text for name, text in self._said.items() if text}
+            facts = {**facts, "tools": probed | own}
         if facts == self._facts:
             return
         self._facts = facts

@@ -38,6 +38,7 @@ from muster.node.tasks.drafts import write_each
 from muster.node.tasks.enclosures import Enclosures
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership, attempts_of
+from muster.node.tasks.pauses import Pauses
 from muster.node.tasks.purse import COSTS_NOTHING, Purse
 from muster.node.tasks.told_usage import told_usage
 from muster.task import causes, evidence, kinds, template
@@ -58,6 +59,7 @@ DECLARED[__name__] = {
     "assignment-without-opening": "A task was assigned to this machine that nobody opened.",
     "assignments-unanswered": "Assignments without evidence came too fast to refuse each.",
     "assignments-in-doubt": "An assignment was refused while this machine doubts its own past.",
+    "assignments-while-paused": "An assignment was refused because this machine takes no work now.",
     "assignments-while-leaving": "An assignment was refused because this machine leaves its fleet.",
     "events-of-no-form": "What an attempt said has no form that fits into an entry.",
 }
@@ -194,6 +196,9 @@ class WorkerService(Part):
             # It may have been done already, here or by a copy of us; another machine can do it.
             core.counters["assignments-in-doubt"] += 1
             return causes.Unproven("in-doubt", "this machine does not know all of its own past")
+        if (pause := core.part(Pauses).now) is not None:
+            core.counters["assignments-while-paused"] += 1
+            return causes.Unproven(LEAVING, f"this machine {pause.sentence}")
         if self.drains:
             core.counters["assignments-while-leaving"] += 1
             return causes.Unproven(LEAVING, "this machine is about to leave the fleet")
