@@ -6,6 +6,7 @@ What a verb tells is in the answers of its machine, or on its way to the other o
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +38,8 @@ class Serving:
         self.streams = Streams(
             core, self.put, self.drained, self.answer, lambda link: link in core.links
         )
+        # It runs no attempt.
+        self.effects = SimpleNamespace(attempts={})
         # Of a machine whose person has no key in it.
         self.home = Home("/nowhere")
         self.tasks: set[asyncio.Task[None]] = set()

@@ -104,7 +104,7 @@ class Health(Struct, frozen=True):
     counters: dict[str, int]
 
 
-@verb("health", auth="local", runs="client", group="What is true", harmless=True)
+@verb("health", auth="local", runs="client", group="What is true", harmless=True, on="many")
 def health(context: Context, ask: Nothing) -> Finding:
     """Say whether this machine is well, and each reason why it is not.
 

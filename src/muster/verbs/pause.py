@@ -84,7 +84,6 @@ def drain(context: Context, ask: Draining) -> Any:
     Its attempts end and their tasks begin again on other machines, which costs them no try; one
     that must not run twice (`once: true`) is finished first. What the machine owns stays its own.
 
-        muster drain
         muster drain laptop --wait --why 'a new disk'
     """
     last = context.ask("pause.begin", _args(ask) | {"drains": True}, on=ask.machine)
