@@ -927,3 +927,26 @@ NOTIFY_OF_MACHINE_MAX: Final = 50
 # What happened before a pager began is told as long as it is news.
 NOTIFY_NEWS_MS: Final = 3_600_000
 HEARTBEAT_S: Final = 300.0
+# --- schedules --------------------------------------------------------------------------
+# Slots that are looked at, and counted, at once: a line of cron costs up to 0.4 ms for each, and no
+# step takes longer than 50 ms.
+SLOTS_MAX: Final = 128
+# How many of them are caught up at most (`catch_up: all`).
+CATCH_UP_MAX: Final = 100
+# A stand-in asks so much later than the one before it: contention is rare, and nobody has to know
+# who is there.
+SLOT_HANDOVER_MS: Final = 2 * 60_000
+SLOT_HANDOVER_MS_MIN: Final = 1_000
+# As late as a slot is taken where its schedule says nothing.
+SLOT_LATE_MS: Final = 3_600_000
+SLOT_LATE_MS_MAX: Final = 7 * 24 * 3_600_000
+# Whose clock is further from its peers' than this asks for no slot, and no slot is taken so early.
+SLOT_AHEAD_MS_MAX: Final = 5 * 60_000
+# How soon a register that gave no answer is asked again, at first and at last.
+REGISTER_AGAIN_MS: Final = 1_000
+REGISTER_AGAIN_MS_MAX: Final = 30_000
+# Chosen arbitrarily; the names and texts of all of them are read at each start.
+SCHEDULES_MAX: Final = 1_000
+KEEPERS_MAX: Final = 16
+EVERY_MS_MIN: Final = 60_000
+REGISTER_BYTES_MAX: Final = 1024

@@ -538,7 +538,27 @@ def _claude_has_it(world: World) -> dict[str, str]:
     return {}
 
 
+def _nightly(world: World) -> dict[str, str]:
+    """A schedule in a file, beside its spec."""
+    (world.desk / "nightly.yaml").write_text(
+        "muster: 1\nschedule: nightly\nwhen: {cron: '30 2 * * *', zone: Europe/Berlin}\n"
+        "run: watched.yaml\nkeepers: [studio]\nfence: owner\n"
+    )
+    (world.desk / "watched.yaml").write_text(PLANNED)
+    return {}
+
+
+def _kept_nightly(world: World) -> dict[str, str]:
+    _nightly(world)
+    world.ok("studio", "schedule", "add", str(world.desk / "nightly.yaml"))
+    return {}
+
+
 PREPARED: Final[dict[str, Row]] = {
+    "muster schedule add nightly.yaml": Row(_nightly),
+    "muster schedule next nightly --count 3": Row(_kept_nightly),
+    "muster schedule pause nightly --until 8h": Row(_kept_nightly),
+    "muster schedule fire nightly": Row(_kept_nightly),
     # Here no editor is at the other end; tests/e2e/test_acp.py is one.
     "muster acp": Row(code=3),
     "muster secret set DEPLOY_TOKEN    # asks for the value, or reads standard input": Row(

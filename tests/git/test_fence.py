@@ -16,11 +16,14 @@ from muster.git.fence import (
     may_push_all,
     must_advance,
     repository_name,
+    schedule_ref,
+    slot_of,
 )
 
 NONE, ONE, TWO = "0" * 40, "1" * 40, "2" * 40
 WORKER, OTHER, OWNER, LAPTOP = "aa" * 32, "bb" * 32, "cc" * 32, "dd" * 32
 NOW = Epoch(2, 7)
+SCHEDULE = "5" * 64
 
 
 class World:
@@ -34,6 +37,9 @@ class World:
 
     def owner(self, what: str, name: str) -> str | None:
         return {("task", "t1"): OWNER, ("run", "r1"): OWNER}.get((what, name))
+
+    def keeps(self, peer: str, schedule: str) -> bool:
+        return (peer, schedule) in {(OWNER, SCHEDULE), (LAPTOP, SCHEDULE)}
 
     def bars(self, peer: str) -> str | None:
         return None if peer == LAPTOP else "no `push` was granted"
@@ -76,6 +82,12 @@ MOVES = [
     (LAPTOP, f"refs/heads/muster-post/{LAPTOP[:16]}/x", ONE, TWO, False),
     (LAPTOP, f"refs/heads/muster-post/{WORKER[:16]}", NONE, TWO, False),
     (WORKER, f"refs/heads/muster-post/{WORKER[:16]}", NONE, TWO, False),
+    (OWNER, f"refs/muster/schedule/{SCHEDULE}", ONE, TWO, True),
+    (LAPTOP, f"refs/muster/schedule/{SCHEDULE}", NONE, TWO, True),
+    (LAPTOP, f"refs/muster/schedule/{SCHEDULE}", ONE, NONE, False),
+    (LAPTOP, f"refs/muster/schedule/{'6' * 64}", NONE, TWO, False),
+    (LAPTOP, "refs/muster/schedule/nightly", NONE, TWO, False),
+    (WORKER, f"refs/muster/schedule/{SCHEDULE}", ONE, TWO, False),
     (LAPTOP, "refs/tags/v1", NONE, ONE, False),
     (LAPTOP, "refs/replace/" + ONE, NONE, TWO, False),
     (LAPTOP, "HEAD", ONE, TWO, False),
@@ -154,3 +166,22 @@ def test_only_history_refs_must_advance():
     assert not must_advance(Update(ATTEMPT, NONE, TWO))
     assert not must_advance(Update("refs/muster/fence/t1", ONE, TWO))
     assert not must_advance(Update(f"refs/heads/muster-post/{LAPTOP[:16]}", ONE, TWO))
+
+
+@proves("schedule.register")
+def test_the_register_of_a_schedule_only_moves_to_a_later_slot():
+    name = schedule_ref(SCHEDULE)
+    held = {ONE: b'{"nonce":"\\"slot\\":9,","slot":5,"what":"fire"}', TWO: b'{"slot":6}'}
+    other = {"3" * 40: b'{"slot":5}', "4" * 40: b"{}", "7" * 40: b'{"slot":9' + b" " * 2_000}
+
+    def move(new: str, now: str | None = ONE) -> str | None:
+        known = {**held, **other, **({name: held[now]} if now else {})}
+        return may_commit(Update(name, now or NONE, new), known.get)
+
+    assert move(TWO) is None
+    assert move(ONE, None) is None
+    assert slot_of(held[ONE]) == 5
+    for new in ("3" * 40, "4" * 40, "7" * 40, "8" * 40, ONE):
+        assert move(new) is not None
+    assert move(ONE, TWO) is not None
+    assert not must_advance(Update(name, ONE, TWO))

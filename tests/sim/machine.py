@@ -37,6 +37,7 @@ from muster.node.services.mending import MendAsked, PoorWay
 from muster.node.services.pager import Page
 from muster.node.services.parcels import AsideCame, LookAt, ParcelTaken
 from muster.node.services.peer_files import TakePiece
+from muster.node.services.schedules import AskRegister, MoveRegister
 from muster.node.services.sleepers import WakeUp
 from muster.node.tasks.elections import Campaign
 from muster.node.tasks.keepers import KeepMirror, PullMirror
@@ -479,6 +480,8 @@ class Machine:
         FilesAnswered,
         FilesChanged,
         Page,
+        AskRegister,
+        MoveRegister,
     )
     def _beyond(self, effect: ev.Effect) -> None:
         """What waits for input and output belongs to the daemon, which is not here."""

@@ -13,12 +13,19 @@ import os
 import subprocess
 import sys
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from muster import limits
 from muster.cli import call
 from muster.errors import Malformed, MusterError, Refused, Unreachable
-from muster.git.fence import HEADS_PREFIX, Update, may_commit, must_advance
+from muster.git.fence import (
+    HEADS_PREFIX,
+    SCHEDULE_PREFIX,
+    Update,
+    may_commit,
+    must_advance,
+    slot_of,
+)
 from muster.printable import visible
 
 # Three fields of at most 64, 64 and 4096 bytes, a line each.
@@ -46,15 +53,25 @@ def pre_receive(moves: list[Update]) -> None:
     if not moves:
         raise Refused("the push names no ref")
     # Anything but the daemon's yes raises.
-    args = {
+    args: dict[str, Any] = {
         "peer": peer,
         "repo": os.environ.get("MUSTER_REPO", ""),
         "updates": list(map(list, moves)),
     }
+    slots = {m.ref: _slot(m.new) for m in moves if m.ref.startswith(SCHEDULE_PREFIX)}
+    args |= {"slots": slots} if slots else {}
     call.ask(path, "git.may-push", args, within_s=limits.GIT_HOOK_MS_MAX / 1000)
     for move in moves:
         if must_advance(move) and _git("merge-base", "--is-ancestor", move.old, move.new) is None:
             raise Refused(f"{move.ref} may only move forward, not be rewritten")
+
+
+def _slot(new: str) -> int:
+    """The slot that a register is to move to. Raises: Refused, Malformed."""
+    raw = _git("cat-file", "blob", new)
+    if raw is None:
+        raise Refused("what a register of a schedule is to hold is no blob")
+    return slot_of(raw)
 
 
 def reference_transaction(moves: list[Update]) -> None:

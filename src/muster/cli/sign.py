@@ -183,6 +183,19 @@ def standin_args(ask: Ask, args: dict[str, Any], to: Target) -> list[dict[str, A
     return [{}]
 
 
+def schedule_statement(ask: Ask, args: dict[str, Any], to: Target) -> list[dict[str, Any]]:  # noqa: ARG001 - of every signs
+    """The standing order beside the order to write it down: for all machines, until its end."""
+    from muster.task import schedule  # noqa: PLC0415 - see rule 3
+
+    text = str(args["text"])
+    raw = sign_statement(
+        signer(schedule.SET), fleet=to.fleet, verb=schedule.SET, object=str(args["name"]),
+        target=EVERY_MACHINE, args=schedule.set_args(text), nonce=os.urandom(_NONCE_BYTES),
+        issued_ms=to.now_ms, until_ms=schedule.until_ms(schedule.opened(text), to.now_ms),
+    )  # fmt: skip
+    return [{"statement": raw.decode()}]
+
+
 def remember_args(ask: Ask, args: dict[str, Any], to: Target) -> list[dict[str, Any]]:  # noqa: ARG001 - of every signs
     """Let the order to write down what is private tell nobody else the key, nor let it be guessed.
 

@@ -6,7 +6,9 @@ Rule 3: the owner of a task moves its fence `refs/muster/fence/<task>`; the owne
         branches `refs/heads/muster/<run>/<phase>`. Nobody else does.
 Rule 4: other branches are people's: who was granted `push` moves them, and only forward.
 Rule 5: of these, `refs/heads/muster-post/<machine>` is that machine's alone, and made anew by it.
-Rule 6: whatever is not allowed here is refused, and so is whatever cannot be decided.
+Rule 6: the keepers of a schedule move its register, `refs/muster/schedule/<id>`, to a later slot,
+        and to none that is ahead of the hub's clock: so a slot is fired once (task/slot_keeper.py).
+Rule 7: whatever is not allowed here is refused, and so is whatever cannot be decided.
 
 An epoch (k, n) is the owner's incarnation counter and its own counter in it. The owner writes a
 new epoch into the fence *before* it hands out the lease, so a worker that slept, was cut off or
@@ -26,11 +28,13 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 from muster.errors import Malformed
+from muster.limits import REGISTER_BYTES_MAX
 
 ATTEMPT_PREFIX: Final = "refs/muster/attempt/"
 FENCE_PREFIX: Final = "refs/muster/fence/"
 BRANCH_PREFIX: Final = "refs/heads/muster/"
 HEADS_PREFIX: Final = "refs/heads/"
+SCHEDULE_PREFIX: Final = "refs/muster/schedule/"
 POST_PREFIX: Final = "refs/heads/muster-post/"
 """Behind it stand so many letters of a machine's id: the branch of its parcels (mailbox.py)."""
 WRITER_CHARS: Final = 16
@@ -41,9 +45,12 @@ _NAME: Final = re.compile(_WORD)
 _EPOCH: Final = re.compile(rf"({_NUMBER})-({_NUMBER})")
 _ATTEMPT: Final = re.compile(rf"refs/muster/attempt/({_WORD})/({_NUMBER})-({_NUMBER})")
 _FENCE: Final = re.compile(rf"refs/muster/fence/({_WORD})")
+_SCHEDULE: Final = re.compile(r"refs/muster/schedule/([0-9a-f]{64})")
 _BRANCH: Final = re.compile(rf"refs/heads/muster/({_WORD})/({_WORD})")
 # What people call branches; stricter than git itself, which allows nearly every byte.
 _HEAD: Final = re.compile(r"refs/heads/(?!muster(?:/|$))[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
+# Canonical JSON, of which nothing else holds this key: texts in it have their quotes escaped.
+_SLOT: Final = re.compile(rb'[{,]"slot":([1-9][0-9]{0,15})[,}]')
 _OBJECT_ID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -84,6 +91,9 @@ class PushPolicy(Protocol):
 
     def owner(self, what: Literal["task", "run"], name: str) -> str | None:
         """The machine that owns a task or a run."""
+
+    def keeps(self, peer: str, schedule: str) -> bool:
+        """Whether the machine is a keeper of the schedule."""
 
     def bars(self, peer: str) -> str | None:
         """Why this machine or key may not move ordinary branches; None where it was granted."""
@@ -136,6 +146,10 @@ def may_push(peer: str, update: Update, policy: PushPolicy) -> str | None:
         if policy.owner("task", found[1]) != peer:
             return f"only the owner of task {found[1]} moves its fence"
         return None
+    if found := _SCHEDULE.fullmatch(update.ref):
+        return (
+            None if policy.keeps(peer, found[1]) else "only its keepers move a schedule's register"
+        )
     if found := _BRANCH.fullmatch(update.ref):
         if policy.owner("run", found[1]) != peer:
             return f"only the owner of run {found[1]} moves its branches"
@@ -176,6 +190,10 @@ def may_commit(update: Update, blob: Callable[[str], bytes | None]) -> str | Non
             new, now = fence_epoch(raw), None if held is None else fence_epoch(held)
             if now is not None and new <= now:
                 return f"the fence of task {found[1]} only rises, and {new} is not above {now}"
+        elif _SCHEDULE.fullmatch(update.ref):
+            moved, held = blob(update.new), blob(update.ref)
+            if moved is None or slot_of(moved) <= (0 if held is None else slot_of(held)):
+                return "the register of a schedule only moves to a later slot"
         elif not (_BRANCH.fullmatch(update.ref) or _HEAD.fullmatch(update.ref)):
             return f"{_shown(update.ref)} is not a ref that may be pushed"
     except Malformed as error:
@@ -186,7 +204,21 @@ def may_commit(update: Update, blob: Callable[[str], bytes | None]) -> str | Non
 def must_advance(update: Update) -> bool:
     """True when only new history may be added, so that the hook has to compare the commits."""
     is_new = not update.old.strip("0")
-    return not is_new and not update.ref.startswith((BRANCH_PREFIX, FENCE_PREFIX, POST_PREFIX))
+    free = (BRANCH_PREFIX, FENCE_PREFIX, POST_PREFIX, SCHEDULE_PREFIX)
+    return not is_new and not update.ref.startswith(free)
+
+
+def schedule_ref(schedule: str) -> str:
+    """The ref that is a schedule's register; its object says which slot it is at."""
+    return SCHEDULE_PREFIX + schedule
+
+
+def slot_of(raw: bytes) -> int:
+    """The slot that an object of a register is at. Raises: Malformed."""
+    found = _SLOT.search(raw[:REGISTER_BYTES_MAX])
+    if found is None or len(raw) > REGISTER_BYTES_MAX:
+        raise Malformed("what the register of a schedule would hold says no slot")
+    return int(found[1])
 
 
 def _word(text: str, what: str) -> str:

@@ -41,6 +41,7 @@ from muster.node.services.quotas import Quotas
 from muster.node.services.remote import RemoteWork
 from muster.node.services.retention import Retention
 from muster.node.services.same_files import SameFiles
+from muster.node.services.schedules import Schedules
 from muster.node.services.search import Search
 from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
@@ -124,6 +125,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Contexts,
     Retention,
     RemoteWork,
+    Schedules,
     LastHeard,
     Knocking,
     Tail,

@@ -25,7 +25,7 @@ from muster.limits import (
     DIGEST_TOKENS_MAX,
     PHASE_TIMEOUT_MS,
 )
-from muster.log.entry import Entry
+from muster.log.entry import Entry, EntryId
 from muster.log.stream import MachineId
 from muster.task import openings
 from muster.task.budget import Budget
@@ -100,6 +100,12 @@ class Asking(Protocol):
 
     def recompute(self, run: RunOpen, phase: str, instance: str) -> dict[str, Any]:
         """Return the template that the signed spec yields."""
+
+    def is_removed(self, schedule: str, at_ms: int) -> bool:
+        """As schedule_proof.py asks."""
+
+    def fires(self, schedule: str, slot: int) -> list[EntryId]:
+        """As schedule_proof.py asks."""
 
 
 def of_phase(template: Mapping[str, Any], repo: str) -> Bounds | None:

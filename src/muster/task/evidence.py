@@ -26,6 +26,8 @@ whose chain is followed in the same way, or an operator's grant to the machine.
     run.open ──cause──▶ delegation.open ──cause──▶ task.assign ──▶ … ──▶ the operator's statement
                          the asker's own           to the asker          `may`, in the signed spec
 
+A run that a keeper of a schedule began has no statement of its own: see schedule_proof.py.
+
 Entries that `lookup` returns were admitted: their stream's seal covers them.
 """
 
@@ -38,7 +40,7 @@ from muster.fleet.grant import FLEET_GRANTEE
 from muster.fleet.statement import Statement
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FleetId, MachineId
-from muster.task import delegation, peer_order
+from muster.task import delegation, peer_order, schedule_proof
 from muster.task.adoption import Ordered, first
 from muster.task.causes import Lookup, Unproven, cause_of, origin, read
 from muster.task.delegation import Asking
@@ -61,6 +63,7 @@ HOPELESS: Final = frozenset(
     {
         "order-too-old", "operator-not-allowed", "delegation-not-allowed", "delegation-too-wide",
         "delegation-too-many", "run-begun-before", "adoption-not-allowed", "peer-other-fleet",
+        "schedule-removed", "slot-late", "slot-not-keeper", "slot-off-grid", "slot-twice",
     }
 )  # fmt: skip
 _DAY_MS: Final = 24 * 3_600_000
@@ -129,7 +132,7 @@ def check_evidence(
         allowed_unenclosed(opened.template, statement, opener, authority, now_ms)
         return Evidence(assign, opened, None, statement, certain=False)
     starter = first(cause_of(opener, "run.open", lookup), lookup, fleet, leads).entry
-    run, statement = _ordered_run(starter, fleet, {} if known is None else known)
+    run, statement = _ordered_run(starter, fleet, lookup, {} if known is None else known)
     if run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
     chain = _Chain(fleet, lookup, authority, now_ms, known, asking, depth)
@@ -182,7 +185,7 @@ def check_ordered(
             return Ordered(statement.target == author, generation)
         starter, generation = first(cause_of(starter, "run.open", lookup), lookup, fleet, leads)
         author = MachineId(starter.header.author)
-    run, statement = _ordered_run(starter, fleet, {} if known is None else known)
+    run, statement = _ordered_run(starter, fleet, lookup, {} if known is None else known)
     if opened is not None and run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
     chain = _Chain(fleet, lookup, authority, now_ms, known, asking, 0)
@@ -324,6 +327,14 @@ def _allowed_run(run: RunOpen, statement: Statement, starter: Entry, chain: _Cha
         # As is said in `_its_own`.
         text = "a run is ordered of one machine, and this order is for every one"
         raise Unproven("statement-other-order", text)
+    if not run.statement:
+        found = schedule_proof.fired(origin(starter, chain.lookup), chain.fleet, chain.lookup)
+        allowed(statement, starter, chain.authority, chain.now_ms)
+        schedule_proof.check(
+            run, starter, found, authority=chain.authority, now_ms=chain.now_ms,
+            watching=chain.asking,
+        )  # fmt: skip
+        return False
     if chain.asking is not None and not chain.asking.is_begun(starter, run):
         text = "its order had begun another run of its owner already, and one order is one run"
         raise Unproven("run-begun-before", text)
@@ -338,12 +349,18 @@ def _allowed_run(run: RunOpen, statement: Statement, starter: Entry, chain: _Cha
     )  # fmt: skip
 
 
-def _ordered_run(starter: Entry, fleet: FleetId, known: Known) -> tuple[RunOpen, Statement]:
+def _ordered_run(
+    starter: Entry, fleet: FleetId, lookup: Lookup, known: Known
+) -> tuple[RunOpen, Statement]:
     """The run and its order; remembered, because an entry's id is a hash of all of this."""
     if starter.body is not None and starter.id in known:
         return known[starter.id]
     run = read(starter, "run.open", RunOpen, "run")
-    statement = ordered(run.statement, starter, fleet, ("run", run.name, run_args(run)))
+    if run.statement or not schedule_proof.is_fired(starter, lookup):
+        statement = ordered(run.statement, starter, fleet, ("run", run.name, run_args(run)))
+    else:
+        author = MachineId(starter.header.author)
+        statement = schedule_proof.as_run(schedule_proof.fired(starter, fleet, lookup), author)
     if len(known) >= _RUNS_KNOWN_MAX:
         known.clear()
     known[starter.id] = (run, statement)

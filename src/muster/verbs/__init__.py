@@ -49,6 +49,8 @@ NOUNS: Final = (
     "run",
     "watch",
     "rerun",
+    "schedule",
+    "schedule_view",
     "awaited",
     "plan",
     "acp",

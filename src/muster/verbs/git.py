@@ -8,8 +8,8 @@ from msgspec import Meta, Struct
 from muster.errors import Denied, Malformed, NotFound, Refused, Unreachable
 from muster.git import mirror, ref, repository
 from muster.git import serve as remote
-from muster.git.fence import POST_PREFIX, Epoch, Update, may_push_all
-from muster.limits import GIT_PUSH_REFS_MAX
+from muster.git.fence import POST_PREFIX, SCHEDULE_PREFIX, Epoch, Update, may_push_all
+from muster.limits import GIT_PUSH_REFS_MAX, SLOT_AHEAD_MS_MAX
 from muster.log.stream import MachineId
 from muster.node.attempts import blob_transfer as holder
 from muster.node.counter import DECLARED
@@ -122,6 +122,8 @@ class Push(Request, frozen=True):
     peer: Annotated[str, data()]
     updates: Annotated[list[Update], Meta(max_length=GIT_PUSH_REFS_MAX), data()]
     repo: Annotated[str, data()] = ""
+    # Of each register of a schedule the slot that it is to move to.
+    slots: Annotated[dict[str, int], Meta(max_length=GIT_PUSH_REFS_MAX), data()] = {}  # noqa: RUF012 - msgspec copies it
 
 
 class Allowed(Struct, frozen=True):
@@ -134,6 +136,12 @@ def may_push(core: Core, call: Call, ask: Push) -> Allowed:
     if MachineId(ask.peer) in core.roster.known:
         core.roster.machine(ask.peer)
     refusal = may_push_all(ask.peer, ask.updates, OwnerPushPolicy(core, ask.repo))
+    for update in ask.updates if refusal is None else ():
+        ahead_ms = ask.slots.get(update.ref, core.now.wall_ms) - core.now.wall_ms
+        if update.ref.startswith(SCHEDULE_PREFIX) and (
+            update.ref not in ask.slots or ahead_ms > SLOT_AHEAD_MS_MAX
+        ):
+            refusal = f"the slot is {ahead_ms // 1000} s ahead of this machine's clock"
     if refusal is not None:
         core.counters["push-refused"] += 1
         raise Denied(refusal)

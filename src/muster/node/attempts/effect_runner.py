@@ -32,6 +32,7 @@ from muster.node.attempts.following import Following
 from muster.node.attempts.line_count import counted
 from muster.node.attempts.mirrors import Mirrors
 from muster.node.attempts.promotion import Promotions
+from muster.node.attempts.registers import Registers
 from muster.node.attempts.workplace import left_behind, marks_of, sweep
 from muster.node.counter import DECLARED
 from muster.node.host import clock, disk, secret_store
@@ -42,6 +43,7 @@ from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.incidents import Noticed
 from muster.node.runtime import Runtime
 from muster.node.services.losses import BLOBS, blobs_gone
+from muster.node.services.schedules import AskRegister, MoveRegister
 from muster.node.tasks.approvals import AnswerAttempt
 from muster.node.tasks.attempt_body import AttemptEnded
 from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
@@ -58,6 +60,7 @@ from muster.task.instruction import (
 )
 from muster.task.kinds import NO_EPOCH
 from muster.task.kinds import Epoch as Pair
+from muster.task.occurrences import ZONES_VERSION
 
 DECLARED[__name__] = {
     "upkeep-failed": "A part of the hourly upkeep failed; it is tried again.",
@@ -73,7 +76,7 @@ REMAINS: Final = "left-behind"
 # Done outside of the loop, and answered by an event.
 _WORKS: Final = (
     RaiseFence, MoveBranch, BringBack, MatchGlob, FindBase, CountLines, PullMirror, KeepMirror,
-)  # fmt: skip
+    AskRegister, MoveRegister)  # fmt: skip
 # What moves something in a repository that is kept here, perhaps.
 _MOVES: Final = (RaiseFence, MoveBranch)
 
@@ -106,26 +109,21 @@ class EffectRunner:
         self.attempts: dict[tuple[str, Pair], Attempt] = {}
         # Who does what takes time, and how it ends where this machine fails at it: nobody else
         # asks again for that.
+        registers = Registers(self)
         self._works: dict[type[ev.Effect], Work] = {
             RaiseFence: Work(
                 "fence", self._raise_fence, lambda e: Fenced(e.task, e.epoch, MISTAKE)
             ),
-            MoveBranch: Work(
-                "promote",
-                self.branches.move,
-                lambda e: Promoted(e.task, e.epoch, e.commit, MISTAKE),
-            ),
+            MoveBranch: Work("promote", self.branches.move,
+                             lambda e: Promoted(e.task, e.epoch, e.commit, MISTAKE)),
             BringBack: Work(
                 "branch",
                 self.branches.bring_back,
                 lambda e: BroughtBack(e.move.task, e.move.branch, e.move.repo, MISTAKE),
             ),
             MatchGlob: Work("match", self._match, lambda e: Matched(e.run, e.phase, (), MISTAKE)),
-            CountLines: Work(
-                "count",
-                partial(counted, self.start_of),
-                lambda e: LinesCounted(e.run, e.phase, None, MISTAKE),
-            ),
+            CountLines: Work("count", partial(counted, self.start_of),
+                             lambda e: LinesCounted(e.run, e.phase, None, MISTAKE)),
             FindBase: Work("base", self._find_base, lambda e: BaseFound(e.run, "", MISTAKE)),
             PullMirror: Work(
                 "mirror", self.mirrors.pull, lambda e: Pulled(e.machine, e.repo, MISTAKE)
@@ -133,7 +131,9 @@ class EffectRunner:
             KeepMirror: Work(
                 "mirror", self.mirrors.keep, lambda e: Kept(e.machine, e.repo, MISTAKE)
             ),
-        }
+            AskRegister: Work("register", registers.ask, registers.failed),
+            MoveRegister: Work("register", registers.move, registers.failed),
+        }  # fmt: skip
         assert self._works.keys() == set(_WORKS)
         # Unknown until it was looked at once: what was told before a restart may be gone.
         self._told: dict[Path, str] | None = None
@@ -223,6 +223,7 @@ class EffectRunner:
         facts["tools"] |= await asyncio.to_thread(self.enclosing.fact, *asked)
         granted = (self.daemon.home.path, self.environ, clock.read().wall_ms)
         facts["tools"] |= await asyncio.to_thread(secret_store.told, *granted)
+        facts["tools"]["tzdata"] = ZONES_VERSION
         return {**facts, **self.daemon.machine.whereabouts()}
 
     def _variables(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.stream import MachineId, StreamName
 from muster.node.call.shut_out import is_after, was_told
 from muster.node.tasks.one_run import is_begun
+from muster.node.tasks.slots import fires, is_removed
 from muster.node.tasks.standins import replaced
 from muster.task import kinds, template
 from muster.task.causes import Lookup, Unproven
@@ -115,6 +116,13 @@ class Asking:
             return self._core.roster.find(name).machine
         except MusterError:
             return name
+
+    def is_removed(self, schedule: str, at_ms: int) -> bool:
+        # Whose it is that was begun does not change when its schedule goes.
+        return not self._ever and is_removed(self._core, schedule, at_ms)
+
+    def fires(self, schedule: str, slot: int) -> list[EntryId]:
+        return fires(self._core, schedule, slot)
 
     @staticmethod
     def recompute(run: kinds.RunOpen, phase: str, instance: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from muster.log.stream import MachineId
 from muster.node.tasks.branches import Branches
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
+from muster.node.tasks.slots import schedules
 from muster.task.fold import RUN, TASK
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ class OwnerPushPolicy:
     def owner(self, what: Literal["task", "run"], name: str) -> str | None:
         ownership = self.core.part(Ownership)
         return ownership.owner(RUN, name) if what == "run" else ownership.owner(TASK, name)
+
+    def keeps(self, peer: str, schedule: str) -> bool:
+        return any(
+            peer in each.schedule.keepers and each.id == schedule
+            for each in schedules(self.core).values()
+        )
 
     def bars(self, peer: str) -> str | None:
         """Ordinary branches: to an operator, and to whoever was granted `push` on this one."""

@@ -149,7 +149,12 @@ class Run:
         phases = self.spec.phases.values()
         may = self.spec.memory or any(p.may or p.memory or p.mcp or p.secrets for p in phases)
         may = may or any(p.says_sandbox for p in phases)
-        may = may or bool(self.spec.budget or self.body.budget or self.body.after)
+        # One of a schedule has no statement of its own.
+        may = (
+            may
+            or not self.body.statement
+            or bool(self.spec.budget or self.body.budget or self.body.after)
+        )
         more = may or self.handed_on or self.adopted
         return bool(self.is_held or self.spec.on or self.body.kept or more)
 

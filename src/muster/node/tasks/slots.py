@@ -1,0 +1,172 @@
+"""What is known of schedules: which there are, whether each is paused or removed, what it came to.
+
+Rule 1: of one name the schedule that was signed last is the one there is; where that was removed
+        there is none. Who signed it must have been let to when it was signed.
+Rule 2: what became of a slot is believed of the schedule's keepers, and of nobody else.
+"""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
+
+from muster.errors import Denied, MusterError
+from muster.fleet.statement import Statement
+from muster.log.entry import EntryId
+from muster.log.fold import Skip, body_or_none
+from muster.node.call.shut_out import is_after, was_told
+from muster.task.fold import RUN, RunRow
+from muster.task.schedule import Schedule
+from muster.task.schedule_fold import (
+    SCHEDULE,
+    SCHEDULE_ORDER,
+    SLOT,
+    OrderRow,
+    ScheduleRow,
+    SlotRow,
+    ordered,
+)
+from muster.task.schedule_kinds import ScheduleSet
+from muster.task.spec import parse
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+
+class Known(NamedTuple):
+    """A schedule that counts. `paused_ms` is since when it rests, 0 where it does not."""
+
+    row: ScheduleRow
+    schedule: Schedule
+    statement: Statement
+    spec: str
+    paused_ms: int = 0
+    paused_until_ms: int = 0
+    resumed_ms: int = 0
+    removed: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.row.schedule
+
+    def at(self, now_ms: int) -> "Known":
+        """As it is now: a pause may have ended by itself."""
+        if self.paused_ms and 0 < self.paused_until_ms <= now_ms:
+            return self._replace(paused_ms=0, resumed_ms=self.paused_until_ms)
+        return self
+
+
+def known(core: "Core", row: ScheduleRow) -> Known | None:
+    """A schedule as it stands; None where its signer might not order it when it was signed."""
+    entry = core.log.entry(row.entry)
+    body = body_or_none(entry, ScheduleSet)
+    if entry is None or body is None:
+        return None
+    with suppress(MusterError, Skip):
+        statement, schedule = ordered(body, core.membership.fleet)
+        if is_after(core, entry, row.operator) and not was_told(core, row.operator):
+            return None
+        core.roster.was_permitted(statement, statement.issued_ms)
+        found = Known(row, schedule, statement, parse(schedule.run.encode()).name)
+        for order in _orders(core, row.schedule):
+            found = _after(found, order)
+        return found
+    return None
+
+
+def _after(found: Known, order: OrderRow) -> Known:
+    if order.verb == "schedule.remove":
+        return found._replace(removed=True)
+    if order.verb == "schedule.pause":
+        return found._replace(paused_ms=order.issued_ms, paused_until_ms=order.until_ms)
+    if not found.paused_ms:
+        return found
+    return found._replace(paused_ms=0, paused_until_ms=0, resumed_ms=order.issued_ms)
+
+
+def _orders(core: "Core", schedule: str) -> list[OrderRow]:
+    """What was ordered of it by those who may, as it was signed one after the other."""
+    rows = core.tables.rows(SCHEDULE_ORDER, schedule=schedule)
+    rows.sort(key=lambda row: (row.issued_ms, row.order))
+    return [row for row in rows if _might(core, row)]
+
+
+def _might(core: "Core", row: OrderRow) -> bool:
+    if row.operator in core.roster.operators_ever:
+        entry = core.log.entry(row.entry)
+        return entry is not None and not is_after(core, entry, row.operator)
+    with suppress(Denied):
+        return bool(core.roster.decide(row.operator, row.verb, row.name, row.issued_ms))
+    return False
+
+
+def schedules(core: "Core") -> dict[str, Known]:
+    """By name the schedules that there are."""
+    found = dict[str, Known]()
+    for row in core.tables.rows(SCHEDULE):
+        each = known(core, row)
+        if each is None:
+            continue
+        before = found.get(row.name)
+        if before is None or _rank(before) < _rank(each):
+            found[row.name] = each
+    return {name: each for name, each in sorted(found.items()) if not each.removed}
+
+
+def _rank(each: Known) -> tuple[int, str]:
+    return (each.row.issued_ms, each.row.schedule)
+
+
+def denied(core: "Core", each: Known) -> str:
+    """Why whoever signed it may not have it run any more, "" where that is so."""
+    now_ms = core.now.wall_ms
+    try:
+        core.roster.permit(each.statement, now_ms)
+        core.roster.permit(replace(each.statement, verb="run", object=each.spec), now_ms)
+    except Denied as error:
+        return str(error)
+    return ""
+
+
+def is_removed(core: "Core", schedule: str, at_ms: int) -> bool:
+    """Whether somebody who may had removed it then."""
+    found = _orders(core, schedule)
+    return any(row.verb == "schedule.remove" and row.issued_ms < at_ms for row in found)
+
+
+def came_to(core: "Core", each: Known, limit: int = 1_000) -> list[SlotRow]:
+    """What its keepers say became of its slots, the newest first."""
+    rows = core.tables.rows(SLOT, schedule=each.id, order=("-at_ms", "-slot"), limit=limit)
+    return [row for row in rows if row.stream.machine in each.schedule.keepers]
+
+
+def fires(core: "Core", schedule: str, slot: int) -> list[EntryId]:
+    """The fires of a slot that are known here, the one first that came first."""
+    rows = core.tables.rows(SCHEDULE, schedule=schedule, limit=1)
+    each = known(core, rows[0]) if rows else None
+    if each is None:
+        return []
+    found = core.tables.rows(SLOT, schedule=schedule, slot=slot, what="fire")
+    its = [row for row in found if row.stream.machine in each.schedule.keepers]
+    entries = [(row.entry, core.log.entry(row.entry)) for row in its]
+    came = [
+        (core.log.admitted(entry.stream, entry.header.seq) or (0, 0), id)
+        for id, entry in entries
+        if entry is not None
+    ]
+    return [id for _, id in sorted(came)]
+
+
+def open_run(core: "Core", name: str, keepers: tuple[str, ...]) -> RunRow | None:
+    """The newest run of a schedule of this name that is open, as far as is known here."""
+    for revision in core.tables.rows(SCHEDULE, name=name):
+        rows = core.tables.rows(
+            SLOT, schedule=revision.schedule, what="fire", order=("-at_ms",), limit=8
+        )
+        for row in rows:
+            if row.stream.machine not in keepers:
+                continue
+            runs = core.tables.rows(RUN, writer=row.stream.machine, run=row.run)
+            if runs and all(run.state == "open" for run in runs):
+                return runs[-1]
+    return None

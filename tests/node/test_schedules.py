@@ -1,0 +1,308 @@
+"""Schedules on real cores: who fires, what becomes of the rest, and what a worker makes of it."""
+
+from typing import Any
+
+import pytest
+from tests.node.cores import WALL_MS, Cores
+from tests.node.scheduling import FILE, MINUTE, SLOT, SPEC, Registers, add, stop
+from tests.node.test_runs import know
+from tests.promise import proves
+
+from muster.fleet.grant import Grant, sign_give
+from muster.fleet.machine import Operator
+from muster.git.fence import schedule_ref
+from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.node.services.sleepers import WakeUp
+from muster.node.tasks.asking import Asking
+from muster.task import occurrences
+from muster.task.causes import Unproven
+from muster.task.evidence import check_ordered
+from muster.task.kinds import RunOpen
+from muster.task.kinds import read as body_of
+from muster.task.schedule import id_of, slot_run_id
+from muster.task.schedule_kinds import ScheduleFire, ScheduleMiss, ScheduleSet, ScheduleSkip
+
+
+@pytest.fixture
+def world() -> Cores:
+    world = Cores("hub", "studio", "laptop")
+    for name in ("studio", "laptop"):
+        world.link("hub", name)
+    know(world["hub"])
+    return world
+
+
+def _told(world: Cores, kind: str, body: Any) -> list[Any]:
+    return [body_of(body, each.body) for each in world["laptop"].entries(f"schedule.{kind}")]
+
+
+@proves("schedule.form", "schedule.runs")
+def test_a_slot_becomes_a_run_that_a_worker_takes(world):
+    registers = Registers(world)
+    assert add(world["laptop"], FILE.replace("[hub, studio]", "[nobody]"))["ok"] is False
+    done = add(world["laptop"])["value"]
+    assert (done["owner"], done["fence"], done["next_ms"]) == ("hub", "repo:main", SLOT)
+    registers.until(SLOT + MINUTE)
+    (fire,) = _told(world, "fire", ScheduleFire)
+    assert (fire.slot, fire.missed, fire.fence) == (SLOT, 0, "repo:main")
+    (opening,) = world["laptop"].entries("run.open")
+    assert opening.header.author == world["hub"].id
+    assert body_of(RunOpen, opening.body).run == fire.run
+    # Its worker looked at all that stands behind it, and did it.
+    world.pass_ms(3_000)
+    (row,) = world["laptop"].call("runs", {})["value"]
+    assert (row["run"], row["state"]) == (fire.run, "done")
+    assert len(world["laptop"].entries("attempt.start")) == 1
+    # It is asked of nobody where nothing is due.
+    before = registers.asked
+    registers.until(SLOT + 5 * MINUTE)
+    assert registers.asked == before
+
+
+@proves("schedule.stand-ins", "schedule.fired-once")
+def test_a_stand_in_fires_for_an_owner_that_sleeps_which_then_does_nothing(world):
+    registers = Registers(world)
+    add(world["laptop"])
+    registers.until(SLOT - MINUTE)
+    world.frozen.add("hub")
+    registers.until(SLOT + 3 * MINUTE)
+    assert [value.by for value in registers.moved] == [world["studio"].id]
+    world.frozen.clear()
+    registers.until(SLOT + 5 * MINUTE)
+    assert len(registers.moved) == 1
+    assert len(world["hub"].entries("schedule.fire")) == len(world["hub"].entries("run.open")) == 1
+    registers.until(SLOT + 11 * MINUTE)
+    assert [value.by for value in registers.moved[1:]] == [world["hub"].id]
+
+
+@proves("schedule.fired-once", "schedule.every-slot-has-an-entry")
+def test_a_claim_outlives_a_crash_and_is_carried_out_once(world):
+    registers = Registers(world)
+    add(world["laptop"])
+    world["studio"].step()
+    registers.until(SLOT)
+    for _ in range(40):
+        world.pass_ms(1_000)
+        registers.answer()
+        if world["hub"].entries("schedule.claim"):
+            break
+    # The register moved, and the machine ends before it hears of it.
+    (claim,) = world["hub"].entries("schedule.claim")
+    assert len(registers.moved) == 1
+    world.restart("hub")
+    world.link("hub", "studio")
+    world.link("hub", "laptop")
+    registers.until(SLOT + 5 * MINUTE)
+    assert len(registers.moved) == 1
+    (fire,) = world["studio"].entries("schedule.fire")
+    assert claim.id in fire.causes
+
+
+@proves("schedule.paused", "schedule.not-silent")
+def test_a_schedule_rests_goes_on_and_ends_by_order(world):
+    registers, laptop = Registers(world), world["laptop"]
+    add(laptop)
+    assert stop(laptop, "pause")["value"]["did"] == "paused"
+    registers.until(SLOT + 15 * MINUTE)
+    assert registers.moved == []
+    assert stop(laptop, "resume")["ok"]
+    registers.until(SLOT + 21 * MINUTE)
+    (skip,) = _told(world, "skip", ScheduleSkip)
+    assert (skip.slot, skip.count, skip.reason) == (SLOT + 10 * MINUTE, 2, "paused")
+    assert [fire.slot for fire in _told(world, "fire", ScheduleFire)] == [SLOT + 20 * MINUTE]
+    shown = laptop.call("schedule.show", {"name": "nightly"})["value"]
+    assert [each["what"] for each in shown["decided"]] == ["fire", "skip"]
+    (row,) = laptop.call("schedule.list", {})["value"]
+    assert (row["state"], row["last"], row["next_ms"]) == ("due", "fire", SLOT + 30 * MINUTE)
+    ahead = laptop.call("schedule.next", {"count": 2, "name": "nightly"})["value"]["slots"]
+    assert [each["slot_ms"] for each in ahead] == [SLOT + 30 * MINUTE, SLOT + 40 * MINUTE]
+    assert stop(laptop, "remove")["ok"]
+    registers.until(SLOT + 35 * MINUTE)
+    assert len(registers.moved) == 2
+    assert laptop.call("schedule.list", {})["value"] == []
+
+
+@proves("schedule.register")
+def test_a_register_is_pushed_to_by_keepers_alone_and_to_no_slot_that_is_ahead(world):
+    hub, studio, laptop = (world[name] for name in ("hub", "studio", "laptop"))
+    id = add(laptop)["value"]["schedule"]
+    world.pass_ms(500)
+    name, now_ms = schedule_ref(id), WALL_MS + world.ms
+
+    def push(peer: str, slots: dict[str, int]) -> str:
+        args = {"peer": peer, "slots": slots, "updates": [[name, "0" * 40, "1" * 40]]}
+        answer = hub.call("git.may-push", args)
+        return "" if answer["ok"] else answer["error"]["text"]
+
+    assert push(studio.id, {name: now_ms + 4 * MINUTE}) == ""
+    assert "ahead of this machine's clock" in push(studio.id, {name: now_ms + 6 * MINUTE})
+    assert "ahead of this machine's clock" in push(studio.id, {})
+    assert "only its keepers" in push(laptop.id, {name: now_ms})
+
+
+@proves("schedule.wakes")
+def test_a_keeper_that_sleeps_is_woken_by_who_stands_in_before_the_slot_once(world):
+    cards = [{"mac": "02:00:00:00:00:01", "subnets": ["10.0.0.0/24"], "wakes": True}]
+    world["hub"].step(FactsChanged({**world["hub"].facts(), "cards": cards}))
+    world.link("studio", "laptop")
+    world.pass_ms(500)
+    registers = Registers(world)
+    add(world["laptop"])
+    registers.until(SLOT - 5 * MINUTE)
+    world.cut("hub")
+    world.frozen.add("hub")
+    registers.until(SLOT - 2 * MINUTE)
+    woken = lambda: [e.machine for e in world["studio"].effects if isinstance(e, WakeUp)]  # noqa: E731
+    assert woken() == []
+    registers.until(SLOT + MINUTE)
+    assert woken() == [world["hub"].id]
+
+
+@proves("schedule.edited")
+def test_what_was_changed_counts_from_its_own_order_and_the_one_before_is_no_more(world):
+    registers, laptop = Registers(world), world["laptop"]
+    before = add(laptop)["value"]["schedule"]
+    registers.until(SLOT - MINUTE)
+    changed = add(laptop, FILE.replace("every: 10m", "every: 20m"))["value"]
+    assert changed["schedule"] != before
+    # Of one name there is one.
+    assert [row["when"] for row in laptop.call("schedule.list", {})["value"]] == ["every 20m UTC"]
+    registers.until(SLOT + 11 * MINUTE)
+    fired = _told(world, "fire", ScheduleFire)
+    assert {fire.schedule for fire in fired} == {changed["schedule"]}
+    assert [fire.slot for fire in fired] == [changed["next_ms"]]
+    # An older order about it comes too late.
+    old = add(laptop, ahead_ms=-40 * MINUTE)
+    assert old["ok"] is False
+
+
+@proves("schedule.not-silent")
+def test_the_slot_of_whom_a_grant_let_until_yesterday_is_skipped_and_a_person_is_told(world):
+    registers, laptop = Registers(world), world["laptop"]
+    signer = Operator(bytes([77]) * 32).statement
+    now_ms = WALL_MS + world.ms
+    for verb, until in (("schedule.set", SLOT + 12 * MINUTE), ("run", SLOT + 5 * MINUTE)):
+        grant = Grant(object="nightly", to=signer.public.hex(), until_ms=until, verb=verb)
+        nonce = verb.encode().ljust(16, b"0")[:16]
+        raw = sign_give(world.operator.statement, world.fleet, grant, nonce=nonce, issued_ms=now_ms)
+        said = {"object": "nightly", "to": grant.to, "until_ms": until, "verb": verb}
+        args = {"object": "nightly", "to": grant.to, "verb": verb}
+        options = {"grant": said, "statement": raw.decode()}
+        assert laptop.order("grant", verb, args, options=options)["ok"]
+    world.pass_ms(500)
+    assert add(laptop, signer=signer)["ok"]
+    registers.until(SLOT + 11 * MINUTE)
+    # The first was run, of the second the grant of `run` had ended.
+    assert [fire.slot for fire in _told(world, "fire", ScheduleFire)] == [SLOT]
+    (skip,) = _told(world, "skip", ScheduleSkip)
+    assert (skip.slot, skip.count) == (SLOT + 10 * MINUTE, 1)
+    assert skip.reason.startswith("not-allowed")
+    rows = laptop.call("incidents", {})["value"]
+    assert any("may not order it any more" in row["title"] for row in rows)
+
+
+@proves("schedule.fence-first", "schedule.every-slot-has-an-entry")
+def test_without_a_fence_nothing_is_fired_and_a_person_is_told(world):
+    registers = Registers(world)
+    add(world["laptop"])
+    registers.away = {"hub", "studio"}
+    registers.until(SLOT + 8 * MINUTE)
+    assert world["laptop"].entries("schedule.fire") == []
+    rows = world["laptop"].call("incidents", {})["value"]
+    assert [each["title"] for each in rows if "gives no answer" in each["title"]]
+    registers.away = set()
+    registers.until(SLOT + 9 * MINUTE)
+    (miss,) = _told(world, "miss", ScheduleMiss)
+    assert (miss.slot, miss.count, miss.reason) == (SLOT, 1, "no-fence")
+
+
+@proves("schedule.owner-alone")
+def test_without_a_register_the_owner_alone_fires_and_the_others_say_what_it_did_not(world):
+    registers = Registers(world)
+    add(world["laptop"], FILE.replace('"repo:main"', "owner").replace("late: 6m", "late: 3m"))
+    registers.until(SLOT + MINUTE)
+    assert [fire.fence for fire in _told(world, "fire", ScheduleFire)] == ["owner"]
+    world.frozen.add("hub")
+    registers.until(SLOT + 18 * MINUTE)
+    assert registers.asked == 0
+    rows = [body_of(ScheduleMiss, e.body) for e in world["studio"].entries("schedule.miss")]
+    assert [(each.slot, each.reason) for each in rows] == [
+        (SLOT + 10 * MINUTE, "its owner is silent")
+    ]
+
+
+def _reason(world: Cores, entry: Any, now_ms: int) -> str:
+    """What a worker makes of a run."""
+    core = world["laptop"].core
+    try:
+        check_ordered(
+            entry, fleet=core.membership.fleet, lookup=core.log.entry,
+            authority=core.roster.permit, now_ms=now_ms, asking=Asking(core),
+        )  # fmt: skip
+    except Unproven as unproven:
+        return unproven.reason
+    return ""
+
+
+# What is changed in the fire, and in the opening of its run; by whom, and what is said of it.
+FORGED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
+    ({}, {}, "studio", ""),
+    ({"slot": SLOT + MINUTE}, {}, "studio", "slot-off-grid"),
+    ({"slot": SLOT - 10 * MINUTE}, {}, "studio", "slot-off-grid"),
+    ({"slot": SLOT + 20 * MINUTE}, {}, "studio", "slot-in-the-future"),
+    ({}, {}, "laptop", "slot-not-keeper"),
+    ({}, {"spec": SPEC.replace("'{}'", "'{\"a\": 1}'")}, "studio", "slot-other-run"),
+    ({}, {"values": {"a": "b"}}, "studio", "slot-other-run"),
+    ({}, {"repo": "main"}, "studio", "slot-other-run"),
+    ({}, {"run": "f" * 32}, "studio", "slot-other-run"),
+    ({"schedule": "0" * 64}, {}, "studio", "schedule-other"),
+    # A second fire of the slot of the first row, which is known by now.
+    ({"nonce": "1" * 32}, {}, "studio", "slot-twice"),
+]
+
+
+@proves("schedule.evidence")
+def test_a_worker_takes_what_a_keeper_fired_only_as_it_was_signed(world):
+    registers = Registers(world)
+    add(world["laptop"], FILE.replace("[hub, studio]", "[studio]"))
+    world.frozen.add("studio")
+    registers.until(SLOT + MINUTE)
+    world.frozen.clear()
+    made = [(_forged(world, by, fire, run), reason) for fire, run, by, reason in FORGED]
+    for entry, reason in made:
+        assert _reason(world, entry, SLOT + MINUTE) == reason
+    entry, _ = made[0]
+    assert _reason(world, entry, SLOT - 6 * MINUTE) == "slot-in-the-future"
+    stop(world["laptop"], "remove")
+    world.ms += 11 * MINUTE
+    world.pass_ms(500)
+    # What was begun before its schedule went goes on, what begins afterwards does not.
+    late = _forged(world, "studio", {}, {})
+    assert _reason(world, late, SLOT + 12 * MINUTE) == "slot-late"
+    next_one = _forged(world, "studio", {"slot": SLOT + 10 * MINUTE}, {})
+    assert _reason(world, next_one, SLOT + 12 * MINUTE) == "schedule-removed"
+    assert _reason(world, entry, SLOT + 12 * MINUTE) == ""
+
+
+def _forged(world: Cores, by: str, changes: Any, run: Any) -> Any:
+    """A slot that a machine says it fired, and its run."""
+    core = world[by].core
+    (order,) = world[by].entries("schedule.set")
+    id = id_of(body_of(ScheduleSet, order.body).statement)
+    slot = changes.get("slot", SLOT)
+    name = slot_run_id(core.membership.fleet, changes.get("schedule", id), slot)
+    said = {
+        "schedule": id, "slot": slot, "local": occurrences.local(occurrences.Times(), slot),
+        "late_ms": 0, "run": name, "fence": "repo:main", "nonce": "0" * 32, **changes,
+    }  # fmt: skip
+    opening = {"run": name, "name": "nightly", "spec": SPEC, "statement": "", **run}
+    found = []
+
+    def write() -> None:
+        fire = core.append_body(ScheduleFire(**said), cause=(order.id,))
+        found.append(core.append_body(RunOpen(**opening), cause=(fire.id,)))
+
+    core.when_done(write)
+    world[by].step()
+    world.drain()
+    return found[0]
