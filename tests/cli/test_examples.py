@@ -330,6 +330,13 @@ def _nightly_failed(world: World) -> None:
     world.stands(task, "failed")
 
 
+def _has_failed(world: World) -> Mapping[str, str]:
+    failing = "  only:\n    agent: shell\n    do: exit 3\n    check: 'true'\n"
+    run, task = world.run("spent", failing)
+    world.stands(task, "failed")
+    return {"1ae7": run[:12], "7d5e": task[:12]}
+
+
 def _tested(world: World) -> Mapping[str, str]:
     run, task = world.run(
         "tested", "  test:\n    agent: shell\n    do: 'true'\n    check: 'true'\n"
@@ -598,6 +605,8 @@ PREPARED: Final[dict[str, Row]] = {
     "muster cp -r notes build:": Row(_notes),
     "muster run notes.yaml --push main": Row(lambda _: {"notes.yaml": "review.yaml"}),
     "muster retry 7d5e": Row(_waits_to_be_tried_again),
+    "muster retry 7d5e --budget usd=5.00": Row(_has_failed, code=1),
+    "muster rerun 1ae7 --failed --budget usd=5.00": Row(_has_failed, code=1),
     "muster decide 7d5e yes --note 'reads well'": Row(_asks_a_person),
     "muster answer 7d5e no": Row(_agent_asks),
     "muster why 0827        # of a message, by its id in `muster sent`": Row(at="laptop"),

@@ -263,6 +263,34 @@ def test_nobody_but_the_keeper_lets_an_attempt_begin_and_no_forged_asking_spends
     assert {each["worker"] for each in bodies(world, "reserve", "mac2")} == {world["mac1"].id}
 
 
+@proves("budget.waits")
+def test_a_keeper_that_nobody_knows_keeps_work_waiting_and_is_named():
+    world = Fleet()
+    keep(world, MoneyTerms("nas"))
+    run = order(world, ONE % ("", ""))
+    (task,) = world["hub"].call("tasks", {"run": run})["value"]
+    assert task["state"] == "queued"
+    assert "`keeper` under [money] of config.toml" in why(world, task["task"])
+
+
+@proves("budget.crash")
+def test_who_takes_a_run_over_counts_what_its_owner_before_had_reserved():
+    world, run = Fleet(), "a" * 32
+    hub, mac1 = world["hub"], world["mac1"]
+    place = {"task": "b" * 32, "epoch": [1, 1], "pot": f"run:{run}", "tokens": 7}
+    reserved = {**place, "worker": hub.id, "day": 20261128}
+    forge(mac1, lambda: mac1.core.write("budget.reserve", reserved))
+    world.pass_ms(1_000)
+    pots = [one.core.part(Pots) for one in world.machines.values()]
+    assert [len(each.parts(f"run:{run}")) for each in pots] == [0, 1, 0]
+    adopt = {"what": run, "of": mac1.id, "generation": 1}
+    forge(hub, lambda: hub.core.write("task.adopt", adopt))
+    world.pass_ms(1_000)
+    assert [len(each.parts(f"run:{run}")) for each in pots] == [1, 1, 0]
+    # Of people's money nobody takes anything over.
+    assert pots[0].parts("person:alice") == {}
+
+
 @proves("budget.cross-check")
 @pytest.mark.parametrize(("said", "severity"), [(8, ""), (20, "warning"), (3, "notice")])
 def test_an_agent_that_says_otherwise_than_its_gateway_is_an_incident(said, severity):

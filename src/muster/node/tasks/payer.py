@@ -51,7 +51,7 @@ def payer(core: "Core", assign: Entry) -> str:
             return _signer(core, run.statement)
         if body.grant:
             rows = core.tables.rows(folds.GRANT, id=body.grant, limit=1)
-            return core.roster.speaker(rows[0].giver) if rows else ""
+            return _person(core, rows[0].giver) if rows else ""
         before = lookup(asked.causes[0]) if asked.causes else None
         if before is None or before.header.kind != "task.assign":
             raise Unproven("delegation-missing", "the assignment of who handed it on is not here")
@@ -75,7 +75,11 @@ def _first(core: "Core", opening: Entry) -> Entry:
 def _signer(core: "Core", statement: str) -> str:
     try:
         key = open_statement(bytes.fromhex(statement), core.membership.fleet).operator
-        # Of a device its person.
-        return core.roster.speaker(key).partition(".")[0]
+        return _person(core, key)
     except (MusterError, ValueError) as error:
         raise Unproven("statement-forged", f"its order cannot be read: {error}") from error
+
+
+def _person(core: "Core", key: str) -> str:
+    """Whose key it is; of a device its person."""
+    return core.roster.speaker(key).partition(".")[0]

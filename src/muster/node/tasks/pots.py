@@ -24,7 +24,7 @@ from muster.task import budget, budget_kinds, evidence, kinds, pot
 from muster.task.budget import Amount, MoneyTerms
 from muster.task.budget_fold import RESERVATION, SETTLEMENT, PotFold, ReservationRow, SpendingFold
 from muster.task.causes import Unproven
-from muster.task.fold import TASK
+from muster.task.fold import ADOPTION, TASK
 from muster.task.spec import parse
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 # How long what an asking follows from may be under way to us.
 _UNDER_WAY_MS: Final = 60_000
 _ASKED_MAX: Final = 1_000
-# More than one person or run has in a month; beyond it the oldest are not counted.
-ROWS_MAX: Final = 100_000
 
 
 class _Asked(NamedTuple):
@@ -187,16 +185,22 @@ class Pots(Part):
         return at.year * 10_000 + at.month * 100 + at.day
 
     def parts(self, name: str) -> dict[pot.Key, tuple[int, pot.Part]]:
-        """What was ever reserved of a pot of ours, by attempt, with the day of each."""
-        tables, me = self.core.tables, self.core.machine
-        ends = {
-            row.key: row.amount
-            for row in tables.rows(SETTLEMENT, writer=me, pot=name, limit=ROWS_MAX)
-        }
-        return {
-            row.key: (row.day, pot.Part(row.amount, ends.get(row.key)))
-            for row in tables.rows(RESERVATION, writer=me, pot=name, limit=ROWS_MAX)
-        }
+        """What was ever reserved of a pot of ours, by attempt, with the day of each.
+
+        Of a run that was taken over also what its owner before had reserved.
+        """
+        tables, writers = self.core.tables, [str(self.core.machine)]
+        what, _, run = name.partition(":")
+        if what == "run":
+            taken = tables.rows(ADOPTION, writer=self.core.machine, what=run)
+            writers += [row.owner for row in taken]
+        found = dict[pot.Key, tuple[int, pot.Part]]()
+        for writer in writers:
+            which: dict[str, Any] = {"writer": writer, "pot": name}
+            ends = {row.key: row.amount for row in tables.rows(SETTLEMENT, **which)}
+            for row in tables.rows(RESERVATION, **which):
+                found[row.key] = row.day, pot.Part(row.amount, ends.get(row.key))
+        return found
 
     def _give(self, kept: _Pot, asked: _Asked, body: budget_kinds.BudgetAsk) -> None:
         core, place = self.core, (body.task, body.epoch)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from muster.errors import MusterError
+from muster.errors import MusterError, NotFound
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.log.stream import StreamName
@@ -85,6 +85,10 @@ class Purse(Part):
             return
         try:
             asks, limits, waits = self._asks(start, assign)
+        except NotFound as error:
+            # Its owner mistyped it, or the keeper is not known here yet.
+            self._give_up(start, UNPAID, f"`keeper` under [money] of config.toml: {error}")
+            return
         except MusterError as error:
             self._give_up(start, NO_START, str(error))
             return
