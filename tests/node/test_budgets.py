@@ -8,6 +8,7 @@ from tests.node.cores import attempt_ended
 from tests.node.delegating import Fleet, asked, forge
 from tests.promise import proves
 
+from muster.log import canon
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.attempt_body import AttemptEvent
 from muster.node.tasks.pots import Pots
@@ -189,23 +190,26 @@ def test_a_keeper_that_restarts_forgets_nothing_and_a_dead_attempt_counts_with_w
 
 
 @proves("budget.crash")
-def test_an_end_that_says_nothing_counts_with_all_and_one_that_never_began_with_nothing():
+def test_an_end_that_says_nothing_counts_with_all_and_one_of_somebody_else_with_nothing():
     world = Fleet()
     keep(world)
     order(world, ONE % ("", ", budget: {usd: '3.00'}"))
     (start,) = begun(world, "mac1")
+    place, mac2 = (start.assign.task, start.assign.epoch), world["mac2"]
+    for end in (
+        kinds.AttemptFinish(*place, "done", usage=counted(0)),
+        kinds.AttemptRefuse(*place, "busy"),
+    ):
+        forge(mac2, lambda end=end: mac2.core.append_body(end))
+        world.pass_ms(1_000)
+    assert bodies(world, "settle") == []
     ends(world, start)
-    assert bodies(world, "settle")[-1] == {
-        "epoch": list(start.assign.epoch), "estimated": True, "pot": "person:alice",
-        "task": start.assign.task, "usd_millionths": 3 * M,
-    }  # fmt: skip
-    # A word of it that comes again changes nothing, nor does one of somebody else.
-    finish = kinds.AttemptFinish(start.assign.task, start.assign.epoch, "done")
-    before = len(bodies(world, "settle"))
-    mac2 = world["mac2"]
-    forge(mac2, lambda: mac2.core.append_body(finish))
-    world.pass_ms(1_000)
-    assert len(bodies(world, "settle")) == before
+    assert bodies(world, "settle") == [
+        {
+            "epoch": list(start.assign.epoch), "estimated": True, "pot": "person:alice",
+            "task": start.assign.task, "usd_millionths": 3 * M,
+        }
+    ]  # fmt: skip
 
 
 @proves("budget.reserved-first")
@@ -289,6 +293,29 @@ def test_who_takes_a_run_over_counts_what_its_owner_before_had_reserved():
     assert [len(each.parts(f"run:{run}")) for each in pots] == [1, 1, 0]
     # Of people's money nobody takes anything over.
     assert pots[0].parts("person:alice") == {}
+
+
+@proves("budget.reserved-first")
+def test_a_member_that_repeats_anothers_order_as_its_own_gets_nothing_of_the_persons_money():
+    world = Fleet()
+    keep(world, MoneyTerms("hub", day=9 * M, attempt=M))
+    order(world, ONE % ("", ""))
+    before, mac1 = len(bodies(world, "reserve")), world["mac1"]
+
+    def forged() -> None:
+        core, last, body = mac1.core, (), {}
+        for kind in ("run.open", "task.open", "task.assign"):
+            (genuine,) = (e for e in mac1.entries(kind) if e.header.author == world["hub"].id)
+            body = json.loads(genuine.body or b"{}")
+            body |= {"epoch": [1, 99]} if kind == "task.assign" else {}
+            last = (core.append(kind, canon.encode(body), cause=last).id,)
+        asks = {"task": body["task"], "epoch": body["epoch"], "usd_millionths": 2 * M}
+        core.append("budget.ask", canon.encode(asks), cause=last)
+
+    forge(mac1, forged)
+    world.pass_ms(3_000)
+    assert len(bodies(world, "ask")) == 2
+    assert len(bodies(world, "reserve")) == before
 
 
 @proves("budget.cross-check")
