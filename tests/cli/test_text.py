@@ -175,6 +175,9 @@ def test_what_surrounds_an_attempt_is_told_in_a_line_each():
     assert line("agent.call", ending="answered", model="m", answered="m-1", usage=usage) == (
         "answered: m-1  15 tokens in, 3 out"
     )
+    assert line("agent.budget", used=90, tokens=90, tokens_max=100) == (
+        "90 % of what it may use up is used: 90 tokens of 100"
+    )
     assert line("agent.call", ending="spent", model="m", why="it is spent", usage={}) == (
         "spent: m  it is spent"
     )

@@ -66,6 +66,13 @@ def _call(value: Mapping[str, Any]) -> str:
     return said + (f"  {why}" if why else "")
 
 
+def _budget(value: Mapping[str, Any]) -> str:
+    """That most of what it may use up is used."""
+    tokens, most = value.get("tokens", 0), value.get("tokens_max")
+    said = f"{value.get('used')} % of what it may use up is used: {tokens} tokens"
+    return said + (f" of {most}" if most else "")
+
+
 def _health(value: Mapping[str, Any]) -> str:
     """That an agent was stuck, and what was done about it."""
     return f"{clean(value.get('did'))}: {clean(value.get('why'), 300)}"
@@ -77,4 +84,5 @@ _OF_SANDBOX: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     "agent.network": _network,
     "agent.call": _call,
     "agent.health": _health,
+    "agent.budget": _budget,
 }
