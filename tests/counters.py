@@ -2,7 +2,7 @@
 
     python -m tests.counters --sample 10    # ten lines by lot (`--seed` for the same ones again)
     python -m tests.counters --all          # every one: some minutes
-    python -m tests.counters --only forks   # those of one name
+    python -m tests.counters --only forks   # those of these names
 
 Rule 1: a test counts for a name when it is a function of a test file, in this process, that asserts
         something of the name (`asserting`).
@@ -197,11 +197,12 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every line that counts")
     parser.add_argument("--sample", type=int, default=10, help="so many by lot")
     parser.add_argument("--seed", type=int, default=None, help="the lot; another one each time")
-    parser.add_argument("--only", default="", help="those of this name, as it is declared")
+    parser.add_argument("--only", nargs="+", default=[], help="those of these names, as declared")
     asked = parser.parse_args()
     chosen = everything()
     if asked.only:
-        chosen = [each for each in chosen if each.name == asked.only.partition("<")[0]]
+        names = {name.partition("<")[0] for name in asked.only}
+        chosen = [each for each in chosen if each.name in names]
     elif not asked.all:
         seed = asked.seed if asked.seed is not None else random.randrange(10**6)
         print(f"--seed {seed}")

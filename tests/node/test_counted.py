@@ -4,6 +4,8 @@ Those that another test causes anyway are asserted there; `python -m tests.count
 """
 
 import asyncio
+import errno
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,32 +16,47 @@ from tests.node.cores import WALL_MS, Cores
 from tests.promise import proves
 
 from muster.channel.frame import Type
-from muster.errors import Denied, Malformed, Unreachable
+from muster.errors import Denied, Exhausted, Forged, Malformed, Unreachable
 from muster.git.fence import Update
-from muster.limits import BRANCHES_LOOKED_FOR_MAX, NOTES_PER_MINUTE_MAX, STRANGER_CALLS_MAX
+from muster.limits import (
+    BRANCHES_LOOKED_FOR_MAX,
+    LIVES_PER_MINUTE_MAX,
+    NOTES_PER_MINUTE_MAX,
+    STRANGER_CALLS_MAX,
+)
 from muster.log import seal as seals
 from muster.log import wire
-from muster.log.stream import FLEET, Incarnation, StreamName, scope_to
+from muster.log.entry import EntryId
+from muster.log.stream import FLEET, Incarnation, MachineId, StreamName, scope_to
 from muster.node import daemon as daemons
 from muster.node import doorway
 from muster.node import event as ev
-from muster.node.attempts import effect_runner
+from muster.node.attempts import blob_transfer, effect_runner
 from muster.node.attempts.sandbox import AttemptSandbox
+from muster.node.core import Core
 from muster.node.counter import Counts
 from muster.node.engine import server
 from muster.node.host.ending import Ending
+from muster.node.incarnations.lives import Lives
 from muster.node.incarnations.own_incarnation import OwnIncarnation, ShutOut
 from muster.node.links import foreign, paths, posts, relay, ssh
 from muster.node.links.place import Place
 from muster.node.links.wakers import Wakers
 from muster.node.replica.forks import Forks
+from muster.node.services.peer_asks import PeerAsks
+from muster.node.services.peer_files import PeerFiles
+from muster.node.services.search import Search
 from muster.node.services.sleepers import WakeUp
+from muster.node.supervisor import Supervisor
+from muster.node.tasks import worker as workers
 from muster.node.tasks.attempt_body import AttemptEvent
 from muster.node.tasks.branches import Branches
 from muster.node.tasks.elections import Elected, Elections
 from muster.node.tasks.worker import WorkerService
 from muster.store.blobs import Blobs
 from muster.task import kinds
+from muster.task.artefact import Artefact
+from muster.task.causes import Unproven
 from muster.verbs import git
 
 TASK = "a1" * 16
@@ -424,3 +441,159 @@ def test_a_relay_that_comes_to_nothing_is_counted_on_either_side(world, monkeypa
     stream: Any = SimpleNamespace(accept=lambda: None, flow=None)
     with grows(hub, "relays-unproven"):
         asyncio.run(relay.Relays.serve(relays, call, stream))
+
+
+# --- where one name is counted in several places ------------------------------------------------
+
+
+@proves("node.counters-are-caused")
+@pytest.mark.parametrize("by", ["link", "mailbox"])
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [(Forged("other bytes"), "blob-forged"), (Unreachable("away"), "blob-not-there")],
+)
+def test_each_that_gives_no_blob_is_counted(monkeypatch, by, error, name):
+    counted: Any = SimpleNamespace(
+        counters=Counts(), log=SimpleNamespace(entry=lambda _: None), leads=set, machine="d",
+        membership=SimpleNamespace(name_of=str),
+        links={1: SimpleNamespace(peer="a" * 64)} if by == "link" else {},
+    )  # fmt: skip
+
+    async def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(blob_transfer, "_bring_from", fails)
+    monkeypatch.setattr(blob_transfer, "_kept", fails)
+    boxes = [] if by == "link" else [("b" * 64, 7)]
+    left = SimpleNamespace(boxes=lambda _: boxes, bring=fails)
+    machine = SimpleNamespace(blobs=SimpleNamespace(claims=lambda _: ()))
+    daemon: Any = SimpleNamespace(
+        core=counted, machine=machine, mailboxes=SimpleNamespace(blobs=left)
+    )
+    source = blob_transfer.Source(Artefact("a", "0" * 64, 1), EntryId(bytes(32)), MachineId("c"))
+    with grows(counted, name), pytest.raises(type(error)):
+        asyncio.run(blob_transfer.bring(daemon, source))
+
+
+@proves("node.counters-are-caused")
+def test_what_a_gateway_counts_is_counted_under_its_own_name(core):
+    served: Any = SimpleNamespace(_daemon=SimpleNamespace(core=core))
+    with grows(core, "gateway-crowded"):
+        AttemptSandbox._count(served, "gateway-crowded")
+
+
+@proves("node.counters-are-caused")
+def test_a_frame_that_fails_without_anybodys_fault_is_counted_by_its_error(world):
+    hub, link = world["hub"], world["hub"].core.link_to(world["studio"].id)
+
+    def fails(*_: Any) -> None:
+        raise Unreachable("not now")
+
+    hub.core.frames[Type.OFFER] = fails
+    with grows(hub.core, "failed-unreachable"):
+        hub.step(ev.Arrived(link, Type.OFFER, 0, b""))
+
+
+@proves("node.counters-are-caused")
+def test_parts_that_always_want_more_are_cut_short_once_a_step(core):
+    part = SimpleNamespace(dirty=True, name="restless")
+
+    def again(*_: Any) -> None:
+        part.dirty = True
+
+    part.flush = again
+    core.settled, core._flushed, core._told = True, [part], deque()
+    core.guard = SimpleNamespace(run=again)
+    with grows(core, "steps-cut-short"):
+        assert Core._flush(core)
+
+
+@proves("node.counters-are-caused")
+def test_a_word_over_a_link_that_said_too_many_is_counted_before_it_is_read(world):
+    hub = world["hub"].core
+    link, lives = hub.links[hub.link_to(world["studio"].id)], hub.part(Lives)
+    lives._budget[link.id] = deque([hub.now.boot_ms] * LIVES_PER_MINUTE_MAX)
+    with grows(hub, "lives-dropped"):
+        lives.heard(link, "no word at all")
+
+
+@proves("node.counters-are-caused")
+def test_a_file_that_its_disk_refused_is_counted(core):
+    answers = SimpleNamespace(answer=lambda *_: None)
+    core.part, core.roster = lambda _: answers, SimpleNamespace(peers={"acme"})
+    piece = SimpleNamespace(link=1, channel=7, file=SimpleNamespace(of="acme"))
+    event: Any = SimpleNamespace(
+        piece=piece, why="the disk is full", at=0, whole=False, fresh=False
+    )
+    with grows(core, "peer-files-refused"):
+        PeerFiles._taken(SimpleNamespace(_core=core), event)  # type: ignore[arg-type]
+
+
+@proves("node.counters-are-caused")
+def test_an_index_of_texts_that_fails_is_counted_each_time(core):
+    def fails() -> None:
+        raise Exhausted("no room")
+
+    search: Any = SimpleNamespace(
+        _core=core, advance=fails, _check_log=lambda: None,
+        index=SimpleNamespace(make_anew=lambda: None),
+    )  # fmt: skip
+    with grows(core, "index-failed"):
+        assert Search.now(search, lambda: 1, 0) == 0
+    with grows(core, "index-made-anew-damaged"):
+        Search.damaged(search)
+
+
+@proves("node.counters-are-caused")
+def test_what_fits_into_no_parcel_is_counted(core):
+    def write(*_: Any) -> bytes:
+        raise Malformed("it is too large")
+
+    class Box(list[str]):
+        peer = "studio"
+
+        def items(self) -> list[Any]:
+            self.clear()
+            return []
+
+    box: Any = Box(["one"])
+    place: Any = SimpleNamespace(core=core, desk=SimpleNamespace(write=write))
+    with grows(core, "post-malformed"):
+        asyncio.run(Place._leave(place, box))
+
+
+@proves("node.counters-are-caused")
+def test_a_receipt_that_is_none_for_what_was_asked_is_counted(core):
+    row = SimpleNamespace(fleet="f" * 64, door="d" * 64, letter="a" * 64)
+    core.tables = SimpleNamespace(rows=lambda *_, **__: [row])
+    core.machine, core.settled, core.membership = "m", True, SimpleNamespace(fleet="e" * 64)
+    asks: Any = SimpleNamespace(_core=core, is_settled=lambda _: False)
+    event: Any = SimpleNamespace(letter="a" * 64, receipt="none", record="none")
+    with grows(core, "receipts-refused"):
+        PeerAsks._settled(asks, event)
+
+
+@proves("node.counters-are-caused")
+def test_an_assignment_without_evidence_is_counted_by_what_it_lacks(world, monkeypatch):
+    def lacks(*_: Any, **__: Any) -> None:
+        raise Unproven("lies-about-it", "it lies")
+
+    studio = world["studio"].core
+    world.pass_ms(3_000)
+    monkeypatch.setattr(workers.evidence, "check_evidence", lacks)
+    with grows(studio, "unproven-lies-about-it"):
+        service = studio.part(WorkerService)
+        assert isinstance(service._check(world["hub"].entries("machine.record")[0]), Unproven)
+
+
+@proves("node.counters-are-caused")
+def test_a_round_without_a_descriptor_left_is_counted_and_ends_alone():
+    counted: Any = SimpleNamespace(counters=Counts())
+    supervisor = Supervisor(counted.counters, pytest.fail, pytest.fail)
+
+    async def attempt() -> None:
+        async with supervisor.attempt("look"):
+            raise OSError(errno.EMFILE, "too many open files")
+
+    with grows(counted, "background-look-exhausted"):
+        asyncio.run(attempt())

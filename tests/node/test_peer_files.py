@@ -253,6 +253,8 @@ def test_what_is_larger_or_more_than_the_grant_says_is_refused_with_words(two, d
         assert disk.show(args, 0, b"abc")["value"]["state"] == "stored"
     third = disk.show(document(two, data=b"abc", path="c"))["value"]
     assert third["why"] == "2 files a day are granted, and so many came"
+    # The first, the three pieces, and the third.
+    assert two.acme["yard"].core.counters["peer-files-refused"] == 5
     assert names(inbox(tmp_path)) == ["a", "b"]
 
 

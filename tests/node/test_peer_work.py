@@ -154,6 +154,7 @@ def test_a_grant_that_names_no_agent_and_no_repository_lets_nobody_ask_any(two):
     two.show(two.ours["hub"], hostile(two, repo="house"))
     assert not two.acme["yard"].entries("delegation.open")
     yard = two.acme["yard"]
+    assert yard.core.counters["peer-work-refused"] == 2
     asked = {"to": "fleet:ours", "verb": "task", "object": "yard"}
     assert "--agent NAME" in yard.call("grant.check", asked)["error"]["text"]
     found = yard.call("grant.check", {**asked, "agent": ["claude"]})["value"]
