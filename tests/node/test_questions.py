@@ -8,11 +8,12 @@ import pytest
 from tests.node.cores import WALL_MS, Cores
 from tests.promise import proves
 
-from muster.fleet import folds
 from muster.fleet.grant import Grant, sign_give
 from muster.fleet.machine import Operator
 from muster.limits import APPROVAL_MS, APPROVALS_OPEN_MAX
+from muster.log.stream import FLEET
 from muster.node import event as ev
+from muster.node.replica.forks import Regressed
 from muster.node.tasks.approvals import AnswerAttempt, Approvals
 from muster.node.tasks.attempt_body import AttemptEvent
 from muster.task.approval import args_of
@@ -69,8 +70,8 @@ class World(Cores):
         return found.state
 
     def waits(self) -> list[str]:
-        rows = self["hub"].core.tables.rows(folds.INCIDENT, writer=self.at.id, open=1)
-        return [row.title for row in rows if row.key.startswith("question-")]
+        rows = self["hub"].call("incidents", {})["value"]
+        return [r["title"] for r in rows if r["open"] and r["key"].startswith("question-")]
 
 
 @pytest.fixture
@@ -165,6 +166,25 @@ def test_it_ends_with_its_time_its_attempt_and_its_daemon(world):
     assert (world.state(killed), world.waits()) == ("withdrawn", []), "a yes to nobody"
     assert "no agent waits for approval" in world.says(killed)
     assert world.happened("agent.use", "4", "rm d") == []
+
+
+@proves("approval.chain", "approval.time")
+def test_in_a_new_incarnation_what_waits_is_asked_anew(world):
+    open_, allowed = world.asks(), world.asks("2", "rm b")
+    assert world.says(allowed) == "ok"
+    before = len(world.at.effects)
+    with world.at.core.store.transaction():
+        own = world.at.core.membership.own(FLEET)
+        world.at.core.tell(Regressed(own, "for this test"))
+    world.at.step(ev.Tick())
+    world.pass_ms(2_000)
+    assert (world.words(before), world.listed(), world.waits()) == (["again"] * 2, [], [])
+    assert "is withdrawn" in world.says(open_)
+    assert world.happened("agent.use", "2", "rm b") == []
+    fresh = world.asks("3", "rm b, with another nonce")
+    assert world.says(fresh) == "ok"
+    assert world.happened("agent.use", "3", "rm b, with another nonce") == ["use"]
+    assert world.state(fresh) == "used"
 
 
 @proves("approval.time")

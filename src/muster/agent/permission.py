@@ -43,7 +43,7 @@ _OF_SERVER: Final = "proceed_always_server"
 # The name of a tool behind a separator of two underscores, of which it has none itself.
 _TOOL: Final = r"[A-Za-z0-9.-]+(?:_[A-Za-z0-9.-]+)*_?"
 LATE: Final = "nobody answered in time"
-CHANGED: Final = "it changed since it was asked"
+CHANGED: Final = "it, or who was to take the answer, changed since it was asked"
 
 
 class Permissions:
@@ -148,6 +148,8 @@ class Permissions:
         try:
             async with asyncio.timeout(within_s):
                 word = await words.get()
+            if word == "again":
+                return question, "changed", CHANGED
             if word != "allow":
                 return question, "deny", "person"
             now = self._now(session, asked_as, nonce)

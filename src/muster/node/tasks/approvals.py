@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
+from muster.agent.permission import LATE
 from muster.errors import Conflict
 from muster.fleet import folds
 from muster.limits import APPROVAL_MS, APPROVAL_MS_MAX
@@ -46,7 +47,6 @@ DECLARED[__name__] = {
 }
 
 INCIDENT: Final = "question-"
-LATE: Final = "nobody answered in time"
 
 
 class AnswerAttempt(ev.Effect, frozen=True):
@@ -88,6 +88,7 @@ class Approvals(Part):
         self._ids: dict[tuple[str, Epoch, str], str] = {}
         self._tidy = False
         core.part(Authorizer).wider[approval.VERB] = self._class_object
+        core.on(ev.NewIncarnation, self._asked_anew)
 
     @staticmethod
     def folds(fleet: FleetId) -> tuple[ApprovalFold, ...]:
@@ -125,6 +126,17 @@ class Approvals(Part):
             for each in core.tables.rows(APPROVAL, stream=own, state=state):
                 if each.id not in self._questions:
                     core.append_body(ApprovalWithdraw(each.id, why), cause=(each.asked,))
+
+    def _asked_anew(self, _event: ev.NewIncarnation) -> None:
+        """The stream that tells of them ended, and their chains: each is asked once more."""
+        for each in list(self._questions.values()):
+            why = "it is asked anew: this machine opened a new incarnation"
+            found = self._chains.get(each.id)
+            if found is not None and found.state in approval.WAITS:
+                # Where it could be written it would mean nothing: nobody reads on there.
+                self._chains.took(ApprovalWithdraw(each.id, why))
+            self._close(each.id, why, anywhere=True)
+            self._tell(each, "again")
 
     # --- the attempt -------------------------------------------------------------------------
 
@@ -213,10 +225,11 @@ class Approvals(Part):
         for id in [id for id, each in self._questions.items() if each.task == task]:
             self._close(id, why)
 
-    def _close(self, id: str, reason: str) -> None:
+    def _close(self, id: str, reason: str, *, anywhere: bool = False) -> None:
         found = self._questions.pop(id)
-        del self._ids[found.task, found.epoch, found.ask]
-        self.core.incidents.close(_incident(id), reason)
+        self._ids.pop((found.task, found.epoch, found.ask), None)
+        incidents = self.core.incidents
+        (incidents.close_anywhere if anywhere else incidents.close)(_incident(id), reason)
 
     def _tell(self, question: Question, word: str, by: str = "") -> None:
         self.core.do(AnswerAttempt(question.task, question.epoch, question.ask, word, by))
