@@ -608,7 +608,7 @@ PREPARED: Final[dict[str, Row]] = {
     "muster retry 7d5e --budget usd=5.00": Row(_has_failed, code=1),
     "muster rerun 1ae7 --failed --budget usd=5.00": Row(_has_failed, code=1),
     "muster decide 7d5e yes --note 'reads well'": Row(_asks_a_person),
-    "muster answer 7d5e no": Row(_agent_asks),
+    "muster answer 7d5e deny": Row(_agent_asks),
     "muster why 0827        # of a message, by its id in `muster sent`": Row(at="laptop"),
     "muster wake laptop": Row(_laptop_is_linked, code=Conflict.exit_code),
     "muster reply 0827 'seen' --on build": Row(_on_build),
