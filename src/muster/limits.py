@@ -511,6 +511,18 @@ REVOCATION_REASON_CHARS_MAX: Final = 500
 INVITE_LIFE_MS: Final = 24 * 60 * 60 * 1000
 # For sshd, NATS and foreign TLS stacks, which look at the calendar; renewed at half life.
 CERTIFICATE_LIFE_MS: Final = 30 * 24 * 60 * 60 * 1000
+# What is wrong with a machine for a while (node/services/conditions.py): two looks are a minute.
+CONDITIONS_LOOK_MS: Final = 30_000
+# A large repository and its build take as much; less than the other is a log that cannot grow.
+DISK_LOW_BYTES: Final = 1024**3
+DISK_CRITICAL_BYTES: Final = 128 * 1024**2
+DISK_FILES_PERCENT_MIN: Final = 5
+# A machine that asks a time server is within a second of it.
+PEER_SKEW_MS: Final = 30_000
+# A task that a free machine fits is given to it within a step.
+BACKLOG_MS: Final = 10 * 60_000
+# Those before them may want what no machine has, and hide nobody behind them.
+BACKLOG_LOOKED_AT: Final = 20
 # Clocks of personal machines differ by seconds; a certificate or order is valid this much earlier.
 CLOCK_SKEW_MS: Final = 5 * 60 * 1000
 # A schedule signed once may run for a year, then a person looks at it again.

@@ -68,6 +68,7 @@ from muster.node.links.posts import Mailboxes
 from muster.node.links.relay import Relays
 from muster.node.links.ssh import SshDoor
 from muster.node.links.wakers import Wakers
+from muster.node.services.conditions import Measured
 from muster.node.services.full_disk import FullDisk
 from muster.node.services.knocking import Knocking
 from muster.node.services.notifier import Notifier
@@ -563,6 +564,8 @@ class Daemon:
         while True:
             await asyncio.sleep(FACTS_S)
             daemon_log.bound(self.home.daemon_log)
+            path = self.home.path
+            self.post(Measured(disk.free_bytes(path), disk.free_files_percent(path)))
             async with self.supervisor.attempt("facts"):
                 await self._tell_facts()
 

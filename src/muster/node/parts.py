@@ -17,6 +17,7 @@ from muster.node.incarnations.own_incarnation import OwnIncarnation
 from muster.node.incarnations.republish import Republisher
 from muster.node.incarnations.rollback import Rollbacks
 from muster.node.part import Part
+from muster.node.services.conditions import Conditions
 from muster.node.services.context import Contexts
 from muster.node.services.erasure import Erasures
 from muster.node.services.health import Health
@@ -74,6 +75,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Pauses,
     Proving,
     Health,
+    Conditions,
     Losses,
     Lives,
     Doubt,

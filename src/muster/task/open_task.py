@@ -87,6 +87,8 @@ class Why(NamedTuple):
     epoch: kinds.Epoch
     reason: str
     verdicts: tuple[Verdict, ...]
+    # The machines that fit and have room for it now.
+    idle: tuple[str, ...] = ()
 
 
 class Live(msgspec.Struct):

@@ -363,7 +363,9 @@ class Owner:
         verdicts: list[Verdict] = []
         if task.state != "waiting":
             verdicts = self._ledger.queue.candidates(self._ledger.group(task))
-        return Why(task.state, task.stage, task.machine, task.epoch, task.reason, tuple(verdicts))
+        idle = tuple(each.machine for each in verdicts if self._ledger.queue.has_room(each))
+        place = (task.state, task.stage, task.machine, task.epoch)
+        return Why(*place, task.reason, tuple(verdicts), idle)
 
     def is_open(self, name: str) -> bool:
         """Whether a task of this name is open here."""

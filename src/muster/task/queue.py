@@ -200,6 +200,11 @@ class Queue:
         verdicts = [judge(wants, machine) for machine in self.machines.values()]
         return sorted(verdicts, key=lambda v: (not v.fits, -v.score, v.machine))
 
+    def has_room(self, verdict: Verdict) -> bool:
+        """Whether a machine of this verdict has a slot free for it."""
+        slot = self._slots.get((verdict.machine, verdict.pool))
+        return verdict.fits and slot is not None and slot.used < slot.size
+
     def tidy(self) -> None:
         """Drop groups without tasks, when there are many: rare needs may never come again."""
         if len(self._groups) <= 2 * len(self._where) + 64:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from msgspec import UNSET, Struct, UnsetType, convert, field, to_builtins
 
@@ -26,7 +26,7 @@ from muster.agent.servers import lack
 from muster.errors import MusterError, Refused
 from muster.fleet import certificate
 from muster.git import command as gits
-from muster.limits import SOCKET_PATH_BYTES_MAX
+from muster.limits import DISK_CRITICAL_BYTES, DISK_LOW_BYTES, SOCKET_PATH_BYTES_MAX
 from muster.log import canon
 from muster.node.host import clock, owner
 from muster.node.host.home import Home
@@ -48,8 +48,6 @@ from muster.verbs.repair import Repaired, broken_hooks, programs_of, repair
 from muster.verbs.sandbox_checks import of_sandbox
 from muster.verbs.secret_checks import of_secrets
 
-FREE_BYTES_LOW: Final = 1024**3
-FREE_BYTES_MIN: Final = 128 * 1024**2
 # Several machines are looked at by as many threads.
 canon.learn(Check)
 
@@ -334,8 +332,8 @@ def _folder_mode(name: str, folder: Path) -> Iterator[Check]:
 def _space(home: Home) -> Iterator[Check]:
     free = shutil.disk_usage(home.path).free
     text = f"{free // 1024**2} MiB free"
-    if free < FREE_BYTES_LOW:
-        state = "wrong" if free < FREE_BYTES_MIN else "note"
+    if free < DISK_LOW_BYTES:
+        state = "wrong" if free < DISK_CRITICAL_BYTES else "note"
         mend = "free some space: while a disk is full this machine stands still"
         yield Check("disk", state, text, mend)
     else:

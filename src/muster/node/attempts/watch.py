@@ -30,6 +30,8 @@ DECLARED[__name__] = {
 }
 
 HEALTH: Final = "agent.health"
+# Clients try again two or three times within a minute.
+UNREACHED_MAX: Final = 3
 
 
 class Watched(Protocol):
@@ -60,6 +62,7 @@ class Watch:
         self.detector: Detector | None = None
         """While it is watched."""
         self._warned = False
+        self._unreached = 0
 
     def happened(self, event: AgentEvent) -> None:
         """Its agent, or what serves it, told something."""
@@ -105,10 +108,27 @@ class Watch:
 
     def called(self, call: Call) -> None:
         """A call of its model ended at a gateway."""
+        self._reached(call)
         if self.detector is not None:
             used = call.usage
             tokens = used.input + used.output + used.cache_write + used.cache_write_hour
             self.detector.call_ended(call.ending, call.ms, tokens)
+
+    def _reached(self, call: Call) -> None:
+        """A model that is not reached, and tried again in vain, is an incident until one answers.
+
+        Nobody is stuck for it: the agent ends by itself, and its task goes elsewhere.
+        """
+        key, core = f"model:{call.api}", self._daemon.core
+        if call.ending == "unreachable":
+            self._unreached += 1
+            if self._unreached == UNREACHED_MAX and not core.incidents.is_open(key):
+                title = f"{core.name} does not reach the model behind {call.api}: {call.why}"
+                self._daemon.post(Noticed(key, title))
+        elif call.ending == "answered":
+            self._unreached = 0
+            if core.incidents.is_open(key):
+                self._daemon.post(Noticed(key))
 
     @property
     def _burning(self) -> str:

@@ -80,6 +80,15 @@ def free_bytes(folder: Path) -> int:
         return 1 << 62
 
 
+def free_files_percent(folder: Path) -> int:
+    """How many more files the disk of a folder has room for; -1 where it counts none."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return -1
+    return found.f_favail * 100 // found.f_files if found.f_files else -1
+
+
 def is_full(folder: Path) -> bool:
     """Whether so little is free that whoever writes may fail for it."""
     return free_bytes(folder) < DISK_RESERVE_BYTES

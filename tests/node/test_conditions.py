@@ -1,0 +1,107 @@
+"""What is wrong with a machine for a while: found, told once, and over."""
+
+from typing import Any
+
+import pytest
+from tests.node.cores import Cores, task_args
+from tests.promise import proves
+
+from muster import limits
+from muster.fleet.folds import INCIDENT
+from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.node.services.conditions import Condition, Measured, Waiting, found
+from muster.task.kinds import TaskOpen
+
+GIB, MIB, MIN = 2**30, 2**20, 60_000
+CASES: list[tuple[str, dict[str, Any], dict[str, str]]] = [
+    ("all is well", {"measured": Measured(50 * GIB, 60), "skews": {"a": 29_000}}, {}),
+    ("nothing is known yet", {}, {}),
+    ("a disk fills", {"measured": Measured(900 * MIB)}, {"disk:me": "notice"}),
+    ("a disk is full", {"measured": Measured(100 * MIB, 50)}, {"disk:me": "critical"}),
+    ("many small files", {"measured": Measured(50 * GIB, 4)}, {"inodes:me": "warning"}),
+    ("a clock is off", {"skews": {"a": 31_000, "b": 0}}, {"clock-skew:a": "warning"}),
+    ("a clock is wrong", {"skews": {"a": -301_000, "b": 0}}, {"clock-skew:a": "critical"}),
+    ("the only peer differs", {"skews": {"a": 40_000}}, {"clock-skew:a": "warning"}),
+    ("ours is off", {"skews": {"a": 40_000, "b": 41_000, "c": 39_000}}, {"clock-skew:me": "warning"}),
+    (
+        "two are off, each its own way", {"skews": {"a": 40_000, "b": -400_000}},
+        {"clock-skew:a": "warning", "clock-skew:b": "critical"},
+    ),
+    ("a task waits", {"waiting": Waiting("t" * 32, 9 * MIN, "a")}, {}),
+    (
+        "a task waits beside a free machine", {"waiting": Waiting("t" * 32, 10 * MIN, "a")},
+        {"backlog:" + "t" * 16: "warning"},
+    ),
+]  # fmt: skip
+
+
+@proves("health.conditions")
+@pytest.mark.parametrize(("seen", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_what_is_wrong_is_known_by_its_kind_and_what_it_is_about(seen, expected):
+    given = {"measured": None, "skews": {}, "waiting": None, **seen}
+    wrong = found("me", **given)
+    assert {key: each.severity for key, each in wrong.items()} == expected
+    assert all(len(key) <= 64 and isinstance(each, Condition) for key, each in wrong.items())
+
+
+def told(world: Cores) -> list[tuple[str, str, int]]:
+    hub = world["hub"].core
+    rows = hub.tables.rows(INCIDENT, writer=hub.machine, begins={"key": "disk:"})
+    return [(row.key, row.severity, row.open) for row in rows]
+
+
+@proves("health.conditions")
+def test_an_incident_is_told_once_again_when_it_is_worse_and_closed_when_it_is_over():
+    world = Cores("hub")
+    look = limits.CONDITIONS_LOOK_MS
+
+    def free(size: int, looks: int) -> None:
+        world["hub"].step(Measured(size))
+        for _ in range(looks):
+            world.pass_ms(look)
+
+    free(900 * MIB, 1)
+    assert told(world) == [], "what passes by itself calls nobody"
+    free(900 * MIB, 4)
+    assert told(world) == [("disk:hub", "notice", 1)]
+    times = len(world["hub"].entries("incident.open"))
+    free(890 * MIB, 4)
+    assert len(world["hub"].entries("incident.open")) == times
+    free(100 * MIB, 3)
+    assert told(world) == [("disk:hub", "critical", 1)]
+    world.restart("hub")
+    free(100 * MIB, 3)
+    assert len(world["hub"].entries("incident.open")) == times + 1
+    free(50 * GIB, 3)
+    assert [each[2] for each in told(world)] == [0]
+
+
+@proves("health.conditions")
+def test_a_task_that_nobody_takes_though_somebody_could_is_told_until_it_is_taken(monkeypatch):
+    monkeypatch.setattr(limits, "BACKLOG_MS", 90_000)
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    hub = world["hub"]
+
+    def waits() -> list[str]:
+        rows = hub.core.tables.rows(INCIDENT, writer=hub.id, begins={"key": "backlog:"}, open=1)
+        return [row.key for row in rows]
+
+    # One that is older and fits nobody hides nobody.
+    hub.submit(agent=["shell"], do="true", needs={"machine": "nobody"})
+    studio = world["studio"]
+    studio.step(FactsChanged(studio.facts(tools={"git": "git version 2.43.0"})))
+    # Its repository answers nobody, so no epoch is ever given.
+    shape = {"v": 1, "agent": ["shell"], "do": "true"}
+    body = TaskOpen(task="ab" * 16, template=shape, repo="main")
+    signed = world.sign("task", body.task, hub, task_args(body))
+    item = {"task": body.task, "template": shape, "repo": "main", "statement": signed}
+    assert hub.call("submit", {"tasks": [item]})["ok"]
+    world.pass_ms(MIN)
+    assert waits() == []
+    world.pass_ms(MIN + MIN // 2)
+    assert waits() == ["backlog:" + "ab" * 8]
+    studio.step(FactsChanged(studio.facts()))
+    world.pass_ms(MIN + MIN // 4)
+    assert waits() == []

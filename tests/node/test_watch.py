@@ -1,0 +1,80 @@
+"""Who watches an attempt, with an agent that does what a test says."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from tests.promise import proves
+
+from muster.agent.base import AgentEvent
+from muster.agent.catalogue import BUILT_IN
+from muster.agent.gateway.call import Call
+from muster.node.attempts.watch import HEALTH, Watch
+from muster.node.counter import Counts
+from muster.node.incidents import Noticed
+from muster.task.detector import Thresholds
+
+
+def watch(told: list[Any], *, is_open: bool = False, **limits: Any) -> Any:
+    incidents = SimpleNamespace(is_open=lambda _key: is_open)
+    core = SimpleNamespace(counters=Counts(), incidents=incidents, name="studio")
+    entry = SimpleNamespace(health=Thresholds(**limits))
+    run = lambda _name, work: asyncio.ensure_future(work)  # noqa: E731
+    daemon: Any = SimpleNamespace(
+        core=core, effects=SimpleNamespace(agents={**BUILT_IN, "claude": entry}),
+        post=told.append, supervisor=SimpleNamespace(run=run),
+    )  # fmt: skip
+    watched: Any = SimpleNamespace(
+        task="ab" * 16, epoch=(1, 1), agent="claude", actor="claude@studio", template={},
+        stop=lambda reason, stuck="": told.append((reason, stuck)),
+    )  # fmt: skip
+    return Watch(daemon, watched)
+
+
+def call(ending: Any) -> Call:
+    return Call(
+        api="anthropic", method="POST", path="/v1/messages", ending=ending, status=502, why="no"
+    )
+
+
+@proves("health.conditions")
+def test_a_model_that_is_not_reached_three_times_is_an_incident_until_one_answers():
+    told: list[Any] = []
+    made = watch(told)
+    for ending in ("unreachable", "unreachable", "answered", "unreachable", "unreachable"):
+        made.called(call(ending))
+    assert told == []
+    made.called(call("unreachable"))
+    made.called(call("unreachable"))
+    ((key, title),) = [(each.key, each.title) for each in told]
+    assert (key, title.startswith("studio does not reach the model")) == ("model:anthropic", True)
+    told.clear()
+    watch(told, is_open=True).called(call("answered"))
+    assert told == [Noticed("model:anthropic")]
+
+
+@proves("health.detectors")
+def test_a_deed_is_done_once_told_in_the_journal_and_nothing_is_watched_after_the_end(tmp_path):
+    told: list[Any] = []
+    made = watch(told, silent=0.02, unseen=0.02)
+
+    async def go(*, is_agent: bool) -> None:
+        running: Any = SimpleNamespace(is_agent=is_agent, is_steered=False, cpu_ms=lambda: 0)
+        served: Any = SimpleNamespace(gateways=None)
+        async with made.over(running, served, tmp_path):
+            made.happened(AgentEvent("agent.prompt", {}))
+            while is_agent and not any(isinstance(each, tuple) for each in told):
+                await asyncio.sleep(0)
+        assert made.detector is None
+
+    asyncio.run(asyncio.wait_for(go(is_agent=True), 30))
+    event, (reason, stuck) = told
+    assert (event.kind, event.fields["detector"], event.fields["did"]) == (
+        HEALTH,
+        "silent",
+        "ended",
+    )
+    assert (reason, stuck) == (f"silent: {event.fields['why']}", "silent")
+    told.clear()
+    asyncio.run(asyncio.wait_for(go(is_agent=False), 30))
+    assert told == [], "a plain command has its timeout"
