@@ -57,14 +57,20 @@ def test_a_model_that_is_not_reached_three_times_is_an_incident_until_one_answer
 def test_a_deed_is_done_once_told_in_the_journal_and_nothing_is_watched_after_the_end(tmp_path):
     told: list[Any] = []
     made = watch(told, silent=0.02, unseen=0.02)
+    heard = asyncio.Queue[None]()
+    made._daemon.post = lambda event: (told.append(event), heard.put_nowait(None))
+    made._watched.stop = lambda reason, stuck: (
+        told.append((reason, stuck)),
+        heard.put_nowait(None),
+    )
 
     async def go(*, is_agent: bool) -> None:
         running: Any = SimpleNamespace(is_agent=is_agent, is_steered=False, cpu_ms=lambda: 0)
         served: Any = SimpleNamespace(gateways=None)
         async with made.over(running, served, tmp_path):
             made.happened(AgentEvent("agent.prompt", {}))
-            while is_agent and not any(isinstance(each, tuple) for each in told):
-                await asyncio.sleep(0)
+            while is_agent and len(told) < 2:
+                await heard.get()
         assert made.detector is None
 
     asyncio.run(asyncio.wait_for(go(is_agent=True), 30))
