@@ -377,7 +377,8 @@ def test_what_is_in_an_older_home_is_shown(taken_over):
         assert settled(machine, was["done"]) == "done"
         assert result(machine, was["done"], "say") == was["said"]
         assert [x["state"] for x in known(machine) if x["name"] == "laptop"] == ["revoked"]
-        assert {each["severity"] for each in machine.ask("incidents")} == {"notice"}, "it asks"
+        # It asks; how grave that is, was said by the older version.
+        assert {i["severity"] for i in machine.ask("incidents")} <= {"notice", "warning"}
         why = machine.ask("why", {"task": tasks(machine, was["done"])["say"]["task"]})
         assert why["decisions"][0]["machine"] == "studio"
     texts = {each["text"] for each in fleet["studio"].ask("inbox")}

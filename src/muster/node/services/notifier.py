@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from muster import child_process, extra
 from muster.errors import MusterError
@@ -21,10 +21,12 @@ from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.host.environment import NETWORK
 from muster.node.host.notify_store import NotifyStore
-from muster.node.runtime import Runtime
 from muster.node.services.pager import Page, Paged, Paging
 from muster.node.supervisor import say
 from muster.printable import visible
+
+if TYPE_CHECKING:
+    from muster.node.runtime import Runtime
 
 DECLARED[__name__] = {
     "heartbeats-failed": "The address that is told that this machine lives did not answer.",
@@ -77,7 +79,7 @@ async def deliver(home: Path, name: str, title: str, body: str) -> str:
 class Notifier:
     """The daemon's: it carries out what the pager wants told."""
 
-    def __init__(self, daemon: Runtime) -> None:
+    def __init__(self, daemon: "Runtime") -> None:
         self._daemon, self._home = daemon, daemon.home.path
 
     def begin(self) -> None:

@@ -373,7 +373,7 @@ class OwnerService(Part):
             case AskPerson(task, run, phase):
                 what = f"phase {phase or task[:8]} of run {run[:8]}"
                 title = f"{what} waits for a decision: `muster why {task[:12]}` asks for it"
-                core.incidents.open(f"ask-{task[:32]}", "notice", title)
+                core.incidents.open(f"ask-{task[:32]}", "warning", title)
             case MachineFault(machine, part, reason):
                 kind, _, what = part.partition(":")
                 words = {"agent": f"cannot run {what}", "repo": f"cannot work on {what}"}

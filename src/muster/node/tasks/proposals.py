@@ -131,7 +131,7 @@ class Proposals(Part):
         self._known[made.id] = made
         short = made.id[:12]
         core.incidents.open(
-            _incident(made), "notice",
+            _incident(made), "warning",
             f"{actor} proposes a run: on {core.name}, `muster answer {short} yes|no` shows and "
             "orders or refuses it",
         )  # fmt: skip
