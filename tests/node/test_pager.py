@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.node.cores import WALL_MS, Cores, One
 from tests.promise import proves
@@ -9,6 +10,7 @@ from tests.promise import proves
 from muster.fleet import kinds
 from muster.fleet.escalation import Hours, Service
 from muster.fleet.folds import INCIDENT
+from muster.fleet.grant import Grant, sign_give
 from muster.fleet.machine import Operator
 from muster.log import canon
 from muster.node import event as ev
@@ -256,6 +258,24 @@ def test_a_silence_counts_of_whoever_may_and_until_it_ends(fleet):
     assert [page.title for _, _, page in fleet.said] == ["critical: fire is bad"]
     assert fleet.incident("hub", "smoke")["silenced_ms"]
     assert not fleet.incident("hub", "fire")["silenced_ms"]
+    # Whom an operator lets silence one thing silences that one, and no other.
+    bob = Operator(b"bob".ljust(32))
+    grant = Grant("lag", bob.key, WALL_MS + 86_400_000, "silence")
+    raw = sign_give(
+        fleet.world.operator.statement, fleet.world.fleet, grant, nonce=bytes(16),
+        issued_ms=WALL_MS,
+    )  # fmt: skip
+    options = {"grant": msgspec.to_builtins(grant), "statement": raw.decode()}
+    give = {"to": bob.key, "verb": "silence", "object": "lag"}
+    assert hub.order("grant", "silence", give, options=options)["ok"]
+    fleet.pass_s(1)
+    for match in ("lag", "ice"):
+        args = {"match": match, "until": "1h", "why": ""}
+        signed = fleet.world.sign("silence", match, fleet["laptop"], args, signer=bob.statement)
+        word = canon.encode({**args, "statement": signed})
+        fleet.do("laptop", lambda core, raw=word: core.append(kinds.INCIDENT_SILENCE, raw))
+    now_ms = hub.core.now.wall_ms
+    assert {each.fits for each in hub.core.incidents.silences(now_ms)} == {"smoke*", "lag"}
     assert silence(hub, "smoke*", "0s")["ok"]
     fleet.pass_s(10, 2)
     assert len(fleet.said) == 2

@@ -211,7 +211,7 @@ class Silencing(Request, frozen=True):
 
 
 class Silenced(Struct, frozen=True):
-    """What is silenced now; `until_ms` is in the past where that ended it."""
+    """What is silenced until then; `until_ms` is 0 where that ended it."""
 
     match: str
     until_ms: int
@@ -220,7 +220,10 @@ class Silenced(Struct, frozen=True):
 
 @verb(
     SILENCE_VERB, auth="order", object="match", group="What is true", on="one",
-    says=(Line("Nobody is called for {match} until {until_ms:ago}.", "until_ms"),),
+    says=(
+        Line("Nobody is called for {match}; that ends {until_ms:ago}.", "until_ms"),
+        Line("People are called for {match} again.", "!until_ms"),
+    ),
 )  # fmt: skip
 def silence(core: Core, call: Call, ask: Silencing) -> Silenced:
     """Have nobody called for incidents of a kind, for a while; they are listed all the same.
@@ -232,7 +235,7 @@ def silence(core: Core, call: Call, ask: Silencing) -> Silenced:
     check_word(ask.match, "what is to be silenced,")
     end_ms = _check_until(core, ask.until, SILENCE_MS_MAX, ends=True)
     entry = call.write(kinds.IncidentSilence(ask.match, call.statement, ask.until, ask.why))
-    return Silenced(ask.match, end_ms, entry.id.hex())
+    return Silenced(ask.match, end_ms if end_ms > core.now.wall_ms else 0, entry.id.hex())
 
 
 def _check_until(core: Core, text: str, most_ms: int, *, ends: bool = False) -> int:

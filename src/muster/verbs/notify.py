@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from muster.errors import Broken, Malformed, MusterError, NotFound
 from muster.fleet.escalation import As
-from muster.node.host.notify_store import URL_CHARS_MAX, NotifyStore, used_as
+from muster.node.host.notify_store import URL_CHARS_MAX, Kept, NotifyStore, used_as
 from muster.node.host.secret_value import leave_no_core
 from muster.node.services.notifier import deliver
 from muster.node.services.pager import Paged, Pager
@@ -48,8 +48,11 @@ class Action(Request, frozen=True):
 
 
 class Reached(Struct, frozen=True, kw_only=True):
-    """A service without its address. `reason` is why it took no message last, "" where it did."""
+    """A service without its address. `state` is `ready` or `failed`, of a test `sent` or `failed`;
+    `reason` is why it took no message last, "" where it did.
+    """
 
+    state: str
     name: str
     used_as: As = field(name="as")
     place: str
@@ -64,20 +67,11 @@ class Done(Struct, frozen=True, kw_only=True):
     used_as: str = field(default="", name="as")
 
 
-class Tried(Struct, frozen=True, kw_only=True):
-    """What came of a test: `state` is `sent` or `failed`."""
-
-    name: str
-    state: str
-    reason: str = ""
-
-
 @verb(
     "notify", names="name", auth="local", runs="client", group="The fleet",
     columns=(
-        Column("state", form="state", when="state"), Column("name", form="bold"),
-        Column("as", when="as"), Column("place", "in", when="place", rank=1),
-        Column("reason", "why not", least=20, when="reason"),
+        Column("state", form="state"), Column("name", form="bold"), Column("as"),
+        Column("place", "in", rank=1), Column("reason", "why not", least=20),
     ),
     nothing="This machine tells nobody what happens: `muster notify add NAME` changes that.",
     says=(
@@ -105,7 +99,7 @@ def notify(context: Context, ask: Action) -> Any:
         broken = _asked(context, "notify.look", {}).get("broken", {})
         known = store.known().service.items()
         return [
-            Reached(name=each, used_as=kept.used_as, place=kept.place, reason=broken.get(each, ""))
+            _reached(each, kept, "failed" if each in broken else "ready", broken.get(each, ""))
             for each, kept in known
         ]
     if ask.action == "test":
@@ -123,6 +117,10 @@ def notify(context: Context, ask: Action) -> Any:
     return done
 
 
+def _reached(name: str, kept: Kept, state: str, reason: str) -> Reached:
+    return Reached(state=state, name=name, used_as=kept.used_as, place=kept.place, reason=reason)
+
+
 def _test(context: Context, store: NotifyStore, name: str) -> Any:
     services = [each.name for each in store.services() if name in ("", each.name)]
     if not services:
@@ -135,9 +133,11 @@ def _test(context: Context, store: NotifyStore, name: str) -> Any:
         return list(await asyncio.gather(*work))
 
     reasons = asyncio.run(all_of_them())
+    known = store.known().service
     tried = [
-        Tried(name=each, state="failed" if why else "sent", reason=why)
+        _reached(each, known[each], "failed" if why else "sent", why)
         for each, why in zip(services, reasons, strict=True)
+        if each in known
     ]
     _asked(context, "notify.look", {"tried": dict(zip(services, reasons, strict=True))})
     return Finding(tried, 1) if any(reasons) else tried
