@@ -19,7 +19,11 @@ muster: 1
 name: nightly
 repo: main
 phases:
-  only: {agent: shell, do: echo fired > fired.txt, deliver: fired.txt}
+  only:
+    needs: {machine: laptop}
+    agent: shell
+    do: echo fired > fired.txt
+    deliver: fired.txt
 """
 
 
@@ -46,7 +50,7 @@ def test_a_stand_in_fires_for_a_stopped_owner_which_wakes_and_does_nothing():
         rows = until(lambda: laptop.ask("runs"), "a stand-in fires")
         assert [row["owner"] for row in rows] == ["laptop"]
         studio.signal(signal.SIGCONT)
-        until(lambda: laptop.ask("runs")[0]["state"] == "done", "the run is done")
+        until(lambda: laptop.ask("runs")[0]["state"] == "done", "the run is done", within_s=60)
         until(lambda: studio.ask("runs"), "the owner learns of it")
         shown = studio.ask("schedule.show", {"name": "nightly"})
         assert [(e["what"], e["by"], e["slots"]) for e in shown["decided"]] == [

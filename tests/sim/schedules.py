@@ -19,7 +19,7 @@ STEP = 10 * MINUTE
 STORM = 3 * 60 * MINUTE
 TAIL = 40 * MINUTE
 TIMES = Times(every_ms=STEP)
-SAFEGUARDS = ("no-fence", "cas", "incarnation", "durable-claim")
+SAFEGUARDS = ("no-fence", "cas", "incarnation", "durable-claim", "replaced")
 
 
 class Violation(AssertionError):
@@ -112,7 +112,7 @@ class World:
         if self.asleep[m] > self.now:
             return
         now = self.clock(m)
-        for value in self.moves if self.healed else ():
+        for value in self.moves if self.healed and self.removed != "replaced" else ():
             # Entries of the others came: they say what they replaced.
             own = keeper.replaced(value.before)
             if own is not None:
@@ -191,7 +191,7 @@ class World:
         """One transaction: what is known, and the entry that carries out."""
         own = keeper.moved(value)
         gone = keeper.replaced(value.before)
-        if gone is not None:
+        if gone is not None and self.removed != "replaced":
             self.carry_out(m, gone._replace(what=MISS))
         self.disk[m]["known"] = keeper.known
         if own is not None:

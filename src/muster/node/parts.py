@@ -48,6 +48,7 @@ from muster.node.services.sessions import Sessions
 from muster.node.services.showings import Showings
 from muster.node.services.sleepers import Sleepers
 from muster.node.services.tail import Tail
+from muster.node.services.triggers import Triggers
 from muster.node.services.undelivered import Undelivered
 from muster.node.services.wakes import Wakes
 from muster.node.tasks.adoption import Adoptions
@@ -128,6 +129,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Retention,
     RemoteWork,
     Schedules,
+    Triggers,
     LastHeard,
     Knocking,
     Tail,

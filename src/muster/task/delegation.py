@@ -104,7 +104,7 @@ class Asking(Protocol):
     def is_removed(self, schedule: str, at_ms: int) -> bool:
         """As schedule_proof.py asks."""
 
-    def fires(self, schedule: str, slot: int) -> list[EntryId]:
+    def fires(self, schedule: str, slot: int, nonce: str) -> list[EntryId]:
         """As schedule_proof.py asks."""
 
 

@@ -331,8 +331,8 @@ def _allowed_run(run: RunOpen, statement: Statement, starter: Entry, chain: _Cha
         found = schedule_proof.fired(origin(starter, chain.lookup), chain.fleet, chain.lookup)
         allowed(statement, starter, chain.authority, chain.now_ms)
         schedule_proof.check(
-            run, starter, found, authority=chain.authority, now_ms=chain.now_ms,
-            watching=chain.asking,
+            run, starter, found, lookup=chain.lookup, authority=chain.authority,
+            now_ms=chain.now_ms, watching=chain.asking,
         )  # fmt: skip
         return False
     if chain.asking is not None and not chain.asking.is_begun(starter, run):

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from muster.duration import duration_ms
 from muster.errors import Malformed
@@ -29,13 +30,18 @@ from muster.limits import (
     STATEMENT_LIFE_MS_MAX,
 )
 from muster.log import canon
-from muster.task import decode, yaml
+from muster.task import decode, occurrences, yaml
+from muster.task.kinds import RunOpen
 from muster.task.occurrences import Times, check_cron, check_zone
 from muster.task.problem import Problem, SpecErrors
+from muster.task.schedule_kinds import ScheduleFire
+from muster.task.spec import parse
 from muster.task.text_types import Duration, Name, Value, matching
+from muster.task.trigger import Trigger
 
 SET: Final = "schedule.set"
 # What a slot says of itself, given to a spec that has inputs of these names.
+TEXT: Final = "trigger-text"
 INPUTS: Final = ("slot-time", "slot-local", "slot-late", "slot-missed")
 AUTO: Final = "auto"
 OWNER: Final = "owner"
@@ -57,13 +63,16 @@ Fence = Annotated[
 
 
 class When(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One of: a line of cron in a zone, an interval from a moment on, or one moment."""
+    """One of: a line of cron in a zone, an interval from a moment on, one moment, or what happens,
+    once in an `every`.
+    """
 
     cron: Annotated[str, Meta(min_length=1, max_length=120)] | None = None
     zone: Annotated[str, Meta(min_length=1, max_length=60)] | None = None
     every: Duration | None = None
     since: Moment | None = msgspec.field(name="from", default=None)
     at: Moment | None = None
+    on: Trigger | None = None
 
 
 class Schedule(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -94,6 +103,11 @@ class Schedule(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
         return duration_ms(self.handover) if self.handover else SLOT_HANDOVER_MS
 
     @property
+    def storm_ms(self) -> int:
+        """Within which what happens runs it once."""
+        return duration_ms(self.when.every) if self.when.every else EVERY_MS_MIN
+
+    @property
     def times(self) -> Times:
         """What it is due by. Raises: Malformed."""
         return _times(self.when)
@@ -104,6 +118,12 @@ def _times(when: When) -> Times:
     zone = when.zone or "UTC"
     check_zone(zone)
     said = [name for name in ("cron", "every", "at") if getattr(when, name) is not None]
+    if when.on is not None:
+        if when.on.refusal or said not in ([], ["every"]) or when.since is not None:
+            raise Malformed(when.on.refusal or "beside `on` there is `every` alone")
+        if when.every is not None and duration_ms(when.every) < EVERY_MS_MIN:
+            raise Malformed("it would run more often than once a minute; write every: 1m or more")
+        return Times(zone=zone)
     if len(said) != 1:
         raise Malformed("`when` is one of cron, every and at; write {cron: '30 2 * * *'}")
     if when.since is not None and when.every is None:
@@ -189,6 +209,18 @@ def opened(text: str) -> Schedule:
     return found
 
 
+def happens(schedule: Schedule) -> str:
+    """What runs it, in words; "" where the calendar does."""
+    trigger = schedule.when.on
+    if trigger is None:
+        return ""
+    if trigger.incident is not None:
+        return f"on each incident {trigger.incident}"
+    return f"on the end of each run {trigger.run}" + (
+        f" that is {trigger.outcome}" if trigger.outcome else ""
+    )
+
+
 def set_args(text: str) -> dict[str, Any]:
     """What an operator signs as arguments of `schedule.set`."""
     return {"keepers": opened(text).keepers, "text": text}
@@ -199,7 +231,26 @@ def id_of(statement: str) -> str:
     return sha256(statement.encode()).hexdigest()
 
 
-def slot_run_id(fleet: str, schedule: str, slot: int) -> str:
+def slot_run(
+    fleet: str, schedule: Schedule, fire: ScheduleFire, text: str
+) -> tuple[ScheduleFire, RunOpen]:
+    """A fire with its run, and the opening of that: whoever looks at it computes the same."""
+    spec = parse(schedule.run.encode())
+    slot = f"{fire.slot}/{fire.trigger}" if fire.trigger else str(fire.slot)
+    run = slot_run_id(fleet, fire.schedule, slot)
+    takes = spec.takes
+    local = occurrences.local(schedule.times, fire.slot)
+    values = slot_values(takes, fire.slot, local, fire.late_ms, fire.missed)
+    if fire.trigger and TEXT in takes:
+        values[TEXT] = text
+    opening = RunOpen(
+        run=run, name=spec.name, spec=schedule.run, statement="", repo=spec.repo or "",
+        values=values,
+    )  # fmt: skip
+    return replace(fire, run=run), opening
+
+
+def slot_run_id(fleet: str, schedule: str, slot: int | str) -> str:
     """The run of a slot: two machines that both began it would meet at the fence in git."""
     said = f"muster/slot/v1\n{fleet}\n{schedule}\n{slot}".encode()
     return sha256(said).hexdigest()[:32]

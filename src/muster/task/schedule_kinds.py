@@ -82,6 +82,8 @@ class ScheduleFire(Body, frozen=True):
     nonce: NonceWord
     missed: Count = 0
     since: Count = 0
+    # The entry that triggered it, by its id in hex; "" for a slot of the calendar.
+    trigger: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
 
 
 @kind("schedule.miss")

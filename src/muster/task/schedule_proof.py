@@ -23,10 +23,11 @@ from muster.log.stream import FleetId, MachineId
 from muster.task import occurrences
 from muster.task.causes import Lookup, Unproven, read
 from muster.task.kinds import RunOpen
-from muster.task.schedule import Schedule, id_of, slot_run_id, slot_values
+from muster.task.schedule import Schedule, id_of, slot_run
 from muster.task.schedule_fold import ordered
 from muster.task.schedule_kinds import ScheduleFire, ScheduleSet
 from muster.task.spec import parse
+from muster.task.trigger import lookup_of
 
 RUN: Final = "run"
 
@@ -37,8 +38,10 @@ class Watching(Protocol):
     def is_removed(self, schedule: str, at_ms: int) -> bool:
         """Whether an operator had removed it then."""
 
-    def fires(self, schedule: str, slot: int) -> list[EntryId]:
-        """Return the fires of this slot that are known here, the one that counts first."""
+    def fires(self, schedule: str, slot: int, nonce: str) -> list[EntryId]:
+        """Return the fires of this slot that are known here, the one that counts first; of one
+        trigger those with its nonce.
+        """
 
 
 class Fired(NamedTuple):
@@ -84,6 +87,7 @@ def check(
     opening: Entry,
     found: Fired,
     *,
+    lookup: Lookup,
     authority: Callable[[Statement, int], object],
     now_ms: int,
     watching: Watching | None,
@@ -93,13 +97,13 @@ def check(
     author = MachineId(opening.header.author)
     if author not in schedule.keepers:
         raise Unproven("slot-not-keeper", "its machine is no keeper of the schedule")
-    _on_grid(found)
+    text = _on_grid(found, lookup)
     if fire.slot > min(now_ms, at_ms) + SLOT_AHEAD_MS_MAX:
         text = "its slot is in this machine's future: compare the two machines' clocks"
         raise Unproven("slot-in-the-future", text)
     if at_ms - fire.slot > schedule.late_ms + SLOT_AHEAD_MS_MAX:
         raise Unproven("slot-late", "it began later than its schedule lets it")
-    _as_signed(run, found)
+    _as_signed(run, found, text)
     try:
         authority(found.statement, min(at_ms, found.statement.until_ms))
     except MusterError as error:
@@ -108,32 +112,41 @@ def check(
         return
     if watching.is_removed(fire.schedule, at_ms):
         raise Unproven("schedule-removed", "its schedule was removed")
-    counts = watching.fires(fire.schedule, fire.slot)
+    counts = watching.fires(fire.schedule, fire.slot, fire.nonce if fire.trigger else "")
     if counts and counts[0] != found.entry.id:
         raise Unproven("slot-twice", "another fire of this slot is known here")
 
 
-def _on_grid(found: Fired) -> None:
-    slot, statement = found.fire.slot, found.statement
-    within = statement.issued_ms < slot <= statement.until_ms
-    if not within or not occurrences.is_slot(found.schedule.times, slot):
-        raise Unproven("slot-off-grid", "its slot is no moment at which the schedule is due")
+def _on_grid(found: Fired, lookup: Lookup) -> str:
+    """What triggered it, where something did. Raises: Unproven for no slot of the calendar."""
+    fire, schedule, statement = found.fire, found.schedule, found.statement
+    within = statement.issued_ms < fire.slot <= statement.until_ms
+    trigger = schedule.when.on
+    if trigger is None and not fire.trigger:
+        if not within or not occurrences.is_slot(schedule.times, fire.slot):
+            text = "its slot is no moment at which the schedule is due"
+            raise Unproven("slot-off-grid", text)
+        return ""
+    entry = lookup_of(fire.trigger, lookup) if fire.trigger else None
+    text_of = trigger.text(entry, lookup) if trigger is not None and entry is not None else None
+    if entry is None or text_of is None or not within:
+        raise Unproven("slot-off-grid", "nothing that happened triggers its schedule")
+    # Only what its own stream says triggers a keeper: so there is one machine that fires it.
+    own = entry.header.author == found.entry.header.author and entry.id in found.entry.causes
+    same = (entry.header.t[0], entry.id.hex()[:32]) == (fire.slot, fire.nonce)
+    if not own or not same:
+        raise Unproven("slot-off-grid", "what triggered it is another machine's, or another entry")
+    return text_of
 
 
-def _as_signed(run: RunOpen, found: Fired) -> None:
+def _as_signed(run: RunOpen, found: Fired, text: str) -> None:
     """Raises: Unproven where the run is not just what was signed."""
-    fire, schedule = found.fire, found.schedule
+    fire, fleet = found.fire, found.statement.fleet
     try:
-        spec = parse(schedule.run.encode())
+        made, expected = slot_run(fleet, found.schedule, fire, text)
     except MusterError as error:
         raise Unproven("spec-yields-nothing", f"its spec cannot be read: {error}") from error
-    local = occurrences.local(schedule.times, fire.slot)
-    values = slot_values(spec.takes, fire.slot, local, fire.late_ms, fire.missed)
-    id = slot_run_id(found.statement.fleet, fire.schedule, fire.slot)
-    expected = RunOpen(
-        run=id, name=spec.name, spec=schedule.run, statement="", repo=spec.repo or "", values=values
-    )
-    if run != expected or fire.run != id:
+    if run != expected or fire.run != made.run:
         raise Unproven("slot-other-run", "the run is not what the schedule says of this slot")
 
 

@@ -71,8 +71,9 @@ class Action(Request, frozen=True):
     says=(
         Line("{name} is due next {next_ms:ago} ({next_local}), on the watch of {owner}.",
              "did=added next_ms"),
-        Line("{name} is not due any more.", "did=added !next_ms"),
-        Line("Its fence is {fence}: who fires a slot is decided there.", "did=added !alone"),
+        Line("{name} is not due any more.", "did=added !next_ms !on"),
+        Line("{name} is run {on} that a keeper of it owns or has.", "on"),
+        Line("Its fence is {fence}: who fires a slot is decided there.", "did=added !alone !on"),
         Line("Its owner alone fires it: nobody stands in for {owner}.", "did=added alone"),
         Line("{name} rests; what is due meanwhile is skipped.", "did=paused"),
         Line("{name} is due again from now on.", "did=resumed"),
@@ -199,7 +200,10 @@ def make(core: Core, call: Call, ask: Files) -> Made:
         raise Malformed(f"the spec {spec.name} is for a push; leave `on` out of it")
     keepers = [core.roster.find(each).machine for each in found.keepers]
     fence = found.fence
-    if fence == AUTO:
+    if found.when.on is not None:
+        # One machine alone hears of it first-hand.
+        fence = OWNER
+    elif fence == AUTO:
         fence = f"{REPO}{spec.repo}" if spec.repo else OWNER
     whole = replace(found, run=ask.spec, keepers=[str(each) for each in keepers], fence=fence)
     text = schedules.text_of(whole)
@@ -224,6 +228,7 @@ class Done(Struct, frozen=True, kw_only=True):
     owner: str | UnsetType = UNSET
     fence: str | UnsetType = UNSET
     alone: bool | UnsetType = UNSET
+    on: str | UnsetType = UNSET
     next_ms: int | UnsetType = UNSET
     next_local: str | UnsetType = UNSET
 
@@ -246,7 +251,8 @@ def set_(core: Core, call: Call, ask: Set) -> Done:
     return Done(
         name=schedule.schedule, did="added", schedule=schedules.id_of(ask.statement),
         owner=core.membership.name_of(MachineId(schedule.keepers[0])), fence=schedule.fence,
-        alone=schedule.fence == OWNER, next_ms=ahead[0] if ahead else 0,
+        alone=schedule.fence == OWNER and schedule.when.on is None,
+        on=schedules.happens(schedule), next_ms=ahead[0] if ahead else 0,
         next_local=occurrences.local(schedule.times, ahead[0]) if ahead else "",
     )  # fmt: skip
 

@@ -43,7 +43,8 @@ def _row(core: Core, each: Known) -> Row:
     now_ms, schedule = core.now.wall_ms, each.schedule
     each = each.at(now_ms)
     ahead = [s for s in _ahead(each, now_ms, 1) if not each.paused_ms]
-    over = not _ahead(each, now_ms, 1)
+    over = not _ahead(each, now_ms, 1) and each.schedule.when.on is None
+    over = over or now_ms > each.statement.until_ms
     last = next(iter(slots.came_to(core, each, 1)), None)
     return Row(
         name=each.row.name,
@@ -63,6 +64,8 @@ def _ahead(each: Known, now_ms: int, count: int) -> list[int]:
 
 def _when(schedule: Schedule) -> str:
     when = schedule.when
+    if found := schedules.happens(schedule):
+        return found
     text = when.cron or (f"every {when.every}" if when.every else f"at {when.at}")
     return f"{text} {when.zone or 'UTC'}"
 

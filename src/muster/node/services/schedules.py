@@ -23,12 +23,11 @@ from muster.node.services.sleepers import Sleepers, WakeUp
 from muster.node.tasks import slots
 from muster.node.tasks.runs import RunService
 from muster.node.tasks.slots import Known
-from muster.task import kinds, occurrences
-from muster.task.schedule import OWNER, slot_run_id, slot_values
+from muster.task import occurrences
+from muster.task.schedule import OWNER, slot_run
 from muster.task.schedule_fold import CLAIM, ScheduleFold, SlotFold
 from muster.task.schedule_kinds import ScheduleClaim, ScheduleFire, ScheduleMiss, ScheduleSkip
 from muster.task.slot_keeper import FIRE, MISS, Keeper, Plan, Seen, Value
-from muster.task.spec import parse
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -125,7 +124,12 @@ class Schedules(Part):
         self._stale = False
         me, before = self.core.machine, self._kept
         found = slots.schedules(self.core)
-        mine = {each.id: each for each in found.values() if me in each.schedule.keepers}
+        # What is run by what happens is looked after by triggers.py.
+        mine = {
+            each.id: each
+            for each in found.values()
+            if me in each.schedule.keepers and each.schedule.when.on is None
+        }
         self._kept = {
             id: _Kept(each, before[id].keeper if id in before else self._keeper(each))
             for id, each in mine.items()
@@ -335,25 +339,19 @@ class Schedules(Part):
 
     def _fire(self, kept: _Kept, value: Value) -> None:
         core, each = self.core, kept.each
-        schedule, spec = each.schedule, parse(each.schedule.run.encode())
+        schedule = each.schedule
         if schedule.overlap == "replace":
             self._cancel(each)
         late_ms = max(core.now.wall_ms - value.slot, 0)
-        local = occurrences.local(schedule.times, value.slot)
-        run = slot_run_id(core.membership.fleet, each.id, value.slot)
         fire = ScheduleFire(
-            each.id, value.slot, local, late_ms, run, kept.fence, value.nonce, value.missed,
-            value.since,
+            each.id, value.slot, occurrences.local(schedule.times, value.slot), late_ms, "",
+            kept.fence, value.nonce, value.missed, value.since,
         )  # fmt: skip
+        fire, body = slot_run(core.membership.fleet, schedule, fire, "")
         own = core.membership.own(FLEET)
         claims = core.tables.rows(CLAIM, stream=own, schedule=each.id, nonce=value.nonce)
         cited = [each.row.entry, *(row.entry for row in claims)]
         entry = core.append_body(fire, cause=tuple(cited))
-        values = slot_values(spec.takes, value.slot, local, late_ms, value.missed)
-        body = kinds.RunOpen(
-            run=run, name=spec.name, spec=schedule.run, statement="", repo=spec.repo or "",
-            values=values,
-        )  # fmt: skip
         core.part(RunService).open(body, (entry.id,), "muster")
         core.counters["slots-fired"] += 1
 

@@ -121,8 +121,8 @@ class Asking:
         # Whose it is that was begun does not change when its schedule goes.
         return not self._ever and is_removed(self._core, schedule, at_ms)
 
-    def fires(self, schedule: str, slot: int) -> list[EntryId]:
-        return fires(self._core, schedule, slot)
+    def fires(self, schedule: str, slot: int, nonce: str) -> list[EntryId]:
+        return fires(self._core, schedule, slot, nonce)
 
     @staticmethod
     def recompute(run: kinds.RunOpen, phase: str, instance: str) -> dict[str, Any]:

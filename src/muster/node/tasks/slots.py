@@ -140,7 +140,7 @@ def came_to(core: "Core", each: Known, limit: int = 1_000) -> list[SlotRow]:
     return [row for row in rows if row.stream.machine in each.schedule.keepers]
 
 
-def fires(core: "Core", schedule: str, slot: int) -> list[EntryId]:
+def fires(core: "Core", schedule: str, slot: int, nonce: str = "") -> list[EntryId]:
     """The fires of a slot that are known here, the one first that came first."""
     rows = core.tables.rows(SCHEDULE, schedule=schedule, limit=1)
     each = known(core, rows[0]) if rows else None
@@ -148,6 +148,7 @@ def fires(core: "Core", schedule: str, slot: int) -> list[EntryId]:
         return []
     found = core.tables.rows(SLOT, schedule=schedule, slot=slot, what="fire")
     its = [row for row in found if row.stream.machine in each.schedule.keepers]
+    its = [row for row in its if nonce in ("", row.nonce)]
     entries = [(row.entry, core.log.entry(row.entry)) for row in its]
     came = [
         (core.log.admitted(entry.stream, entry.header.seq) or (0, 0), id)

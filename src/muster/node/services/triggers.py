@@ -1,0 +1,163 @@
+"""Schedules that are run by what happens here: the end of a run of ours, an incident of ours.
+
+Rule 1: what triggers is an entry of our own stream of this incarnation. It is claimed in the step
+        that brings it, and fired with its run in one step: a crash between loses nothing.
+Rule 2: a schedule is run once in its `every`; what comes meanwhile is counted in the next.
+Rule 3: what is not run is skipped, with the reason, as a slot is.
+"""
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from muster.limits import REASON_CHARS_MAX
+from muster.log.entry import Entry
+from muster.log.stream import FLEET, StreamName
+from muster.node import event as ev
+from muster.node.part import Part
+from muster.node.services import schedule_notices as notices
+from muster.node.tasks import slots
+from muster.node.tasks.runs import RunService
+from muster.node.tasks.slots import Known
+from muster.task import occurrences
+from muster.task.schedule import slot_run
+from muster.task.schedule_fold import CLAIM, SLOT
+from muster.task.schedule_kinds import ScheduleClaim, ScheduleFire, ScheduleSkip
+from muster.task.trigger import DEPTH_MAX, KINDS, depth
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+_NONCE: Final = 32
+_LOOK_MS: Final = 1_000
+
+
+class _Waits(NamedTuple):
+    """A trigger that is claimed, and how many came behind it."""
+
+    entry: Entry
+    more: int = 0
+
+
+class Triggers(Part):
+    """See the rules at the top of this file."""
+
+    name = "triggers"
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self._waits: dict[str, _Waits] = {}
+        self._looked_ms = 0
+        self._life = core.membership.incarnation
+        for kind in KINDS:
+            core.on(kind, self._happened)
+        core.on(ev.MemoryDoubtful, lambda _event: self._take_up())
+
+    def start(self) -> None:
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """What was claimed here, and nothing came of."""
+        core, own = self.core, self.core.membership.own(FLEET)
+        self._waits, self._life = {}, core.membership.incarnation
+        for each in self._kept():
+            for row in core.tables.rows(CLAIM, stream=own, schedule=each.id):
+                claim = core.log.entry(row.entry)
+                told = core.tables.rows(SLOT, stream=own, schedule=each.id, nonce=row.nonce)
+                found = core.log.entry(claim.causes[-1]) if claim is not None else None
+                if found is not None and not told:
+                    self._waits[each.id] = _Waits(found)
+
+    def _kept(self) -> list[Known]:
+        me = self.core.machine
+        found = slots.schedules(self.core).values()
+        return [e for e in found if e.schedule.when.on and me in e.schedule.keepers]
+
+    def _happened(self, stream: StreamName, entry: Entry) -> None:
+        if stream != self.core.membership.own(FLEET):
+            return
+        for each in self._kept():
+            now = each.at(self.core.now.wall_ms)
+            trigger, at_ms = each.schedule.when.on, entry.header.t[0]
+            if trigger is None or trigger.text(entry, self.core.log.entry) is None:
+                continue
+            if not each.statement.issued_ms < at_ms <= each.statement.until_ms:
+                continue
+            waits = self._waits.get(each.id)
+            if waits is not None:
+                self._waits[each.id] = waits._replace(more=waits.more + 1)
+                continue
+            nonce = entry.id.hex()[:_NONCE]
+            claim = ScheduleClaim(each.id, at_ms, nonce, "fire")
+            self.core.append_body(claim, cause=(each.row.entry, entry.id))
+            if now.paused_ms:
+                self._skip(each, entry, 1, "paused")
+                continue
+            self._waits[each.id] = _Waits(entry)
+            self.dirty = True
+
+    @property
+    def needs_tick(self) -> bool:
+        return bool(self._waits)
+
+    def tick(self) -> None:
+        now = self.core.now.boot_ms
+        if self._life != self.core.membership.incarnation:
+            self._take_up()
+        if self._waits and now - self._looked_ms >= _LOOK_MS:
+            self._looked_ms = now
+            self.dirty = True
+
+    def flush(self) -> None:
+        known = {each.id: each for each in self._kept()}
+        for id, waits in list(self._waits.items()):
+            each = known.get(id)
+            if each is None:
+                del self._waits[id]
+            elif self.core.guard.run("trigger", id[:12], self._look, each, waits) is not None:
+                del self._waits[id]
+                self._skip(each, waits.entry, waits.more + 1, "it could not be begun")
+
+    def _look(self, each: Known, waits: _Waits) -> None:
+        core, now_ms = self.core, self.core.now.wall_ms
+        schedule, at_ms = each.schedule, waits.entry.header.t[0]
+        last = next((r for r in slots.came_to(core, each, 8) if r.what == "fire"), None)
+        if last is not None and 0 <= now_ms - last.at_ms < schedule.storm_ms:
+            return
+        run = slots.open_run(core, each.row.name, tuple(schedule.keepers))
+        denied, why = slots.denied(core, each), ""
+        if denied:
+            why = f"not-allowed: {denied}"
+            notices.denied(core, each, why)
+        elif now_ms - at_ms > schedule.late_ms:
+            why = "late"
+        elif depth(waits.entry, core.log.entry) >= DEPTH_MAX:
+            why = f"{DEPTH_MAX} schedules led to it, one after the other"
+        elif run is not None and schedule.overlap == "skip":
+            why = f"overlap: run {run.run[:12]} is open"
+        elif run is not None and schedule.overlap == "queue":
+            return
+        del self._waits[each.id]
+        if why:
+            self._skip(each, waits.entry, waits.more + 1, why)
+            return
+        self._fire(each, waits)
+
+    def _fire(self, each: Known, waits: _Waits) -> None:
+        core, entry = self.core, waits.entry
+        slot, trigger = entry.header.t[0], entry.id.hex()
+        local = occurrences.local(each.schedule.times, slot)
+        late_ms = max(core.now.wall_ms - slot, 0)
+        text = each.schedule.when.on.text(entry, core.log.entry) if each.schedule.when.on else None
+        fire = ScheduleFire(
+            each.id, slot, local, late_ms, "", "owner", trigger[:_NONCE], waits.more,
+            trigger=trigger,
+        )  # fmt: skip
+        fire, body = slot_run(core.membership.fleet, each.schedule, fire, text or "")
+        fired = core.append_body(fire, cause=(each.row.entry, entry.id))
+        core.part(RunService).open(body, (fired.id,), "muster")
+
+    def _skip(self, each: Known, entry: Entry, count: int, reason: str) -> None:
+        body = ScheduleSkip(
+            each.id, 0, entry.header.t[0], count, reason[:REASON_CHARS_MAX],
+            nonce=entry.id.hex()[:_NONCE],
+        )  # fmt: skip
+        self.core.append_body(body, cause=(each.row.entry, entry.id))

@@ -1,0 +1,129 @@
+"""Schedules that are run by what happens: by whom, how often, and what a worker makes of it."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.node.cores import Cores
+from tests.node.scheduling import MINUTE, SPEC, Registers, add
+from tests.node.test_runs import know
+from tests.node.test_schedules import _reason, _told
+from tests.promise import proves
+
+from muster.log.entry import Entry, EntryId
+from muster.task.kinds import RunOpen
+from muster.task.kinds import read as body_of
+from muster.task.schedule_kinds import ScheduleFire, ScheduleSkip
+from muster.task.trigger import DEPTH_MAX
+
+TOLD = SPEC.replace("name: nightly", "name: told\ninputs: {trigger-text: none}")
+FILE = """muster: 1
+schedule: nightly
+when: {on: {incident: "disk-*"}, every: 5m}
+run: spec.yaml
+keepers: [hub, studio]
+"""
+
+
+@pytest.fixture
+def world() -> Cores:
+    world = Cores("hub", "studio", "laptop")
+    for name in ("studio", "laptop"):
+        world.link("hub", name)
+    know(world["hub"])
+    return world
+
+
+def _happens(world: Cores, name: str, key: str, title: str) -> None:
+    core = world[name].core
+    core.when_done(lambda: core.incidents.open(key, "warning", title))
+    world[name].step()
+    world.pass_ms(500)
+
+
+@proves("schedule.triggers")
+def test_an_incident_of_a_keeper_runs_a_schedule_once_in_its_time_with_its_text_as_a_value(world):
+    registers = Registers(world)
+    done = add(world["laptop"], FILE, TOLD)["value"]
+    assert done["on"] == "on each incident disk-*"
+    world.pass_ms(500)
+    # Not another one, and not of a machine that is no keeper.
+    _happens(world, "studio", "clock", "the clock is wrong")
+    _happens(world, "laptop", "disk-full", "another's")
+    assert _told(world, "fire", ScheduleFire) == []
+    for n in range(4):
+        _happens(world, "studio", "disk-full", f"$(rm -rf /) ${{run.id}} {n}")
+    (fire,) = _told(world, "fire", ScheduleFire)
+    (opening,) = world["laptop"].entries("run.open")
+    assert opening.header.author == world["studio"].id
+    values = body_of(RunOpen, opening.body).values
+    assert values == {"trigger-text": "$(rm -rf /) ${run.id} 0"}
+    assert _reason(world, opening, world.now().wall_ms) == ""
+    # The rest of the storm is one run, when its time is over.
+    registers.until(world.now().wall_ms + 6 * MINUTE)
+    fires = {body.slot: body for body in _told(world, "fire", ScheduleFire)}
+    assert fires[max(fires)].missed == 2
+    assert registers.asked == 0
+    # What another keeper says of it, or of something else, a worker does not take.
+    trigger, order = opening_of(world, fire)
+    for changes in ({}, {"nonce": "0" * 32}, {"slot": fire.slot + 1}, {"trigger": "0" * 64}):
+        by = "studio" if changes else "hub"
+        forged = _again(world, by, replace(fire, **changes), opening, (order, trigger))
+        assert _reason(world, forged, world.now().wall_ms) == "slot-off-grid", changes
+
+
+def opening_of(world: Cores, fire: ScheduleFire) -> tuple[EntryId, EntryId]:
+    """What triggered a fire, and the order of its schedule."""
+    (order,) = world["laptop"].entries("schedule.set")
+    return EntryId(bytes.fromhex(fire.trigger)), order.id
+
+
+def _again(
+    world: Cores, by: str, fire: ScheduleFire, opening: Entry, cause: tuple[EntryId, ...]
+) -> Entry:
+    core, found = world[by].core, list[Entry]()
+
+    def write() -> None:
+        fired = core.append_body(fire, cause=cause)
+        body = body_of(RunOpen, opening.body or b"")
+        found.append(core.append_body(body, cause=(fired.id,)))
+
+    core.when_done(write)
+    world[by].step()
+    world.drain()
+    return found[0]
+
+
+@proves("schedule.triggers")
+def test_a_trigger_outlives_a_crash_and_is_of_another_machine_for_no_keeper(world):
+    registers, studio = Registers(world), world["studio"]
+    add(world["laptop"], FILE, TOLD)
+    world.pass_ms(500)
+    _happens(world, "studio", "disk-full", "one")
+    _happens(world, "studio", "disk-full", "two")
+    assert len(studio.entries("schedule.claim")) == 2
+    assert len(studio.entries("schedule.fire")) == 1
+    world.restart("studio")
+    world.link("hub", "studio")
+    registers.until(world.now().wall_ms + 6 * MINUTE)
+    assert len(studio.entries("schedule.fire")) == 2
+    assert len(world["hub"].entries("schedule.fire")) == 2
+    assert {e.header.author for e in world["hub"].entries("schedule.fire")} == {studio.id}
+
+
+@proves("schedule.triggers")
+def test_a_run_triggers_another_one_and_no_chain_of_them_goes_on_for_ever(world):
+    registers = Registers(world)
+    loop = FILE.replace('incident: "disk-*"', "run: nightly, outcome: done").replace("5m", "1m")
+    add(world["laptop"], loop.replace("[hub, studio]", "[hub]"), SPEC)
+    world.pass_ms(500)
+    _run(world, SPEC)
+    registers.until(world.now().wall_ms + 8 * MINUTE)
+    assert len(_told(world, "fire", ScheduleFire)) == DEPTH_MAX
+    (skip,) = _told(world, "skip", ScheduleSkip)
+    assert "one after the other" in skip.reason
+
+
+def _run(world: Cores, spec: str) -> Any:
+    args = {"base": "", "repo": "", "spec": spec, "values": {}}
+    assert world["hub"].order("run", "nightly", args)["ok"]
