@@ -12,8 +12,12 @@ MINUTES ?= 10
 SAMPLE ?= 10
 # How many tests run at once: `auto` is one for each core.
 WORKERS ?= auto
+# The layers whose tests reach them without a disk; `make coverage` measures that.
+PURE = tests/log tests/fleet tests/task tests/message tests/memory tests/context
+# Folders that `make test` leaves out: what runs them beside it says so.
+APART ?=
 
-.PHONY: help demo test check lint types table docs screenshots site changelog coverage hooks sim histories counters kill chaos failover takeover engine crowd siege rogue bench agents lock clean
+.PHONY: help demo test check lint types table docs screenshots site changelog coverage pure hooks sim histories counters kill chaos failover takeover engine crowd siege rogue bench agents lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -28,7 +32,7 @@ demo: $(VENV)/.ready ## three machines, one run, a laptop whose lid closes midwa
 	$(BIN)/python demo/closed_lid.py $(if $(REPO),--repo "$(REPO)") $(if $(TEST),--test "$(TEST)") $(if $(AGENT),--agent "$(AGENT)")
 
 test: $(VENV)/.ready ## set up and run every test that this machine can run
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(addprefix --ignore=,$(APART))
 
 check: $(VENV)/.ready lint types ## the linters and the types
 	$(BIN)/lint-imports --no-cache
@@ -56,8 +60,11 @@ changelog: $(VENV)/.ready ## what the next release would say, out of changes/
 	$(BIN)/towncrier build --draft --version next
 
 coverage: $(VENV)/.ready ## how much of the pure layers their own tests reach; the floor stands in pyproject.toml
-	$(BIN)/coverage run -m pytest -q tests/log tests/fleet tests/task tests/message tests/memory tests/context
+	$(BIN)/coverage run -m pytest -q $(PURE)
 	$(BIN)/coverage report
+
+pure:
+	@echo $(PURE)
 
 hooks: $(VENV)/.ready ## check before each commit (needs pre-commit)
 	pre-commit install
