@@ -167,6 +167,7 @@ def test_whatever_changes_something_for_others_needs_an_order():
         "context.map", "context.remove", "context.ignore", "context.resolve", "proposal.end",
         "wake", "exec", "tty", "file.read", "file.write", "takeover", "standin",
         "peer.add", "peer.remove", "peer.ask", "peer.put",
+        "schedule.set", "schedule.pause", "schedule.resume", "schedule.remove",
     }  # fmt: skip
 
 

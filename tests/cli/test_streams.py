@@ -31,6 +31,7 @@ ONE: dict[str, str] = {
     "resolve": "a memory is of the fleet: said once",
     "undo": "a memory is of the fleet: said once",
     "acknowledge": "an incident is of one machine",
+    "schedule": "a schedule is of the fleet: said once",
     "silence": "a silence is of the fleet: said once",
     "repo": "what adds, removes and prunes is about a repository of one machine",
 }

@@ -48,6 +48,22 @@ BY_HAND: dict[str, Any] = {
             }
         ]
     },
+    "notify": [{"state": "ready", "name": "X", "as": "push", "place": "file", "reason": "X"}],
+    "schedule": {
+        "schedules": [
+            {
+                "name": "X",
+                "state": "due",
+                "when": "30 2 * * *",
+                "owner": "X",
+                "fence": "X",
+                "next_ms": 1_700_000_000_000,
+                "last": "fired",
+                "last_ms": 1_700_000_000_000,
+                "reason": "X",
+            }
+        ]
+    },
     "device": {
         "devices": [
             {"device": "X", "state": "orders", "operator": "X", "rights": ["X"], "until_ms": 1}

@@ -113,6 +113,7 @@ def test_what_has_changed_since_it_was_asked_is_asked_about_anew(world):
     assert world.says(row) == "ok"
     assert world.happened("agent.use", "1", "rm b") == ["again"]
     assert world.state(row) == "withdrawn"
+    assert world.at.core.counters["approvals-changed"] == 1
     world.happened("agent.decision", "1", "rm b", by="it changed since it was asked")
     fresh = world.asks("2", "rm b")
     assert fresh["question"] != row["question"]

@@ -53,6 +53,7 @@ def test_a_slot_becomes_a_run_that_a_worker_takes(world):
     (row,) = world["laptop"].call("runs", {})["value"]
     assert (row["run"], row["state"]) == (fire.run, "done")
     assert len(world["laptop"].entries("attempt.start")) == 1
+    assert world["hub"].core.counters["slots-fired"] == 1
     # It is asked of nobody where nothing is due.
     before = registers.asked
     registers.until(SLOT + 5 * MINUTE)
@@ -210,10 +211,14 @@ def test_without_a_fence_nothing_is_fired_and_a_person_is_told(world):
     assert world["laptop"].entries("schedule.fire") == []
     rows = world["laptop"].call("incidents", {})["value"]
     assert [each["title"] for each in rows if "gives no answer" in each["title"]]
+    # Each keeper asked, and what was asked was answered by nobody.
+    every = [each.core.counters for each in world.machines.values()]
+    assert sum(each["registers-silent"] for each in every) == registers.asked > 0
     registers.away = set()
     registers.until(SLOT + 9 * MINUTE)
     (miss,) = _told(world, "miss", ScheduleMiss)
     assert (miss.slot, miss.count, miss.reason) == (SLOT, 1, "no-fence")
+    assert sum(each.core.counters["slots-missed"] for each in world.machines.values()) == 1
 
 
 @proves("schedule.owner-alone")

@@ -81,6 +81,7 @@ def test_a_deed_is_done_once_told_in_the_journal_and_nothing_is_watched_after_th
         "ended",
     )
     assert (reason, stuck) == (f"silent: {event.fields['why']}", "silent")
+    assert made._daemon.core.counters == {"stuck-silent": 1}
     told.clear()
     asyncio.run(asyncio.wait_for(go(is_agent=False), 30))
     assert told == [], "a plain command has its timeout"

@@ -299,7 +299,7 @@ class Found(Struct, frozen=True):
     schedule: str
 
 
-@verb("schedule.check", auth="local", harmless=True)
+@verb("schedule.check", auth="local")
 def check(core: Core, call: Call, ask: Meant) -> Found:
     """Which schedule is meant."""
     each = known(core, ask.what)

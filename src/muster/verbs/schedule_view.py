@@ -33,7 +33,7 @@ class Row(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-@verb("schedule.list", auth="local", harmless=True)
+@verb("schedule.list", auth="local")
 def list_(core: Core, call: Call, ask: Nothing) -> list[Row]:
     """What runs by a schedule."""
     return [_row(core, each) for each in slots.schedules(core).values()]
@@ -115,7 +115,7 @@ class Shown(Struct, frozen=True, kw_only=True):
     text: str
 
 
-@verb("schedule.show", auth="local", harmless=True)
+@verb("schedule.show", auth="local")
 def show(core: Core, call: Call, ask: Of) -> Shown:
     """A schedule: who keeps it, where its fence is, what its newest slots came to."""
     each = known(core, ask.name)
@@ -165,7 +165,7 @@ class Slots(Struct, frozen=True):
     slots: list[Slot]
 
 
-@verb("schedule.next", auth="local", harmless=True)
+@verb("schedule.next", auth="local")
 def next_(core: Core, call: Call, ask: Next) -> Slots:
     """When a schedule is due, in UTC and in its zone."""
     each = known(core, ask.name)

@@ -25,6 +25,7 @@ class Supervised:
     def say(self, word: str) -> None:
         if self._place:
             at = f"\0{self._place[1:]}" if self._place.startswith("@") else self._place
+            # A systemd that does not listen ends us by its own watch.
             with (
                 socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out,
                 contextlib.suppress(OSError),

@@ -62,6 +62,7 @@ def known(core: "Core", row: ScheduleRow) -> Known | None:
     body = body_or_none(entry, ScheduleSet)
     if entry is None or body is None:
         return None
+    # What is not ordered is no schedule, and nobody's fault here: the log keeps who wrote it.
     with suppress(MusterError, Skip):
         statement, schedule = ordered(body, core.membership.fleet)
         if is_after(core, entry, row.operator) and not was_told(core, row.operator):
