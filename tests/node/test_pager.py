@@ -1,5 +1,6 @@
 """Who tells people what happens, over real cores in virtual time; the services are the test's."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from muster.node import incidents
 from muster.node.services import pager
 from muster.node.services.pager import BROKEN, Page, Paged, Paging
 from muster.task.kinds import RunOpen, RunSettle
+from muster.verbs.table import VERBS
 
 SERVICES = (Service("team", "chat"), Service("phone", "push"), Service("mail", "mail"))
 MIN = 60_000
@@ -325,7 +327,8 @@ def test_a_run_that_failed_is_told_once_and_others_where_the_owner_says_so(fleet
     ended(fleet, "stopped", "cancelled")
     fleet.pass_s(70, 2)
     assert [page.title for _, _, page in fleet.said] == ["run broken: failed"]
-    assert "muster results" in fleet.said[0][2].body
+    named = {said for *_, page in fleet.said for said in re.findall(r"muster (\S+)", page.body)}
+    assert named == {"runs"} <= {name for name, verb in VERBS.items() if not verb.hidden}
     # Another pager, and this one after a start, find it told; with `end` all that ended is news.
     fleet["hub"].step(Paging(SERVICES, ("hub", "studio"), runs="end"))
     fleet.pass_s(70, 2)

@@ -100,7 +100,7 @@ def of_run(row: RunRow, machine: str, at_ms: int) -> Message:
     lines = [f"The run {foreign(name, 60)} of {foreign(machine, 60)} ended: {outcome}."]
     if summary:
         lines.append(f"\u201c{foreign(summary)}\u201d")
-    lines += [f"To see why: muster results {run[:_ID_CHARS]}", f"message {mark}"]
+    lines += [f"To see why: muster runs {run[:_ID_CHARS]}", f"message {mark}"]
     return Message(title, tuple(lines), f"{title} ({run[:_ID_CHARS]})", mark)
 
 

@@ -196,7 +196,8 @@ class Approvals(Part):
         short = id[:12]
         core.incidents.open(
             _incident(id),
-            "notice",
+            # An agent waits, and its machine: people hear of it at once, not in the morning.
+            "warning",
             f"{event.actor} waits for a permission ({sort}): `muster questions --on all` shows "
             f"which, `muster answer {short} allow|deny` answers",
         )
