@@ -14,6 +14,7 @@ from tests.task.world import BUILD, STUDIO, machine
 from muster.errors import Malformed
 from muster.node.tasks.run import Run
 from muster.task.delegation import Bounds, refusal
+from muster.task.kinds import RunOpen
 from muster.task.queue import Queue
 from muster.task.route import Fleet, judge, wants_of
 from muster.task.secret import Grant, Wanted, facts_of, lack, wanted_of
@@ -89,9 +90,8 @@ def test_check_says_before_the_run_that_no_machine_grants_it():
 @pytest.mark.parametrize(("more", "newer"), [("", False), ("\nsecrets: TOKEN", True)])
 def test_no_other_phase_of_such_a_run_goes_to_a_machine_that_cannot_read_its_spec(more, newer):
     spec = parse(text({"a": f"agent: shell\ndo: x\ncheck: y{more}"}))
-    run: Any = SimpleNamespace(
-        spec=spec, handed_on=None, adopted=None, is_held=False, body=SimpleNamespace(kept=())
-    )
+    body = RunOpen("a" * 32, spec.name, "", statement="00")
+    run: Any = SimpleNamespace(spec=spec, handed_on=None, adopted=None, is_held=False, body=body)
     assert Run.is_newer.fget(run) is newer  # type: ignore[attr-defined]
 
 
