@@ -467,7 +467,7 @@ def test_a_full_disk_ends_the_attempt_that_wrote_and_none_for_its_checkout(home,
     effects = EffectRunner(work, None)
     effects.does = lambda: (work / "written").write_bytes(b"x" * writes)
     made = trial(home, effects)
-    machine: Any = SimpleNamespace(_attempts={(TASK, (1, 1)): made})
+    machine: Any = SimpleNamespace(attempts={(TASK, (1, 1)): made})
 
     async def scenario() -> tuple[str, AttemptFinish]:
         assert await NodeHands.relieve(machine) == "", "it has not begun"

@@ -115,7 +115,7 @@ def test_a_thousand_seeds_draw_every_fault():
 # What only named profiles set: how much work there is, and a fault's exact kind.
 NOT_DRAWN = {
     "machines", "healing_ms", "tasks", "messages", "repository", "crash_kind", "restore_kind",
-    "attacks", "attack", "middle_does", "withholds", "reviews", "approvals", "renames", "apart", "visitors", "climbs",
+    "attacks", "attack", "middle_does", "withholds", "reviews", "approvals", "money", "renames", "apart", "visitors", "climbs",
 }  # fmt: skip
 
 
