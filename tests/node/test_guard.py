@@ -356,14 +356,14 @@ def test_a_run_that_cannot_be_taken_up_is_settled_and_the_others_go_on(monkeypat
     hub = world["hub"]
     bad = hand_in(hub, SLOW.replace("name: chain", "name: bad"), "bad")
     good = hand_in(hub, SLOW)
-    parse = __import__("muster.node.tasks.run", fromlist=["parse"]).parse
+    parse = __import__("muster.node.tasks.opened_run", fromlist=["parse"]).parse
 
     def fails(raw: bytes) -> Any:
         if b"name: bad" in raw:
             raise KeyError("bad")
         return parse(raw)
 
-    monkeypatch.setattr("muster.node.tasks.run.parse", fails)
+    monkeypatch.setattr("muster.node.tasks.opened_run.parse", fails)
     world.restart("hub")
     world.pass_ms(3_000)
     assert state(hub, bad) == "failed"
