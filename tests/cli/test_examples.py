@@ -375,6 +375,9 @@ def _agent_asks(world: World) -> Mapping[str, str]:
 
 
 def _incident(world: World) -> Mapping[str, str]:
+    # An agent that waits still works: the machine does not take any number of them.
+    for each in world.ok("studio", "questions"):
+        world.ok("studio", "answer", each["question"], "deny")
     _agent_asks(world)
     rows = until(
         lambda: [i for i in world.ok("studio", "incidents") if i["open"] and not i["by"]],
@@ -545,7 +548,7 @@ def _claude_has_it(world: World) -> dict[str, str]:
     return {}
 
 
-def _nightly(world: World) -> dict[str, str]:
+def _nightly_schedule(world: World) -> dict[str, str]:
     """A schedule in a file, beside its spec."""
     (world.desk / "nightly.yaml").write_text(
         "muster: 1\nschedule: nightly\nwhen: {cron: '30 2 * * *', zone: Europe/Berlin}\n"
@@ -556,13 +559,13 @@ def _nightly(world: World) -> dict[str, str]:
 
 
 def _kept_nightly(world: World) -> dict[str, str]:
-    _nightly(world)
+    _nightly_schedule(world)
     world.ok("studio", "schedule", "add", str(world.desk / "nightly.yaml"))
     return {}
 
 
 PREPARED: Final[dict[str, Row]] = {
-    "muster schedule add nightly.yaml": Row(_nightly),
+    "muster schedule add nightly.yaml": Row(_nightly_schedule),
     "muster schedule next nightly --count 3": Row(_kept_nightly),
     "muster schedule pause nightly --until 8h": Row(_kept_nightly),
     "muster schedule fire nightly": Row(_kept_nightly),

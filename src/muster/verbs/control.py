@@ -110,8 +110,7 @@ class Retry(OfTask, frozen=True):
     ] = False
 
 
-@verb("retry", auth="order", daily=True, group="Work", object="task", target="owner", steps=True,
-      says=(Line("task {task:id} is tried again now"),))  # fmt: skip
+@verb("retry", auth="order", daily=True, group="Work", object="task", target="owner", steps=True)
 def retry(core: Core, call: Call, ask: Retry) -> Retried:
     """Try a task now that waits for its next try.
 
