@@ -1,12 +1,14 @@
 """What a yes is bound to, and how long an attempt waits for one."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.agent.world import until
 from tests.promise import proves
 
+from muster.agent import acp
 from muster.agent.action import class_of, digest
 from muster.agent.lines import middle
 from muster.agent.mask import Secrets
@@ -129,3 +131,55 @@ def test_what_changes_between_the_last_look_and_the_word_is_not_let():
     assert asyncio.run(go())["outcome"]["optionId"] == "reject_once"
     decided = [fields["answer"] for kind, fields in told if kind == "agent.decision"]
     assert decided == [*["changed"] * 4, "deny"]
+
+
+@proves("approval.one-action")
+def test_what_an_agent_asks_while_it_is_told_something_is_no_persons_no_and_later_it_may_ask_again():
+    told: list[Any] = []
+    order = {"cwd": "/srv", "ask_timeout_s": 60.0, "policy": {}, "sandbox": {}}
+    asking = Permissions(order, Transcript(Secrets({})), Secrets({}), told.extend)
+    listed = [{"optionId": kind, "kind": kind} for kind in ("allow_once", "reject_once")]
+    asks = lambda: [fields["ask"] for kind, fields in told if kind == "agent.ask"]  # noqa: E731
+
+    def request(number: int) -> Any:
+        call = {"toolCallId": f"c{number}", "kind": "other", "title": "x"}
+        params = {"sessionId": "s1", "toolCall": call, "options": listed}
+        return asyncio.create_task(asking.request(params))
+
+    async def go() -> None:
+        first = request(1)
+        assert await until(lambda: len(asks()) == 1)
+        asking.drop("muster: another word")
+        await first
+        second = request(2)
+        assert await until(lambda: len(asks()) == 2)
+        asking.answer(asks()[1], "deny")
+        await second
+        asking.end("muster: over")
+        await request(3)
+
+    asyncio.run(go())
+    assert len(asks()) == 2, "of what nobody can answer nobody hears"
+    decided = [fields["by"] for kind, fields in told if kind == "agent.decision"]
+    assert decided == ["muster: another word", "person", "muster: over"]
+
+
+@proves("health.told-first")
+def test_an_agent_that_is_cancelled_is_told_nothing_more():
+    said: list[Any] = [{"steer": "go on"}, {"cancel": "enough"}, {"steer": "finish"}, None]
+    ended: list[str] = []
+
+    async def hear() -> Any:
+        return said.pop(0)
+
+    asking = SimpleNamespace(end=ended.append, drop=ended.append)
+    session: Any = SimpleNamespace(
+        line=SimpleNamespace(hear=hear), permissions=asking, steering="", is_cancelled=False
+    )
+    peer: Any = SimpleNamespace(tell=lambda method, _params: ended.append(method))
+    asyncio.run(acp._listen(session, peer, "s1"))
+    assert (session.steering, session.is_cancelled) == ("go on", True)
+    assert ended == [
+        "muster: the agent is told something else", "session/cancel",
+        "muster: the attempt is ended", "session/cancel",
+    ]  # fmt: skip

@@ -94,6 +94,8 @@ class Session:
         self.prompt, self.resumes, self.model = "", False, ""
         # What the agent is told next: its turn is cancelled for that, and another one begins.
         self.steering = ""
+        # For good: nothing that it is told later undoes that.
+        self.is_cancelled = False
         self.secrets = Secrets(order.get("secrets") or {})
         self.transcript = Transcript(self.secrets)
         self.permissions = Permissions(order, self.transcript, self.secrets, line.tell)
@@ -205,7 +207,7 @@ async def _turn(session: Session, peer: Peer, number: str) -> dict[str, Any]:
             line.tell(session.transcript.end())
             reason = response.get("stopReason")
             # It was told something, and had not ended by itself before it heard of that.
-            if not (session.steering and reason == "cancelled"):
+            if session.is_cancelled or not (session.steering and reason == "cancelled"):
                 break
             words = [{"type": "text", "text": session.steering}]
             line.tell([("agent.prompt", {**prompt, "text": session.steering})])
@@ -232,9 +234,13 @@ async def _listen(session: Session, peer: Peer, number: str) -> None:
         match message:
             case {"answer": {"ask": str(ask), "answer": str(answer)}}:
                 session.permissions.answer(ask, answer)
-            case {"steer": str(_)} | {"cancel": _}:
-                session.steering = str(message.get("steer") or "")
-                session.permissions.end()
+            case {"cancel": _}:
+                session.is_cancelled = True
+                session.permissions.end("muster: the attempt is ended")
+                peer.tell("session/cancel", {"sessionId": number})
+            case {"steer": str(words)} if not session.is_cancelled:
+                session.steering = words
+                session.permissions.drop("muster: the agent is told something else")
                 peer.tell("session/cancel", {"sessionId": number})
 
 

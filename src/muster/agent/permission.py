@@ -59,9 +59,11 @@ class Permissions:
         self._order, self._transcript = order, transcript
         self._secrets, self._tell = secrets, tell
         self._policy = msgspec.convert(order.get("policy") or {}, type=Policy)
-        self._asks: dict[str, asyncio.Queue[str]] = {}
+        # Words, and whose they are.
+        self._asks: dict[str, asyncio.Queue[tuple[str, str]]] = {}
         self._numbers = itertools.count(1)
-        self._over = False
+        # Why nobody is asked any more.
+        self._over = ""
 
     async def request(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to one request, in the words of the protocol."""
@@ -99,13 +101,17 @@ class Permissions:
     def answer(self, ask: str, word: str) -> None:
         """A word about a question; of one that nobody waits for it is nothing."""
         if (waiting := self._asks.get(ask)) is not None:
-            waiting.put_nowait(word)
+            waiting.put_nowait((word, "person"))
 
-    def end(self) -> None:
-        """Everything that is asked is a no."""
-        self._over = True
+    def drop(self, why: str) -> None:
+        """What is asked now is a no, and no person's; what is asked later is asked."""
         for waiting in self._asks.values():
-            waiting.put_nowait("deny")
+            waiting.put_nowait(("deny", why))
+
+    def end(self, why: str) -> None:
+        """Everything that is asked, now and later, is a no, and no person's."""
+        self._over = why
+        self.drop(why)
 
     def _decide(self, call: Mapping[str, Any], ids: set[str]) -> Decision:
         kind = str(call.get("kind") or "other")
@@ -132,13 +138,14 @@ class Permissions:
         self, session: str, call: Mapping[str, Any], question: dict[str, Any]
     ) -> tuple[dict[str, Any], str, str]:
         """The question as it was put to a person, what came of it, and by whom."""
+        if self._over:
+            # Nobody hears of a question that nobody can answer.
+            return question, "deny", self._over
         ask, nonce = str(next(self._numbers)), randomness.token_hex(16)
         asked_as = mapping(call).get("toolCallId", "")
         question = {"ask": ask, **question}
         within_s = float(self._order["ask_timeout_s"])
         words = self._asks[ask] = asyncio.Queue()
-        if self._over:
-            words.put_nowait("deny")
         about = {
             "class": class_of(question["kind"]), "input": self._input(call),
             "within_ms": round(within_s * 1000),
@@ -147,18 +154,18 @@ class Permissions:
         self._tell([("agent.ask", {**question, **about, "action": action})])
         try:
             async with asyncio.timeout(within_s):
-                word = await words.get()
+                word, by = await words.get()
             if word == "again":
                 return question, "changed", CHANGED
             if word != "allow":
-                return question, "deny", "person"
+                return question, "deny", by
             now = self._now(session, asked_as, nonce)
             self._tell([("agent.use", {"ask": ask, "action": now})])
             async with asyncio.timeout(USE_S_MAX):
-                word = await words.get()
+                word, by = await words.get()
             if word == "again" or (word == "use" and self._now(session, asked_as, nonce) != now):
                 return question, "changed", CHANGED
-            return question, "allow" if word == "use" else "deny", "person"
+            return question, "allow" if word == "use" else "deny", by
         except TimeoutError:
             return question, "deny", LATE
         finally:

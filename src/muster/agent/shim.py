@@ -246,6 +246,9 @@ class Shim:
                     if more.get("hurry") is True:
                         self._grace_s = min(self._grace_s, HURRY_S)
                     self._stop("cancelled", reason)
+                case {"steer": str()} if self._why:
+                    # Who is being ended is told nothing more.
+                    pass
                 case {"answer": dict()} | {"steer": str()} if self._to_child is not None:
                     self._to_child.put(line + b"\n")
 

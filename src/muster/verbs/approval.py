@@ -4,7 +4,7 @@ Rule: the order names the approval and the hash of all that is asked for; a gran
 one approval, `class:` and the class of it, or `*`. A yes is used once and never kept.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Struct
 
@@ -99,20 +99,14 @@ class Where(Struct, frozen=True):
 @verb("approval.find", auth="local", on="none")
 def find(core: Core, call: Call, ask: Which) -> Where:
     """Where an approval waits that begins so; the oldest where nothing is named; or a task's."""
-    rows: list[Any] = core.tables.rows(
-        APPROVAL, state="open", order=("asked_ms",), limit=_LOOKED_MAX
-    )
-    now_ms = core.now.wall_ms
-    until_ms = now_ms + APPROVAL_MS_MAX
-    found = [row for row in rows if row.id.startswith(ask.id) and now_ms <= row.until_ms < until_ms]
+    found = _waiting(core, ask.id)
     if not ask.id and not found:
         raise Conflict("nobody waits for an answer; `muster questions --on all` asks every machine")
     if ask.id and len(found) > 1:
         raise Refused(f"more than one begins so: {', '.join(row.id[:16] for row in found[:6])}")
     if found:
         return Where(found[0].id, found[0].task, found[0].stream.machine)
-    over = [row for row in _every(core) if row.id.startswith(ask.id)]
-    if over:
+    if over := _named(core, ask.id):
         raise Conflict(_told(core, over[0]))
     try:
         held = find_task(core, ask.id)
@@ -126,9 +120,23 @@ def find(core: Core, call: Call, ask: Which) -> Where:
     return Where("", held.row.task, held.row.machine)
 
 
-def _every(core: Core) -> list[ApprovalRow]:
-    """The newest that there are."""
-    return core.tables.rows(APPROVAL, order=("-asked_ms",), limit=_LOOKED_MAX)
+def _waiting(core: Core, beginning: str) -> list[ApprovalRow]:
+    """What waits and begins so, the oldest first: what is over by its time hides nothing here."""
+    now_ms = core.now.wall_ms
+    return _named(core, beginning, "open", now_ms, now_ms + APPROVAL_MS_MAX)
+
+
+def _named(
+    core: Core, beginning: str, state: str = "", since_ms: int = 0, before_ms: int = 2**62
+) -> list[ApprovalRow]:
+    """Those that begin so and end in that time, the oldest first, whatever else there is."""
+    found = core.tables.query(
+        "select id from approval where ? in ('', state) and until_ms >= ? and until_ms < ? "
+        "and substr(id, 1, ?) = ? order by asked_ms limit ?",
+        (state, since_ms, before_ms, len(beginning), beginning, _LOOKED_MAX),
+    )
+    ids = dict.fromkeys(str(id) for (id,) in found)
+    return [row for id in ids for row in core.tables.rows(APPROVAL, id=id)]
 
 
 def _told(core: Core, row: ApprovalRow) -> str:
