@@ -15,6 +15,7 @@ from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.services.sleepers import WakeUp
 from muster.node.tasks.asking import Asking
 from muster.task import occurrences
+from muster.task.adoption import takeover_args
 from muster.task.causes import Unproven
 from muster.task.evidence import check_ordered
 from muster.task.kinds import RunOpen
@@ -311,3 +312,45 @@ def _forged(world: Cores, by: str, changes: Any, run: Any) -> Any:
     world[by].step()
     world.drain()
     return found[0]
+
+
+# Its run stays open until a person decides.
+ASKS = "muster: 1\nname: nightly\nphases:\n  b:\n    by: human\n    do: look at it\n"
+
+
+def _away(world: Cores, name: str) -> None:
+    world.cut(name)
+    world.frozen.add(name)
+
+
+@proves("schedule.overlap")
+def test_a_run_that_another_machine_went_on_with_and_ended_is_open_no_more(world):
+    world.link("studio", "laptop")
+    registers = Registers(world)
+    add(world["laptop"], spec=ASKS)
+    registers.until(SLOT + MINUTE)
+    (fire,) = _told(world, "fire", ScheduleFire)
+    _away(world, "hub")
+    args = takeover_args(world["hub"].id)
+    statement = world.sign("takeover", world["hub"].id, world["studio"], args)
+    assert world["studio"].call("takeover", args, statement=statement)["ok"]
+    # As long as it goes on there it is open.
+    registers.until(SLOT + 13 * MINUTE)
+    (skip,) = _told(world, "skip", ScheduleSkip)
+    assert skip.reason.startswith("overlap")
+    args = {"what": fire.run, "reason": ""}
+    assert world["studio"].order("cancel", fire.run, args)["ok"]
+    registers.until(SLOT + 23 * MINUTE)
+    assert [fire.slot for fire in _told(world, "fire", ScheduleFire)] == [SLOT, SLOT + 20 * MINUTE]
+
+
+@proves("schedule.overlap")
+def test_what_others_write_of_a_schedule_hides_no_run_of_its_keepers(world):
+    registers = Registers(world)
+    add(world["laptop"], spec=ASKS)
+    registers.until(SLOT + MINUTE)
+    for n in range(9):
+        _forged(world, "laptop", {"slot": SLOT + n, "nonce": f"{n:032x}"}, {})
+    registers.until(SLOT + 11 * MINUTE)
+    (skip,) = _told(world, "skip", ScheduleSkip)
+    assert skip.reason.startswith("overlap")

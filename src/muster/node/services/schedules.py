@@ -22,6 +22,7 @@ from muster.node.services import schedule_notices as notices
 from muster.node.services.sleepers import Sleepers, WakeUp
 from muster.node.tasks import slots
 from muster.node.tasks.runs import RunService
+from muster.node.tasks.slot_run import open_run
 from muster.node.tasks.slots import Known
 from muster.task import occurrences
 from muster.task.schedule import OWNER, slot_run
@@ -207,7 +208,7 @@ class Schedules(Part):
         if not kept.keeper.claims and not kept.keeper.due(now_ms):
             # Nothing to be decided: nothing is looked for.
             return Seen()
-        run = slots.open_run(self.core, each.row.name, tuple(each.schedule.keepers))
+        run = open_run(self.core, each.row.name, tuple(each.schedule.keepers))
         skews = [abs(link.skew_ms) for link in self.core.links.values() if link.peer]
         skewed = sum(skew > SLOT_AHEAD_MS_MAX for skew in skews)
         return Seen(
@@ -380,7 +381,7 @@ class Schedules(Part):
 
     def _cancel(self, each: Known) -> None:
         """End the run before, where it is ours."""
-        run = slots.open_run(self.core, each.row.name, (self.core.machine,))
+        run = open_run(self.core, each.row.name, (self.core.machine,))
         service = self.core.part(RunService)
         held = service.runs.get(run.run) if run is not None else None
         if held is not None and not held.progress.cancelled:

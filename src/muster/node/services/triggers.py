@@ -16,6 +16,7 @@ from muster.node.part import Part
 from muster.node.services import schedule_notices as notices
 from muster.node.tasks import slots
 from muster.node.tasks.runs import RunService
+from muster.node.tasks.slot_run import open_run
 from muster.node.tasks.slots import Known
 from muster.task import occurrences
 from muster.task.schedule import slot_run
@@ -122,7 +123,7 @@ class Triggers(Part):
         last = next((r for r in slots.came_to(core, each, 8) if r.what == "fire"), None)
         if last is not None and 0 <= now_ms - last.at_ms < schedule.storm_ms:
             return
-        run = slots.open_run(core, each.row.name, tuple(schedule.keepers))
+        run = open_run(core, each.row.name, tuple(schedule.keepers))
         denied, why = slots.denied(core, each), ""
         if denied:
             why = f"not-allowed: {denied}"

@@ -6,7 +6,7 @@ Rule 2: what became of a slot is believed of the schedule's keepers, and of nobo
 """
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -15,7 +15,6 @@ from muster.fleet.statement import Statement
 from muster.log.entry import EntryId
 from muster.log.fold import Skip, body_or_none
 from muster.node.call.shut_out import is_after, was_told
-from muster.task.fold import RUN, RunRow
 from muster.task.schedule import Schedule
 from muster.task.schedule_fold import (
     SCHEDULE,
@@ -135,10 +134,17 @@ def is_removed(core: "Core", schedule: str, at_ms: int) -> bool:
     return any(row.verb == "schedule.remove" and row.issued_ms < at_ms for row in found)
 
 
-def came_to(core: "Core", each: Known, limit: int = 1_000) -> list[SlotRow]:
-    """What its keepers say became of its slots, the newest first."""
-    rows = core.tables.rows(SLOT, schedule=each.id, order=("-at_ms", "-slot"), limit=limit)
-    return [row for row in rows if row.stream.machine in each.schedule.keepers]
+def came_to(core: "Core", each: Known, limit: int = 1_000, **equals: Any) -> list[SlotRow]:
+    """What its keepers say became of its slots, the newest first; so many of each at most."""
+    rows = [
+        row
+        for keeper in each.schedule.keepers
+        for row in core.tables.rows(
+            SLOT, writer=keeper, schedule=each.id, order=("-at_ms", "-slot"), limit=limit, **equals
+        )
+    ]
+    rows.sort(key=lambda row: (row.at_ms, row.slot), reverse=True)
+    return rows[:limit]
 
 
 def fires(core: "Core", schedule: str, slot: int, nonce: str = "") -> list[EntryId]:
@@ -147,8 +153,7 @@ def fires(core: "Core", schedule: str, slot: int, nonce: str = "") -> list[Entry
     each = known(core, rows[0]) if rows else None
     if each is None:
         return []
-    found = core.tables.rows(SLOT, schedule=schedule, slot=slot, what="fire")
-    its = [row for row in found if row.stream.machine in each.schedule.keepers]
+    its = came_to(core, each, slot=slot, what="fire")
     its = [row for row in its if nonce in ("", row.nonce)]
     entries = [(row.entry, core.log.entry(row.entry)) for row in its]
     came = [
@@ -157,18 +162,3 @@ def fires(core: "Core", schedule: str, slot: int, nonce: str = "") -> list[Entry
         if entry is not None
     ]
     return [id for _, id in sorted(came)]
-
-
-def open_run(core: "Core", name: str, keepers: tuple[str, ...]) -> RunRow | None:
-    """The newest run of a schedule of this name that is open, as far as is known here."""
-    for revision in core.tables.rows(SCHEDULE, name=name):
-        rows = core.tables.rows(
-            SLOT, schedule=revision.schedule, what="fire", order=("-at_ms",), limit=8
-        )
-        for row in rows:
-            if row.stream.machine not in keepers:
-                continue
-            runs = core.tables.rows(RUN, writer=row.stream.machine, run=row.run)
-            if runs and all(run.state == "open" for run in runs):
-                return runs[-1]
-    return None
