@@ -14,6 +14,7 @@ from muster.node.tasks.attempt_body import AttemptEvent
 from muster.node.tasks.pots import Pots
 from muster.task import budget, budget_kinds, kinds
 from muster.task.budget import Amount, MoneyTerms
+from muster.task.causes import Unproven
 from muster.task.instruction import StartAttempt, StopAttempt
 
 M = budget.MILLION
@@ -293,6 +294,82 @@ def test_who_takes_a_run_over_counts_what_its_owner_before_had_reserved():
     assert [len(each.parts(f"run:{run}")) for each in pots] == [1, 1, 0]
     # Of people's money nobody takes anything over.
     assert pots[0].parts("person:alice") == {}
+
+
+@proves("budget.settled")
+def test_an_end_that_came_while_its_keeper_was_away_is_settled_when_it_is_back():
+    world = Fleet()
+    keep(world)
+    order(world, ONE % ("", ", budget: {usd: '3.00'}"))
+    (start,) = begun(world, "mac1")
+    world.cut("hub")
+    place = (start.assign.task, start.assign.epoch, "done")
+    world["mac1"].step(attempt_ended(*place, "it is fine", usage=counted(M)))
+    world.restart("hub")
+    keep(world)
+    # The end is here before anybody said how far our own log goes.
+    world.link("hub", "mac1")
+    assert world["hub"].entries("attempt.finish")
+    world.pass_ms(30_000)
+    assert [each["usd_millionths"] for each in bodies(world, "settle")] == [M]
+
+
+@proves("budget.settled")
+def test_what_ended_before_it_could_be_proven_is_settled_as_it_is_reserved(monkeypatch):
+    world = Fleet()
+    keep(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(Pots, "_prove", lambda *_: missing())
+        order(world, ONE % ("", ", budget: {usd: '3.00'}"))
+        world.pass_ms(14_500)
+        assert len(world["hub"].entries("attempt.refuse")) == 1
+    world.pass_ms(1_000)
+    first = bodies(world, "reserve")[0]
+    assert [(e["task"], e["epoch"]) for e in bodies(world, "settle")][:1] == [
+        (first["task"], first["epoch"])
+    ]
+
+
+def missing() -> None:
+    raise Unproven("open-missing", "it is under way")
+
+
+@proves("budget.settled")
+@pytest.mark.parametrize("when", ["before", "between", "after", "twice"])
+def test_who_takes_a_run_over_settles_what_its_owner_before_had_reserved(when):
+    world, run = Fleet(), "a" * 32
+    hub, mac1, mac2 = world["hub"], world["mac1"], world["mac2"]
+    place = {"task": "b" * 32, "epoch": [1, 1]}
+    reserved = {"pot": f"run:{run}", "tokens": 70, "worker": mac2.id, "day": 20261128, **place}
+    end = kinds.AttemptFinish("b" * 32, (1, 1), "done", usage=counted(0))
+    writes = {
+        "end": lambda: forge(mac2, lambda: mac2.core.append_body(end)),
+        "reserve": lambda: forge(mac1, lambda: mac1.core.write("budget.reserve", reserved)),
+        "adopt": lambda: adopts(hub, mac1.id, run),
+    }
+    for step in {
+        "before": ("end", "adopt", "reserve"),
+        "between": ("reserve", "end", "adopt"),
+        "after": ("reserve", "adopt", "end"),
+        "twice": ("reserve", "adopt", "end"),
+    }[when]:
+        if when == "twice" and step == "adopt":
+            # Its owner had taken it over from another one, as well.
+            adopts(mac2, mac1.id, run)
+            adopts(hub, mac2.id, run)
+        else:
+            writes[step]()
+        world.pass_ms(1_000)
+    parts = hub.core.part(Pots).parts(f"run:{run}")
+    assert [part.settled for _, part in parts.values()] == [Amount(7)]
+    # A run that is not ours is settled by others.
+    asked_for = [e for e in hub.entries("budget.settle") if e.header.author == hub.id]
+    assert len(asked_for) == 1
+
+
+def adopts(one: Any, of: str, run: str) -> None:
+    adopt = {"what": run, "of": of, "generation": 1}
+    forge(one, lambda: one.core.write("task.adopt", adopt))
 
 
 @proves("budget.reserved-first")

@@ -15,6 +15,7 @@ passed by at most one call of each attempt that runs.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from muster.task.budget import Amount
@@ -95,6 +96,12 @@ def _part(most: int, used: int, held: int, want: int, sharers: int) -> int | str
         return want
     # What others hold may come back: less than was asked for would end it too early.
     return WAIT if held else left
+
+
+def day_of(at_ms: int) -> int:
+    """A day (UTC) as a number: 20261128."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return at.year * 10_000 + at.month * 100 + at.day
 
 
 def months_parts(parts: Mapping[Key, tuple[int, Part]], day: int) -> list[Part]:

@@ -27,7 +27,7 @@ def run_of(core: "Core", assign: Entry) -> tuple[Entry, RunOpen] | None:
 
     Raises: Unproven where that is not here.
     """
-    opener, opened = _opened(core, assign)
+    opener, opened = opened_of(core, assign)
     if not opened.run:
         return None
     starter = _first(core, cause_of(opener, "run.open", core.log.entry))
@@ -43,7 +43,7 @@ def payer(core: "Core", assign: Entry) -> str:
     for _ in range(DELEGATION_DEPTH_MAX + 1):
         found = run_of(core, assign)
         if found is None:
-            return _signer(core, _opened(core, assign)[1].statement)
+            return _signer(core, opened_of(core, assign)[1].statement)
         starter, run = found
         asked = asked_by(starter, lookup)
         body = body_or_none(asked, DelegationOpen)
@@ -59,7 +59,8 @@ def payer(core: "Core", assign: Entry) -> str:
     raise Unproven("delegation-too-wide", "it was handed on more often than anybody may")
 
 
-def _opened(core: "Core", assign: Entry) -> tuple[Entry, TaskOpen]:
+def opened_of(core: "Core", assign: Entry) -> tuple[Entry, TaskOpen]:
+    """The task of an assignment as it was first opened. Raises: Unproven."""
     opener = _first(core, cause_of(assign, "task.open", core.log.entry))
     opened = body_or_none(opener, TaskOpen)
     if opened is None:

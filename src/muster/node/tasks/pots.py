@@ -7,10 +7,11 @@ Rule 2: whoever asks is held to what it was given to do: the assignment is prove
 the worker. What is not here yet is waited for, and never guessed.
 Rule 3: what was reserved is settled by the end of its attempt. An end that says nothing of what it
 used (a worker that died) counts with all of it; no end at all stays reserved.
+Rule 4: whatever comes first, what is reserved and has ended is settled: each of an end, a
+reservation, a takeover and our own return is looked at for what the others left (pot_ends.py).
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.errors import MusterError
@@ -20,11 +21,12 @@ from muster.log.stream import FleetId, StreamName
 from muster.node.part import Part
 from muster.node.tasks.asking import Asking
 from muster.node.tasks.payer import payer, run_of
+from muster.node.tasks.pot_ends import PotEnds, writers_of
 from muster.task import budget, budget_kinds, evidence, kinds, pot
 from muster.task.budget import Amount, MoneyTerms
-from muster.task.budget_fold import RESERVATION, SETTLEMENT, PotFold, ReservationRow, SpendingFold
+from muster.task.budget_fold import RESERVATION, SETTLEMENT, PotFold, SpendingFold
 from muster.task.causes import Unproven
-from muster.task.fold import ADOPTION, TASK
+from muster.task.fold import TASK
 from muster.task.spec import parse
 
 if TYPE_CHECKING:
@@ -59,8 +61,10 @@ class Pots(Part):
         self.core = core
         self._waiting: dict[pot.Key, _Asked] = {}
         core.on("budget.ask", self._on_ask)
-        core.on("attempt.finish", self._on_end)
-        core.on("attempt.refuse", self._on_end)
+        self._ends = PotEnds(core)
+
+    def start(self) -> None:
+        self._ends.look()
 
     @staticmethod
     def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
@@ -181,24 +185,22 @@ class Pots(Part):
         return _Pot(_person(person), tuple(states), want)
 
     def _day(self) -> int:
-        at = datetime.fromtimestamp(self.core.now.wall_ms / 1000, UTC)
-        return at.year * 10_000 + at.month * 100 + at.day
+        return pot.day_of(self.core.now.wall_ms)
 
     def parts(self, name: str) -> dict[pot.Key, tuple[int, pot.Part]]:
         """What was ever reserved of a pot of ours, by attempt, with the day of each.
 
         Of a run that was taken over also what its owner before had reserved.
         """
-        tables, writers = self.core.tables, [str(self.core.machine)]
-        what, _, run = name.partition(":")
-        if what == "run":
-            taken = tables.rows(ADOPTION, writer=self.core.machine, what=run)
-            writers += [row.owner for row in taken]
-        found = dict[pot.Key, tuple[int, pot.Part]]()
-        for writer in writers:
-            which: dict[str, Any] = {"writer": writer, "pot": name}
-            ends = {row.key: row.amount for row in tables.rows(SETTLEMENT, **which)}
-            for row in tables.rows(RESERVATION, **which):
+        tables = self.core.tables
+        found, ends = dict[pot.Key, tuple[int, pot.Part]](), dict[pot.Key, Amount]()
+        # What we settled ourselves counts first.
+        every = writers_of(self.core, name)[::-1]
+        for writer in every:
+            settled = tables.rows(SETTLEMENT, writer=writer, pot=name)
+            ends |= {row.key: row.amount for row in settled}
+        for writer in every:
+            for row in tables.rows(RESERVATION, writer=writer, pot=name):
                 found[row.key] = row.day, pot.Part(row.amount, ends.get(row.key))
         return found
 
@@ -234,33 +236,6 @@ class Pots(Part):
             return f"{text}; `muster retry --budget` gives it more"
         return f"{text}; it goes on with the next {'day' if self.terms.day else 'month'} (UTC)"
 
-    # --- ends ----------------------------------------------------------------------------------
-
-    def _on_end(self, stream: StreamName, entry: Entry) -> None:
-        """An attempt ended: what of it was reserved is settled, in every pot of ours."""
-        core, body = self.core, _end(entry)
-        if body is None or not core.settled:
-            return
-        order, count = body.epoch
-        where: dict[str, Any] = {"task": body.task, "epoch_order": order, "epoch_count": count}
-        for row in core.tables.rows(RESERVATION, writer=core.machine, **where):
-            if row.worker != stream.machine:
-                continue
-            if not core.tables.rows(SETTLEMENT, writer=core.machine, pot=row.pot, **where):
-                self._settle(row, entry, body)
-
-    def _settle(
-        self, row: ReservationRow, entry: Entry, body: kinds.AttemptFinish | kinds.AttemptRefuse
-    ) -> None:
-        # Who refused had not begun.
-        usage = body.usage if isinstance(body, kinds.AttemptFinish) else {budget.METERED: 1}
-        used = budget.used(usage)
-        amount = used.amount if used.known else row.amount
-        settled = budget_kinds.BudgetSettle(
-            body.task, body.epoch, row.pot, amount.tokens, amount.usd_millionths, used.estimated
-        )
-        self.core.append_body(settled, cause=(row.entry, entry.id))
-
 
 def _person(name: str) -> str:
     safe = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in name)
@@ -273,7 +248,3 @@ def _fullness(state: pot.State) -> int:
     tokens = gone.tokens * 1000 // most.tokens if most.tokens else 0
     cost = gone.usd_millionths * 1000 // most.usd_millionths if most.usd_millionths else 0
     return max(tokens, cost)
-
-
-def _end(entry: Entry) -> kinds.AttemptFinish | kinds.AttemptRefuse | None:
-    return body_or_none(entry, kinds.AttemptFinish) or body_or_none(entry, kinds.AttemptRefuse)
