@@ -97,6 +97,8 @@ def names(*steps: Any, **how: Any) -> list[str]:
 SAME = [tool(str(n), output="no") for n in range(5)]
 OTHER = [tool(str(n), output=str(n)) for n in range(20)]
 ERRORS = [tool(str(n), "failed", input=str(n), output="no") for n in range(5)]
+GOOD = [tool(str(n), input=f"cat {n}", output=str(n)) for n in range(20)]
+READS = [tool(str(n), ("completed", "failed")[n % 4 == 3], input=str(n)) for n in range(40)]
 FAILED = [tool(str(n), "failed", output="no") for n in range(5)]
 CASES: list[tuple[str, list[Any], dict[str, Any], list[str]]] = [
     # --- silent
@@ -129,9 +131,26 @@ CASES: list[tuple[str, list[Any], dict[str, Any], list[str]]] = [
         "and takes longer",
         [tool("1", "in_progress", input='{"timeout_s": 3600}'), 3700], {}, ["tool lose"],
     ),
+    *(
+        (
+            f"it allows itself {odd[:8]} of {len(odd)}",
+            [tool("1", "in_progress", input=f'{{"timeout": {odd}}}'), 1300], {}, ["tool lose"],
+        )
+        for odd in ("9" * 400, "1e999", "1e300", "NaN", "-Infinity", "9" * 5000, "true", "0.5")
+    ),
+    (
+        "it allows itself a fraction more",
+        [tool("1", "in_progress", input='{"timeout_s": 3600.5}'), 3500], {}, [],
+    ),
     ("its input is no JSON", [tool("1", "in_progress", input="["), 1300], {}, ["tool lose"]),
     ("it went on beside its tool", [tool("1", "in_progress"), *[100, WORD] * 20], {}, []),
     ("waits for leave to use it", [tool("1", "pending"), ASK, 2000], {}, []),
+    ("loops while a person is asked", [ASK, *SAME, *SAME, 100], {}, []),
+    ("is told after the answer", [ASK, *SAME, *SAME, 100, ANSWER, 100], {}, ["loop tell"]),
+    ("errors while a person is asked", [ASK, *ERRORS, 100, ANSWER, 10], {}, ["loop tell"]),
+    ("uses much while a person is asked", [ASK, using(300_000), 100, ANSWER, 10], {}, ["burn tell"]),
+    ("looped, asked, then worked", [*SAME, 10, ASK, *SAME, 9, EDIT, ANSWER, 100], {}, ["loop tell"]),
+    ("a second question is open", [ASK, ("agent.ask", {"ask": "2"}), *SAME, ANSWER, 100], {}, []),
     # --- stall
     ("a model stalls once", [ended("stalled", 180_000), 10], {}, []),
     (
@@ -157,7 +176,15 @@ CASES: list[tuple[str, list[Any], dict[str, Any], list[str]]] = [
     ("fails as slowly", [*[e for x in FAILED for e in (x, 40)]], {}, ["loop tell"]),
     ("errors, and no change", [*ERRORS, 10], {}, ["loop tell"]),
     ("errors with changes between", [*[e for x in ERRORS for e in (x, EDIT)], 10], {}, []),
-    ("errors again after it was told", [*ERRORS, 10, *ERRORS, 10], {}, ["loop tell", "loop fail"]),
+    ("errors again after it was told", [*ERRORS, 10, *ERRORS, 10, *ERRORS, 10], {}, ["loop tell"]),
+    ("only reads, and some of it is not there", [*READS, 10] * 5, {}, ["loop tell"]),
+    ("errors, and it changed a file through a shell", [*ERRORS, "changes", 10], {}, []),
+    ("errors, and then the same", [*ERRORS, 10, *SAME, 10], {}, ["loop tell", "loop tell"]),
+    ("was told, then worked", [*SAME, 10, *[EDIT, *GOOD] * 9, *SAME, 10], {}, ["loop tell", "loop tell"]),
+    ("was told, then read", [*SAME, 10, *GOOD * 9, *SAME, 10], {}, ["loop tell", "loop tell"]),
+    ("was told, then worked, then errors", [*SAME, 10, *[EDIT, *GOOD] * 9, *ERRORS, 10], {}, ["loop tell", "loop tell"]),
+    ("goes on before it was told", [*SAME * 9, 10, WORD, 100], {}, ["loop tell"]),
+    ("other answers, again", [*OTHER, 10, *OTHER, 10], {}, ["loop tell", "loop fail"]),
     ("loops are no matter here", [*SAME, *ERRORS, 10], {"repeats": 0, "errors": 0}, []),
     # --- burn
     ("uses much, changes nothing", [tool("0"), using(300_000), 10, using(900_000), 10], {}, ["burn tell"]),
@@ -240,6 +267,8 @@ def test_an_agent_is_told_what_it_repeats():
     words = words_of(verdict)
     assert "'Bash ls' 5 times in a row" in words
     assert "ends as failed" in words
+    ((_, erred),) = told(*ERRORS, 10)
+    assert "ends as failed" not in words_of(erred), "of other calls each"
     ((_, asked),) = told(PROMPT, 310)
     assert words_of(asked).startswith("Are you there?")
 
@@ -256,6 +285,7 @@ def test_what_an_agent_says_is_bounded_and_never_ends_its_watch():
         }
         detector.happened("agent.tool", odd)
         detector.happened("agent.usage", {"input_tokens": "many", "cached_read_tokens": -1})
+        detector.happened("agent.usage", {"input_tokens": 10**5000})
         detector.happened("agent.plan", {"entries": at})
     assert detector.look(0.0, Seen()) is None
     assert len(detector._open) <= 1_000

@@ -6,7 +6,8 @@ Rule 1: nothing here reads a clock or a process: whoever watches an attempt look
 Rule 2: a verdict is a deed: the agent is told so, or its attempt is ended. Nothing is only noted.
 Rule 3: nobody is judged by what cannot be seen. A person who is asked is waited for; where nobody
         can tell whether a model is asked, or how busy a process is, more time passes, or none of
-        it counts.
+        it counts. While a person is asked nothing is said or done: that would take the question
+        back.
 Rule 4: what an agent said is compared, and never obeyed; what is kept of it is bounded.
 
 | detector | sign | deed |
@@ -14,7 +15,8 @@ Rule 4: what an agent said is compared, and never obeyed; what is kept of it is 
 | `stall` | the model said nothing, was hung up on and asked again, and said nothing again | lost |
 | `silent` | no event, no open tool, no request of a model, no work of a processor | told, lost |
 | `tool` | a tool is open beyond its time, and as for `silent` | lost |
-| `loop` | the same call with the same answer, or errors and no change between | told, failed |
+| `loop` | the same call with the same answer | told, failed |
+| `loop` | errors of whatever calls, and no change between | told, once |
 | `burn` | tokens without a change of the work, of the plan, or a tool that is new | told, once |
 """
 
@@ -27,6 +29,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from muster import limits
+from muster.task.tool_calls import EqualCalls, ToolCall, allowed_s
 
 Name = Literal["stall", "silent", "tool", "loop", "burn"]
 Deed = Literal["tell", "lose", "fail"]
@@ -52,8 +55,6 @@ _OTHER_ANSWERS: Final = 4
 # Who lets so much time pass between two equal calls that succeed is waiting for something.
 _WAITS_S: Final = 30.0
 _INPUT: Final = "with the same input"
-# How tools name how long they may take.
-_LIMITS: Final = ("timeout", "timeout_ms", "timeoutMs", "timeout_s", "timeout_seconds")
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,34 +96,8 @@ class Verdict(NamedTuple):
     detector: Name
     deed: Deed
     why: str
-
-
-class _Tool:
-    """A call of a tool that is open."""
-
-    def __init__(self, at_s: float) -> None:
-        self.at_s = at_s
-        self.what = ""
-        self.kind = ""
-        self.input = ""
-        self.allowed_s = 0.0
-
-
-class _Row:
-    """Equal calls, one after the other."""
-
-    def __init__(self) -> None:
-        self.call = self.answer = ""
-        self.times = self.same = 0
-        self.began_s = 0.0
-
-    def add(self, call: str, answer: str, now_s: float) -> None:
-        """One more has ended; another call begins a row of its own."""
-        if call != self.call:
-            self.times, self.began_s = 0, now_s
-        self.same = self.same + 1 if self.times and answer == self.answer else 1
-        self.call, self.answer = call, answer
-        self.times += 1
+    once_more: bool = False
+    """Whether the attempt ends when the agent goes on so."""
 
 
 class Detector:
@@ -139,13 +114,14 @@ class Detector:
         self._sign_s = 0.0
         # The processors' time at each look since the last sign, and before that as one would need.
         self._samples: deque[tuple[float, int]] = deque()
-        self._open: dict[str, _Tool] = {}
+        self._open: dict[str, ToolCall] = {}
         self._asks: set[str] = set()
-        self._told: set[Name] = set()
+        # What it was told of, "errors" apart from what else is a loop.
+        self._told: set[str] = set()
         self._asked_s: float | None = None
         self._stalled_s: float | None = None
         self._stalls = 0
-        self._row = _Row()
+        self._row = EqualCalls()
         self._ended: deque[bool] = deque(maxlen=limits.TOOL_ERRORS_OF)
         self._names: set[str] = set()
         self._plan = ""
@@ -194,6 +170,8 @@ class Detector:
         """The work changed, or how it is to be done."""
         self._tokens_before = self._tokens
         self._ended.clear()
+        self._told -= {"loop", "errors"}
+        self._due = [each for each in self._due if each.detector != "loop"]
 
     @property
     def quiet_s(self) -> float:
@@ -222,21 +200,30 @@ class Detector:
         """Whether it matters now if something in the work folder changed since the last progress:
         whoever finds that says `progressed` before the next look.
         """
+        return not self._asks and (self._spends or self._errs)
+
+    @property
+    def _spends(self) -> bool:
         spent = self._tokens - self._tokens_before
         return bool(self._tokens_max) and spent >= self._tokens_max and "burn" not in self._told
+
+    @property
+    def _errs(self) -> bool:
+        most = self._limits.errors
+        return bool(most) and self._ended.count(False) >= most and "errors" not in self._told
 
     def _tool(self, fields: Mapping[str, Any]) -> None:
         call, status = str(fields.get("call", "")), str(fields.get("status", ""))
         tool = self._open.get(call)
         if tool is None:
-            tool = _Tool(self._now_s)
+            tool = ToolCall(self._now_s)
             if status not in _FINAL and len(self._open) < _OPEN_MAX:
                 self._open[call] = tool
         tool.what = str(fields.get("title") or tool.what)
         tool.kind = str(fields.get("kind") or tool.kind)
         if given := fields.get("input"):
             tool.input = str(given)
-            tool.allowed_s = _allowed_s(tool.input)
+            tool.allowed_s = allowed_s(tool.input)
         name = f"{tool.kind} {tool.what.split(' ', 1)[0]}"
         if name not in self._names and len(self._names) < _NAMES_MAX:
             self._names.add(name)
@@ -246,7 +233,7 @@ class Detector:
             self._told.discard("silent")
             self._closed(tool, status, _hash(fields.get("output")))
 
-    def _closed(self, tool: _Tool, status: str, output: str) -> None:
+    def _closed(self, tool: ToolCall, status: str, output: str) -> None:
         self._ended.append(status == "completed")
         if status == "completed" and tool.kind in _CHANGES:
             self.progressed()
@@ -261,22 +248,24 @@ class Detector:
         if most and row.times >= _OTHER_ANSWERS * most and not waits:
             self._loops(f"called {_shown(tool.what)} {row.times} times in a row, {_INPUT}")
             return
-        failed = self._ended.count(False)
-        if self._limits.errors and failed >= self._limits.errors:
-            of = len(self._ended)
-            self._loops(f"had {failed} errors in its last {of} calls, and changed nothing between")
+        if len(self._ended) == limits.TOOL_ERRORS_OF:
+            # It did other things for so long: what comes now is another loop.
+            self._told.discard("loop")
 
     def _loops(self, what: str) -> None:
+        self._row = EqualCalls()
+        if any(each.detector == "loop" for each in self._due):
+            # It was not told yet.
+            return
         deed: Deed = "fail" if "loop" in self._told else "tell"
-        self._told.add("loop")
-        self._due.append(Verdict("loop", deed, f"the agent {what}"))
-        self._row = _Row()
-        self._ended.clear()
+        self._due.append(Verdict("loop", deed, f"the agent {what}", once_more=True))
 
     def _count(self, fields: Mapping[str, Any]) -> None:
         """What the agent says it used so far; a gateway knows better."""
         counts = [fields.get(name) for name in _TOKENS]
-        total = sum(each for each in counts if type(each) is int)
+        total = sum(
+            each for each in counts if type(each) is int and abs(each) <= limits.INT_ABS_MAX
+        )
         cached = fields.get("cached_read_tokens")
         # Some count what was cached among what was read.
         if type(cached) is int and cached <= total:
@@ -297,16 +286,22 @@ class Detector:
                 self._samples.popleft()
         if seen.asking:
             self._sign_s = self._now_s
+        if self._asks:
+            return None
         if self._due:
             verdict, *self._due = self._due
             return self._said(verdict)
-        found = self._quiet(seen) or self._burns()
+        found = self._quiet(seen) or self._fails() or self._burns()
         return self._said(found) if found is not None else None
 
     def _said(self, verdict: Verdict) -> Verdict:
         """A verdict, once what it means for the next ones is known."""
         if verdict.deed == "tell":
-            self._told.add(verdict.detector)
+            erred = verdict.detector == "loop" and not verdict.once_more
+            self._told.add("errors" if erred else verdict.detector)
+            if verdict.detector == "loop":
+                self._row = EqualCalls()
+                self._ended.clear()
             if self._steers:
                 # Its turn is cancelled for that, with all that it does.
                 self._open.clear()
@@ -315,15 +310,22 @@ class Detector:
                 self._asked_s = self._now_s
         return verdict
 
+    def _fails(self) -> Verdict | None:
+        if not self._errs:
+            return None
+        failed, of = self._ended.count(False), len(self._ended)
+        why = f"the agent had {failed} errors in its last {of} calls, and changed nothing between"
+        return Verdict("loop", "tell", why)
+
     def _burns(self) -> Verdict | None:
-        if not self.wants_change:
+        if not self._spends:
             return None
         spent = self._tokens - self._tokens_before
         why = f"the agent used {spent} tokens, and nothing changed: no file, no plan, no new tool"
         return Verdict("burn", "tell", why)
 
     def _quiet(self, seen: Seen) -> Verdict | None:
-        if self._asks or seen.cpu_ms is None:
+        if seen.cpu_ms is None:
             return None
         after_s = self._limits.silent if seen.asking is not None else self._limits.unseen
         quiet_s = self._now_s - self._sign_s
@@ -368,22 +370,11 @@ def words_of(verdict: Verdict) -> str:
     what = verdict.why.removeprefix("the agent ")
     if verdict.detector == "silent":
         return "Are you there? Nothing was heard of you. Go on with your task, or end it."
-    again = " If it goes on so, the attempt ends as failed." if verdict.detector == "loop" else ""
+    again = " If it goes on so, the attempt ends as failed." if verdict.once_more else ""
     return (
         f"You {what}. That leads nowhere: find out why, go another way, or say what keeps you from "
         f"your task and end.{again}"
     )
-
-
-def _allowed_s(text: str) -> float:
-    """How long a tool may take by its own input, where that says so: as the longer reading."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return 0.0
-    named = [found.get(name) for name in _LIMITS] if isinstance(found, dict) else []
-    numbers = [float(each) for each in named if type(each) is int and each > 0]
-    return max((n if n < 10_000 else n / 1000 for n in numbers), default=0.0)
 
 
 def _shown(what: str) -> str:
