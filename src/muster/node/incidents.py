@@ -73,20 +73,39 @@ class Incidents:
         """It is over."""
         self._write(kinds.INCIDENT_CLOSE, {"key": key[:_KEY_CHARS_MAX], "reason": reason[:500]})
 
+    def own(self, prefix: str = "", machine: str = "") -> dict[str, folds.IncidentRow]:
+        """What is open of ours, or of that machine's, by its key, which begins so.
+
+        Of the rows of a key the newest counts, whichever incarnation said it: in a stream that
+        ended nothing is closed any more.
+        """
+        writer, own = machine or self._membership.machine, self._membership.own(FLEET)
+        newest = dict[str, folds.IncidentRow]()
+        opened = self._store.tables.rows(
+            folds.INCIDENT, writer=writer, begins={"key": prefix[:_KEY_CHARS_MAX]}, open=1
+        )
+        for key in {row.key for row in opened}:
+            rows = self._store.tables.rows(folds.INCIDENT, writer=writer, key=key)
+            row = max(rows, key=lambda each: (each.stream == own, each.t_ms))
+            if row.open:
+                newest[key] = row
+        return newest
+
     def is_open(self, key: str, machine: str = "") -> bool:
         """Whether we, or that machine, told of it and not yet that it is over."""
-        writer = machine or self._membership.machine
-        return bool(self._store.tables.rows(folds.INCIDENT, writer=writer, key=key, open=1))
+        key = key[:_KEY_CHARS_MAX]
+        return key in self.own(key, machine)
 
     def close_anywhere(self, key: str, reason: str) -> None:
-        """It is over, in whichever of our incarnations it was opened."""
-        own, me = self._membership.own(FLEET), self._membership.machine
-        mine = self._store.tables.rows(folds.INCIDENT, writer=me, key=key[:_KEY_CHARS_MAX], open=1)
-        if not mine:
+        """It is over, in whichever of our incarnations it was opened; nothing where it is not open.
+        """
+        key = key[:_KEY_CHARS_MAX]
+        row = self.own(key).get(key)
+        if row is None:
             return
-        if not any(row.stream == own for row in mine):
+        if row.stream != self._membership.own(FLEET):
             # An incident is closed where it stands: said again here, and over.
-            self.open(key, mine[0].severity, mine[0].title)
+            self.open(key, row.severity, row.title)
         self.close(key, reason)
 
     def noticed(self, event: Noticed) -> None:
@@ -94,7 +113,7 @@ class Incidents:
         if event.title:
             self.open(event.key, "warning", event.title)
         else:
-            self.close(event.key, "it is gone")
+            self.close_anywhere(event.key, "it is gone")
 
     def on_acknowledgement(self, _stream: StreamName, entry: Entry) -> None:
         """What we told of a fork is over once an operator looked at it.

@@ -43,5 +43,6 @@ def allowed_s(text: str) -> float:
     except (ValueError, RecursionError):
         return 0.0
     named = [found.get(name) for name in _LIMITS] if isinstance(found, dict) else []
-    numbers = [n for n in named if type(n) in {int, float} and 0 < n <= _ALLOWED_MAX]
+    numbers = [n for n in named if isinstance(n, int | float) and not isinstance(n, bool)]
+    numbers = [n for n in numbers if 0 < n <= _ALLOWED_MAX]
     return max((n if n < 10_000 else n / 1000 for n in numbers), default=0.0)
