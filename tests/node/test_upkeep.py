@@ -239,7 +239,7 @@ def test_a_machine_tells_of_a_server_when_what_it_needs_is_there(
     monkeypatch.setattr(effects.daemon, "machine", machine)
     said = SimpleNamespace(fact=lambda *_: {"sandbox": "enforced"})
     monkeypatch.setattr(effects, "enclosing", said)
-    always = {"git": "2", "sandbox": "enforced"}
+    always = {"git": "2", "sandbox": "enforced", "tzdata": hand.ZONES_VERSION}
     assert asyncio.run(effects.facts())["tools"] == always
     file = effects.daemon.home.path / "agents.env"
     file.write_text("DOCS_TOKEN_OF_OURS=x\n")
