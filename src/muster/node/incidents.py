@@ -97,7 +97,7 @@ class Incidents:
         return key in self.own(key, machine)
 
     def close_anywhere(self, key: str, reason: str) -> None:
-        """It is over, in whichever of our incarnations it was opened; nothing where it is not open."""
+        """It is over, in whichever of our incarnations it was opened; where it is not, nothing."""
         key = key[:_KEY_CHARS_MAX]
         row = self.own(key).get(key)
         if row is None:
