@@ -11,9 +11,11 @@ from tests.promise import proves
 from muster.log import canon
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.attempt_body import AttemptEvent
-from muster.node.tasks.pots import Pots
-from muster.task import budget, budget_kinds, kinds
+from muster.node.tasks.pots import ASKED_OF_ONE_MAX, Pots
+from muster.node.tasks.purse import Purse
+from muster.task import budget, budget_kinds, kinds, pot
 from muster.task.budget import Amount, MoneyTerms
+from muster.task.budget_fold import SETTLEMENT
 from muster.task.causes import Unproven
 from muster.task.instruction import StartAttempt, StopAttempt
 
@@ -372,6 +374,114 @@ def adopts(one: Any, of: str, run: str) -> None:
     forge(one, lambda: one.core.write("task.adopt", adopt))
 
 
+@proves("budget.bounded")
+def test_a_worker_that_asks_for_more_than_its_phase_may_use_gets_what_was_signed(monkeypatch):
+    """An assignment of ten cents is no key to the whole pot."""
+
+    def asks(self: Purse, *args: Any) -> Any:
+        _, limits, waits = genuine(self, *args)
+        return Amount(9_000_000, 9 * M), limits, waits
+
+    genuine = Purse._asks
+    monkeypatch.setattr(Purse, "_asks", asks)
+    world = Fleet()
+    keep(world, MoneyTerms("hub", day=9 * M, attempt=2 * M))
+    two = TWO % ("budget: {usd: '4.00', tokens: 100}", ", budget: {usd: '0.10'}")
+    order(world, two)
+    reserved = {
+        (e["pot"].partition(":")[0], e["worker"]): (e.get("tokens", 0), e["usd_millionths"])
+        for e in bodies(world, "reserve")
+    }
+    mac1, mac2 = world["mac1"].id, world["mac2"].id
+    # Whose phase says nothing has its share of the run, and of a person what the keeper says.
+    assert reserved == {
+        ("run", mac1): (50, 100_000), ("person", mac1): (0, 100_000),
+        ("run", mac2): (50, 3_900_000), ("person", mac2): (0, 2 * M),
+    }  # fmt: skip
+
+
+@proves("budget.bounded")
+def test_an_end_that_says_it_used_far_more_than_it_had_drains_no_pot_and_is_an_incident():
+    world = Fleet()
+    keep(world, MoneyTerms("hub", day=900 * M, attempt=M))
+    order(world, ONE % ("", ", budget: {usd: '20.00'}"))
+    (start,) = begun(world, "mac1")
+    ends(world, start, metered=1, tokens=7, usd_millionths=800 * M)
+    assert bodies(world, "settle")[-1]["usd_millionths"] == 40 * M
+    key = f"spent-{world['mac1'].id[:16]}"
+    assert world["hub"].core.incidents.is_open(key)
+    # Of a small sum one call may be many times that, and no limit bounds nothing.
+    order(world, ONE % ("", ", budget: {usd: '0.01'}"), key="b")
+    ends(world, begun(world, "mac1")[-1], metered=1, tokens=9 * M, usd_millionths=3 * M)
+    last = bodies(world, "settle")[-1]
+    assert (last["tokens"], last["usd_millionths"]) == (9 * M, 3 * M)
+    assert not world["hub"].core.incidents.is_open(key)
+
+
+@proves("budget.bounded")
+def test_nobody_takes_the_place_of_anothers_asking_or_all_places_there_are(monkeypatch):
+    world = Fleet()
+    keep(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(Pots, "_prove", lambda *_: missing())
+        order(world, ONE % ("", ", budget: {usd: '3.00'}"))
+        (ask,) = world["hub"].entries("budget.ask")
+        body, mac2 = json.loads(ask.body), world["mac2"]
+        place = {"task": body["task"], "epoch": body["epoch"]}
+        nothing = world["hub"].entries("machine.open")[-1].id.hex()
+
+        def forged() -> None:
+            cause = (bytes.fromhex(nothing[:-8] + "00000000"),)
+            for number in range(300):
+                more = {"epoch": [1, 1_000 + number]} if number else {}
+                mac2.core.append("budget.ask", canon.encode({**place, **more}), cause=cause)
+
+        forge(mac2, forged)
+        world.pass_ms(500)
+        assert len(world["hub"].core.part(Pots)._waiting) == 1 + ASKED_OF_ONE_MAX
+    world.pass_ms(1_500)
+    assert [e["worker"] for e in bodies(world, "reserve")] == [world["mac1"].id]
+    assert len(begun(world, "mac1")) == 1
+
+
+@proves("budget.reserved-first")
+def test_what_is_left_of_a_month_is_read_from_that_month_alone():
+    world = Fleet()
+    keep(world, MoneyTerms("hub", month=5 * M, attempt=M))
+    hub = world["hub"]
+    day = pot.day_of(hub.core.now.wall_ms)
+    months = {day - 100: 1, day // 100 * 100 + 1: 2, day: 4}
+    for number, (at, usd) in enumerate(months.items()):
+        place = {"task": f"{number:032x}", "epoch": [1, 1], "pot": "person:alice"}
+        sum_ = {**place, "usd_millionths": usd}
+        forge(hub, lambda at=at, sum_=sum_: hub.core.write(
+            "budget.reserve", {**sum_, "worker": hub.id, "day": at}
+        ))  # fmt: skip
+        forge(hub, lambda sum_=sum_: hub.core.write("budget.settle", sum_))
+    pots = hub.core.part(Pots)
+    assert {at for at, _ in pots.parts("person:alice").values()} == set(months)
+    this = pots.parts("person:alice", pot.month_of(day)).values()
+    assert sorted((at, part.settled.usd_millionths) for at, part in this) == sorted(
+        (at, usd) for at, usd in months.items() if at != day - 100
+    )
+    settled = {row.task: row.day for row in hub.core.tables.rows(SETTLEMENT)}
+    assert list(settled.values()) == list(months)
+    # By its index, and once for each asking.
+    reads = []
+    rows = type(hub.core.tables).rows
+
+    def counts(self: Any, table: Any, **more: Any) -> Any:
+        if more.get("pot") == "person:alice" and "task" not in more:
+            reads.append((table.name, more["above"]))
+        return rows(self, table, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(hub.core.tables), "rows", counts)
+        order(world, ONE % ("", ""))
+    since = {"day": pot.month_of(day) - 1}
+    assert reads == [("settlement", since), ("reservation", since)]
+
+
 @proves("budget.reserved-first")
 def test_a_member_that_repeats_anothers_order_as_its_own_gets_nothing_of_the_persons_money():
     world = Fleet()
@@ -404,6 +514,14 @@ def test_an_agent_that_says_otherwise_than_its_gateway_is_an_incident(said, seve
     ends(world, start, metered=1, tokens=8, usd_millionths=5, reported_tokens=said)
     found = [e for e in world["mac1"].entries("incident.open") if b"usage-claude" in e.body]
     assert [json.loads(e.body)["severity"] for e in found] == [severity] * bool(severity)
+    incidents = world["mac1"].core.incidents
+    # It is over when a later one agrees, and not where nothing is said.
+    for number, later in enumerate((0, 8)):
+        assert incidents.is_open("usage-claude") == bool(severity)
+        order(world, ONE % ("", ""), key=f"{number}")
+        ends(world, begun(world, "mac1")[-1], metered=1, tokens=8, reported_tokens=later)
+    assert not incidents.is_open("usage-claude")
+    assert len(world["mac1"].entries("incident.close")) == bool(severity)
 
 
 @proves("budget.time")

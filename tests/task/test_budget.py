@@ -68,6 +68,30 @@ def test_what_an_end_says_is_counted_reported_or_unknown():
     assert budget.difference({"tokens": 7, "reported_tokens": 70}) == 0
 
 
+@proves("budget.bounded")
+@pytest.mark.parametrize(
+    ("used", "reserved", "counts"),
+    [
+        (of(3), of(2), of(3)),
+        (of(5 * M), of(2), of(5 * M)),
+        (of(6 * M), of(2), of(5 * M + 2)),
+        (of(41 * M), of(20 * M), of(40 * M)),
+        (of(0, 9 * M), of(2), of(0, 9 * M)),
+        (of(0, 9 * M), of(0, 8), of(0, M + 8)),
+        (of(1 << 62, 1 << 62), of(), of(10**15, 10**15)),
+    ],
+)
+def test_an_end_counts_with_no_more_than_was_reserved_and_a_call(used, reserved, counts):
+    assert pot.counted(used, reserved) == counts
+
+
+def test_a_day_is_one_of_a_month_and_no_time_is_none():
+    assert [pot.day_of(at) for at in (0, 1_790_000_000_000, 1 << 62, -(1 << 62))] == [
+        19700101, 20260921, 0, 0
+    ]  # fmt: skip
+    assert pot.month_of(20260921) == 20260901
+
+
 def test_budgets_as_a_spec_writes_them():
     assert Budget(tokens=3, usd="2.5").amount == of(2_500_000, 3)
     assert RunBudget(time="1h30m").time_ms == 5_400_000

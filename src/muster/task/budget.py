@@ -143,10 +143,19 @@ def difference(usage: Mapping[str, int]) -> int:
     0 where only one of them says anything, or they agree as far as that is to be expected.
     """
     counted, said = usage.get("tokens", 0), usage.get(REPORTED, 0)
-    if METERED not in usage or counted <= 0 or said <= 0:
+    if not _both_say(usage):
         return 0
     off = (said - counted) * 100 // counted
     return off if abs(off) > DIFFERENCE else 0
+
+
+def agrees(usage: Mapping[str, int]) -> bool:
+    """Whether both say something of it, and the same."""
+    return _both_say(usage) and not difference(usage)
+
+
+def _both_say(usage: Mapping[str, int]) -> bool:
+    return METERED in usage and usage.get("tokens", 0) > 0 and usage.get(REPORTED, 0) > 0
 
 
 def amount_of(raw: object) -> Amount:

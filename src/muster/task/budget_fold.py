@@ -14,7 +14,7 @@ from muster.log.stream import StreamName
 from muster.task.budget import Amount, used
 from muster.task.budget_kinds import BudgetReserve, BudgetSettle
 from muster.task.kinds import AttemptFinish
-from muster.task.pot import Key
+from muster.task.pot import Key, day_of
 
 
 class ReservationRow(NamedTuple):
@@ -48,6 +48,8 @@ class SettlementRow(NamedTuple):
     usd_millionths: int
     # 1 where nobody counted it but the agent itself, or nobody at all.
     estimated: int
+    # That of its reservation; where that stands in another stream its own, which is no earlier.
+    day: int
 
     @property
     def key(self) -> Key:
@@ -74,7 +76,9 @@ class SpendingRow(NamedTuple):
 RESERVATION: Final = Table(
     "reservation", ReservationRow, key=4, indexes=(("pot", "day"), ("task",)), ids=True
 )
-SETTLEMENT: Final = Table("settlement", SettlementRow, key=4, indexes=(("pot",),), ids=True)
+SETTLEMENT: Final = Table(
+    "settlement", SettlementRow, key=4, indexes=(("pot", "day"), ("task",)), ids=True
+)
 SPENDING: Final = Table("spending", SpendingRow, key=3, indexes=(("at_ms",),), ids=True)
 
 
@@ -91,8 +95,10 @@ class PotFold:
             place = (end.task, *end.epoch, end.pot)
             if rows.get(SETTLEMENT, *place) is not None:
                 raise Skip("settled-before")
+            kept = rows.get(RESERVATION, *place)
+            day = day_of(entry.header.t[0]) if kept is None else kept.day
             row = SettlementRow(
-                rows.stream, *place, end.tokens, end.usd_millionths, int(end.estimated)
+                rows.stream, *place, end.tokens, end.usd_millionths, int(end.estimated), day
             )
             return (row,)
         body = body_as(entry, BudgetReserve)

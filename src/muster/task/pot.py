@@ -18,7 +18,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from muster.task.budget import Amount
+from muster.task.budget import MILLION, Amount
+
+# What one call costs at most: a million tokens is the largest prompt of any model, five dollars the
+# dearest of it that is usual.
+CALL_MOST: Final = Amount(1_000_000, 5 * MILLION)
+# More of anything nobody uses, and sums of it fit into a row.
+_USED_MAX: Final = 10**15
 
 # (task, order, count): an attempt.
 Key = tuple[str, int, int]
@@ -99,9 +105,33 @@ def _part(most: int, used: int, held: int, want: int, sharers: int) -> int | str
 
 
 def day_of(at_ms: int) -> int:
-    """A day (UTC) as a number: 20261128."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    """A day (UTC) as a number: 20261128; 0 where it is no time."""
+    try:
+        at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return 0
     return at.year * 10_000 + at.month * 100 + at.day
+
+
+def month_of(day: int) -> int:
+    """The first day of its month."""
+    return day // 100 * 100 + 1
+
+
+def counted(used: Amount, reserved: Amount) -> Amount:
+    """With what an attempt counts that says it used so much.
+
+    Its last call may cost more than was left. Whoever says more still is not believed: it would
+    empty the pot of all others. A part without a limit is no part of any pot.
+    """
+    return Amount(
+        _counted(used.tokens, reserved.tokens, CALL_MOST.tokens),
+        _counted(used.usd_millionths, reserved.usd_millionths, CALL_MOST.usd_millionths),
+    )
+
+
+def _counted(used: int, reserved: int, call: int) -> int:
+    return min(used, reserved + max(reserved, call) if reserved else _USED_MAX)
 
 
 def months_parts(parts: Mapping[Key, tuple[int, Part]], day: int) -> list[Part]:

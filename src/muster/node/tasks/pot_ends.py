@@ -5,6 +5,7 @@ them is a reason to look for what it completes, and what is found is settled onc
 Rule 2: who goes on with a run settles what its owners before had reserved, in its own stream. Of
 people's money nobody takes anything over.
 Rule 3: an end that says nothing counts with all that was reserved; no end at all stays reserved.
+Rule 4: an end that says more than any attempt can use counts with that, and is told to a person.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from muster.log.fold import body_or_none
 from muster.log.stream import MachineId, StreamName
 from muster.node import event as ev
 from muster.task import budget, budget_kinds, kinds, pot
+from muster.task.budget import Amount
 from muster.task.budget_fold import RESERVATION, SETTLEMENT, ReservationRow
 from muster.task.fold import ADOPTION, ATTEMPT, RUN, AttemptRow
 
@@ -52,8 +54,8 @@ class PotEnds:
         core, tables = self._core, self._core.tables
         if not core.settled:
             return
-        first = pot.day_of(core.now.wall_ms) // 100 * 100
-        for row in tables.rows(RESERVATION, writer=core.machine, above={"day": first}):
+        first = pot.month_of(pot.day_of(core.now.wall_ms))
+        for row in tables.rows(RESERVATION, writer=core.machine, above={"day": first - 1}):
             self._settle(row)
         for run in tables.rows(RUN, writer=core.machine, state="open"):
             self._look_at(f"{_RUN}{run.run}")
@@ -93,11 +95,26 @@ class PotEnds:
         if end is None:
             return
         used = budget.used(self._usage(end))
-        amount = used.amount if used.known else row.amount
+        amount = pot.counted(used.amount, row.amount) if used.known else row.amount
+        self._tell(row, used.amount, amount)
         settled = budget_kinds.BudgetSettle(
             row.task, row.key[1:], row.pot, amount.tokens, amount.usd_millionths, used.estimated
         )
         core.append_body(settled, cause=(row.entry, end.ended))
+
+    def _tell(self, row: ReservationRow, said: Amount, counts: Amount) -> None:
+        """A machine that says it used what no attempt can; over when its next end can be."""
+        core, key = self._core, f"spent-{row.worker[:16]}"
+        if said.is_above(counts):
+            title = (
+                f"{core.membership.name_of(row.worker)} says that its attempt of task "
+                f"{row.task[:12]} used {budget.said(said.of(row.amount))}, for which "
+                f"{budget.said(row.amount)} were reserved: {budget.said(counts.of(row.amount))} "
+                "of that count; see whether its gateway holds its agents to their limits"
+            )
+            core.incidents.open(key, "warning", title)
+        elif said:
+            core.incidents.close_anywhere(key, "what it used is within what it was given")
 
     def _usage(self, end: AttemptRow) -> dict[str, int]:
         """Who refused had not begun; of what cannot be read any more nobody knows anything."""

@@ -20,7 +20,7 @@ from muster.log.fold import body_or_none
 from muster.log.stream import FleetId, StreamName
 from muster.node.part import Part
 from muster.node.tasks.asking import Asking
-from muster.node.tasks.payer import payer, run_of
+from muster.node.tasks.payer import opened_of, payer, run_of
 from muster.node.tasks.pot_ends import PotEnds, writers_of
 from muster.task import budget, budget_kinds, evidence, kinds, pot
 from muster.task.budget import Amount, MoneyTerms
@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 
 # How long what an asking follows from may be under way to us.
 _UNDER_WAY_MS: Final = 60_000
-_ASKED_MAX: Final = 1_000
+# Many times what a machine has slots; so many wait of each, and nobody fills the places of others.
+ASKED_OF_ONE_MAX: Final = 100
+
+
+# Of a pot: what was reserved for an attempt, with its day.
+Parts = dict[pot.Key, tuple[int, pot.Part]]
 
 
 class _Asked(NamedTuple):
@@ -59,7 +64,8 @@ class Pots(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self._waiting: dict[pot.Key, _Asked] = {}
+        # By who asks: an asking of anybody for the same attempt takes the place of none.
+        self._waiting: dict[tuple[StreamName, pot.Key], _Asked] = {}
         core.on("budget.ask", self._on_ask)
         self._ends = PotEnds(core)
 
@@ -88,15 +94,16 @@ class Pots(Part):
             return
         asked = _Asked(stream, entry, self.core.now.boot_ms + _UNDER_WAY_MS)
         done = self.core.settled and self._answer(asked, body)
-        if not done and len(self._waiting) < _ASKED_MAX:
-            self._waiting[body.task, *body.epoch] = asked
+        waiting = sum(each.machine == stream.machine for each, _ in self._waiting)
+        if not done and waiting < ASKED_OF_ONE_MAX:
+            self._waiting[stream, (body.task, *body.epoch)] = asked
 
     @property
     def needs_tick(self) -> bool:
         return bool(self._waiting)
 
     def tick(self) -> None:
-        """What an asking follows from may be here now."""
+        """What an asking follows from may be here now, or we may write again."""
         now_ms = self.core.now.boot_ms
         for key, asked in list(self._waiting.items()):
             body = body_or_none(asked.entry, budget_kinds.BudgetAsk)
@@ -119,12 +126,15 @@ class Pots(Part):
             return True
         try:
             self._prove(assign, asked.stream)
-            pots = [*(self._of_run(assign, body) if owns else ())]
+            want = self._want(assign, body)
+            pots = [*(self._of_run(assign, want) if owns else ())]
             if self.is_keeper:
-                pots.append(self._of_person(assign, body))
+                pots.append(self._of_person(assign, want))
         except Unproven as unproven:
             # What is missing may come; all else stays as it is, and its worker gives up.
             return not unproven.reason.endswith("-missing")
+        except MusterError:
+            return True
         for each in pots:
             self._give(each, asked, body)
         return True
@@ -142,7 +152,14 @@ class Pots(Part):
         except MusterError as error:
             raise Unproven("open-bad-body", str(error)) from error
 
-    def _of_run(self, assign: Entry, body: budget_kinds.BudgetAsk) -> list[_Pot]:
+    def _want(self, assign: Entry, body: budget_kinds.BudgetAsk) -> Amount:
+        """What it asks for, within what was signed for it alone: of the rest it has its share."""
+        found = run_of(self.core, assign)
+        template = opened_of(self.core, assign)[1].template
+        limit = budget.attempt_limit(template, found[1].budget if found is not None else {})
+        return Amount(body.tokens, body.usd_millionths).within(limit).of(limit)
+
+    def _of_run(self, assign: Entry, want: Amount) -> list[_Pot]:
         found = run_of(self.core, assign)
         if found is None:
             return []
@@ -151,28 +168,29 @@ class Pots(Part):
         if not most:
             return []
         name = f"run:{run.run}"
-        want = Amount(body.tokens, body.usd_millionths)
         if run.budget:
             # What an attempt may use up by that is what the run may.
             want = Amount()
-        parts = [part for _, part in self.parts(name).values()]
-        return [_Pot(name, (pot.state(most, parts),), want, self._sharers(run.run, name))]
+        parts = self.parts(name)
+        state = pot.state(most, (part for _, part in parts.values()))
+        return [_Pot(name, (state,), want, self._sharers(run.run, parts))]
 
-    def _sharers(self, run: str, name: str) -> int:
+    def _sharers(self, run: str, parts: Parts) -> int:
         """How many tasks of a run are to begin still, and have nothing reserved."""
         core = self.core
         live: set[str] = set()
         for state in ("queued", "leased"):
             rows = core.tables.rows(TASK, writer=core.machine, run=run, state=state)
             live |= {row.task for row in rows}
-        held = {key[0] for key, (_, part) in self.parts(name).items() if part.settled is None}
+        held = {key[0] for key, (_, part) in parts.items() if part.settled is None}
         return max(1, len(live - held))
 
-    def _of_person(self, assign: Entry, body: budget_kinds.BudgetAsk) -> _Pot:
+    def _of_person(self, assign: Entry, want: Amount) -> _Pot:
         person = payer(self.core, assign)
         if not person:
             raise Unproven("operator-not-allowed", "nobody known stands behind this work")
-        terms, day, parts = self.terms, self._day(), self.parts(_person(person))
+        terms, day, name = self.terms, self._day(), _person(person)
+        parts = self.parts(name, pot.month_of(day))
         states = [
             pot.state(Amount(0, most), found)
             for most, found in (
@@ -181,32 +199,34 @@ class Pots(Part):
             )
             if most
         ]
-        want = Amount(0, body.usd_millionths or terms.attempt)
-        return _Pot(_person(person), tuple(states), want)
+        return _Pot(name, tuple(states), Amount(0, want.usd_millionths or terms.attempt))
 
     def _day(self) -> int:
         return pot.day_of(self.core.now.wall_ms)
 
-    def parts(self, name: str) -> dict[pot.Key, tuple[int, pot.Part]]:
-        """What was ever reserved of a pot of ours, by attempt, with the day of each.
+    def parts(self, name: str, since: int = 0) -> Parts:
+        """What was reserved of a pot of ours from that day on, by attempt, with the day of each.
 
         Of a run that was taken over also what its owner before had reserved.
         """
         tables = self.core.tables
-        found, ends = dict[pot.Key, tuple[int, pot.Part]](), dict[pot.Key, Amount]()
+        found, ends = Parts(), dict[pot.Key, Amount]()
+        from_day = {"day": since - 1}
         # What we settled ourselves counts first.
         every = writers_of(self.core, name)[::-1]
         for writer in every:
-            settled = tables.rows(SETTLEMENT, writer=writer, pot=name)
+            settled = tables.rows(SETTLEMENT, writer=writer, pot=name, above=from_day)
             ends |= {row.key: row.amount for row in settled}
         for writer in every:
-            for row in tables.rows(RESERVATION, writer=writer, pot=name):
+            for row in tables.rows(RESERVATION, writer=writer, pot=name, above=from_day):
                 found[row.key] = row.day, pot.Part(row.amount, ends.get(row.key))
         return found
 
     def _give(self, kept: _Pot, asked: _Asked, body: budget_kinds.BudgetAsk) -> None:
         core, place = self.core, (body.task, body.epoch)
-        if (body.task, *body.epoch) in self.parts(kept.name):
+        order, count = body.epoch
+        where: dict[str, Any] = {"task": body.task, "epoch_order": order, "epoch_count": count}
+        if core.tables.rows(RESERVATION, writer=core.machine, pot=kept.name, **where, limit=1):
             return
         got = pot.share(kept.states, kept.want, kept.sharers)
         if got.none:

@@ -179,6 +179,9 @@ class Purse(Part):
             return
         if off := budget.difference(body.usage):
             self._tell(body, off)
+        elif budget.agrees(body.usage):
+            key = _incident(_agent(self.core, body))
+            self.core.incidents.close_anywhere(key, "what it says agrees with its gateway again")
 
     def _tell(self, body: kinds.AttemptFinish, off: int) -> None:
         usage, agent = body.usage, _agent(self.core, body)
@@ -189,7 +192,11 @@ class Purse(Part):
             f"{body.task[:12]}: {said} tokens, and {counted} were counted"
         )
         severity = "warning" if off > 0 else "notice"
-        self.core.incidents.open(f"usage-{agent}"[:64], severity, title)
+        self.core.incidents.open(_incident(agent), severity, title)
+
+
+def _incident(agent: str) -> str:
+    return f"usage-{agent}"[:64]
 
 
 def _agent(core: "Core", body: kinds.AttemptFinish) -> str:
