@@ -49,6 +49,8 @@ class Pager:
 
     def __init__(self, services=EVERY, hours=ALWAYS, place=0, fails=()):
         self.services, self.hours, self.place, self.fails = services, hours, place, set(fails)
+        # Whether it says what it told of, as older versions did not.
+        self.newer = True
         self.told: list[Told] = []
         self.said: list[tuple[int, int, tuple[str, ...]]] = []
 
@@ -62,7 +64,8 @@ class Pager:
         ):  # fmt: skip
             if step.at_ms <= now_ms:
                 ok = not self.fails.issuperset(step.services)
-                self.told.append(Told(step.level, step.services, ok, now_ms))
+                grave = self.newer * (incident.severity, incident.since_ms)
+                self.told.append(Told(step.level, step.services, ok, now_ms, *grave))
                 self.said.append((minute, step.level, step.services))
         return incident
 
@@ -98,10 +101,74 @@ def test_a_step_that_fails_holds_up_none_behind_it_and_a_graver_one_begins_its_o
     assert (5, MAIL, ("mail",)) in failing.said
     rising = Pager()
     rising.minutes(0, 3, [telling(severity="warning")])
-    assert rising.minutes(3, 30, [telling()]) == [
-        (0, CHAT, ("team",)), (3, PUSH, ("phone",)), (5, MAIL, ("mail",)), (15, NEXT, ("bob",)),
+    assert rising.minutes(3, 30, [telling(grave_ms=T0 + 3 * MIN)]) == [
+        (0, CHAT, ("team",)), (3, PUSH, ("phone",)), (8, MAIL, ("mail",)), (18, NEXT, ("bob",)),
     ]  # fmt: skip
     assert targets(NEXT, EVERY, {"bob"}) == ()
+
+
+@proves("notify.steps")
+@pytest.mark.parametrize("newer", [True, False])
+@pytest.mark.parametrize(
+    ("services", "less", "expected"),
+    [
+        (EVERY[1:2], "notice", [(0, CHAT, ("phone",)), (3, PUSH, ("phone",))]),
+        (EVERY[1:2], "warning", [(0, CHAT, ("phone",)), (3, PUSH, ("phone",))]),
+        (EVERY[:1], "warning", [(0, CHAT, ("team",)), (3, PUSH, ("team",))]),
+    ],
+)
+def test_what_was_told_as_something_less_takes_no_step_of_something_graver(
+    services, less, expected, newer
+):
+    def rising():
+        pager = Pager(services, Hours(digest=T0 // MIN % 1440))
+        pager.newer = newer
+        if less == "notice":
+            pager.told.append(Told(CHAT, ("phone",), True, T0, *newer * (less, T0)))
+            pager.said.append((0, CHAT, ("phone",)))
+        pager.minutes(0, 3, [telling(severity=less)])
+        return pager
+
+    # The same machine tells of it again, graver; and another one does, of the same.
+    assert rising().minutes(3, 60, [telling(grave_ms=T0 + 3 * MIN)]) == expected
+    both = [telling(severity=less), telling(B, at=3)]
+    assert rising().minutes(3, 60, both) == expected
+    # What was told when it was graver is told, whatever comes between.
+    again = rising()
+    again.minutes(3, 10, [telling(grave_ms=T0 + 3 * MIN)])
+    again.minutes(10, 12, [telling(severity=less)])
+    if newer:
+        assert again.minutes(12, 90, [telling(grave_ms=T0 + 12 * MIN)])[2:] == []
+    # A pager that stands in comes a minute after it became so grave, not at once.
+    second = rising()
+    second.place = 1
+    assert second.minutes(3, 60, [telling(grave_ms=T0 + 3 * MIN)])[1:2] == [
+        (4, PUSH, services[0][:1])
+    ]
+
+
+@proves("notify.steps")
+def test_a_clock_that_is_ahead_lets_nobody_be_told_twice():
+    for ahead in (11, 300, 10**6):
+        pager = Pager((EVERY[1],))
+        assert pager.minutes(0, 60, [telling(at=ahead)]) == [(0, PUSH, ("phone",))], ahead
+        # Another witness, whose clock is right.
+        both = [telling(at=ahead), telling(B, at=20)]
+        assert pager.minutes(60, 90, both) == [(0, PUSH, ("phone",))], ahead
+
+
+@proves("notify.steps")
+def test_the_end_is_told_by_services_that_this_pager_has():
+    def ends(*services: Service) -> list[tuple[str, ...]]:
+        pager = Pager(services)
+        pager.told = [Told(PUSH, ("phone", "siren"), True, T0 + MIN)]
+        pager.minutes(3, 60, [telling(closed=2)])
+        return [names for _, _, names in pager.said]
+
+    assert ends(*EVERY) == [("phone",)]
+    assert ends(EVERY[2], EVERY[0]) == [("team",)]
+    assert ends(EVERY[2]) == [("mail",)]
+    assert ends(EVERY[3]) == ends() == []
 
 
 @proves("notify.one-trouble")

@@ -12,6 +12,7 @@ from muster.fleet import kinds
 from muster.fleet.escalation import Hours, Service
 from muster.fleet.folds import INCIDENT
 from muster.fleet.grant import Grant, sign_give
+from muster.fleet.incident_fold import NOTIFY
 from muster.fleet.machine import Operator
 from muster.log import canon
 from muster.node import event as ev
@@ -223,6 +224,38 @@ def test_its_end_is_told_when_it_stays_to_whoever_was_told(fleet):
     fleet.pass_s(3 * 60, 5)
     assert fleet.told() == [("hub", ("phone",)), ("hub", ("phone",))]
     assert fleet.said[1][2].title == "over: smoke is bad"
+
+
+@proves("notify.steps")
+@pytest.mark.parametrize("less", ["notice", "warning"])
+def test_what_became_graver_calls_and_one_of_a_long_name_calls_once(less):
+    fleet = Fleet("hub", "laptop")
+    fleet.pages("hub", services=SERVICES[1:2])
+    fleet.opens("laptop", "smoke:x", less)
+    fleet.pass_s(24 * 3600 if less == "notice" else 60, 600 if less == "notice" else 10)
+    assert len(fleet.said) == 1
+    fleet.opens("laptop", "smoke:x")
+    fleet.opens("laptop", "k" * 200)
+    fleet.pass_s(600, 10)
+    assert [page.title.partition(":")[0] for *_, page in fleet.said[1:]] == ["critical"] * 2
+    assert len(fleet["hub"].core.tables.rows(NOTIFY)) >= 2
+    assert not fleet["hub"].core.tables.skipped()
+
+
+@proves("notify.steps")
+def test_what_a_pager_said_counts_here_where_its_entry_does_not(fleet, monkeypatch):
+    core = fleet["hub"].core
+    monkeypatch.setattr(core, "append_body", lambda _body: None)
+    fleet.opens("laptop", "smoke")
+    fleet.pass_s(50, 5)
+    assert fleet.told() == [("hub", ("phone",))]
+
+
+@proves("notify.broken-is-said")
+def test_a_service_that_this_pager_does_not_have_is_not_broken(fleet):
+    fleet["hub"].step(Paged(0, (("phone", ""), ("siren", "there is none"))))
+    assert not fleet["hub"].core.incidents.is_open(BROKEN)
+    assert fleet["hub"].core.part(pager.Pager).broken == {}
 
 
 @proves("notify.silenced")

@@ -10,12 +10,13 @@ Rule 4: pager number k comes k minutes later than number 0 would: by then that o
 said so in the log. None of them needs to know who is awake.
 Rule 5: that it is over is told to whoever was told that it is not, when it has stayed so for
 `FLAP_MS`: nobody is told of an end that is none.
+Rule 6: what became graver has its steps from then, whoever was told of it when it was less.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
-from muster.fleet.incident import Incident
+from muster.fleet.incident import SEVERITIES, Incident, graver
 from muster.limits import FLAP_MS, PAGER_APART_MS
 
 As = Literal["chat", "push", "mail", "next"]
@@ -44,12 +45,17 @@ class Service(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a pager said of one step."""
+    """What a pager said of one step, of an incident that was so grave and began then.
+
+    Older versions said nothing of the latter two: "" and 0.
+    """
 
     level: int
     services: tuple[str, ...]
     ok: bool
     t_ms: int
+    severity: str = ""
+    since_ms: int = 0
 
 
 class Due(NamedTuple):
@@ -104,7 +110,10 @@ def due(
     now_ms: int,
 ) -> list[Due]:
     """What is still to be told of it by pager number `place`, which pages since `from_ms`."""
-    before = [each for each in told if each.t_ms >= incident.since_ms]
+    # What began later by a clock ahead of ours than all that we say is told by that time.
+    before = [each for each in told if max(each.t_ms, each.since_ms) >= incident.since_ms]
+    if not incident.closed_ms:
+        before = [each for each in before if _as_grave(each, incident)]
     reached = {name for each in before if each.ok and each.level for name in each.services}
     held_ms = max(from_ms, incident.silenced_ms, incident.looked.until_ms)
 
@@ -119,12 +128,15 @@ def due(
         if over or not reached or incident.severity == "notice":
             return []
         at_ms = max(incident.closed_ms + FLAP_MS, held_ms)
-        return [Due(CLOSING, tuple(sorted(reached)), when(at_ms))]
+        # Another pager has services of its own.
+        names = tuple(sorted(reached.intersection(each.name for each in services)))
+        names = names or targets(CHAT, services, set())
+        return [Due(CLOSING, names, when(at_ms))] if names else []
     if incident.looked.by and not incident.looked.until_ms:
         return []
     done = {each.level for each in before if each.ok}
     # The clock of whoever told of it may be ahead of ours.
-    begin_ms = min(incident.since_ms, now_ms)
+    begin_ms = min(incident.grave_ms, now_ms)
     first_ms = min((each.t_ms for each in before if each.level), default=begin_ms)
     found = []
     for level, delay_ms in STEPS[incident.severity]:
@@ -135,6 +147,13 @@ def due(
                 at_ms = hours.digest_ms(begin_ms)
             found.append(Due(level, names, when(max(at_ms, held_ms))))
     return found
+
+
+def _as_grave(told: Told, incident: Incident) -> bool:
+    """Whether it was told as grave as it is: a word about less takes no step away."""
+    if told.severity not in SEVERITIES:
+        return told.t_ms >= incident.grave_ms
+    return not graver(incident.severity, told.severity)
 
 
 def awake_ms(at_ms: int, now_ms: int, hours: Hours, place: int) -> int:

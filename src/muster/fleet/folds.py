@@ -22,6 +22,7 @@ from muster.fleet.device_fold import DEVICE, DEVICE_KINDS, DEVICE_OFFER, Handler
 from muster.fleet.document import document_id
 from muster.fleet.facts import Facts, Logins, Reach, Wake
 from muster.fleet.grant import gives, takes
+from muster.fleet.incident import graver
 from muster.fleet.incident_fold import NOTIFY, NOTIFY_KINDS, SILENCE, SILENCE_KINDS
 from muster.fleet.operator_end import open_end
 from muster.fleet.peer_fold import PEER, PEER_KINDS
@@ -196,6 +197,8 @@ class IncidentRow(NamedTuple):
     # How often it opened again soon after it was closed, and since when all of that is one trouble.
     flaps: int
     since_ms: int
+    # Since when it is as grave as it is.
+    grave_ms: int
 
 
 # Of these the newest counts, whoever passed it on; an index finds it. For a machine may say the
@@ -421,15 +424,17 @@ def _incident_open(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedT
     body = body_as(entry, kinds.IncidentOpen)
     known = rows.get(INCIDENT, body.key)
     t_ms = _told_ms(entry, known)
-    times, opened_ms, flaps, since_ms = 1, t_ms, 0, t_ms
+    times, opened_ms, flaps, since_ms, grave_ms = 1, t_ms, 0, t_ms, t_ms
     if known is not None and known.open:
         times, opened_ms = known.times + 1, known.opened_ms
         flaps, since_ms = known.flaps, known.since_ms
     elif known is not None and t_ms - known.t_ms <= FLAP_MS:
         flaps = known.flaps + 1
         since_ms = t_ms if flaps == FLAPS_TOLD else known.since_ms
-    what = (body.severity, body.title, body.detail, times, opened_ms, t_ms, flaps, since_ms)
-    return [IncidentRow(rows.stream, body.key, 1, *what)]
+    if known is not None and since_ms == known.since_ms:
+        grave_ms = t_ms if graver(body.severity, known.severity) else known.grave_ms
+    what = (body.severity, body.title, body.detail, times, opened_ms, t_ms, flaps)
+    return [IncidentRow(rows.stream, body.key, 1, *what, since_ms, grave_ms)]
 
 
 def _incident_close(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:

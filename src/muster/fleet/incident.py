@@ -57,13 +57,16 @@ class Telling(NamedTuple):
     since_ms: int
     t_ms: int
     looked: Looked = Looked()
+    # Since when it is as grave as it is; 0 where that is since it began.
+    grave_ms: int = 0
 
 
 class Incident(NamedTuple):
     """One trouble: those that tell of it, the gravest and newest first.
 
-    `since_ms` is when it began, `closed_ms` when the last one said that it is over, 0 while open.
-    `silenced_ms` is the end of the longest silence for it, also of one that is over.
+    `since_ms` is when it began, `grave_ms` when it became as grave as it is, `closed_ms` when the
+    last one said that it is over, 0 while open. `silenced_ms` is the end of the longest silence for
+    it, also of one that is over.
     """
 
     key: str
@@ -72,6 +75,7 @@ class Incident(NamedTuple):
     closed_ms: int
     looked: Looked
     silenced_ms: int
+    grave_ms: int
 
     @property
     def first(self) -> Telling:
@@ -97,6 +101,10 @@ class Incident(NamedTuple):
         if self.looked.by:
             return "acknowledged"
         return "notified" if notified else "open"
+
+
+def graver(severity: str, than: str) -> bool:
+    return SEVERITIES.index(severity) > SEVERITIES.index(than)
 
 
 def is_shared(key: str) -> bool:
@@ -167,7 +175,10 @@ def _one(
     quiet = [s.until_ms for s in silences if any(fits(s.fits, name) for name in called)]
     since_ms = min(each.since_ms for each in same)
     closed_ms = 0 if open_ones else max(each.t_ms for each in same)
-    return Incident(key, tuple(same), since_ms, closed_ms, looked, max(quiet, default=0))
+    gravest = [each for each in counts if each.severity == same[0].severity]
+    grave_ms = min(max(each.grave_ms, each.since_ms) for each in gravest)
+    silenced_ms = max(quiet, default=0)
+    return Incident(key, tuple(same), since_ms, closed_ms, looked, silenced_ms, grave_ms)
 
 
 def _last_trouble(found: Sequence[Telling]) -> list[Telling]:

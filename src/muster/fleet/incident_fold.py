@@ -42,6 +42,8 @@ class NotifyRow(NamedTuple):
     reason: str
     serial: str
     t_ms: int
+    severity: str
+    since_ms: int
 
 
 SILENCE: Final = Table("fleet_silence", SilenceRow, key=2)
@@ -70,7 +72,8 @@ def _silence(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
 def _notify(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.IncidentNotify)
     what = (int(body.ok), body.reason, body.serial, entry.header.t[0])
-    return [NotifyRow(rows.stream, body.key, body.level, body.to, *what)]
+    of = (body.severity, body.since_ms)
+    return [NotifyRow(rows.stream, body.key, body.level, body.to, *what, *of)]
 
 
 SILENCE_KINDS: Final[dict[str, Handler]] = {kinds.INCIDENT_SILENCE: _silence}

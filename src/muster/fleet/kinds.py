@@ -49,6 +49,8 @@ FLEET_UNPEER: Final = "fleet.unpeer"
 
 Cuts = Annotated[dict[str, Size], Meta(max_length=limits.FLEET_LIST_MAX)]
 Severity = Literal["notice", "warning", "critical"]
+# A key, with an `@` and the first digits of the machine that it is about.
+IncidentKey = Annotated[str, Meta(pattern=r"^[!-~]{1,217}\Z")]
 Stream = Annotated[str, Meta(max_length=256)]
 # As a person wrote it: a duration from when it was signed, or a moment.
 Until = Annotated[str, Meta(max_length=40)]
@@ -285,11 +287,16 @@ class IncidentSilence(Struct, frozen=True, forbid_unknown_fields=True):
 class IncidentNotify(Struct, frozen=True):
     """The writer told people of an incident, or tried to: by which of its services, and whether
     one of them took it. `level` is the step of the escalation, 0 that it is over.
+
+    `severity` is how grave it was then, and `since_ms` when it had begun by the clock of whoever
+    told of it, which may be ahead of the writer's.
     """
 
-    key: Word
+    key: IncidentKey
     level: Annotated[int, Meta(ge=0, le=limits.NOTIFY_LEVELS_MAX)]
     to: Annotated[str, Meta(max_length=512)]
     ok: bool
     serial: Annotated[str, Meta(max_length=32)]
     reason: Annotated[str, Meta(max_length=500)] = ""
+    severity: Annotated[str, Meta(max_length=16)] = ""
+    since_ms: Milliseconds = 0

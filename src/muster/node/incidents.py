@@ -235,4 +235,5 @@ def _telling(row: folds.IncidentRow, looked: Looked) -> Telling:
     return Telling(
         row.stream.machine, name(row), row.key, bool(row.open), row.severity, row.title,
         row.detail, row.flaps, row.opened_ms, row.since_ms, row.t_ms, looked,
+        row.grave_ms,
     )  # fmt: skip

@@ -64,7 +64,8 @@ def of_incident(
     incident: Incident, level: int, name_of: Callable[[str], str], now_ms: int, task: str = ""
 ) -> Message:
     """What is told of an incident. `task` is the one that it is about, as far as that is known."""
-    first, mark = incident.first, serial(incident.key, level, incident.since_ms)
+    first, grave = incident.first, incident.severity if level != CLOSING else ""
+    mark = serial(incident.key + grave, level, incident.since_ms)
     seen = [name_of(machine) for machine in incident.machines]
     who = f"seen by {', '.join(seen[:5])}" + (f" and {len(seen) - 5} more" if seen[5:] else "")
     title = foreign(first.title, TITLE_CHARS_MAX)

@@ -54,6 +54,10 @@ _LOOK_MS: Final = 60_000
 _TOLD_AT_ONCE_MAX: Final = 100
 _NOTES_MAX: Final = 100
 _HOUR_MS: Final = 3_600_000
+# Chosen arbitrarily: more than a fleet has open.
+_SAID_MAX: Final = 1_000
+# An incident's key, the step, and how grave it is.
+_Step = tuple[str, int, str]
 
 
 class Page(ev.Effect, frozen=True):
@@ -89,6 +93,7 @@ class Ready(NamedTuple):
     services: tuple[str, ...]
     severity: str
     message: Message
+    since_ms: int = 0
 
 
 class Note(NamedTuple):
@@ -113,7 +118,9 @@ class Pager(Part):
         # What is being told.
         self._under_way: dict[int, list[Ready]] = {}
         # Of what failed here: when it is tried again, and how long that was put off.
-        self._again: dict[tuple[str, int], tuple[int, int]] = {}
+        self._again: dict[_Step, tuple[int, int]] = {}
+        # What was told from here, whether its entry counts or not.
+        self._said: deque[tuple[str, Told]] = deque(maxlen=_SAID_MAX)
         self._broken: dict[str, str] = {}
         self._notes: dict[str, Note] = {}
         self._sent: deque[int] = deque()
@@ -189,14 +196,19 @@ class Pager(Part):
         before = set(self._broken)
         for name, _ in event.reasons:
             self._broken.pop(name, None)
-        self._broken.update(failed)
+        # Those that this pager has: what it was asked to try besides says nothing of it.
+        known = {each.name for each in self._set.services}
+        self._broken.update((name, why) for name, why in failed.items() if name in known)
         reason = "; ".join(f"{name}: {why}" for name, why in failed.items())[:500]
         for each in told:
             body = kinds.IncidentNotify(
                 key=each.key, level=each.level, to=", ".join(each.services)[:512], ok=ok,
-                serial=each.message.serial, reason=reason,
+                serial=each.message.serial, reason=reason, severity=each.severity,
+                since_ms=each.since_ms,
             )  # fmt: skip
             self._core.append_body(body)
+            when = (ok, self._core.now.wall_ms, each.severity, each.since_ms)
+            self._said.append((each.key, Told(each.level, each.services, *when)))
             self._put_off(each, ok=ok)
         if set(self._broken) - before:
             by = ", ".join(sorted(self._broken))
@@ -211,7 +223,7 @@ class Pager(Part):
             self._core.incidents.close_anywhere(BROKEN, "the services take messages again")
 
     def _put_off(self, each: Ready, *, ok: bool) -> None:
-        which = (each.key, each.level)
+        which = (each.key, each.level, each.severity)
         _, wait_ms = self._again.pop(which, (0, NOTIFY_AGAIN_MS_MIN // 2))
         if not ok:
             wait_ms = min(2 * wait_ms, NOTIFY_AGAIN_MS_MAX)
@@ -242,13 +254,14 @@ class Pager(Part):
             place=place, from_ms=self._from_ms, now_ms=now_ms,
         )  # fmt: skip
         for step in steps:
-            at_ms = max(step.at_ms, self._again.get((incident.key, step.level), (0, 0))[0])
+            which = (incident.key, step.level, incident.severity)
+            at_ms = max(step.at_ms, self._again.get(which, (0, 0))[0])
             if at_ms <= now_ms:
                 message = page_text.of_incident(
                     incident, step.level, self._name_of, now_ms, self._task(incident.first.key)
                 )
                 what = (step.level, step.services, incident.severity)
-                return [Ready(incident.key, *what, message)]
+                return [Ready(incident.key, *what, message, incident.since_ms)]
             self._next_ms = min(self._next_ms, at_ms)
         return []
 
@@ -260,7 +273,7 @@ class Pager(Part):
             return []
         at_ms = max(min(note.t_ms, now_ms), self._from_ms)
         at_ms = escalation.awake_ms(at_ms, now_ms, self._set.hours, place)
-        at_ms = max(at_ms, self._again.get((key, CHAT), (0, 0))[0])
+        at_ms = max(at_ms, self._again.get((key, CHAT, "run"), (0, 0))[0])
         if at_ms > now_ms:
             self._next_ms = min(self._next_ms, at_ms)
             return []
@@ -278,11 +291,12 @@ class Pager(Part):
             except MusterError:
                 # It is none yet, or no more.
                 continue
-        return [
-            Told(row.level, tuple(row.services.split(", ")), bool(row.ok), row.t_ms)
-            for row in self._core.tables.rows(NOTIFY, key=key)
-            if row.stream.machine in trusted
-        ]
+        found = [each for of, each in self._said if of == key]
+        for row in self._core.tables.rows(NOTIFY, key=key):
+            if row.stream.machine in trusted:
+                when = (bool(row.ok), row.t_ms, row.severity, row.since_ms)
+                found.append(Told(row.level, tuple(row.services.split(", ")), *when))
+        return found
 
     def _tell(self, group: Sequence[Ready]) -> None:
         if not spend(self._sent, NOTIFY_PER_HOUR_MAX, _HOUR_MS, self._core.now.boot_ms):
