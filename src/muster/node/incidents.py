@@ -58,6 +58,8 @@ class Incidents:
     ) -> None:
         """`write` makes an entry as soon as we may write."""
         self._store, self._membership, self._write = store, membership, write
+        # What was told and is not yet written.
+        self._waiting = set[str]()
 
     def open(self, key: str, severity: str, title: str, detail: str = "") -> None:
         """Something that a person must see; told again under its key it is the same, once more.
@@ -68,16 +70,25 @@ class Incidents:
         about = {"key": key[:_KEY_CHARS_MAX], "severity": severity, "title": title[:500]}
         body = {**about, "detail": detail[:500]}
         self._write(kinds.INCIDENT_OPEN, body)
+        if about["key"] not in self.own(about["key"]):
+            self._waiting.add(about["key"])
 
     def close(self, key: str, reason: str) -> None:
-        """It is over."""
-        self._write(kinds.INCIDENT_CLOSE, {"key": key[:_KEY_CHARS_MAX], "reason": reason[:500]})
+        """It is over, whichever of our incarnations told of it; nothing where it is not open."""
+        key = key[:_KEY_CHARS_MAX]
+        row = self.own(key).get(key)
+        if row is None and key not in self._waiting:
+            return
+        if row is not None and row.stream != self._membership.own(FLEET):
+            # In a stream that ended nothing is closed any more: said again here, and over.
+            self.open(key, row.severity, row.title)
+        self._write(kinds.INCIDENT_CLOSE, {"key": key, "reason": reason[:500]})
+        self._waiting.discard(key)
 
     def own(self, prefix: str = "", machine: str = "") -> dict[str, folds.IncidentRow]:
         """What is open of ours, or of that machine's, by its key, which begins so.
 
-        Of the rows of a key the newest counts, whichever incarnation said it: in a stream that
-        ended nothing is closed any more.
+        Of the rows of a key the newest counts, whichever incarnation said it.
         """
         writer, own = machine or self._membership.machine, self._membership.own(FLEET)
         newest = dict[str, folds.IncidentRow]()
@@ -94,17 +105,10 @@ class Incidents:
     def is_open(self, key: str, machine: str = "") -> bool:
         """Whether we, or that machine, told of it and not yet that it is over."""
         key = key[:_KEY_CHARS_MAX]
-        return key in self.own(key, machine)
+        return (not machine and key in self._waiting) or key in self.own(key, machine)
 
     def close_anywhere(self, key: str, reason: str) -> None:
-        """It is over, in whichever of our incarnations it was opened; where it is not, nothing."""
-        key = key[:_KEY_CHARS_MAX]
-        row = self.own(key).get(key)
-        if row is None:
-            return
-        if row.stream != self._membership.own(FLEET):
-            # An incident is closed where it stands: said again here, and over.
-            self.open(key, row.severity, row.title)
+        """As `close`."""
         self.close(key, reason)
 
     def noticed(self, event: Noticed) -> None:
@@ -112,7 +116,7 @@ class Incidents:
         if event.title:
             self.open(event.key, "warning", event.title)
         else:
-            self.close_anywhere(event.key, "it is gone")
+            self.close(event.key, "it is gone")
 
     def on_acknowledgement(self, _stream: StreamName, entry: Entry) -> None:
         """What we told of a fork is over once an operator looked at it.

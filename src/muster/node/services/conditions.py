@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster import limits
-from muster.fleet.folds import INCIDENT
 from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.tasks.owner import OwnerService
@@ -135,10 +134,9 @@ class Conditions(Part):
 
     def _told(self) -> Iterable[tuple[str, str]]:
         """The incidents of ours that are open, and how grave they are."""
-        me = self._core.machine
         for kind in _KINDS:
-            for row in self._core.tables.rows(INCIDENT, writer=me, begins={"key": kind}, open=1):
-                yield row.key, row.severity
+            for key, row in self._core.incidents.own(kind).items():
+                yield key, row.severity
 
     def _waiting(self) -> Waiting | None:
         """Of those that wait longest the first that somebody could do."""

@@ -7,7 +7,6 @@ Rule 2: it is looked for once a minute, from the sizes of receipts.
 
 from typing import TYPE_CHECKING, Final
 
-from muster.fleet.folds import INCIDENT
 from muster.limits import LAG_LOOK_MS, LAG_MS
 from muster.log.stream import MachineId, StreamName
 from muster.node.part import Part
@@ -50,10 +49,7 @@ class Lag(Part):
 
     def _told(self) -> set[str]:
         """The incidents of this kind that are open."""
-        rows = self._core.tables.rows(
-            INCIDENT, writer=self._core.machine, begins={"key": _KEY}, open=1
-        )
-        return {row.key for row in rows}
+        return set(self._core.incidents.own(_KEY))
 
     def _behind(self) -> dict[tuple[MachineId, StreamName], int]:
         """How far the receipt of a linked machine goes, for each stream of ours that goes on."""

@@ -9,7 +9,6 @@ costs nothing.
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from muster.fleet.folds import INCIDENT
 from muster.limits import MESSAGE_ALARM_HIGH_MS, MESSAGE_ALARM_LOOK_MS, MESSAGE_ALARM_MS
 from muster.log.stream import MachineId, StreamName
 from muster.message.state import meant
@@ -58,10 +57,7 @@ class Undelivered(Part):
 
     def _told(self) -> set[str]:
         """The incidents of this kind that are open."""
-        rows = self._core.tables.rows(
-            INCIDENT, writer=self._core.machine, begins={"key": _KEY}, open=1
-        )
-        return {row.key for row in rows}
+        return set(self._core.incidents.own(_KEY))
 
     def _look(
         self, stream: StreamName, now_ms: int, late: dict[MachineId, list[tuple[int, str]]]

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from muster.agent.permission import LATE
 from muster.errors import Conflict
-from muster.fleet import folds
 from muster.limits import APPROVAL_MS, APPROVAL_MS_MAX
 from muster.log.entry import EntryId
 from muster.log.kind import kind_of
@@ -117,9 +116,8 @@ class Approvals(Part):
     def _withdraw_earlier(self) -> None:
         core, why = self.core, "the daemon was restarted"
         known = {_incident(each) for each in self._questions}
-        for row in core.tables.rows(folds.INCIDENT, writer=core.machine, open=1):
-            if row.key.startswith(INCIDENT) and row.key not in known:
-                core.incidents.close(row.key, why)
+        for key in core.incidents.own(INCIDENT).keys() - known:
+            core.incidents.close(key, why)
         own = core.membership.own(FLEET)
         for state in sorted(approval.WAITS):
             # In a stream that ended nothing can be said any more: those end by their time.

@@ -14,7 +14,7 @@ is named there and is pushed again ends it; where nothing is named a person says
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from muster.fleet.folds import INCIDENT, IncidentRow
+from muster.fleet.folds import IncidentRow
 from muster.log.fold import Table, body_or_none
 from muster.log.stream import MachineId
 from muster.node import event as ev
@@ -164,7 +164,8 @@ class Behind:
 
     def names_missing(self, repo: str) -> bool:
         """Whether an incident stands that names what is missing in a repository."""
-        return any(row.detail for row in _open(self._core, incident_of(repo)))
+        row = _open(self._core, incident_of(repo))
+        return row is not None and bool(row.detail)
 
     def _whole(self, repo: str) -> None:
         if self.names_missing(repo):
@@ -210,12 +211,12 @@ def _aside_of(repo: str) -> str:
 
 def note_of(core: "Core", repo: str) -> str:
     """What somebody who starts from a repository of this machine should know; "" where nothing."""
-    rows = _open(core, incident_of(repo))
-    return max(rows, key=lambda row: row.t_ms).title if rows else ""
+    row = _open(core, incident_of(repo))
+    return "" if row is None else row.title
 
 
-def _open(core: "Core", key: str) -> Sequence[IncidentRow]:
-    return core.tables.rows(INCIDENT, writer=core.machine, key=key, open=1)
+def _open(core: "Core", key: str) -> IncidentRow | None:
+    return core.incidents.own(key).get(key)
 
 
 def _spoken(ms: int) -> str:

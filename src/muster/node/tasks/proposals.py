@@ -17,7 +17,6 @@ import msgspec
 from msgspec.structs import replace
 
 from muster.errors import Conflict, NotFound
-from muster.fleet import folds
 from muster.limits import (
     PROPOSAL_LIFE_MS,
     PROPOSALS_ENDED_MAX,
@@ -85,9 +84,8 @@ class Proposals(Part):
         if not self._tidy:
             self._tidy = True
             known = {_incident(each) for each in self._known.values()}
-            for row in self.core.tables.rows(folds.INCIDENT, writer=self.core.machine, open=1):
-                if row.key.startswith(INCIDENT) and row.key not in known:
-                    self.core.incidents.close(row.key, "the daemon was restarted")
+            for key in self.core.incidents.own(INCIDENT).keys() - known:
+                self.core.incidents.close(key, "the daemon was restarted")
 
     def listing(self) -> list[Proposal]:
         """Those that wait for a person, the oldest first."""
