@@ -601,6 +601,10 @@ PREPARED: Final[dict[str, Row]] = {
     "muster watch nightly/test": Row(_nightly_is_short),
     "muster runs --follow": Row(_short_work, ends=leaves("brief")),
     "muster await nightly/test 0827 --any": Row(_nightly_is_short),
+    # No bridge is here, and nobody is linked: it says what lets there be.
+    "muster chat link matrix": Row(code=3),
+    "muster chat list": Row(),
+    "muster chat unlink matrix:@alice:example.org": Row(code=5),
     "muster rerun nightly --failed": Row(_nightly_failed, code=1),
     "muster rerun 1ae7 --from test --detach": Row(_tested),
     "muster cancel 1ae7 --reason 'wrong branch'": Row(_sleeping_run),

@@ -168,6 +168,7 @@ def test_whatever_changes_something_for_others_needs_an_order():
         "wake", "exec", "tty", "file.read", "file.write", "takeover", "standin",
         "peer.add", "peer.remove", "peer.ask", "peer.put",
         "schedule.set", "schedule.pause", "schedule.resume", "schedule.remove",
+        "chat.link", "chat.unlink",
     }  # fmt: skip
 
 

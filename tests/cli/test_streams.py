@@ -33,6 +33,7 @@ ONE: dict[str, str] = {
     "acknowledge": "an incident is of one machine",
     "schedule": "a schedule is of the fleet: said once",
     "silence": "a silence is of the fleet: said once",
+    "chat": "an account is linked where its bridge is",
     "repo": "what adds, removes and prunes is about a repository of one machine",
 }
 QUICK = """\

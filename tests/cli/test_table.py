@@ -48,6 +48,19 @@ BY_HAND: dict[str, Any] = {
             }
         ]
     },
+    "chat": {
+        "chats": [
+            {
+                "account": "X",
+                "workspace": "X",
+                "machine": "X",
+                "may": ["X"],
+                "by": "X",
+                "until_ms": 1_700_000_000_000,
+                "id": "ab" * 32,
+            }
+        ]
+    },
     "notify": [{"state": "ready", "name": "X", "as": "push", "place": "file", "reason": "X"}],
     "schedule": {
         "schedules": [

@@ -20,7 +20,7 @@ TEXTS: Final = (
     "é", "😀", "noop", "shell", "claude", "HOME", "A=B", "role:hub", "role:", "@", "1-7", "0", "-1", "1e9", "true", "null",
     "${inputs.x}", "${one.summary}", "%s%n", "{}", "[]", "muster: 1", "2026-11-25T00:00", "op:alice", "claude@build",
     "muster", "fleet", "journal", "to.x", "refs/heads/main", "HEAD", "a" * 40, "0" * 40, "f" * 64, "0" * 64,
-    "b" * 32, "0" * 32, "run:x", "person:x",
+    "b" * 32, "0" * 32, "run:x", "person:x", f"y{'0' * 32}", f"chat.x.x@{'0' * 64}",
 )  # fmt: skip
 LONG: Final = ("\x01" * 11_000, "é" * 5_000, "x" * 60_000, '"\\' * 9_000, "\n" * 3_000, "9" * 4_999)
 NUMBERS: Final = (

@@ -12,6 +12,7 @@ import muster.node
 from muster.errors import Broken
 from muster.node import event as ev
 from muster.node.attempts.effect_runner import EffectRunner
+from muster.node.bridges import Bridges
 from muster.node.call.streams import Streams
 from muster.node.daemon import Daemon
 from muster.node.engine.elector import Elector
@@ -47,7 +48,7 @@ def _hands() -> tuple[object, ...]:
     """What the daemon carries out with, none of it begun."""
     every = (
         Daemon, EffectRunner, Streams, Scrubbing, Folders, Cascade, Mailboxes, Mends, Wakers,
-        ForeignLinks, Elector, PeerShelf, Notifier,
+        ForeignLinks, Elector, PeerShelf, Notifier, Bridges,
     )  # fmt: skip
     return tuple(each.__new__(each) for each in every)
 

@@ -134,6 +134,7 @@ def test_what_only_an_operator_does_is_refused_to_whoever_was_granted_everything
         "standin": {"machine": world["laptop"].id, "by": "nobody", "after": "30s"},
         "peer.add": {"card": "peer1.x", "fleet": "0" * 64, "name": "acme"},
         "peer.remove": {"fleet": "0" * 64},
+        "chat.link": {"service": "matrix", "days": 30}, "chat.unlink": {"account": "matrix:x"},
     }  # fmt: skip
     assert set(calls) == {v for v in OPERATORS_ONLY if v in VERBS}
     before = hub.own_size

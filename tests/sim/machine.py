@@ -29,6 +29,8 @@ from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertific
 from muster.node.installation import resume_incarnation
 from muster.node.part import all_folds
 from muster.node.parts import PARTS
+from muster.node.services.chat import BridgeKept
+from muster.node.services.chat_posts import BridgeShow
 from muster.node.services.context import FilesAnswered, FilesChanged
 from muster.node.services.erasure import BodyErased
 from muster.node.services.full_disk import put_off
@@ -482,6 +484,8 @@ class Machine:
         Page,
         AskRegister,
         MoveRegister,
+        BridgeKept,
+        BridgeShow,
     )
     def _beyond(self, effect: ev.Effect) -> None:
         """What waits for input and output belongs to the daemon, which is not here."""

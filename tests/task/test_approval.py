@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 from tests.promise import proves
 from tests.task.orders import FLEET_ID, NOW_MS, OPERATOR, signed
@@ -36,6 +37,7 @@ GRANTS = (
     Given("g1", "alice", Grant(ANYTHING, "bob", 1 << 50, VERB)),
     Given("g2", "alice", Grant(grant_object("command"), "carol", 1 << 50, VERB)),
 )
+ACCOUNT = f"chat.matrix.@alice:example.org@{BUILD}"
 PERSONS = ("alice", "bob", "carol", "mallory")
 
 
@@ -283,6 +285,13 @@ CHAINS: tuple[tuple[tuple[Any, ...], str, list[str]], ...] = (
     ((ASK, word(object="0" * 32)), "open", ["approval-other-answer"]),
     ((ASK, word(target=STUDIO)), "open", ["other-target"]),
     ((ASK, ApprovalAnswer(ID, HASH, "allow", "no statement")), "open", ["bad-statement"]),
+    ((ASK, ApprovalAnswer(ID, HASH, "allow", "", ACCOUNT), USE), "used", []),
+    ((ASK, ApprovalAnswer(ID, HASH, "deny", "", ACCOUNT), word()), "denied", ["approval-over"]),
+    ((ASK, ApprovalAnswer(ID, action_hash("rm b"), "allow", "", ACCOUNT)), "open",
+     ["approval-other-action"]),
+    ((ASK, msgspec.structs.replace(word(), account=ACCOUNT)), "open", ["approval-other-answer"]),
+    ((ASK, ApprovalAnswer(ID, HASH, "allow", "", "alice")), "open", ["bad-body"]),
+    ((ASK, ApprovalAnswer(ID, HASH, "allow", "")), "open", ["bad-statement"]),
     ((ASK, ASK, word()), "allowed", ["approval-known"]),
     ((word(), ASK), "open", ["approval-unknown"]),
     ((ApprovalAsk("0" * 32, TASK, EPOCH, HASH, NOW_MS, "command"), ASK), "open",
@@ -302,7 +311,8 @@ def test_everybody_reads_a_chain_the_same_and_skips_what_does_not_belong(written
     assert (row.sort, row.hash, row.task) == ("command", HASH, TASK)
     assert bool(row.operator) == (state in ("allowed", "denied", "used") or len(written) > 3)
     if row.operator:
-        assert row.operator == OPERATOR.public.hex()
+        accounts = [body.account for body in written if isinstance(body, ApprovalAnswer)]
+        assert row.operator == (accounts[0] or OPERATOR.public.hex())
 
 
 @proves("approval.chain")

@@ -157,6 +157,11 @@ def device_taken(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str
     return _take_all(ask("device.taken", args)["ids"], to)
 
 
+def chat_taken(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str, Any]]:
+    """The statements that take every link of an account of a chat back."""
+    return _take_all(ask("chat.taken", args)["ids"], to)
+
+
 def forget_args(ask: Ask, args: dict[str, Any], to: Target) -> list[dict[str, Any]]:  # noqa: ARG001 - as of every signs
     """Let the order say which version is meant and what stays of it, as this machine knows both.
 

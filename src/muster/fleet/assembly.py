@@ -17,6 +17,7 @@ import msgspec
 
 from muster.errors import Malformed
 from muster.fleet import folds
+from muster.fleet.chat import CHAT, Chat, capped, newest
 from muster.fleet.device import Device, Terms
 from muster.fleet.device_fold import DEVICE
 from muster.fleet.facts import Card, Facts, Logins, Way
@@ -96,6 +97,13 @@ def assemble(fleet: FleetId, rows: RowsOf, distinct: Distinct) -> Roster:
         if each.giver not in shut and not takers.get(each.id, set()) & {*signed, each.giver}
     ]
     given += [each for key in sorted(devices) for each in devices[key].given()]
+    chats = newest(
+        chat
+        for chat in _chats(distinct, operators)
+        if chat.machine in machines and not takers.get(chat.id, set()) & signed.keys()
+    )
+    given = [each for each in (capped(each, chats) for each in given) if each is not None]
+    given += [each for key in sorted(chats) for each in chats[key].given()]
     return Roster(
         fleet=fleet,
         machines=machines,
@@ -112,7 +120,16 @@ def assemble(fleet: FleetId, rows: RowsOf, distinct: Distinct) -> Roster:
         groups=_groups(rows),
         dead=dead,
         peers=_peers(distinct, operators, frozenset(signed)),
+        chats=chats,
     )
+
+
+def _chats(distinct: Distinct, operators: Iterable[str]) -> Iterable[Chat]:
+    """The accounts that an operator let in, as the machine with their bridge heard them."""
+    columns = ("id", "machine", "service", "workspace", "account", "until_ms")
+    for operator in sorted(operators):
+        for id_, machine, *rest in distinct(CHAT, columns, operator=operator):
+            yield Chat(id_, operator, MachineId(machine), *rest)
 
 
 def _peers(

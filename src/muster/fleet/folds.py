@@ -9,7 +9,7 @@ Rule 3: entries outside a stream of scope `fleet` are skipped: authority is publ
 
 Reasons for skipping: no-body, bad-body, wrong-scope, bad-record, bad-statement, bad-card,
 not-first, not-mine, stale, other-grant, other-incident, other-target, other-terms, replayed,
-invite-known, invite-unknown, invite-used, incident-not-open, too-long.
+invite-known, invite-unknown, invite-used, incident-not-open, too-long, code-used, late.
 """
 
 from collections.abc import Iterable
@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from muster.errors import Malformed
 from muster.fleet import kinds
 from muster.fleet.acknowledgement import KINDS, read
+from muster.fleet.chat import CHAT, CHAT_ACKNOWLEDGED, CHAT_KINDS
 from muster.fleet.device_fold import DEVICE, DEVICE_KINDS, DEVICE_OFFER, Handler, checked
 from muster.fleet.document import document_id
 from muster.fleet.facts import Facts, Logins, Reach, Wake
@@ -487,6 +488,7 @@ _FOLDS: Final[dict[str, tuple[tuple[Table[Any], ...], dict[str, Handler]]]] = {
     "fleet.end": ((ENDED,), {kinds.OPERATOR_END: _end}),
     "fleet.device": ((DEVICE_OFFER, DEVICE), DEVICE_KINDS),
     "fleet.peer": ((PEER,), PEER_KINDS),
+    "fleet.chat": ((CHAT, CHAT_ACKNOWLEDGED), CHAT_KINDS),
     "fleet.incident": (
         (INCIDENT,),
         {kinds.INCIDENT_OPEN: _incident_open, kinds.INCIDENT_CLOSE: _incident_close},

@@ -10,6 +10,7 @@ hand on the right to give: authority is never more than one step away from an op
 Rule 4: a grant that was taken stays taken, whoever shows the old statement again.
 Rule 5: an agent is named with its machine's id, not its name: a name can be reused. So is another
 fleet with its own; a grant to it lets its machines ask over a link, and no key of it order.
+An account of a chat is named with the machine whose bridge hears it; it holds `CHAT_VERBS` alone.
 
 Rule 6: `delegate` lets a machine hand on work for its agents. Such a grant names the verb, never
 `*`, has bounds, and comes from an operator: nobody got more by an order of before.
@@ -18,7 +19,7 @@ There are no patterns: a verb or object is named exactly, or is `*`.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
@@ -52,7 +53,24 @@ FILE: Final = "file"
 # What stands before the id of another fleet that something is given to.
 FLEET_GRANTEE: Final = "fleet:"
 
-_TO: Final = r"^([0-9a-f]{64}|[a-z0-9-]{1,63}@[0-9a-f]{64}|[a-z][a-z-]{0,31}|fleet:[0-9a-f]{64})\Z"
+# What stands before an account of a chat service that something is given to, and what it may be
+# given: whoever takes the account over can do this much, and no more (chat.py).
+CHAT_GRANTEE: Final = "chat."
+CHAT_VERBS: Final[Mapping[str, str]] = {
+    "acknowledge": "incident", "approve": "class", "incidents": "", "status": "", "tasks": "",
+    "why": "task",
+}  # fmt: skip
+# Of `approve` the object is a class of approvals; these classes never are from a chat.
+CHAT_NEVER: Final = frozenset({"grant", "push", "revoke", "run", "secret", "spend"})
+
+_CLASS: Final = re.compile(r"class:([a-z][a-z-]{0,31})")
+
+_CHAT_KEY: Final = r"chat\.[a-z]{1,16}\.[A-Za-z0-9@._=/+:-]{1,100}@[0-9a-f]{64}"
+CHAT_KEY_PATTERN: Final = rf"^{_CHAT_KEY}\Z"
+_TO: Final = (
+    r"^([0-9a-f]{64}|[a-z0-9-]{1,63}@[0-9a-f]{64}|[a-z][a-z-]{0,31}|fleet:[0-9a-f]{64}"
+    rf"|{_CHAT_KEY})\Z"
+)
 _TO_RE: Final = re.compile(_TO)
 
 
@@ -75,7 +93,8 @@ class Bounds(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class Grant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """`to` a key, an agent (`name@<machine id>`), a role or `fleet:<id>`; until `until_ms`.
+    """`to` a key, an agent (`name@<machine id>`), a role, `fleet:<id>` or an account of a chat
+    (`chat.<service>.<account>@<id of the machine with the bridge>`); until `until_ms`.
 
     `bounds` are of `delegate`, and of what another fleet may ask for. Whoever does not know them
     refuses the whole grant.
@@ -165,10 +184,23 @@ def root_grant(operator: str, record: bytes) -> Given:
     return Given(document_id(record), "", everything)
 
 
+def is_for_chat(grant: Grant) -> bool:
+    """Whether an account of a chat may hold it at all, whoever gave it.
+
+    `approve` names one class and never all: what is added later is not given today.
+    """
+    if grant.verb == "approve":
+        found = _CLASS.fullmatch(grant.object)
+        return found is not None and found[1] not in CHAT_NEVER
+    return grant.verb in CHAT_VERBS
+
+
 def effective(roots: Iterable[Given], given: Iterable[Given]) -> tuple[Given, ...]:
     """The grants that count: the operators' own, those they gave, and one step of delegation."""
     roots = tuple(roots)
-    given = tuple(given)
+    given = tuple(
+        g for g in given if not g.grant.to.startswith(CHAT_GRANTEE) or is_for_chat(g.grant)
+    )
     operators = {root.grant.to for root in roots}
     direct = tuple(g for g in given if g.giver in operators)
     delegated = tuple(

@@ -8,12 +8,15 @@ Rule 4: a machine outside a stream's scope never holds it; in doubt it does not.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from muster.errors import Conflict, Denied, Forged, NotFound
+from muster.errors import Conflict, Denied, Forged, Malformed, NotFound
+from muster.fleet.chat import Chat, chat_key
 from muster.fleet.device import Device
 from muster.fleet.facts import Facts
 from muster.fleet.grant import (
+    CHAT_GRANTEE,
     DELEGATE,
     FLEET_GRANTEE,
     TASK,
@@ -70,6 +73,8 @@ class Roster:
     dead: frozenset[str] = frozenset()
     # The other fleets that are dealt with, by their ids.
     peers: Mapping[str, PeerFleet] = field(default_factory=dict)
+    # The accounts of chats that are linked, by what grants call them; some may have ended.
+    chats: Mapping[str, Chat] = field(default_factory=dict)
 
     def machine(self, machine: str) -> MachineRecord:
         """The live record of a machine. Raises Denied when revoked, NotFound when unknown."""
@@ -198,6 +203,12 @@ class Roster:
                 ) from error
             return decide(*asked, who=who, on=self.called_object(object))
 
+    def may(self, key: str, verb: str, object: str, now_ms: int) -> bool:
+        """Whether `decide` would name a grant."""
+        with suppress(Denied):
+            return bool(self.decide(key, verb, object, now_ms))
+        return False
+
     def called(self, key: str) -> str:
         """What a person calls the owner of a key, an agent (`name@<machine id>`) or a machine."""
         agent, at, machine = key.rpartition("@")
@@ -234,6 +245,15 @@ class Roster:
         found = self.known.get(MachineId(machine))
         return machine[:12] if found is None else found.name
 
+    def chat(self, service: str, workspace: str, account: str, machine: str) -> Chat:
+        """The link of an account as it was heard there. Raises: Denied."""
+        with suppress(Malformed):
+            # What no account can be called is not linked either.
+            link = self.chats.get(chat_key(service, account, machine))
+            if link is not None and link.workspace == workspace:
+                return link
+        raise Denied(f"this account is not linked: `muster chat link {service}` links one")
+
     def permit(self, statement: Statement, now_ms: int) -> str:
         """The grant by which its signer may order what this statement says, then.
 
@@ -257,8 +277,11 @@ class Roster:
     def speaker(self, key: str) -> str:
         """Who speaks with this key: an operator's name, or with the machine of a device behind it.
 
-        Also after either was revoked. A key that has neither is called by its first digits.
+        Also after either was revoked. A key that has neither is called by its first digits. An
+        account of a chat has no key, and is called as `called` says.
         """
+        if key.startswith(CHAT_GRANTEE):
+            return self.called(key)
         device = self.devices_ever.get(key)
         operator = device.operator if device else key
         if operator not in self.operators_ever:

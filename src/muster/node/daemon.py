@@ -40,6 +40,7 @@ from muster.limits import (
 from muster.node import event as ev
 from muster.node.attempts import blob_transfer
 from muster.node.attempts.effect_runner import EffectRunner
+from muster.node.bridges import Bridges
 from muster.node.call.streams import Served, Streams
 from muster.node.core import Core
 from muster.node.counter import DECLARED
@@ -206,11 +207,12 @@ class Daemon:
         self.mends = Mends(self, self.paths, self.mailboxes.leave_aside, self._tell_facts)
         self.wakers = Wakers(self)
         self.notifier = Notifier(self)
+        self.bridges = Bridges(self)
         elector = Elector(self, self.mailboxes.post_of)
         hands = (
             self.effects, self.streams, scrubbing, self.folders,
             self.paths, self.mailboxes, self.mends, self.wakers, self.foreign, elector,
-            shelf, self.notifier,
+            shelf, self.notifier, self.bridges,
         )  # fmt: skip
         self._handlers = ev.handlers(self.core.wants, self, *hands)
         self.doorway = Doorway(self.home, self.core, self.post)
@@ -266,6 +268,7 @@ class Daemon:
         Passes(self).begin()
         self.mailboxes.begin()
         self.foreign.begin()
+        self.bridges.begin()
         self.supervisor.keep("mesh", MeshKeeper(self).keep)
         self.notifier.begin()
         self._begin_folders()

@@ -43,6 +43,14 @@ _WORDS: Final = {
     "from fleet_acknowledged where key in (select value from json_each(?)) "
     "and signer in (select value from json_each(?)) order by 1, 2, 3",
 }
+_CHAT_WORDS: Final = {
+    "incident": "select distinct t_ms, account, workspace, incident, about, key "
+    "from fleet_chat_acknowledged where incident in (select value from json_each(?)) "
+    "and account in (select value from json_each(?)) order by 1, 2, 3",
+    "key": "select distinct t_ms, account, workspace, incident, about, key "
+    "from fleet_chat_acknowledged where key in (select value from json_each(?)) "
+    "and account in (select value from json_each(?)) order by 1, 2, 3",
+}
 
 
 def name(row: folds.IncidentRow) -> str:
@@ -178,12 +186,29 @@ class Incidents:
         # Of nobody else: anybody can sign, as often as he likes.
         keys = json.dumps(list(roster.operators_ever.union(granted)))
         rows = self._store.tables.query(_WORDS[column], (json.dumps(list(values)), keys))
+        words = list[tuple[str, str, str, Looked]]()
         for issued_ms, signer, note, incident, fork, about, key, until_ms in rows:
             who, named = str(signer), str(incident)
             if self._counts(who, named, now_ms, fork=fork == 1):
                 said = str(note), as_int(issued_ms), as_int(until_ms)
                 machine = str(about).partition("/")[0]
-                yield str(key), machine, named, Looked(roster.speaker(who), *said)
+                words.append((str(key), machine, named, Looked(roster.speaker(who), *said)))
+        words += self._chat_words(column, values, now_ms)
+        yield from sorted(words, key=lambda word: word[-1].issued_ms)
+
+    def _chat_words(
+        self, column: Literal["incident", "key"], values: Collection[str], now_ms: int
+    ) -> Iterator[tuple[str, str, str, Looked]]:
+        """As `_words`, of accounts of chats, by the word of the machine that heard them."""
+        roster = self._membership.roster
+        what = (json.dumps(list(values)), json.dumps(list(roster.chats)))
+        for t_ms, account, workspace, incident, about, key in self._store.tables.query(
+            _CHAT_WORDS[column], what
+        ):
+            who, named = str(account), str(incident)
+            if roster.chats[who].workspace == workspace and self._may(who, VERB, named, now_ms):
+                machine = str(about).partition("/")[0]
+                yield str(key), machine, named, Looked(roster.speaker(who), "", as_int(t_ms))
 
     def _counts(self, key: str, incident: str, now_ms: int, *, fork: bool) -> bool:
         roster = self._membership.roster

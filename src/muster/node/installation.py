@@ -30,6 +30,7 @@ from muster.log.stream import FLEET, FleetId, Incarnation
 from muster.node.core import Core
 from muster.node.host import clock, daemon_log, reach
 from muster.node.host.cards import cards
+from muster.node.host.chat_config import Room
 from muster.node.host.exposure import reached_inside
 from muster.node.host.home import Home
 from muster.node.host.mesh import is_there
@@ -120,6 +121,7 @@ class Installation:
                 "lease_ms": self.config.lease_s * 1000,
                 "money": self.config.money.terms(),
                 "sandbox": Enclosures(self.config.sandbox.terms(), self.here()),
+                "chat": [Room(n, c.room, c.thread) for n, c in self.config.chat.items()],
                 "pid": os.getpid(),
                 "visiting": self.visiting,
                 "index": self.home.index,

@@ -17,6 +17,10 @@ from muster.node.incarnations.own_incarnation import OwnIncarnation
 from muster.node.incarnations.republish import Republisher
 from muster.node.incarnations.rollback import Rollbacks
 from muster.node.part import Part
+from muster.node.services.chat import Chats
+from muster.node.services.chat_asks import ChatAsks
+from muster.node.services.chat_posts import ChatPosts
+from muster.node.services.chat_topics import ChatTopics
 from muster.node.services.conditions import Conditions
 from muster.node.services.context import Contexts
 from muster.node.services.erasure import Erasures
@@ -134,4 +138,8 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Knocking,
     Tail,
     Pager,
+    ChatAsks,
+    ChatPosts,
+    ChatTopics,
+    Chats,
 )

@@ -131,9 +131,12 @@ class Chains:
         self._waiting[ask.id] = Standing(ask, until_boot_ms)
 
     def answer(
-        self, id: str, hash: str, answer: Answer, statement: str, now: Now
+        self, id: str, hash: str, answer: Answer, statement: str, now: Now, *, account: str = ""
     ) -> ApprovalAnswer:
-        """The entry of a person's word. Raises: NotFound, Conflict where it does not count."""
+        """The entry of a person's word, signed or from a chat.
+
+        Raises: NotFound, Conflict where it does not count.
+        """
         found = self.get(id)
         if found is None:
             raise NotFound(
@@ -152,7 +155,7 @@ class Chains:
                 f"this answers another action than the one that waits as {id[:12]}: "
                 "`muster questions` shows what waits now"
             )
-        return ApprovalAnswer(id, hash, answer, statement)
+        return ApprovalAnswer(id, hash, answer, statement, account)
 
     def use(self, id: str, hash: str, now: Now) -> ApprovalUse | ApprovalExpire | ApprovalWithdraw:
         """What is written just before the agent is let, or instead of it. Raises: Conflict."""

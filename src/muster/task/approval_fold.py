@@ -1,7 +1,8 @@
 """Entries about approvals become rows: one for each, in the stream of the machine where it waits.
 
 Rule 1: what a chain shows is checked here: the states in their order (approval.py), the hash the
-same in all of them, and the statement a genuine order for exactly this answer.
+same in all of them, and the statement a genuine order for exactly this answer. An account of a
+chat signs nothing: that it pressed is the word of the machine where the agent waits.
 Rule 2: whether its signer may answer was decided by the machine that took the order, which cites
 it, as of every order. Time is not looked at: the stamps of a machine whose clock was set back run
 ahead of its clock, and what was used must be used for everybody.
@@ -35,7 +36,7 @@ class ApprovalRow(NamedTuple):
     sort: str
     hash: str
     state: State
-    # Whose signature answered it, "" before.
+    # Whose signature answered it, or which account of a chat; "" before.
     operator: str
     until_ms: int
     asked_ms: int
@@ -87,7 +88,11 @@ class ApprovalFold:
         return (fresh,)
 
     def _signer(self, entry: Entry, step: ApprovalAnswer) -> str:
-        """Who signed exactly this answer. Raises: Skip."""
+        """Who signed exactly this answer, or which account pressed it. Raises: Skip."""
+        if step.account:
+            if step.statement:
+                raise Skip("approval-other-answer")
+            return step.account
         try:
             said = open_statement(step.statement.encode(), self._fleet)
         except (Refused, UnicodeError) as error:

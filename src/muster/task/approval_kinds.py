@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from muster import limits
+from muster.fleet.grant import CHAT_KEY_PATTERN
 from muster.log.kind import kind
 from muster.task.kinds import Body, Count, Fence, TaskWord
 
@@ -35,12 +36,16 @@ class ApprovalAsk(Body, frozen=True):
 
 @kind("approval.answer")
 class ApprovalAnswer(Body, frozen=True):
-    """The first word that counted; `statement` is the signed order `approve` that says it."""
+    """The first word that counted; `statement` is the signed order `approve` that says it.
+
+    Of an account of a chat there is none: `account` is what grants call it, and the press is cited.
+    """
 
     id: ApprovalWord
     hash: HashWord
     answer: Answer
     statement: Annotated[str, Meta(max_length=limits.STATEMENT_BYTES_MAX)]
+    account: Annotated[str, Meta(pattern=CHAT_KEY_PATTERN)] = ""
 
 
 @kind("approval.use")

@@ -78,6 +78,7 @@ NOUNS: Final = (
     "inbox",
     "thread",
     "session",
+    "chat",
     "hook",
     "install",
     "memory",

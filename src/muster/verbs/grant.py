@@ -21,6 +21,8 @@ from muster.errors import Conflict, Denied, MusterError, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.grant import (
     ANYTHING,
+    CHAT_GRANTEE,
+    CHAT_VERBS,
     DELEGATE,
     FILE,
     FLEET_GRANTEE,
@@ -34,6 +36,7 @@ from muster.fleet.grant import (
     agent_key,
     gives,
     is_bounded,
+    is_for_chat,
     takes,
 )
 from muster.fleet.name import Hex32, check_word
@@ -70,7 +73,7 @@ AT_ONCE: Final = 4
 OPERATORS_ONLY: Final = frozenset(
     {GIVE, TAKE, *(v.name for v in VERBS.values() if v.operators_only)}
 )
-_SORTS: Final = ("key", "operator", "device", "machine", "role", "agent", "fleet")
+_SORTS: Final = ("key", "operator", "device", "machine", "role", "agent", "fleet", "chat")
 # To whom nothing is granted, and why.
 _ALL_SAID: Final[Mapping[str, str]] = {
     "agent": "an agent asks with the capability of its task, which names what it may; no grant "
@@ -103,10 +106,17 @@ def check_right(verb: str, object: str, sort: str = "key") -> None:
 
     Raises: NotFound: there is no such verb; Refused: with the reason.
     """
-    tables = {"machine": MACHINE_VERBS, "role": MACHINE_VERBS, "fleet": FLEET_VERBS}
+    of_machine = MACHINE_VERBS
+    tables = {"machine": of_machine, "role": of_machine, "fleet": FLEET_VERBS, "chat": CHAT_VERBS}
     verbs = tables.get(sort) or key_verbs()
     if sort in _ALL_SAID:
         raise Refused(f"nothing to grant: {_ALL_SAID[sort]}")
+    if sort == "chat" and not is_for_chat(Grant(object, CHAT_GRANTEE, 0, verb)):
+        raise Refused(
+            f"an account of a chat may be granted {', '.join(CHAT_VERBS)}; approve of one class "
+            "of approvals, such as --object class:edit-outside, and never of spending, secrets or "
+            "what is pushed"
+        )
     if verb == ANYTHING and sort != "fleet":
         if object != ANYTHING:
             raise Refused("`*` is every verb, and their objects have nothing in common: leave it *")
@@ -186,6 +196,9 @@ def _candidates(core: Core, text: str, sort: str) -> list[Grantee]:
     agent, at, machine = text.partition("@")
     if sort == "fleet":
         return [Grantee("fleet", FLEET_GRANTEE + roster.peer(text)[0])]
+    if sort == "chat":
+        chats = core.roster.chats.values()
+        return [Grantee("chat", c.key) for c in chats if f"{c.service}:{c.account}" == text]
     if sort in ("", "agent") and at:
         return [Grantee("agent", agent_key(agent, roster.find(machine).machine))]
     for each in SORTS:
@@ -378,6 +391,8 @@ def sort_of(core: Core, to: str) -> str:
         return "role"
     if to.startswith(FLEET_GRANTEE):
         return "fleet"
+    if to.startswith(CHAT_GRANTEE):
+        return "chat"
     if "@" in to:
         return "agent"
     if to in roster.known:

@@ -17,9 +17,11 @@ import msgspec
 from muster import channel as channels
 from muster.address import check_address, split_address
 from muster.agent.servers import NAME, SERVERS_MAX, Server
+from muster.bridge.services import SERVICES
 from muster.channel.base import LinkOptions, PostOptions
 from muster.errors import Broken, Malformed, Refused
 from muster.limits import APPROVAL_MS, APPROVAL_MS_MAX, LEASE_MS_MAX, NATS_SERVERS
+from muster.node.host.chat_config import ChatConfig
 from muster.node.host.money_config import MoneyConfig
 from muster.node.host.notify_config import Heartbeat, NotifyConfig
 from muster.node.host.sandbox_config import SandboxConfig
@@ -157,6 +159,8 @@ class Config(msgspec.Struct, frozen=True):
     money: MoneyConfig = MoneyConfig()
     notify: NotifyConfig = NotifyConfig()
     heartbeat: Heartbeat = Heartbeat()
+    # By name, the chat services that this machine has a bridge to (`[chat.<name>]`).
+    chat: Mapping[str, ChatConfig] = {}
 
     def options(self, channel: str) -> LinkOptions:
         """The settings of a channel; of one that nothing is said of, its own."""
@@ -199,6 +203,7 @@ def read_config(found: dict[str, Any], path: Path) -> Config:
             section.check()
         except Malformed as error:
             raise Broken(f"{path}: `{name}`: {error}") from error
+    chats = _chats(found.pop("chat", {}), path)
     sections = found.pop("channel", {})
     if not isinstance(sections, dict):
         raise Broken(f"{path}: `channel` must be a table, not {repr(sections)[:80]}")
@@ -218,7 +223,20 @@ def read_config(found: dict[str, Any], path: Path) -> Config:
         shape = specs[name].load().Options
         options[name] = _settings(section, shape, f"channel.{name}", path)
     whole = _settings(found, Config, "", path)
-    return msgspec.structs.replace(whole, channel=options, mcp=servers, **own)
+    return msgspec.structs.replace(whole, channel=options, mcp=servers, chat=chats, **own)
+
+
+def _chats(sections: Any, path: Path) -> dict[str, ChatConfig]:
+    if not isinstance(sections, dict):
+        raise Broken(f"{path}: `chat` must be a table of tables, such as `[chat.matrix]`")
+    found = {}
+    for name, section in sections.items():
+        if name not in SERVICES:
+            raise Broken(f"{path}: `chat.{name[:40]}` is no chat service{_others(name, SERVICES)}")
+        found[name] = _settings(section, ChatConfig, f"chat.{name}", path)
+        if why := found[name].refusal(name):
+            raise Broken(f"{path}: `chat.{name}` {why}")
+    return found
 
 
 def _servers(sections: Any, path: Path) -> dict[str, Server]:
@@ -241,7 +259,7 @@ def _settings(found: Any, shape: type[S], section: str, path: Path) -> S:
     fields = {
         f.name: f.type
         for f in msgspec.structs.fields(shape)
-        if f.name not in ("channel", "mcp", *_OWN)
+        if f.name not in ("channel", "mcp", "chat", *_OWN)
     }
     values = {}
     for key, value in found.items():
@@ -353,6 +371,12 @@ def config_text(config: Config) -> bytes:
             for k, v in msgspec.to_builtins(getattr(config, name)).items()
         ),
         *_mcp_lines(config.mcp),
+        *(
+            f"chat.{name}.{key} = {json.dumps(value)}"
+            for name, chat in config.chat.items()
+            for key, value in msgspec.to_builtins(chat).items()
+            if value
+        ),
         "",
     ]
     return "\n".join(lines).encode()

@@ -142,6 +142,13 @@ class SecretStore:
         given = {name: self._value(name, known[name].place) for name in wanted.names}
         return Taken(given, {**self.hidden(), **given})
 
+    def value(self, name: str) -> str:
+        """What the daemon itself needs. Blocks. Raises: NotFound, Broken, Unreachable."""
+        kept = self.known().get(name)
+        if kept is None:
+            raise NotFound(f"this machine has no secret {name}: `muster secret set {name}` here")
+        return self._value(name, kept.place)
+
     def hidden(self) -> dict[str, str]:
         """The values that any program of this user could read. Raises: Broken."""
         found = {}

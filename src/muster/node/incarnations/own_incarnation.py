@@ -18,6 +18,7 @@ import msgspec
 from muster.channel.frame import Type
 from muster.errors import Malformed, Refused
 from muster.fleet import kinds
+from muster.fleet.chat import CHAT_LINK
 from muster.fleet.facts import Facts, told
 from muster.fleet.folds import fleet_folds
 from muster.fleet.record import open_revocation
@@ -50,6 +51,7 @@ FLEET_KINDS = (
     kinds.MACHINE_REACH, kinds.MACHINE_WAKE, kinds.MACHINE_REVOKE, kinds.OPERATOR_RECORD,
     kinds.DEVICE_RECORD, kinds.GRANT_GIVE, kinds.OPERATOR_END, kinds.GRANT_TAKE, kinds.GROUP_OPEN,
     kinds.GROUP_ADD, kinds.GROUP_REMOVE, kinds.FLEET_PEER, kinds.FLEET_UNPEER,
+    CHAT_LINK,
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.errors import MusterError
 from muster.fleet import escalation, kinds
+from muster.fleet.chat import CHAT_ACKNOWLEDGE
 from muster.fleet.escalation import CHAT, CLOSING, Hours, Service, Told
 from muster.fleet.incident import Incident, key_of
 from muster.fleet.incident_fold import NOTIFY
@@ -129,7 +130,7 @@ class Pager(Part):
         core.on("run.settle", self._settled)
         for kind in (
             kinds.INCIDENT_OPEN, kinds.INCIDENT_CLOSE, kinds.INCIDENT_ACKNOWLEDGE,
-            kinds.INCIDENT_SILENCE, kinds.INCIDENT_NOTIFY,
+            kinds.INCIDENT_SILENCE, kinds.INCIDENT_NOTIFY, CHAT_ACKNOWLEDGE,
         ):  # fmt: skip
             core.on(kind, self._changed)
 

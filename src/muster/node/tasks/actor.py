@@ -5,7 +5,8 @@ a person was at work is proven by the person's signed statement and by nothing e
 Rule 2: what is not proven is shown as the machine's, with what it claims beside it.
 Rule 3: one order is one message. The machine that takes it writes both in one step, the message
 next; what it writes later, or elsewhere, under the same order was not said by the person.
-Rule 4: a key that was shut out signs what it likes, under any date. What came here before that was
+Rule 4: what somebody said over a chat service is of outside, whoever's account it is.
+Rule 5: a key that was shut out signs what it likes, under any date. What came here before that was
 its person's and stays so; what comes later proves nothing.
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.errors import MusterError
+from muster.fleet.chat import is_chat_actor
 from muster.fleet.folds import GRANT, ORDER
 from muster.fleet.kinds import ORDER_TAKE, OrderTake
 from muster.fleet.statement import Statement, args_hash, is_target, open_statement, signer_of
@@ -42,7 +44,7 @@ from muster.task.peer_work import HEARD
 if TYPE_CHECKING:
     from muster.node.core import Core
 
-Trust = Literal["person", "agent", "machine"]
+Trust = Literal["person", "agent", "machine", "outside"]
 _PERSON: Final = "op:"
 
 
@@ -69,6 +71,9 @@ def said(core: "Core", entry: Entry) -> Said:
     if not at:
         return Said(actor, "machine")
     own = f"{agent}@{machine}"
+    if is_chat_actor(actor):
+        # An account of a chat service, as the machine with the bridge heard it.
+        return Said(own, "outside")
     # A machine may have had another name then; that of another machine is not its to use.
     others = where != machine and where in {r.name for r in core.roster.machines.values()}
     return Said(own, "agent", actor if others else "")

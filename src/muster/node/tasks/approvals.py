@@ -86,14 +86,14 @@ class Approvals(Part):
         self._questions: dict[str, Question] = {}
         self._ids: dict[tuple[str, Epoch, str], str] = {}
         self._tidy = False
-        core.part(Authorizer).wider[approval.VERB] = self._class_object
+        core.part(Authorizer).wider[approval.VERB] = self.class_object
         core.on(ev.NewIncarnation, self._asked_anew)
 
     @staticmethod
     def folds(fleet: FleetId) -> tuple[ApprovalFold, ...]:
         return (ApprovalFold(fleet),)
 
-    def _class_object(self, id: str) -> str:
+    def class_object(self, id: str) -> str:
         """What a grant for the class of an approval names; "" for what waits nowhere here."""
         found = self._questions.get(id)
         return approval.grant_object(found.sort) if found is not None else ""
@@ -241,10 +241,15 @@ class Approvals(Part):
         return [self._questions[each.asked.id] for each in waiting]
 
     def answer(  # noqa: PLR0917 - the order, and by whom it was signed
-        self, id: str, hash: str, answer: Answer, by: str, statement: str, order: EntryId
-    ) -> Question:
-        """Take the first word that counts. Raises: NotFound, Conflict, Denied."""
-        body = self._chains.answer(id, hash, answer, statement, self.core.now)
+        self, id: str, hash: str, answer: Answer, by: str, statement: str, order: EntryId,
+        *, account: str = "",
+    ) -> Question:  # fmt: skip
+        """Take the first word that counts: a signed one, or that of an account of a chat.
+
+        `order` is the entry that took it, or the press. Raises: NotFound, Conflict, Denied.
+        """
+        said = (id, hash, answer, statement)
+        body = self._chains.answer(*said, self.core.now, account=account)
         found = self._questions[id]
         self._write(body, (order,), by)
         self._tell(found, answer, by)

@@ -1,0 +1,132 @@
+"""One bridge in a process of its own: from lines to the service, and back.
+
+Rule 1: posts go out one after the other, in the order in which they were wanted. Where the service
+asks to wait, all of them wait.
+Rule 2: whatever fails ends the process with a line that says why; it holds nothing that the daemon
+does not have.
+Rule 3: it ends with its standard input, which is the daemon's to close.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from muster.bridge.base import HEARD_CHARS_MAX, Bridge, Heard, Said, Slow
+from muster.bridge.services import load
+from muster.bridge.wire import (
+    Begin,
+    Durable,
+    Ends,
+    Heed,
+    Runs,
+    Show,
+    Shown,
+    ToDaemon,
+    line,
+    read_order,
+)
+from muster.bridge.words import cut
+from muster.errors import Broken, Denied, Malformed, MusterError
+
+# The longest pause that a service may ask for before its process ends, and begins again.
+WAIT_S_MAX: Final = 300.0
+
+Lines = Callable[[], Awaitable[bytes]]
+Say = Callable[[bytes], None]
+
+
+class Process:
+    """See the rules at the top of this file; `lines` gives the next line, b"" at the end."""
+
+    def __init__(self, lines: Lines, say: Say) -> None:
+        self._lines, self._say_bytes = lines, say
+        self._numbers = itertools.count(1)
+        self._kept: dict[int, asyncio.Future[None]] = {}
+        self._shows: asyncio.Queue[Show] = asyncio.Queue()
+
+    async def live(self) -> int:
+        """The exit code; 0 when the daemon ended it."""
+        try:
+            begin = read_order(await self._lines())
+            if not isinstance(begin, Begin):
+                raise Malformed("the first line between daemon and bridge is not `begin`")
+            bridge = load(begin.service)(begin.token, begin.options)
+        except MusterError as error:
+            return self._ends(error)
+        try:
+            return await self._serve(bridge, begin)
+        finally:
+            await bridge.close()
+
+    async def _serve(self, bridge: Bridge, begin: Begin) -> int:
+        running = [
+            asyncio.ensure_future(work)
+            for work in (bridge.run(begin.cursor, self._hear), self._post(bridge), self._listen())
+        ]
+        self._say(Runs())
+        try:
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in running:
+                if task in done:
+                    task.result()
+        except MusterError as error:
+            return self._ends(error)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        return 0
+
+    def _ends(self, error: MusterError) -> int:
+        lasting = isinstance(error, Denied | Broken)
+        self._say(Ends(str(error)[:1_000], lasting=lasting))
+        return 77 if lasting else 1
+
+    def _say(self, message: ToDaemon) -> None:
+        self._say_bytes(line(message))
+
+    async def _listen(self) -> None:
+        """Take the daemon's lines until there are none."""
+        while raw := await self._lines():
+            message = read_order(raw)
+            if isinstance(message, Durable):
+                kept = self._kept.pop(message.number, None)
+                if kept is not None and not kept.done():
+                    kept.set_result(None)
+            elif isinstance(message, Show):
+                self._shows.put_nowait(message)
+
+    async def _hear(self, heard: Heard, cursor: str = "") -> None:
+        if isinstance(heard, Said):
+            text = cut(heard.text, HEARD_CHARS_MAX)
+            heard = Said(
+                heard.id, heard.workspace, heard.account, heard.room, heard.private, text,
+                heard.thread,
+            )  # fmt: skip
+        number = next(self._numbers)
+        kept = self._kept[number] = asyncio.get_running_loop().create_future()
+        try:
+            self._say(Heed(number, heard, cursor))
+            await kept
+        finally:
+            self._kept.pop(number, None)
+
+    async def _post(self, bridge: Bridge) -> None:
+        while True:
+            show = await self._shows.get()
+            self._say(await self._shown(bridge, show))
+
+    async def _shown(self, bridge: Bridge, show: Show) -> Shown:
+        while True:
+            try:
+                if show.ref:
+                    await bridge.edit(show.ref, show.post)
+                    return Shown(show.number, show.key, show.ref)
+                return Shown(show.number, show.key, await bridge.post(show.post, show.key))
+            except Slow as slow:
+                if slow.wait_s > WAIT_S_MAX:
+                    raise
+                await asyncio.sleep(slow.wait_s)
+            except Malformed as error:
+                return Shown(show.number, show.key, refused=str(error)[:500])

@@ -1,0 +1,213 @@
+"""Accounts of chat services: which of them an operator let speak here, and what each may.
+
+Rule 1: an account is what the service itself tells it by: never a name, never an e-mail address,
+which anybody may change into another person's. With it stands where it is (a workspace, a server),
+and the machine whose bridge hears it.
+Rule 2: an operator orders the link; the machine with the bridge then shows a code once, and whoever
+sends it in private is the account. One order links one account: the first one counts.
+Rule 3: a link gives `DEFAULT`, until its end. Whatever else was given to the account counts only
+while a link stands, and no longer than that. The link is taken back as a grant is, by the id of
+its statement.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from typing import Annotated, Final, NamedTuple
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from muster import limits
+from muster.errors import Malformed
+from muster.fleet.acknowledgement import name_of
+from muster.fleet.device_fold import checked
+from muster.fleet.document import document_id
+from muster.fleet.grant import ANYTHING, CHAT_GRANTEE, Given, Grant
+from muster.fleet.kinds import Told
+from muster.fleet.name import Hex32
+from muster.fleet.statement import Statement, args_hash, open_statement
+from muster.log.entry import Entry
+from muster.log.fold import Rows, Skip, Table, body_as
+from muster.log.kind import kind
+from muster.log.stream import FleetId, MachineId, StreamName
+
+CHAT_LINK: Final = "chat.link"
+CHAT_ACKNOWLEDGE: Final = "chat.acknowledge"
+# What a linked account may where nobody says more.
+DEFAULT: Final = ("acknowledge", "incidents", "status", "tasks", "why")
+# How long after the order an account may show its code.
+CODE_MS: Final = 10 * 60_000
+CODE_CHARS: Final = 8
+# No letter that looks like another one; 32 signs, so 8 of them are 40 bits.
+CODE_ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
+_DAY_MS: Final = 24 * 3_600_000
+
+Service = Annotated[str, Meta(pattern=r"^[a-z]{1,16}\Z")]
+Account = Annotated[str, Meta(pattern=r"^[A-Za-z0-9@._=/+:-]{1,100}\Z")]
+# Where the account is, "" for a service that has no such thing.
+Workspace = Annotated[str, Meta(pattern=r"^[A-Za-z0-9@._=/+:-]{0,100}\Z")]
+_ACTOR: Final = re.compile(r"chat-[a-z]{1,16}-[0-9a-f]{12}@")
+_ACCOUNT: Final = re.compile(r"[A-Za-z0-9@._=/+:-]{1,100}")
+
+
+@kind(CHAT_LINK)
+class ChatLinked(Struct, frozen=True, forbid_unknown_fields=True):
+    """`chat.link`: this account showed the code of this order. `code` is its SHA-256."""
+
+    account: Account
+    code: Hex32
+    days: Annotated[int, Meta(ge=1, le=limits.GRANT_DAYS_MAX)]
+    service: Service
+    statement: str
+    workspace: Workspace = ""
+
+
+@kind(CHAT_ACKNOWLEDGE)
+class ChatAcknowledged(Struct, frozen=True, forbid_unknown_fields=True):
+    """`chat.acknowledge`: this account said that it looked at an incident. Never at a fork."""
+
+    account: Account
+    of: Told
+    service: Service
+    workspace: Workspace = ""
+
+
+class ChatRow(NamedTuple):
+    stream: StreamName
+    id: str
+    machine: str
+    operator: str
+    service: str
+    workspace: str
+    account: str
+    until_ms: int
+
+
+class ChatAcknowledgedRow(NamedTuple):
+    stream: StreamName
+    incident: str
+    # What grants call it.
+    account: str
+    workspace: str
+    # Whose telling it is, and the key under which it was told.
+    about: str
+    key: str
+    t_ms: int
+
+
+CHAT: Final = Table("fleet_chat", ChatRow, indexes=(("operator",),))
+CHAT_ACKNOWLEDGED: Final = Table(
+    "fleet_chat_acknowledged", ChatAcknowledgedRow, key=2, indexes=(("incident",), ("key",))
+)
+
+
+class Chat(NamedTuple):
+    """A linked account, and the id of the statement that let it in."""
+
+    id: str
+    operator: str
+    machine: MachineId
+    service: str
+    workspace: str
+    account: str
+    until_ms: int
+
+    @property
+    def key(self) -> str:
+        return chat_key(self.service, self.account, self.machine)
+
+    def given(self) -> list[Given]:
+        """What the link itself gives, as grants of its operator."""
+        return [
+            Given(self.id, self.operator, Grant(ANYTHING, self.key, self.until_ms, verb))
+            for verb in DEFAULT
+        ]
+
+
+def chat_key(service: str, account: str, machine: str) -> str:
+    """What an account is called in grants. Raises: Malformed."""
+    if not _ACCOUNT.fullmatch(account):
+        raise Malformed(
+            f"{account[:60]!r} is no account that can be linked: letters, digits and @._=/+:- alone"
+        )
+    return f"{CHAT_GRANTEE}{service}.{account}@{machine}"
+
+
+def code_hash(code: str) -> str:
+    """What a link says of the code that was shown."""
+    return hashlib.sha256(b"muster/chat-code/v1\n" + code.encode()).hexdigest()
+
+
+def link_args(service: str, days: int) -> dict[str, object]:
+    """What an operator signs of a link."""
+    return {"days": days, "service": service}
+
+
+def links(statement: Statement, body: ChatLinked, machine: MachineId) -> bool:
+    """Whether the statement orders a link of this service, on this machine."""
+    return (statement.verb, statement.object, statement.target, statement.args) == (
+        CHAT_LINK, body.service, machine, args_hash(link_args(body.service, body.days))
+    )  # fmt: skip
+
+
+def _link(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
+    body = body_as(entry, ChatLinked)
+    statement = checked("bad-statement", open_statement, body.statement, fleet)
+    if not links(statement, body, entry.stream.machine):
+        raise Skip("other-terms")
+    late_ms = entry.header.t[0] - statement.issued_ms - CODE_MS - limits.CLOCK_SKEW_MS
+    if late_ms > 0:
+        raise Skip("late")
+    id_ = document_id(body.statement.encode())
+    if rows.get(CHAT, id_) is not None:
+        raise Skip("code-used")
+    until_ms = statement.issued_ms + body.days * _DAY_MS
+    what = (body.service, body.workspace, body.account, until_ms)
+    return [ChatRow(rows.stream, id_, entry.stream.machine, statement.operator, *what)]
+
+
+def _acknowledge(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:
+    body = body_as(entry, ChatAcknowledged)
+    account = chat_key(body.service, body.account, entry.stream.machine)
+    what = (name_of(body.of), account, body.workspace, body.of.stream, body.of.key)
+    return [ChatAcknowledgedRow(rows.stream, *what, entry.header.t[0])]
+
+
+CHAT_KINDS: Final[dict[str, Callable[[Entry, Rows, FleetId], Iterable[NamedTuple]]]] = {
+    CHAT_LINK: _link,
+    CHAT_ACKNOWLEDGE: _acknowledge,
+}
+
+
+def chat_actor(service: str, account: str, machine: str) -> str:
+    """What an account is called in headers, which last: its name is in the link, which may go.
+
+    `machine` is the name of the one with the bridge.
+    """
+    named = hashlib.sha256(f"muster/chat-actor/v1\n{service}\n{account}".encode()).hexdigest()
+    return f"chat-{service}-{named[:12]}@{machine}"
+
+
+def is_chat_actor(actor: str) -> bool:
+    """Whether an entry is by an account of a chat, by its writer's word."""
+    return _ACTOR.match(actor) is not None
+
+
+def capped(given: Given, chats: dict[str, Chat]) -> Given | None:
+    """A grant as far as it counts: what an account was given ends with its link."""
+    if not given.grant.to.startswith(CHAT_GRANTEE):
+        return given
+    link = chats.get(given.grant.to)
+    if link is None:
+        return None
+    until_ms = min(given.grant.until_ms, link.until_ms)
+    return given._replace(grant=replace(given.grant, until_ms=until_ms))
+
+
+def newest(found: Iterable[Chat]) -> dict[str, Chat]:
+    """Per account the link that lasts longest."""
+    chats: dict[str, Chat] = {}
+    for each in sorted(found, key=lambda chat: (chat.until_ms, chat.id)):
+        chats[each.key] = each
+    return chats

@@ -1,0 +1,58 @@
+"""`[chat.<service>]` of `config.toml`: a bridge of this machine to a chat service.
+
+Rule: no token stands in it, but the name of the secret that the token is (`muster secret set`).
+"""
+
+import re
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from muster.errors import Malformed
+from muster.task.secret import check_name
+
+_ROOM: Final = re.compile(r"[!-~]{1,255}")
+_THREAD: Final = re.compile(r"[a-z0-9-]{1,32}")
+_NEEDED: Final = {"matrix": ("url",)}
+
+
+class Room(NamedTuple):
+    """Where a bridge posts what it is not asked for, and the thread that this room shows."""
+
+    service: str
+    room: str
+    thread: str = ""
+
+
+class ChatConfig(msgspec.Struct, frozen=True):
+    """`token` is the name of the secret with the bot's token. `room` is where incidents, ended runs
+    and questions are posted, "" nowhere; `thread` is the thread of the fleet that this room shows.
+    `url` is the server, where there is more than one.
+    """
+
+    token: str = ""
+    room: str = ""
+    thread: str = ""
+    url: str = ""
+
+    def refusal(self, service: str) -> str:
+        """Why it is of no use, behind its name; "" where it is."""
+        for name in ("token", *_NEEDED.get(service, ())):
+            if not getattr(self, name):
+                return f"needs `{name}`"
+        try:
+            check_name(self.token)
+        except Malformed:
+            return "names its token by the name of a secret, such as MATRIX_TOKEN"
+        if self.room and not _ROOM.fullmatch(self.room):
+            return "has a `room` that is none: take the id that the service gives it"
+        if self.thread and not _THREAD.fullmatch(self.thread):
+            return "has a `thread` that is no name of one"
+        if self.url and (urlsplit(self.url).scheme not in {"http", "https"} or "@" in self.url):
+            return "has a `url` that is none: https://HOST"
+        return ""
+
+    def options(self) -> dict[str, Any]:
+        """What its process is told beside the token."""
+        return {"url": self.url.rstrip("/"), "room": self.room}

@@ -1,0 +1,195 @@
+"""What is posted over chat bridges: each post as it is wanted, until the service shows it so.
+
+Rule 1: a post is a row before it goes out, and once more when it is there. After a crash whatever
+was wanted and is not known to be there goes out again, under the same key.
+Rule 2: one change of a post is under way at a time. What was wanted meanwhile goes out next, as it
+is then: a post is changed to its outcome once, however often that was told.
+Rule 3: nothing that is older than `FRESH_MS` is posted anew: a machine that learns a long history
+does not tell all of it. A flood of posts in a minute is cut, and counted.
+"""
+
+import itertools
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from muster.bridge.base import Button, Post
+from muster.log.stream import JOURNAL, FleetId
+from muster.message.chat import POST, ChatFold, ChatPosted, PostRow
+from muster.node import event as ev
+from muster.node.counter import DECLARED, spend
+from muster.node.host.chat_config import Room
+from muster.node.part import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from muster.node.core import Core
+
+DECLARED[__name__] = {
+    "chat-posts-refused": "A chat service did not take a post.",
+    "chat-posts-cut": "A post over a chat bridge was one too many for its minute.",
+}
+
+FRESH_MS: Final = 3_600_000
+POSTS_PER_MINUTE_MAX: Final = 30
+# What the first letter of a button's data says on it. Chosen arbitrarily: drawn everywhere.
+FACES: Final = {"y": ("✅", "allow"), "n": ("❌", "deny"), "a": ("👀", "I look at it")}
+_TEXT_CHARS_MAX: Final = 60_000
+_WANTED_AT_ONCE: Final = 100
+
+
+class BridgeUp(ev.Event, frozen=True):
+    """The bridge of a service begins."""
+
+    service: str
+
+
+class BridgeDown(ev.Event, frozen=True):
+    """It has ended, for now."""
+
+    service: str
+
+
+class BridgeShown(ev.Event, frozen=True):
+    """A post is there as `ref`, or was refused."""
+
+    service: str
+    number: int
+    ref: str = ""
+    refused: str = ""
+
+
+class BridgeShow(ev.Effect, frozen=True):
+    """Post it, or show it instead of `ref`."""
+
+    service: str
+    number: int
+    key: str
+    post: Post
+    ref: str = ""
+
+
+class ChatPosts(Part):
+    """See the rules at the top of this file."""
+
+    name = "chat-posts"
+    effects = (BridgeShow,)
+
+    def __init__(self, core: "Core") -> None:
+        self._core = core
+        # Of each bridge of this machine, as `config.toml` has it (`Installation` says so).
+        self.rooms: dict[str, Room] = {room.service: room for room in core.settings.get("chat", ())}
+        self._running: set[str] = set()
+        self._numbers = itertools.count(1)
+        # What is under way, by its number and by the post that it is.
+        self._shown: dict[int, ChatPosted] = {}
+        self._busy: dict[tuple[str, str], int] = {}
+        self._fresh = deque[int]()
+        core.on(BridgeUp, self._up)
+        core.on(BridgeDown, self._down)
+        core.on(BridgeShown, self._there)
+
+    @staticmethod
+    def folds(fleet: FleetId) -> "Sequence[object]":  # noqa: ARG004 - as of every part
+        return (ChatFold(),)
+
+    def _up(self, event: BridgeUp) -> None:
+        self._forget(event.service)
+        self._running.add(event.service)
+        self.dirty = True
+
+    def _down(self, event: BridgeDown) -> None:
+        self._running.discard(event.service)
+        self._forget(event.service)
+
+    def _forget(self, service: str) -> None:
+        for key in [key for key in self._busy if key[0] == service]:
+            del self._shown[self._busy.pop(key)]
+
+    # --- what is wanted -------------------------------------------------------------------
+
+    def find(self, service: str, **equals: Any) -> PostRow | None:
+        """A post, by its `key` or its `ref`."""
+        rows = self._core.tables.rows(
+            POST, writer=self._core.machine, service=service, order=("-at_ms",), limit=1, **equals
+        )
+        return rows[0] if rows else None
+
+    def known(self, begins: str) -> list[PostRow]:
+        """The newest posts whose key begins so, one for each service that has it."""
+        rows = self._core.tables.rows(
+            POST, writer=self._core.machine, begins={"key": begins}, order=("-at_ms",),
+            limit=_WANTED_AT_ONCE,
+        )  # fmt: skip
+        return list({row.service: row for row in reversed(rows)}.values())
+
+    def want(  # noqa: PLR0917 - what a post is has this many parts
+        self, service: str, key: str, room: str, text: str, buttons: tuple[str, ...] = (),
+        thread: str = "",
+    ) -> None:  # fmt: skip
+        """Let a post be there, and read so."""
+        before = self.find(service, key=key)
+        text = text[:_TEXT_CHARS_MAX]
+        if before is not None and (before.text, before.buttons) == (text, " ".join(buttons)):
+            return
+        if before is None and not spend(
+            self._fresh, POSTS_PER_MINUTE_MAX, 60_000, self._core.now.boot_ms
+        ):
+            self._core.counters["chat-posts-cut"] += 1
+            return
+        ref, below = (before.ref, before.thread) if before is not None else ("", thread)
+        where = before.room if before is not None else room
+        self._write(ChatPosted(service, key, where, text, buttons, below, ref))
+        self.dirty = True
+
+    def end(self, row: PostRow, outcome: str) -> None:
+        """A post says what came of it, and its buttons are gone."""
+        if row.buttons:
+            self.want(row.service, row.key, row.room, f"{row.text}\n\n{outcome}")
+
+    def _write(self, post: ChatPosted) -> None:
+        self._core.append_body(post, scope=JOURNAL)
+
+    # --- what goes out --------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Let go out what is wanted of those that run."""
+        for service in sorted(self._running):
+            wanted = self._core.tables.rows(
+                POST, writer=self._core.machine, service=service, state="wanted",
+                order=("at_ms",), limit=_WANTED_AT_ONCE,
+            )  # fmt: skip
+            for row in wanted:
+                if (service, row.key) not in self._busy:
+                    self._show(row)
+
+    def _show(self, row: PostRow) -> None:
+        number = next(self._numbers)
+        buttons = tuple(row.buttons.split())
+        self._shown[number] = ChatPosted(
+            row.service, row.key, row.room, row.text, buttons, row.thread, row.ref
+        )
+        self._busy[row.service, row.key] = number
+        faces = tuple(Button(data, FACES[data[0]][1], FACES[data[0]][0]) for data in buttons)
+        post = Post(row.room, row.text, faces, row.thread)
+        self._core.do(BridgeShow(row.service, number, row.key, post, row.ref))
+
+    def _there(self, event: BridgeShown) -> None:
+        shown = self._shown.get(event.number)
+        if shown is None or shown.service != event.service:
+            return
+        del self._shown[event.number]
+        del self._busy[shown.service, shown.key]
+        if event.refused:
+            self._core.counters["chat-posts-refused"] += 1
+        row = self.find(shown.service, key=shown.key)
+        if row is None:
+            return
+        same = (row.text, row.buttons) == (shown.text, " ".join(shown.buttons))
+        self._write(
+            ChatPosted(
+                row.service, row.key, row.room, row.text, tuple(row.buttons.split()), row.thread,
+                event.ref or row.ref, "there" if same else "wanted",
+            )
+        )  # fmt: skip
+        self.dirty = True

@@ -1,0 +1,39 @@
+"""`[chat.<service>]` of `config.toml`."""
+
+from pathlib import Path
+
+import pytest
+from tests.promise import proves
+
+from muster.errors import Broken
+from muster.node.host.config import config_text, read_config
+
+GOOD = {"token": "BOT", "url": "https://matrix.example.org/", "room": "!a:example.org"}
+ROWS = (
+    ({"fax": {"token": "BOT"}}, "chat.fax"),
+    ({"matrix": {**GOOD, "token": ""}}, "needs `token`"),
+    ({"matrix": {"token": "BOT"}}, "needs `url`"),
+    ({"matrix": {**GOOD, "token": "syt_c2VjcmV0_abc-def"}}, "by the name of a secret"),
+    ({"matrix": {**GOOD, "url": "ftp://x"}}, "a `url` that is none"),
+    ({"matrix": {**GOOD, "url": "https://u:p@x"}}, "a `url` that is none"),
+    ({"matrix": {**GOOD, "room": "two words"}}, "a `room` that is none"),
+    ({"matrix": {**GOOD, "thread": "No Name"}}, "a `thread` that is no name"),
+    ({"matrix": {**GOOD, "tokens": "x"}}, "did you mean `token`"),
+    ({"matrix": "x"}, "must be a table"),
+    ("x", "must be a table of tables"),
+)
+
+
+@proves("chat.process")
+def test_what_is_said_of_a_bridge_is_read_and_written_and_what_is_of_no_use_is_named():
+    config = read_config({"chat": {"matrix": GOOD, "telegram": {"token": "TG"}}}, Path("c"))
+    assert config.chat["matrix"].options()["url"] == "https://matrix.example.org"
+    assert sorted(config.chat) == ["matrix", "telegram"]
+    text = config_text(config).decode()
+    assert 'chat.matrix.token = "BOT"' in text
+    import tomllib
+
+    assert read_config(tomllib.loads(text), Path("c")).chat == config.chat
+    for found, says in ROWS:
+        with pytest.raises(Broken, match=says):
+            read_config({"chat": found}, Path("c"))
