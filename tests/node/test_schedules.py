@@ -8,6 +8,7 @@ from tests.node.scheduling import FILE, MINUTE, SLOT, SPEC, Registers, add, stop
 from tests.node.test_runs import know
 from tests.promise import proves
 
+from muster.errors import Conflict
 from muster.fleet.grant import Grant, sign_give
 from muster.fleet.machine import Operator
 from muster.git.fence import schedule_ref
@@ -20,8 +21,17 @@ from muster.task.causes import Unproven
 from muster.task.evidence import check_ordered
 from muster.task.kinds import RunOpen
 from muster.task.kinds import read as body_of
-from muster.task.schedule import id_of, slot_run_id
-from muster.task.schedule_kinds import ScheduleFire, ScheduleMiss, ScheduleSet, ScheduleSkip
+from muster.task.schedule import SET, id_of, slot_run_id
+from muster.task.schedule_fold import stop_args
+from muster.task.schedule_kinds import (
+    ScheduleFire,
+    ScheduleMiss,
+    SchedulePause,
+    ScheduleRemove,
+    ScheduleSet,
+    ScheduleSkip,
+)
+from muster.verbs import schedule as verbs
 
 
 @pytest.fixture
@@ -182,16 +192,8 @@ def test_what_was_changed_counts_from_its_own_order_and_the_one_before_is_no_mor
 def test_the_slot_of_whom_a_grant_let_until_yesterday_is_skipped_and_a_person_is_told(world):
     registers, laptop = Registers(world), world["laptop"]
     signer = Operator(bytes([77]) * 32).statement
-    now_ms = WALL_MS + world.ms
     for verb, until in (("schedule.set", SLOT + 12 * MINUTE), ("run", SLOT + 5 * MINUTE)):
-        grant = Grant(object="nightly", to=signer.public.hex(), until_ms=until, verb=verb)
-        nonce = verb.encode().ljust(16, b"0")[:16]
-        raw = sign_give(world.operator.statement, world.fleet, grant, nonce=nonce, issued_ms=now_ms)
-        said = {"object": "nightly", "to": grant.to, "until_ms": until, "verb": verb}
-        args = {"object": "nightly", "to": grant.to, "verb": verb}
-        options = {"grant": said, "statement": raw.decode()}
-        assert laptop.order("grant", verb, args, options=options)["ok"]
-    world.pass_ms(500)
+        _grant(world, signer, verb, "nightly", until)
     assert add(laptop, signer=signer)["ok"]
     registers.until(SLOT + 11 * MINUTE)
     # The first was run, of the second the grant of `run` had ended.
@@ -354,3 +356,154 @@ def test_what_others_write_of_a_schedule_hides_no_run_of_its_keepers(world):
     registers.until(SLOT + 11 * MINUTE)
     (skip,) = _told(world, "skip", ScheduleSkip)
     assert skip.reason.startswith("overlap")
+
+
+def _writes(world: Cores, by: str, *bodies: Any) -> None:
+    """A machine writes down what it likes."""
+    core = world[by].core
+    core.when_done(lambda: [core.append_body(body) for body in bodies])
+    world[by].step()
+    world.pass_ms(500)
+
+
+@proves("schedule.believed", "schedule.fired-once")
+@pytest.mark.parametrize("fence", ['"repo:main"', "owner"])
+def test_a_slot_that_is_none_or_is_ahead_is_believed_of_no_keeper(world, fence):
+    registers = Registers(world)
+    id = add(world["laptop"], FILE.replace('"repo:main"', fence))["value"]["schedule"]
+    world.pass_ms(500)
+    for slot in (10**15, SLOT + 200 * 86_400_000, SLOT + 20 * MINUTE, SLOT - MINUTE):
+        nonce = f"{slot:032x}"
+        fire = ScheduleFire(id, slot, "", 0, "a" * 32, "owner", nonce)
+        miss = ScheduleMiss(id, 0, slot, 1, "late", nonce=nonce)
+        _writes(world, "studio", fire, miss)
+    registers.until(SLOT + MINUTE)
+    fired = lambda: [e.header.author for e in world["hub"].entries("schedule.fire")]  # noqa: E731
+    assert fired().count(world["hub"].id) == 1
+    # Also by who begins anew, and of each keeper that reads what became of the slots.
+    world.restart("hub")
+    world.link("hub", "studio")
+    world.link("hub", "laptop")
+    registers.until(SLOT + 11 * MINUTE)
+    assert fired().count(world["hub"].id) == 2
+    rows = world["laptop"].call("schedule.show", {"name": "nightly"})["value"]["decided"]
+    assert [row["slot_ms"] for row in rows] == [SLOT + 10 * MINUTE, SLOT]
+
+
+def _grant(world: Cores, to: Any, verb: str, object: str, until_ms: int) -> None:
+    grant = Grant(object=object, to=to.public.hex(), until_ms=until_ms, verb=verb)
+    now_ms, nonce = WALL_MS + world.ms, f"{verb}{object}".encode().ljust(16, b"0")[-16:]
+    raw = sign_give(world.operator.statement, world.fleet, grant, nonce=nonce, issued_ms=now_ms)
+    said = {"object": object, "to": grant.to, "until_ms": until_ms, "verb": verb}
+    args = {"object": object, "to": grant.to, "verb": verb}
+    options = {"grant": said, "statement": raw.decode()}
+    assert world["laptop"].order("grant", verb, args, options=options)["ok"]
+    world.pass_ms(500)
+
+
+# The name that an order is about, how long its grant counts, when it is written down and signed:
+# in minutes from the slot; and whether it counts.
+ORDERS = [
+    ("mine", 60, -4, -4, False),
+    ("nightly", -2, -4, -4, True),
+    ("nightly", -4, -2, -5, False),
+]
+
+
+@proves("schedule.orders")
+@pytest.mark.parametrize(("name", "until", "at", "issued", "counts"), ORDERS)
+@pytest.mark.parametrize("verb", ["pause", "remove"])
+def test_who_may_order_about_one_schedule_stops_no_other_one_and_none_later(
+    world, verb, name, until, at, issued, counts
+):
+    registers = Registers(world)
+    id, signer = add(world["laptop"])["value"]["schedule"], Operator(bytes([77]) * 32).statement
+    world.ms += SLOT - 8 * MINUTE - WALL_MS - world.ms
+    world.pass_ms(500)
+    _grant(world, signer, f"schedule.{verb}", name, SLOT + until * MINUTE)
+    registers.until(SLOT + at * MINUTE)
+    order = world.sign(
+        f"schedule.{verb}", name, world["laptop"], stop_args(name, id), signer=signer,
+        ahead_ms=(issued - at) * MINUTE, life_ms=60 * MINUTE,
+    )  # fmt: skip
+    make = {"pause": SchedulePause, "remove": ScheduleRemove}[verb]
+    _writes(world, "laptop", make(schedule=id, name=name, statement=order))
+    registers.until(SLOT + MINUTE)
+    assert len(world["hub"].entries("schedule.fire")) == (0 if counts else 1)
+
+
+@proves("schedule.not-silent")
+def test_what_a_person_was_told_of_a_schedule_is_over_when_it_fires_again_or_is_gone(world):
+    registers, laptop, hub = Registers(world), world["laptop"], world["hub"]
+    signer = Operator(bytes([77]) * 32).statement
+    _grant(world, signer, "schedule.set", "nightly", SLOT + 90 * MINUTE)
+    _grant(world, signer, "run", "nightly", SLOT - MINUTE)
+    id = add(laptop, signer=signer)["value"]["schedule"]
+    told = lambda what: hub.core.incidents.is_open(f"{what}-{id[:16]}")  # noqa: E731
+    registers.until(SLOT + MINUTE)
+    assert told("schedule-denied")
+    _grant(world, signer, "run", "nightly", SLOT + 15 * MINUTE)
+    registers.until(SLOT + 11 * MINUTE)
+    assert not told("schedule-denied")
+    registers.until(SLOT + 21 * MINUTE)
+    registers.away = {"hub", "studio"}
+    registers.until(SLOT + 38 * MINUTE)
+    assert told("schedule-denied")
+    assert told("schedule-fence")
+    world.restart("hub")
+    world.link("hub", "studio")
+    world.link("hub", "laptop")
+    add(laptop)
+    registers.until(SLOT + 39 * MINUTE)
+    assert not told("schedule-denied")
+    assert not told("schedule-fence")
+
+
+class _Person:
+    """A command at a machine, as a verb of the client sees it."""
+
+    def __init__(self, machine: Any, on: str) -> None:
+        self.machine, self.on, self.said, self.ordered = machine, on, list[str](), dict[str, Any]()
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def ask(self, verb: str, args: Any) -> Any:
+        if verb == SET:
+            self.ordered = args
+            return args
+        return self.machine.call(verb, args)["value"]
+
+
+@proves("schedule.edited")
+def test_a_schedule_is_taken_over_from_a_keeper_that_is_revoked(world):
+    laptop = world["laptop"]
+    add(laptop, FILE.replace("[hub, studio]", "[studio, hub]"))
+    assert world["hub"].order("revoke", "studio", {"name": "studio"})["ok"]
+    world.pass_ms(500)
+    person = _Person(laptop, "laptop")
+    verbs.schedule(person, verbs.Action("takeover", "nightly"))
+    assert person.ordered["keepers"] == [laptop.id, world["hub"].id]
+    assert "studio is revoked" in person.said[0]
+
+
+@proves("schedule.edited", "schedule.paused")
+def test_a_schedule_that_rests_is_not_changed_and_none_rests_until_a_moment_that_is_over(
+    world, monkeypatch
+):
+    laptop = world["laptop"]
+    add(laptop)
+    refused = stop(laptop, "pause", until_ms=WALL_MS + world.ms - 1)
+    assert "a moment that is over" in refused["error"]["text"]
+    assert stop(laptop, "pause")["ok"]
+    world.ms += 1_000
+    assert "rests" in add(laptop)["error"]["text"]
+    with pytest.raises(Conflict, match="rests"):
+        verbs.schedule(_Person(laptop, "studio"), verbs.Action("takeover", "nightly"))
+    assert stop(laptop, "resume")["ok"]
+    world.ms += 1_000
+    # As many as there may be: it is changed, and no other one is added.
+    monkeypatch.setattr(verbs, "SCHEDULES_MAX", 1)
+    assert add(laptop)["ok"]
+    other = add(laptop, FILE.replace("schedule: nightly", "schedule: daily"))
+    assert "there are 1 schedules already" in other["error"]["text"]

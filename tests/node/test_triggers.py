@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.node.cores import Cores
-from tests.node.scheduling import MINUTE, SPEC, Registers, add
+from tests.node.scheduling import MINUTE, SPEC, Registers, add, stop
 from tests.node.test_runs import know
 from tests.node.test_schedules import _reason, _told
 from tests.promise import proves
 
+from muster.limits import INCIDENT_FIRES_MAX, INCIDENT_FIRES_MS
 from muster.log.entry import Entry, EntryId
 from muster.task.kinds import RunOpen
 from muster.task.kinds import read as body_of
@@ -127,3 +128,52 @@ def test_a_run_triggers_another_one_and_no_chain_of_them_goes_on_for_ever(world)
 def _run(world: Cores, spec: str) -> Any:
     args = {"base": "", "repo": "", "spec": spec, "values": {}}
     assert world["hub"].order("run", "nightly", args)["ok"]
+
+
+@proves("schedule.triggers")
+def test_what_happens_in_one_millisecond_is_told_of_each_and_skipped_once(world):
+    registers, studio = Registers(world), world["studio"]
+    add(world["laptop"], FILE, TOLD)
+    world.pass_ms(500)
+    stop(world["laptop"], "pause")
+    world.pass_ms(500)
+
+    def both() -> None:
+        for n in (1, 2):
+            studio.core.incidents.open(f"disk-{n}", "warning", f"{n}")
+
+    studio.core.when_done(both)
+    studio.step()
+    world.pass_ms(500)
+    skips = _told(world, "skip", ScheduleSkip)
+    assert [skip.reason for skip in skips] == ["paused"] * 2
+    assert len({skip.slot for skip in skips}) == 1
+    world.restart("studio")
+    world.link("hub", "studio")
+    stop(world["laptop"], "resume")
+    registers.until(world.now().wall_ms + 2 * MINUTE)
+    assert _told(world, "fire", ScheduleFire) == []
+    # What waits for its time when it is paused is skipped as well.
+    _happens(world, "studio", "disk-1", "one")
+    _happens(world, "studio", "disk-1", "two")
+    stop(world["laptop"], "pause")
+    registers.until(world.now().wall_ms + 6 * MINUTE)
+    assert len(_told(world, "fire", ScheduleFire)) == 1
+    assert len(_told(world, "skip", ScheduleSkip)) == 3
+
+
+@proves("schedule.triggers")
+def test_incidents_run_a_schedule_so_often_in_an_hour_and_the_rest_is_skipped(world):
+    registers = Registers(world)
+    add(world["laptop"], FILE.replace("5m", "1m"), TOLD)
+    world.pass_ms(500)
+    for n in range(5):
+        _happens(world, "studio", "disk-full", f"{n}")
+        registers.until(world.now().wall_ms + 2 * MINUTE)
+    assert len(_told(world, "fire", ScheduleFire)) == INCIDENT_FIRES_MAX == 3
+    skips = _told(world, "skip", ScheduleSkip)
+    assert [skip.reason for skip in skips] == ["incidents ran it 3 times within an hour"] * 2
+    world.ms += INCIDENT_FIRES_MS
+    _happens(world, "studio", "disk-full", "later")
+    registers.until(world.now().wall_ms + 2 * MINUTE)
+    assert len(_told(world, "fire", ScheduleFire)) == 4

@@ -121,7 +121,7 @@ class World:
             for slot in keeper.due(now)[-1:]:
                 keeper.known = slot
                 self.carry_out(m, Value(slot, m, keeper.incarnation, "", FIRE, since=0))
-        elif keeper.wants(now, Seen()):
+        elif keeper.wants(now, self.now, Seen()):
             self.ask(m, keeper)
 
     # --- the register ----------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class World:
             self.at(self.now + late, do)
 
     def ask(self, m: str, keeper: Keeper) -> None:
-        keeper.ask(self.clock(m))
+        keeper.ask(self.now)
         turn = object()
         turns: list[object] = [turn]
 
@@ -145,7 +145,7 @@ class World:
         def gave_up() -> None:
             if self.up[m] is keeper and turns:
                 turns.clear()
-                keeper.silent(self.clock(m))
+                keeper.silent(self.now)
 
         def came(revision: int, value: Value) -> None:
             if not here() or turns != [turn]:
@@ -161,7 +161,7 @@ class World:
                 self.disk[m]["claims"][claim.nonce] = claim
             if self.crashes(m):
                 return
-            keeper.ask(self.clock(m))
+            keeper.ask(self.now)
             self.send(m, "g", lambda: moves(revision, claim))
 
         def moves(revision: int, claim: Value) -> None:

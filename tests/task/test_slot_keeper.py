@@ -46,11 +46,11 @@ class Watch:
 
     def turn(self, m: str, keeper: Keeper) -> None:
         now, seen = self.now + self.skew.get(m, 0), self.seen.get(m, Seen())
-        if not keeper.wants(now, seen):
+        if not keeper.wants(now, self.now, seen):
             return
-        keeper.ask(now)
+        keeper.ask(self.now)
         if m in self.cut:
-            keeper.silent(now)
+            keeper.silent(self.now)
             return
         self.take(m, keeper.moved(self.value))
         claim = keeper.claim(now, seen, f"{self.number}")
@@ -167,6 +167,21 @@ def test_a_clock_that_is_wrong_asks_for_nothing_and_one_that_is_set_back_repeats
     assert len(watch.done) == 1
 
 
+@proves("schedule.fence-first")
+def test_a_clock_that_is_set_back_keeps_no_keeper_from_asking():
+    watch = Watch(Times(every_ms=MINUTE), late_ms=10 * DAY)
+    watch.cut = {"nas"}
+    watch.away = {"studio", "laptop"}
+    watch.skew = {"nas": 3 * DAY}
+    watch.until(10 * MINUTE)
+    # It asked in vain, in the time of a clock that is put right now.
+    watch.cut, watch.skew = set(), {}
+    watch.until(13 * MINUTE, step=1_000)
+    assert [(v.what, v.slot // MINUTE) for _, v, _ in watch.done] == [
+        (FIRE, 10), (FIRE, 11), (FIRE, 12), (FIRE, 13)
+    ]  # fmt: skip
+
+
 @proves("schedule.overlap")
 def test_a_run_that_is_still_open_keeps_the_next_from_beginning_as_the_schedule_says():
     busy = Seen(busy="the run before is open")
@@ -220,7 +235,7 @@ def test_a_claim_is_taken_up_by_its_own_life_alone_and_said_to_be_missed_where_i
     again, other = Keeper("nas", "1", nas.plan), Keeper("nas", "2", nas.plan)
     # The next life in the same incarnation asks at once, and carries out what had moved.
     again.claims = {"aa": claim}
-    assert again.wants(SLOT + MINUTE, Seen())
+    assert again.wants(SLOT + MINUTE, MINUTE, Seen())
     assert again.moved(claim) == claim
     # A life from a backup does not, also where it remembers the claim.
     other.claims = {"aa": claim}

@@ -103,6 +103,7 @@ def following(times: Times, after_ms: int, count: int) -> list[int]:
     return found
 
 
+@lru_cache(maxsize=4_096)
 def is_slot(times: Times, slot_ms: int) -> bool:
     """Whether this very moment is one."""
     return slots(times, slot_ms - 1, slot_ms) == [slot_ms]

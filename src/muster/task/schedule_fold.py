@@ -54,12 +54,16 @@ class ClaimRow(NamedTuple):
 
 
 class SlotRow(NamedTuple):
-    """What a keeper says became of a slot, and of so many `slots` in all behind `since`."""
+    """What a keeper says became of a slot, and of so many `slots` in all behind `since`.
+
+    `mark` tells apart what happened in one millisecond; the calendar has one fire of a slot.
+    """
 
     stream: StreamName
     schedule: str
     slot: int
     what: str
+    mark: str
     since: int
     slots: int
     at_ms: int
@@ -72,7 +76,7 @@ class SlotRow(NamedTuple):
 SCHEDULE: Final = Table("schedule", ScheduleRow, indexes=(("name",), ("schedule",)))
 SCHEDULE_ORDER: Final = Table("schedule_order", OrderRow, key=2, indexes=(("schedule",),))
 CLAIM: Final = Table("schedule_claim", ClaimRow, key=2, indexes=(("before",),))
-SLOT: Final = Table("schedule_slot", SlotRow, key=3, indexes=(("schedule", "at_ms"), ("run",)))
+SLOT: Final = Table("schedule_slot", SlotRow, key=4, indexes=(("schedule", "at_ms"), ("run",)))
 
 _TOLD: Final[dict[str, type[Any]]] = {"miss": kinds.ScheduleMiss, "skip": kinds.ScheduleSkip}
 _STOPS: Final[dict[str, type[Any]]] = {
@@ -80,6 +84,8 @@ _STOPS: Final[dict[str, type[Any]]] = {
     "schedule.resume": kinds.ScheduleResume,
     "schedule.remove": kinds.ScheduleRemove,
 }
+# What changes which schedules there are, or whether one rests.
+ORDERS: Final = ("schedule.set", *_STOPS)
 
 
 def stop_args(name: str, schedule: str, until_ms: int = 0) -> dict[str, Any]:
@@ -153,12 +159,13 @@ class SlotFold:
             return (ClaimRow(rows.stream, *row, entry.id),)
         if kind == "fire":
             fire = body_as(entry, kinds.ScheduleFire)
-            if rows.get(SLOT, fire.schedule, fire.slot, kind) is not None:
+            mark = fire.nonce if fire.trigger else ""
+            if rows.get(SLOT, fire.schedule, fire.slot, kind, mark) is not None:
                 raise Skip("slot-twice")
             said = (fire.since, fire.missed + 1, at_ms, fire.run, fire.nonce, "")
-            return (SlotRow(rows.stream, fire.schedule, fire.slot, kind, *said, entry.id),)
+            return (SlotRow(rows.stream, fire.schedule, fire.slot, kind, mark, *said, entry.id),)
         told = body_as(entry, _TOLD[kind])
         said = (told.since, told.count, at_ms, getattr(told, "run", ""), told.nonce, told.reason)
-        if rows.get(SLOT, told.schedule, told.slot, kind) is not None:
+        if rows.get(SLOT, told.schedule, told.slot, kind, told.nonce) is not None:
             raise Skip("slot-twice")
-        return (SlotRow(rows.stream, told.schedule, told.slot, kind, *said, entry.id),)
+        return (SlotRow(rows.stream, told.schedule, told.slot, kind, told.nonce, *said, entry.id),)

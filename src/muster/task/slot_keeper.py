@@ -11,7 +11,8 @@ Rule 3: what nobody may fire any more is decided, too: as missed or skipped, by 
 Rule 4: the keeper at place k asks k handovers after the slot: contention is rare, and nobody has to
         know who is there. Without an answer nothing is fired: safety before liveness.
 
-Pure: time and nonces are arguments; what is durable is said to `Memory`, which its driver keeps.
+Pure: time and nonces are arguments, `now_ms` by the clock of the calendar, `boot_ms` by the one
+that nobody sets; what is durable is said to `Memory`, which its driver keeps.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from muster.limits import (
     REGISTER_AGAIN_MS,
     REGISTER_AGAIN_MS_MAX,
     SLOT_HANDOVER_MS,
+    SLOTS_MAX,
 )
 
 FIRE, MISS, SKIP = "fire", "miss", "skip"
@@ -95,6 +97,7 @@ class Keeper:
         self.asking = False
         # What was found behind which slot, and before when that stays so.
         self._found, self._from, self._next_ms = list[int](), -1, 0
+        # By the clock that nobody sets, as since when the register is silent.
         self._wait_until_ms = 0
         self._again_ms = REGISTER_AGAIN_MS
         self.silent_since_ms = 0
@@ -107,14 +110,16 @@ class Keeper:
         until_ms = min(now_ms - plan.handover_ms * plan.place, plan.until_ms)
         if plan.paused_ms:
             until_ms = min(until_ms, plan.paused_ms)
-        if until_ms >= self._next_ms or self._from != self.known:
+        # Of many slots the newest are looked at: of a clock that was ahead they are yet to come.
+        ahead = len(self._found) >= SLOTS_MAX and until_ms < self._found[0]
+        if until_ms >= self._next_ms or self._from != self.known or ahead:
             self._from, self._found = self.known, plan.slots(self.known, until_ms)
             self._next_ms = plan.following(max(until_ms, self.known)) or plan.until_ms + 1
         return [slot for slot in self._found if slot <= until_ms]
 
-    def wants(self, now_ms: int, seen: Seen) -> bool:
+    def wants(self, now_ms: int, boot_ms: int, seen: Seen) -> bool:
         """Whether the register is to be asked now."""
-        if self.asking or now_ms < self._wait_until_ms or seen.skewed:
+        if self.asking or boot_ms < self._wait_until_ms or seen.skewed:
             return False
         if self.claims:
             return True
@@ -126,10 +131,10 @@ class Keeper:
         fresh = now_ms - due[-1] <= self.plan.late_ms
         return bool(seen.busy) and self.plan.overlap == "queue" and fresh and not seen.denied
 
-    def ask(self, now_ms: int) -> None:
+    def ask(self, boot_ms: int) -> None:
         """The register is being asked, or moved."""
         self.asking = True
-        self._wait_until_ms = now_ms + self._again_ms
+        self._wait_until_ms = boot_ms + self._again_ms
 
     # --- what came of it -----------------------------------------------------------------------
 
@@ -188,12 +193,12 @@ class Keeper:
             return "asleep"
         return "late"
 
-    def silent(self, now_ms: int) -> None:
+    def silent(self, boot_ms: int) -> None:
         """No answer: asked again, later each time."""
         self.asking = False
-        self.silent_since_ms = self.silent_since_ms or now_ms
+        self.silent_since_ms = self.silent_since_ms or boot_ms
         self._again_ms = min(self._again_ms * 2, REGISTER_AGAIN_MS_MAX)
-        self._wait_until_ms = now_ms + self._again_ms
+        self._wait_until_ms = boot_ms + self._again_ms
 
 
 def value_of(said: Mapping[str, object]) -> Value:

@@ -36,6 +36,8 @@ from muster.verbs.spec import fleet
 
 _NAMED: Final = ("add", "show", "next", "pause", "resume", "fire", "remove", "takeover")
 Name = Annotated[str, Meta(max_length=40)]
+# What was changed would be due at once.
+_RESTS: Final = "the schedule {0} rests; `muster schedule resume {0}` first, or remove it"
 
 
 # --- inside the command --------------------------------------------------------------------------
@@ -167,7 +169,16 @@ def _takeover(context: Context, name: str) -> Any:
     if not context.on:
         raise Malformed("say whose it is to be: `muster schedule takeover NAME --on MACHINE`")
     found = context.ask("schedule.show", {"name": name})
-    names = [each["name"] for each in found["keepers"] if each["name"] != context.on]
+    if found["state"] == "rests":
+        raise Conflict(_RESTS.format(name))
+    gone = [each["name"] for each in found["keepers"] if each["presence"] == "revoked"]
+    if gone:
+        context.say(f"{', '.join(gone)} is revoked, and keeps {name} no more")
+    names = [
+        each["name"]
+        for each in found["keepers"]
+        if each["name"] != context.on and each["presence"] != "revoked"
+    ]
     made = replace(schedules.opened(found["signed"]), keepers=[context.on, *names], run="-")
     return _set(context, schedules.text_of(made), found["text"])
 
@@ -240,9 +251,12 @@ def set_(core: Core, call: Call, ask: Set) -> Done:
     statement, schedule = schedule_order(body, core.membership.fleet)
     if schedule.schedule != ask.name or statement.operator != call.operator:
         raise Malformed("the standing order is about another schedule; use `muster schedule add`")
-    if len(slots.schedules(core)) >= SCHEDULES_MAX:
+    there = slots.schedules(core)
+    before = there.get(schedule.schedule)
+    if before is None and len(there) >= SCHEDULES_MAX:
         raise Conflict(f"there are {SCHEDULES_MAX} schedules already; remove one")
-    before = slots.schedules(core).get(schedule.schedule)
+    if before is not None and before.at(core.now.wall_ms).paused_ms:
+        raise Conflict(_RESTS.format(schedule.schedule))
     if before is not None and before.statement.issued_ms >= statement.issued_ms:
         raise Conflict(f"a newer order about the schedule {schedule.schedule} is known here")
     call.write(body)
@@ -270,6 +284,8 @@ class Pause(Stop, frozen=True):
 def pause(core: Core, call: Call, ask: Pause) -> Done:
     """Let a schedule rest."""
     known(core, ask.name, ask.schedule)
+    if 0 < ask.until_ms <= core.now.wall_ms:
+        raise Malformed("`--until` is a moment that is over; write one that is ahead, as 8h")
     call.write(SchedulePause(ask.schedule, ask.name, call.statement, ask.until_ms))
     return Done(name=ask.name, did="paused", schedule=ask.schedule)
 

@@ -32,10 +32,15 @@ def shut_ms(core: "Core", key: str) -> list[int]:
     return found + [roster.revoked[each].issued_ms for each in keys if each in roster.revoked]
 
 
+def began_ms(core: "Core") -> int:
+    """When the first entry came to this home, 0 before that."""
+    began = core.tables.query("select ms from admission order by number limit 1", ())
+    return int(str(began[0][0])) if began else 0
+
+
 def was_told(core: "Core", key: str) -> bool:
     """Whether this home knew of nothing yet when the key was shut out: all came to it later."""
-    began = core.tables.query("select ms from admission order by number limit 1", ())
-    return bool(began) and int(str(began[0][0])) > min(shut_ms(core, key), default=0)
+    return began_ms(core) > min(shut_ms(core, key), default=0)
 
 
 def is_after(core: "Core", entry: Entry, key: str) -> bool:

@@ -11,7 +11,7 @@ Rule 3: what cannot be begun is skipped, with the reason. What keeps slots from 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec
 
-from muster.limits import CLOCK_AHEAD_MS_MAX, REASON_CHARS_MAX, SLOT_AHEAD_MS_MAX, SLOT_HANDOVER_MS
+from muster.limits import CLOCK_AHEAD_MS_MAX, REASON_CHARS_MAX, SLOT_AHEAD_MS_MAX
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.log.stream import FLEET, FleetId, StreamName
@@ -20,15 +20,16 @@ from muster.node.counter import DECLARED
 from muster.node.part import Part
 from muster.node.services import schedule_notices as notices
 from muster.node.services.sleepers import Sleepers, WakeUp
+from muster.node.services.slot_claims import keeper_of, plan_of
 from muster.node.tasks import slots
 from muster.node.tasks.runs import RunService
 from muster.node.tasks.slot_run import open_run
 from muster.node.tasks.slots import Known
 from muster.task import occurrences
 from muster.task.schedule import OWNER, slot_run
-from muster.task.schedule_fold import CLAIM, ScheduleFold, SlotFold
+from muster.task.schedule_fold import CLAIM, ORDERS, ScheduleFold, SlotFold
 from muster.task.schedule_kinds import ScheduleClaim, ScheduleFire, ScheduleMiss, ScheduleSkip
-from muster.task.slot_keeper import FIRE, MISS, Keeper, Plan, Seen, Value
+from muster.task.slot_keeper import FIRE, MISS, Keeper, Seen, Value
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -102,8 +103,8 @@ class Schedules(Part):
         core.on("schedule.fire", self._on_fire)
         core.on(ev.RosterChanged, self._changed)
         core.on(ev.MemoryDoubtful, self._doubted)
-        for kind in ("set", "pause", "resume", "remove"):
-            core.on(f"schedule.{kind}", self._ordered)
+        for order in ORDERS:
+            core.on(order, self._ordered)
 
     @staticmethod
     def folds(fleet: FleetId) -> tuple[Any, ...]:
@@ -125,47 +126,14 @@ class Schedules(Part):
         self._stale = False
         me, before = self.core.machine, self._kept
         found = slots.schedules(self.core)
+        kept = {each.id: each for each in found.values() if me in each.schedule.keepers}
+        notices.gone(self.core, kept)
         # What is run by what happens is looked after by triggers.py.
-        mine = {
-            each.id: each
-            for each in found.values()
-            if me in each.schedule.keepers and each.schedule.when.on is None
-        }
+        mine = {id: each for id, each in kept.items() if each.schedule.when.on is None}
         self._kept = {
-            id: _Kept(each, before[id].keeper if id in before else self._keeper(each))
+            id: _Kept(each, before[id].keeper if id in before else keeper_of(self.core, each))
             for id, each in mine.items()
         }
-
-    def _keeper(self, each: Known) -> Keeper:
-        core, own = self.core, self.core.membership.own(FLEET)
-        decided = slots.came_to(core, each)
-        known = max((row.slot for row in decided), default=0)
-        life = core.membership.incarnation
-        keeper = Keeper(core.machine, str(life), self._plan(each), known)
-        said = {row.nonce for row in decided if row.stream == own}
-        for row in core.tables.rows(CLAIM, stream=own, schedule=each.id):
-            body = body_or_none(core.log.entry(row.entry), ScheduleClaim)
-            if row.nonce not in said and body is not None:
-                keeper.claims[row.nonce] = _value(body, keeper)
-        return keeper
-
-    def _plan(self, each: Known) -> Plan:
-        times, schedule = each.schedule.times, each.schedule
-        count = len(schedule.keepers)
-        return Plan(
-            place=schedule.keepers.index(self.core.machine),
-            slots=lambda after, until: occurrences.slots(times, after, until),
-            following=lambda after: next(iter(occurrences.following(times, after, 1)), 0),
-            since_ms=each.statement.issued_ms,
-            until_ms=each.statement.until_ms,
-            late_ms=schedule.late_ms,
-            catch_up=schedule.catch_up,
-            overlap=schedule.overlap,
-            paused_ms=each.paused_ms,
-            resumed_ms=each.resumed_ms,
-            handover_ms=schedule.handover_ms,
-            prompt_ms=schedule.handover_ms * count + SLOT_HANDOVER_MS,
-        )
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -191,16 +159,16 @@ class Schedules(Part):
         each = kept.each.at(now_ms)
         if each is not kept.each:
             kept = self._kept[id] = kept._replace(each=each)
-        kept.keeper.plan = self._plan(each)
+        kept.keeper.plan = plan_of(self.core, each)
         seen = self._seen(kept)
         self._wake(kept)
         notices.silence(core, each, kept.keeper)
-        if not kept.keeper.wants(now_ms, seen):
+        if not kept.keeper.wants(now_ms, core.now.boot_ms, seen):
             return
         if kept.fence == OWNER:
             self._decide_alone(kept, seen)
             return
-        kept.keeper.ask(now_ms)
+        kept.keeper.ask(core.now.boot_ms)
         core.do(AskRegister(id, kept.fence))
 
     def _seen(self, kept: _Kept) -> Seen:
@@ -215,7 +183,7 @@ class Schedules(Part):
             busy="" if run is None else f"run {run.run[:12]} is open",
             skewed=bool(skews) and skewed * 2 > len(skews),
             denied=slots.denied(self.core, each),
-            unreached_ms=kept.keeper.silent_since_ms,
+            unreached_ms=notices.silent_since_ms(self.core, kept.keeper),
             awake_ms=self._awake_ms,
         )
 
@@ -251,11 +219,11 @@ class Schedules(Part):
         keeper, now_ms = kept.keeper, self.core.now.wall_ms
         if event.reason:
             self.core.counters["registers-silent"] += 1
-            keeper.silent(now_ms)
+            keeper.silent(self.core.now.boot_ms)
             return
         if event.value.slot > now_ms + CLOCK_AHEAD_MS_MAX:
             # Nobody's clock goes so wrong: whoever wrote that lied, and a person is asked.
-            keeper.silent(now_ms)
+            keeper.silent(self.core.now.boot_ms)
             return
         # For how long it was silent is known until it answers.
         seen = self._seen(kept)
@@ -270,7 +238,7 @@ class Schedules(Part):
         if claim is None:
             return
         self._write(kept, claim)
-        keeper.ask(now_ms)
+        keeper.ask(self.core.now.boot_ms)
         self.core.do(MoveRegister(kept.each.id, kept.fence, event.revision, claim))
 
     def _write(self, kept: _Kept, claim: Value) -> None:
@@ -355,6 +323,7 @@ class Schedules(Part):
         entry = core.append_body(fire, cause=tuple(cited))
         core.part(RunService).open(body, (entry.id,), "muster")
         core.counters["slots-fired"] += 1
+        notices.fired(core, each)
 
     def _tell(self, kept: _Kept, value: Value) -> None:
         """A slot is missed or skipped, and so many before it."""
@@ -372,10 +341,11 @@ class Schedules(Part):
         """Another keeper fired a slot that replaces a run of ours."""
         body = body_or_none(entry, ScheduleFire)
         kept = self._kept.get(body.schedule) if body is not None else None
-        if kept is None or stream.machine == self.core.machine:
+        if body is None or kept is None or stream.machine == self.core.machine:
             return
-        if stream.machine in kept.each.schedule.keepers:
-            kept.keeper.known = max(kept.keeper.known, body.slot if body is not None else 0)
+        believed = slots.is_believed(self.core, kept.each, body.slot, entry.header.t[0])
+        if stream.machine in kept.each.schedule.keepers and believed:
+            kept.keeper.known = max(kept.keeper.known, body.slot)
             if kept.each.schedule.overlap == "replace":
                 self._cancel(kept.each)
 
@@ -389,10 +359,3 @@ class Schedules(Part):
 
 
 _WHATS: Final[dict[str, Any]] = {"fire": "fire", "miss": "miss", "skip": "skip"}
-
-
-def _value(body: ScheduleClaim, keeper: Keeper) -> Value:
-    return Value(
-        body.slot, keeper.me, keeper.incarnation, body.nonce, body.what, body.missed, body.since,
-        body.reason, body.before,
-    )  # fmt: skip

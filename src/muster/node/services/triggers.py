@@ -2,25 +2,27 @@
 
 Rule 1: what triggers is an entry of our own stream of this incarnation. It is claimed in the step
         that brings it, and fired with its run in one step: a crash between loses nothing.
-Rule 2: a schedule is run once in its `every`; what comes meanwhile is counted in the next.
+Rule 2: a schedule is run once in its `every`; what comes meanwhile is counted in the next. What
+        incidents run too often is skipped: its run may be what makes them.
 Rule 3: what is not run is skipped, with the reason, as a slot is.
 """
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from muster.limits import REASON_CHARS_MAX
+from muster.limits import INCIDENT_FIRES_MAX, INCIDENT_FIRES_MS, REASON_CHARS_MAX
 from muster.log.entry import Entry
 from muster.log.stream import FLEET, StreamName
 from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.services import schedule_notices as notices
+from muster.node.services.slot_claims import untold
 from muster.node.tasks import slots
 from muster.node.tasks.runs import RunService
 from muster.node.tasks.slot_run import open_run
 from muster.node.tasks.slots import Known
 from muster.task import occurrences
 from muster.task.schedule import slot_run
-from muster.task.schedule_fold import CLAIM, SLOT
+from muster.task.schedule_fold import ORDERS, SlotRow
 from muster.task.schedule_kinds import ScheduleClaim, ScheduleFire, ScheduleSkip
 from muster.task.trigger import DEPTH_MAX, KINDS, depth
 
@@ -46,31 +48,38 @@ class Triggers(Part):
     def __init__(self, core: "Core") -> None:
         self.core = core
         self._waits: dict[str, _Waits] = {}
+        # What is kept here by what happens; None where it is to be read anew.
+        self._known: list[Known] | None = None
         self._looked_ms = 0
         self._life = core.membership.incarnation
         for kind in KINDS:
             core.on(kind, self._happened)
         core.on(ev.MemoryDoubtful, lambda _event: self._take_up())
+        core.on(ev.RosterChanged, self._changed)
+        for order in ORDERS:
+            core.on(order, self._changed)
 
     def start(self) -> None:
         self._take_up()
 
     def _take_up(self) -> None:
         """What was claimed here, and nothing came of."""
-        core, own = self.core, self.core.membership.own(FLEET)
-        self._waits, self._life = {}, core.membership.incarnation
+        core = self.core
+        self._waits, self._life, self._known = {}, core.membership.incarnation, None
         for each in self._kept():
-            for row in core.tables.rows(CLAIM, stream=own, schedule=each.id):
-                claim = core.log.entry(row.entry)
-                told = core.tables.rows(SLOT, stream=own, schedule=each.id, nonce=row.nonce)
-                found = core.log.entry(claim.causes[-1]) if claim is not None else None
-                if found is not None and not told:
+            for _, claim in untold(core, each):
+                found = core.log.entry(claim.causes[-1])
+                if found is not None:
                     self._waits[each.id] = _Waits(found)
 
+    def _changed(self, *_heard: object) -> None:
+        self._known = None
+
     def _kept(self) -> list[Known]:
-        me = self.core.machine
-        found = slots.schedules(self.core).values()
-        return [e for e in found if e.schedule.when.on and me in e.schedule.keepers]
+        if self._known is None:
+            me, found = self.core.machine, slots.schedules(self.core).values()
+            self._known = [e for e in found if e.schedule.when.on and me in e.schedule.keepers]
+        return self._known
 
     def _happened(self, stream: StreamName, entry: Entry) -> None:
         if stream != self.core.membership.own(FLEET):
@@ -120,18 +129,22 @@ class Triggers(Part):
     def _look(self, each: Known, waits: _Waits) -> None:
         core, now_ms = self.core, self.core.now.wall_ms
         schedule, at_ms = each.schedule, waits.entry.header.t[0]
-        last = next((r for r in slots.came_to(core, each, 8) if r.what == "fire"), None)
-        if last is not None and 0 <= now_ms - last.at_ms < schedule.storm_ms:
+        fired = slots.came_to(core, each, INCIDENT_FIRES_MAX, what="fire")
+        if fired and 0 <= now_ms - fired[0].at_ms < schedule.storm_ms:
             return
         run = open_run(core, each.row.name, tuple(schedule.keepers))
         denied, why = slots.denied(core, each), ""
-        if denied:
+        if each.at(now_ms).paused_ms:
+            why = "paused"
+        elif denied:
             why = f"not-allowed: {denied}"
             notices.denied(core, each, why)
         elif now_ms - at_ms > schedule.late_ms:
             why = "late"
         elif depth(waits.entry, core.log.entry) >= DEPTH_MAX:
             why = f"{DEPTH_MAX} schedules led to it, one after the other"
+        elif _is_storm(each, fired, now_ms):
+            why = f"incidents ran it {INCIDENT_FIRES_MAX} times within an hour"
         elif run is not None and schedule.overlap == "skip":
             why = f"overlap: run {run.run[:12]} is open"
         elif run is not None and schedule.overlap == "queue":
@@ -155,6 +168,7 @@ class Triggers(Part):
         fire, body = slot_run(core.membership.fleet, each.schedule, fire, text or "")
         fired = core.append_body(fire, cause=(each.row.entry, entry.id))
         core.part(RunService).open(body, (fired.id,), "muster")
+        notices.fired(core, each)
 
     def _skip(self, each: Known, entry: Entry, count: int, reason: str) -> None:
         body = ScheduleSkip(
@@ -162,3 +176,11 @@ class Triggers(Part):
             nonce=entry.id.hex()[:_NONCE],
         )  # fmt: skip
         self.core.append_body(body, cause=(each.row.entry, entry.id))
+
+
+def _is_storm(each: Known, fired: list[SlotRow], now_ms: int) -> bool:
+    """Whether incidents ran it so often that its run may be what makes them."""
+    trigger = each.schedule.when.on
+    if trigger is None or trigger.incident is None or len(fired) < INCIDENT_FIRES_MAX:
+        return False
+    return 0 <= now_ms - fired[-1].at_ms < INCIDENT_FIRES_MS

@@ -2,9 +2,13 @@
 
 Rule 1: of one name the schedule that was signed last is the one there is; where that was removed
         there is none. Who signed it must have been let to when it was signed.
-Rule 2: what became of a slot is believed of the schedule's keepers, and of nobody else.
+Rule 2: what became of a slot is believed of the schedule's keepers, where it is a slot, and of
+        nobody else.
+Rule 3: an order counts for the schedule of the name that it is about. Whom a grant lets order, and
+        who signed a schedule by one, may no more when that has ended: what comes later is too late.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,9 +16,11 @@ from msgspec.structs import replace
 
 from muster.errors import Denied, MusterError
 from muster.fleet.statement import Statement
-from muster.log.entry import EntryId
+from muster.limits import SLOT_AHEAD_MS_MAX
+from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_or_none
-from muster.node.call.shut_out import is_after, was_told
+from muster.node.call.shut_out import began_ms, is_after, was_told
+from muster.task import occurrences
 from muster.task.schedule import Schedule
 from muster.task.schedule_fold import (
     SCHEDULE,
@@ -67,6 +73,15 @@ def known(core: "Core", row: ScheduleRow) -> Known | None:
         if is_after(core, entry, row.operator) and not was_told(core, row.operator):
             return None
         core.roster.was_permitted(statement, statement.issued_ms)
+
+        def let(at_ms: int) -> bool:
+            with suppress(Denied):
+                core.roster.was_permitted(statement, at_ms)
+                return True
+            return False
+
+        if not _came_in_time(core, entry, let):
+            return None
         found = Known(row, schedule, statement, parse(schedule.run.encode()).name)
         for order in _orders(core, row.schedule):
             found = _after(found, order)
@@ -86,18 +101,31 @@ def _after(found: Known, order: OrderRow) -> Known:
 
 def _orders(core: "Core", schedule: str) -> list[OrderRow]:
     """What was ordered of it by those who may, as it was signed one after the other."""
+    named = {row.name for row in core.tables.rows(SCHEDULE, schedule=schedule, limit=1)}
     rows = core.tables.rows(SCHEDULE_ORDER, schedule=schedule)
     rows.sort(key=lambda row: (row.issued_ms, row.order))
-    return [row for row in rows if _might(core, row)]
+    return [row for row in rows if row.name in named and _might(core, row)]
 
 
 def _might(core: "Core", row: OrderRow) -> bool:
+    entry = core.log.entry(row.entry)
+    if entry is None:
+        return False
     if row.operator in core.roster.operators_ever:
-        entry = core.log.entry(row.entry)
-        return entry is not None and not is_after(core, entry, row.operator)
-    with suppress(Denied):
-        return bool(core.roster.decide(row.operator, row.verb, row.name, row.issued_ms))
-    return False
+        return not is_after(core, entry, row.operator)
+
+    def let(at_ms: int) -> bool:
+        with suppress(Denied):
+            return bool(core.roster.decide(row.operator, row.verb, row.name, at_ms))
+        return False
+
+    return let(row.issued_ms) and _came_in_time(core, entry, let)
+
+
+def _came_in_time(core: "Core", entry: Entry, let: Callable[[int], bool]) -> bool:
+    """Whether an entry came here when its signer might, or to a home that is younger than that."""
+    came = core.log.admitted(entry.stream, entry.header.seq)
+    return came is not None and (let(came[1]) or not let(began_ms(core)))
 
 
 def schedules(core: "Core") -> dict[str, Known]:
@@ -143,8 +171,18 @@ def came_to(core: "Core", each: Known, limit: int = 1_000, **equals: Any) -> lis
             SLOT, writer=keeper, schedule=each.id, order=("-at_ms", "-slot"), limit=limit, **equals
         )
     ]
+    rows = [row for row in rows if is_believed(core, each, row.slot, row.at_ms)]
     rows.sort(key=lambda row: (row.at_ms, row.slot), reverse=True)
     return rows[:limit]
+
+
+def is_believed(core: "Core", each: Known, slot: int, at_ms: int) -> bool:
+    """Whether what a keeper said at a time may be one of the schedule's slots."""
+    schedule, statement = each.schedule, each.statement
+    within = statement.issued_ms < slot <= statement.until_ms
+    if not within or slot > min(at_ms, core.now.wall_ms) + SLOT_AHEAD_MS_MAX:
+        return False
+    return schedule.when.on is not None or occurrences.is_slot(schedule.times, slot)
 
 
 def fires(core: "Core", schedule: str, slot: int, nonce: str = "") -> list[EntryId]:
