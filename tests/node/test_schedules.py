@@ -11,6 +11,7 @@ from tests.promise import proves
 from muster.errors import Conflict
 from muster.fleet.grant import Grant, sign_give
 from muster.fleet.machine import Operator
+from muster.fleet.statement import EVERY_MACHINE
 from muster.git.fence import schedule_ref
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.services.sleepers import WakeUp
@@ -21,7 +22,7 @@ from muster.task.causes import Unproven
 from muster.task.evidence import check_ordered
 from muster.task.kinds import RunOpen
 from muster.task.kinds import read as body_of
-from muster.task.schedule import SET, id_of, slot_run_id
+from muster.task.schedule import SET, id_of, set_args, slot_run_id
 from muster.task.schedule_fold import stop_args
 from muster.task.schedule_kinds import (
     ScheduleFire,
@@ -457,6 +458,26 @@ def test_what_a_person_was_told_of_a_schedule_is_over_when_it_fires_again_or_is_
     registers.until(SLOT + 39 * MINUTE)
     assert not told("schedule-denied")
     assert not told("schedule-fence")
+
+
+@proves("schedule.orders")
+@pytest.mark.parametrize(("until", "counts"), [(60, True), (-4, False)])
+def test_who_might_set_a_schedule_sets_none_under_an_earlier_date_when_that_has_ended(
+    world, until, counts
+):
+    laptop, signer = world["laptop"], Operator(bytes([77]) * 32).statement
+    registers = Registers(world)
+    made = laptop.call("schedule.make", {"spec": SPEC, "text": FILE})["value"]
+    world.ms += SLOT - 8 * MINUTE - WALL_MS - world.ms
+    world.pass_ms(500)
+    _grant(world, signer, SET, "nightly", SLOT + until * MINUTE)
+    registers.until(SLOT - 2 * MINUTE)
+    order = world.sign(
+        SET, "nightly", laptop, set_args(made["text"]), to=EVERY_MACHINE, signer=signer,
+        ahead_ms=-3 * MINUTE, life_ms=60 * MINUTE,
+    )  # fmt: skip
+    _writes(world, "laptop", ScheduleSet(made["text"], order))
+    assert len(laptop.call("schedule.list", {})["value"]) == counts
 
 
 class _Person:

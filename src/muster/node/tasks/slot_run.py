@@ -4,31 +4,29 @@ Rule: it is over where the keeper that fired it has settled it, or whoever goes 
       one's place. What another machine says of it counts for nothing.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from muster.node.tasks import slots
 from muster.node.tasks.ownership import Ownership
 from muster.task.fold import RUN, RunRow
-from muster.task.schedule_fold import SCHEDULE
+from muster.task.schedule_fold import SCHEDULE, SLOT
 
 if TYPE_CHECKING:
     from muster.node.core import Core
 
-# Of one revision the newest runs that are looked at.
+# Of one revision the newest runs of a keeper that are looked at.
 _FIRES_MAX: Final = 8
 
 
 def open_run(core: "Core", name: str, keepers: tuple[str, ...]) -> RunRow | None:
     """The newest run of a schedule of this name that is open, as far as is known here."""
-    for revision in core.tables.rows(SCHEDULE, name=name):
-        each = slots.known(core, revision)
-        if each is None:
-            continue
-        for row in slots.came_to(core, each, _FIRES_MAX, what="fire"):
-            writer = row.stream.machine
-            found = _open(core, writer, row.run) if writer in keepers else None
-            if found is not None:
-                return found
+    tables = core.tables
+    for revision in tables.rows(SCHEDULE, name=name):
+        its: dict[str, Any] = {"schedule": revision.schedule, "what": "fire"}
+        for keeper in keepers:
+            for row in tables.rows(SLOT, writer=keeper, order=("-at_ms",), limit=_FIRES_MAX, **its):
+                found = _open(core, keeper, row.run)
+                if found is not None:
+                    return found
     return None
 
 

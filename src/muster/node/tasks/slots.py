@@ -125,7 +125,7 @@ def _might(core: "Core", row: OrderRow) -> bool:
 def _came_in_time(core: "Core", entry: Entry, let: Callable[[int], bool]) -> bool:
     """Whether an entry came here when its signer might, or to a home that is younger than that."""
     came = core.log.admitted(entry.stream, entry.header.seq)
-    return came is not None and (let(came[1]) or not let(began_ms(core)))
+    return let(came[1] if came is not None else core.now.wall_ms) or not let(began_ms(core))
 
 
 def schedules(core: "Core") -> dict[str, Known]:
