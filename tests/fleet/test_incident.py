@@ -314,6 +314,17 @@ NIGHT = Hours(berlin, (22 * 60, 7 * 60), 8 * 60)
             there(7, day=25, month=10),
             there(8, day=25, month=10),
         ),
+        # What is skipped in the former comes when the clock goes on.
+        *(
+            (
+                Hours(berlin, (22 * 60, 2 * 60 + 30), minute),
+                begin,
+                there(3, day=29, month=3),
+                there(3, day=29, month=3),
+            )
+            for minute in (2 * 60, 2 * 60 + 1, 2 * 60 + 59, 3 * 60)
+            for begin in (there(23, day=28, month=3), there(1, 45, day=29, month=3))
+        ),
         (Hours(berlin, (60, 120)), there(1, 30), there(2), there(8)),
         (Hours(), there(3), there(3), there(9)),
     ],

@@ -96,7 +96,16 @@ class Hours(NamedTuple):
         ahead = (minute - self._minute(ms)) % _DAY_MINUTES or _DAY_MINUTES
         found_ms = begin_ms + ahead * _MINUTE_MS
         # Where the clocks were changed in between.
-        return found_ms + self.offset_ms(ms) - self.offset_ms(found_ms)
+        changed_ms = found_ms + self.offset_ms(ms) - self.offset_ms(found_ms)
+        if self.offset_ms(changed_ms) == self.offset_ms(found_ms):
+            return changed_ms
+        while found_ms - changed_ms > _MINUTE_MS:
+            half_ms = changed_ms + (found_ms - changed_ms) // (2 * _MINUTE_MS) * _MINUTE_MS
+            if self.offset_ms(half_ms) == self.offset_ms(found_ms):
+                found_ms = half_ms
+            else:
+                changed_ms = half_ms
+        return found_ms
 
 
 def due(
