@@ -934,6 +934,10 @@ NOTIFY_APART_MAX: Final = 3
 NOTIFY_LINES_MAX: Final = 10
 # A phone that rings more often is put away.
 NOTIFY_PER_HOUR_MAX: Final = 60
+# Of these for what one machine tells: who tells without end leaves room for the others.
+NOTIFY_PER_HOUR_OF_MACHINE_MAX: Final = 20
+# What had no room is one message by then.
+NOTIFY_REST_MS: Final = 10 * 60_000
 # Of one machine, the newest: nobody's list of alarms is longer and still read.
 NOTIFY_OF_MACHINE_MAX: Final = 50
 # What happened before a pager began is told as long as it is news.

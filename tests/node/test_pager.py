@@ -330,11 +330,48 @@ def test_many_at_once_are_one_message_and_an_hour_has_enough(fleet, monkeypatch)
     assert "and 30 more" in lines
     assert len(fleet["hub"].entries(kinds.INCIDENT_NOTIFY)) == 40
     monkeypatch.setattr(pager, "NOTIFY_PER_HOUR_MAX", 1)
-    fleet.opens("laptop", "late")
-    fleet.pass_s(30, 5)
-    assert fleet["hub"].core.counters["notify-held"] >= 1
-    fleet.pass_s(30 * 60, 30)
-    assert any("late" in page.body for name, _, page in fleet.said if name == "studio")
+    for key in ("late", "later"):
+        fleet.opens("laptop", key)
+        fleet.pass_s(30, 5)
+    assert fleet["hub"].core.counters["notify-held"] >= 2
+    # What had no room is one message; the other machine does not wait for that.
+    fleet.pass_s(10 * 60, 30)
+    bodies = [page.body for name, _, page in fleet.said if name == "hub"]
+    assert ("late is" in bodies[1], "later is" in bodies[1]) == (True, False)
+    assert any("later is" in page.body for *_, page in fleet.said)
+
+
+@proves("notify.few-at-once")
+def test_who_tells_without_end_leaves_room_for_the_others():
+    fleet = Fleet("hub", "laptop")
+    fleet.pages("hub", services=SERVICES[1:2])
+
+    for number in range(24):
+        fleet.opens("laptop", f"wolf:{number}")
+        fleet.pass_s(5, 5)
+    fleet.opens("hub", "smoke")
+    fleet.pass_s(5, 5)
+    assert fleet.said[-1][2].title == "critical: smoke is bad"
+    # All of the others are told as well, together.
+    fleet.pass_s(15 * 60, 30)
+    assert 20 <= len(fleet.said) <= 24
+    assert any("things that need" in page.title for *_, page in fleet.said)
+
+
+@proves("notify.few-at-once")
+def test_in_one_message_each_machine_has_its_first_lines():
+    fleet = Fleet("hub", "laptop")
+    fleet.opens("hub", "ice", "critical")
+
+    def many(core: Any) -> None:
+        for number in range(40):
+            core.incidents.open(f"wolf-{number}", "critical", f"wolf {number}")
+
+    fleet.do("laptop", many)
+    fleet.pages("hub", services=SERVICES[1:2])
+    fleet.pass_s(5, 5)
+    ((_, _, page),) = fleet.said
+    assert "ice is bad" in page.body.splitlines()[0]
 
 
 @proves("notify.steps", "notify.quiet-hours")

@@ -5,7 +5,8 @@ it, and what pagers said that they told. So each pager comes to the same, and af
 Rule 2: what a machine says that it told counts where this machine's owner named it among the
 pagers; else any member could keep everybody quiet.
 Rule 3: a message is sent, and then written down: one that is told twice is better than none.
-Rule 4: more at once than a person reads become one message, and an hour has room for so many.
+Rule 4: more at once than a person reads become one message, and an hour has room for so many, for
+fewer of any one machine. What had no room is one message every ten minutes.
 Rule 5: what no service takes is tried again, ever later. That a service fails is an incident of
 this machine, told by those that work.
 
@@ -13,7 +14,7 @@ Whoever wants people told of something opens an incident (`core.incidents.open`:
 a title), and closes it when it is over. A run that ended is told of once.
 """
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -29,6 +30,8 @@ from muster.limits import (
     NOTIFY_APART_MAX,
     NOTIFY_NEWS_MS,
     NOTIFY_PER_HOUR_MAX,
+    NOTIFY_PER_HOUR_OF_MACHINE_MAX,
+    NOTIFY_REST_MS,
 )
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
@@ -55,6 +58,8 @@ _LOOK_MS: Final = 60_000
 _TOLD_AT_ONCE_MAX: Final = 100
 _NOTES_MAX: Final = 100
 _HOUR_MS: Final = 3_600_000
+# What is told first; "" is that something is over.
+_ORDER: Final = ("critical", "warning", "run", "", "notice")
 # Chosen arbitrarily: more than a fleet has open.
 _SAID_MAX: Final = 1_000
 # An incident's key, the step, and how grave it is.
@@ -94,6 +99,8 @@ class Ready(NamedTuple):
     services: tuple[str, ...]
     severity: str
     message: Message
+    # Who tells of it.
+    machines: tuple[str, ...]
     since_ms: int = 0
 
 
@@ -124,7 +131,8 @@ class Pager(Part):
         self._said: deque[tuple[str, Told]] = deque(maxlen=_SAID_MAX)
         self._broken: dict[str, str] = {}
         self._notes: dict[str, Note] = {}
-        self._sent: deque[int] = deque()
+        self._sent, self._rest = deque[int](), deque[int]()
+        self._sent_of = defaultdict[str, deque[int]](deque)
         core.on(Paging, self._is_set)
         core.on(Paged, self._came)
         core.on("run.settle", self._settled)
@@ -242,8 +250,44 @@ class Pager(Part):
         for key, note in list(self._notes.items()):
             if key not in under_way:
                 ready += self._of_note(key, note, place, now_ms)
-        for group in _groups(ready[:_TOLD_AT_ONCE_MAX]):
-            self._tell(group)
+        ready = self._ordered(ready)[:_TOLD_AT_ONCE_MAX]
+        # Whose room is used up waits apart, and not in one message with the others.
+        rest = [each for each in ready if not any(map(self._left, each.machines))]
+        for group in _groups([each for each in ready if each not in rest], NOTIFY_APART_MAX):
+            if self._has_room(group):
+                self._tell(group)
+            else:
+                rest += group
+        if rest:
+            self._core.counters["notify-held"] += 1
+        if rest and spend(self._rest, 1, NOTIFY_REST_MS, self._core.now.boot_ms):
+            for group in _groups(rest, 0):
+                self._tell(group)
+
+    def _ordered(self, ready: Sequence[Ready]) -> list[Ready]:
+        """The gravest first; of these the first of each machine, ours before the others'."""
+        told, found = Counter[tuple[int, str]](), list[tuple[int, int, bool, int]]()
+        for number, each in enumerate(ready):
+            grave = _ORDER.index(each.severity if each.level != CLOSING else "")
+            machine = min(each.machines, key=lambda who, at=grave: told[at, who])  # type: ignore[misc]
+            told[grave, machine] += 1
+            ours = self._core.machine in each.machines
+            found.append((grave, told[grave, machine], not ours, number))
+        return [ready[number] for *_, number in sorted(found)]
+
+    def _left(self, machine: str) -> int:
+        """For how many messages more the hour has room that tell of what this machine does."""
+        sent, now_ms = self._sent_of[machine], self._core.now.boot_ms
+        counts = sum(now_ms - at_ms < _HOUR_MS for at_ms in sent)
+        return NOTIFY_PER_HOUR_OF_MACHINE_MAX - counts
+
+    def _has_room(self, group: Sequence[Ready]) -> bool:
+        """Whether the hour has room for one more, and for one of somebody who tells of these."""
+        now_ms = self._core.now.boot_ms
+        return any(
+            spend(self._sent_of[machine], NOTIFY_PER_HOUR_OF_MACHINE_MAX, _HOUR_MS, now_ms)
+            for machine in dict.fromkeys(who for each in group for who in each.machines)
+        ) and spend(self._sent, NOTIFY_PER_HOUR_MAX, _HOUR_MS, now_ms)
 
     def _of_incident(self, incident: Incident, place: int, now_ms: int) -> list[Ready]:
         """The step of it that is due now, if there is one."""
@@ -262,7 +306,7 @@ class Pager(Part):
                     incident, step.level, self._name_of, now_ms, self._task(incident.first.key)
                 )
                 what = (step.level, step.services, incident.severity)
-                return [Ready(incident.key, *what, message, incident.since_ms)]
+                return [Ready(incident.key, *what, message, incident.machines, incident.since_ms)]
             self._next_ms = min(self._next_ms, at_ms)
         return []
 
@@ -281,7 +325,7 @@ class Pager(Part):
         services = escalation.targets(CHAT, self._set.services, set())
         machine = self._name_of(row.stream.machine)
         message = page_text.of_run(row, machine, note.t_ms)
-        return [Ready(key, CHAT, services, "run", message)]
+        return [Ready(key, CHAT, services, "run", message, (row.stream.machine,))]
 
     def told(self, key: str) -> list[Told]:
         """What pagers that count here said of an incident."""
@@ -300,9 +344,6 @@ class Pager(Part):
         return found
 
     def _tell(self, group: Sequence[Ready]) -> None:
-        if not spend(self._sent, NOTIFY_PER_HOUR_MAX, _HOUR_MS, self._core.now.boot_ms):
-            self._core.counters["notify-held"] += 1
-            return
         message = group[0].message
         if len(group) > 1 or group[0].severity == "notice":
             what = "notices" if group[0].severity == "notice" else "things that need a person"
@@ -324,13 +365,13 @@ class Pager(Part):
         return ""
 
 
-def _groups(ready: Sequence[Ready]) -> list[list[Ready]]:
-    """What is told in one message each."""
+def _groups(ready: Sequence[Ready], apart_max: int) -> list[list[Ready]]:
+    """What is told in one message each: of so many alike, each in its own."""
     alike = defaultdict[tuple[tuple[str, ...], bool, bool], list[Ready]](list)
     for each in ready:
         alike[each.services, each.severity == "notice", each.level == CLOSING].append(each)
     found: list[list[Ready]] = []
     for (_, notices, _), group in alike.items():
-        together = notices or len(group) > NOTIFY_APART_MAX
+        together = notices or len(group) > apart_max
         found += [group] if together else [[each] for each in group]
     return found
