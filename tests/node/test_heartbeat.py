@@ -10,6 +10,7 @@ from tests.promise import proves
 from muster.limits import HEARTBEAT_S
 from muster.node.counter import Counts
 from muster.node.services import notifier
+from muster.node.services.pager import Page, Paged
 
 
 @proves("notify.heartbeat")
@@ -37,3 +38,21 @@ def test_a_sign_of_life_that_nobody_takes_is_counted_and_given_again(monkeypatch
     assert asked == [{"get": "http://a.test/alive"}] * 3
     assert rested == [HEARTBEAT_S] * 3
     assert core.counters == {"heartbeats-failed": 2}
+
+
+@proves("notify.broken-is-said")
+def test_a_mistake_of_ours_is_told_to_the_pager_as_well(monkeypatch, tmp_path):
+    async def deliver(_home: Any, name: str, _title: str, _body: str) -> str:
+        if name == "phone":
+            raise ZeroDivisionError
+        return ""
+
+    monkeypatch.setattr(notifier, "deliver", deliver)
+    posted: list[Any] = []
+    made = notifier.Notifier.__new__(notifier.Notifier)
+    made._daemon, made._home = SimpleNamespace(post=posted.append), tmp_path  # type: ignore[assignment]
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(made._page(Page(7, ("phone", "team"), "smoke", "smoke")))
+    assert posted == [
+        Paged(7, (("phone", "it could not be tried (ZeroDivisionError)"), ("team", "")))
+    ]

@@ -96,6 +96,7 @@ HOSTILE = (
     "smoke\u202egnihton\u2066\u200b\ufeff\x1b[31m\x00\x07",
     "\u201d\nmessage 00000000\n\u201c",
     "&lt;script&gt;",
+    "see www.evil.test, WWW.evil.test/x",
     "x" * 100_000,
     "\u0301" * 5_000,
 )
@@ -121,6 +122,8 @@ def test_foreign_words_begin_no_line_call_nobody_and_are_no_link(text):
         for line in (each.title, *each.body.split("\n")):
             assert not set(line) & set("@<>`[]*_~|#&\r\x1b\x00\u202e\u2066\u200b\ufeff"), line
             assert "://" not in line
+            assert "www." not in line.lower()
+            assert not line.startswith("incident ") or line.startswith("incident \u201c")
     # As many lines as of an honest one, and each of ours is where it was.
     lines = made[0].body.split("\n")
     assert len(lines) == len(honest)
@@ -135,7 +138,7 @@ def test_a_message_names_what_it_is_about_and_what_to_type():
     body = message(incident("smoke", flaps=3), task=task).body
     for said in (
         "critical, seen by aaa, for 60 min", "It was over 3 times",
-        "incident smoke/aaa", f"task {task[:12]}: muster logs {task[:12]}",
+        "incident \u201csmoke/aaa\u201d", f"task {task[:12]}: muster logs {task[:12]}",
         "muster incidents", "muster acknowledge smoke/aaa --until 8h",
     ):  # fmt: skip
         assert said in body, said
@@ -157,6 +160,11 @@ def test_a_message_names_what_it_is_about_and_what_to_type():
         ("slack://TokenAAAA/TokenBBBB/#room", "slack://T...A/T...B/#room",
          "TokenAAAA and TokenBBBB", "*** and ***"),
         ("mailto://u:p%40ss-word@h.test", "mailto://u:****@h.test", "p@ss-word", "***"),
+        # However short, in whatever writing; and words of the language stay where they are whole.
+        ("mailto://me:abc@h.test?key=x%2Fy", "mailto://me:****@h.test",
+         "me: ABC, x/y x%2fy x%2Fy, abcd", "me: ***, *** *** ***, abcd"),
+        ("json://h.test/tok%20en-1%2F2", "json://h.test/",
+         "tok en-1/2 tok+en-1%2F2 TOK%20EN-1%2f2 tok%20en-1/2", "*** *** *** ***"),
         ("ntfy://topic-name", "ntfy://topic-name", "topic-name is closed", "topic-name is closed"),
     ],
 )  # fmt: skip

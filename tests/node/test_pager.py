@@ -113,7 +113,7 @@ def test_three_witnesses_of_one_fault_are_told_once_and_acknowledged_once(fleet)
     assert sorted(shown["seen_by"]) == ["hub", "laptop", "studio"]
     assert (shown["notified"], shown["by"], shown["times"]) == (1, "", 3)
     assert "nas is away" in body
-    assert "incident machine-away:nas" in body
+    assert "incident \u201cmachine-away:nas\u201d" in body
     command = body.partition("You look at it: muster ")[2].splitlines()[0]
     assert command == "acknowledge machine-away:nas --until 8h"
     # By its key, and by the id of each that tells of it.

@@ -17,17 +17,19 @@ import sys
 import urllib.error
 import urllib.request
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 _REASON_CHARS_MAX: Final = 300
 _ASK_BYTES_MAX: Final = 64 * 1024
-# Shorter parts of an address are words of the language.
+# Shorter parts of an address are words of the language: they are hidden where they stand alone, and
+# the service does not show them.
 _PART_CHARS_MIN: Final = 5
 # What Apprise says of an error of the network is at its lowest level, among much else.
 _CAUSE: Final = "Exception:"
 _ERRNO: Final = re.compile(r"\[Errno -?[0-9]+\] [A-Za-z ,-]+")
 # Behind who logs in, where somebody does.
 _HOST: Final = re.compile(r"(?:[^/?#]*@)?([^/:?#@]+)")
+_ALONE: Final = r"(?<![A-Za-z0-9]){}(?![A-Za-z0-9])"
 _BETWEEN: Final = re.compile(r"[/:@?&=,;#]+")
 
 
@@ -75,18 +77,31 @@ def _why(lines: list[str]) -> str:
     return "; ".join(dict.fromkeys(found)) or "the service did not take it, and did not say why"
 
 
+def _writings(piece: str) -> set[str]:
+    """How a part of an address is written by whoever takes it apart and puts it together."""
+    found = {piece}
+    for plain in (unquote(piece), unquote_plus(piece)):
+        found |= {plain, quote(plain), quote(plain, safe=""), quote_plus(plain)}
+    return found
+
+
 def _masked(text: str, url: str, shown: str) -> str:
     """A text without the parts of an address that are not for everybody, cut."""
     rest = url.partition("://")[2]
     found = _HOST.match(rest)
     host = found[1] if found else ""
-    parts = {each for piece in _BETWEEN.split(rest) for each in (piece, unquote(piece))}
+    parts = {each for piece in _BETWEEN.split(rest) if piece for each in _writings(piece)}
     # A token may stand where other addresses have their host: the service itself knows.
     if host and host in shown:
         parts.discard(host)
-    for part in sorted(parts, key=len, reverse=True):
-        if len(part) >= _PART_CHARS_MIN:
-            text = text.replace(part, "***")
+    public = set(_BETWEEN.split(shown))
+    hidden = [
+        re.escape(part) if len(part) >= _PART_CHARS_MIN else _ALONE.format(re.escape(part))
+        for part in sorted(parts, key=len, reverse=True)
+        if len(part) >= _PART_CHARS_MIN or part not in public
+    ]
+    if hidden:
+        text = re.sub("|".join(hidden), "***", text, flags=re.IGNORECASE)
     return text[:_REASON_CHARS_MAX]
 
 

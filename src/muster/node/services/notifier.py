@@ -76,6 +76,10 @@ async def deliver(home: Path, name: str, title: str, body: str) -> str:
     return await ask({"url": url, "title": title, "body": body})
 
 
+def _mistake(error: BaseException) -> str:
+    return f"it could not be tried ({type(error).__name__})"
+
+
 class Notifier:
     """The daemon's: it carries out what the pager wants told."""
 
@@ -103,9 +107,13 @@ class Notifier:
 
     async def _page(self, effect: Page) -> None:
         work = (deliver(self._home, s, effect.title, effect.body) for s in effect.services)
-        reasons = await asyncio.gather(*work)
-        said = tuple(zip(effect.services, reasons, strict=True))
-        self._daemon.post(Paged(effect.number, said))
+        came = await asyncio.gather(*work, return_exceptions=True)
+        # Whatever happens the pager hears of it: else it waits for this message for ever.
+        reasons = [each if isinstance(each, str) else _mistake(each) for each in came]
+        self._daemon.post(Paged(effect.number, tuple(zip(effect.services, reasons, strict=True))))
+        for each in came:
+            if isinstance(each, BaseException):
+                raise each
 
     async def _beat(self) -> None:
         while True:

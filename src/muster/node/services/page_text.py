@@ -30,6 +30,8 @@ _SIGNS: Final = str.maketrans(
 )  # fmt: skip
 
 
+# Most services take such a name for a link.
+_WWW: Final = re.compile(r"(www)\.", re.IGNORECASE)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:/.-]{3,90}")
 
 
@@ -49,6 +51,7 @@ class Message(NamedTuple):
 def foreign(text: str, chars_max: int = _QUOTE_CHARS_MAX) -> str:
     """Foreign words as Rule 1 says, without the marks around them."""
     line = " ".join(visible(text).split()).translate(_SIGNS).replace("://", ":/\u2215")
+    line = _WWW.sub("\\1\u2024", line)
     if len(line) <= chars_max:
         return line
     half = (chars_max - 3) // 2
@@ -74,7 +77,7 @@ def of_incident(
         lines = [
             f"\u201c{foreign(first.title)}\u201d is over, after {lasted}.",
             f"Why: \u201c{foreign(first.detail)}\u201d",
-            f"incident {foreign(called_by(first.key, name_of(first.machine)))}, {who}",
+            f"incident \u201c{foreign(called_by(first.key, name_of(first.machine)))}\u201d, {who}",
         ]
         return Message(f"over: {title}", (*lines, f"message {mark}"), f"over: {title}", mark)
     lines = [f"\u201c{foreign(first.title)}\u201d"]
@@ -83,7 +86,7 @@ def of_incident(
     lines.append(f"{incident.severity}, {who}, for {_span(now_ms - incident.since_ms)}")
     if incident.flaps:
         lines.append(f"It was over {incident.flaps} times, and began again each time.")
-    lines.append(f"incident {foreign(called_by(first.key, name_of(first.machine)))}")
+    lines.append(f"incident \u201c{foreign(called_by(first.key, name_of(first.machine)))}\u201d")
     if task:
         lines.append(f"task {task[:_ID_CHARS]}: muster logs {task[:_ID_CHARS]}")
     lines.append("To see all: muster incidents")
