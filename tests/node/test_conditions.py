@@ -1,5 +1,6 @@
 """What is wrong with a machine for a while: found, told once, and over."""
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from tests.promise import proves
 from muster import limits
 from muster.fleet.folds import INCIDENT
 from muster.node.incarnations.own_incarnation import FactsChanged
+from muster.node.incidents import Noticed
 from muster.node.services.conditions import Condition, Measured, Waiting, found
+from muster.node.tasks.worker import WorkerService
 from muster.task.kinds import TaskOpen
 
 GIB, MIB, MIN = 2**30, 2**20, 60_000
@@ -74,6 +77,54 @@ def test_an_incident_is_told_once_again_when_it_is_worse_and_closed_when_it_is_o
     assert len(world["hub"].entries("incident.open")) == times + 1
     free(50 * GIB, 3)
     assert [each[2] for each in told(world)] == [0]
+
+
+@proves("health.conditions")
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ((100 * MIB, 900 * MIB), ["notice"]),
+        ((127 * MIB, 127 * MIB, 129 * MIB, 129 * MIB), ["notice", "critical"]),
+        ((1023 * MIB, 1023 * MIB, 1025 * MIB, 1025 * MIB, 1025 * MIB), ["notice"]),
+        ((1023 * MIB, 1025 * MIB), []),
+    ],
+)
+def test_what_sways_around_a_bound_is_told_once_for_each_severity(sizes, expected):
+    world = Cores("hub")
+    hub = world["hub"]
+    hub.step(Measured(900 * MIB if expected else 50 * GIB))
+    world.pass_ms(2 * limits.CONDITIONS_LOOK_MS)
+    for size in sizes * 4:
+        hub.step(Measured(size))
+        world.pass_ms(limits.CONDITIONS_LOOK_MS)
+    kinds = [json.loads(entry.body)["severity"] for entry in hub.entries("incident.open")]
+    assert (kinds, hub.entries("incident.close")) == (expected, [])
+
+
+@pytest.mark.parametrize("seen", [
+    {"measured": Measured(1030 * MIB)}, {"measured": Measured(50 * GIB, 6)},
+    {"skews": {"a": 29_000, "b": 0}}, {"skews": {"a": 29_000, "b": 28_000}},
+])  # fmt: skip
+@proves("health.conditions")
+def test_what_was_told_is_over_only_well_beyond_its_bound(seen):
+    given: Any = {"measured": None, "skews": {}, "waiting": None, **seen}
+    keys = ("disk:me", "inodes:me", "clock-skew:a")
+    assert found("me", **given) == {}
+    assert len(found("me", **given, told=keys)) == 1
+    assert found("me", Measured(2 * GIB, 9), {"a": 15_000}, None, keys) == {}
+
+
+@proves("health.conditions")
+def test_an_agent_that_burns_is_told_no_longer_than_it_runs_here():
+    world = Cores("hub")
+    hub = world["hub"]
+    task = hub.submit(agent=["shell"], do="true")
+    world.pass_ms(1_000)
+    burns = {f"burn:{task[:16]}": "it runs", "burn:" + "0" * 16: "it ran before a restart"}
+    hub.step(*(Noticed(key, title) for key, title in burns.items()))
+    assert hub.core.part(WorkerService).worker.running() == [task]
+    world.pass_ms(2 * limits.CONDITIONS_LOOK_MS)
+    assert set(hub.core.incidents.own("burn:")) == {f"burn:{task[:16]}"}
 
 
 @proves("health.conditions")

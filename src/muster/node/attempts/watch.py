@@ -21,6 +21,7 @@ from muster.node.counter import DECLARED, labelled
 from muster.node.host import clock, disk
 from muster.node.incidents import Noticed
 from muster.node.runtime import Runtime
+from muster.node.services.conditions import burning
 from muster.node.tasks.attempt_body import AttemptEvent
 from muster.task import kinds
 from muster.task.detector import Detector, Seen, Thresholds, Verdict, words_of
@@ -132,7 +133,7 @@ class Watch:
 
     @property
     def _burning(self) -> str:
-        return f"burn:{self._watched.task[:16]}"
+        return burning(self._watched.task)
 
     def _act(self, verdict: Verdict, running: ShimAttempt) -> None:
         watched, what = self._watched, verdict.detector

@@ -3,23 +3,29 @@
 Rule 1: `found` is pure: what was measured in, what is wrong out, by the incident's key
 (`<kind>:<object>`).
 Rule 2: it counts when it was so at two looks in a row, and is over when it was not at two: what
-passes by itself calls nobody.
+passes by itself calls nobody. It is told again only when it was graver at two; and what is told is
+over only well beyond its bound, so what sways around a bound is told once.
 Rule 3: what is open is read from the log, so a restart neither forgets it nor tells it twice.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster import limits
 from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.tasks.owner import OwnerService
+from muster.node.tasks.worker import WorkerService
 from muster.task.fold import TASK
 
 if TYPE_CHECKING:
     from muster.node.core import Core
 
 _KINDS: Final = ("disk:", "inodes:", "clock-skew:", "backlog:")
+_BURN: Final = "burn:"
+_GRAVE: Final = ("notice", "warning", "critical")
+# What was told is over only where it is better than its bound by so much.
+_BEYOND: Final = 1.5
 
 
 class Measured(ev.Event, frozen=True):
@@ -44,14 +50,26 @@ class Condition(NamedTuple):
     detail: str = ""
 
 
+def burning(task: str) -> str:
+    """The key of an agent that uses tokens and changes nothing."""
+    return f"{_BURN}{task[:16]}"
+
+
 def found(
-    name: str, measured: Measured | None, skews: Mapping[str, int], waiting: Waiting | None
+    name: str,
+    measured: Measured | None,
+    skews: Mapping[str, int],
+    waiting: Waiting | None,
+    told: Collection[str] = (),
 ) -> dict[str, Condition]:
-    """What is wrong; `skews` are how far the clocks of linked machines are from ours, by name."""
+    """What is wrong; `skews` are how far the clocks of linked machines are from ours, by name.
+
+    `told` are the keys that are open.
+    """
     wrong: dict[str, Condition] = {}
     if measured is not None:
-        wrong |= _of_disk(name, measured)
-    wrong |= _of_clocks(name, skews)
+        wrong |= _of_disk(name, measured, told)
+    wrong |= _of_clocks(name, skews, told)
     if waiting is not None and waiting.for_ms >= limits.BACKLOG_MS:
         title = (
             f"task {waiting.task[:8]} waits for {waiting.for_ms // 60_000} minutes, though "
@@ -63,25 +81,33 @@ def found(
     return wrong
 
 
-def _of_disk(name: str, measured: Measured) -> dict[str, Condition]:
+def _of_disk(name: str, measured: Measured, told: Collection[str]) -> dict[str, Condition]:
     wrong: dict[str, Condition] = {}
     free_mib, percent = measured.free_bytes >> 20, measured.free_files_percent
-    if measured.free_bytes < limits.DISK_LOW_BYTES:
+    key = f"disk:{name}"
+    if measured.free_bytes < limits.DISK_LOW_BYTES * (_BEYOND if key in told else 1):
         grave = measured.free_bytes < limits.DISK_CRITICAL_BYTES
         detail = "free some space: while a disk is full this machine stands still"
         title = f"the disk of {name} is nearly full" if grave else f"the disk of {name} fills"
         # How much it is changes all the time, and is told once.
-        wrong[f"disk:{name}"] = Condition(
+        wrong[key] = Condition(
             "critical" if grave else "notice", title, f"{free_mib} MiB free; {detail}"
         )
-    if 0 <= percent < limits.DISK_FILES_PERCENT_MIN:
+    key = f"inodes:{name}"
+    if 0 <= percent < limits.DISK_FILES_PERCENT_MIN * (_BEYOND if key in told else 1):
         title = f"the disk of {name} has room for few more files: {percent} % are free"
-        wrong[f"inodes:{name}"] = Condition("warning", title, "remove many small files")
+        wrong[key] = Condition("warning", title, "remove many small files")
     return wrong
 
 
-def _of_clocks(name: str, skews: Mapping[str, int]) -> dict[str, Condition]:
-    off = {other: ms for other, ms in skews.items() if abs(ms) > limits.PEER_SKEW_MS}
+def _of_clocks(name: str, skews: Mapping[str, int], told: Collection[str]) -> dict[str, Condition]:
+    # Of whom it was told, or where it was told of ours, it is over only well within the bound.
+    ours = f"clock-skew:{name}" in told
+    off = {
+        other: ms
+        for other, ms in skews.items()
+        if abs(ms) * (_BEYOND if ours or f"clock-skew:{other}" in told else 1) > limits.PEER_SKEW_MS
+    }
     # Where most of them differ by as much, it is ours that is wrong.
     apart = max(off.values(), default=0) - min(off.values(), default=0)
     if len(off) > 1 and 2 * len(off) > len(skews) and apart <= limits.PEER_SKEW_MS:
@@ -96,6 +122,10 @@ def _of_clocks(name: str, skews: Mapping[str, int]) -> dict[str, Condition]:
         detail = "set it right: `timedatectl set-ntp true` on most systems"
         wrong[f"clock-skew:{other}"] = Condition("critical" if grave else "warning", title, detail)
     return wrong
+
+
+def _grave(severity: str) -> int:
+    return _GRAVE.index(severity) if severity in _GRAVE else 0
 
 
 class Conditions(Part):
@@ -122,15 +152,20 @@ class Conditions(Part):
             for link in core.links.values()
             if link.peer
         }
-        now = found(core.name, self._measured, skews, self._waiting())
         told = dict(self._told())
-        for key, condition in now.items():
-            # One that became worse is told again.
-            if key in self._before and told.get(key) != condition.severity:
-                core.incidents.open(key, *condition)
+        now = found(core.name, self._measured, skews, self._waiting(), told)
+        for key in now.keys() & self._before.keys():
+            # As grave as it was at both looks; one that became worse is told again.
+            both = min(now[key], self._before[key], key=lambda each: _grave(each.severity))
+            if key not in told or _grave(both.severity) > _grave(told[key]):
+                core.incidents.open(key, *both)
         for key in told.keys() - now.keys() - self._before.keys():
-            core.incidents.close_anywhere(key, "it is over")
+            core.incidents.close(key, "it is over")
         self._before = now
+        here = {burning(task) for task in core.part(WorkerService).worker.running()}
+        for key in core.incidents.own(_BURN).keys() - here:
+            # Who watched it ended with the daemon.
+            core.incidents.close(key, "its attempt is over")
 
     def _told(self) -> Iterable[tuple[str, str]]:
         """The incidents of ours that are open, and how grave they are."""
