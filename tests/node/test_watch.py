@@ -1,12 +1,14 @@
 """Who watches an attempt, with an agent that does what a test says."""
 
 import asyncio
+import json
 from types import SimpleNamespace
 from typing import Any
 
 from tests.promise import proves
 
-from muster.agent.base import AgentEvent
+from muster.agent import process
+from muster.agent.base import AgentEvent, AttemptOrder
 from muster.agent.catalogue import BUILT_IN
 from muster.agent.gateway.call import Call
 from muster.node.attempts.watch import HEALTH, Watch
@@ -66,6 +68,7 @@ def test_a_deed_is_done_once_told_in_the_journal_and_nothing_is_watched_after_th
 
     async def go(*, is_agent: bool) -> None:
         running: Any = SimpleNamespace(is_agent=is_agent, is_steered=False, cpu_ms=lambda: 0)
+        running.is_mute, running.hears = False, lambda _listener: None
         served: Any = SimpleNamespace(gateways=None)
         async with made.over(running, served, tmp_path):
             made.happened(AgentEvent("agent.prompt", {}))
@@ -85,3 +88,61 @@ def test_a_deed_is_done_once_told_in_the_journal_and_nothing_is_watched_after_th
     told.clear()
     asyncio.run(asyncio.wait_for(go(is_agent=False), 30))
     assert told == [], "a plain command has its timeout"
+
+
+@proves("health.detectors")
+def test_a_full_journal_makes_nobody_silent(monkeypatch):
+    """Its watch hears what is not kept; where its shim tells no more, nobody can be judged."""
+    monkeypatch.setattr(process, "ATTEMPT_JOURNAL_BYTES_MAX", 2_000)
+    monkeypatch.setattr(process, "EVENTS_MAX", 20)
+
+    async def go() -> tuple[list[str], list[str], list[bool]]:
+        out, errors = asyncio.StreamReader(), asyncio.StreamReader()
+        stdin = SimpleNamespace(close=lambda: None, is_closing=lambda: True)
+
+        async def nothing() -> None:
+            pass
+
+        shim: Any = SimpleNamespace(
+            stdin=stdin, stdout=out, stderr=errors, pid=0, returncode=0, wait=nothing, close=nothing
+        )  # fmt: skip
+        kept, heard, mute = [], [], []
+        order = AttemptOrder(task="t", epoch=(1, 1), agent="claude", prompt="", cwd="/", env={})
+        running = process.ShimAttempt(shim, "m", order, lambda event: kept.append(event.kind))
+
+        def hear(event: AgentEvent) -> None:
+            heard.append(event.kind)
+            mute.append(running.is_mute)
+
+        running.hears(hear)
+        for _ in range(20):
+            out.feed_data(json.dumps({"event": ["agent.tool", {"call": "1"}]}).encode() + b"\n")
+        out.feed_data(json.dumps({"outcome": {"status": "ok"}}).encode() + b"\n")
+        out.feed_eof()
+        errors.feed_eof()
+        await running.wait()
+        return kept, heard, mute
+
+    kept, heard, mute = asyncio.run(asyncio.wait_for(go(), 30))
+    assert len(kept) < 10
+    assert heard == ["agent.tool"] * 20
+    assert mute == [False] * 19 + [True]
+
+
+@proves("health.detectors")
+def test_an_attempt_of_which_nothing_is_told_any_more_is_judged_no_more(tmp_path):
+    told: list[Any] = []
+    made = watch(told, silent=0.02, unseen=0.02)
+    running: Any = SimpleNamespace(
+        is_agent=True, is_steered=False, is_mute=True, cpu_ms=lambda: 0, hears=lambda _event: None
+    )
+
+    async def go() -> None:
+        tasks: list[asyncio.Task[Any]] = []
+        run = lambda _name, work: tasks.append(asyncio.ensure_future(work)) or tasks[0]  # noqa: E731
+        made._daemon.supervisor.run = run
+        async with made.over(running, SimpleNamespace(gateways=None), tmp_path):
+            await tasks[0]
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+    assert told == []

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any, Final
 
-from muster.limits import VALUE_BYTES_MAX
+from muster.limits import ATTEMPT_JOURNAL_BYTES_MAX, VALUE_BYTES_MAX
 
 LINE_BYTES_MAX: Final = 8 * 1024
 TAIL_BYTES_MAX: Final = 4 * 1024
@@ -19,6 +19,8 @@ ORDER_BYTES_MAX: Final = 4 * 1024 * 1024
 OUTCOME_BYTES_MAX: Final = 6 * VALUE_BYTES_MAX + 1024 * 1024
 # What an entry of the journal costs beside its fields: a header, a salt, its place in the tree.
 EVENT_FRAME_BYTES: Final = 512
+# So many events fill the journal of an attempt, however small they are; a shim tells no more.
+EVENTS_MAX: Final = ATTEMPT_JOURNAL_BYTES_MAX // EVENT_FRAME_BYTES + 1
 # The journal shows what was asked; the order itself is in the task.
 PROMPT_BYTES_MAX: Final = 24 * 1024
 # Values in one message: so many are read in a fraction of a second, into tens of megabytes. What

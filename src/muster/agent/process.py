@@ -26,6 +26,7 @@ from muster.agent.drivers import DRIVERS
 from muster.agent.invocation import invocation
 from muster.agent.lines import (
     EVENT_FRAME_BYTES,
+    EVENTS_MAX,
     ORDER_BYTES_MAX,
     OUTCOME_BYTES_MAX,
     cut,
@@ -91,6 +92,8 @@ class ShimAttempt:
         self._watches = [self._loop.call_later(order.timeout_s + self._obeys_s_max, self._late)]
         self._on_event = on_event
         self._journal_bytes, self._journal_full = 0, False
+        self._listener: OnEvent | None = None
+        self._heard = 0
         self._stderr = Stream(Secrets(order.secrets))
         self._outcome: Outcome | None = None
         self._complaint = b""
@@ -144,6 +147,15 @@ class ShimAttempt:
         """Tell its agent this in the middle of its work, where it `is_steered`."""
         self.send(msgspec.json.encode({"steer": text}) + b"\n")
 
+    def hears(self, listener: OnEvent) -> None:
+        """Call it with each event from now on, also where the journal has no room for it."""
+        self._listener = listener
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether its shim tells no more of what happens, for it told as much as it may."""
+        return self._heard >= EVENTS_MAX
+
     def cpu_ms(self) -> int | None:
         """The processors' time of all its processes since the start; None: nobody can tell."""
         return process_tree.cpu_ms(self._shim.pid)
@@ -192,7 +204,10 @@ class ShimAttempt:
                 self._complaint += f"unreadable line: {error}".encode()
                 return
             if line.event is not None:
+                self._heard += 1
                 self._pause.heard(*line.event)
+                if self._listener is not None:
+                    self._listener(AgentEvent(*line.event))
                 self._write_down(*line.event)
             elif line.begun:
                 self._begun = True

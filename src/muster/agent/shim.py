@@ -29,9 +29,8 @@ from muster import umask
 from muster.agent import cgroup, process_tree, started
 from muster.agent.driver import Event
 from muster.agent.drivers import DRIVERS
-from muster.agent.lines import EVENT_FRAME_BYTES, ORDER_BYTES_MAX, Splitter
+from muster.agent.lines import EVENTS_MAX, ORDER_BYTES_MAX, Splitter
 from muster.agent.pause import Pause
-from muster.limits import ATTEMPT_JOURNAL_BYTES_MAX
 
 # A reader that is this far behind stops the agent's output, never its deadline or cancel.
 UNSENT_BYTES_MAX: Final = 256 * 1024
@@ -50,8 +49,7 @@ KILLS_MAX: Final = 100
 FAREWELL_S: Final = 5.0
 # A pipe holds 1 MiB at most; more than that comes from a writer that escaped.
 READS_LAST_MAX: Final = 16
-# So many events fill the journal of an attempt, however small they are.
-EVENTS_MAX: Final = ATTEMPT_JOURNAL_BYTES_MAX // EVENT_FRAME_BYTES + 1
+# Also beyond what the journal has room for.
 ALWAYS_TOLD: Final = frozenset({"agent.ask", "agent.use", "agent.decision", "agent.end"})
 
 

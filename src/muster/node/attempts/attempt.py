@@ -64,8 +64,6 @@ SECRETS: Final = "agent.secrets"
 _NO_FOLDER: Final = "the agent removed its own work folder, or put another one in its place"
 
 T = TypeVar("T")
-
-
 # What tells the session of an agent.
 _SESSIONS: Final = frozenset({"agent.prompt", "agent.session"})
 
@@ -256,7 +254,7 @@ class Attempt:
     async def _run(self, order: AttemptOrder, *, check: bool = False) -> Outcome:
         async with self._sandbox.around(order, check=check) as (enclosed, served):
             runner = self.daemon.effects.runner
-            self._running = await runner.start(enclosed, self._happened, served.take)
+            self._running = await runner.start(enclosed, self._told, served.take)
             self._part = ""
             served.ends = self._running.cancel
             self._sandbox.spending.attends(self._running)
@@ -362,6 +360,10 @@ class Attempt:
 
     def _happened(self, event: AgentEvent) -> None:
         self.watch.happened(event)
+        self._told(event)
+
+    def _told(self, event: AgentEvent) -> None:
+        """Write it down; whoever watches the attempt hears of it before the journal's bound."""
         fields = self._setup.kept(event, self._secrets)
         if event.kind == "agent.decision" and fields.get("by") == "person":
             fields["by"] = self._answered_by.get(str(fields.get("ask")), "person")

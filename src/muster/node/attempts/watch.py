@@ -81,6 +81,7 @@ class Watch:
         self.detector = Detector(self.thresholds, steers=steers, budget=tokens)
         work = self._watch(self.detector, running, served, folder)
         task = self._daemon.supervisor.run("watch", work)
+        running.hears(self.happened)
         try:
             yield
         finally:
@@ -95,6 +96,9 @@ class Watch:
         since_ms = clock.read().wall_ms
         while True:
             await asyncio.sleep(self.thresholds.look_s)
+            if running.is_mute:
+                # It works, for all that anybody can see; its timeout counts.
+                return
             if detector.wants_change and await asyncio.to_thread(disk.changed, folder, since_ms):
                 since_ms = clock.read().wall_ms
                 detector.progressed()
