@@ -24,6 +24,7 @@ from muster.task.instruction import (
     Stop,
 )
 from muster.task.open_task import Beat
+from muster.task.pause import PAUSED, Pause
 
 ENTRY = EntryId(b"e" * 32)
 
@@ -331,14 +332,34 @@ def test_an_agent_that_was_stuck_costs_a_loss_and_its_task_goes_elsewhere_after_
 
 @proves("health.drained")
 def test_what_a_machine_gives_away_costs_its_task_nothing_however_often():
-    world = World(machine(BUILD), machine(STUDIO, load_percent=50))
+    tools = {"git": "git version 2.43.0", PAUSED: Pause(0, "", drains=True).told}
+    both = {id: machine(id) for id in (BUILD, STUDIO)}
+    world = World(*both.values())
     world.submit(order("t1", template={"do": "x", "once": False}))
-    for number in range(2, 2 + 2 * limits.LOSSES_MAX):
+    for number in range(2, 2 + 3 * limits.LOSSES_MAX):
+        at = world.stream.task("t1").machine
+        world.owner.machine_up(machine(at, tools=tools))
         out = world.finish("t1", "killed", reason="it drains", values={STALLED: DRAINS})
         assert of(out, kinds.TaskRetry)[0].why == "busy"
         assert assigned(out)[0][2] == (1, number)
+        world.owner.machine_up(both[at])
     row = world.stream.task("t1")
     assert (row.state, row.losses, row.tries, row.refusals) == ("leased", 0, 0, 0)
+
+
+@proves("health.drained")
+def test_who_says_that_it_drains_and_takes_work_is_not_believed_for_ever():
+    world = World(machine(BUILD))
+    world.submit(order("t1", template={"do": "x", "once": False}))
+    losses = []
+    for _ in range(2 * limits.LOSSES_MAX):
+        world.finish("t1", "killed", reason="it drains", values={STALLED: DRAINS})
+        losses.append(world.stream.task("t1").losses)
+        world.later(limits.RETRY_DELAY_MS_MIN << limits.LOSSES_MAX)
+        world.tick()
+        world.flush()
+    assert losses[: limits.LOSSES_MAX] == [0] * limits.LOSSES_MAX
+    assert world.stream.task("t1").state == "lost"
 
 
 @proves("health.stalled-twice")

@@ -15,6 +15,7 @@ from muster.log.stream import FLEET
 from muster.task import fault, kinds
 from muster.task.alarms import Alarms
 from muster.task.detector import DRAINS, STALLED
+from muster.task.draining import believed
 from muster.task.duration import MOVING, owner_ms
 from muster.task.identity import branch_of
 from muster.task.instruction import Cite, Draft, MoveBranch, Now, OwnerInstruction, RaiseFence, Stop
@@ -182,8 +183,7 @@ class Ledger:
         task.losses += 1
         reason = reason[: limits.REASON_CHARS_MAX]
         causes = () if entry is None else (entry,)
-        once = task.body.template.get("once") is True
-        if once or task.losses >= limits.LOSSES_MAX:
+        if task.body.template.get("once") is True or task.losses >= limits.LOSSES_MAX:
             settle = kinds.TaskSettle(task.body.task, "lost", task.epoch, reason=reason)
             self.settle(task, settle, causes)
             return
@@ -197,7 +197,7 @@ class Ledger:
 
     def stuck(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
         """The agent was ended as stuck: a loss, unless it was so on another machine as well."""
-        if (what := body.values[STALLED]) == DRAINS:
+        if (what := body.values[STALLED]) == DRAINS and believed(task, self.queue.machines):
             task.tried |= {task.machine}
             self._again(task, entry, "busy", body.reason, 0, now)
             return

@@ -126,6 +126,8 @@ class Live(msgspec.Struct):
     reason: str = ""
     # Which detector ended an attempt of it as stuck, on which machine (detector.py).
     stuck: frozenset[tuple[str, str]] = frozenset()
+    # How often a machine gave it away that did not say among its facts that it drains.
+    drained: int = 0
 
 
 def settled(task: Live, draft: Draft) -> Settled | None:
