@@ -11,6 +11,7 @@ from muster import limits
 from muster.fleet.folds import INCIDENT
 from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.incidents import Noticed
+from muster.node.services import conditions
 from muster.node.services.conditions import Condition, Measured, Waiting, found
 from muster.node.tasks.worker import WorkerService
 from muster.task.kinds import TaskOpen
@@ -156,3 +157,16 @@ def test_a_task_that_nobody_takes_though_somebody_could_is_told_until_it_is_take
     studio.step(FactsChanged(studio.facts()))
     world.pass_ms(MIN + MIN // 4)
     assert waits() == []
+
+
+@proves("health.conditions")
+def test_a_clock_that_was_set_right_is_measured_again_over_the_same_link(monkeypatch):
+    monkeypatch.setattr(conditions, "_AGAIN_MS", limits.CONDITIONS_LOOK_MS)
+    world = Cores("hub", "studio")
+    numbers = world.link("hub", "studio")
+    hub, studio = world["hub"].core, world["studio"].core
+    # Its clock was six minutes behind when they greeted each other, and is not any more.
+    hub.links[numbers[0]].skew_ms, studio.links[numbers[1]].skew_ms = -360_000, 360_000
+    world.pass_ms(5 * limits.CONDITIONS_LOOK_MS)
+    assert hub.links[numbers[0]].skew_ms == studio.links[numbers[1]].skew_ms == 0
+    assert hub.incidents.own("clock-skew:") == studio.incidents.own("clock-skew:") == {}

@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster import limits
+from muster.channel.frame import Type
 from muster.node import event as ev
+from muster.node.incarnations.lives import Lives
 from muster.node.part import Part
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.worker import WorkerService
@@ -26,6 +28,8 @@ _BURN: Final = "burn:"
 _GRAVE: Final = ("notice", "warning", "critical")
 # What was told is over only where it is better than its bound by so much.
 _BEYOND: Final = 1.5
+# A clock that differed is measured again so often, over a link that stays.
+_AGAIN_MS: Final = 5 * 60_000
 
 
 class Measured(ev.Event, frozen=True):
@@ -133,7 +137,7 @@ class Conditions(Part):
 
     def __init__(self, core: "Core") -> None:
         self._core = core
-        self._looked_ms = 0
+        self._looked_ms = self._greeted_ms = 0
         self._measured: Measured | None = None
         # What was wrong at the last look.
         self._before: dict[str, Condition] = {}
@@ -147,6 +151,9 @@ class Conditions(Part):
         if now_ms - self._looked_ms < limits.CONDITIONS_LOOK_MS:
             return
         self._looked_ms = now_ms
+        if now_ms - self._greeted_ms >= _AGAIN_MS:
+            self._greeted_ms = now_ms
+            self._greet()
         skews = {
             core.membership.name_of(link.peer): link.skew_ms
             for link in core.links.values()
@@ -166,6 +173,14 @@ class Conditions(Part):
         for key in core.incidents.own(_BURN).keys() - here:
             # Who watched it ended with the daemon.
             core.incidents.close(key, "its attempt is over")
+
+    def _greet(self) -> None:
+        """Say what time it is to whom it differs from: they say so in turn, for it does there."""
+        lives = self._core.part(Lives)
+        for number, link in self._core.links.items():
+            if link.peer and abs(link.skew_ms) * _BEYOND > limits.PEER_SKEW_MS:
+                hello = lives.hello_bytes(link.peer, lives.word)
+                self._core.send(number, Type.HELLO, 0, hello)
 
     def _told(self) -> Iterable[tuple[str, str]]:
         """The incidents of ours that are open, and how grave they are."""
