@@ -85,7 +85,7 @@ def test_what_an_incarnation_that_ended_told_is_over_once_and_for_all():
     def over(key: str) -> None:
         with hub.core.store.transaction():
             incidents.close(key, "it is over")
-            incidents.close_anywhere(key, "it is over")
+            incidents.close(key, "it is over")
             hub.core.store.seal_dirty(hub.core.membership.signer("seal"))
 
     say(hub, "disk:hub", "warning", "the disk fills")

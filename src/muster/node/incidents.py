@@ -115,10 +115,6 @@ class Incidents:
         key = key[:_KEY_CHARS_MAX]
         return (not machine and key in self._waiting) or key in self.own(key, machine)
 
-    def close_anywhere(self, key: str, reason: str) -> None:
-        """As `close`."""
-        self.close(key, reason)
-
     def noticed(self, event: Noticed) -> None:
         """What the daemon saw, or that it is gone."""
         if event.title:

@@ -205,7 +205,7 @@ class Doubt(Part):
         waited = kept.waits
         if whole or by:
             self._keep(None)
-            core.incidents.close_anywhere(INCIDENT, by or "all that others hold of its log is here")
+            core.incidents.close(INCIDENT, by or "all that others hold of its log is here")
         else:
             # Nothing more will come: that it is lost stays an incident until a person looked.
             self._keep(msgspec.structs.replace(kept, waits=False))

@@ -189,7 +189,7 @@ class Lives(Part):
             self._told.discard(self.core.machine)
             self.core.replication.may_receipt = True
             why = "the other copy was not heard of any more"
-            self.core.incidents.close_anywhere(f"{INCIDENT}-{self.core.machine[:16]}", why)
+            self.core.incidents.close(f"{INCIDENT}-{self.core.machine[:16]}", why)
             self.core.tell(ev.DoubtOver())
 
 

@@ -71,7 +71,7 @@ class Rollbacks(Part):
             if any(lane is not None and lane.has >= core.log.size(stream) for lane in lanes):
                 del self._behind[machine]
                 name = core.membership.name_of(machine)
-                core.incidents.close_anywhere(_key(machine), f"{name} has its own entries again")
+                core.incidents.close(_key(machine), f"{name} has its own entries again")
 
 
 def _key(machine: MachineId) -> str:

@@ -41,7 +41,7 @@ class Lag(Part):
         behind = {f"{_KEY}{machine[:16]}": machine for machine, _ in self._stands}
         told = self._told()
         for key in told - behind.keys():
-            self._core.incidents.close_anywhere(key, "its receipts have come, or it is away")
+            self._core.incidents.close(key, "its receipts have come, or it is away")
         late = {m for (m, _), (_, ms) in self._stands.items() if now_ms - ms >= LAG_MS}
         for key, machine in behind.items():
             if machine in late and key not in told:

@@ -54,7 +54,7 @@ class Losses(Part):
         core, key = self._core, f"{_REPOSITORY}{name}"[:64]
         told = core.incidents.is_open(key)
         if here and told:
-            core.incidents.close_anywhere(key, "it is here again")
+            core.incidents.close(key, "it is here again")
         elif not here and not told:
             title = (
                 f"repository {name}, which {core.name} kept, is gone from its home: "

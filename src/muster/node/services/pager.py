@@ -229,7 +229,7 @@ class Pager(Part):
 
     def _mend(self) -> None:
         if not self._broken and self._core.settled and self._core.incidents.is_open(BROKEN):
-            self._core.incidents.close_anywhere(BROKEN, "the services take messages again")
+            self._core.incidents.close(BROKEN, "the services take messages again")
 
     def _put_off(self, each: Ready, *, ok: bool) -> None:
         which = (each.key, each.level, each.severity)

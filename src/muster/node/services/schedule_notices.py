@@ -53,7 +53,7 @@ def denied(core: "Core", each: Known, reason: str) -> None:
 
 def fired(core: "Core", each: Known) -> None:
     """It runs: whoever signed it may."""
-    core.incidents.close_anywhere(_DENIED + each.id[:16], "it is run")
+    core.incidents.close(_DENIED + each.id[:16], "it is run")
 
 
 def gone(core: "Core", kept: Collection[str]) -> None:
@@ -61,7 +61,7 @@ def gone(core: "Core", kept: Collection[str]) -> None:
     ends = {id[:16] for id in kept}
     for row in core.tables.rows(INCIDENT, writer=core.machine, open=1):
         if row.key.startswith((_FENCE, _UNKNOWN, _DENIED)) and row.key[-16:] not in ends:
-            core.incidents.close_anywhere(row.key, "its schedule is gone, or was changed")
+            core.incidents.close(row.key, "its schedule is gone, or was changed")
 
 
 def _notice(

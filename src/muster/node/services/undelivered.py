@@ -51,7 +51,7 @@ class Undelivered(Part):
                 self._look(stream, now_ms, late)
         waits = {f"{_KEY}{machine[:16]}": machine for machine in late}
         for key in self._told() - waits.keys():
-            self._core.incidents.close_anywhere(key, "they were stored there, or wait no more")
+            self._core.incidents.close(key, "they were stored there, or wait no more")
         for key in waits.keys() - self._told():
             self._tell(key, waits[key], late[waits[key]])
 

@@ -228,7 +228,7 @@ class Approvals(Part):
         found = self._questions.pop(id)
         self._ids.pop((found.task, found.epoch, found.ask), None)
         incidents = self.core.incidents
-        (incidents.close_anywhere if anywhere else incidents.close)(_incident(id), reason)
+        (incidents.close if anywhere else incidents.close)(_incident(id), reason)
 
     def _tell(self, question: Question, word: str, by: str = "") -> None:
         self.core.do(AnswerAttempt(question.task, question.epoch, question.ask, word, by))

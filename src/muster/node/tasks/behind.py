@@ -170,14 +170,14 @@ class Behind:
     def _whole(self, repo: str) -> None:
         if self.names_missing(repo):
             reason = f"all that was missing in repository {repo} by the log was pushed again"
-            self._core.incidents.close_anywhere(incident_of(repo), reason)
+            self._core.incidents.close(incident_of(repo), reason)
 
     def followed(self, machine: str, repo: str) -> None:
         """This machine keeps it no more, and has what its keeper has: no run begins at its own."""
         if self._core.incidents.is_open(incident_of(repo)):
             name = self._core.membership.name_of(MachineId(machine))
             reason = f"{name} keeps repository {repo} now, and it is here as it is there"
-            self._core.incidents.close_anywhere(incident_of(repo), reason)
+            self._core.incidents.close(incident_of(repo), reason)
 
     def aside(self, machine: str, repo: str, names: Sequence[str], *, whole: bool) -> None:
         """This machine kept it before, and had something that the new keeper has not; or has now,
@@ -187,7 +187,7 @@ class Behind:
         if not names:
             if whole and self._core.incidents.is_open(_aside_of(repo)):
                 reason = f"{name} has all of repository {repo} now that was here"
-                self._core.incidents.close_anywhere(_aside_of(repo), reason)
+                self._core.incidents.close(_aside_of(repo), reason)
             return
         more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
         text = (

@@ -114,7 +114,7 @@ class PotEnds:
             )
             core.incidents.open(key, "warning", title)
         elif said:
-            core.incidents.close_anywhere(key, "what it used is within what it was given")
+            core.incidents.close(key, "what it used is within what it was given")
 
     def _usage(self, end: AttemptRow) -> dict[str, int]:
         """Who refused had not begun; of what cannot be read any more nobody knows anything."""

@@ -181,7 +181,7 @@ class Purse(Part):
             self._tell(body, off)
         elif budget.agrees(body.usage):
             key = _incident(_agent(self.core, body))
-            self.core.incidents.close_anywhere(key, "what it says agrees with its gateway again")
+            self.core.incidents.close(key, "what it says agrees with its gateway again")
 
     def _tell(self, body: kinds.AttemptFinish, off: int) -> None:
         usage, agent = body.usage, _agent(self.core, body)
