@@ -75,6 +75,7 @@ def known(core: "Core", row: ScheduleRow) -> Known | None:
         core.roster.was_permitted(statement, statement.issued_ms)
 
         def let(at_ms: int) -> bool:
+            # Not to be let is an answer here, and the only one that is no.
             with suppress(Denied):
                 core.roster.was_permitted(statement, at_ms)
                 return True
