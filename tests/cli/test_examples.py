@@ -559,6 +559,9 @@ def _nightly_schedule(world: World) -> dict[str, str]:
 
 
 def _kept_nightly(world: World) -> dict[str, str]:
+    kept = world.ok("studio", "schedule", "list")["schedules"]
+    if any(each["state"] == "rests" for each in kept):
+        world.ok("studio", "schedule", "resume", "nightly")
     _nightly_schedule(world)
     world.ok("studio", "schedule", "add", str(world.desk / "nightly.yaml"))
     return {}
