@@ -133,7 +133,7 @@ class Approvals(Part):
             if found is not None and found.state in approval.WAITS:
                 # Where it could be written it would mean nothing: nobody reads on there.
                 self._chains.took(ApprovalWithdraw(each.id, why))
-            self._close(each.id, why, anywhere=True)
+            self._close(each.id, why)
             self._tell(each, "again")
 
     # --- the attempt -------------------------------------------------------------------------
@@ -224,11 +224,10 @@ class Approvals(Part):
         for id in [id for id, each in self._questions.items() if each.task == task]:
             self._close(id, why)
 
-    def _close(self, id: str, reason: str, *, anywhere: bool = False) -> None:
+    def _close(self, id: str, reason: str) -> None:
         found = self._questions.pop(id)
         self._ids.pop((found.task, found.epoch, found.ask), None)
-        incidents = self.core.incidents
-        (incidents.close if anywhere else incidents.close)(_incident(id), reason)
+        self.core.incidents.close(_incident(id), reason)
 
     def _tell(self, question: Question, word: str, by: str = "") -> None:
         self.core.do(AnswerAttempt(question.task, question.epoch, question.ask, word, by))
