@@ -528,3 +528,23 @@ def test_a_schedule_that_rests_is_not_changed_and_none_rests_until_a_moment_that
     assert add(laptop)["ok"]
     other = add(laptop, FILE.replace("schedule: nightly", "schedule: daily"))
     assert "there are 1 schedules already" in other["error"]["text"]
+
+
+@proves("schedule.overlap")
+@pytest.mark.parametrize(
+    ("overlap", "states"), [("replace", ["cancelled", "open"]), ("allow", ["open", "open"])]
+)
+def test_the_next_slot_ends_the_run_before_it_where_the_schedule_says_replace(
+    world, overlap, states
+):
+    registers = Registers(world)
+    add(world["laptop"], f"{FILE}overlap: {overlap}\n", ASKS)
+    registers.until(SLOT + 11 * MINUTE)
+    assert states_of_runs(world) == states
+
+
+def states_of_runs(world: Cores) -> list[str]:
+    """Of the runs of schedules, in the order in which they were fired."""
+    fired = sorted(_told(world, "fire", ScheduleFire), key=lambda fire: fire.slot)
+    states = {row["run"]: row["state"] for row in world["laptop"].call("runs", {})["value"]}
+    return [states[fire.run] for fire in fired]

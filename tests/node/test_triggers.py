@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from tests.node.cores import Cores
 from tests.node.scheduling import MINUTE, SPEC, Registers, add, stop
 from tests.node.test_runs import know
-from tests.node.test_schedules import _reason, _told
+from tests.node.test_schedules import ASKS, _reason, _told, states_of_runs
 from tests.promise import proves
 
 from muster.limits import INCIDENT_FIRES_MAX, INCIDENT_FIRES_MS
@@ -177,3 +177,21 @@ def test_incidents_run_a_schedule_so_often_in_an_hour_and_the_rest_is_skipped(wo
     _happens(world, "studio", "disk-full", "later")
     registers.until(world.now().wall_ms + 2 * MINUTE)
     assert len(_told(world, "fire", ScheduleFire)) == 4
+
+
+@proves("schedule.overlap", "schedule.triggers")
+@pytest.mark.parametrize(
+    ("overlap", "states"), [("replace", ["cancelled", "open"]), ("allow", ["open", "open"])]
+)
+def test_what_happens_next_ends_the_run_before_it_where_the_schedule_says_replace(
+    world, overlap, states
+):
+    registers = Registers(world)
+    add(world["laptop"], f"{FILE}overlap: {overlap}\n", ASKS)
+    world.pass_ms(500)
+    _happens(world, "studio", "disk-full", "one")
+    registers.until(world.now().wall_ms + 6 * MINUTE)
+    _happens(world, "studio", "disk-full", "two")
+    registers.until(world.now().wall_ms + MINUTE)
+    assert states_of_runs(world) == states
+    assert world["studio"].core.counters["slots-fired"] == 2

@@ -9,7 +9,7 @@ Rule 3: what cannot be begun is skipped, with the reason. What keeps slots from 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, cast
 
 from muster.limits import CLOCK_AHEAD_MS_MAX, REASON_CHARS_MAX, SLOT_AHEAD_MS_MAX
 from muster.log.entry import Entry
@@ -19,14 +19,14 @@ from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.part import Part
 from muster.node.services import schedule_notices as notices
+from muster.node.services import slot_deeds
 from muster.node.services.sleepers import Sleepers, WakeUp
 from muster.node.services.slot_claims import keeper_of, plan_of
 from muster.node.tasks import slots
-from muster.node.tasks.runs import RunService
 from muster.node.tasks.slot_run import open_run
 from muster.node.tasks.slots import Known
 from muster.task import occurrences
-from muster.task.schedule import OWNER, slot_run
+from muster.task.schedule import OWNER
 from muster.task.schedule_fold import CLAIM, ORDERS, ScheduleFold, SlotFold
 from muster.task.schedule_kinds import ScheduleClaim, ScheduleFire, ScheduleMiss, ScheduleSkip
 from muster.task.slot_keeper import FIRE, MISS, Keeper, Seen, Value
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from muster.node.core import Core
 
 DECLARED[__name__] = {
-    "slots-fired": "This machine fired slots of schedules.",
-    "slots-missed": "This machine said of slots that they were missed or skipped.",
     "registers-silent": "The register of a schedule gave no answer; it is asked again.",
 }
 
@@ -247,8 +245,8 @@ class Schedules(Part):
         if self.core.tables.rows(CLAIM, stream=own, schedule=kept.each.id, nonce=claim.nonce):
             return
         body = ScheduleClaim(
-            kept.each.id, claim.slot, claim.nonce, _WHATS[claim.what], claim.missed, claim.since,
-            claim.reason[:REASON_CHARS_MAX], claim.before,
+            kept.each.id, claim.slot, claim.nonce, cast("Any", claim.what), claim.missed,
+            claim.since, claim.reason[:REASON_CHARS_MAX], claim.before,
         )  # fmt: skip
         self.core.append_body(body, cause=(kept.each.row.entry,))
 
@@ -308,22 +306,15 @@ class Schedules(Part):
 
     def _fire(self, kept: _Kept, value: Value) -> None:
         core, each = self.core, kept.each
-        schedule = each.schedule
-        if schedule.overlap == "replace":
-            self._cancel(each)
         late_ms = max(core.now.wall_ms - value.slot, 0)
         fire = ScheduleFire(
-            each.id, value.slot, occurrences.local(schedule.times, value.slot), late_ms, "",
+            each.id, value.slot, occurrences.local(each.schedule.times, value.slot), late_ms, "",
             kept.fence, value.nonce, value.missed, value.since,
         )  # fmt: skip
-        fire, body = slot_run(core.membership.fleet, schedule, fire, "")
         own = core.membership.own(FLEET)
         claims = core.tables.rows(CLAIM, stream=own, schedule=each.id, nonce=value.nonce)
-        cited = [each.row.entry, *(row.entry for row in claims)]
-        entry = core.append_body(fire, cause=tuple(cited))
-        core.part(RunService).open(body, (entry.id,), "muster")
-        core.counters["slots-fired"] += 1
-        notices.fired(core, each)
+        cited = (each.row.entry, *(row.entry for row in claims))
+        slot_deeds.fire(core, each, fire, "", cited)
 
     def _tell(self, kept: _Kept, value: Value) -> None:
         """A slot is missed or skipped, and so many before it."""
@@ -332,10 +323,7 @@ class Schedules(Part):
             kept.each.id, value.since, value.slot, max(value.missed, 1),
             value.reason[:REASON_CHARS_MAX], nonce=value.nonce,
         )  # fmt: skip
-        self.core.append_body(body, cause=(kept.each.row.entry,))
-        self.core.counters["slots-missed"] += 1
-        if value.reason.startswith("not-allowed"):
-            notices.denied(self.core, kept.each, value.reason)
+        slot_deeds.tell(self.core, kept.each, body, (kept.each.row.entry,))
 
     def _on_fire(self, stream: StreamName, entry: Entry) -> None:
         """Another keeper fired a slot that replaces a run of ours."""
@@ -347,15 +335,4 @@ class Schedules(Part):
         if stream.machine in kept.each.schedule.keepers and believed:
             kept.keeper.known = max(kept.keeper.known, body.slot)
             if kept.each.schedule.overlap == "replace":
-                self._cancel(kept.each)
-
-    def _cancel(self, each: Known) -> None:
-        """End the run before, where it is ours."""
-        run = open_run(self.core, each.row.name, (self.core.machine,))
-        service = self.core.part(RunService)
-        held = service.runs.get(run.run) if run is not None else None
-        if held is not None and not held.progress.cancelled:
-            service.cancel(held.run, "the next slot of its schedule replaces it")
-
-
-_WHATS: Final[dict[str, Any]] = {"fire": "fire", "miss": "miss", "skip": "skip"}
+                slot_deeds.cancel(self.core, kept.each)

@@ -14,14 +14,12 @@ from muster.log.entry import Entry
 from muster.log.stream import FLEET, StreamName
 from muster.node import event as ev
 from muster.node.part import Part
-from muster.node.services import schedule_notices as notices
+from muster.node.services import slot_deeds
 from muster.node.services.slot_claims import untold
 from muster.node.tasks import slots
-from muster.node.tasks.runs import RunService
 from muster.node.tasks.slot_run import open_run
 from muster.node.tasks.slots import Known
 from muster.task import occurrences
-from muster.task.schedule import slot_run
 from muster.task.schedule_fold import ORDERS, SlotRow
 from muster.task.schedule_kinds import ScheduleClaim, ScheduleFire, ScheduleSkip
 from muster.task.trigger import DEPTH_MAX, KINDS, depth
@@ -138,7 +136,6 @@ class Triggers(Part):
             why = "paused"
         elif denied:
             why = f"not-allowed: {denied}"
-            notices.denied(core, each, why)
         elif now_ms - at_ms > schedule.late_ms:
             why = "late"
         elif depth(waits.entry, core.log.entry) >= DEPTH_MAX:
@@ -165,17 +162,14 @@ class Triggers(Part):
             each.id, slot, local, late_ms, "", "owner", trigger[:_NONCE], waits.more,
             trigger=trigger,
         )  # fmt: skip
-        fire, body = slot_run(core.membership.fleet, each.schedule, fire, text or "")
-        fired = core.append_body(fire, cause=(each.row.entry, entry.id))
-        core.part(RunService).open(body, (fired.id,), "muster")
-        notices.fired(core, each)
+        slot_deeds.fire(core, each, fire, text or "", (each.row.entry, entry.id))
 
     def _skip(self, each: Known, entry: Entry, count: int, reason: str) -> None:
         body = ScheduleSkip(
             each.id, 0, entry.header.t[0], count, reason[:REASON_CHARS_MAX],
             nonce=entry.id.hex()[:_NONCE],
         )  # fmt: skip
-        self.core.append_body(body, cause=(each.row.entry, entry.id))
+        slot_deeds.tell(self.core, each, body, (each.row.entry, entry.id))
 
 
 def _is_storm(each: Known, fired: list[SlotRow], now_ms: int) -> bool:
