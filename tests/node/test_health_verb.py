@@ -51,6 +51,13 @@ def test_a_machine_is_well_until_something_of_its_own_needs_a_person(tmp_path):
     assert found.reasons == ["disk: the disk of hub is full"]
     code, text = shown(found)
     assert (code, text.splitlines()[1]) == (1, "  disk: the disk of hub is full")
+    # What another machine tells of as well, and later, is ours all the same.
+    for name in ("hub", "studio"):
+        core = world[name].core
+        core.when_done(lambda core=core: core.incidents.open("model:x", "warning", core.name))
+        world[name].step()
+        world.pass_ms(1_000)
+    assert any(each.startswith("model:x: ") for each in looked(world, tmp_path).reasons)
 
 
 @proves("health.told-whole")

@@ -1,6 +1,7 @@
 """Who tells people what happens, over real cores in virtual time; the services are the test's."""
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -314,6 +315,19 @@ def test_a_silence_counts_of_whoever_may_and_until_it_ends(fleet):
     assert silence(hub, "smoke*", "0s")["ok"]
     fleet.pass_s(10, 2)
     assert len(fleet.said) == 2
+
+
+@proves("notify.few-at-once")
+def test_a_full_hour_uses_up_no_machines_part_of_it(fleet):
+    made = fleet["hub"].core.part(pager.Pager)
+    made._sent.extend([made._core.now.boot_ms] * pager.NOTIFY_PER_HOUR_MAX)
+    each = SimpleNamespace(machines=(fleet["laptop"].id,))
+    assert not any(made._takes_room([each]) for _ in range(30))
+    assert made._has_room_of(fleet["laptop"].id)
+    made._sent.clear()
+    took = [made._takes_room([each]) for _ in range(30)]
+    assert sum(took) == pager.NOTIFY_PER_HOUR_OF_MACHINE_MAX
+    assert len(made._sent) == sum(took)
 
 
 @proves("notify.few-at-once")

@@ -52,6 +52,8 @@ def _told(world: Cores, kind: str, body: Any) -> list[Any]:
 def test_a_slot_becomes_a_run_that_a_worker_takes(world):
     registers = Registers(world)
     assert add(world["laptop"], FILE.replace("[hub, studio]", "[nobody]"))["ok"] is False
+    # A fence that nobody serves is none.
+    assert add(world["laptop"], FILE.replace('"repo:main"', "nats"))["ok"] is False
     done = add(world["laptop"])["value"]
     assert (done["owner"], done["fence"], done["next_ms"]) == ("hub", "repo:main", SLOT)
     registers.until(SLOT + MINUTE)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from tests.node.cores import Cores
@@ -15,7 +16,7 @@ from muster.log.entry import Entry, EntryId
 from muster.task.kinds import RunOpen
 from muster.task.kinds import read as body_of
 from muster.task.schedule_kinds import ScheduleFire, ScheduleSkip
-from muster.task.trigger import DEPTH_MAX
+from muster.task.trigger import DEPTH_MAX, Trigger
 
 TOLD = SPEC.replace("name: nightly", "name: told\ninputs: {trigger-text: none}")
 FILE = """muster: 1
@@ -48,6 +49,7 @@ def test_an_incident_of_a_keeper_runs_a_schedule_once_in_its_time_with_its_text_
     done = add(world["laptop"], FILE, TOLD)["value"]
     assert done["on"] == "on each incident disk-*"
     world.pass_ms(500)
+    assert msgspec.convert({"incident": "disk:*"}, Trigger).incident == "disk:*"
     # Not another one, and not of a machine that is no keeper.
     _happens(world, "studio", "clock", "the clock is wrong")
     _happens(world, "laptop", "disk-full", "another's")

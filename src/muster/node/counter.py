@@ -32,11 +32,16 @@ class Counts(Counter[str]):
         raise KeyError(f"{name} is counted, and nobody declared it")
 
 
-def spend(spent: deque[int], most: int, per_ms: int, now_ms: int) -> bool:
-    """Whether one more is within what so much time has room for; then it is spent."""
+def has_room(spent: deque[int], most: int, per_ms: int, now_ms: int) -> bool:
+    """Whether one more is within what so much time has room for."""
     while spent and now_ms - spent[0] >= per_ms:
         spent.popleft()
-    if len(spent) >= most:
-        return False
-    spent.append(now_ms)
-    return True
+    return len(spent) < most
+
+
+def spend(spent: deque[int], most: int, per_ms: int, now_ms: int) -> bool:
+    """Whether one more is within what so much time has room for; then it is spent."""
+    room = has_room(spent, most, per_ms, now_ms)
+    if room:
+        spent.append(now_ms)
+    return room

@@ -56,8 +56,8 @@ Moment = Annotated[
 Fence = Annotated[
     str,
     matching(
-        "^(auto|nats|owner|repo:[a-z0-9][a-z0-9-]{0,39})$",
-        "is not a fence; write auto, nats, owner or repo:NAME",
+        "^(auto|owner|repo:[a-z0-9][a-z0-9-]{0,39})$",
+        "is not a fence; write auto, owner or repo:NAME",
     ),
 ]
 

@@ -6,11 +6,11 @@ Rule 2: what its text says is a value of the run, as any other, and never a part
 Rule 3: a run that a schedule began may trigger another one, so many times in a row and no more.
 """
 
-from fnmatch import fnmatchcase
 from typing import Annotated, Final, Literal
 
 from msgspec import Struct
 
+from muster.fleet.incident import fits
 from muster.fleet.kinds import INCIDENT_OPEN, IncidentOpen
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_or_none
@@ -26,7 +26,7 @@ _TEXT_CHARS_MAX: Final = 1_000
 Keys = Annotated[
     str,
     matching(
-        "^[a-z0-9*-]{1,64}$", "is no key of incidents; write a-z, 0-9 and -, * for any letters"
+        "^[a-z0-9:*-]{1,64}$", "is no key of incidents; write a-z, 0-9, : and -, * for any letters"
     ),
 ]
 
@@ -51,7 +51,7 @@ class Trigger(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
         """What an entry says where it is such a trigger, else None."""
         told = body_or_none(entry, IncidentOpen) if entry.header.kind == INCIDENT_OPEN else None
         if told is not None and self.incident is not None:
-            return told.title[:_TEXT_CHARS_MAX] if fnmatchcase(told.key, self.incident) else None
+            return told.title[:_TEXT_CHARS_MAX] if fits(self.incident, told.key) else None
         end = body_or_none(entry, RunSettle) if entry.header.kind == "run.settle" else None
         if end is None or self.run is None or self.outcome not in (None, end.outcome):
             return None

@@ -123,7 +123,7 @@ async def look(daemon: Daemon, call: Perform, ask: Nothing) -> Health:
     """How this machine is."""
     core = daemon.core
     open_incidents, _ = listed(core, _INCIDENTS_MAX, waiting=True)
-    own = [each for each in open_incidents if each.machine == core.name]
+    own = [each for each in open_incidents if core.name in each.seen_by]
     agents = [
         Agent(each.task, each.agent, watch.state, round(watch.quiet_s), watch.tokens)
         for each in daemon.effects.attempts.values()

@@ -202,7 +202,7 @@ def acknowledge(core: Core, call: Call, ask: Acknowledge) -> Acknowledged:
 
 class Silencing(Request, frozen=True):
     match: Annotated[
-        str, pos("which incidents, by their keys: disk-full/nas, machine-away:* or lag-*",
+        str, pos("which incidents, by their keys: disk-full/nas, clock-skew:* or lag-*",
                  max_length=200)
     ]  # fmt: skip
     until: Annotated[str, opt("how long: 8h, 2d or a time, 30 days at most; 0s ends it",
@@ -228,7 +228,7 @@ class Silenced(Struct, frozen=True):
 def silence(core: Core, call: Call, ask: Silencing) -> Silenced:
     """Have nobody called for incidents of a kind, for a while; they are listed all the same.
 
-    muster silence 'machine-away:*' --until 2h --why 'the power is cut for work'
+    muster silence 'clock-skew:*' --until 2h --why 'the time servers are moved'
     muster silence 'lag-*/nas' --until 7d --why 'its line is slow'
     muster silence 'lag-*/nas' --until 0s --why 'it is quick again'
     """

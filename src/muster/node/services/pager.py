@@ -37,7 +37,7 @@ from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.log.stream import StreamName
 from muster.node import event as ev
-from muster.node.counter import DECLARED, spend
+from muster.node.counter import DECLARED, has_room, spend
 from muster.node.part import Part
 from muster.node.services import page_text
 from muster.node.services.page_text import Message
@@ -252,9 +252,9 @@ class Pager(Part):
                 ready += self._of_note(key, note, place, now_ms)
         ready = self._ordered(ready)[:_TOLD_AT_ONCE_MAX]
         # Whose room is used up waits apart, and not in one message with the others.
-        rest = [each for each in ready if not any(map(self._left, each.machines))]
+        rest = [each for each in ready if not any(map(self._has_room_of, each.machines))]
         for group in _groups([each for each in ready if each not in rest], NOTIFY_APART_MAX):
-            if self._has_room(group):
+            if self._takes_room(group):
                 self._tell(group)
             else:
                 rest += group
@@ -275,19 +275,21 @@ class Pager(Part):
             found.append((grave, told[grave, machine], not ours, number))
         return [ready[number] for *_, number in sorted(found)]
 
-    def _left(self, machine: str) -> int:
-        """For how many messages more the hour has room that tell of what this machine does."""
+    def _has_room_of(self, machine: str) -> bool:
+        """Whether the hour has room for one more that tells of what this machine does."""
         sent, now_ms = self._sent_of[machine], self._core.now.boot_ms
-        counts = sum(now_ms - at_ms < _HOUR_MS for at_ms in sent)
-        return NOTIFY_PER_HOUR_OF_MACHINE_MAX - counts
+        return has_room(sent, NOTIFY_PER_HOUR_OF_MACHINE_MAX, _HOUR_MS, now_ms)
 
-    def _has_room(self, group: Sequence[Ready]) -> bool:
-        """Whether the hour has room for one more, and for one of somebody who tells of these."""
+    def _takes_room(self, group: Sequence[Ready]) -> bool:
+        """Whether the hour has room for one more, and for one of somebody who tells of these;
+        then both are used up.
+        """
         now_ms = self._core.now.boot_ms
-        return any(
-            spend(self._sent_of[machine], NOTIFY_PER_HOUR_OF_MACHINE_MAX, _HOUR_MS, now_ms)
-            for machine in dict.fromkeys(who for each in group for who in each.machines)
-        ) and spend(self._sent, NOTIFY_PER_HOUR_MAX, _HOUR_MS, now_ms)
+        tellers = dict.fromkeys(who for each in group for who in each.machines)
+        teller = next((who for who in tellers if self._has_room_of(who)), None)
+        if teller is None or not spend(self._sent, NOTIFY_PER_HOUR_MAX, _HOUR_MS, now_ms):
+            return False
+        return spend(self._sent_of[teller], NOTIFY_PER_HOUR_OF_MACHINE_MAX, _HOUR_MS, now_ms)
 
     def _of_incident(self, incident: Incident, place: int, now_ms: int) -> list[Ready]:
         """The step of it that is due now, if there is one."""
