@@ -12,9 +12,9 @@ from muster.agent import acp
 from muster.agent.action import class_of, digest
 from muster.agent.lines import middle
 from muster.agent.mask import Secrets
-from muster.agent.pause import PAUSE_S_MAX, Pause
 from muster.agent.permission import Permissions
 from muster.agent.transcript import Transcript
+from muster.agent.waited import WAITED_S_MAX, Waited
 from muster.printable import named
 
 ORDER: dict[str, Any] = {"cwd": "/srv", "policy": {}, "sandbox": {"network": "none"}}
@@ -84,13 +84,13 @@ def test_what_is_shown_has_both_its_ends_and_names_what_cannot_be_seen():
 @proves("approval.time-limit")
 def test_what_an_attempt_waits_for_people_is_counted_once_and_bounded():
     now = [0.0]
-    pause = Pause(lambda: now[0])
+    pause = Waited(lambda: now[0])
     heard = (
         (1, "agent.ask", {"ask": "1"}, 0), (4, "agent.ask", {"ask": "2"}, 3),
         (6, "agent.decision", {"ask": "1"}, 5), (9, "agent.decision", {"answer": "allow"}, 8),
         (10, "agent.decision", {"ask": "2"}, 9), (90, "agent.output", {"ask": "3"}, 9),
         (91, "agent.decision", {"ask": "2"}, 9), (100, "agent.ask", {"ask": "4"}, 9),
-        (1e9, "agent.use", {"ask": "4"}, PAUSE_S_MAX),
+        (1e9, "agent.use", {"ask": "4"}, WAITED_S_MAX),
     )  # fmt: skip
     for at, kind, fields, seconds in heard:
         now[0] = at

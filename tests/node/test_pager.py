@@ -13,8 +13,8 @@ from muster.fleet import kinds
 from muster.fleet.escalation import Hours, Service
 from muster.fleet.folds import INCIDENT
 from muster.fleet.grant import Grant, sign_give
-from muster.fleet.incident_fold import NOTIFY
 from muster.fleet.machine import Operator
+from muster.fleet.silence_fold import NOTIFY
 from muster.log import canon
 from muster.node import event as ev
 from muster.node import incidents

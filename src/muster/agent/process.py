@@ -34,10 +34,10 @@ from muster.agent.lines import (
 )
 from muster.agent.marks import Marks
 from muster.agent.mask import Secrets, Stream
-from muster.agent.pause import Pause
 from muster.agent.policy import Policy
 from muster.agent.relay import boot
 from muster.agent.sandbox.handover import Handover, OnListeners
+from muster.agent.waited import Waited
 from muster.errors import Broken, Malformed, NotFound
 from muster.limits import ATTEMPT_JOURNAL_BYTES_MAX, BODY_BYTES_MAX
 
@@ -88,7 +88,7 @@ class ShimAttempt:
         self._end_s_max = 2 * order.grace_s + END_SLACK_S
         self._obeys_s_max = 2 * order.grace_s + OBEY_SLACK_S
         self._loop = asyncio.get_running_loop()
-        self._pause, self._paused_s = Pause(self._loop.time), 0.0
+        self._waited, self._paused_s = Waited(self._loop.time), 0.0
         self._watches = [self._loop.call_later(order.timeout_s + self._obeys_s_max, self._late)]
         self._on_event = on_event
         self._journal_bytes, self._journal_full = 0, False
@@ -127,8 +127,8 @@ class ShimAttempt:
 
     def _late(self) -> None:
         """Its time is up, but for what it waited for people meanwhile."""
-        more_s, self._paused_s = self._pause.seconds - self._paused_s, self._pause.seconds
-        if more_s > 0 or self._pause.goes_on:
+        more_s, self._paused_s = self._waited.seconds - self._paused_s, self._waited.seconds
+        if more_s > 0 or self._waited.goes_on:
             self._watches.append(self._loop.call_later(max(more_s, LOOK_S), self._late))
             return
         self._force()
@@ -205,7 +205,7 @@ class ShimAttempt:
                 return
             if line.event is not None:
                 self._heard += 1
-                self._pause.heard(*line.event)
+                self._waited.heard(*line.event)
                 if self._listener is not None:
                     self._listener(AgentEvent(*line.event))
                 self._write_down(*line.event)

@@ -30,7 +30,7 @@ from muster.agent import cgroup, process_tree, started
 from muster.agent.driver import Event
 from muster.agent.drivers import DRIVERS
 from muster.agent.lines import EVENTS_MAX, ORDER_BYTES_MAX, Splitter
-from muster.agent.pause import Pause
+from muster.agent.waited import Waited
 
 # A reader that is this far behind stops the agent's output, never its deadline or cancel.
 UNSENT_BYTES_MAX: Final = 256 * 1024
@@ -113,7 +113,7 @@ class Shim:
         self._driver = DRIVERS[order["driver"]](order)
         self._grace_s = float(order["grace_s"])
         self._deadline = clock_s() + float(order["timeout_s"])
-        self._pause = Pause(clock_s)
+        self._waited = Waited(clock_s)
         self._brood = process_tree.ProcessTree(subreaper)
         self._subreaper = subreaper
         self._group = cgroup.make(str(order["env"].get(process_tree.MARKER, "")))
@@ -286,7 +286,7 @@ class Shim:
                 self._hang_up(name)
             elif self._pipes[name] not in self._selector.get_map():
                 self._listen(name)
-        if not self._why and now >= self._deadline + self._pause.seconds:
+        if not self._why and now >= self._deadline + self._waited.seconds:
             self._stop("timeout")
         if not self._why and self._driver.is_over and now >= self._heard_at + self._over_s_max:
             self._driver.outlived = True
@@ -301,7 +301,7 @@ class Shim:
     def _pause_s(self) -> float:
         now = clock_s()
         until = [now + LOOK_S_MAX if self._subreaper else now + 1.0]
-        until.append(self._step_at if self._why else self._deadline + self._pause.seconds)
+        until.append(self._step_at if self._why else self._deadline + self._waited.seconds)
         if self._flush_at is not None:
             until.append(self._flush_at)
         if not self._why and self._driver.is_over:
@@ -360,7 +360,7 @@ class Shim:
 
     def _send_events(self, events: list[Event]) -> None:
         for kind, fields in events:
-            self._pause.heard(kind, fields)
+            self._waited.heard(kind, fields)
             self._told += 1
             if self._told <= EVENTS_MAX or kind in ALWAYS_TOLD:
                 self._send({"event": [kind, fields]})

@@ -24,10 +24,10 @@ from muster.fleet.document import document_id
 from muster.fleet.facts import Facts, Logins, Reach, Wake
 from muster.fleet.grant import gives, takes
 from muster.fleet.incident import graver
-from muster.fleet.incident_fold import NOTIFY, NOTIFY_KINDS, SILENCE, SILENCE_KINDS
 from muster.fleet.operator_end import open_end
 from muster.fleet.peer_fold import PEER, PEER_KINDS
 from muster.fleet.record import open_operator, open_record, open_revocation
+from muster.fleet.silence_fold import NOTIFY, NOTIFY_KINDS, SILENCE, SILENCE_KINDS
 from muster.fleet.statement import is_target, open_statement
 from muster.fleet.until import until_ms
 from muster.limits import ACKNOWLEDGED_MS_MAX, FLAP_MS, FLAPS_TOLD

@@ -14,9 +14,14 @@ def until_ms(text: str, signed_ms: int) -> int:
     span_ms = duration_of(text)
     if span_ms is not None:
         return signed_ms + span_ms
+    return date_ms(text, "8h")
+
+
+def date_ms(text: str, else_as: str) -> int:
+    """A date and time such as `2026-11-20T23:00` (UTC without a zone). Raises: Malformed."""
     try:
         found = datetime.fromisoformat(text)
         zoned = found if found.tzinfo else found.replace(tzinfo=UTC)
         return int(zoned.timestamp() * 1000)
     except (ValueError, OverflowError) as error:
-        raise Malformed(f"{text[:40]!r} is no time; write 8h or 2026-11-20T23:00") from error
+        raise Malformed(f"{text[:40]!r} is no time; write {else_as} or 2026-11-20T23:00") from error

@@ -10,8 +10,8 @@ from muster.fleet import folds, kinds
 from muster.fleet.acknowledgement import VERB, name_of, read
 from muster.fleet.grant import ANYTHING
 from muster.fleet.incident import Incident, Looked, Silence, Telling, gathered, is_shared
-from muster.fleet.incident_fold import SILENCE_VERB
 from muster.fleet.permanent import permanent
+from muster.fleet.silence_fold import SILENCE_VERB
 from muster.limits import FLAP_MS, NOTIFY_NEWS_MS, NOTIFY_OF_MACHINE_MAX
 from muster.log.entry import Entry
 from muster.log.stream import FLEET, StreamName

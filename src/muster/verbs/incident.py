@@ -23,8 +23,8 @@ from muster.fleet import kinds
 from muster.fleet.acknowledgement import VERB
 from muster.fleet.folds import ACKNOWLEDGED, INCIDENT, IncidentRow
 from muster.fleet.incident import SEVERITIES, Looked, called_by, fits, is_shared, key_of
-from muster.fleet.incident_fold import NOTIFY, SILENCE_VERB
 from muster.fleet.name import check_word
+from muster.fleet.silence_fold import NOTIFY, SILENCE_VERB
 from muster.fleet.until import until_ms
 from muster.limits import ACKNOWLEDGED_MS_MAX, SILENCE_MS_MAX
 from muster.log.stream import FLEET, StreamName

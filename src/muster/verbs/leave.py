@@ -228,21 +228,19 @@ async def drain(daemon: Daemon, call: Perform, stream: Stream, ask: Drain) -> Dr
     core, worker, told = daemon.core, daemon.core.part(WorkerService), 0
     if not ask.force:
         _check(core, core.machine, _operator_here(daemon))
-    tail, drained, this = core.part(Tail), False, object()
-    hear = lambda _link: stream.tell_later("moved")  # noqa: E731 - it is taken away again
-    tail.followers.append(hear)
+    drained, this = False, object()
     worker.drains.add(this)
     try:
-        while not ask.now and (works := sum(worker.worker.statistics().values())):
-            if works != told:
-                await stream.tell(Drained(works))
-            told = works
-            await stream.hear()
-        await _receipted(core, stream, MachineId(ask.by))
+        with core.part(Tail).moves(lambda: stream.tell_later("moved")):
+            while not ask.now and (works := sum(worker.worker.statistics().values())):
+                if works != told:
+                    await stream.tell(Drained(works))
+                told = works
+                await stream.hear()
+            await _receipted(core, stream, MachineId(ask.by))
         drained = True
         return Drained(0)
     finally:
-        tail.followers.remove(hear)
         if drained:
             # Whoever asked has this long to have the authority say it.
             loop = asyncio.get_running_loop()

@@ -154,10 +154,7 @@ async def hand_over(daemon: Daemon, call: Perform, stream: Stream, ask: HandOver
     ending = [each for each in attempts if each.template.get("once") is not True]
     for each in ending:
         each.stop(_DRAINS, stuck=DRAINS)
-    tail = core.part(Tail)
-    hear = lambda _link: stream.tell_later("moved")  # noqa: E731 - it is taken away again
-    tail.followers.append(hear)
-    try:
+    with core.part(Tail).moves(lambda: stream.tell_later("moved")):
         while (works := _rests(core).works) and (
             ask.wait or any(not each.over.is_set() for each in ending)
         ):
@@ -166,8 +163,6 @@ async def hand_over(daemon: Daemon, call: Perform, stream: Stream, ask: HandOver
             told = works
             await stream.hear()
         return _rests(core)
-    finally:
-        tail.followers.remove(hear)
 
 
 def _rests(core: Core) -> Rests:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from muster.duration import duration_of
 from muster.errors import Conflict, Malformed, NotFound
+from muster.fleet.until import until_ms
 from muster.limits import BODY_BYTES_MAX, SCHEDULES_MAX
 from muster.log.stream import MachineId
 from muster.node.host import clock
@@ -110,14 +110,8 @@ def schedule(context: Context, ask: Action) -> Any:
     found = context.ask("schedule.check", {"what": ask.what})
     args = {"name": found["name"], "schedule": found["schedule"]}
     if ask.until:
-        args["until_ms"] = _moment(ask.until)
+        args["until_ms"] = until_ms(ask.until, clock.read().wall_ms)
     return context.ask(f"schedule.{ask.action}", args)
-
-
-def _moment(text: str) -> int:
-    """What a person means by how long, or until when. Raises: Malformed."""
-    ms = duration_of(text)
-    return clock.read().wall_ms + ms if ms else schedules.moment_ms(text)
 
 
 def _add(context: Context, path: str) -> Any:

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, Final
 
@@ -11,6 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 from muster.duration import duration_of
 from muster.errors import Conflict, Malformed, NotFound
 from muster.fleet.roster import Roster
+from muster.fleet.until import date_ms
 from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
@@ -116,14 +116,7 @@ def _then(
 def moment(text: str, now_ms: int) -> int:
     """`10m` (ago), or a date and time such as `2026-11-20T23:00` (UTC without a zone)."""
     ago_ms = duration_of(text)
-    if ago_ms is not None:
-        return now_ms - ago_ms
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise Malformed(f"{text[:40]!r} is no time; write 10m (ago) or 2026-11-20T23:00") from error
-    zoned = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return int(zoned.timestamp() * 1000)
+    return date_ms(text, "10m (ago)") if ago_ms is None else now_ms - ago_ms
 
 
 def task_view(core: Core, row: TaskRow) -> Task:

@@ -14,7 +14,7 @@ from muster.git.collection import Collected, collect
 from muster.git.commit import Signature
 
 
-class Watch(Protocol):
+class PathGuard(Protocol):
     """Who says which paths no result may change."""
 
     def forbidden(self, changed: Any) -> str:
@@ -27,7 +27,7 @@ class Unfinished(NamedTuple):
     tree: Worktree
     message: str
     told: Callable[[Collected], str]
-    watch: Watch
+    guard: PathGuard
 
     async def kept(
         self, worktrees: Any, signature: Signature, patiently: Callable[..., Awaitable[Any]]
@@ -36,7 +36,7 @@ class Unfinished(NamedTuple):
         try:
             made = await patiently(lambda: collect(self.tree, [], self.message, signature))
             changed = map(os.fsdecode, made.all_changed)
-            if not made.changed_count or self.told(made) or self.watch.forbidden(changed):
+            if not made.changed_count or self.told(made) or self.guard.forbidden(changed):
                 return ""
             await patiently(lambda: worktrees.push(self.tree, made.commit))
         except MusterError:

@@ -8,7 +8,6 @@ import re
 from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -16,6 +15,7 @@ from muster.errors import Malformed
 from muster.fleet.escalation import Hours
 from muster.fleet.name import NAME_PATTERN
 from muster.limits import PAGERS_MAX
+from muster.task.occurrences import check_zone
 from muster.task.problem import shown
 
 _TIME: Final = r"([01][0-9]|2[0-3]):([0-5][0-9])"
@@ -47,17 +47,11 @@ class NotifyConfig(msgspec.Struct, frozen=True, omit_defaults=True):
         if not re.fullmatch(_TIME, self.digest):
             raise Malformed(f"`digest` is {shown(self.digest)}; write it as 08:00")
         if self.zone:
-            try:
-                ZoneInfo(self.zone)
-            except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-                raise Malformed(
-                    f"`zone` is {shown(self.zone)}, which this system does not know; write it as "
-                    "Europe/Berlin"
-                ) from error
+            check_zone(self.zone)
 
     def hours(self) -> Hours:
         """When whoever is told sleeps."""
-        zone: tzinfo | None = ZoneInfo(self.zone) if self.zone else None
+        zone: tzinfo | None = check_zone(self.zone) if self.zone else None
 
         def offset_ms(ms: int) -> int:
             there = datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone)

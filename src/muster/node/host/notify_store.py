@@ -8,10 +8,8 @@ Rule 3: it is read anew for each message.
 """
 
 import json
-import os
 import re
 import secrets
-import sys
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -20,16 +18,19 @@ import msgspec
 from msgspec.structs import replace
 
 from muster.atomic_file import write_file
-from muster.errors import Broken, Malformed, NotFound, Refused, unable
+from muster.errors import Broken, Malformed, NotFound, Refused
 from muster.fleet.escalation import As, Service
 from muster.fleet.name import NAME_PATTERN
 from muster.limits import NOTIFY_SERVICES_MAX
 from muster.node.host import keychain
 from muster.node.host.owner import require_own
+from muster.node.host.private_file import read_private
 
 FILE: Final = "notify.toml"
 URL_CHARS_MAX: Final = 4096
 _FILE_BYTES_MAX: Final = 256 * 1024
+# What a person does about a file that is of no use.
+_ANEW: Final = "add the services anew"
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://[^\s]+", re.IGNORECASE)
 # What a service is used as where nobody says it, by the scheme of its address; all others push.
 _CHATS: Final = frozenset({
@@ -72,27 +73,16 @@ class NotifyStore:
     def known(self) -> Known:
         """Raises: Broken where others can read the file, or it is none; without any value."""
         try:
-            handle = os.open(self._path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK)
-        except FileNotFoundError:
+            raw = read_private(self._path, _FILE_BYTES_MAX, self._home, _ANEW)
+        except NotFound:
             return Known()
-        except OSError as error:
-            raise unable(f"{self._path} cannot be read: {error.strerror}", error) from error
         try:
-            mode = os.fstat(handle).st_mode & 0o077
-            raw = os.read(handle, _FILE_BYTES_MAX + 1)
-        finally:
-            os.close(handle)
-        if mode and sys.platform != "win32":
-            raise Broken(f"others can read {self._path}, which has passwords: `chmod 600` it")
-        try:
-            if len(raw) > _FILE_BYTES_MAX:
-                raise ValueError
             return msgspec.convert(tomllib.loads(raw.decode()), Known)
         except (ValueError, msgspec.ValidationError):
             # What it quotes may be a password.
             raise Broken(
                 f"{self._path} cannot be read as what `muster notify add` writes: mend it, or "
-                "remove it and add the services anew"
+                f"remove it and {_ANEW}"
             ) from None
 
     def services(self) -> tuple[Service, ...]:

@@ -25,6 +25,7 @@ from muster.atomic_file import write_file
 from muster.errors import Broken, Conflict, Malformed, MusterError, NotFound, Refused, unable
 from muster.node.host import keychain
 from muster.node.host.owner import require_own
+from muster.node.host.private_file import check_owner, read_private
 from muster.node.host.secret_index import GRANTS_MAX, SECRETS_MAX, Index, Kept, Place, without
 from muster.node.host.secret_value import VALUE_BYTES_MAX, plain, refusal
 from muster.task.secret import Grant, Wanted, check_name, facts_of
@@ -39,6 +40,8 @@ CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 # it begins.
 FILES_BYTES_MAX: Final = 64 * 1024
 _INDEX_BYTES_MAX: Final = 256 * 1024
+# What a person does about a file that is of no use.
+_ANEW: Final = "set the secret again"
 
 
 def told(home: Path, environ: Mapping[str, str], now_ms: int) -> dict[str, str]:
@@ -344,15 +347,7 @@ class SecretStore:
         found = self.folder.lstat()
         if not stat.S_ISDIR(found.st_mode):
             raise Broken(f"{self.folder} is no folder: move it away")
-        self._check(self.folder, found, "700")
-
-    def _check(self, path: Path, found: os.stat_result, mode: str) -> None:
-        if sys.platform == "win32":
-            return
-        if found.st_uid not in {os.geteuid(), self.home.stat().st_uid}:
-            raise Broken(f"{path} belongs to another user: remove it, and set the secret again")
-        if found.st_mode & 0o077:
-            raise Broken(f"others can read {path}: run `chmod {mode} {path}`, and ask who saw it")
+        check_owner(self.folder, found, self.home, "700", _ANEW)
 
     def _read(self, path: Path, most: int, *, foreign: bool = False) -> bytes:
         """A file that is its owner's alone. `foreign`: systemd placed it.
@@ -362,25 +357,11 @@ class SecretStore:
         try:
             if not foreign:
                 self._check_folder()
-            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK)
         except FileNotFoundError as error:
-            raise NotFound(f"{path} is not there: set the secret again") from error
+            raise NotFound(f"{path} is not there: {_ANEW}") from error
         except OSError as error:
             raise unable(f"{path} cannot be read: {error.strerror}", error) from error
-        try:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise Broken(f"{path} is no plain file: remove it, and set the secret again")
-            if not foreign:
-                self._check(path, found, "600")
-            elif found.st_mode & 0o007:
-                raise Broken(f"everybody can read {path}, a credential: mend the daemon's unit")
-            raw = os.read(handle, most + 1)
-        finally:
-            os.close(handle)
-        if len(raw) > most:
-            raise Broken(f"{path} has more than {most} bytes: set the secret again")
-        return raw
+        return read_private(path, most, self.home, _ANEW, foreign=foreign)
 
 
 def _is_name(name: str) -> bool:

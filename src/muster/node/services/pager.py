@@ -23,7 +23,7 @@ from muster.fleet import escalation, kinds
 from muster.fleet.chat import CHAT_ACKNOWLEDGE
 from muster.fleet.escalation import CHAT, CLOSING, Hours, Service, Told
 from muster.fleet.incident import Incident, key_of
-from muster.fleet.incident_fold import NOTIFY
+from muster.fleet.silence_fold import NOTIFY
 from muster.limits import (
     NOTIFY_AGAIN_MS_MAX,
     NOTIFY_AGAIN_MS_MIN,

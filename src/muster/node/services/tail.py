@@ -4,7 +4,8 @@ Rule: nothing is kept for a follower but what no store has: that a link came up,
 left. The entries are in the store, and whoever is slow reads them there when it gets to it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -37,6 +38,19 @@ class Tail(Part):
         core.on(ev.Committed, self._committed)
         core.on(ev.MachineHere, lambda event: self._link("link.up", event.machine))
         core.on(ev.MachineGone, self._gone)
+
+    @contextmanager
+    def moves(self, tell: Callable[[], object]) -> Iterator[None]:
+        """As long as this lasts it is told of all that is committed, and of each link."""
+
+        def follower(_arrival: Arrival | None) -> None:
+            tell()
+
+        self.followers.append(follower)
+        try:
+            yield
+        finally:
+            self.followers.remove(follower)
 
     def _committed(self, _event: ev.Committed) -> None:
         number = self.core.log.admissions

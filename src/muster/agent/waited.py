@@ -11,10 +11,10 @@ from typing import Any, Final
 from muster.limits import APPROVAL_MS_MAX
 
 # All in all: an agent that asks without end, and works meanwhile, has not all the time there is.
-PAUSE_S_MAX: Final = APPROVAL_MS_MAX / 1000
+WAITED_S_MAX: Final = APPROVAL_MS_MAX / 1000
 
 
-class Pause:
+class Waited:
     """Of one attempt, by the clock that it is given."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
@@ -37,10 +37,10 @@ class Pause:
     @property
     def goes_on(self) -> bool:
         """Whether it waits now, and may."""
-        return bool(self._open) and self.seconds < PAUSE_S_MAX
+        return bool(self._open) and self.seconds < WAITED_S_MAX
 
     @property
     def seconds(self) -> float:
         """So far, the wait that goes on included."""
         waits = self._clock_s() - self._since if self._open else 0.0
-        return min(self._total + waits, PAUSE_S_MAX)
+        return min(self._total + waits, WAITED_S_MAX)
