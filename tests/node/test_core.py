@@ -11,6 +11,7 @@ from muster.channel.frame import Type
 from muster.errors import Broken
 from muster.fleet import kinds
 from muster.fleet.assembly import assemble
+from muster.fleet.chat import CHAT_ACKNOWLEDGE
 from muster.fleet.folds import fleet_folds
 from muster.limits import LINK_FAULTS_MAX
 from muster.log import canon
@@ -237,6 +238,7 @@ def test_the_roster_is_made_anew_after_every_kind_of_entry_that_it_is_made_from(
         for kind in fold.kinds
         if asked & {*fold.tables}
     }
-    # What was ordered and refused, and what a device was offered, stands beside what counts.
-    beside = {kinds.ORDER_TAKE, kinds.ORDER_DENY, kinds.DEVICE_OPEN}
+    # What was ordered and refused, what a device was offered and which incident somebody looked at
+    # stands beside what counts.
+    beside = {kinds.ORDER_TAKE, kinds.ORDER_DENY, kinds.DEVICE_OPEN, CHAT_ACKNOWLEDGE}
     assert made_from - beside == set(FLEET_KINDS)

@@ -12,9 +12,13 @@ from muster.agent.servers import Server
 from muster.channel import FIRST, drop, http
 from muster.errors import Broken, Exhausted, NotFound, Refused
 from muster.limits import SOCKET_PATH_BYTES_MAX
-from muster.node.host.config import Config, config_text
+from muster.node.host.chat_config import ChatConfig
+from muster.node.host.config import Config, NatsServe, config_text
 from muster.node.host.home import DEFAULT_REPOSITORY, DOOR_PORT, Home
+from muster.node.host.money_config import MoneyConfig
+from muster.node.host.notify_config import Heartbeat, NotifyConfig
 from muster.node.host.reach import check_config, own_ways
+from muster.node.host.sandbox_config import SandboxConfig
 from muster.verbs import acp_session
 
 SEED = bytes(range(32))
@@ -128,6 +132,38 @@ def test_a_written_config_is_read_back_and_none_is_a_whole_one(home):
     config = Config(name='a"b', labels=("gpu", "big\\"), slots=5, channel={FIRST: options})
     home.put("config.toml", config_text(config))
     assert home.config() == config
+
+
+@proves("node.config-is-checked")
+def test_every_setting_that_there_is_is_written_and_read_back(home):
+    said = Config(
+        name="nas",
+        role="hub",
+        labels=("gpu",),
+        slots=5,
+        lease_s=31,
+        approval_s=61,
+        agent_env=("EDITOR",),
+        path="/a:/b",
+        headless=("claude",),
+        door=False,
+        wake=True,
+        lan=False,
+        channel={"drop": drop.Options(place="/srv/shared")},
+        nats=NatsServe(serve="auto"),
+        mcp={"docs": Server(("npx", "docs-mcp"))},
+        sandbox=SandboxConfig(default="on"),
+        money=MoneyConfig(keeper="nas", usd_day="2.50"),
+        notify=NotifyConfig(pagers=("nas",), zone="Europe/Berlin"),
+        heartbeat=Heartbeat(url="https://watch.example.org/token"),
+        chat={"telegram": ChatConfig(token="BOT", room="7")},
+    )
+    unsaid = [
+        name for name in Config.__struct_fields__ if getattr(said, name) == getattr(Config(), name)
+    ]
+    assert not unsaid, "each has another value than without a file"
+    home.put("config.toml", config_text(said))
+    assert home.config() == replace(said, channel={FIRST: http.Options(), **said.channel})
 
 
 @proves("agent.mcp-per-task", "node.config-is-checked")

@@ -16,6 +16,7 @@ from muster.memory.showing import MemoryReadFold
 from muster.message.fold import MessageFold, ReadingFold
 from muster.task import kinds
 from muster.task.approval_fold import ApprovalFold
+from muster.task.budget_fold import PotFold, SpendingFold
 from muster.task.delegation_fold import DelegationFold, RefusalFold
 from muster.task.fold import TASK, AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import Draft, Now, OwnerInstruction
@@ -35,7 +36,7 @@ STUDIO = "5" * 64
 _FOLDS = (
     *(TaskFold, AttemptFold, DecisionFold, EndingFold),
     *(MessageFold, ReadingFold, TrustFold, MemoryFold, MemoryReadFold, ContextFold),
-    *(StandinFold, KeepingFold, DelegationFold, RefusalFold, ApprovalFold),
+    *(StandinFold, KeepingFold, DelegationFold, RefusalFold, ApprovalFold, PotFold, SpendingFold),
 )
 
 

@@ -37,8 +37,8 @@ Usd = Annotated[str, matching(_FORM, "is not an amount of dollars; write it as 2
 class Amount(Struct, frozen=True, omit_defaults=True):
     """Tokens and money: a limit, in which 0 is none, or what was used."""
 
-    tokens: int = 0
-    usd_millionths: int = 0
+    tokens: Annotated[int, Meta(ge=0)] = 0
+    usd_millionths: Annotated[int, Meta(ge=0)] = 0
 
     def __bool__(self) -> bool:
         return bool(self.tokens or self.usd_millionths)

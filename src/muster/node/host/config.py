@@ -87,7 +87,7 @@ def _means(text: str, wanted: dict[str, Any]) -> bool:
     return False
 
 
-class NatsServe(msgspec.Struct, frozen=True):
+class NatsServe(msgspec.Struct, frozen=True, omit_defaults=True):
     """`[nats]`: whether this machine runs a NATS server.
 
     `serve` is where it listens, `auto` on a port for this computer alone, "" nowhere; `address` is
@@ -353,10 +353,16 @@ def config_text(config: Config) -> bytes:
     lines = [
         "# This machine, as its owner wants it. `muster doctor` checks the file.",
         f"name = {json.dumps(config.name)}  # changed with `muster machine rename`",
+        *([] if config.role == Config().role else [f"role = {json.dumps(config.role)}"]),
         *channel_lines,
         f"labels = [{labels}]  # what `needs: label` of a spec asks for",
         f"slots = {config.slots}  # attempts that may run at once",
         f"lease_s = {config.lease_s}  # seconds without a heartbeat until a task goes elsewhere",
+        *(
+            []
+            if config.approval_s == APPROVAL_MS // 1000
+            else [f"approval_s = {config.approval_s}"]
+        ),
         *_AGENT_NOTES,
         *([f"agent_env = [{named}]"] if named else []),
         *([f"path = {json.dumps(config.path)}"] if config.path else []),
@@ -364,10 +370,9 @@ def config_text(config: Config) -> bytes:
         *([] if config.door else ["door = false"]),
         *(["wake = true"] if config.wake else []),
         *([] if config.lan else ["lan = false"]),
-        *(f"nats.{k} = {json.dumps(v)}" for k, v in msgspec.to_builtins(config.nats).items() if v),
         *(
             f"{name}.{k} = {json.dumps(v)}"
-            for name in ("sandbox", "notify", "heartbeat")
+            for name in _OWN
             for k, v in msgspec.to_builtins(getattr(config, name)).items()
         ),
         *_mcp_lines(config.mcp),

@@ -47,7 +47,10 @@ class NotifyConfig(msgspec.Struct, frozen=True, omit_defaults=True):
         if not re.fullmatch(_TIME, self.digest):
             raise Malformed(f"`digest` is {shown(self.digest)}; write it as 08:00")
         if self.zone:
-            check_zone(self.zone)
+            try:
+                check_zone(self.zone)
+            except Malformed as error:
+                raise Malformed(f"`zone`: {error}") from None
 
     def hours(self) -> Hours:
         """When whoever is told sleeps."""
