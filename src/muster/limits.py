@@ -523,6 +523,9 @@ PEER_SKEW_MS: Final = 30_000
 BACKLOG_MS: Final = 10 * 60_000
 # Those before them may want what no machine has, and hide nobody behind them.
 BACKLOG_LOOKED_AT: Final = 20
+# A machine that is away for so long, and owes something, is told of; a restart takes seconds.
+ABSENT_MS: Final = 5 * 60_000
+ABSENT_LOOK_MS: Final = 30_000
 # Clocks of personal machines differ by seconds; a certificate or order is valid this much earlier.
 CLOCK_SKEW_MS: Final = 5 * 60 * 1000
 # A schedule signed once may run for a year, then a person looks at it again.

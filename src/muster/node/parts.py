@@ -17,6 +17,7 @@ from muster.node.incarnations.own_incarnation import OwnIncarnation
 from muster.node.incarnations.republish import Republisher
 from muster.node.incarnations.rollback import Rollbacks
 from muster.node.part import Part
+from muster.node.services.absent import Absent
 from muster.node.services.chat import Chats
 from muster.node.services.chat_asks import ChatAsks
 from muster.node.services.chat_posts import ChatPosts
@@ -120,6 +121,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Undelivered,
     Sleepers,
     Lag,
+    Absent,
     Sessions,
     SameFiles,
     Hooks,
