@@ -13,7 +13,7 @@ owner's `task.settle` cites the one that counted.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import NO_ENTRY, Rows, Skip, Table, body_as
@@ -158,6 +158,12 @@ class EndRow(NamedTuple):
     what: str
     at_ms: int
     entry: EntryId
+
+
+def of_attempt(task: str, epoch: kinds.Epoch) -> dict[str, Any]:
+    """The columns by which rows of one attempt are asked for."""
+    order, count = epoch
+    return {"task": task, "epoch_order": order, "epoch_count": count}
 
 
 RUN: Final = Table(

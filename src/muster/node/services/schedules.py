@@ -91,7 +91,7 @@ class Schedules(Part):
     def __init__(self, core: "Core") -> None:
         self.core = core
         self._kept: dict[str, _Kept] = {}
-        self._stale, self._life = True, core.membership.incarnation
+        self._stale = True
         self._looked_ms = 0
         self._awake_ms = 0
         # Slots that somebody was woken for.
@@ -100,7 +100,9 @@ class Schedules(Part):
         core.on("schedule.claim", self._on_claim)
         core.on("schedule.fire", self._on_fire)
         core.on(ev.RosterChanged, self._changed)
-        core.on(ev.MemoryDoubtful, self._doubted)
+        core.on(ev.MemoryDoubtful, self._forget)
+        # What an earlier life claimed is not this one's.
+        core.on(ev.NewIncarnation, self._forget)
         for order in ORDERS:
             core.on(order, self._ordered)
 
@@ -114,7 +116,7 @@ class Schedules(Part):
     def _changed(self, _event: ev.RosterChanged) -> None:
         self._stale = True
 
-    def _doubted(self, _event: ev.MemoryDoubtful) -> None:
+    def _forget(self, _event: ev.Event) -> None:
         self._kept, self._stale = {}, True
 
     # --- what is kept -------------------------------------------------------------------------
@@ -142,9 +144,6 @@ class Schedules(Part):
         if now.boot_ms - self._looked_ms > _ASLEEP_MS:
             self._awake_ms = now.wall_ms
         self._looked_ms = now.boot_ms
-        if self._life != self.core.membership.incarnation:
-            # What an earlier life claimed is not this one's.
-            self._life, self._kept, self._stale = self.core.membership.incarnation, {}, True
         if self._stale:
             self._take_up()
         for id in list(self._kept):

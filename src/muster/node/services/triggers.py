@@ -49,10 +49,10 @@ class Triggers(Part):
         # What is kept here by what happens; None where it is to be read anew.
         self._known: list[Known] | None = None
         self._looked_ms = 0
-        self._life = core.membership.incarnation
         for kind in KINDS:
             core.on(kind, self._happened)
-        core.on(ev.MemoryDoubtful, lambda _event: self._take_up())
+        for each in (ev.MemoryDoubtful, ev.NewIncarnation):
+            core.on(each, lambda _event: self._take_up())
         core.on(ev.RosterChanged, self._changed)
         for order in ORDERS:
             core.on(order, self._changed)
@@ -63,7 +63,7 @@ class Triggers(Part):
     def _take_up(self) -> None:
         """What was claimed here, and nothing came of."""
         core = self.core
-        self._waits, self._life, self._known = {}, core.membership.incarnation, None
+        self._waits, self._known = {}, None
         for each in self._kept():
             for _, claim in untold(core, each):
                 found = core.log.entry(claim.causes[-1])
@@ -108,8 +108,6 @@ class Triggers(Part):
 
     def tick(self) -> None:
         now = self.core.now.boot_ms
-        if self._life != self.core.membership.incarnation:
-            self._take_up()
         if self._waits and now - self._looked_ms >= _LOOK_MS:
             self._looked_ms = now
             self.dirty = True

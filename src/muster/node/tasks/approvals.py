@@ -24,6 +24,7 @@ from muster.node.call.authorize import Authorizer
 from muster.node.counter import DECLARED
 from muster.node.part import Part
 from muster.node.tasks.attempt_body import AttemptEvent
+from muster.node.tasks.ownership import attempts_of
 from muster.task import approval
 from muster.task.approval import Chains, Standing, Step
 from muster.task.approval_fold import APPROVAL, ApprovalFold
@@ -34,7 +35,6 @@ from muster.task.approval_kinds import (
     ApprovalUse,
     ApprovalWithdraw,
 )
-from muster.task.fold import ATTEMPT
 from muster.task.kinds import Epoch, body_bytes
 
 if TYPE_CHECKING:
@@ -266,9 +266,7 @@ class Approvals(Part):
         self.core.append(kind_of(type(body)), body_bytes(body), cause=cause, actor=actor)
 
     def _began(self, task: str, epoch: Epoch) -> tuple[EntryId, ...]:
-        rows = self.core.tables.rows(
-            ATTEMPT, writer=self.core.machine, task=task, epoch_order=epoch[0], epoch_count=epoch[1]
-        )
+        rows = attempts_of(self.core, self.core.machine, task, epoch)
         return (rows[-1].started,) if rows else ()
 
 

@@ -28,8 +28,8 @@ from muster.node.tasks.drafts import write_each
 from muster.node.tasks.ownership import Ownership, attempts_of, is_given
 from muster.node.tasks.results import settled_of
 from muster.node.tasks.trust import Trust
-from muster.task import causes, evidence, kinds
-from muster.task.fold import LATE, TASK, AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
+from muster.task import causes, evidence, fold, kinds
+from muster.task.fold import LATE, TASK, TaskRow, of_attempt
 from muster.task.instruction import (
     AskPerson,
     BeatReply,
@@ -106,7 +106,7 @@ class OwnerService(Part):
 
     @staticmethod
     def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
-        return (TaskFold(), AttemptFold(), DecisionFold(), EndingFold())
+        return (fold.TaskFold(), fold.AttemptFold(), fold.DecisionFold(), fold.EndingFold())
 
     @property
     def owner(self) -> Owner:
@@ -261,10 +261,9 @@ class OwnerService(Part):
         if body is None:
             return
         if not self.owner.has_given(stream.machine, body.task, body.epoch):
-            me, (order, count) = self.core.machine, body.epoch
-            late: dict[str, Any] = {"task": body.task, "epoch_order": order, "epoch_count": count}
+            me, attempt = self.core.machine, of_attempt(body.task, body.epoch)
             given = is_given(self.core, entry, me, body.task, body.epoch)
-            if not given or self.core.tables.rows(LATE, writer=me, **late):
+            if not given or self.core.tables.rows(LATE, writer=me, **attempt):
                 # Not from who once had the task, or not the first of its kind. Whoever never had
                 # the task could fill our log with what came too late.
                 self.core.counters["reports-of-nobody"] += 1

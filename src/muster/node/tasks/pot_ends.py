@@ -8,7 +8,7 @@ Rule 3: an end that says nothing counts with all that was reserved; no end at al
 Rule 4: an end that says more than any attempt can use counts with that, and is told to a person.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from muster.log.entry import Entry
 from muster.log.fold import body_or_none
@@ -17,7 +17,7 @@ from muster.node import event as ev
 from muster.task import budget, budget_kinds, kinds, pot
 from muster.task.budget import Amount
 from muster.task.budget_fold import RESERVATION, SETTLEMENT, ReservationRow
-from muster.task.fold import ADOPTION, ATTEMPT, RUN, AttemptRow
+from muster.task.fold import ADOPTION, ATTEMPT, RUN, AttemptRow, of_attempt
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -75,7 +75,7 @@ class PotEnds:
         )
         if body is None or not core.settled:
             return
-        for row in core.tables.rows(RESERVATION, **_where(body.task, *body.epoch)):
+        for row in core.tables.rows(RESERVATION, **of_attempt(body.task, body.epoch)):
             if row.stream.machine in writers_of(core, row.pot):
                 self._settle(row)
 
@@ -87,7 +87,7 @@ class PotEnds:
 
     def _settle(self, row: ReservationRow) -> None:
         """Once, and only where its worker said that it has ended."""
-        core, where = self._core, _where(*row.key)
+        core, where = self._core, of_attempt(row.task, (row.epoch_order, row.epoch_count))
         if core.tables.rows(SETTLEMENT, writer=core.machine, pot=row.pot, **where, limit=1):
             return
         found = core.tables.rows(ATTEMPT, writer=row.worker, **where)
@@ -123,7 +123,3 @@ class PotEnds:
         entry = self._core.log.entry(end.ended)
         body = body_or_none(entry, kinds.AttemptFinish) if entry is not None else None
         return body.usage if body is not None else {}
-
-
-def _where(task: str, order: int, count: int) -> dict[str, Any]:
-    return {"task": task, "epoch_order": order, "epoch_count": count}

@@ -26,7 +26,7 @@ from muster.task import budget, budget_kinds, evidence, kinds, pot
 from muster.task.budget import Amount, MoneyTerms
 from muster.task.budget_fold import RESERVATION, SETTLEMENT, PotFold, SpendingFold
 from muster.task.causes import Unproven
-from muster.task.fold import TASK
+from muster.task.fold import TASK, of_attempt
 from muster.task.spec import parse
 
 if TYPE_CHECKING:
@@ -224,9 +224,8 @@ class Pots(Part):
 
     def _give(self, kept: _Pot, asked: _Asked, body: budget_kinds.BudgetAsk) -> None:
         core, place = self.core, (body.task, body.epoch)
-        order, count = body.epoch
-        where: dict[str, Any] = {"task": body.task, "epoch_order": order, "epoch_count": count}
-        if core.tables.rows(RESERVATION, writer=core.machine, pot=kept.name, **where, limit=1):
+        attempt = of_attempt(body.task, body.epoch)
+        if core.tables.rows(RESERVATION, writer=core.machine, pot=kept.name, **attempt, limit=1):
             return
         got = pot.share(kept.states, kept.want, kept.sharers)
         if got.none:

@@ -7,7 +7,7 @@ Rule 2: what an attempt was given it keeps: a keeper that cannot be reached stop
 Rule 3: what costs nothing, such as a shell, asks nobody.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -23,7 +23,7 @@ from muster.node.tasks.pots import Pots
 from muster.task import budget, budget_kinds, kinds
 from muster.task.budget import Amount
 from muster.task.fault import NO_START, UNPAID
-from muster.task.fold import TASK
+from muster.task.fold import TASK, of_attempt
 from muster.task.instruction import StartAttempt, StopAttempt
 from muster.task.route import NOOP
 from muster.task.spec import parse
@@ -200,9 +200,7 @@ def _incident(agent: str) -> str:
 
 
 def _agent(core: "Core", body: kinds.AttemptFinish) -> str:
-    order, count = body.epoch
-    where: dict[str, Any] = {"task": body.task, "epoch_order": order, "epoch_count": count}
-    rows = core.tables.rows(TASK, **where, limit=1)
+    rows = core.tables.rows(TASK, **of_attempt(body.task, body.epoch), limit=1)
     return rows[0].agent if rows else "an agent"
 
 

@@ -21,7 +21,7 @@ from muster.log.stream import FLEET, FleetId, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.tasks.ownership import Ownership
-from muster.task.fold import TASK
+from muster.task.fold import TASK, of_attempt
 from muster.task.kinds import KINDS
 from muster.task.trust import (
     CHECKABLE,
@@ -136,7 +136,7 @@ class Trust(Part):
         standing, upto = self._own.get(who, (NOTHING_KNOWN, row.seq + 1))
         if row.seq != seq or seq < upto:
             return
-        attempt = {name: getattr(row, name) for name in ("task", "epoch_order", "epoch_count")}
+        attempt = of_attempt(row.task, (row.epoch_order, row.epoch_count))
         if len(tables.rows(CHECKED, writer=self.core.machine, limit=2, **attempt)) > 1:
             # It was said in an earlier stream of ours, before we began anew.
             return
