@@ -32,19 +32,10 @@ from muster.node.tasks.asking import Asking
 from muster.node.tasks.ended_work import shown
 from muster.node.tasks.one_run import doubled
 from muster.node.verb import Turns
+from muster.task import fold
 from muster.task.causes import Unproven
 from muster.task.evidence import Known, check_ordered
-from muster.task.fold import (
-    ADOPTION,
-    ATTEMPT,
-    RUN,
-    TASK,
-    AttemptRow,
-    RunRow,
-    TaskRow,
-    Work,
-    of_attempt,
-)
+from muster.task.fold import ADOPTION, ATTEMPT, RUN, TASK, AttemptRow, RunRow, TaskRow, Work
 from muster.task.kinds import RunOpen, TaskAssign, TaskOpen
 
 if TYPE_CHECKING:
@@ -373,7 +364,7 @@ class Ownership(Part):
 
 def attempts_of(core: "Core", machine: str, task: str, epoch: tuple[int, int]) -> list[AttemptRow]:
     """What the streams of a machine say of its attempt at this epoch of a task."""
-    return core.tables.rows(ATTEMPT, writer=machine, **of_attempt(task, epoch))
+    return core.tables.rows(ATTEMPT, writer=machine, **fold.of_attempt(task, epoch))
 
 
 def is_given(core: "Core", entry: Entry, owner: str, task: str, epoch: tuple[int, int]) -> bool:
