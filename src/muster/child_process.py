@@ -15,6 +15,8 @@ from typing import Any, Final
 
 # Whoever is not gone so long after SIGKILL waits in the kernel; it goes when that lets it.
 GONE_S_MAX: Final = 5.0
+# How often it is looked whether somebody is gone.
+LOOK_S: Final = 0.02
 
 
 class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
@@ -63,6 +65,21 @@ class ChildProcess(asyncio.subprocess.Process):
                     await self.wait()
         finally:
             await self.close()
+
+    async def hang_up(self, within_s: float) -> None:
+        """End it as a terminal that closes does, which lets it tidy up; then as `end`."""
+        try:
+            if os.name == "posix":
+                async with asyncio.timeout(within_s):
+                    os.killpg(self.pid, signal.SIGHUP)
+                    while True:
+                        await asyncio.sleep(LOOK_S)
+                        os.killpg(self.pid, 0)
+        except (TimeoutError, ProcessLookupError, PermissionError):
+            # Its time is over, or nothing of the group is left to wait for.
+            pass
+        finally:
+            await self.end()
 
     async def close(self) -> None:
         """Close our ends of its pipes. It has ended by now, or is killed."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 
 import pytest
 from tests.agent.world import marked, wait_until
@@ -72,6 +73,7 @@ def test_the_configuration_is_the_whole_answer_and_asks_nobody(tmp_path, home):
     [
         "sleep 97",
         "sleep 97 & exec sleep 98",
+        "trap '' HUP; sleep 97",
         "exit 3",
         'eval "$2"; sleep 97',
         "yes",
@@ -91,6 +93,18 @@ def test_a_shell_that_hangs_fails_or_talks_for_ever_costs_a_moment(
     assert not [each for each in path if not os.path.isabs(each)]
     # Whoever was killed takes a moment to be gone; a sleep of 97 s would outlast this.
     assert wait_until(lambda: not marked(mark)), marked(mark)
+
+
+@proves("node.person-path-bounded")
+def test_a_shell_that_is_asked_for_too_long_takes_its_lock_away_as_when_its_terminal_closes(
+    tmp_path, home, monkeypatch
+):
+    monkeypatch.setattr(module, "SHELL_S_MAX", 0.5)
+    lock = tmp_path / "lock"
+    body = f"trap 'rm {lock}' EXIT; touch {lock}; while :; do sleep 0.05; done"
+    own = shell(tmp_path, f"bash -c {shlex.quote(body)}; exit")
+    assert found({"PATH": POOR, "HOME": str(home), "SHELL": own})[:2] == ["/usr/bin", "/bin"]
+    assert not lock.exists()
 
 
 @proves("node.person-path-bounded")

@@ -5,8 +5,9 @@ count: another one means the folder of whatever work is done there, and its prog
 Rule 2: else the person's login shell is asked for its own, once. A PATH that we were started with
 and that has all of it, as in a terminal, keeps its order; a poorer one, as the system gives it,
 comes after the shell's.
-Rule 3: the shell is asked with a bound, and nothing of it is left running. What it prints is data:
-only whole paths between two marks count, whatever else a greeting says.
+Rule 3: the shell is asked with a bound, and nothing of it is left running: it is hung up on, as by
+a terminal that closes, and then killed. What it prints is data: only whole paths between two marks
+count, whatever else a greeting says.
 Rule 4: where installers put programs without telling any shell is looked at last.
 """
 
@@ -23,6 +24,8 @@ from muster import child_process
 
 # A shell with a version manager of every language takes a second or two.
 SHELL_S_MAX: Final = 8.0
+# What it left running, or is in the middle of, may tidy up for so long.
+TIDY_S_MAX: Final = 2.0
 ANSWER_BYTES_MAX: Final = 256 * 1024
 PATH_BYTES_MAX: Final = 64 * 1024
 # Shells of accounts nobody logs in to.
@@ -112,6 +115,7 @@ async def _of_shell(env: Mapping[str, str]) -> list[str]:
                     if not piece:
                         break
     finally:
-        await asked.end()
+        # A version manager that is killed leaves its lock, and every terminal waits for that.
+        await asked.hang_up(TIDY_S_MAX)
     found = os.fsdecode(said).split(mark)
     return _whole(found[1]) if len(found) == 3 and len(found[1]) <= PATH_BYTES_MAX else []
