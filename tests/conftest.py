@@ -20,3 +20,15 @@ def _umask_as_it_was() -> Iterator[None]:
 def _ctrl_c_is_heard() -> None:
     """Where the tests run in the background of a shell it is ignored, by what they start, too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_shell_is_asked() -> Iterator[None]:
+    """What the login shell of whoever runs the tests does is no part of them, and takes its time."""
+    before = os.environ.get("SHELL")
+    os.environ["SHELL"] = "/bin/false"
+    yield
+    if before is None:
+        del os.environ["SHELL"]
+    else:
+        os.environ["SHELL"] = before
