@@ -33,6 +33,23 @@ def glean(tree: Node, type_: type) -> tuple[Any, Places, list[Problem]]:
     return plain, reader.places, reader.problems[: limits.SPEC_PROBLEMS_MAX]
 
 
+def misfits(plain: Any, type_: type) -> list[Problem]:
+    """What of a value out of JSON has not the form that a text of it would have; of no place."""
+    return glean(_tree(plain), type_)[2]
+
+
+def _tree(plain: Any) -> Node:
+    match plain:
+        case dict():
+            values = {key: _tree(value) for key, value in plain.items()}
+            return Mapping(0, 0, {key: Scalar(0, 0, key, plain=False) for key in plain}, values)
+        case list():
+            return Sequence(0, 0, [_tree(each) for each in plain])
+        case str():
+            return Scalar(0, 0, plain, plain=False)
+    return Scalar(0, 0, str(plain), plain=True)
+
+
 _type_info: Callable[[Any], inspect.Type] = cache(inspect.type_info)
 
 

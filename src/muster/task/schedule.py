@@ -202,6 +202,9 @@ def opened(text: str) -> Schedule:
         raise Malformed(f"the text of the schedule cannot be read: {error}") from error
     if text_of(found) != text:
         raise Malformed("the text of the schedule is not written as it would be")
+    # msgspec looks at no pattern of these types: what nobody looks at is whatever its signer likes.
+    if problems := decode.misfits(msgspec.to_builtins(found), Schedule):
+        raise SpecErrors(problems)
     for keeper in found.keepers:
         if not re.fullmatch("[0-9a-f]{64}", keeper):
             raise Malformed("a keeper of the schedule is no machine's id")
