@@ -25,6 +25,7 @@ from muster.task.ledger import Ledger
 from muster.task.open_task import Restored, Submission
 from muster.task.owner import Owner
 from muster.task.route import Machine
+from muster.task.schedule_fold import ScheduleFold, SlotFold
 from muster.task.standin import StandinFold
 from muster.task.trust import TrustFold
 
@@ -37,6 +38,7 @@ _FOLDS = (
     *(TaskFold, AttemptFold, DecisionFold, EndingFold),
     *(MessageFold, ReadingFold, TrustFold, MemoryFold, MemoryReadFold, ContextFold),
     *(StandinFold, KeepingFold, DelegationFold, RefusalFold, ApprovalFold, PotFold, SpendingFold),
+    *(ScheduleFold, SlotFold),
 )
 
 

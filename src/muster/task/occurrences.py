@@ -31,6 +31,8 @@ LOOK_BACK_MS: Final = 400 * 24 * 3_600_000
 _FIRST_LOOK_MS: Final = 3_600_000
 _FIELDS: Final = 5
 _QUARTER_MS: Final = 15 * 60_000
+# The year 9000: what is looked for from there on still has dates, which end with 9999.
+LATEST_MS: Final = 221_845_392_000_000
 # Further ahead than any 29 February.
 _AHEAD_MS: Final = 9 * 366 * 24 * 3_600_000
 

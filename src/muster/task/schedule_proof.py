@@ -77,8 +77,15 @@ def fired(opening: Entry, fleet: FleetId, lookup: Lookup) -> Fired:
 
 
 def as_run(found: Fired, author: MachineId) -> Statement:
-    """The order as one of the run, of the keeper that began it: so it is judged like any other."""
-    name = parse(found.schedule.run.encode()).name
+    """The order as one of the run, of the keeper that began it: so it is judged like any other.
+
+    Raises: Unproven.
+    """
+    try:
+        name = parse(found.schedule.run.encode()).name
+    except MusterError as error:
+        text = f"its spec cannot be read: {error}"
+        raise Unproven("spec-yields-nothing", text) from error
     return replace(found.statement, verb=RUN, object=name, target=author)
 
 
@@ -97,10 +104,11 @@ def check(
     author = MachineId(opening.header.author)
     if author not in schedule.keepers:
         raise Unproven("slot-not-keeper", "its machine is no keeper of the schedule")
-    text = _on_grid(found, lookup)
-    if fire.slot > min(now_ms, at_ms) + SLOT_AHEAD_MS_MAX:
+    # First of all: whoever stamps as they like gets a slot that no calendar has a date for.
+    if fire.slot > min(now_ms, at_ms, occurrences.LATEST_MS) + SLOT_AHEAD_MS_MAX:
         text = "its slot is in this machine's future: compare the two machines' clocks"
         raise Unproven("slot-in-the-future", text)
+    text = _on_grid(found, lookup)
     if at_ms - fire.slot > schedule.late_ms + SLOT_AHEAD_MS_MAX:
         raise Unproven("slot-late", "it began later than its schedule lets it")
     _as_signed(run, found, text)
@@ -142,10 +150,8 @@ def _on_grid(found: Fired, lookup: Lookup) -> str:
 def _as_signed(run: RunOpen, found: Fired, text: str) -> None:
     """Raises: Unproven where the run is not just what was signed."""
     fire, fleet = found.fire, found.statement.fleet
-    try:
-        made, expected = slot_run(fleet, found.schedule, fire, text)
-    except MusterError as error:
-        raise Unproven("spec-yields-nothing", f"its spec cannot be read: {error}") from error
+    # That the spec can be read `as_run` has seen.
+    made, expected = slot_run(fleet, found.schedule, fire, text)
     if run != expected or fire.run != made.run:
         raise Unproven("slot-other-run", "the run is not what the schedule says of this slot")
 
