@@ -117,6 +117,80 @@ def test_slots_are_those_of_a_walk_over_all_minutes(cron, zone):
             assert not is_slot(times, begin + 60_000 * 7 + 1)
 
 
+# Where clocks are moved at midnight, or an hour before: a day begins late, or its last hour is twice.
+MIDNIGHTS = [
+    ("Africa/Cairo", (2026, 4, 23), "30 0 * * *", "2026-04-24T01:00+03:00"),
+    ("Africa/Cairo", (2026, 10, 29), "30 23 * * *", "2026-10-29T23:30+03:00"),
+    ("Asia/Beirut", (2026, 10, 24), "15,45 23 * * *", "2026-10-24T23:45+03:00"),
+    ("Africa/Cairo", (2026, 10, 29), "10 */5 * * 4,5", "2026-10-30T00:10+02:00"),
+    ("America/Scoresbysund", (2026, 3, 28), "30 23 * * *", "2026-03-29T00:00-01:00"),
+]
+
+
+@proves("schedule.slots-are-exact", "schedule.clocks-that-move")
+@pytest.mark.parametrize(("zone", "day", "cron", "one"), MIDNIGHTS)
+def test_slots_are_exact_where_clocks_are_moved_at_midnight(zone, day, cron, one):
+    times = Times(cron=cron, zone=zone)
+    first = int(datetime(*day, tzinfo=UTC).timestamp() * 1000) - 6 * 3_600_000
+    last = first + 2 * 86_400_000
+    found = slots(times, first, last)
+    assert found == _walked(times, first, last)
+    assert [local(times, each) for each in found].count(one) == 1
+    for begin in range(first, last, 47 * 60_000):
+        assert slots(times, begin, last) == [each for each in found if each > begin]
+
+
+# A zone, a day, and whether its clocks are moved on it: in the night, at its end, at its beginning.
+SHIFTED = [
+    (BERLIN, "2026-03-28", False),
+    (BERLIN, "2026-03-29", True),
+    (BERLIN, "2026-03-30", False),
+    (BERLIN, "2026-10-25", True),
+    ("Australia/Lord_Howe", "2026-04-05", True),
+    ("Africa/Cairo", "2026-04-23", False),
+    ("Africa/Cairo", "2026-04-24", True),
+    ("Africa/Cairo", "2026-10-29", True),
+    ("Africa/Cairo", "2026-10-30", False),
+    ("America/Scoresbysund", "2026-03-28", True),
+    ("America/Scoresbysund", "2026-03-29", False),
+    ("UTC", "2026-03-29", False),
+]
+
+
+@proves("schedule.clocks-that-move")
+def test_a_day_on_which_clocks_are_moved_says_so_at_each_of_its_hours():
+    for zone, day, moved in SHIFTED:
+        for hour in ("00:10", "02:10", "12:00", "22:59", "23:59"):
+            for fold in (0, 1):
+                slot = _ms(f"{day}T{hour}", zone, fold)
+                if local(Times(zone=zone), slot).startswith(day):
+                    assert occurrences.is_shifted(Times(zone=zone), slot) is moved, (
+                        zone,
+                        day,
+                        hour,
+                    )
+
+
+@proves("schedule.slots-are-exact")
+def test_what_is_never_due_again_has_no_slots_and_is_looked_for_once_around():
+    now = _ms("2026-06-01T00:00")
+    # In nine years there are two days of this kind, and none of it is due in between.
+    leap = Times(cron="0 12 29 2 *")
+    assert [local(leap, each)[:10] for each in following(leap, now, 2)] == [
+        "2028-02-29",
+        "2032-02-29",
+    ]
+    often = Times(cron="*/30 12 29 2 *")
+    assert [local(often, each) for each in following(often, now, 3)] == [
+        "2028-02-29T12:00+00:00", "2028-02-29T12:30+00:00", "2032-02-29T12:00+00:00",
+    ]  # fmt: skip
+    assert slots(leap, now, now + 86_400_000) == slots(often, now, now + 86_400_000) == []
+    assert slots(often, now, now) == slots(often, now + 1, now) == []
+    # What has no end in sight, and what nobody asked for.
+    assert following(often, now, 40)[-1] < now + 9 * 366 * 86_400_000
+    assert following(Times(), now, 3) == following(Times(at_ms=now), now, 3) == []
+
+
 @proves("schedule.slots-are-exact")
 def test_intervals_count_from_their_moment_and_one_moment_is_due_once():
     every = Times(every_ms=6 * 3_600_000, from_ms=1_000)

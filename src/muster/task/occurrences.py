@@ -11,7 +11,7 @@ Rule 3: nothing is counted from the beginning: the newest slots before a moment 
 import importlib.metadata
 import zoneinfo
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -121,8 +121,9 @@ def is_shifted(times: Times, slot_ms: int) -> bool:
     """Whether the clocks of its zone are moved on the day of this slot."""
     zone = check_zone(times.zone)
     moment = datetime.fromtimestamp(slot_ms / 1000, UTC).astimezone(zone)
-    begins = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    return begins.utcoffset() != begins.replace(hour=23, minute=59).utcoffset()
+    begins = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    # The next day's beginning: where clocks are moved at midnight, a day's last hour comes twice.
+    return begins.utcoffset() != (begins + timedelta(days=1)).utcoffset()
 
 
 def _cron(times: Times, after_ms: int, until_ms: int) -> list[int]:
