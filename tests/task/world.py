@@ -14,6 +14,7 @@ from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.memory.fold import MemoryFold
 from muster.memory.showing import MemoryReadFold
 from muster.message.fold import MessageFold, ReadingFold
+from muster.message.peer_file import PeerFileFold
 from muster.task import kinds
 from muster.task.approval_fold import ApprovalFold
 from muster.task.budget_fold import PotFold, SpendingFold
@@ -24,6 +25,7 @@ from muster.task.keeping import KeepingFold
 from muster.task.ledger import Ledger
 from muster.task.open_task import Restored, Submission
 from muster.task.owner import Owner
+from muster.task.peer_work import PeerWorkFold
 from muster.task.route import Machine
 from muster.task.schedule_fold import ScheduleFold, SlotFold
 from muster.task.standin import StandinFold
@@ -38,7 +40,7 @@ _FOLDS = (
     *(TaskFold, AttemptFold, DecisionFold, EndingFold),
     *(MessageFold, ReadingFold, TrustFold, MemoryFold, MemoryReadFold, ContextFold),
     *(StandinFold, KeepingFold, DelegationFold, RefusalFold, ApprovalFold, PotFold, SpendingFold),
-    *(ScheduleFold, SlotFold),
+    *(ScheduleFold, SlotFold, PeerFileFold, PeerWorkFold),
 )
 
 

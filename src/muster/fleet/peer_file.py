@@ -39,8 +39,9 @@ _FORM: Final = Form("muster/peer-file/v1", File, "The file's document")
 def check_path(path: str) -> None:
     """Raises: Malformed for what is no plain name below a folder."""
     parts = path.split("/")
-    odd = any(not part or part.startswith(".") or len(part.encode()) > 200 for part in parts)
-    if odd or len(parts) > 8 or "\\" in path or _CONTROL.search(path):
+    # What cannot be encoded is among the control characters, so those come first.
+    odd = len(parts) > 8 or "\\" in path or _CONTROL.search(path)
+    if odd or any(not part or part[0] == "." or len(part.encode()) > 200 for part in parts):
         raise Malformed(
             "a file for another fleet has a plain name, in folders or not: no `..`, nothing "
             "hidden, no `/` in front, no control character"
