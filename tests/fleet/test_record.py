@@ -22,13 +22,14 @@ from tests.fleet.world import (
 )
 from tests.promise import proves
 
+from muster import limits
 from muster.errors import Forged, Malformed
 from muster.fleet import record as records
 from muster.fleet.derive import PURPOSES, derive_key
 from muster.fleet.machine import Authority, Identity, Operator
-from muster.fleet.name import check_name
+from muster.fleet.name import check_name, check_word
 from muster.log.keys import Signer, verify
-from muster.log.stream import StreamName
+from muster.log.stream import StreamName, scope_group
 
 
 def hkdf(seed: bytes, info: bytes) -> bytes:
@@ -231,3 +232,39 @@ def test_an_operator_is_known_by_the_authoritys_word():
     known = records.open_operator(operator(ALICE, "alice"), FLEET_ID)
     assert (known.operator, known.name) == (ALICE.key, "alice")
     assert Signer(derive_key(b"alice".ljust(32), "statement")).public.hex() == ALICE.key
+
+
+@proves("fleet.revocation-bounded")
+def test_a_revocation_names_the_streams_that_were_known_first_as_far_as_there_is_room():
+    what = {
+        "of": "machine", "key": LAPTOP.machine, "name": "laptop", "issued_ms": NOW,
+        "reason": "\u0001\U0001f5dd" * (limits.REVOCATION_REASON_CHARS_MAX // 2),
+    }  # fmt: skip
+    scope = scope_group(LAPTOP.machine, "x" * 32)
+    for count in (0, 1, 5, 2_000):
+        sizes = [(stream(LAPTOP, scope, n), n % 3 and 2**40) for n in range(count)]
+        cuts = records.fitting_cuts(AUTHORITY, sizes, **what)
+        raw = records.sign_revocation(AUTHORITY, cuts=cuts, **what)
+        assert len(raw) <= limits.REVOCATION_BYTES_MAX
+        assert records.open_revocation(raw, FLEET_ID).cuts == cuts
+        # What counts up to nothing need not be named.
+        named = [str(each) for each, size in sizes if size]
+        assert list(cuts) == named[: len(cuts)]
+        assert len(cuts) == len(named) or limits.REVOCATION_BYTES_MAX - len(raw) < 300
+
+
+@proves("fleet.names")
+def test_a_word_of_an_order_stands_in_one_line_and_a_name_means_one_thing():
+    for word in ("run", "schedule.set", "notes/1", "*", "x" * 200, "!~"):
+        assert check_word(word, "The verb") == word
+    for word in ("", "a b", "a\n", "ä", "x" * 201, "a\x7f", "\x00"):
+        with pytest.raises(Malformed, match=r"^The verb .* is none that anything can have"):
+            check_word(word, "The verb")
+    for name in ("all", "any", "fleet", "journal", "muster", "op"):
+        with pytest.raises(Malformed, match="has another meaning in Muster"):
+            check_name(name, "The machine")
+    for name in ("a", "a-b", "0", "x" * 63):
+        assert check_name(name, "The machine") == name
+    for name in ("", "-a", "a-", "A", "a.b", "a/b", "x" * 64, "a\n"):
+        with pytest.raises(Malformed, match="is not a name"):
+            check_name(name, "The machine")

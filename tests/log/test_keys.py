@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.promise import proves
 
-from muster.log.keys import Signer, verify
+from muster.log.keys import Signer, agree, agreement_key, verify
 
 SIGNER = Signer(bytes(32))
 
@@ -56,3 +56,20 @@ def test_a_signer_does_not_show_its_seed():
     seed = bytes(range(32))
     assert seed.hex() not in repr(Signer(seed))
     assert repr(seed) not in repr(Signer(seed))
+
+
+@proves("log.keys-refuse")
+def test_two_keys_agree_on_what_both_know_and_on_nothing_with_a_point_that_gives_it_away():
+    mine, theirs, third = (bytes([n]) * 32 for n in (1, 2, 3))
+    shared = agree(mine, agreement_key(theirs))
+    assert shared is not None
+    assert len(shared) == 32
+    assert agree(theirs, agreement_key(mine)) == shared
+    assert agree(third, agreement_key(mine)) not in (None, shared)
+    # Points of small order, with which the outcome would be the same for everybody.
+    weak = ["00" * 32, f"01{'00' * 31}", f"ec{'ff' * 30}7f", f"ed{'ff' * 30}7f", f"ee{'ff' * 30}7f"]
+    weak += ["e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"]
+    for point in weak:
+        assert agree(mine, bytes.fromhex(point)) is None
+    for public in (b"", bytes(31), agreement_key(mine) + b"\x00"):
+        assert agree(mine, public) is None

@@ -2,11 +2,21 @@
 
 import pytest
 from tests.promise import proves
-from tests.task.world import BUILD, OWNER, Stream
+from tests.task.world import BUILD, OWNER, STUDIO, Stream
 
-from muster.log.fold import Skip
+from muster.log.fold import NO_ENTRY, Skip
 from muster.task import kinds
-from muster.task.fold import ATTEMPT, LATE, RUN, AttemptFold, DecisionFold, EndingFold, TaskFold
+from muster.task.fold import (
+    ADOPTION,
+    AGAIN,
+    ATTEMPT,
+    LATE,
+    RUN,
+    AttemptFold,
+    DecisionFold,
+    EndingFold,
+    TaskFold,
+)
 
 OPEN = kinds.TaskOpen("t1", {"do": "make"}, run="r1", phase="test", retries=2)
 ASSIGN = kinds.TaskAssign("t1", (1, 1), BUILD, "shell", 30_000)
@@ -168,3 +178,85 @@ def test_a_body_that_is_none_is_skipped_whatever_the_kind(kind, raw):
 def test_the_fold_knows_every_kind():
     folds = (TaskFold, AttemptFold, DecisionFold, EndingFold)
     assert set().union(*(fold.kinds for fold in folds)) == set(kinds.KINDS)
+
+
+ADOPT = kinds.TaskAdopt("r1", STUDIO, 7)
+INHERIT = kinds.TaskInherit("t1", "r1", "done", "test", epoch=(3, 2), machine=BUILD, agent="shell",
+                            summary="green", reason="", commit="c0ffee")  # fmt: skip
+
+
+@proves("adopt.goes-on", "adopt.one-owner")
+def test_what_a_machine_goes_on_with_is_a_row_beside_its_own_work_and_never_its_own():
+    made = Stream(OWNER)
+    order = made.append(kinds.WorkEnd("t9", "00"))
+    taken = made.append(ADOPT, at_ms=5)
+    (row,) = made.rows.every(ADOPTION)
+    assert row[1:] == ("r1", STUDIO, 7, 5, taken.id)
+    # Once; of what others had; and nothing that it opened itself.
+    made.append(kinds.TaskAdopt("r1", BUILD, 9))
+    made.append(kinds.TaskAdopt("r2", OWNER, 9))
+    made.append(OPEN)
+    made.append(kinds.TaskAdopt("t1", STUDIO, 9))
+    made.append(kinds.RunOpen("r3", "notes", "spec", ""))
+    made.append(kinds.TaskAdopt("r3", STUDIO, 9))
+    assert made.skipped == ["adopted-already", "its-own", "its-own", "its-own"]
+    assert [each.what for each in made.rows.every(ADOPTION)] == ["r1"]
+    # It opens again what it adopted, as its own.
+    made.append(kinds.RunOpen("r1", "notes", "spec", ""), [order.id, taken.id])
+    assert {each.run for each in made.rows.every(RUN)} == {"r1", "r3"}
+
+
+@proves("adopt.goes-on")
+def test_what_had_ended_keeps_how_it_ended_and_which_entries_say_so():
+    other = Stream(STUDIO)
+    cited = [
+        other.append(body).id for body in (OPEN, ASSIGN, kinds.TaskSettle("t1", "done", (1, 1)))
+    ]
+    made = Stream(OWNER)
+    made.append(INHERIT)
+    assert made.skipped == ["not-adopted"]
+    taken = made.append(ADOPT)
+    made.append(INHERIT, [taken.id, *cited])
+    row = made.task("t1")
+    assert (row.state, row.run, row.phase, row.epoch) == ("done", "r1", "test", (3, 2))
+    assert (row.machine, row.agent, row.summary, row.commit_id) == (
+        BUILD,
+        "shell",
+        "green",
+        "c0ffee",
+    )
+    assert [row.opened, row.assigned, row.settled] == cited
+    made.append(INHERIT, [taken.id, *cited])
+    made.append(kinds.TaskAssign("t1", (9, 9), BUILD, "shell", 30_000))
+    made.append(OPEN)
+    assert made.skipped[1:] == ["task-exists", "illegal-transition", "task-exists"]
+    # Of what a person decided, or what ended before anybody had it, fewer entries speak.
+    opened, _, settled = cited
+    for n, causes in enumerate(([opened, opened, settled], [opened], [])):
+        name = f"u{n}"
+        made.append(kinds.TaskInherit(name, "r1", "cancelled"), [taken.id, *causes])
+        row = made.task(name)
+        assert row.opened == (causes[0] if causes else NO_ENTRY)
+        assert row.assigned == NO_ENTRY
+        assert row.settled == (causes[2] if len(causes) > 2 else NO_ENTRY)
+
+
+@proves("task.owner-decides", "adopt.one-owner")
+def test_a_run_and_a_task_are_called_by_their_ids_and_one_order_begins_one_run():
+    made = Stream(OWNER)
+    made.append(kinds.RunOpen("r1", "notes", "spec", "00ff"))
+    made.append(OPEN)
+    assert [row.id for row in made.rows.every(RUN)] == ["r1"]
+    assert made.task("t1").id == "t1"
+    # The same order under another name, however its hex is written, is the first one's again.
+    for name, statement in (("r2", "00ff"), ("r3", "00FF")):
+        again = made.append(kinds.RunOpen(name, "notes", "spec", statement))
+        (row,) = [each for each in made.rows.every(AGAIN) if each.run == name]
+        assert (row.run, row.entry) == (name, again.id)
+    assert [row.run for row in made.rows.every(RUN)] == ["r1"]
+    made.append(kinds.RunSettle("r2", "done"))
+    made.append(kinds.RunSettle("r1", "done", "green"))
+    made.append(kinds.RunSettle("r1", "failed"))
+    made.append(kinds.RunOpen("r1", "notes", "spec", ""))
+    assert made.skipped == ["no-such-run", "illegal-transition", "run-exists"]
+    assert [(row.state, row.summary) for row in made.rows.every(RUN)] == [("done", "green")]

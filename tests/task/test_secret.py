@@ -17,7 +17,7 @@ from muster.task.delegation import Bounds, refusal
 from muster.task.kinds import RunOpen
 from muster.task.queue import Queue
 from muster.task.route import Fleet, judge, wants_of
-from muster.task.secret import Grant, Wanted, facts_of, lack, wanted_of
+from muster.task.secret import Grant, Wanted, check_name, facts_of, lack, wanted_of
 from muster.task.spec import parse
 from muster.task.template import phase_order
 from muster.task.trust import NOTHING_KNOWN
@@ -150,3 +150,37 @@ def test_facts_that_are_no_grant_of_ours_grant_nothing_and_break_nothing(facts):
         key.startswith("secret:DEPLOY_TOKEN/") and key.count("/") == 3 for key in facts
     )
     assert lack(wanted, "shell", {**facts, **FACTS}) == ""
+
+
+@proves("secret.goes-where-granted")
+def test_a_grant_names_attempts_by_patterns_that_are_none_of_a_path_or_a_language():
+    for pattern in ("*", "a", "release-*", "0", "*-x-*", "a" * 40, "****"):
+        Grant(pattern, pattern, pattern).check()
+    for odd in ("", "-a", "A", "a b", "a/b", "a.b", "a" * 41, "*****", ".*", "[a]", "a\n", "ä"):
+        for field in ("agent", "spec", "phase"):
+            with pytest.raises(Malformed, match=f"--{field} "):
+                Grant(**{"agent": "a", "spec": "b", "phase": "c", field: odd}).check()
+        # As a fact of somebody else's it fits nothing.
+        assert not Grant(odd, odd, odd).fits(odd, odd, odd)
+    work = ("claude", "release", "publish")
+    for patterns, fits in (
+        (("*", "*", "*"), True), (work, True), (("cl*e", "rel*", "*ish"), True),
+        (("*", "release", "build"), False), (("claud", "*", "*"), False), (("*", "elease", "*"), False),
+        (("c*d", "*", "*"), False),
+    ):  # fmt: skip
+        assert Grant(*patterns).fits(*work) is fits, patterns
+    ends = Grant("a", "b", "c", until_ms=5)
+    assert [ends.is_over(at) for at in (4, 5, 6)] == [False, True, True]
+    assert not Grant("a", "b", "c").is_over(10**15)
+
+
+@proves("secret.goes-where-granted")
+def test_a_secret_has_the_name_of_a_variable_that_no_program_needs_for_itself():
+    for name in ("DEPLOY_TOKEN", "A", "_X", "X" * 64, "PATH_X", "LDX", "HOMEPAGE"):
+        assert check_name(name) == name
+    for name in ("", "a", "1A", "A-B", "X" * 65, "MUSTER_X", "A\n", "Ä"):
+        with pytest.raises(Malformed, match="is not a secret's name"):
+            check_name(name)
+    for name in ("PATH", "HOME", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "LANG", "TMPDIR", "USER"):
+        with pytest.raises(Malformed, match="every program needs"):
+            check_name(name)

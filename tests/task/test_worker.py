@@ -310,3 +310,28 @@ def test_a_machine_does_not_judge_what_it_did_whoever_asks_it_to():
     assert (refusal.reason, refusal.text) == (
         "misfit", "did the work itself, and a reviewer works on another machine",
     )  # fmt: skip
+
+
+@proves("task.refusal-has-a-reason")
+def test_a_worker_says_what_it_holds_of_whom_and_nothing_of_what_is_over():
+    one = worker(agents={"shell": "", "claude": ""})
+    one.accept(given(), now(2000))
+    delayed = {"mark": "s0:1000"}
+    one.accept(given("t2", owner=STUDIO, **delayed), now(2000))
+    assert one.statistics() == {"asking": 1, "running": 1, "ending": 0}
+    assert one.owners() == {OWNER, STUDIO}
+    assert {each.assign.task for each in one.given()} == {"t1", "t2"}
+    assert one.running() == ["t1"]
+    assert (one.holds("t1"), one.holds("t2"), one.holds("t3")) == ((1, 1), None, None)
+    assert (one.assignment("t1"), one.assignment("t2")) == (ENTRY, None)
+    assert (one.owner_of("t1"), one.owner_of("t2"), one.owner_of("t3")) == (OWNER, STUDIO, "")
+    assert one.lease_ms_min() == limits.LEASE_MS
+    one.ended(kinds.AttemptFinish("t1", (1, 1), "done"))
+    one.flush()
+    assert one.statistics() == {"asking": 1, "running": 0, "ending": 0}
+    assert (one.owners(), one.owner_of("t1"), one.running()) == ({STUDIO}, "", [])
+    # What the machine itself does not let is refused with its sentence.
+    strict = worker()
+    strict.refuses = lambda _: "its folder is not allowed here"
+    strict.accept(given(), now(2000))
+    assert refusals(strict.flush()) == [("t1", "misfit")]
