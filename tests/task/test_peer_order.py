@@ -164,6 +164,7 @@ WRITTEN = [
     """\
 muster: 1
 name: "s"
+repo: main
 phases:
   build:
     agent: [claude, codex]
@@ -173,6 +174,8 @@ phases:
     check: "true"
     timeout: 1h30m
     retries: 2
+    budget: {tokens: 500, usd: "0.50"}
+    deliver: [a, "b c"]
   look:
     by: human
     after: build
