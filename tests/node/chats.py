@@ -216,3 +216,9 @@ class ChatFleet:
         within(one, lambda: one.core.incidents.open(key, severity, title))
         self.world.pass_ms(500)
         self.serve()
+
+    def over(self, key: str = "disk", reason: str = "room was made", on: str = "nas") -> None:
+        one = self.world[on]
+        within(one, lambda: one.core.incidents.close(key, reason))
+        self.world.pass_ms(500)
+        self.serve()

@@ -10,10 +10,11 @@ from tests.promise import proves
 from muster.fleet.chat import CODE_MS, ChatLinked
 from muster.fleet.kinds import GrantGive
 from muster.fleet.machine import Operator
-from muster.limits import CLOCK_SKEW_MS
+from muster.limits import CLOCK_SKEW_MS, FLAP_MS
 from muster.node.services.chat import TRIES_MAX, Chats
 from muster.node.services.chat_posts import (
     POSTS_PER_MINUTE_MAX,
+    WAITING_MAX,
     BridgeShow,
     BridgeShown,
     ChatPosts,
@@ -519,3 +520,69 @@ def test_a_room_shows_a_thread_of_the_fleet(fleet):
     fleet.world.pass_ms(500)
     fleet.serve()
     assert fleet.text("m/").endswith(": I am")
+
+
+@proves("chat.incidents")
+def test_an_incident_that_comes_back_later_is_a_post_of_its_own(fleet):
+    fleet.incident()
+    first = fleet.ref("i/")
+    fleet.over()
+    fleet.incident()
+    assert fleet.ref("i/") == first, "it flaps: that is one trouble"
+    assert fleet.buttons("i/")
+    fleet.over()
+    # Of another key that begins so, too.
+    fleet.incident("disk/1", "another disk is full")
+    fleet.world.ms += FLAP_MS + 1_000
+    fleet.incident()
+    second = fleet.ref("i/")
+    assert fleet.shown[second].post.text == "warning: nas: the disk is full"
+    assert fleet.shown[first].post.text.endswith("it is over: room was made")
+    assert len(fleet.shown) == 3
+    fleet.over()
+    assert fleet.shown[second].post.text.endswith("it is over: room was made")
+    posts = {each.post.text: each.post.buttons for each in fleet.shown.values()}
+    assert posts["warning: nas: another disk is full"]
+
+
+@proves("chat.incidents")
+def test_what_one_account_or_machine_says_keeps_nobody_elses_post_away(fleet):
+    posts = fleet.hub.core.part(ChatPosts)
+    fleet.link("alice")
+    fleet.link("bob")
+    fleet.grant("alice", "approve", "class:edit-outside")
+    fleet.world.ms += 60_000
+    for number in range(40):
+        fleet.says("alice", "muster status", id=f"a{number}")
+        fleet.world.ms -= 200
+    assert fleet.text("h/a0")
+    assert not fleet.text("h/a39"), "no more in this minute"
+    assert "machines" in fleet.says("bob", "muster status")
+    fleet.incident("disk", "the disk is full")
+    fleet.asks()
+    assert fleet.text("i/")
+    assert fleet.text("q/")
+    # More incidents than a minute has room for: each is told, a while later.
+    more = POSTS_PER_MINUTE_MAX + 10
+    for one in ("nas", "studio"):
+        within(fleet.world[one], lambda one=one: [
+            fleet.world[one].core.incidents.open(f"{one}-{number}", "warning", f"no {number} {one}")
+            for number in range(more // 2)
+        ])  # fmt: skip
+    fleet.world.pass_ms(500)
+    fleet.serve()
+    told = lambda: {each.post.text for each in fleet.shown.values() if " no " in each.post.text}  # noqa: E731
+    assert 0 < len(told()) < more
+    assert len({text.split()[1] for text in told()}) == 2, "of each machine some"
+    for _ in range(3):
+        fleet.world.pass_ms(60_000)
+        fleet.serve()
+    assert len(told()) == more
+    # One that tells without end has no room for all of it here.
+    nas = fleet.world["nas"]
+    with grows(fleet.hub.core, "chat-posts-cut", 40 - WAITING_MAX):
+        within(nas, lambda: [
+            nas.core.incidents.open(f"x{number}", "warning", "x") for number in range(40)
+        ])  # fmt: skip
+        fleet.world.pass_ms(500)
+    assert posts.rooms

@@ -243,7 +243,8 @@ class Chats(Part):
             text = self._answer(link, words)
         except MusterError as error:
             text = str(error)
-        self._posts.want(service, f"h/{said.id}"[:200], said.room, text, thread=said.thread)
+        key = f"h/{said.id}"[:200]
+        self._posts.want(service, key, said.room, text, thread=said.thread, whose=link.key)
 
     def _answer(self, link: Chat, words: list[str]) -> str:
         name, object = (*words, "help", "")[:2] if words else ("help", "")
@@ -290,7 +291,10 @@ class Chats(Part):
                 machine, hash = machine_of(self._core, post.key), post.key.rpartition("/")[2]
                 self._pass_on(link, machine, id_, hash, allow=what == "y")
         except MusterError as error:
-            self._say(service, pressed, str(error))
+            key, below = f"h/{pressed.id}"[:200], pressed.ref
+            self._posts.want(
+                service, key, pressed.room, str(error), thread=below, whose=link.key
+            )  # fmt: skip
 
     def _pass_on(self, link: Chat, machine: MachineId, id_: str, hash: str, *, allow: bool) -> None:
         roster, now_ms = self._core.roster, self._core.now.wall_ms
@@ -302,10 +306,6 @@ class Chats(Part):
         body = ChatPress(account, allow, hash, id_, link.service, workspace)
         actor = chat_actor(link.service, link.account, self._core.name)
         self._core.append_body(body, scope=scope_to(machine), actor=actor)
-
-    def _say(self, service: str, pressed: Pressed, text: str) -> None:
-        key = f"h/{pressed.id}"[:200]
-        self._posts.want(service, key, pressed.room, text, thread=pressed.ref)
 
     # --- messages -------------------------------------------------------------------------
 

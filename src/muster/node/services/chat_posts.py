@@ -5,11 +5,14 @@ was wanted and is not known to be there goes out again, under the same key.
 Rule 2: one change of a post is under way at a time. What was wanted meanwhile goes out next, as it
 is then: a post is changed to its outcome once, however often that was told.
 Rule 3: nothing that is older than `FRESH_MS` is posted anew: a machine that learns a long history
-does not tell all of it. A flood of posts in a minute is cut, and counted.
+does not tell all of it.
+Rule 4: a minute has room for so many new posts of a sort (the first letter of their keys), and for
+fewer for any one account or machine. An incident or a question is a row all the same, and goes out
+later: nobody's chatter keeps it away. Any other post is cut, and counted.
 """
 
 import itertools
-from collections import deque
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.bridge.base import Button, Post
@@ -31,11 +34,19 @@ DECLARED[__name__] = {
 }
 
 FRESH_MS: Final = 3_600_000
+# New posts of one sort, and those of them for one account or of one machine.
 POSTS_PER_MINUTE_MAX: Final = 30
+POSTS_OF_ONE_MAX: Final = 15
+# What the keys of posts begin with that go out late rather than never, and how many of one machine
+# may wait to.
+LATE: Final = ("i/", "q/")
+WAITING_MAX: Final = 30
 # What the first letter of a button's data says on it. Chosen arbitrarily: drawn everywhere.
 FACES: Final = {"y": ("✅", "allow"), "n": ("❌", "deny"), "a": ("👀", "I look at it")}
 _TEXT_CHARS_MAX: Final = 60_000
-_WANTED_AT_ONCE: Final = 100
+_WANTED_AT_ONCE: Final = 1_000
+# So many are with a bridge at once.
+_BUSY_MAX: Final = 100
 
 
 class BridgeUp(ev.Event, frozen=True):
@@ -84,7 +95,9 @@ class ChatPosts(Part):
         # What is under way, by its number and by the post that it is.
         self._shown: dict[int, ChatPosted] = {}
         self._busy: dict[tuple[str, str], int] = {}
-        self._fresh = deque[int]()
+        # When something new was posted of late, by its sort and for whom.
+        self._fresh: dict[tuple[str, str], deque[int]] = defaultdict(deque)
+        self._late = False
         core.on(BridgeUp, self._up)
         core.on(BridgeDown, self._down)
         core.on(BridgeShown, self._there)
@@ -116,31 +129,46 @@ class ChatPosts(Part):
         return rows[0] if rows else None
 
     def known(self, begins: str) -> list[PostRow]:
-        """The newest posts whose key begins so, one for each service that has it."""
+        """The posts whose key begins so, each as it was wanted last."""
         rows = self._core.tables.rows(
             POST, writer=self._core.machine, begins={"key": begins}, order=("-at_ms",),
             limit=_WANTED_AT_ONCE,
         )  # fmt: skip
-        return list({row.service: row for row in reversed(rows)}.values())
+        return list({(row.service, row.key): row for row in reversed(rows)}.values())
 
     def want(  # noqa: PLR0917 - what a post is has this many parts
         self, service: str, key: str, room: str, text: str, buttons: tuple[str, ...] = (),
-        thread: str = "",
+        thread: str = "", *, whose: str = "",
     ) -> None:  # fmt: skip
-        """Let a post be there, and read so."""
+        """Let a post be there, and read so. `whose` is the account or the machine behind it."""
         before = self.find(service, key=key)
         text = text[:_TEXT_CHARS_MAX]
         if before is not None and (before.text, before.buttons) == (text, " ".join(buttons)):
             return
-        if before is None and not spend(
-            self._fresh, POSTS_PER_MINUTE_MAX, 60_000, self._core.now.boot_ms
-        ):
+        if before is None and not self._has_room(service, key, whose):
             self._core.counters["chat-posts-cut"] += 1
             return
         ref, below = (before.ref, before.thread) if before is not None else ("", thread)
         where = before.room if before is not None else room
         self._write(ChatPosted(service, key, where, text, buttons, below, ref))
         self.dirty = True
+
+    def _has_room(self, service: str, key: str, whose: str) -> bool:
+        if not key.startswith(LATE):
+            return self._spend(service, key, whose)
+        waiting = self._core.tables.rows(
+            POST, writer=self._core.machine, service=service, state="wanted", ref="",
+            begins={"key": f"{key[:2]}{_about(key)}/"}, limit=WAITING_MAX,
+        )  # fmt: skip
+        return len(waiting) < WAITING_MAX
+
+    def _spend(self, service: str, key: str, whose: str) -> bool:
+        now_ms, sort = self._core.now.boot_ms, f"{service}/{key[:2]}"
+        self._fresh = defaultdict(
+            deque, {k: spent for k, spent in self._fresh.items() if now_ms - spent[-1] < 60_000}
+        )
+        own = not whose or spend(self._fresh[sort, whose], POSTS_OF_ONE_MAX, 60_000, now_ms)
+        return own and spend(self._fresh[sort, ""], POSTS_PER_MINUTE_MAX, 60_000, now_ms)
 
     def end(self, row: PostRow, outcome: str) -> None:
         """A post says what came of it, and its buttons are gone."""
@@ -152,16 +180,34 @@ class ChatPosts(Part):
 
     # --- what goes out --------------------------------------------------------------------
 
+    @property
+    def needs_tick(self) -> bool:
+        return self._late
+
+    def tick(self) -> None:
+        """Look again at what waits for its minute."""
+        self.dirty = self.dirty or self._late
+
     def flush(self) -> None:
         """Let go out what is wanted of those that run."""
+        self._late = False
         for service in sorted(self._running):
             wanted = self._core.tables.rows(
                 POST, writer=self._core.machine, service=service, state="wanted",
                 order=("at_ms",), limit=_WANTED_AT_ONCE,
             )  # fmt: skip
+            room = _BUSY_MAX - sum(key[0] == service for key in self._busy)
             for row in wanted:
-                if (service, row.key) not in self._busy:
-                    self._show(row)
+                if room <= 0:
+                    break
+                if (service, row.key) in self._busy:
+                    continue
+                late = not row.ref and row.key.startswith(LATE)
+                if late and not self._spend(service, row.key, _about(row.key)):
+                    self._late = True
+                    continue
+                self._show(row)
+                room -= 1
 
     def _show(self, row: PostRow) -> None:
         number = next(self._numbers)
@@ -193,3 +239,8 @@ class ChatPosts(Part):
             )
         )  # fmt: skip
         self.dirty = True
+
+
+def _about(key: str) -> str:
+    """The machine that an incident or a question is of, as its key has it."""
+    return key[2:].partition("/")[0]

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from muster.node.core import Core
 
 # What the keys of posts begin with; behind it stand the beginning of a machine's id, and the key
-# of an incident or the hash of an approval, which begins with its id.
+# of an incident and since when it is one trouble, or the hash of an approval, which begins with its
+# id.
 INCIDENT: Final = "i/"
 ASK: Final = "q/"
 RUNS: Final = "r/"
@@ -53,6 +54,11 @@ def machine_of(core: "Core", key: str) -> MachineId:
     if len(found) != 1:
         raise NotFound("the machine that asked is not in the fleet any more")
     return found[0]
+
+
+def _is_of(post: PostRow, about: str) -> bool:
+    """Whether a post is of this incident: another one's key may go on behind a slash."""
+    return post.key.rpartition("/")[0] == about[:-1]
 
 
 class ChatTopics(Part):
@@ -127,21 +133,25 @@ class ChatTopics(Part):
                     self._posts.end(post, f"it is over: {row.detail}")
             return
         head = f"{row.severity}: {self._core.membership.name_of(machine)}: {row.title}"
-        called, about = name(row), f"{INCIDENT}{machine[:_ID_CHARS]}/{key}"
+        called, about = name(row), f"{INCIDENT}{machine[:_ID_CHARS]}/{key}/"
+        posts = [post for post in self._posts.known(about) if _is_of(post, about)]
         looked = self._core.incidents.looked([row], self._core.now.wall_ms).get(called, Looked())
         if not row.open or looked.by:
             outcome = f"{looked.by} looks at it" if row.open else f"it is over: {row.detail}"
-            for service in self._posts.rooms:
-                there = self._posts.find(service, key=about)
-                if there is not None:
-                    self._posts.want(service, about, there.room, f"{head}\n\n{outcome}")
+            for post in posts:
+                # What is over stays as it ended, whatever came of what began later.
+                if post.buttons or post.key == f"{about}{row.since_ms}":
+                    self._posts.want(post.service, post.key, post.room, f"{head}\n\n{outcome}")
             return
         if row.severity == "notice" or not self._is_fresh(row.t_ms):
             return
         button = f"a{called[:_ID_CHARS]}"
         of = key.removeprefix(OF_BRIDGE) if key.startswith(OF_BRIDGE) else ""
+        for post in posts:
+            if post.key != f"{about}{row.since_ms}":
+                self._posts.end(post, "it is told anew")
         for service, room in self._rooms(of):
-            self._posts.want(service, about, room, head, (button,))
+            self._posts.want(service, f"{about}{row.since_ms}", room, head, (button,))
 
     # --- what agents wait for -------------------------------------------------------------
 
@@ -167,7 +177,9 @@ class ChatTopics(Part):
                 self._posts.end(post, f"{body.outcome} by {by}")
             else:
                 key = f"h/{body.press}"
-                self._posts.want(post.service, key, post.room, body.text, thread=post.ref)
+                self._posts.want(
+                    post.service, key, post.room, body.text, thread=post.ref, whose=machine
+                )
 
     def _asking(self, machine: MachineId, id: str) -> list[PostRow]:
         return self._posts.known(f"{ASK}{machine[:_ID_CHARS]}/{id}")
@@ -175,18 +187,22 @@ class ChatTopics(Part):
     # --- runs and messages ----------------------------------------------------------------
 
     def _run(self, entry: Entry) -> None:
-        body = body_or_none(entry, RunSettle)
+        body, machine = body_or_none(entry, RunSettle), entry.stream.machine
         if body is None or not self._is_fresh(entry.header.t[0]):
             return
         rows = self._core.tables.rows(RUN, run=body.run, limit=1)
         named = rows[0].name if rows else ""
         text = f"run {named or body.run[:12]} has ended: {body.outcome}. {body.summary[:500]}"
         for service, room in self._rooms():
-            self._posts.want(service, f"{RUNS}{body.run}", room, text.strip())
+            self._posts.want(service, f"{RUNS}{body.run}", room, text.strip(), whose=machine)
 
     def _message(self, entry: Entry) -> None:
         """An answer to what a chat said goes back there; so does what is said in its thread."""
-        body, actor = body_or_none(entry, MessageSend), entry.header.actor
+        body, actor, machine = (
+            body_or_none(entry, MessageSend),
+            entry.header.actor,
+            entry.stream.machine,
+        )
         if body is None or is_chat_actor(actor) or not self._is_fresh(entry.header.t[0]):
             return
         key = f"{MESSAGES}{entry.id.hex()}"
@@ -197,12 +213,12 @@ class ChatTopics(Part):
         )
         if body.reply_to and heard:
             row = heard[0]
-            self._posts.want(row.service, key, row.room, text, thread=row.thread)
+            self._posts.want(row.service, key, row.room, text, thread=row.thread, whose=machine)
             return
         scope = entry.stream.scope
         for up in list(self._posts.rooms.values()):
             if up.thread and is_group(scope) and scope.rpartition(".")[2] == up.thread and up.room:
-                self._posts.want(up.service, key, up.room, text)
+                self._posts.want(up.service, key, up.room, text, whose=machine)
 
 
 _HANDLERS: Final = {
