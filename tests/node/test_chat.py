@@ -7,11 +7,14 @@ from tests.counters import grows
 from tests.node.chats import DAY_MS, ROOM, SERVICE, ChatFleet, within
 from tests.promise import proves
 
+from muster.bridge.base import Pressed, Said
 from muster.fleet.chat import CODE_MS, ChatLinked
 from muster.fleet.kinds import GrantGive
 from muster.fleet.machine import Operator
 from muster.limits import CLOCK_SKEW_MS, FLAP_MS
-from muster.node.services.chat import TRIES_MAX, Chats
+from muster.message.chat import HEARD
+from muster.node.services.chat import CURSOR_MS, BridgeHeard, Chats
+from muster.node.services.chat_codes import TRIES_MAX, Codes
 from muster.node.services.chat_posts import (
     POSTS_PER_MINUTE_MAX,
     WAITING_MAX,
@@ -21,6 +24,7 @@ from muster.node.services.chat_posts import (
 )
 from muster.node.tasks.approvals import Approvals
 from muster.task.approval_fold import APPROVAL
+from muster.task.instruction import Now
 
 # What only an order writes; no word of a chat may be behind one of them.
 EFFECTS = (
@@ -188,9 +192,6 @@ def test_six_hundred_hostile_messages_have_no_effect(fleet):
         fleet.hub.step()
         text = chance.choice(texts)
         account = f"mallory{number % 50}"
-        from muster.bridge.base import Pressed, Said
-        from muster.node.services.chat import BridgeHeard
-
         heard = (
             Pressed(f"x{number}", "w", account, "!fleet", fleet.ref("i/"), fleet.buttons("i/")[0])
             if number % 3 == 0
@@ -255,9 +256,6 @@ def test_what_is_heard_while_the_past_is_unconfirmed_is_kept_before_it_is_said_t
     fleet.link("alice")
     fleet.hub.core.settled = False
     fleet.kept.clear()
-    from muster.bridge.base import Said
-    from muster.node.services.chat import BridgeHeard
-
     fleet.hub.step(BridgeHeard(SERVICE, 900, Said("z", "w", "alice", "!fleet", False, "hello")))
     fleet.serve()
     assert 900 not in fleet.kept
@@ -586,3 +584,42 @@ def test_what_one_account_or_machine_says_keeps_nobody_elses_post_away(fleet):
         ])  # fmt: skip
         fleet.world.pass_ms(500)
     assert posts.rooms
+
+
+@proves("chat.linked-by-code", "chat.unlinked-does-nothing")
+def test_what_looks_like_a_code_takes_no_room_and_is_a_message_of_who_is_linked(fleet):
+    fleet.link("alice")
+    fleet.code()
+    for late_ms in (0, CODE_MS + 1):
+        fleet.world.ms += late_ms
+        sizes = fleet.hub.sizes()
+        for number in range(TRIES_MAX * 3):
+            fleet.says(f"mallory{number % 2}", "ABCD-EFGH", private=True)
+        fleet.world.ms += CURSOR_MS
+        fleet.hub.step()
+        assert fleet.hub.sizes() == sizes, "nobody fills the journal with what links nothing"
+        fleet.says("alice", "ABCDEFGH", private=True)
+    assert len(fleet.hub.entries("message.send")) == 2
+    heard = [each for each in fleet.hub.core.tables.rows(HEARD) if each.message]
+    assert len(heard) == 2
+    # A linked account is linked anew as any other.
+    assert "linked" in fleet.link("alice")
+
+
+@proves("chat.linked-by-code")
+def test_a_code_ends_whatever_the_date_is_set_to_and_the_bot_says_what_counts(fleet):
+    codes, order = Codes(fleet.hub.core.counters), (30, "statement", "operator")
+    code = codes.add(bytes(8), SERVICE, order, Now(0, CODE_MS))
+    said = Said("id", "w", "alice", ROOM, True, code)
+    for boot_ms, wall_ms, counts in ((CODE_MS, 9 * CODE_MS, True), (CODE_MS + 1, 0, False)):
+        assert bool(codes.shown(SERVICE, said, Now(boot_ms, wall_ms))) is counts
+    # An order that is too old when its code is shown: no machine counts the link.
+    world = fleet.world
+    old = {"ahead_ms": -CODE_MS - CLOCK_SKEW_MS - 1_000, "life_ms": 2 * CODE_MS}
+    order = world.sign("chat.link", SERVICE, fleet.hub, {"days": 30, "service": SERVICE}, **old)
+    made = []
+    chats, operator = fleet.hub.core.part(Chats), world.operator.key
+    within(fleet.hub, lambda: made.append(chats.code(SERVICE, 30, order, operator)))
+    answer = fleet.says("alice", made[0][0], private=True)
+    assert "too old" in answer
+    assert fleet.hub.call("chats", {})["value"] == []

@@ -41,7 +41,7 @@ CODE_MS: Final = 10 * 60_000
 CODE_CHARS: Final = 8
 # No letter that looks like another one; 32 signs, so 8 of them are 40 bits.
 CODE_ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
-_DAY_MS: Final = 24 * 3_600_000
+DAY_MS: Final = 24 * 3_600_000
 
 Service = Annotated[str, Meta(pattern=r"^[a-z]{1,16}\Z")]
 Account = Annotated[str, Meta(pattern=r"^[A-Za-z0-9@._=/+:-]{1,100}\Z")]
@@ -134,6 +134,17 @@ def chat_key(service: str, account: str, machine: str) -> str:
     return f"{CHAT_GRANTEE}{service}.{account}@{machine}"
 
 
+def code_of(drawn: bytes) -> str:
+    """The code that these random bytes are, `CODE_CHARS` of them."""
+    return "".join(CODE_ALPHABET[each % len(CODE_ALPHABET)] for each in drawn)
+
+
+def code_form(text: str) -> str:
+    """The code that somebody typed, in the form that is hashed; "" where it cannot be one."""
+    word = text.strip().upper().replace("-", "")
+    return word if len(word) == CODE_CHARS and set(word) <= set(CODE_ALPHABET) else ""
+
+
 def code_hash(code: str) -> str:
     """What a link says of the code that was shown."""
     return hashlib.sha256(b"muster/chat-code/v1\n" + code.encode()).hexdigest()
@@ -162,7 +173,7 @@ def _link(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     id_ = document_id(body.statement.encode())
     if rows.get(CHAT, id_) is not None:
         raise Skip("code-used")
-    until_ms = statement.issued_ms + body.days * _DAY_MS
+    until_ms = statement.issued_ms + body.days * DAY_MS
     what = (body.service, body.workspace, body.account, until_ms)
     return [ChatRow(rows.stream, id_, entry.stream.machine, statement.operator, *what)]
 

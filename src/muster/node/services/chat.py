@@ -8,27 +8,28 @@ Rule 3: what counts is kept before it is said to be kept, and counts once, by it
 its service may say it again.
 Rule 4: a button counts as it stands on the post now: one of a post that was changed is refused, and
 so is one that somebody made up.
-Rule 5: a code is 8 letters of 40 bits, in memory alone, for ten minutes, for the first account that
-sends it in private; few may be tried.
+Rule 5: a code (chat_codes.py) links the first account that sends it in private. Whatever else looks
+like one is what any word of that account is: a message where it is linked, and nothing where not.
 """
 
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from muster.bridge.base import Heard, Passed, Pressed, Said
 from muster.errors import Denied, MusterError
 from muster.fleet.chat import (
-    CODE_ALPHABET,
+    CHAT,
     CODE_CHARS,
     CODE_MS,
+    DAY_MS,
     DEFAULT,
     Chat,
     ChatAcknowledged,
     ChatLinked,
     chat_actor,
-    code_hash,
 )
+from muster.fleet.document import document_id
 from muster.fleet.kinds import Told
 from muster.limits import MESSAGE_TEXT_BYTES_MAX
 from muster.log.stream import JOURNAL, MachineId, Scope, scope_to
@@ -39,6 +40,7 @@ from muster.node.call.authorize import Authorizer
 from muster.node.counter import DECLARED, spend
 from muster.node.part import Part
 from muster.node.services.chat_answers import answer_of, told_of
+from muster.node.services.chat_codes import Code, Codes
 from muster.node.services.chat_posts import BridgeDown, ChatPosts
 from muster.node.services.chat_topics import ASK, INCIDENT, machine_of
 from muster.task.approval import VERB as APPROVE
@@ -50,14 +52,9 @@ DECLARED[__name__] = {
     "chat-unlinked": "Something came over a chat bridge from an account that is not linked.",
     "chat-again": "A chat bridge said something that was heard before.",
     "chat-too-much": "An account of a chat said more in a minute than is heard.",
-    "chat-codes-wrong": "Somebody sent a code over a chat bridge that links nothing.",
 }
 
 HEARD_PER_MINUTE_MAX: Final = 60
-CODES_OPEN_MAX: Final = 8
-# So often a wrong code is looked at: of one account, and of all together while one is open.
-TRIES_MAX: Final = 5
-TRIES_OF_ALL_MAX: Final = 50
 ACCOUNTS_KEPT_MAX: Final = 1_000
 # A cursor that nothing counts on is kept this often.
 CURSOR_MS: Final = 30_000
@@ -81,16 +78,6 @@ class BridgeKept(ev.Effect, frozen=True):
     number: int
 
 
-class Code(NamedTuple):
-    """An order to link an account, for whoever shows its code."""
-
-    service: str
-    days: int
-    statement: str
-    operator: str
-    until_ms: int
-
-
 class Chats(Part):
     """See the rules at the top of this file."""
 
@@ -100,9 +87,7 @@ class Chats(Part):
     def __init__(self, core: "Core") -> None:
         self._core, self._posts = core, core.part(ChatPosts)
         self._orders = core.part(Authorizer)
-        # By what is kept of each code.
-        self._codes: dict[str, Code] = {}
-        self._tries: dict[str, int] = {}
+        self._codes = Codes(core.counters)
         self._said: dict[str, deque[int]] = {}
         # Heard before our own history was confirmed.
         self._early: list[BridgeHeard] = []
@@ -117,39 +102,26 @@ class Chats(Part):
 
     def code(self, service: str, days: int, statement: str, operator: str) -> tuple[str, int]:
         """A fresh code for this order, and until when it counts."""
-        now_ms = self._core.now.wall_ms
-        self._codes = {k: c for k, c in self._codes.items() if c.until_ms > now_ms}
-        while len(self._codes) >= CODES_OPEN_MAX:
-            self._codes.pop(next(iter(self._codes)))
-        self._tries.clear()
-        code = "".join(CODE_ALPHABET[each % 32] for each in self._core.draw(CODE_CHARS))
-        until_ms = now_ms + CODE_MS
-        self._codes[code_hash(code)] = Code(service, days, statement, operator, until_ms)
-        return code, until_ms
+        drawn, now = self._core.draw(CODE_CHARS), self._core.now
+        order = (days, statement, operator)
+        return self._codes.add(drawn, service, order, now), now.wall_ms + CODE_MS
 
-    def _is_code(self, text: str) -> bool:
-        word = text.strip().upper().replace("-", "")
-        return len(word) == CODE_CHARS and set(word) <= set(CODE_ALPHABET) and bool(self._codes)
-
-    def _link(self, service: str, said: Said) -> None:
-        who = f"{service}\n{said.workspace}\n{said.account}"
-        if self._tries.get(who, 0) >= TRIES_MAX or sum(self._tries.values()) >= TRIES_OF_ALL_MAX:
-            return
-        hashed = code_hash(said.text.strip().upper().replace("-", ""))
-        code, now_ms = self._codes.get(hashed), self._core.now.wall_ms
-        operators = self._core.roster.operators
-        if code is None or code.service != service or code.until_ms < now_ms:
-            self._tries[who] = self._tries.get(who, 0) + 1
-            self._core.counters["chat-codes-wrong"] += 1
-            return
-        del self._codes[hashed]
-        if code.operator not in operators:
-            return
-        link = ChatLinked(said.account, hashed, code.days, service, code.statement, said.workspace)
-        self._core.append_body(link, actor=chat_actor(service, said.account, self._core.name))
-        name = operators[code.operator].name
-        may = ", ".join(DEFAULT)
-        text = f"This account is linked by {name} for {code.days} days. It may: {may}."
+    def _link(self, service: str, said: Said, code: Code) -> None:
+        core, operators = self._core, self._core.roster.operators
+        self._codes.use(code)
+        text = "that code links nobody any more: its order is too old, or was taken back"
+        if code.operator in operators:
+            body = ChatLinked(
+                said.account, code.hash, code.days, service, code.statement, said.workspace
+            )  # fmt: skip
+            core.append_body(body, actor=chat_actor(service, said.account, core.name))
+            # What is written counts only by the rules that every machine goes by.
+            core.membership.stale()
+            id_, link = document_id(code.statement.encode()), self._whose(service, said)
+            if link is not None and core.tables.rows(CHAT, id=id_, account=said.account):
+                name, may = operators[code.operator].name, ", ".join(DEFAULT)
+                days = max(1, round((link.until_ms - core.now.wall_ms) / DAY_MS))
+                text = f"This account is linked by {name} for {days} days. It may: {may}."
         self._posts.want(service, f"h/{said.id}"[:200], said.room, text)
 
     # --- what comes -----------------------------------------------------------------------
@@ -177,35 +149,34 @@ class Chats(Part):
             self._cursors_ms = now_ms
             cursors, self._cursors = self._cursors, {}
             for service, cursor in cursors.items():
-                self._core.append_body(ChatHeard(service, "", cursor), scope=JOURNAL)
+                self._keep(service, "", cursor)
 
     def _came(self, event: BridgeHeard) -> None:
         if not self._core.settled:
             self._early.append(event)
             return
-        service, heard = event.service, event.heard
-        link = None if isinstance(heard, Passed) else self._whose(service, heard)
-        counts = isinstance(heard, Pressed | Said) and (
-            link is not None
-            or (isinstance(heard, Said) and heard.private and self._is_code(heard.text))
-        )
-        if counts and not isinstance(heard, Passed):
-            known = self._core.tables.rows(
-                HEARD, writer=self._core.machine, service=service, id=heard.id, limit=1
-            )
-            self._core.append_body(ChatHeard(service, heard.id, event.cursor), scope=JOURNAL)
-            self._cursors.pop(service, None)
-            if known:
-                self._core.counters["chat-again"] += 1
+        self._take(event.service, event.heard, event.cursor)
+        self._core.do(BridgeKept(event.service, event.number))
+
+    def _take(self, service: str, heard: Heard, cursor: str) -> None:
+        """Keep what counts; of what does not, the cursor alone."""
+        core = self._core
+        if not isinstance(heard, Passed):
+            link, code = self._whose(service, heard), self._codes.shown(service, heard, core.now)
+            if link is None and code is None:
+                core.counters["chat-unlinked"] += 1
+            elif core.tables.rows(
+                HEARD, writer=core.machine, service=service, id=heard.id, limit=1
+            ):  # fmt: skip
+                core.counters["chat-again"] += 1
             else:
-                # By itself: what fails in it is kept as heard, and is not said again and again.
-                self._core.guard.run("chat", service, self._heard, service, heard, link)
-        else:
-            if event.cursor:
-                self._cursors[service] = event.cursor
-            if not isinstance(heard, Passed):
-                self._core.counters["chat-unlinked"] += 1
-        self._core.do(BridgeKept(service, event.number))
+                work = (service, heard, cursor, link, code)
+                if core.guard.run("chat", service, self._heard, *work):
+                    # What failed is kept as heard: it is not said again and again.
+                    self._keep(service, heard.id, cursor)
+                return
+        if cursor:
+            self._cursors[service] = cursor
 
     def _whose(self, service: str, heard: Said | Pressed) -> Chat | None:
         """The link of whoever said it, while it lasts."""
@@ -217,24 +188,36 @@ class Chats(Part):
             return None
         return link if self._core.now.wall_ms <= link.until_ms else None
 
-    def _heard(self, service: str, heard: Said | Pressed, link: Chat | None) -> None:
-        if isinstance(heard, Said) and heard.private and self._is_code(heard.text):
-            self._link(service, heard)
-            return
-        if link is None:
-            return
+    def _heard(
+        self, service: str, heard: Said | Pressed, cursor: str, link: Chat | None, code: Code | None
+    ) -> None:
+        """Do what comes of it, and keep that: its message, and where the answer to one goes."""
+        became: tuple[str, ...] = ()
+        if code is not None and isinstance(heard, Said):
+            self._link(service, heard, code)
+        elif link is not None and self._has_room(link):
+            if isinstance(heard, Pressed):
+                self._press(service, heard, link)
+            elif command := _COMMAND.match(heard.text):
+                self._command(service, heard, link, heard.text[command.end() :].split())
+            else:
+                became = self._message(service, heard)
+        self._keep(service, heard.id, cursor, *became)
+
+    def _has_room(self, link: Chat) -> bool:
         if len(self._said) > ACCOUNTS_KEPT_MAX:
             self._said.clear()
         spent = self._said.setdefault(link.key, deque())
-        if not spend(spent, HEARD_PER_MINUTE_MAX, 60_000, self._core.now.boot_ms):
-            self._core.counters["chat-too-much"] += 1
-            return
-        if isinstance(heard, Pressed):
-            self._press(service, heard, link)
-        elif command := _COMMAND.match(heard.text):
-            self._command(service, heard, link, heard.text[command.end() :].split())
-        else:
-            self._message(service, heard)
+        if spend(spent, HEARD_PER_MINUTE_MAX, 60_000, self._core.now.boot_ms):
+            return True
+        self._core.counters["chat-too-much"] += 1
+        return False
+
+    def _keep(self, service: str, id: str, cursor: str, *became: str) -> None:
+        self._core.append_body(ChatHeard(service, id, cursor, *became), scope=JOURNAL)
+        if cursor:
+            # An older one, that no row has yet, counts no more.
+            self._cursors.pop(service, None)
 
     # --- questions to Muster --------------------------------------------------------------
 
@@ -309,10 +292,10 @@ class Chats(Part):
 
     # --- messages -------------------------------------------------------------------------
 
-    def _message(self, service: str, said: Said) -> None:
+    def _message(self, service: str, said: Said) -> tuple[str, ...]:
         core, text = self._core, said.text.strip()
         if not text:
-            return
+            return ()
         text = text.encode()[:MESSAGE_TEXT_BYTES_MAX].decode("utf-8", "ignore")
         scope, to = self._where(service, said)
         post = self._posts.find(service, ref=said.thread) if said.thread else None
@@ -325,8 +308,7 @@ class Chats(Part):
             body, scope=scope, actor=chat_actor(service, said.account, self._core.name)
         )
         below = said.thread or ("" if said.private else said.id if service == "matrix" else "")
-        kept = ChatHeard(service, said.id, "", entry.id.hex(), said.room, below)
-        core.append_body(kept, scope=JOURNAL)
+        return entry.id.hex(), said.room, below
 
     def _where(self, service: str, said: Said) -> tuple[Scope, list[str]]:
         """The thread that a room shows, or else this machine."""
