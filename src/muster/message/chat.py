@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 from msgspec import Meta, Struct, field
 
 from muster.fleet.chat import Account, Service, Workspace
-from muster.fleet.name import Hex32, Milliseconds, Text, Word
+from muster.fleet.name import Hex16, Hex32, Milliseconds, Text, Word
 from muster.log.entry import Entry
 from muster.log.fold import Rows, Skip, Table, body_as
 from muster.log.kind import kind
@@ -24,9 +24,8 @@ Id = Annotated[str, Meta(max_length=512)]
 Cursor = Annotated[str, Meta(max_length=16_384)]
 # What a button carries: what it does, and the id of what it is about. That of an approval is of
 # one action (task/approval.py), that of an incident of one telling of it.
-DATA_PATTERN: Final = r"^[yna][0-9a-f]{32}\Z"
-Data = Annotated[str, Meta(pattern=DATA_PATTERN)]
-ApprovalWord = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+DATA: Final = "([yna])([0-9a-f]{32})"
+Data = Annotated[str, Meta(pattern=rf"^{DATA}\Z")]
 State = Literal["wanted", "there"]
 Outcome = Literal["allowed", "denied", "refused"]
 
@@ -65,7 +64,7 @@ class ChatAsk(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     hash: Hex32
-    id: ApprovalWord
+    id: Hex16
     text: Text
     until_ms: Milliseconds
     sort: Word = field(name="class")
@@ -78,7 +77,7 @@ class ChatPress(Struct, frozen=True, forbid_unknown_fields=True):
     account: Account
     allow: bool
     hash: Hex32
-    id: ApprovalWord
+    id: Hex16
     service: Service
     workspace: Workspace = ""
 
@@ -87,7 +86,7 @@ class ChatPress(Struct, frozen=True, forbid_unknown_fields=True):
 class ChatSettle(Struct, frozen=True, forbid_unknown_fields=True):
     """What became of a press (its entry's id)."""
 
-    id: ApprovalWord
+    id: Hex16
     outcome: Outcome
     press: Hex32
     text: Text

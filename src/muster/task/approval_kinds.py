@@ -10,11 +10,10 @@ from msgspec import Meta, field
 
 from muster import limits
 from muster.fleet.grant import CHAT_KEY_PATTERN
+from muster.fleet.name import Hex16, Hex32
 from muster.log.kind import kind
 from muster.task.kinds import Body, Count, Fence, TaskWord
 
-ApprovalWord = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
-HashWord = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 ClassWord = Annotated[str, Meta(pattern=r"^[a-z][a-z-]{0,31}\Z")]
 Answer = Literal["allow", "deny"]
 
@@ -26,10 +25,10 @@ class ApprovalAsk(Body, frozen=True):
     The class (`sort`) says what sort of action it is, for grants; nothing else of it is told.
     """
 
-    id: ApprovalWord
+    id: Hex16
     task: TaskWord
     epoch: Fence
-    hash: HashWord
+    hash: Hex32
     until_ms: Count
     sort: ClassWord = field(name="class")
 
@@ -41,8 +40,8 @@ class ApprovalAnswer(Body, frozen=True):
     Of an account of a chat there is none: `account` is what grants call it, and the press is cited.
     """
 
-    id: ApprovalWord
-    hash: HashWord
+    id: Hex16
+    hash: Hex32
     answer: Answer
     statement: Annotated[str, Meta(max_length=limits.STATEMENT_BYTES_MAX)]
     account: Annotated[str, Meta(pattern=CHAT_KEY_PATTERN)] = ""
@@ -52,20 +51,20 @@ class ApprovalAnswer(Body, frozen=True):
 class ApprovalUse(Body, frozen=True):
     """The agent is let do it, once. `hash` was computed again just before."""
 
-    id: ApprovalWord
-    hash: HashWord
+    id: Hex16
+    hash: Hex32
 
 
 @kind("approval.expire")
 class ApprovalExpire(Body, frozen=True):
     """Its time is up; nothing was done by it, and nothing will be."""
 
-    id: ApprovalWord
+    id: Hex16
 
 
 @kind("approval.withdraw")
 class ApprovalWithdraw(Body, frozen=True):
     """Nobody waits for it any more: the attempt ended, its daemon did, or the action changed."""
 
-    id: ApprovalWord
+    id: Hex16
     reason: Annotated[str, Meta(max_length=limits.REASON_CHARS_MAX)] = ""

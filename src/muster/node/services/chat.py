@@ -33,7 +33,7 @@ from muster.fleet.document import document_id
 from muster.fleet.kinds import Told
 from muster.limits import MESSAGE_TEXT_BYTES_MAX
 from muster.log.stream import JOURNAL, MachineId, Scope, scope_to
-from muster.message.chat import CURSOR, HEARD, ChatHeard, ChatPress
+from muster.message.chat import CURSOR, DATA, HEARD, ChatHeard, ChatPress
 from muster.message.kinds import MessageSend
 from muster.node import event as ev
 from muster.node.call.authorize import Authorizer
@@ -59,7 +59,6 @@ ACCOUNTS_KEPT_MAX: Final = 1_000
 # A cursor that nothing counts on is kept this often.
 CURSOR_MS: Final = 30_000
 _COMMAND: Final = re.compile(r"\s*[/!]?muster(?:\s+|\Z)", re.IGNORECASE)
-_DATA: Final = re.compile(r"([yna])([0-9a-f]{32})")
 
 
 class BridgeHeard(ev.Event, frozen=True):
@@ -260,7 +259,7 @@ class Chats(Part):
     # --- buttons --------------------------------------------------------------------------
 
     def _press(self, service: str, pressed: Pressed, link: Chat) -> None:
-        found = _DATA.fullmatch(pressed.data)
+        found = re.fullmatch(DATA, pressed.data)
         post = self._posts.find(service, ref=pressed.ref)
         try:
             if found is None or post is None or pressed.data not in post.buttons.split():
