@@ -17,7 +17,7 @@ import msgspec
 
 from muster.errors import Malformed
 from muster.fleet import folds
-from muster.fleet.chat import CHAT, Chat, capped, newest
+from muster.fleet.chat import CHAT, Chat, capped, links_of
 from muster.fleet.device import Device, Terms
 from muster.fleet.device_fold import DEVICE
 from muster.fleet.facts import Card, Facts, Logins, Way
@@ -97,13 +97,14 @@ def assemble(fleet: FleetId, rows: RowsOf, distinct: Distinct) -> Roster:
         if each.giver not in shut and not takers.get(each.id, set()) & {*signed, each.giver}
     ]
     given += [each for key in sorted(devices) for each in devices[key].given()]
-    chats = newest(
+    links = links_of(
         chat
         for chat in _chats(distinct, operators)
         if chat.machine in machines and not takers.get(chat.id, set()) & signed.keys()
     )
-    given = [each for each in (capped(each, chats) for each in given) if each is not None]
-    given += [each for key in sorted(chats) for each in chats[key].given()]
+    given = [each for each in (capped(each, links) for each in given) if each is not None]
+    chats = {key: found[0] for key, found in sorted(links.items())}
+    given += [each for link in chats.values() for each in link.given()]
     return Roster(
         fleet=fleet,
         machines=machines,
@@ -126,7 +127,7 @@ def assemble(fleet: FleetId, rows: RowsOf, distinct: Distinct) -> Roster:
 
 def _chats(distinct: Distinct, operators: Iterable[str]) -> Iterable[Chat]:
     """The accounts that an operator let in, as the machine with their bridge heard them."""
-    columns = ("id", "machine", "service", "workspace", "account", "until_ms")
+    columns = ("id", "machine", "service", "workspace", "account", "issued_ms", "until_ms")
     for operator in sorted(operators):
         for id_, machine, *rest in distinct(CHAT, columns, operator=operator):
             yield Chat(id_, operator, MachineId(machine), *rest)
@@ -200,11 +201,11 @@ def _giving(distinct: Distinct, operators: frozenset[str]) -> list[Given]:
     """The grants of everybody who may give: the operators, and whom they gave the right to."""
 
     def given_by(givers: Iterable[str]) -> list[Given]:
-        columns = ("id", "grantee", "verb", "object", "until_ms", "bounds")
+        columns = ("id", "issued_ms", "grantee", "verb", "object", "until_ms", "bounds")
         return [
-            Given(id_, giver, grant_of(*columns_of))
+            Given(id_, giver, grant_of(*columns_of), issued_ms=issued_ms)
             for giver in sorted(givers)
-            for id_, *columns_of in distinct(folds.GRANT, columns, giver=giver)
+            for id_, issued_ms, *columns_of in distinct(folds.GRANT, columns, giver=giver)
         ]
 
     direct = given_by(operators)

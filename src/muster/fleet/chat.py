@@ -4,15 +4,16 @@ Rule 1: an account is what the service itself tells it by: never a name, never a
 which anybody may change into another person's. With it stands where it is (a workspace, a server),
 and the machine whose bridge hears it.
 Rule 2: an operator orders the link; the machine with the bridge then shows a code once, and whoever
-sends it in private is the account. One order links one account: the first one counts.
-Rule 3: a link gives `DEFAULT`, until its end. Whatever else was given to the account counts only
-while a link stands, and no longer than that. The link is taken back as a grant is, by the id of
-its statement.
+sends it in private is the account. One order links one account: the first one counts, and of an
+order that was used in several streams nobody.
+Rule 3: a link gives `DEFAULT`, until its end. Whatever else was given to the account ends with the
+link that stood when it was given, and does not come back with another one. The link is taken back
+as a grant is, by the id of its statement.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
@@ -23,7 +24,14 @@ from muster.errors import Malformed
 from muster.fleet.acknowledgement import name_of
 from muster.fleet.device_fold import checked
 from muster.fleet.document import document_id
-from muster.fleet.grant import ANYTHING, CHAT_GRANTEE, Given, Grant
+from muster.fleet.grant import (
+    ANYTHING,
+    CHAT_ACCOUNT,
+    CHAT_GRANTEE,
+    CHAT_SERVICE,
+    Given,
+    Grant,
+)
 from muster.fleet.kinds import Told
 from muster.fleet.name import Hex32
 from muster.fleet.statement import Statement, args_hash, open_statement
@@ -43,12 +51,11 @@ CODE_CHARS: Final = 8
 CODE_ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 DAY_MS: Final = 24 * 3_600_000
 
-Service = Annotated[str, Meta(pattern=r"^[a-z]{1,16}\Z")]
-Account = Annotated[str, Meta(pattern=r"^[A-Za-z0-9@._=/+:-]{1,100}\Z")]
+Service = Annotated[str, Meta(pattern=rf"^{CHAT_SERVICE}\Z")]
+Account = Annotated[str, Meta(pattern=rf"^{CHAT_ACCOUNT}\Z")]
 # Where the account is, "" for a service that has no such thing.
-Workspace = Annotated[str, Meta(pattern=r"^[A-Za-z0-9@._=/+:-]{0,100}\Z")]
-_ACTOR: Final = re.compile(r"chat-[a-z]{1,16}-[0-9a-f]{12}@")
-_ACCOUNT: Final = re.compile(r"[A-Za-z0-9@._=/+:-]{1,100}")
+Workspace = Annotated[str, Meta(pattern=rf"^({CHAT_ACCOUNT})?\Z")]
+_ACTOR: Final = re.compile(rf"chat-{CHAT_SERVICE}-[0-9a-f]{{12}}@")
 
 
 @kind(CHAT_LINK)
@@ -81,6 +88,7 @@ class ChatRow(NamedTuple):
     service: str
     workspace: str
     account: str
+    issued_ms: int
     until_ms: int
 
 
@@ -111,6 +119,7 @@ class Chat(NamedTuple):
     service: str
     workspace: str
     account: str
+    issued_ms: int
     until_ms: int
 
     @property
@@ -127,7 +136,7 @@ class Chat(NamedTuple):
 
 def chat_key(service: str, account: str, machine: str) -> str:
     """What an account is called in grants. Raises: Malformed."""
-    if not _ACCOUNT.fullmatch(account):
+    if not re.fullmatch(CHAT_ACCOUNT, account):
         raise Malformed(
             f"{account[:60]!r} is no account that can be linked: letters, digits and @._=/+:- alone"
         )
@@ -173,8 +182,9 @@ def _link(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     id_ = document_id(body.statement.encode())
     if rows.get(CHAT, id_) is not None:
         raise Skip("code-used")
-    until_ms = statement.issued_ms + body.days * DAY_MS
-    what = (body.service, body.workspace, body.account, until_ms)
+    issued_ms = statement.issued_ms
+    times = (issued_ms, issued_ms + body.days * DAY_MS)
+    what = (body.service, body.workspace, body.account, *times)
     return [ChatRow(rows.stream, id_, entry.stream.machine, statement.operator, *what)]
 
 
@@ -205,20 +215,27 @@ def is_chat_actor(actor: str) -> bool:
     return _ACTOR.match(actor) is not None
 
 
-def capped(given: Given, chats: dict[str, Chat]) -> Given | None:
-    """A grant as far as it counts: what an account was given ends with its link."""
+def links_of(found: Iterable[Chat]) -> dict[str, list[Chat]]:
+    """Per account its links: the one that counts, which lasts longest, and the others of there."""
+    orders: dict[str, list[Chat]] = {}
+    for each in found:
+        orders.setdefault(each.id, []).append(each)
+    once = [made[0] for made in orders.values() if len(made) == 1]
+    links: dict[str, list[Chat]] = {}
+    for each in sorted(once, key=lambda chat: (chat.until_ms, chat.id), reverse=True):
+        known = links.setdefault(each.key, [])
+        if not known or known[0].workspace == each.workspace:
+            known.append(each)
+    return links
+
+
+def capped(given: Given, links: Mapping[str, Iterable[Chat]]) -> Given | None:
+    """A grant as far as it counts: an account's ends with the links that it was given after."""
     if not given.grant.to.startswith(CHAT_GRANTEE):
         return given
-    link = chats.get(given.grant.to)
-    if link is None:
+    own = links.get(given.grant.to, ())
+    ends = [link.until_ms for link in own if link.issued_ms <= given.issued_ms]
+    if not ends:
         return None
-    until_ms = min(given.grant.until_ms, link.until_ms)
+    until_ms = min(given.grant.until_ms, max(ends))
     return given._replace(grant=replace(given.grant, until_ms=until_ms))
-
-
-def newest(found: Iterable[Chat]) -> dict[str, Chat]:
-    """Per account the link that lasts longest."""
-    chats: dict[str, Chat] = {}
-    for each in sorted(found, key=lambda chat: (chat.until_ms, chat.id)):
-        chats[each.key] = each
-    return chats

@@ -110,6 +110,7 @@ class GrantRow(NamedTuple):
     until_ms: int
     # As JSON, "" without any.
     bounds: str
+    issued_ms: int
 
 
 class TakenRow(NamedTuple):
@@ -329,7 +330,8 @@ def _give(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     id_, giver = document_id(body.statement.encode()), statement.operator
     to, verb, until_ms = grant.to, grant.verb, grant.until_ms
     bounds = canon.encode(grant.bounds).decode() if grant.bounds is not None else ""
-    return [GrantRow(rows.stream, id_, giver, to, verb, grant.object, until_ms, bounds)]
+    what = (to, verb, grant.object, until_ms, bounds, statement.issued_ms)
+    return [GrantRow(rows.stream, id_, giver, *what)]
 
 
 def _take(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:

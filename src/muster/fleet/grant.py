@@ -65,7 +65,10 @@ CHAT_NEVER: Final = frozenset({"grant", "push", "revoke", "run", "secret", "spen
 
 _CLASS: Final = re.compile(r"class:([a-z][a-z-]{0,31})")
 
-_CHAT_KEY: Final = r"chat\.[a-z]{1,16}\.[A-Za-z0-9@._=/+:-]{1,100}@[0-9a-f]{64}"
+# What a service is called, and what it calls an account.
+CHAT_SERVICE: Final = "[a-z]{1,16}"
+CHAT_ACCOUNT: Final = "[A-Za-z0-9@._=/+:-]{1,100}"
+_CHAT_KEY: Final = rf"chat\.{CHAT_SERVICE}\.{CHAT_ACCOUNT}@[0-9a-f]{{64}}"
 CHAT_KEY_PATTERN: Final = rf"^{_CHAT_KEY}\Z"
 _TO: Final = (
     r"^([0-9a-f]{64}|[a-z0-9-]{1,63}@[0-9a-f]{64}|[a-z][a-z-]{0,31}|fleet:[0-9a-f]{64}"
@@ -120,6 +123,8 @@ class Given(NamedTuple):
     grant: Grant
     # How long one order by this grant may live (ms); 0 sets no bound beside the statement's own.
     life_ms: int = 0
+    # When its document was signed, by the clock of whoever did.
+    issued_ms: int = 0
 
 
 def agent_key(agent: str, machine: MachineId) -> str:
