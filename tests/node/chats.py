@@ -180,10 +180,11 @@ class ChatFleet:
         sort: str = "edit-outside",
         title: str = "write /etc/a",
         input: str = "",
+        paths: tuple[str, ...] = ("/etc/a",),
     ) -> None:
         """An agent on `studio` asks for a permission."""
         fields = {
-            "ask": ask, "class": sort, "title": title, "paths": ["/etc/a"], "input": input,
+            "ask": ask, "class": sort, "title": title, "paths": [*paths], "input": input,
             "action": hashlib.sha256(ask.encode()).hexdigest(),
         }  # fmt: skip
         self._happens("agent.ask", fields, "claude@studio")

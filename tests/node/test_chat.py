@@ -7,7 +7,10 @@ from tests.counters import grows
 from tests.node.chats import DAY_MS, ROOM, SERVICE, ChatFleet, within
 from tests.promise import proves
 
+from muster.agent.lines import cut, middle
+from muster.agent.transcript import TITLE_BYTES_MAX, shown_paths
 from muster.bridge.base import Pressed, Said
+from muster.bridge.services import SERVICES, load
 from muster.fleet.chat import CODE_MS, ChatLinked
 from muster.fleet.kinds import GrantGive
 from muster.fleet.machine import Operator
@@ -22,6 +25,7 @@ from muster.node.services.chat_posts import (
     BridgeShown,
     ChatPosts,
 )
+from muster.node.services.chat_topics import ASK_CHARS_MAX
 from muster.node.tasks.approvals import Approvals
 from muster.task.approval_fold import APPROVAL
 from muster.task.instruction import Now
@@ -304,9 +308,27 @@ def test_a_post_shows_all_that_is_asked_or_nothing_and_what_changed_is_asked_ane
     fleet.uses("1", "something else")
     assert [word for _, word, _ in fleet.answers()] == ["allow", "again"]
     fleet.decided("1", by="it changed since it was asked")
-    fleet.asks("2", "command", "long", "x" * 4_000)
-    assert "long" not in str([each.post.text for each in fleet.shown.values()])
-    assert len(fleet.studio.call("questions", {})["value"]) == 1
+    fleet.asks("2", "command", "makes", "x" * 3_000)
+    assert fleet.text("q/").endswith("x" * 3_000)
+    shown = len(fleet.shown)
+    named, many = "n" * (TITLE_BYTES_MAX + 1), [f"/etc/{number}" for number in range(30)]
+    untold = (
+        ("too long", "x" * 4_000, ()),
+        (middle(named, TITLE_BYTES_MAX), "", ()),
+        (cut(named, TITLE_BYTES_MAX), "", ()),
+        ("paths", "", tuple(shown_paths(many))),
+        ("a path", "", tuple(shown_paths(["/" * 10_000]))),
+    )
+    with grows(fleet.studio.core, "chat-asks-untold", len(untold)):
+        for number, (title, input, paths) in enumerate(untold):
+            fleet.asks(f"u{number}", "command", title, input, paths)
+    # What cannot be seen is shown by its number, which is longer.
+    with grows(fleet.hub.core, "chat-asks-unshown"):
+        fleet.asks("3", "command", "", "\u3000" * 600, ())
+    assert len(fleet.shown) == shown
+    asked = fleet.studio.call("questions", {})["value"]
+    assert len(asked) == 2 + len(untold), "a terminal answers"
+    assert min(load(each).limits.text_chars for each in SERVICES) >= ASK_CHARS_MAX
 
 
 @proves("chat.approval")

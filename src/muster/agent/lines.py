@@ -30,6 +30,8 @@ VALUES_MAX: Final = 250_000
 DEPTH_MAX: Final = 64
 
 
+# What `cut`, `middle` and a list of paths (transcript.py) leave where something is missing.
+_MARK: Final = re.compile(r"…\[\d+ (?:bytes cut|more)\]")
 # What colours a terminal, moves its cursor or names its window.
 _ESCAPE: Final = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
@@ -69,6 +71,11 @@ def middle(text: str, bytes_max: int) -> str:
     half = bytes_max // 2
     first, last = raw[:half].decode("utf-8", "ignore"), raw[-half:].decode("utf-8", "ignore")
     return f"{first} …[{len(raw) - 2 * half} bytes cut]… {last}"
+
+
+def is_cut(text: str) -> bool:
+    """Whether a mark says that something is missing: ours, or one that whoever wrote it made up."""
+    return _MARK.search(text) is not None
 
 
 def is_shallow(value: Any) -> bool:

@@ -5,11 +5,13 @@ in a stream that nobody else reads.
 Rule 2: the machine with the bridge vouches for which account pressed, and for nothing else. Whether
 that account may, whether it is still asked, and whether it is what was shown (its hash), is decided
 here, when it comes, as of any answer (approvals.py). A refusal is written down as any other.
-Rule 3: whoever allows it has been shown all of it: what does not fit is not shown in part.
+Rule 3: whoever allows it has been shown all of it: what was cut on its way here, or does not fit,
+is not shown in part. Where it is shown is measured once more, as it will be read (chat_topics.py).
 """
 
 from typing import TYPE_CHECKING, Final
 
+from muster.agent.lines import is_cut
 from muster.errors import Conflict, MusterError
 from muster.fleet.chat import chat_actor, chat_key
 from muster.fleet.kinds import INCIDENT_OPEN
@@ -19,6 +21,7 @@ from muster.log.stream import MachineId, StreamName, direct_target, scope_to
 from muster.message.chat import ChatAsk, ChatPress, ChatSettle, Outcome
 from muster.node import event as ev
 from muster.node.call.authorize import Authorizer
+from muster.node.counter import DECLARED
 from muster.node.part import Part
 from muster.node.tasks.approvals import Approvals, Question
 from muster.printable import named
@@ -26,6 +29,10 @@ from muster.task.approval import VERB, grant_object
 
 if TYPE_CHECKING:
     from muster.node.core import Core
+
+DECLARED[__name__] = {
+    "chat-asks-untold": "What an agent asks for was not told to a chat: not all of it is there.",
+}
 
 _TEXT_CHARS_MAX: Final = 4_000
 
@@ -91,9 +98,11 @@ class ChatAsks(Part):
             f"because: {because}" if because else "",
         )
         text = named("\n".join(filter(None, lines)))
-        if len(text) <= _TEXT_CHARS_MAX:
-            body = ChatAsk(asked.hash, asked.id, text, asked.until_ms, asked.sort)
-            self._core.append_body(body, scope=scope_to(machine))
+        if is_cut(text) or len(text) > _TEXT_CHARS_MAX:
+            self._core.counters["chat-asks-untold"] += 1
+            return
+        body = ChatAsk(asked.hash, asked.id, text, asked.until_ms, asked.sort)
+        self._core.append_body(body, scope=scope_to(machine))
 
     def _press(self, entry: Entry) -> None:
         body, by = body_or_none(entry, ChatPress), entry.stream.machine

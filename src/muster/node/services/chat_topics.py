@@ -2,11 +2,13 @@
 
 Rule 1: each is one post, and is changed to its outcome: a room shows what is, and not how often it
 was told.
-Rule 2: what an agent asks for is shown where an account may answer it, whole or not at all.
+Rule 2: what an agent asks for is shown where an account may answer it, whole or not at all: what
+counts is how long it is as it is read there, with each letter that cannot be seen by its number.
 """
 
 from typing import TYPE_CHECKING, Final
 
+from muster.bridge.words import plain
 from muster.errors import NotFound
 from muster.fleet.chat import CHAT_ACKNOWLEDGE, ChatAcknowledged, is_chat_actor
 from muster.fleet.folds import INCIDENT as INCIDENTS
@@ -25,6 +27,7 @@ from muster.log.fold import body_or_none
 from muster.log.stream import MachineId, StreamName, direct_target, is_group
 from muster.message.chat import HEARD, ChatAsk, ChatPress, ChatSettle, PostRow
 from muster.message.kinds import MessageSend
+from muster.node.counter import DECLARED
 from muster.node.incidents import name
 from muster.node.part import Part
 from muster.node.services.chat_posts import FRESH_MS, ChatPosts
@@ -35,6 +38,10 @@ from muster.task.kinds import RunSettle
 if TYPE_CHECKING:
     from muster.node.core import Core
 
+DECLARED[__name__] = {
+    "chat-asks-unshown": "What an agent asks for is longer than a post of a chat may be.",
+}
+
 # What the keys of posts begin with; behind it stand the beginning of a machine's id, and the key
 # of an incident and since when it is one trouble, or the hash of an approval, which begins with its
 # id.
@@ -43,6 +50,10 @@ ASK: Final = "q/"
 RUNS: Final = "r/"
 MESSAGES: Final = "m/"
 _ID_CHARS: Final = 32
+# The least that any service shows of a post (bridge/base.py, `Limits`).
+ASK_CHARS_MAX: Final = 4_096
+# Nothing is cut within it, whatever letters a `chat.ask` is made of.
+_UNCUT: Final = 1_000_000
 # An incident about a bridge is not for that bridge to tell.
 OF_BRIDGE: Final = "chat-"
 
@@ -161,9 +172,12 @@ class ChatTopics(Part):
             return
         buttons = (f"y{body.id}", f"n{body.id}")
         key = f"{ASK}{machine[:_ID_CHARS]}/{body.hash}"
-        where = self._core.membership.name_of(machine)
+        text = f"{self._core.membership.name_of(machine)}: {body.text}"
+        if len(plain(text, _UNCUT)) > ASK_CHARS_MAX:
+            self._core.counters["chat-asks-unshown"] += 1
+            return
         for service, room in self._rooms():
-            self._posts.want(service, key, room, f"{where}: {body.text}", buttons)
+            self._posts.want(service, key, room, text, buttons)
 
     def _settled(self, entry: Entry) -> None:
         body, machine = body_or_none(entry, ChatSettle), entry.stream.machine
