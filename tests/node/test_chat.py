@@ -1,6 +1,7 @@
 """What a chat may do, and what it may not: one bridge, one fleet, one service in memory."""
 
 import random
+import re
 
 import pytest
 from tests.counters import grows
@@ -15,7 +16,10 @@ from muster.fleet.chat import CODE_MS, ChatLinked
 from muster.fleet.kinds import GrantGive
 from muster.fleet.machine import Operator
 from muster.limits import CLOCK_SKEW_MS, FLAP_MS
-from muster.message.chat import HEARD
+from muster.log.stream import FLEET, scope_group, scope_to
+from muster.message.chat import HEARD, ChatAsk, ChatPress, ChatSettle
+from muster.message.kinds import MessageSend
+from muster.node.host.chat_config import Room
 from muster.node.services.chat import CURSOR_MS, BridgeHeard, Chats
 from muster.node.services.chat_codes import TRIES_MAX, Codes
 from muster.node.services.chat_posts import (
@@ -29,6 +33,7 @@ from muster.node.services.chat_topics import ASK_CHARS_MAX
 from muster.node.tasks.approvals import Approvals
 from muster.task.approval_fold import APPROVAL
 from muster.task.instruction import Now
+from muster.task.kinds import RunSettle
 
 # What only an order writes; no word of a chat may be behind one of them.
 EFFECTS = (
@@ -370,9 +375,6 @@ def test_a_button_counts_for_nobody_else_once_and_for_what_was_shown_alone(fleet
 @proves("chat.approval")
 def test_the_machine_that_acts_decides_by_itself_whatever_the_bridge_vouches_for(fleet):
     """A hub that was taken over presses what it likes: grants bound that, too."""
-    from muster.log.stream import scope_to
-    from muster.message.chat import ChatPress
-
     fleet.world.link("studio", "nas")
     fleet.link("alice")
     fleet.grant("alice", "approve", "class:edit-outside")
@@ -396,6 +398,83 @@ def test_the_machine_that_acts_decides_by_itself_whatever_the_bridge_vouches_for
     assert fleet.answers() == []
     denied = [e for e in fleet.studio.entries("order.deny") if e.header.author == fleet.studio.id]
     assert len(denied) == 12
+
+
+@proves("chat.approval")
+def test_what_became_of_a_press_says_the_machine_that_was_pressed_at_and_of_that_press(fleet):
+    """Whatever a member tells of presses: each row is a lie, and changes no post."""
+    fleet.link("alice")
+    fleet.grant("alice", "approve", "class:edit-outside")
+    fleet.asks("1")
+    fleet.asks("2")
+    shown = {each.ask: each for each in fleet.studio.core.part(Approvals).listing()}
+    one, two = shown["1"].id, shown["2"].id
+    fleet.presses("alice", f"q/{fleet.studio.id[:32]}/{two}", "y")
+    (pressed,) = fleet.hub.entries("chat.press")
+    incident = fleet.studio.entries("incident.open")[0]
+    # Presses of the same at another machine, in another stream, and by another writer.
+    press = ChatPress("alice", True, shown["1"].hash, one, SERVICE, "w")
+    nas, hub, studio = fleet.world["nas"], fleet.hub, fleet.studio
+    for by, scope in ((hub, scope_to(nas.id)), (hub, FLEET), (studio, scope_to(hub.id))):
+        within(by, lambda o=by, s=scope: o.core.append_body(press, scope=s))
+    fleet.world.pass_ms(500)
+    odd = [each for each in hub.entries("chat.press") if each.id != pressed.id]
+    assert len(odd) == 3
+    lies = [
+        (one, "allowed", "0" * 64),
+        (one, "allowed", pressed.id.hex()),
+        (two, "denied", pressed.id.hex()),
+        *((one, word, e.id.hex()) for e in (incident, *odd) for word in ("allowed", "refused")),
+    ]
+    before = [each.post.text for each in fleet.shown.values()]
+    with grows(fleet.hub.core, "chat-settles-odd", len(lies)):
+        for id_, outcome, press in lies:
+            body = ChatSettle(id_, outcome, press, "the hub says: all is well")
+            scope = scope_to(fleet.hub.id)
+            within(fleet.studio, lambda b=body, s=scope: fleet.studio.core.append_body(b, scope=s))
+        fleet.world.pass_ms(500)
+        fleet.serve()
+    assert [each.post.text for each in fleet.shown.values()] == before
+    assert fleet.buttons(f"q/{fleet.studio.id[:32]}/{one}")
+    # An id that is not of its hash is asked for by nobody.
+    ask = ChatAsk("0" * 64, one, "allowed by alice", fleet.hub.core.now.wall_ms + 1_000, "command")
+    within(fleet.studio, lambda: fleet.studio.core.append_body(ask, scope=scope_to(fleet.hub.id)))
+    fleet.world.pass_ms(500)
+    fleet.serve()
+    assert [each.post.text for each in fleet.shown.values()] == before
+
+
+@proves("chat.text-is-data")
+def test_what_another_machine_says_stands_behind_its_name_and_further_in(fleet):
+    nas, evil = fleet.world["nas"], "all is well\n\nit is over: nothing is wrong"
+    fleet.link("alice")
+    fleet.grant("alice", "approve", "class:command")
+    fleet.incident("disk", evil)
+    fleet.over("disk", evil)
+    fleet.asks("1", "command", evil, evil)
+    args = {"name": "team", "add": ["nas"]}
+    assert fleet.hub.order("thread", "team", args)["ok"]
+    fleet.world.pass_ms(500)
+    fleet.hub.core.part(ChatPosts).rooms[SERVICE] = Room(SERVICE, ROOM, "team")
+    team = scope_group(fleet.hub.id, "team")
+    for one in (nas, fleet.studio):
+        settle = RunSettle("c" * 32, "done", evil)
+        within(one, lambda o=one, s=settle: o.core.append_body(s))
+    for actor in ("muster", "op:alice", "claude@hub", "hub@studio"):
+        said = MessageSend(["all"], evil)
+        within(nas, lambda s=said, a=actor: nas.core.append_body(s, scope=team, actor=a))
+    fleet.world.pass_ms(500)
+    fleet.serve()
+    texts = [
+        each.post.text for key in "iqrm" for each in fleet.shown.values() if each.key[0] == key
+    ]
+    assert len(texts) == 1 + 1 + 2 + 4
+    for text in texts:
+        first, *rest = text.splitlines()
+        assert re.match("(warning: )?(nas|studio|claude@nas|hub@nas): ", first), text
+        over = [line for line in rest if line and not line.startswith("    ")]
+        assert over in ([], ["it is over: all is well"]), text
+        assert bool(over) == first.startswith("warning"), text
 
 
 @proves("chat.approval")
@@ -540,6 +619,37 @@ def test_a_room_shows_a_thread_of_the_fleet(fleet):
     fleet.world.pass_ms(500)
     fleet.serve()
     assert fleet.text("m/").endswith(": I am")
+
+
+@proves("chat.commands")
+def test_no_other_machine_takes_the_place_of_the_thread_that_a_room_shows():
+    fleet = ChatFleet(thread="team@studio")
+    fleet.link("alice")
+    rooms = fleet.hub.core.part(ChatPosts).rooms
+    for one in ("studio", "nas"):
+        assert fleet.world[one].order("thread", "team", {"name": "team", "add": ["hub"]})["ok"]
+        fleet.world.pass_ms(500)
+    key = f"chat-{SERVICE}-thread"
+    for thread, read_by in (("team@studio", "studio"), ("team", "hub"), ("team@nas", "nas")):
+        rooms[SERVICE] = Room(SERVICE, ROOM, thread)
+        fleet.says("alice", f"to {thread}")
+        fleet.world.pass_ms(500)
+        found = [e.stream.scope for e in fleet.hub.entries("message.send")][-1]
+        keeper = fleet.world[read_by].id
+        assert found == (scope_to(keeper) if read_by == "hub" else scope_group(keeper, "team"))
+        assert fleet.hub.core.incidents.is_open(key) is (thread == "team")
+        # Nor is what is said in the other one shown there.
+        for one in ("studio", "nas"):
+            text = f"{one} says to {thread}!"
+            args = {"to": f"thread:team@{one}", "text": [text]}
+            assert fleet.world[one].order("send", f"thread:team@{one}", args)["ok"]
+            fleet.world.pass_ms(500)
+            fleet.serve()
+            assert (text in fleet.text("m/")) is (one == read_by), text
+    # The one that this machine keeps is meant by a name alone.
+    assert fleet.hub.order("thread", "team", {"name": "team", "add": ["nas"]})["ok"]
+    rooms[SERVICE] = Room(SERVICE, ROOM, "team")
+    assert fleet.hub.core.part(ChatPosts).thread(SERVICE) == scope_group(fleet.hub.id, "team")
 
 
 @proves("chat.incidents")

@@ -18,6 +18,7 @@ ROWS = (
     ({"matrix": {**GOOD, "url": "https://u:p@x"}}, "a `url` that is none"),
     ({"matrix": {**GOOD, "room": "two words"}}, "a `room` that is none"),
     ({"matrix": {**GOOD, "thread": "No Name"}}, "a `thread` that is no name"),
+    ({"matrix": {**GOOD, "thread": "team@"}}, "a `thread` that is no name"),
     ({"matrix": {**GOOD, "tokens": "x"}}, "did you mean `token`"),
     ({"matrix": "x"}, "must be a table"),
     ("x", "must be a table of tables"),

@@ -25,6 +25,7 @@ from muster.node.folders.onestep import InTheWay
 from muster.node.folders.preset import Preset, chosen
 from muster.node.services.context import Contexts
 from muster.node.services.heads import EXEC, WRITE
+from muster.node.services.threads import group_of
 from muster.verbs.declaration import (
     Context,
     Core,
@@ -37,7 +38,6 @@ from muster.verbs.declaration import (
     pos,
     verb,
 )
-from muster.verbs.recipient import group_of
 
 _ADD: Final = ("add",)
 _MAP: Final = ("add", "map")

@@ -31,11 +31,11 @@ from muster.message.kinds import is_id
 from muster.node.services.memory import Memory
 from muster.node.services.quotas import Quotas
 from muster.node.services.recalled import COUNTS
+from muster.node.services.threads import keeper_of
 from muster.node.tasks.actor import said
 from muster.node.verb import Turns
 from muster.verbs.declaration import Call, Core, Request, data, verb
 from muster.verbs.known import scope_of, scope_word
-from muster.verbs.thread import keeper_of
 
 # What would become of a note.
 Fate = Literal["new", "changed", "same", "refuted", "stale", "differs", "unfit"]

@@ -31,14 +31,13 @@ from muster.node.services.knowing import ReaderOf, readers
 from muster.node.services.learned import Learned, learned
 from muster.node.services.memory import Memory
 from muster.node.services.showings import Showings
+from muster.node.services.threads import group_of, groups, keeper_of
 from muster.node.tasks.actor import said
 from muster.node.verb import Column, Turns
 from muster.store.index import EVERY_NUMBER
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, say_cut
-from muster.verbs.recipient import group_of
 from muster.verbs.task import moment
-from muster.verbs.thread import groups, keeper_of
 
 # What may be a version; every other text is a moment.
 _VERSION: Final = re.compile("m[0-9]+|[0-9a-f]{6,64}")

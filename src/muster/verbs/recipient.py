@@ -1,12 +1,12 @@
 """Whom somebody means who typed where a message is to go, and what is said where that is nobody."""
 
-from muster.errors import Malformed, NotFound, Refused
+from muster.errors import Malformed, NotFound
 from muster.fleet.record import ROLES
-from muster.log.stream import FLEET, Scope, group_owner, scope_to
+from muster.log.stream import FLEET, Scope, scope_to
 from muster.message import kinds
 from muster.node.services.sessions import Sessions
+from muster.node.services.threads import group_of
 from muster.verbs.declaration import Core
-from muster.verbs.thread import groups, keeper_of
 
 
 def nobody(core: Core, address: str, scope: Scope) -> str:
@@ -77,19 +77,3 @@ def _instead(core: Core, to: str) -> str:
     if to.removeprefix("op:") in people:
         return f"; {to.removeprefix('op:')} is a person, who reads the inbox of a machine"
     return ""
-
-
-def group_of(core: Core, name: str) -> Scope:
-    """The group of this name that we belong to. Raises: NotFound, Refused."""
-    found = groups(core, name) if name else []
-    if not found:
-        raise NotFound(
-            f"this machine is in no thread {name!r}; open it with `muster thread {name}`"
-        )
-    if len(found) > 1:
-        mine = [scope for scope in found if group_owner(scope) == core.machine]
-        if mine:
-            return mine[0]
-        names = " or ".join(f"thread:{name}@{keeper_of(core, scope)}" for scope in found[:6])
-        raise Refused(f"several machines keep a thread {name!r}: say {names}")
-    return found[0]

@@ -10,6 +10,7 @@ from muster.limits import FLEET_LIST_MAX, MESSAGES_SHOWN_MAX
 from muster.log.stream import Scope, group_owner, scope_group
 from muster.message.fold import Message, MessageRow
 from muster.node.services import messages
+from muster.node.services.threads import groups, keeper_of
 from muster.node.tasks.actor import said
 from muster.node.terms import row_of, terms_in
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
@@ -130,26 +131,6 @@ def _thread(core: Core, call: Call, scope: Scope, room: Room, limit: int | None 
         sorted(core.membership.name_of(m) for m in those),
         [Said(**shown(core, each)) for each in newer],
     )
-
-
-def groups(core: Core, wanted: str) -> list[Scope]:
-    """The groups that we belong to: all, those of a name, or NAME@MACHINE for one of those.
-
-    Any machine can open a thread of any name and add us: a name alone may mean several.
-    """
-    name, at, keeper = wanted.partition("@")
-    return [
-        scope
-        for scope, members in sorted(core.roster.groups.items())
-        if core.machine in members
-        and name in ("", scope.rpartition(".")[2])
-        and (not at or keeper in (group_owner(scope), keeper_of(core, scope)))
-    ]
-
-
-def keeper_of(core: Core, scope: Scope) -> str:
-    """The name of the machine that keeps a thread."""
-    return core.membership.name_of(group_owner(scope) or "")
 
 
 def shown(core: Core, message: Message, row: MessageRow | None = None) -> dict[str, Any]:

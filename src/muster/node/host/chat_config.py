@@ -13,7 +13,8 @@ from muster.errors import Malformed
 from muster.task.secret import check_name
 
 _ROOM: Final = re.compile(r"[!-~]{1,255}")
-_THREAD: Final = re.compile(r"[a-z0-9-]{1,32}")
+# With the machine that keeps it behind an `@`, where another one could open a thread so called.
+_THREAD: Final = re.compile(r"[a-z0-9-]{1,32}(@[a-z0-9-]{1,64})?")
 _NEEDED: Final = {"matrix": ("url",)}
 
 

@@ -312,8 +312,6 @@ class Chats(Part):
     def _where(self, service: str, said: Said) -> tuple[Scope, list[str]]:
         """The thread that a room shows, or else this machine."""
         up = self._posts.rooms.get(service)
-        if up is not None and up.thread and said.room == up.room:
-            for scope, members in sorted(self._core.roster.groups.items()):
-                if scope.rpartition(".")[2] == up.thread and self._core.machine in members:
-                    return scope, ["all"]
+        if up is not None and said.room == up.room and (scope := self._posts.thread(service)):
+            return scope, ["all"]
         return scope_to(self._core.machine), [self._core.machine]

@@ -16,12 +16,14 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.bridge.base import Button, Post
-from muster.log.stream import JOURNAL, FleetId
+from muster.errors import NotFound, Refused
+from muster.log.stream import JOURNAL, FleetId, Scope
 from muster.message.chat import POST, ChatFold, ChatPosted, PostRow
 from muster.node import event as ev
 from muster.node.counter import DECLARED, spend
 from muster.node.host.chat_config import Room
 from muster.node.part import Part
+from muster.node.services.threads import group_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,6 +120,24 @@ class ChatPosts(Part):
     def _forget(self, service: str) -> None:
         for key in [key for key in self._busy if key[0] == service]:
             del self._shown[self._busy.pop(key)]
+
+    def thread(self, service: str) -> Scope | None:
+        """The thread that the room of a service shows, where nobody else can take its place."""
+        up, key = self.rooms.get(service), f"chat-{service}-thread"
+        if up is None or not up.thread:
+            return None
+        incidents = self._core.incidents
+        try:
+            scope = group_of(self._core, up.thread)
+        except NotFound:
+            return None
+        except Refused as error:
+            if not incidents.is_open(key):
+                title = f"the room of {service} shows no thread: {error}, in `[chat.{service}]`"
+                incidents.open(key, "warning", title)
+            return None
+        incidents.close(key, "it is one thread")
+        return scope
 
     # --- what is wanted -------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 Rule 1: each is one post, and is changed to its outcome: a room shows what is, and not how often it
 was told.
-Rule 2: what an agent asks for is shown where an account may answer it, whole or not at all: what
+Rule 2: what another machine wrote stands behind its name, and further in than what we say. What
+became of a press says the machine at which it was pressed, of that press alone.
+Rule 3: what an agent asks for is shown where an account may answer it, whole or not at all: what
 counts is how long it is as it is read there, with each letter that cannot be seen by its number.
 """
 
@@ -24,14 +26,16 @@ from muster.fleet.kinds import (
 )
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_or_none
-from muster.log.stream import MachineId, StreamName, direct_target, is_group
+from muster.log.stream import MachineId, StreamName, direct_target, scope_to
 from muster.message.chat import HEARD, ChatAsk, ChatPress, ChatSettle, PostRow
 from muster.message.kinds import MessageSend
 from muster.node.counter import DECLARED
 from muster.node.incidents import name
 from muster.node.part import Part
 from muster.node.services.chat_posts import FRESH_MS, ChatPosts
+from muster.node.tasks.actor import said
 from muster.node.tasks.approvals import INCIDENT as QUESTION
+from muster.task.approval import id_of
 from muster.task.fold import RUN
 from muster.task.kinds import RunSettle
 
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from muster.node.core import Core
 
 DECLARED[__name__] = {
+    "chat-settles-odd": "A machine told what became of a press that nobody pressed there.",
     "chat-asks-unshown": "What an agent asks for is longer than a post of a chat may be.",
 }
 
@@ -65,6 +70,11 @@ def machine_of(core: "Core", key: str) -> MachineId:
     if len(found) != 1:
         raise NotFound("the machine that asked is not in the fleet any more")
     return found[0]
+
+
+def _said(who: str, text: str) -> str:
+    """What somebody else said: whatever begins a line of it stands further in than what we say."""
+    return f"{who}: " + text.replace("\n", "\n    ")
 
 
 def _is_of(post: PostRow, about: str) -> bool:
@@ -141,14 +151,15 @@ class ChatTopics(Part):
             for post in self._asking(machine, key.removeprefix(QUESTION)):
                 if not row.open:
                     # Why it was closed stands where its detail was.
-                    self._posts.end(post, f"it is over: {row.detail}")
+                    self._posts.end(post, _said("it is over", row.detail))
             return
-        head = f"{row.severity}: {self._core.membership.name_of(machine)}: {row.title}"
+        head = _said(f"{row.severity}: {self._core.membership.name_of(machine)}", row.title)
         called, about = name(row), f"{INCIDENT}{machine[:_ID_CHARS]}/{key}/"
         posts = [post for post in self._posts.known(about) if _is_of(post, about)]
         looked = self._core.incidents.looked([row], self._core.now.wall_ms).get(called, Looked())
         if not row.open or looked.by:
-            outcome = f"{looked.by} looks at it" if row.open else f"it is over: {row.detail}"
+            over = _said("it is over", row.detail)
+            outcome = f"{looked.by} looks at it" if row.open else over
             for post in posts:
                 # What is over stays as it ended, whatever came of what began later.
                 if post.buttons or post.key == f"{about}{row.since_ms}":
@@ -170,9 +181,11 @@ class ChatTopics(Part):
         body, machine = body_or_none(entry, ChatAsk), entry.stream.machine
         if body is None or direct_target(entry.stream.scope) != self._core.machine:
             return
+        if body.id != id_of(body.hash):
+            return
         buttons = (f"y{body.id}", f"n{body.id}")
         key = f"{ASK}{machine[:_ID_CHARS]}/{body.hash}"
-        text = f"{self._core.membership.name_of(machine)}: {body.text}"
+        text = _said(self._core.membership.name_of(machine), body.text)
         if len(plain(text, _UNCUT)) > ASK_CHARS_MAX:
             self._core.counters["chat-asks-unshown"] += 1
             return
@@ -183,17 +196,29 @@ class ChatTopics(Part):
         body, machine = body_or_none(entry, ChatSettle), entry.stream.machine
         if body is None or direct_target(entry.stream.scope) != self._core.machine:
             return
+        pressed = self._pressed(body, machine)
+        if pressed is None:
+            self._core.counters["chat-settles-odd"] += 1
+            return
         for post in self._asking(machine, body.id):
             if body.outcome != "refused":
-                found = self._core.log.entry(EntryId(bytes.fromhex(body.press)))
-                pressed = body_or_none(found, ChatPress)
-                by = pressed.account if pressed is not None else "an account"
-                self._posts.end(post, f"{body.outcome} by {by}")
+                self._posts.end(post, f"{body.outcome} by {pressed.account}")
             else:
-                key = f"h/{body.press}"
+                text = _said(self._core.membership.name_of(machine), body.text)
                 self._posts.want(
-                    post.service, key, post.room, body.text, thread=post.ref, whose=machine
+                    post.service, f"h/{body.press}", post.room, text, thread=post.ref, whose=machine
                 )
+
+    def _pressed(self, settle: ChatSettle, machine: MachineId) -> ChatPress | None:
+        """The press of ours, at that machine, that it says this of; None where there is none."""
+        found = self._core.log.entry(EntryId(bytes.fromhex(settle.press)))
+        press = body_or_none(found, ChatPress)
+        if found is None or press is None:
+            return None
+        may = {"allowed": press.allow, "denied": not press.allow, "refused": True}
+        what = (found.stream.machine, found.stream.scope, press.id)
+        ours = what == (self._core.machine, scope_to(machine), settle.id)
+        return press if ours and may[settle.outcome] else None
 
     def _asking(self, machine: MachineId, id: str) -> list[PostRow]:
         return self._posts.known(f"{ASK}{machine[:_ID_CHARS]}/{id}")
@@ -206,9 +231,11 @@ class ChatTopics(Part):
             return
         rows = self._core.tables.rows(RUN, run=body.run, limit=1)
         named = rows[0].name if rows else ""
-        text = f"run {named or body.run[:12]} has ended: {body.outcome}. {body.summary[:500]}"
+        ended = f"run {named or body.run[:12]} has ended: {body.outcome}. {body.summary[:500]}"
+        text = _said(self._core.membership.name_of(machine), ended.strip())
         for service, room in self._rooms():
-            self._posts.want(service, f"{RUNS}{body.run}", room, text.strip(), whose=machine)
+            key = f"{RUNS}{machine[:_ID_CHARS]}/{body.run}"
+            self._posts.want(service, key, room, text, whose=machine)
 
     def _message(self, entry: Entry) -> None:
         """An answer to what a chat said goes back there; so does what is said in its thread."""
@@ -220,8 +247,9 @@ class ChatTopics(Part):
         if body is None or is_chat_actor(actor) or not self._is_fresh(entry.header.t[0]):
             return
         key = f"{MESSAGES}{entry.id.hex()}"
-        who = actor if "@" in actor else self._core.membership.name_of(entry.stream.machine)
-        text = f"{who}: {body.text}"
+        by = said(self._core, entry)
+        name = self._core.membership.name_of(machine)
+        text = _said(by.name if by.trust in ("agent", "person") else name, body.text)
         heard = self._core.tables.rows(
             HEARD, writer=self._core.machine, message=body.reply_to, limit=1
         )
@@ -229,9 +257,8 @@ class ChatTopics(Part):
             row = heard[0]
             self._posts.want(row.service, key, row.room, text, thread=row.thread, whose=machine)
             return
-        scope = entry.stream.scope
         for up in list(self._posts.rooms.values()):
-            if up.thread and is_group(scope) and scope.rpartition(".")[2] == up.thread and up.room:
+            if up.room and self._posts.thread(up.service) == entry.stream.scope:
                 self._posts.want(up.service, key, up.room, text, whose=machine)
 
 
