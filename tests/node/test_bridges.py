@@ -12,10 +12,12 @@ from muster.node.counter import Counts
 from muster.node.host.chat_config import ChatConfig
 from muster.node.host.secret_store import SecretStore
 from muster.node.incidents import Noticed
+from muster.node.services.chat import BridgeHeard
 from muster.node.services.chat_posts import BridgeDown
 
 TOKEN = "token-that-nobody-reads"
 REFUSED = f'{{"type":"ends","why":"{TOKEN} is not accepted","lasting":true}}'
+ODD = '{"type":"heard","number":1,"heard":{"type":"passed","odd":"no event"}}'
 
 
 @proves("chat.process")
@@ -31,7 +33,7 @@ def test_a_bridge_that_ends_is_counted_and_begun_again_and_a_person_told_once(
 
     async def sleep(pause_s: float) -> None:
         rested.append(pause_s)
-        # Nothing in the first two; then it says why, and that beginning again does not help.
+        # No reason in the first; then it says why, and that beginning again does not help.
         made.argv = ["-c", f"print({REFUSED!r})"]
         if len(rested) == 3:
             raise asyncio.CancelledError
@@ -53,14 +55,15 @@ def test_a_bridge_that_ends_is_counted_and_begun_again_and_a_person_told_once(
         post=post,
     )
     made = bridges.Bridges(daemon)
-    made.argv = ["-c", ""]
+    made.argv = ["-c", f"print({ODD!r})"]
     made.begin()
     own = SimpleNamespace(**{**vars(asyncio), "sleep": sleep})
     monkeypatch.setattr(bridges, "asyncio", own)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(kept["chat-telegram"]())
-    assert core.counters == {"bridge-started": 3, "bridge-failed": 3}
-    assert [type(each) for each in told] == [BridgeDown, BridgeDown, Noticed, BridgeDown]
+    assert core.counters == {"bridge-started": 3, "bridge-failed": 3, "bridge-odd": 1}
+    kinds = [type(each) for each in told if not isinstance(each, BridgeHeard)]
+    assert kinds == [BridgeDown, BridgeDown, Noticed, BridgeDown]
     (noticed,) = (each for each in told if isinstance(each, Noticed))
     assert "is not accepted" in noticed.title
     assert TOKEN not in noticed.title

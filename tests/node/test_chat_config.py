@@ -9,6 +9,7 @@ from muster.errors import Broken
 from muster.node.host.config import config_text, read_config
 
 GOOD = {"token": "BOT", "url": "https://matrix.example.org/", "room": "!a:example.org"}
+INVITERS = ["example.com", "@bob:example.net:8448"]
 ROWS = (
     ({"fax": {"token": "BOT"}}, "chat.fax"),
     ({"matrix": {**GOOD, "token": ""}}, "needs `token`"),
@@ -20,6 +21,8 @@ ROWS = (
     ({"matrix": {**GOOD, "thread": "No Name"}}, "a `thread` that is no name"),
     ({"matrix": {**GOOD, "thread": "team@"}}, "a `thread` that is no name"),
     ({"matrix": {**GOOD, "tokens": "x"}}, "did you mean `token`"),
+    ({"matrix": {**GOOD, "inviters": ["two words"]}}, "has `inviters` that are none"),
+    ({"telegram": {"token": "TG", "inviters": ["x.org"]}}, "of matrix alone"),
     ({"matrix": "x"}, "must be a table"),
     ("x", "must be a table of tables"),
 )
@@ -27,8 +30,11 @@ ROWS = (
 
 @proves("chat.process")
 def test_what_is_said_of_a_bridge_is_read_and_written_and_what_is_of_no_use_is_named():
-    config = read_config({"chat": {"matrix": GOOD, "telegram": {"token": "TG"}}}, Path("c"))
+    config = read_config(
+        {"chat": {"matrix": {**GOOD, "inviters": INVITERS}, "telegram": {"token": "TG"}}}, Path("c")
+    )
     assert config.chat["matrix"].options()["url"] == "https://matrix.example.org"
+    assert config.chat["matrix"].options()["inviters"] == INVITERS
     assert sorted(config.chat) == ["matrix", "telegram"]
     text = config_text(config).decode()
     assert 'chat.matrix.token = "BOT"' in text

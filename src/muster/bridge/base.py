@@ -14,17 +14,27 @@ wait. The daemon starts it anew.
     Unreachable  the service does not answer, or the connection broke
     Slow         the service asks to wait for so many seconds
     Malformed    the service does not take this post; others it may
+
+Rule 6: whoever may write in a room ends no bridge by what is written. What comes and cannot be read
+is passed over, and the daemon is told of it.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, ClassVar, Final, Protocol, TypeVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from muster.errors import Unreachable
 
 # What a daemon takes of one thing that was heard; the rest is left out with a mark.
 HEARD_CHARS_MAX: Final = 16_000
+CURSOR_CHARS_MAX: Final = 16_384
+# The longest pause that a service may ask for before its process ends, and begins again.
+WAIT_S_MAX: Final = 300.0
+
+T = TypeVar("T")
+Name = Annotated[str, Meta(max_length=512)]
 
 
 class Slow(Unreachable):
@@ -63,31 +73,47 @@ class Post(Struct, frozen=True):
 class Said(Struct, frozen=True, tag="said"):
     """`private`: nobody reads it but the account and the bridge. `thread`: the post it answers."""
 
-    id: str
-    workspace: str
-    account: str
-    room: str
+    id: Name
+    workspace: Name
+    account: Name
+    room: Name
     private: bool
-    text: str
-    thread: str = ""
+    text: Annotated[str, Meta(max_length=HEARD_CHARS_MAX)]
+    thread: Name = ""
 
 
 class Pressed(Struct, frozen=True, tag="pressed"):
     """A button of the post `ref` was pressed."""
 
-    id: str
-    workspace: str
-    account: str
-    room: str
-    ref: str
-    data: str
+    id: Name
+    workspace: Name
+    account: Name
+    room: Name
+    ref: Name
+    data: Name
 
 
 class Passed(Struct, frozen=True, tag="passed"):
-    """Nothing to be heard; the cursor moved."""
+    """Nothing to be heard; the cursor moved. `odd` says why something could not be read."""
+
+    odd: Name = ""
 
 
 Heard = Said | Pressed | Passed
+
+
+async def patient(ask: Callable[[], Awaitable[T]]) -> T:
+    """What the service answers, asked again after each pause that it wants.
+
+    Raises: as `ask`; Slow where it wants a longer one than `WAIT_S_MAX`.
+    """
+    while True:
+        try:
+            return await ask()
+        except Slow as slow:
+            if slow.wait_s > WAIT_S_MAX:
+                raise
+            await asyncio.sleep(slow.wait_s)
 
 
 class Hear(Protocol):

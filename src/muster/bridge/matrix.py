@@ -6,19 +6,35 @@ backwards from `prev_batch` to that event, and heard in its order.
 Rule 2: a post carries what its buttons say, and a reaction to it presses the one whose sign it is:
 an event is what its sender signed, so nobody else's post has buttons of ours.
 Rule 3: rooms that are encrypted are not read: this bridge holds no keys. The bot comes into rooms
-that it is invited to; in one with a single other member what is said is private.
+that its own server's accounts, or the `inviters`, invite it to, and into the one that it posts in;
+in one with a single other member what is said is private.
+Rule 4: an event is what anybody made of it. It is read as far as `_Event` says; one that is none,
+or about which the server says no more, is passed over, as is an invitation that cannot be followed.
 """
 
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Final, TypeVar
 
+import msgspec
 import nio
 from aiohttp import ClientError
+from msgspec import Struct, field
 
-from muster.bridge.base import Hear, Limits, Passed, Post, Pressed, Said, Slow
+from muster.bridge.base import (
+    CURSOR_CHARS_MAX,
+    Hear,
+    Limits,
+    Passed,
+    Post,
+    Pressed,
+    Said,
+    Slow,
+    patient,
+)
 from muster.bridge.words import plain
 from muster.errors import Denied, Malformed, Unreachable
 
@@ -30,8 +46,12 @@ _SYNC_MS: Final = 30_000
 _PAGE: Final = 100
 # So much is fetched of one room that was busy while nobody listened.
 _PAGES_MAX: Final = 1_000
-# Of so many rooms the last event is known over a restart; their cursor fits into its bound.
+# Of so many rooms the last event is known over a restart, where their cursor fits into its bound.
 _ROOMS_MAX: Final = 64
+# So many invitations wait for a server that asks to wait.
+_INVITED_MAX: Final = 16
+_TOO_MANY: Final = 429
+_REF: Final = re.compile(r"\$[!-~]{1,254}")
 _FILTER: Final[dict[str, Any]] = {
     "room": {
         "timeline": {"limit": _PAGE, "types": ["m.room.message", "m.reaction"]},
@@ -42,6 +62,32 @@ _FILTER: Final[dict[str, Any]] = {
     "presence": {"types": []},
     "account_data": {"types": []},
 }
+
+
+class _Answered(Struct):
+    event_id: str = ""
+
+
+class _Relates(Struct):
+    rel_type: str = ""
+    event_id: str = ""
+    key: str = ""
+    answered: _Answered | None = field(default=None, name="m.in_reply_to")
+
+
+class _Content(Struct):
+    msgtype: str = ""
+    body: str = ""
+    relates: _Relates | None = field(default=None, name="m.relates_to")
+
+
+class _Event(Struct):
+    """What is read of an event."""
+
+    type: str
+    event_id: str
+    sender: str
+    content: _Content
 
 
 class Matrix:
@@ -57,48 +103,92 @@ class Matrix:
         self._client = nio.AsyncClient(str(options["url"]), config=config)
         self._client.access_token = token
         self._known = asyncio.Event()
+        self._room, self._inviters = str(options.get("room", "")), set(options.get("inviters", ()))
+        self._invited: dict[str, None] = {}
         # The event that was heard last in each room.
         self._last: dict[str, str] = {}
 
     async def run(self, cursor: str, hear: Hear) -> None:
         """See the contract."""
-        who = await self._asked(self._client.whoami(), nio.WhoamiResponse)
+        who = await self._read(self._client.whoami, nio.WhoamiResponse)
         self._client.user_id = who.user_id
         self._known.set()
         since, self._last = _read(cursor)
         while True:
-            wait_ms = _SYNC_MS if since else 0
-            work = self._client.sync(timeout=wait_ms, since=since or None, sync_filter=_FILTER)
-            answer = await self._asked(work, nio.SyncResponse)
-            for room in answer.rooms.invite:
-                await self._asked(self._client.join(room), nio.JoinResponse)
+            answer = await self._synced(since)
+            await self._invitations(answer.rooms.invite, hear)
             if since:
                 for room, joined in answer.rooms.join.items():
-                    async for event in self._came(room, joined.timeline, since):
+                    async for event in self._came(room, joined.timeline, since, hear):
                         await self._heard(room, event, hear)
             for room, joined in answer.rooms.join.items():
                 if joined.timeline.events:
                     # Anew at the end: those that are quiet for longest are forgotten first.
                     self._last.pop(room, None)
-                    self._last[room] = joined.timeline.events[-1].event_id
+                    self._last[room] = str(joined.timeline.events[-1].source.get("event_id", ""))
             if answer.next_batch != since:
                 since = answer.next_batch
-                self._last = dict(list(self._last.items())[-_ROOMS_MAX:])
-                await hear(Passed(), json.dumps({"since": since, "last": self._last}))
+                await hear(Passed(), self._cursor(since))
 
-    async def _came(self, room: str, timeline: Any, since: str) -> AsyncIterator[Any]:
+    async def _synced(self, since: str) -> Any:
+        wait_ms = _SYNC_MS if since else 0
+        return await self._read(
+            lambda: self._client.sync(timeout=wait_ms, since=since or None, sync_filter=_FILTER),
+            nio.SyncResponse,
+        )
+
+    def _cursor(self, since: str) -> str:
+        """A cursor within its bound: of the rooms that fit."""
+        self._last = dict(list(self._last.items())[-_ROOMS_MAX:])
+        while len(found := json.dumps({"since": since, "last": self._last})) > CURSOR_CHARS_MAX:
+            if not self._last:
+                raise Unreachable("the homeserver calls a place in its history by too long a name")
+            del self._last[next(iter(self._last))]
+        return found
+
+    # --- invitations --------------------------------------------------------------------------
+
+    async def _invitations(self, found: Mapping[str, Any], hear: Hear) -> None:
+        """Come where it may; where the server asks to wait, after the next answer."""
+        for room, invited in found.items():
+            if len(self._invited) < _INVITED_MAX and self._may_come(room, invited.invite_state):
+                self._invited[room] = None
+            else:
+                await hear(Passed("an invitation into a room is not for this bridge to follow"))
+        for room in list(self._invited):
+            try:
+                await self._asked(self._client.join(room), nio.JoinResponse)
+            except Slow:
+                # Those that are left are tried after the next answer.
+                return
+            except (Malformed, Unreachable) as error:
+                await hear(Passed(f"an invitation could not be followed: {error}"))
+            del self._invited[room]
+
+    def _may_come(self, room: str, states: list[Any]) -> bool:
+        own, by = self._client.user_id, ""
+        for each in states:
+            if isinstance(each, nio.InviteMemberEvent) and each.state_key == own:
+                # The server adds the invitation itself to what another one says of the room.
+                by = each.sender
+        server = by.partition(":")[2]
+        known = {own.partition(":")[2], *self._inviters}
+        return bool(by) and (room == self._room or not known.isdisjoint({by, server}))
+
+    # --- what is heard ------------------------------------------------------------------------
+
+    async def _came(self, room: str, timeline: Any, since: str, hear: Hear) -> AsyncIterator[Any]:
         """What came in a room since then, the oldest first."""
         missed: list[Any] = []
-        start = timeline.prev_batch
+        start, last = timeline.prev_batch, self._last.get(room)
         for _ in range(_PAGES_MAX if timeline.limited else 0):
-            work = self._client.room_messages(
-                room, start=start, end=since, limit=_PAGE,
-                message_filter={"types": ["m.room.message", "m.reaction"]},
-            )  # fmt: skip
-            page = await self._asked(work, nio.RoomMessagesResponse)
-            last = self._last.get(room)
+            try:
+                page = await self._page(room, start, since)
+            except Malformed as error:
+                await hear(Passed(f"what was missed in a room cannot be read: {error}"))
+                break
             for event in page.chunk:
-                if event.event_id == last:
+                if last is not None and event.source.get("event_id") == last:
                     break
                 missed.append(event)
             else:
@@ -111,45 +201,62 @@ class Matrix:
         for event in (*reversed(missed), *timeline.events):
             yield event
 
-    async def _heard(self, room: str, event: Any, hear: Hear) -> None:
-        source: dict[str, Any] = event.source
-        content = source.get("content") or {}
-        relates = content.get("m.relates_to") or {}
-        if event.sender == self._client.user_id or not isinstance(relates, dict):
-            return
-        workspace = event.sender.partition(":")[2]
-        if source.get("type") == "m.reaction":
-            ref, sign = str(relates.get("event_id", "")), str(relates.get("key", ""))
-            data = await self._data(room, ref, sign)
-            if data:
-                await hear(Pressed(event.event_id, workspace, event.sender, room, ref, data))
-            return
-        # An edit comes as a message that replaces another one.
-        if not isinstance(event, nio.RoomMessageText) or relates.get("rel_type") == "m.replace":
-            return
-        answered = (relates.get("m.in_reply_to") or {}).get("event_id", "")
-        thread = relates.get("event_id", "") if relates.get("rel_type") == "m.thread" else answered
-        await hear(
-            Said(
-                event.event_id, workspace, event.sender, room, await self._is_private(room),
-                event.body, str(thread),
-            )
+    async def _page(self, room: str, start: str, end: str) -> Any:
+        return await self._read(
+            lambda: self._client.room_messages(
+                room, start=start, end=end, limit=_PAGE,
+                message_filter={"types": ["m.room.message", "m.reaction"]},
+            ),
+            nio.RoomMessagesResponse,
         )  # fmt: skip
 
+    async def _heard(self, room: str, event: Any, hear: Hear) -> None:
+        try:
+            found: Said | Pressed | Passed | None = await self._meant(room, _event(event))
+        except Malformed as error:
+            found = Passed(str(error)[:500])
+        if found is not None:
+            await hear(found)
+
+    async def _meant(self, room: str, event: _Event) -> Said | Pressed | None:
+        """What somebody said or pressed by it. Raises: Malformed: that cannot be told."""
+        if event.sender == self._client.user_id:
+            return None
+        relates = event.content.relates or _Relates()
+        workspace = event.sender.partition(":")[2]
+        if event.type == "m.reaction":
+            data = await self._data(room, relates.event_id, relates.key)
+            named = (event.event_id, workspace, event.sender, room)
+            return Pressed(*named, relates.event_id, data) if data else None
+        # An edit comes as a message that replaces another one.
+        if event.content.msgtype != "m.text" or relates.rel_type == "m.replace":
+            return None
+        answered = relates.answered.event_id if relates.answered is not None else ""
+        thread = relates.event_id if relates.rel_type == "m.thread" else answered
+        private = await self._is_private(room)
+        named = (event.event_id, workspace, event.sender, room)
+        return Said(*named, private, event.content.body, thread)
+
     async def _is_private(self, room: str) -> bool:
-        found = await self._asked(self._client.joined_members(room), nio.JoinedMembersResponse)
+        found = await self._read(
+            lambda: self._client.joined_members(room), nio.JoinedMembersResponse
+        )
         return len(found.members) <= 2
 
     async def _data(self, room: str, ref: str, sign: str) -> str:
         """What the button of this sign carries, "" where it has none, or the post is not ours."""
-        answer = await self._client.room_get_event(room, ref)
-        if not isinstance(answer, nio.RoomGetEventResponse):
+        if not _REF.fullmatch(ref):
             return ""
-        event = answer.event
-        if event.sender != self._client.user_id:
+        try:
+            answer = await self._read(
+                lambda: self._client.room_get_event(room, ref), nio.RoomGetEventResponse
+            )
+        except Malformed:
+            # There is none, or none that may be seen.
             return ""
-        buttons = event.source.get("content", {}).get(_BUTTONS)
-        if not isinstance(buttons, dict):
+        source = answer.event.source
+        buttons = (source.get("content") or {}).get(_BUTTONS)
+        if source.get("sender") != self._client.user_id or not isinstance(buttons, dict):
             return ""
         # A variant of the sign is the same sign.
         return str(buttons.get(sign.replace("\ufe0f", ""), ""))
@@ -192,7 +299,11 @@ class Matrix:
         """See the contract."""
         await self._client.close()
 
-    async def _asked(self, work: Any, wanted: type[R]) -> R:
+    async def _read(self, ask: Callable[[], Awaitable[Any]], wanted: type[R]) -> R:
+        """As `_asked`, after as many pauses as the server wants."""
+        return await patient(lambda: self._asked(ask(), wanted))
+
+    async def _asked(self, work: Awaitable[Any], wanted: type[R]) -> R:
         """The answer of the server. Raises: as the contract says."""
         try:
             answer = await work
@@ -200,16 +311,27 @@ class Matrix:
             raise Unreachable(f"the homeserver does not answer: {error}") from error
         if isinstance(answer, wanted):
             return answer
+        response = getattr(answer, "transport_response", None)
+        status = response.status if response is not None else 0
         code, said = str(getattr(answer, "status_code", "")), str(getattr(answer, "message", ""))
         if code in {"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_USER_DEACTIVATED"}:
             raise Denied(f"the homeserver does not accept the token: {said[:200]}")
-        if code == "M_LIMIT_EXCEEDED":
-            raise Slow((getattr(answer, "retry_after_ms", None) or 1_000) / 1_000)
-        if code in {"M_FORBIDDEN", "M_TOO_LARGE", "M_NOT_FOUND", "M_INVALID_PARAM", "M_BAD_JSON"}:
-            raise Malformed(f"the homeserver refuses it: {code} {said[:200]}")
+        if code == "M_LIMIT_EXCEEDED" or status == _TOO_MANY:
+            wait_ms = getattr(answer, "retry_after_ms", None)
+            raise Slow(max(100, wait_ms if isinstance(wait_ms, int) else 1_000) / 1_000)
+        if 400 <= status < 500:
+            raise Malformed(f"the homeserver refuses it: {code or status} {said[:200]}")
         raise Unreachable(
             f"the homeserver answers with {code or type(answer).__name__}: {said[:200]}"
         )
+
+
+def _event(event: Any) -> _Event:
+    """Raises: Malformed: it is none."""
+    try:
+        return msgspec.convert(event.source, _Event)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"an event of Matrix cannot be read: {error}") from error
 
 
 def _read(cursor: str) -> tuple[str, dict[str, str]]:

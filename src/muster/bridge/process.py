@@ -10,9 +10,10 @@ Rule 3: it ends with its standard input, which is the daemon's to close.
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
-from typing import Final
 
-from muster.bridge.base import HEARD_CHARS_MAX, Bridge, Heard, Said, Slow
+from msgspec.structs import replace
+
+from muster.bridge.base import HEARD_CHARS_MAX, Bridge, Heard, Passed, Said, patient
 from muster.bridge.services import load
 from muster.bridge.wire import (
     Begin,
@@ -25,12 +26,10 @@ from muster.bridge.wire import (
     ToDaemon,
     line,
     read_order,
+    read_word,
 )
 from muster.bridge.words import cut
 from muster.errors import Broken, Denied, Malformed, MusterError
-
-# The longest pause that a service may ask for before its process ends, and begins again.
-WAIT_S_MAX: Final = 300.0
 
 Lines = Callable[[], Awaitable[bytes]]
 Say = Callable[[bytes], None]
@@ -98,16 +97,10 @@ class Process:
                 self._shows.put_nowait(message)
 
     async def _hear(self, heard: Heard, cursor: str = "") -> None:
-        if isinstance(heard, Said):
-            text = cut(heard.text, HEARD_CHARS_MAX)
-            heard = Said(
-                heard.id, heard.workspace, heard.account, heard.room, heard.private, text,
-                heard.thread,
-            )  # fmt: skip
         number = next(self._numbers)
         kept = self._kept[number] = asyncio.get_running_loop().create_future()
         try:
-            self._say(Heed(number, heard, cursor))
+            self._say_bytes(_heed(number, heard, cursor))
             await kept
         finally:
             self._kept.pop(number, None)
@@ -118,15 +111,26 @@ class Process:
             self._say(await self._shown(bridge, show))
 
     async def _shown(self, bridge: Bridge, show: Show) -> Shown:
-        while True:
-            try:
-                if show.ref:
-                    await bridge.edit(show.ref, show.post)
-                    return Shown(show.number, show.key, show.ref)
-                return Shown(show.number, show.key, await bridge.post(show.post, show.key))
-            except Slow as slow:
-                if slow.wait_s > WAIT_S_MAX:
-                    raise
-                await asyncio.sleep(slow.wait_s)
-            except Malformed as error:
-                return Shown(show.number, show.key, refused=str(error)[:500])
+        try:
+            if show.ref:
+                await patient(lambda: bridge.edit(show.ref, show.post))
+                return Shown(show.number, show.key, show.ref)
+            ref = await patient(lambda: bridge.post(show.post, show.key))
+            return Shown(show.number, show.key, ref)
+        except Malformed as error:
+            return Shown(show.number, show.key, refused=str(error)[:500])
+
+
+def _heed(number: int, heard: Heard, cursor: str) -> bytes:
+    """The line of what was heard, or that it has no room in one. Raises: Malformed: the cursor."""
+    if isinstance(heard, Said):
+        # Half a letter, which JSON can spell, is none.
+        text = heard.text.encode("utf-8", "replace").decode()
+        heard = replace(heard, text=cut(text, HEARD_CHARS_MAX))
+    try:
+        raw = line(Heed(number, heard, cursor))
+        read_word(raw)
+    except Malformed as error:
+        raw = line(Heed(number, Passed(str(error)), cursor))
+        read_word(raw)
+    return raw

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar, Final, TypeVar
 
 from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, Update
@@ -24,7 +25,7 @@ from telegram.error import (
 )
 from telegram.request import HTTPXRequest
 
-from muster.bridge.base import Hear, Limits, Passed, Post, Pressed, Said, Slow
+from muster.bridge.base import Hear, Limits, Passed, Post, Pressed, Said, Slow, patient
 from muster.bridge.words import plain
 from muster.errors import Denied, Malformed, Unreachable
 
@@ -56,8 +57,8 @@ class Telegram:
     async def run(self, cursor: str, hear: Hear) -> None:
         """See the contract."""
         await self._begin()
-        offset = int(cursor) if cursor else -1
-        if not cursor:
+        offset = int(cursor) if cursor.isdecimal() else -1
+        if offset < 0:
             last = await self._updates(-1, 0)
             offset = last[-1].update_id + 1 if last else 0
             await hear(Passed(), str(offset))
@@ -67,8 +68,8 @@ class Telegram:
                 await self._heard(update, hear)
 
     async def _updates(self, offset: int, wait_s: int) -> tuple[Update, ...]:
-        work = self._bot.get_updates(offset=offset, timeout=wait_s, allowed_updates=_WANTED)
-        return await _asked(work)
+        ask = partial(self._bot.get_updates, offset=offset, timeout=wait_s, allowed_updates=_WANTED)
+        return await patient(lambda: _asked(ask()))
 
     async def _heard(self, update: Update, hear: Hear) -> None:
         cursor, query, message = str(update.update_id + 1), update.callback_query, update.message
@@ -80,7 +81,7 @@ class Telegram:
             )
             await hear(pressed, cursor)
             try:
-                await _asked(self._bot.answer_callback_query(query.id))
+                await patient(lambda: _asked(self._bot.answer_callback_query(query.id)))
             except Malformed:
                 # It waits for so long only; that it was heard is kept all the same.
                 return
@@ -99,7 +100,8 @@ class Telegram:
     async def post(self, post: Post, key: str) -> str:  # noqa: ARG002 - the service cannot tell
         """See the contract: what is asked for twice stands there twice."""
         await self._begin()
-        below = int(post.thread.rpartition("/")[2]) if post.thread else None
+        number = post.thread.rpartition("/")[2]
+        below = int(number) if number.isdecimal() else None
         sent = await _asked(
             self._bot.send_message(
                 post.room,
@@ -116,6 +118,8 @@ class Telegram:
         """See the contract."""
         await self._begin()
         room, _, number = ref.rpartition("/")
+        if not number.isdecimal():
+            raise Malformed(f"{ref[:60]!r} is no post of Telegram")
         try:
             await _asked(
                 self._bot.edit_message_text(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from muster.bridge.base import Heard, Post
+from muster.bridge.base import CURSOR_CHARS_MAX, Heard, Post
 from muster.errors import Malformed
 
 LINE_BYTES_MAX: Final = 256 * 1024
@@ -57,7 +57,7 @@ class Heed(Struct, frozen=True, tag="heard", forbid_unknown_fields=True):
 
     number: _NUMBER
     heard: Heard
-    cursor: Annotated[str, Meta(max_length=16_384)] = ""
+    cursor: Annotated[str, Meta(max_length=CURSOR_CHARS_MAX)] = ""
 
 
 class Shown(Struct, frozen=True, tag="shown", forbid_unknown_fields=True):
@@ -88,7 +88,10 @@ _TO_DAEMON: Final = msgspec.json.Decoder(ToDaemon)
 
 def line(message: ToBridge | ToDaemon) -> bytes:
     """The message as its line. Raises: Malformed where it has no room in one."""
-    raw = msgspec.json.encode(message) + b"\n"
+    try:
+        raw = msgspec.json.encode(message) + b"\n"
+    except UnicodeEncodeError as error:
+        raise Malformed("a line between daemon and bridge has half a letter") from error
     if len(raw) > LINE_BYTES_MAX:
         raise Malformed(f"a line between daemon and bridge has at most {LINE_BYTES_MAX} bytes")
     return raw

@@ -19,7 +19,7 @@ from typing import Final
 from muster import child_process
 from muster.agent.mask import Secrets
 from muster.bridge import wire
-from muster.bridge.base import Post
+from muster.bridge.base import Passed, Post
 from muster.channel.backoff import Backoff
 from muster.errors import Broken, Malformed, MusterError
 from muster.limits import BACKOFF_STABLE_MS
@@ -37,6 +37,7 @@ from muster.node.supervisor import say
 DECLARED[__name__] = {
     "bridge-started": "The process of a chat bridge was started.",
     "bridge-failed": "The process of a chat bridge ended by itself.",
+    "bridge-odd": "Something came over a chat bridge that could not be read, and was passed over.",
 }
 
 END_S_MAX: Final = 5.0
@@ -183,6 +184,8 @@ class _Keeper:
         service, post = self._service, self._daemon.post
         if isinstance(word, wire.Heed):
             self._well()
+            if isinstance(word.heard, Passed) and word.heard.odd:
+                self._daemon.core.counters["bridge-odd"] += 1
             post(BridgeHeard(service, word.number, word.heard, word.cursor))
         elif isinstance(word, wire.Shown):
             # That it hears or posts is that it works.

@@ -15,6 +15,8 @@ from muster.task.secret import check_name
 _ROOM: Final = re.compile(r"[!-~]{1,255}")
 # With the machine that keeps it behind an `@`, where another one could open a thread so called.
 _THREAD: Final = re.compile(r"[a-z0-9-]{1,32}(@[a-z0-9-]{1,64})?")
+_INVITER: Final = re.compile(r"(@[!-9;-~]{1,100}:)?[A-Za-z0-9.:\[\]-]{1,255}")
+_INVITERS_MAX: Final = 100
 _NEEDED: Final = {"matrix": ("url",)}
 
 
@@ -29,13 +31,15 @@ class Room(NamedTuple):
 class ChatConfig(msgspec.Struct, frozen=True):
     """`token` is the name of the secret with the bot's token. `room` is where incidents, ended runs
     and questions are posted, "" nowhere; `thread` is the thread of the fleet that this room shows.
-    `url` is the server, where there is more than one.
+    `url` is the server, where there is more than one. Of Matrix, `inviters` are the accounts, and
+    the servers, whose accounts the bot follows into rooms besides those of its own server.
     """
 
     token: str = ""
     room: str = ""
     thread: str = ""
     url: str = ""
+    inviters: list[str] = []
 
     def refusal(self, service: str) -> str:
         """Why it is of no use, behind its name; "" where it is."""
@@ -52,8 +56,12 @@ class ChatConfig(msgspec.Struct, frozen=True):
             return "has a `thread` that is no name of one"
         if self.url and (urlsplit(self.url).scheme not in {"http", "https"} or "@" in self.url):
             return "has a `url` that is none: https://HOST"
+        if self.inviters and service != "matrix":
+            return "has `inviters`, which are of matrix alone"
+        if len(self.inviters) > _INVITERS_MAX or not all(map(_INVITER.fullmatch, self.inviters)):
+            return "has `inviters` that are none: @ACCOUNT:SERVER, or SERVER"
         return ""
 
     def options(self) -> dict[str, Any]:
         """What its process is told beside the token."""
-        return {"url": self.url.rstrip("/"), "room": self.room}
+        return {"url": self.url.rstrip("/"), "room": self.room, "inviters": self.inviters}
