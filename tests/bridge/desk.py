@@ -46,6 +46,8 @@ class Desk:
     idempotent = False
     # Where the bridge before was: an answer to a first word may be some minutes old (Synapse).
     cursor = ""
+    # What ids have in them where each bot counts by itself.
+    bot = ""
 
     async def open(self) -> None: ...
 

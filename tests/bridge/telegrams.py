@@ -13,7 +13,7 @@ from muster.bridge.base import Button
 
 class Telegrams(Desk):
     name = "telegram"
-    room = "-100"
+    room, bot = "-100", "77."
 
     def __init__(self) -> None:
         self.token = "77:" + "A" * 35

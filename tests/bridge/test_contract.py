@@ -80,6 +80,7 @@ async def words_come_in_their_order_from_accounts(desk: Desk) -> None:
     assert by["w0"].account == desk.account("alice")
     assert (by["w0"].private, by["w0"].room) == (False, desk.room)
     assert (by["from bob"].private, by["from bob"].account) == (True, desk.account("bob"))
+    assert desk.bot in by["from bob"].id
     await hub.__aexit__()
 
 

@@ -123,6 +123,7 @@ def hear(server: Server, **options: Any) -> tuple[list[Any], list[str], list[str
         made = matrix.Matrix("token", {"url": "http://localhost", "room": ROOM, **options})
         await made.close()
         made._client = server  # type: ignore[assignment]
+        assert await made.begin() == BOT
         with pytest.raises(Over):
             await made.run(json.dumps({"since": "s1", "last": {}}), keep)
 
@@ -250,6 +251,6 @@ def test_what_has_no_room_in_a_line_is_passed_over_and_half_a_letter_is_no_end_o
     long = read_word(_heed(7, Said("e1", *named, "\0" * 300_000), ""))
     assert len(long.heard.text) == HEARD_CHARS_MAX
     with pytest.raises(Malformed):
-        _heed(7, Passed(), "c" * (CURSOR_CHARS_MAX + 1))
+        _heed(7, Passed(), "c" * 16_385)
     with pytest.raises(Malformed):
         line(Show(1, "k", Post("!r", "\ud800")))

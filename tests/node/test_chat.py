@@ -258,6 +258,10 @@ def test_sixty_messages_over_a_restart_are_each_heard_once(fleet):
     assert mail == [f"n{number}" for number in range(60)]
     assert fleet.hub.core.counters["chat-again"] == 10
     assert fleet.hub.core.part(Chats).cursor(SERVICE) == "s59"
+    # One that came without a place takes none away.
+    fleet.passes("s60")
+    fleet.says("alice", "n60")
+    assert fleet.hub.core.part(Chats).cursor(SERVICE) == "s60"
 
 
 @proves("chat.heard-once")

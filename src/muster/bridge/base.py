@@ -17,6 +17,8 @@ wait. The daemon starts it anew.
 
 Rule 6: whoever may write in a room ends no bridge by what is written. What comes and cannot be read
 is passed over, and the daemon is told of it.
+Rule 7: a bridge works once what it listens to has answered, and says so by what it hears first.
+Where it was is a place of one bot at one server: of another one it begins from now on.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ from muster.errors import Unreachable
 
 # What a daemon takes of one thing that was heard; the rest is left out with a mark.
 HEARD_CHARS_MAX: Final = 16_000
-CURSOR_CHARS_MAX: Final = 16_384
+CURSOR_CHARS_MAX: Final = 16_000
 # The longest pause that a service may ask for before its process ends, and begins again.
 WAIT_S_MAX: Final = 300.0
 
@@ -130,9 +132,13 @@ class Bridge(Protocol):
     def __init__(self, token: str, options: Mapping[str, Any]) -> None:
         """Connects nothing yet."""
 
+    async def begin(self) -> str:
+        """Which bot the service says it is. Called before all else."""
+
     async def run(self, cursor: str, hear: Hear) -> None:
         """Hear what came since `cursor` ("": from now on), in the order of each room; until it
-        fails. `post` and `edit` are called meanwhile.
+        fails. As soon as the service has answered, something is heard, be it that nothing came;
+        from then on `post` and `edit` are called meanwhile.
         """
 
     async def post(self, post: Post, key: str) -> str:

@@ -12,7 +12,6 @@ Rule 4: an event is what anybody made of it. It is read as far as `_Event` says;
 or about which the server says no more, is passed over, as is an invitation that cannot be followed.
 """
 
-import asyncio
 import hashlib
 import json
 import re
@@ -102,20 +101,26 @@ class Matrix:
         )  # fmt: skip
         self._client = nio.AsyncClient(str(options["url"]), config=config)
         self._client.access_token = token
-        self._known = asyncio.Event()
         self._room, self._inviters = str(options.get("room", "")), set(options.get("inviters", ()))
         self._invited: dict[str, None] = {}
         # The event that was heard last in each room.
         self._last: dict[str, str] = {}
 
+    async def begin(self) -> str:
+        """See the contract."""
+        who = await self._asked(self._client.whoami(), nio.WhoamiResponse)
+        self._client.user_id = who.user_id
+        return str(who.user_id)
+
     async def run(self, cursor: str, hear: Hear) -> None:
         """See the contract."""
-        who = await self._read(self._client.whoami, nio.WhoamiResponse)
-        self._client.user_id = who.user_id
-        self._known.set()
         since, self._last = _read(cursor)
+        wait_ms = 0
         while True:
-            answer = await self._synced(since)
+            answer = await self._synced(since, wait_ms)
+            if not wait_ms:
+                await hear(Passed())
+            wait_ms = _SYNC_MS
             await self._invitations(answer.rooms.invite, hear)
             if since:
                 for room, joined in answer.rooms.join.items():
@@ -130,8 +135,7 @@ class Matrix:
                 since = answer.next_batch
                 await hear(Passed(), self._cursor(since))
 
-    async def _synced(self, since: str) -> Any:
-        wait_ms = _SYNC_MS if since else 0
+    async def _synced(self, since: str, wait_ms: int) -> Any:
         return await self._read(
             lambda: self._client.sync(timeout=wait_ms, since=since or None, sync_filter=_FILTER),
             nio.SyncResponse,
@@ -265,7 +269,6 @@ class Matrix:
 
     async def post(self, post: Post, key: str) -> str:
         """See the contract: the server keeps one event for a transaction id."""
-        await self._known.wait()
         named = hashlib.sha256(f"{key}\n{post.text}".encode()).hexdigest()[:32]
         work = self._client.room_send(post.room, "m.room.message", _content(post), tx_id=named)
         sent = await self._asked(work, nio.RoomSendResponse)
@@ -282,7 +285,6 @@ class Matrix:
 
     async def edit(self, ref: str, post: Post) -> None:
         """See the contract."""
-        await self._known.wait()
         new = _content(post)
         new.pop("m.relates_to", None)
         content = {

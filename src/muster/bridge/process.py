@@ -5,9 +5,11 @@ asks to wait, all of them wait.
 Rule 2: whatever fails ends the process with a line that says why; it holds nothing that the daemon
 does not have.
 Rule 3: it ends with its standard input, which is the daemon's to close.
+Rule 4: a cursor has before it whose it is: the bot, and its server. Another one's is none.
 """
 
 import asyncio
+import hashlib
 import itertools
 from collections.abc import Awaitable, Callable
 
@@ -43,6 +45,8 @@ class Process:
         self._numbers = itertools.count(1)
         self._kept: dict[int, asyncio.Future[None]] = {}
         self._shows: asyncio.Queue[Show] = asyncio.Queue()
+        self._runs = asyncio.Event()
+        self._whose = ""
 
     async def live(self) -> int:
         """The exit code; 0 when the daemon ended it."""
@@ -61,9 +65,8 @@ class Process:
     async def _serve(self, bridge: Bridge, begin: Begin) -> int:
         running = [
             asyncio.ensure_future(work)
-            for work in (bridge.run(begin.cursor, self._hear), self._post(bridge), self._listen())
+            for work in (self._run(bridge, begin), self._post(bridge), self._listen())
         ]
-        self._say(Runs())
         try:
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in running:
@@ -96,7 +99,17 @@ class Process:
             elif isinstance(message, Show):
                 self._shows.put_nowait(message)
 
+    async def _run(self, bridge: Bridge, begin: Begin) -> None:
+        named = f"{begin.options.get('url', '')}\n{await patient(bridge.begin)}"
+        self._whose = hashlib.sha256(named.encode()).hexdigest()[:16]
+        whose, _, cursor = begin.cursor.partition(" ")
+        await bridge.run(cursor if whose == self._whose else "", self._hear)
+
     async def _hear(self, heard: Heard, cursor: str = "") -> None:
+        if not self._runs.is_set():
+            self._runs.set()
+            self._say(Runs())
+        cursor = f"{self._whose} {cursor}" if cursor else ""
         number = next(self._numbers)
         kept = self._kept[number] = asyncio.get_running_loop().create_future()
         try:
@@ -106,6 +119,7 @@ class Process:
             self._kept.pop(number, None)
 
     async def _post(self, bridge: Bridge) -> None:
+        await self._runs.wait()
         while True:
             show = await self._shows.get()
             self._say(await self._shown(bridge, show))

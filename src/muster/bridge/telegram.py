@@ -6,7 +6,6 @@ Rule 2: edits are not asked for, and messages in the name of a channel or a grou
 Rule 3: text is posted as text: without a mode of markup nothing in it is read as any.
 """
 
-import asyncio
 import os
 from collections.abc import Awaitable, Mapping
 from datetime import timedelta
@@ -48,22 +47,26 @@ class Telegram:
         where = str(options.get("url") or _SERVER)
         polls = HTTPXRequest(read_timeout=_POLL_S + 10)
         self._bot = Bot(token, base_url=f"{where}/bot", get_updates_request=polls)
-        self._begun = asyncio.Lock()
 
-    async def _begin(self) -> None:
-        async with self._begun:
-            await _asked(self._bot.initialize())
+    async def begin(self) -> str:
+        """See the contract."""
+        await _asked(self._bot.initialize())
+        return str(self._bot.id)
 
     async def run(self, cursor: str, hear: Hear) -> None:
         """See the contract."""
-        await self._begin()
         offset = int(cursor) if cursor.isdecimal() else -1
         if offset < 0:
             last = await self._updates(-1, 0)
             offset = last[-1].update_id + 1 if last else 0
             await hear(Passed(), str(offset))
+        wait_s = 0
         while True:
-            for update in await self._updates(offset, _POLL_S):
+            updates = await self._updates(offset, wait_s)
+            if not wait_s:
+                await hear(Passed())
+            wait_s = _POLL_S
+            for update in updates:
                 offset = update.update_id + 1
                 await self._heard(update, hear)
 
@@ -93,13 +96,13 @@ class Telegram:
         text, chat = message.text or "", message.chat
         answered = message.reply_to_message
         thread = f"{chat.id}/{answered.message_id}" if answered is not None else ""
-        id_ = f"m{chat.id}/{message.message_id}"
+        # Each bot counts what is said to it in private by itself.
+        id_ = f"m{self._bot.id}.{chat.id}/{message.message_id}"
         private = chat.type == "private"
         await hear(Said(id_, "", str(user.id), str(chat.id), private, text, thread), cursor)
 
     async def post(self, post: Post, key: str) -> str:  # noqa: ARG002 - the service cannot tell
         """See the contract: what is asked for twice stands there twice."""
-        await self._begin()
         number = post.thread.rpartition("/")[2]
         below = int(number) if number.isdecimal() else None
         sent = await _asked(
@@ -116,7 +119,6 @@ class Telegram:
 
     async def edit(self, ref: str, post: Post) -> None:
         """See the contract."""
-        await self._begin()
         room, _, number = ref.rpartition("/")
         if not number.isdecimal():
             raise Malformed(f"{ref[:60]!r} is no post of Telegram")

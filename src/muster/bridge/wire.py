@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from muster.bridge.base import CURSOR_CHARS_MAX, Heard, Post
+from muster.bridge.base import Heard, Post
 from muster.errors import Malformed
 
 LINE_BYTES_MAX: Final = 256 * 1024
@@ -57,7 +57,7 @@ class Heed(Struct, frozen=True, tag="heard", forbid_unknown_fields=True):
 
     number: _NUMBER
     heard: Heard
-    cursor: Annotated[str, Meta(max_length=CURSOR_CHARS_MAX)] = ""
+    cursor: Annotated[str, Meta(max_length=16_384)] = ""
 
 
 class Shown(Struct, frozen=True, tag="shown", forbid_unknown_fields=True):
@@ -70,7 +70,7 @@ class Shown(Struct, frozen=True, tag="shown", forbid_unknown_fields=True):
 
 
 class Runs(Struct, frozen=True, tag="runs", forbid_unknown_fields=True):
-    """It is connected."""
+    """What it listens to has answered: it works."""
 
 
 class Ends(Struct, frozen=True, tag="ends", forbid_unknown_fields=True):
