@@ -240,6 +240,17 @@ class ChatPosts(Part):
         post = Post(row.room, row.text, faces, row.thread)
         self._core.do(BridgeShow(row.service, number, row.key, post, row.ref))
 
+    def _tell_room(self, shown: ChatPosted, refused: str) -> None:
+        """A person hears of it where a service takes nothing into the room of `config.toml`."""
+        room, key = self.rooms.get(shown.service), f"chat-{shown.service}-room"
+        if room is None or shown.room != room.room:
+            return
+        if not refused:
+            self._core.incidents.close(key, "it takes posts again")
+        elif not shown.ref and not self._core.incidents.is_open(key):
+            title = f"{shown.service} takes no post into its room: {refused}"
+            self._core.incidents.open(key, "warning", title)
+
     def _there(self, event: BridgeShown) -> None:
         shown = self._shown.get(event.number)
         if shown is None or shown.service != event.service:
@@ -248,6 +259,7 @@ class ChatPosts(Part):
         del self._busy[shown.service, shown.key]
         if event.refused:
             self._core.counters["chat-posts-refused"] += 1
+        self._tell_room(shown, event.refused)
         row = self.find(shown.service, key=shown.key)
         if row is None:
             return
