@@ -114,6 +114,7 @@ agents: $(VENV)/.ready ## install the real agent programs the end-to-end tests d
 lock: ## pin every dependency with its hashes
 	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header -o requirements.lock pyproject.toml
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header -o requirements-dev.lock requirements-dev.in
+	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header -o requirements-synapse.lock requirements-synapse.in
 
 clean: ## remove what make made
 	rm -rf $(VENV) .cache build dist demo/out
