@@ -26,15 +26,23 @@ REFUSED = f"""print('{{"type":"ends","why":"{TOKEN} is not accepted","lasting":t
 RUNS = """print('{"type":"runs"}', flush=True);"""
 GREETED = f"""import sys; sys.stdin.readline(); {RUNS}"""
 STAYS = f"""{GREETED} sys.stdin.read()"""
-# It says what it is shown, and what is kept, by what it calls a post.
+# It says what it is shown, by what it calls a post, and what is kept, as what it cannot read.
 TELLS = f"""
 import json
 {GREETED}
 print('{{"type":"heard","number":7,"heard":{{"type":"passed"}}}}', flush=True)
 for raw in sys.stdin:
     told = json.loads(raw)
-    ref = told["post"]["text"] if told["type"] == "show" else f"kept {{told['number']}}"
-    print(json.dumps({{"type": "shown", "number": told["number"], "key": "k", "ref": ref}}), flush=True)
+    said = {{"type": "heard", "number": 8, "heard": {{"type": "passed", "odd": f"{{told['number']}}"}}}}
+    if told["type"] == "show":
+        said = {{"type": "shown", "number": told["number"], "key": "k", "ref": told["post"]["text"]}}
+        if "refuse" in said["ref"]:
+            said["refused"] = "/bot{TOKEN}/ did not take it"
+    print(json.dumps(said), flush=True)
+"""
+FORGES = f"""
+{RUNS}
+print('{{"type":"shown","number":3,"key":"k","ref":"x"}}', flush=True)
 """
 MUCH = f"""
 {RUNS}
@@ -184,9 +192,12 @@ def test_a_post_hides_whatever_is_secret_now_whichever_bridge_has_it(tmp_path, m
         monkeypatch.setattr(keychain, "BACKENDS", ())
         daemon.store.put("LAST", "the-last-secret", 0, "file")
         assert await posted("the-last-secret") == "[LAST]"
+        await posted("refuse this")
+        assert daemon.told[-1].refused == "/bot[BOT]/ did not take it"
         # A line that is too long is a post that was refused, and nothing that is left out.
         daemon.bridges._show(BridgeShow("telegram", 99, "k", Post("!room", "\0" * 60_000)))
-        await daemon.until(lambda: any(each.refused for each in daemon.told[-1:]))
+        await daemon.until(lambda: daemon.told[-1].number == 99)
+        assert "at most" in daemon.told[-1].refused
         # Where nobody can say what is secret nothing is posted.
         (tmp_path / "secrets" / "index.json").chmod(0o644)
         daemon.bridges._show(BridgeShow("telegram", 98, "k", Post("!room", "hello")))
@@ -212,8 +223,13 @@ def test_a_bridge_is_heard_as_far_as_it_waits_and_told_of_what_it_said_itself(
         # What an earlier process said is kept now: that is nothing to this one.
         for each in heard:
             daemon.bridges._kept(BridgeKept("telegram", each.number))
-        await daemon.until(daemon.refs)
-        assert daemon.refs() == ["kept 7"]
+        await daemon.until(lambda: daemon.count(BridgeHeard) > len(heard))
+        assert daemon.told[-1].heard.odd == "7"
 
     daemon.live(work, "telegram")
     assert "does not wait" in daemon.noticed[0]
+    # Of posts, too, it speaks as often as it was told.
+    daemon = Daemon(tmp_path, monkeypatch, FORGES)
+    daemon.live(lambda: daemon.until(lambda: daemon.noticed), "telegram")
+    assert "a post that it was not told of" in daemon.noticed[0]
+    assert daemon.refs() == []

@@ -96,12 +96,13 @@ class _Keeper:
         self._daemon, self._service, self._config, self._mask = daemon, service, config, mask
         self._backoff = Backoff(random.SystemRandom().random)
         self._failed = 0
-        # Of the process that lives now: what it is told (Durable as often as below, Show as often
-        # as posts are under way), and, by our numbers, what of its own numbers waits to be kept.
-        # What an earlier one said has other numbers.
+        # Of the process that lives now: what it is told; the posts that it was told of and did not
+        # speak of yet; and, by our numbers, what of its own numbers waits to be kept. What an
+        # earlier one said has other numbers.
         self._lines: asyncio.Queue[wire.Durable | wire.Show] | None = None
-        self._numbers = itertools.count(1)
+        self._posts: set[int] = set()
         self._unkept: dict[int, int] = {}
+        self._numbers = itertools.count(1)
         self._steady: asyncio.TimerHandle | None = None
         self._why, self._lasting = "", False
 
@@ -141,6 +142,7 @@ class _Keeper:
         if self._steady is not None:
             self._steady.cancel()
         self._lines, self._steady = None, None
+        self._posts.clear()
         self._unkept.clear()
         self._daemon.post(BridgeDown(self._service))
 
@@ -216,10 +218,12 @@ class _Keeper:
         hidden = await self._mask.now()
         masked = replace(show, post=replace(show.post, text=hidden.text(show.post.text)))
         try:
-            return wire.line(masked)
+            raw = wire.line(masked)
         except Malformed as error:
             self._daemon.post(BridgeShown(self._service, show.number, refused=str(error)))
             return b""
+        self._posts.add(show.number)
+        return raw
 
     # --- what it says ---------------------------------------------------------------------
 
@@ -241,7 +245,7 @@ class _Keeper:
                 return
 
     def _hear(self, word: wire.ToDaemon) -> None:
-        """Raises: Malformed: too much."""
+        """Raises: Malformed: too much, or of what it was not told."""
         service, post = self._service, self._daemon.post
         if isinstance(word, wire.Heed):
             if isinstance(word.heard, Passed) and word.heard.odd:
@@ -252,7 +256,12 @@ class _Keeper:
             self._unkept[number] = word.number
             post(BridgeHeard(service, number, word.heard, word.cursor))
         elif isinstance(word, wire.Shown):
-            post(BridgeShown(service, word.number, word.ref, word.refused))
+            if word.number not in self._posts:
+                raise Malformed("it speaks of a post that it was not told of")
+            self._posts.discard(word.number)
+            # A client may quote the address that it asked, with the token.
+            refused = self._mask.last.text(word.refused)
+            post(BridgeShown(service, word.number, word.ref, refused))
         elif isinstance(word, wire.Runs):
             self._runs()
         else:
