@@ -7,7 +7,7 @@ import pytest
 from tests.promise import proves
 
 from muster.bridge import process
-from muster.bridge.base import Hear, Limits, Passed, Post, Slow
+from muster.bridge.base import Button, Hear, Limits, Passed, Post, Slow
 from muster.bridge.wire import Begin, Durable, Ends, Heed, Runs, Show, Shown, line, read_word
 from muster.errors import Unreachable
 
@@ -36,7 +36,7 @@ class Listed:
         raise Unreachable("over")
 
     async def post(self, post: Post, key: str) -> str:
-        self.did.append(f"post {post.text}")
+        self.did.append(f"post {post.text[:5]}" + " with a button" * len(post.buttons))
         return key
 
     async def edit(self, ref: str, post: Post) -> None: ...
@@ -49,7 +49,7 @@ def listed(monkeypatch):
     monkeypatch.setattr(process, "load", lambda _: Listed)
 
 
-def lived(cursor: str, url: str = "https://a") -> tuple[list[str], list[Any]]:
+def lived(cursor: str, url: str = "https://a", text: str = "hello") -> tuple[list[str], list[Any]]:
     """What is asked of the service, and what is said, from the first line to the end."""
     Listed.did, said = [], list[Any]()
 
@@ -63,7 +63,7 @@ def lived(cursor: str, url: str = "https://a") -> tuple[list[str], list[Any]]:
                 told.put_nowait(line(Durable(word.number)))
 
         told.put_nowait(line(Begin("listed", "token", {"url": url}, cursor)))
-        told.put_nowait(line(Show(1, "key", Post("!room", "hello"))))
+        told.put_nowait(line(Show(1, "key", Post("!room", text, (Button("y", "yes", "!"),)))))
         living = asyncio.ensure_future(process.Process(told.get, say).live())
         for _ in range(20):
             await asyncio.sleep(0)
@@ -99,8 +99,15 @@ def test_a_cursor_is_of_one_bot_at_one_server_and_of_another_it_is_none(monkeypa
 @proves("chat.process")
 def test_a_bridge_runs_once_what_it_listens_to_has_answered_and_posts_from_then_on():
     did, said = lived("")
-    assert did[:2] == ["run ", "post hello"]
+    assert did[:2] == ["run ", "post hello with a button"]
     kinds = [type(each) for each in said]
     assert kinds[0] is Runs
     assert kinds.count(Runs) == 1
     assert (kinds.count(Shown), kinds[-1]) == (1, Ends)
+
+
+@proves("chat.words")
+def test_a_post_that_is_cut_has_no_buttons():
+    for text in ("hello" * 20 + "!", "hello" + "\u3000" * 20):
+        assert lived("", text=text)[0][1] == "post hello"
+    assert lived("", text="hello" * 20)[0][1] == "post hello with a button"

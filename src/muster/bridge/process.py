@@ -30,7 +30,7 @@ from muster.bridge.wire import (
     read_order,
     read_word,
 )
-from muster.bridge.words import cut
+from muster.bridge.words import cut, fits
 from muster.errors import Broken, Denied, Malformed, MusterError
 
 Lines = Callable[[], Awaitable[bytes]]
@@ -125,11 +125,15 @@ class Process:
             self._say(await self._shown(bridge, show))
 
     async def _shown(self, bridge: Bridge, show: Show) -> Shown:
+        post = show.post
+        if not fits(post.text, bridge.limits.text_chars):
+            # Whoever presses has read all of it.
+            post = replace(post, buttons=())
         try:
             if show.ref:
-                await patient(lambda: bridge.edit(show.ref, show.post))
+                await patient(lambda: bridge.edit(show.ref, post))
                 return Shown(show.number, show.key, show.ref)
-            ref = await patient(lambda: bridge.post(show.post, show.key))
+            ref = await patient(lambda: bridge.post(post, show.key))
             return Shown(show.number, show.key, ref)
         except Malformed as error:
             return Shown(show.number, show.key, refused=str(error)[:500])

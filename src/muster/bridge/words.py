@@ -26,10 +26,19 @@ _ADDRESS: Final = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]*):(?=//)")
 
 def plain(text: str, chars_max: int) -> str:
     """The text as it may be posted anywhere."""
+    return cut(_plain(text), chars_max)
+
+
+def fits(text: str, chars_max: int) -> bool:
+    """Whether nothing of the text is cut where it is posted."""
+    return len(_plain(text)) <= chars_max
+
+
+def _plain(text: str) -> str:
     shown = "".join(_visible(letter) for letter in text.replace("\r\n", "\n").replace("\t", " "))
     shown = _STACK.sub(r"\1", shown)
     shown = _ADDRESS.sub("\\1\N{MODIFIER LETTER COLON}", shown)
-    return cut(_CALL.sub(_AT, _TAG.sub(_ANGLE, shown)), chars_max)
+    return _CALL.sub(_AT, _TAG.sub(_ANGLE, shown))
 
 
 def _visible(letter: str) -> str:

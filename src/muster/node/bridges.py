@@ -207,6 +207,7 @@ class _Keeper:
                 async with asyncio.timeout(READS_S_MAX):
                     await writer.drain()
             except TimeoutError:
+                # It is ended for that, and the incident of its service says so.
                 self._why = "it does not read what it is told"
                 return
             except OSError:

@@ -71,6 +71,7 @@ class SecretMask:
             try:
                 found[name] = self._store.value(name)
             except (NotFound, Broken):
+                # What is no secret any more, or cannot be had, no program was given since.
                 continue
             except Unreachable:
                 # It would let us wait for each of the others as long.
