@@ -69,7 +69,8 @@ pure:
 hooks: $(VENV)/.ready ## check before each commit (needs pre-commit)
 	pre-commit install
 
-sim: $(VENV)/.ready ## the whole fleet in one process under SEEDS= seeds
+sim: $(VENV)/.ready ## schedules, and the whole fleet in one process, under SEEDS= seeds
+	$(BIN)/python -m tests.sim.schedules --seeds $(SEEDS)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
 histories: $(VENV)/.ready ## what machines remember: 10,000 histories, what notices a missing rule, 500 past moments

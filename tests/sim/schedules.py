@@ -4,9 +4,11 @@ The keepers are the product's (`task/slot_keeper.py`); the register, the network
 here. A removal takes one safeguard away; a violation is what it was for.
 """
 
+import argparse
 import copy
 import heapq
 import random
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -288,3 +290,26 @@ def play(seed: int, removed: str = "", catch_up: str = "latest") -> str:
 def caught(removed: str, seeds: int = 200) -> int | None:
     """How many worlds it took until a removal was missed."""
     return next((seed + 1 for seed in range(seeds) if play(seed, removed)), None)
+
+
+def main() -> int:
+    """Every seed by both ways of catching up; what was wrong, with its seed, and what happened."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.schedules", description=main.__doc__)
+    parser.add_argument("--seeds", type=int, default=100, help="how many")
+    parser.add_argument("--start", type=int, default=0, help="the first of them")
+    chosen = parser.parse_args()
+    counts, wrong = Counter[str](), 0
+    for seed in range(chosen.start, chosen.start + chosen.seeds):
+        for catch_up in ("latest", "all"):
+            try:
+                counts += World(seed, catch_up=catch_up).run()
+            except Violation as violation:
+                wrong += 1
+                print(f"seed {seed}, catch_up {catch_up}: {violation}", flush=True)
+    told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+    print(f"schedules: {chosen.seeds} seeds, {wrong} wrong; {told}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
