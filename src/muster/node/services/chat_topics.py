@@ -168,7 +168,8 @@ class ChatTopics(Part):
         if row.severity == "notice" or not self._is_fresh(row.t_ms):
             return
         button = f"a{called[:_ID_CHARS]}"
-        of = key.removeprefix(OF_BRIDGE) if key.startswith(OF_BRIDGE) else ""
+        # Of a service that does not work, or takes no post in its room, another one tells.
+        of = key.removeprefix(OF_BRIDGE).partition("-")[0] if key.startswith(OF_BRIDGE) else ""
         for post in posts:
             if post.key != f"{about}{row.since_ms}":
                 self._posts.end(post, "it is told anew")
