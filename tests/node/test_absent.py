@@ -2,7 +2,7 @@
 
 import pytest
 from tests.node.cores import Cores, One
-from tests.node.test_adoption import TWO, begin, die, live, take_over
+from tests.node.test_adoption import RUN_ARGS, TWO, begin, die, live, take_over
 from tests.promise import proves
 
 from muster.fleet.folds import INCIDENT
@@ -60,6 +60,7 @@ def test_who_owes_nothing_may_sleep_and_what_was_taken_over_is_owed_no_more(worl
     die(world, "laptop")
     wait(world, ABSENT_MS + 3 * ABSENT_LOOK_MS)
     assert told(world["hub"]) == []
+    live(world, "laptop")
     begin(world, TWO)
     die(world, "hub")
     wait(world, ABSENT_MS + 3 * ABSENT_LOOK_MS)
@@ -67,3 +68,20 @@ def test_who_owes_nothing_may_sleep_and_what_was_taken_over_is_owed_no_more(worl
     assert take_over(world, "studio", "hub")["ok"]
     wait(world, 4 * ABSENT_LOOK_MS)
     assert [each[2] for each in told(world["studio"])] == [0]
+
+
+@proves("health.away-and-owing")
+def test_nobody_tells_who_cannot_know(world):
+    # What the laptop owns waits for a person; the studio's link with it ended, the hub's did not.
+    answer = world["laptop"].order("run", "two", RUN_ARGS | {"spec": TWO})
+    assert answer["ok"], answer
+    world.pass_ms(3_000)
+    world.cut("laptop")
+    world.link("hub", "laptop")
+    wait(world, ABSENT_MS + 3 * ABSENT_LOOK_MS)
+    assert [told(world[name]) for name in world.machines] == [[], [], []]
+    # Who is linked with nobody is away itself.
+    begin(world)
+    world.cut("studio")
+    wait(world, ABSENT_MS + 3 * ABSENT_LOOK_MS)
+    assert told(world["studio"]) == []

@@ -145,7 +145,7 @@ class Keepers(Part):
         repos = sorted({repo for m in here if m in facts for repo in facts[m].repositories})
         holders = [each for each in map(self._holders, repos) if len(each) > 1]
         found = dict[MachineId, None]()
-        for hub in filter(self._is_hub, core.roster.known):
+        for hub in filter(self.is_hub, core.roster.known):
             newest = [
                 (row.generation, self._tie(row.entry), m)
                 for m in here
@@ -215,7 +215,7 @@ class Keepers(Part):
             # By the roster it would be another one now: who had it was shut out, or the successor
             # is a hub as well. Where it is nobody's, what a hub tells now that had it decides
             # nothing: it may be back without its disk.
-            had = self._is_hub(of) and (first is None or self._has(of, repo))
+            had = self.is_hub(of) and (first is None or self._has(of, repo))
             had = had and (first is None or of not in roster.machines or holders == [machine])
             if (of in holders or had) and self._is_ordered(row.entry):
                 kept = holders if of in holders else [of, *holders]
@@ -238,7 +238,7 @@ class Keepers(Part):
         ]
         return sha256("".join(orders).encode()).digest()
 
-    def _is_hub(self, machine: MachineId) -> bool:
+    def is_hub(self, machine: MachineId) -> bool:
         record = self.core.roster.known.get(machine)
         return record is not None and "hub" in record.roles
 
@@ -298,7 +298,7 @@ class Keepers(Part):
         Whose grant has ended keeps it no more, and hands it on to nobody.
         """
         keeper = self.keeper(repo)
-        return self._is_hub(MachineId(machine)) if keeper is None else keeper.machine == machine
+        return self.is_hub(MachineId(machine)) if keeper is None else keeper.machine == machine
 
     def is_of(self, machine: str, repo: str) -> bool:
         """Whether a repository is out of reach without that machine."""
