@@ -85,3 +85,21 @@ def test_nobody_tells_who_cannot_know(world):
     world.cut("studio")
     wait(world, ABSENT_MS + 3 * ABSENT_LOOK_MS)
     assert told(world["studio"]) == []
+
+
+@proves("health.away-and-owing")
+def test_who_was_away_when_we_began_is_told_of_where_it_was_told_of_before(world):
+    answer = world["laptop"].order("run", "two", RUN_ARGS | {"spec": TWO})
+    assert answer["ok"], answer
+    world.pass_ms(3_000)
+    die(world, "laptop")
+    world.restart("hub")
+    wait(world, ABSENT_MS + 3 * ABSENT_LOOK_MS)
+    assert told(world["hub"]) == []
+    live(world, "laptop")
+    world.pass_ms(1_000)
+    die(world, "laptop")
+    wait(world, ABSENT_MS + 3 * ABSENT_LOOK_MS)
+    world.restart("hub")
+    wait(world, 3 * ABSENT_LOOK_MS)
+    assert [each[2] for each in told(world["hub"])] == [1]
