@@ -166,10 +166,13 @@ class ChatFleet:
 
     def grant(self, account: str, verb: str, object: str = "*") -> Any:
         """What `muster grant chat:… VERB` does; the answer."""
+        args = {"to": f"chat:{SERVICE}:{account}", "verb": verb, "object": object}
+        meant = self.hub.call("grant.check", args)
         grant, raw = self.given(account, verb, object)
         shown = {"object": object, "to": grant.to, "until_ms": grant.until_ms, "verb": verb}
-        args = {"to": f"chat:{SERVICE}:{account}", "verb": verb, "object": object}
         answer = self.hub.order("grant", verb, args, options={"grant": shown, "statement": raw})
+        # The command asks first, and goes on only then.
+        assert meant["ok"] == answer["ok"], (meant, answer)
         self.world.pass_ms(500)
         self.serve()
         return answer

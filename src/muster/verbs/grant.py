@@ -156,7 +156,7 @@ def _refuse_verb(verb: str, sort: str) -> None:
 # --- who is meant --------------------------------------------------------------------------------
 
 
-def grantee(core: Core, text: str, verb: str, *, taking: bool = False) -> Grantee:
+def grantee(core: Core, text: str, verb: str, object: str, *, taking: bool = False) -> Grantee:
     """Whom a person means; `verb` decides between two where only one of them can use it.
 
     Raises: NotFound, Denied, Conflict with what to type instead; Refused where nobody who could be
@@ -171,11 +171,11 @@ def grantee(core: Core, text: str, verb: str, *, taking: bool = False) -> Grante
     for each in found:
         # The sorts that this right is not for are left out; where none is left, it is said below.
         with contextlib.suppress(MusterError):
-            check_right(verb, ANYTHING, each.sort)
+            check_right(verb, object if each.sort == "chat" else ANYTHING, each.sort)
             fitting.append(each)
     if found and not fitting:
         if not taking:
-            check_right(verb, ANYTHING, found[-1].sort)
+            check_right(verb, object, found[-1].sort)
         fitting = found
     if len(fitting) == 1:
         return fitting[0]
@@ -266,7 +266,7 @@ class Meant(Struct, frozen=True):
 @verb("grant.check", auth="local")
 def check(core: Core, call: Call, ask: Which) -> Meant:
     """Whom and what a grant means, and whether it has an effect."""
-    who = grantee(core, ask.to, ask.verb, taking=ask.take)
+    who = grantee(core, ask.to, ask.verb, ask.object, taking=ask.take)
     object = ask.object
     if (ask.verb in OF_MACHINE or who.sort == "fleet") and object != ANYTHING:
         object = core.roster.object_of_machine(object)
