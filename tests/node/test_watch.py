@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from muster.agent.gateway.call import Call
 from muster.node.attempts.watch import HEALTH, Watch
 from muster.node.counter import Counts
 from muster.node.incidents import Noticed
-from muster.task.detector import Thresholds
+from muster.task.detector import Detector, Seen, Thresholds, Verdict
 
 
 def watch(told: list[Any], *, is_open: bool = False, **limits: Any) -> Any:
@@ -146,3 +147,38 @@ def test_an_attempt_of_which_nothing_is_told_any_more_is_judged_no_more(tmp_path
 
     asyncio.run(asyncio.wait_for(go(), 30))
     assert told == []
+
+
+@proves("health.loop-fails")
+def test_a_disk_whose_clock_is_ahead_of_ours_shows_one_change_and_not_one_at_each_look(
+    tmp_path, monkeypatch
+):
+    """As where our clock was set back, or the folder is of another machine."""
+
+    class Counting(Detector):
+        wants_change = True
+        progress = looks = 0
+
+        def progressed(self) -> None:
+            self.progress += 1
+
+        def look(self, _at_s: float, _seen: Seen) -> Verdict | None:
+            self.looks += 1
+            return Verdict("loop", "fail", "it loops") if self.looks == 4 else None
+
+    (tmp_path / "main.py").touch()
+    ahead_s = (tmp_path / "main.py").stat().st_mtime + 3_600
+    os.utime(tmp_path / "main.py", (ahead_s, ahead_s))
+    monkeypatch.setattr("muster.node.attempts.watch.Detector", Counting)
+    made, over = watch([], silent=0.02), asyncio.Event()
+    made._watched.stop = lambda _reason, stuck: over.set()
+
+    async def go() -> Any:
+        running: Any = SimpleNamespace(is_agent=True, is_steered=True, cpu_ms=lambda: 0)
+        running.is_mute, running.hears = False, lambda _listener: None
+        async with made.over(running, SimpleNamespace(gateways=None), tmp_path):
+            found = made.detector
+            await over.wait()
+        return found
+
+    assert asyncio.run(asyncio.wait_for(go(), 30)).progress == 1

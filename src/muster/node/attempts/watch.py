@@ -99,9 +99,12 @@ class Watch:
             if running.is_mute:
                 # It works, for all that anybody can see; its timeout counts.
                 return
-            if detector.wants_change and await asyncio.to_thread(disk.changed, folder, since_ms):
-                since_ms = clock.read().wall_ms
-                detector.progressed()
+            if detector.wants_change:
+                last_ms = await asyncio.to_thread(disk.changed_ms, folder, since_ms)
+                if last_ms:
+                    # What the clock of the disk is ahead of ours is no change once more.
+                    since_ms = max(last_ms, clock.read().wall_ms)
+                    detector.progressed()
             cpu_ms = await asyncio.to_thread(running.cpu_ms) if detector.is_quiet else None
             gateways = served.gateways
             asking = gateways.running > 0 if gateways is not None else None

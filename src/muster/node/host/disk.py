@@ -49,12 +49,14 @@ def _count(folder: Path) -> tuple[int, bool]:
     return total, left > 0
 
 
-def changed(folder: Path, since_ms: int) -> bool:
-    """Whether something below a folder changed since then, git's own files aside; follows no link.
+def changed_ms(folder: Path, since_ms: int) -> int:
+    """When something below a folder changed last, where that was after a moment, else 0: by the
+    clock of its disk, which may be ahead of ours. Git's own files aside; follows no link.
 
     Of very many files also where not all were looked at.
     """
-    since_s, left, todo = since_ms / 1000, FILES_MAX, [str(folder)]
+    last_ns, left, todo = since_ms * 1_000_000, FILES_MAX, [str(folder)]
+    unlike_ns = last_ns + 1_000_000
     while todo and left > 0:
         try:
             with os.scandir(todo.pop()) as found:
@@ -64,12 +66,15 @@ def changed(folder: Path, since_ms: int) -> bool:
                         continue
                     if each.is_dir(follow_symlinks=False):
                         todo.append(each.path)
-                    if each.stat(follow_symlinks=False).st_mtime > since_s:
-                        return True
+                    last_ns = max(last_ns, each.stat(follow_symlinks=False).st_mtime_ns)
         except OSError:
             # It goes away while we look: that is a change as well.
-            return True
-    return left <= 0
+            last_ns = max(last_ns, unlike_ns)
+    if left <= 0:
+        last_ns = max(last_ns, unlike_ns)
+    # Rounded up: what is written in one millisecond is one change.
+    last_ms = -(-last_ns // 1_000_000)
+    return last_ms if last_ms > since_ms else 0
 
 
 def free_bytes(folder: Path) -> int:
