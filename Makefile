@@ -17,7 +17,7 @@ PURE = tests/log tests/fleet tests/task tests/message tests/memory tests/context
 # Folders that `make test` leaves out: what runs them beside it says so.
 APART ?=
 
-.PHONY: help demo test check lint types table docs screenshots site changelog coverage pure hooks sim histories counters kill chaos failover takeover engine crowd siege rogue bench agents lock clean
+.PHONY: help demo test check lint types table docs screenshots site changelog coverage pure hooks sim histories counters kill chaos failover takeover night engine crowd siege rogue bench agents lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -92,6 +92,9 @@ takeover: $(VENV)/.ready ## TRIALS= times a hub is killed for ever in the middle
 
 engine: $(VENV)/.ready ## N= messages through three NATS servers whose leaders are killed under load: how many were lost or doubled
 	$(BIN)/python -m tests.e2e.net.engine --messages $(N)
+
+night: $(VENV)/.ready ## one night with nobody there, in three minutes: a sleeping owner, a killed worker, an endless agent, a full disk (root on Linux), a question for the phone
+	$(BIN)/python -m tests.e2e.night
 
 counters: $(VENV)/.ready ## take SAMPLE= of the lines that count away, by lot: a test has to fail for each
 	$(BIN)/python -m tests.counters --sample $(SAMPLE)

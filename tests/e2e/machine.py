@@ -1,7 +1,8 @@
 """One daemon of a test fleet, as a process: `python -m tests.e2e.machine HOME`.
 
 It is the daemon that `muster up` runs. MUSTER_TEST_CLOCK_MS sets its wall clock so far off,
-MUSTER_TEST_CLOCK_FILE names a file that says so at each moment, and
+MUSTER_TEST_CLOCK_FILE names a file that says so at each moment, MUSTER_TEST_NIGHT one that moves both
+of its clocks (night/clock.py), and
 MUSTER_TEST_FILE_BYTES lets no file of it grow larger, which is how a full disk looks from inside.
 MUSTER_TEST_STUMBLES makes a step that brings a call with this text fail by a mistake that no guard
 knows, MUSTER_TEST_STUMBLES_TIMES times.
@@ -21,6 +22,7 @@ from muster.node.host import clock
 from muster.node.host.home import Home
 from muster.task.instruction import Now
 from muster.verbs import daemon
+from tests.e2e.night import clock as night
 
 
 def main() -> int:
@@ -28,6 +30,8 @@ def main() -> int:
         # Without this the kernel ends the process; with it a write fails, as on a full disk.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))
+    if file := os.environ.get(night.FILE, ""):
+        night.move(file)
     if off_ms := int(os.environ.get("MUSTER_TEST_CLOCK_MS", "0")):
         read = clock.read
 
