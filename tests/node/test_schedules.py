@@ -227,6 +227,18 @@ def test_without_a_fence_nothing_is_fired_and_a_person_is_told(world):
     assert sum(each.core.counters["slots-missed"] for each in world.machines.values()) == 1
 
 
+@proves("schedule.fence-first", "schedule.stand-ins")
+def test_whoever_learns_that_a_slot_was_fired_waits_for_no_answer_of_its_register(world):
+    """As a laptop that wakes, and asks before its links are there."""
+    registers = Registers(world)
+    add(world["laptop"])
+    registers.away = {"hub"}
+    registers.until(SLOT + 9 * MINUTE)
+    assert [fire.slot for fire in _told(world, "fire", ScheduleFire)] == [SLOT]
+    assert world["hub"].core.counters["registers-silent"] > 0
+    assert world["laptop"].call("incidents", {})["value"] == []
+
+
 @proves("schedule.owner-alone")
 def test_without_a_register_the_owner_alone_fires_and_the_others_say_what_it_did_not(world):
     registers = Registers(world)

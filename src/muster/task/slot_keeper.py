@@ -117,6 +117,13 @@ class Keeper:
             self._next_ms = plan.following(max(until_ms, self.known)) or plan.until_ms + 1
         return [slot for slot in self._found if slot <= until_ms]
 
+    def rests(self, now_ms: int) -> bool:
+        """Whether nothing is to be decided now: then nobody waits for an answer of the register."""
+        if self.claims or self.due(now_ms):
+            return False
+        self.silent_since_ms = 0
+        return True
+
     def wants(self, now_ms: int, boot_ms: int, seen: Seen) -> bool:
         """Whether the register is to be asked now."""
         if self.asking or boot_ms < self._wait_until_ms or seen.skewed:

@@ -170,8 +170,8 @@ class Schedules(Part):
 
     def _seen(self, kept: _Kept) -> Seen:
         each, now_ms = kept.each, self.core.now.wall_ms
-        if not kept.keeper.claims and not kept.keeper.due(now_ms):
-            # Nothing to be decided: nothing is looked for.
+        if kept.keeper.rests(now_ms):
+            # Nothing is looked for.
             return Seen()
         run = open_run(self.core, each.row.name, tuple(each.schedule.keepers))
         skews = [abs(link.skew_ms) for link in self.core.links.values() if link.peer]
