@@ -13,8 +13,9 @@ from typing import Final
 
 from tests.e2e import checks
 from tests.e2e.fleet import until
-from tests.e2e.night.account import Account
-from tests.e2e.night.story import LONG, SHORT, WITHIN_S, Story
+from tests.e2e.night.account import Account, held
+from tests.e2e.night.plan import LONG, SHORT
+from tests.e2e.night.story import WITHIN_S, Story
 from tests.e2e.night.world import PERSON, World, obstacle
 
 # Set where this process is already in mounts of its own.
@@ -47,7 +48,7 @@ def _night(world: World, parts: Sequence[str]) -> int:
         print("What is done to the fleet:\n", flush=True)
         world.begin()
         story.play(parts)
-        written = lambda: _account(world).told() == story.slots.keys()  # noqa: E731
+        written = lambda: _account(world).told() == story.runs  # noqa: E731
         until(written, "what was told is written down", within_s=WITHIN_S)
         until(lambda: not checks.converged(world.fleet), "all hold the same", within_s=WITHIN_S)
         checks.check_logs(world.fleet)
@@ -60,7 +61,7 @@ def _night(world: World, parts: Sequence[str]) -> int:
     print("\n".join(account.lines(world.clocks.shown)))
     sums = account.sums() | {"messages received": len(world.told())}
     print("\n" + ", ".join(f"{number} {what}" for what, number in sums.items()))
-    missing += [*account.missing_slots(story.slots), *story.missing(account)]
+    missing += story.missing(account)
     if missing:
         print(f"The night lacks something: {'; '.join(missing)}")
         return 1
@@ -69,7 +70,9 @@ def _night(world: World, parts: Sequence[str]) -> int:
 
 
 def _account(world: World) -> Account:
-    return Account(world.fleet, {f"chat.telegram.{world.phone.desk.account(PERSON)}": PERSON})
+    names = {machine.id: machine.name for machine in world.fleet.machines.values()}
+    names[f"chat.telegram.{world.phone.desk.account(PERSON)}"] = PERSON
+    return Account(held(world.fleet.hub), names)
 
 
 if __name__ == "__main__":

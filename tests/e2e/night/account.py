@@ -6,14 +6,14 @@ Rule: everything here comes from entries that the hub holds, each under a seal t
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, Protocol
 
 from muster.log.entry import parse
 from muster.log.stream import StreamName
 from muster.task import schedule as schedules
 from tests.e2e.checks import Log
-from tests.e2e.fleet import Fleet
+from tests.e2e.fleet import Machine
 
 _DECIDED: Final = ("schedule.fire", "schedule.miss", "schedule.skip")
 
@@ -25,24 +25,46 @@ class Event(NamedTuple):
     machine: str
     kind: str
     body: Mapping[str, Any]
-    key: str
 
     @property
     def t_ms(self) -> int:
         return self.t[0]
 
 
+def held(machine: Machine) -> Iterator[Event]:
+    """What a machine holds of the log, its writers by their ids."""
+    log = Log(machine)
+    try:
+        for name, (number, _) in log.streams().items():
+            for row in log.entries(number):
+                entry = parse(row["header"], row["salt"], row["body"])
+                body = json.loads(row["body"]) if row["body"] else {}
+                moment = (entry.header.t[0], entry.header.t[1])
+                yield Event(moment, StreamName.parse(name).machine, entry.header.kind, body)
+    finally:
+        log.close()
+
+
+class Planned(Protocol):
+    """What was planned of a slot (plan.py): what it becomes, and by whom."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def by(self) -> str: ...
+
+    @property
+    def becomes(self) -> str: ...
+
+
 class Account:
     """The entries of a fleet, in their order, and the names of what they are about."""
 
-    def __init__(self, fleet: Fleet, names: Mapping[str, str]) -> None:
-        """`names` are those of accounts and schedules that the log calls by a number."""
-        self._names = {m.id: m.name for m in fleet.machines.values()} | dict(names)
-        log = Log(fleet.hub)
-        try:
-            self.events = sorted(self._read(log), key=lambda event: event.t)
-        finally:
-            log.close()
+    def __init__(self, events: Iterable[Event], names: Mapping[str, str]) -> None:
+        """`names` are those of machines and accounts, which the log calls by a number."""
+        self._names = dict(names)
+        self.events = sorted(events, key=lambda event: event.t)
         for event in self.of("schedule.set"):
             name = json.loads(event.body["text"])["schedule"]
             self._names[schedules.id_of(event.body["statement"])] = name
@@ -53,15 +75,6 @@ class Account:
             self._names[event.body["task"]] = f"{run}/{event.body['phase']}"
         for event in self.of("approval.ask"):
             self._names[event.body["id"]] = self.name(event.body["task"])
-
-    def _read(self, log: Log) -> Iterator[Event]:
-        for name, (number, _) in log.streams().items():
-            machine = self._names[StreamName.parse(name).machine]
-            for row in log.entries(number):
-                entry = parse(row["header"], row["salt"], row["body"])
-                body = json.loads(row["body"]) if row["body"] else {}
-                moment = (entry.header.t[0], entry.header.t[1])
-                yield Event(moment, machine, entry.header.kind, body, entry.id.hex())
 
     def of(self, *kinds: str) -> list[Event]:
         return [event for event in self.events if event.kind in kinds]
@@ -74,7 +87,7 @@ class Account:
         for event in self.events:
             tells = SENTENCES.get(event.kind)
             if tells is not None and (text := tells(self, event)):
-                yield f"{shown(event.t_ms)}  {event.machine:<7} {text}"
+                yield f"{shown(event.t_ms)}  {self.name(event.machine):<7} {text}"
 
     # --- sums ---------------------------------------------------------------------------------
 
@@ -129,14 +142,15 @@ class Account:
         """Those that are not over, and that nobody said to look at."""
         last = {}
         for event in self.of("incident.open", "incident.close", "chat.acknowledge"):
-            about = event.body.get("of", event.body)
-            who = (
-                self.name(StreamName.parse(about["stream"]).machine)
-                if "of" in event.body
-                else event.machine
-            )
+            about, who = event.body.get("of", event.body), event.machine
+            if event.kind == "chat.acknowledge":
+                who = StreamName.parse(about["stream"]).machine
             last[who, about["key"]] = event.kind
-        return [f"{key} of {who}" for (who, key), kind in last.items() if kind == "incident.open"]
+        return [
+            f"{key} of {self.name(who)}"
+            for (who, key), kind in last.items()
+            if kind == "incident.open"
+        ]
 
     # --- what is missing ------------------------------------------------------------------------
 
@@ -144,24 +158,38 @@ class Account:
         """What became of a slot, by entries of whoever keeps it."""
         return [
             event for event in self.of(*_DECIDED)
-            if self.name(event.body["schedule"]) == schedule and event.body["slot"] == slot
+            if self._of(event) == schedule and event.body["slot"] == slot
         ]  # fmt: skip
 
-    def missing_slots(self, slots: Mapping[str, int]) -> Iterator[str]:
-        """Each slot has one entry, which is its fire, and a run that is done."""
-        for name, slot in slots.items():
-            found = self.decided(name, slot)
-            if [event.kind for event in found] != ["schedule.fire"]:
-                yield f"the slot of {name} has {[event.kind for event in found]}, not one fire"
-                continue
-            runs = {event.body["run"] for event in self.of("run.open")}
-            ended = [e.body["outcome"] for e in self.of("run.settle")
-                     if e.body["run"] == found[0].body["run"]]  # fmt: skip
-            if found[0].body["run"] not in runs or ended != ["done"]:
-                yield f"the run of {name} ended as {ended}, not once and done"
-        if len(self.of(*_DECIDED)) != len(slots):
-            yield f"{len(self.of(*_DECIDED))} entries decide {len(slots)} slots"
+    def late_s(self, schedule: str) -> int:
+        """How late the slot of a schedule was fired; -1 where it was not."""
+        found = [e.body for e in self.of("schedule.fire") if self._of(e) == schedule]
+        return found[0]["late_ms"] // 1000 if found else -1
+
+    def missing(self, plans: Mapping[Planned, int]) -> Iterator[str]:
+        """What is not as planned: each slot has one entry, and a run that is done where it was
+        fired; nothing else was fired, and no incident is left.
+        """
+        for plan, slot in plans.items():
+            found = [(e.kind, self.name(e.machine)) for e in self.decided(plan.name, slot)]
+            if found != [(plan.becomes, plan.by)]:
+                yield f"the slot of {plan.name} has {found}, not one {plan.becomes} by {plan.by}"
+        if len(self.of(*_DECIDED)) != len(plans):
+            yield f"{len(self.of(*_DECIDED))} entries decide {len(plans)} slots"
+        fired = sorted(event.body["run"] for event in self.of("schedule.fire"))
+        for what, kind in (("opened", "run.open"), ("ended", "run.settle")):
+            if sorted(event.body["run"] for event in self.of(kind)) != fired:
+                yield f"not each slot that was fired has one run that {what}"
+        for event in self.of("run.settle"):
+            if event.body["outcome"] != "done":
+                yield f"the run {self.name(event.body['run'])} is {event.body['outcome']}"
+        untold = {self.name(run) for run in fired} - self.told()
+        if untold:
+            yield f"nobody was told of {', '.join(sorted(untold))}"
         yield from (f"the incident {each} is open still" for each in self.open_incidents())
+
+    def _of(self, event: Event) -> str:
+        return self.name(event.body["schedule"])
 
 
 def _clipped(text: str, most: int = 110) -> str:
@@ -172,6 +200,14 @@ def _fire(account: Account, event: Event) -> str:
     late_s = event.body["late_ms"] // 1000
     name, local = account.name(event.body["schedule"]), event.body["local"]
     return f"fires {name}: its slot is {local}, {late_s} s ago"
+
+
+def _unfired(how: str) -> Callable[[Account, Event], str]:
+    def tell(account: Account, event: Event) -> str:
+        name, body = account.name(event.body["schedule"]), event.body
+        return f"says that a slot of {name} is {how}: {body['reason']}"
+
+    return tell
 
 
 def _planned(_account: Account, event: Event) -> str:
@@ -236,8 +272,8 @@ def _looks(account: Account, event: Event) -> str:
 SENTENCES: Final[Mapping[str, Callable[[Account, Event], str]]] = {
     "schedule.set": _planned,
     "schedule.fire": _fire,
-    "schedule.miss": _about("misses a slot"),
-    "schedule.skip": _about("skips a slot"),
+    "schedule.miss": _unfired("missed"),
+    "schedule.skip": _unfired("skipped"),
     "task.assign": _assign,
     "task.expire": _about("waits no more for the try of {}"),
     "task.retry": _about("{} is tried again"),

@@ -7,132 +7,20 @@ fleet's own log (account.py).
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from muster.bridge.base import Button
 from tests.e2e import agents
 from tests.e2e.fleet import until
 from tests.e2e.night.account import Account
+from tests.e2e.night.plan import ASKED, PLANS, SAID, Plan
 from tests.e2e.night.world import PERSON, World
 
 # A busy computer takes its time for everything.
 WITHIN_S: Final = 150.0
 # A stand-in asks so much later than the owner; no schedule here says otherwise.
 HANDOVER_MS: Final = 120_000
-
-# The hub, which has the repository, has room for one task: the second goes to studio.
-TESTS: Final = """\
-muster: 1
-name: tests
-repo: main
-phases:
-  lint:
-    agent: shell
-    do: sleep 4; echo fine > lint.txt
-    deliver: lint.txt
-  unit:
-    agent: shell
-    do: |
-      test -e %(marks)s/unit || { touch %(marks)s/unit; sleep 300; }
-      echo passed > unit.txt
-    deliver: unit.txt
-"""
-UPDATES: Final = """\
-muster: 1
-name: updates
-repo: main
-phases:
-  update:
-    agent: [stuck]
-    retries: 1
-    check: "true"
-    do: |
-      do: loops %(marks)s/loops
-"""
-BACKUP: Final = """\
-muster: 1
-name: backup
-repo: main
-phases:
-  list:
-    agent: shell
-    do: sleep 4; ls > list.txt
-    deliver: list.txt
-  pack:
-    agent: shell
-    do: |
-      touch %(marks)s/pack; while ! test -e %(marks)s/filled; do sleep 0.2; done
-      head -c 1M /dev/zero > archive
-      rm archive; echo packed > pack.txt
-    deliver: pack.txt
-"""
-TICKETS: Final = """\
-muster: 1
-name: tickets
-repo: main
-phases:
-  file:
-    agent: [planner]
-    retries: 0
-    check: "true"
-    do: %(script)s
-"""
-REPORT: Final = """\
-muster: 1
-name: report
-repo: main
-phases:
-  write:
-    agent: shell
-    do: echo well > report.txt
-    deliver: report.txt
-"""
-# By the part of the night, its schedule: name, spec and when.
-PLANS: Final[dict[str, tuple[str, str, int, int]]] = {
-    "killed": ("tests", TESTS, 1, 0),
-    "endless": ("updates", UPDATES, 2, 0),
-    "full": ("backup", BACKUP, 3, 0),
-    "question": ("tickets", TICKETS, 4, 0),
-    "wake": ("report", REPORT, 6, 30),
-}
-LONG: Final = ("sleep", "killed", "endless", "full", "question", "wake", "end")
-SHORT: Final = ("sleep", "killed", "question", "wake", "end")
-
-
-def _moved(did: Sequence[str]) -> bool:
-    return did[:1] == ["studio"] and did[-1:] == ["hub"]
-
-
-# What the log says of each part.
-SAID: Final[dict[str, dict[str, Callable[[Account], bool]]]] = {
-    "killed": {
-        "a try of studio's was lost": lambda a: a.says("task.expire", "tests/unit"),
-        "the hub did it": lambda a: _moved(a.did("tests/unit")),
-    },
-    "endless": {
-        "the agent was ended for its loop": lambda a: a.says(
-            "attempt.finish", "updates/update", status="failed", reason="loop: "
-        ),
-        "another machine did it": lambda a: len(set(a.did("updates/update"))) == 2,
-    },
-    "full": {
-        "studio's disk was full": lambda a: a.says("incident.open", key="disk-full"),
-        "a person looks at it": lambda a: a.says("chat.acknowledge"),
-        "the hub did it": lambda a: _moved(a.did("backup/pack")),
-    },
-    "question": {
-        "an agent asked": lambda a: a.says("approval.ask", "tickets/file"),
-        "it was answered by the phone": lambda a: a.says(
-            "approval.answer", account="chat.telegram."
-        ),
-        "the answer was used": lambda a: a.says("approval.use", "tickets/file"),
-    },
-    "end": {
-        "every run was told of": lambda a: a.told() >= {"tests", "tickets", "report"},
-    },
-}
-ASKED: Final = "write the vendor a ticket"
 
 
 class Story:
@@ -141,51 +29,55 @@ class Story:
     def __init__(self, world: World, say: Any) -> None:
         self.world, self.clocks, self.fleet = world, world.clocks, world.fleet
         self._say = say
-        # By schedule, when its slot is.
-        self.slots: dict[str, int] = {}
-        self.played: list[str] = []
+        self.plans: list[Plan] = []
+        self._played: list[str] = []
 
     def play(self, parts: Sequence[str]) -> None:
         """The evening, these parts of the night, and the morning."""
+        self.plans += [plan for part in parts for plan in PLANS.get(part, ())]
+        for plan in self.plans:
+            self._sign(plan)
         for part in parts:
-            if part in PLANS:
-                self.plan(*PLANS[part])
-        for part in parts:
-            self.played.append(part)
+            self._played.append(part)
             getattr(self, part)()
 
     def missing(self, account: Account) -> Iterator[str]:
-        """What the log does not say of what was done to the fleet."""
-        for name, slot in self.slots.items():
-            keeper = "hub" if slot < self.clocks.at_ms(6) else "laptop"
-            found = {event.machine for event in account.decided(name, slot)}
-            if found != {keeper}:
-                yield f"{name} was fired by {sorted(found)}, not by {keeper}"
-        for part in self.played:
+        """What the log does not say of what was planned, and of what was done to the fleet."""
+        yield from account.missing({plan: self._slot_ms(plan) for plan in self.plans})
+        for part in self._played:
             for what, says in SAID.get(part, {}).items():
                 if not says(account):
                     yield f"the log does not say that {what}"
 
+    @property
+    def runs(self) -> set[str]:
+        """The schedules of which there is to be a run."""
+        return {plan.name for plan in self.plans if plan.becomes == "schedule.fire"}
+
+    def _slot_ms(self, plan: Plan) -> int:
+        return self.clocks.at_ms(plan.hour, plan.minute)
+
     # --- the evening ----------------------------------------------------------------------
 
-    def plan(self, name: str, spec: str, hour: int, minute: int = 0) -> None:
-        """A schedule whose owner is the laptop, and the hub stands in for it."""
+    def _sign(self, plan: Plan) -> None:
+        """Add a schedule, as the operator does at the hub."""
+        name, folder = plan.name, self.world.marks
         script = agents.prompt({"ask": "other", "title": ASKED}, {"text": "That was all."})
-        filled = spec % {"marks": self.world.marks, "script": script}
-        (self.world.marks / f"{name}.yaml").write_text(filled, encoding="utf-8")
-        file = self.world.marks / f"{name}-schedule.yaml"
+        filled = plan.spec % {"marks": folder, "script": script}
+        (folder / f"{name}.yaml").write_text(filled, encoding="utf-8")
+        when = f'cron: "{plan.minute} {plan.hour} * * *", zone: {self.clocks.zone}'
+        file = folder / f"{name}-schedule.yaml"
         file.write_text(
-            f"muster: 1\nschedule: {name}\nrun: {name}.yaml\nkeepers: [laptop, hub]\n"
-            f'when: {{cron: "{minute} {hour} * * *", zone: {self.clocks.zone}}}\n',
+            f"muster: 1\nschedule: {name}\nrun: {name}.yaml\nkeepers: [{plan.keepers}]\n"
+            f"when: {{{when}}}\nlate: {plan.late}\n",
             encoding="utf-8",
         )
         self.world.muster("schedule", "add", str(file), "--json")
-        self.slots[name] = self.clocks.at_ms(hour, minute)
 
     def sleep(self) -> None:
         """The lid of the laptop is closed."""
-        knows = lambda: {s["name"] for s in self.fleet["laptop"].ask("schedule.list")}  # noqa: E731
-        until(lambda: knows() >= self.slots.keys(), "the laptop knows its schedules")
+        knows = lambda: len(self.fleet["laptop"].ask("schedule.list")) == len(self.plans)  # noqa: E731
+        self._until(knows, "the laptop knows its schedules")
         self.clocks.jump(self.clocks.at_ms(22))
         self._say("the lid of laptop is closed (SIGSTOP)")
         self.fleet["laptop"].signal(signal.SIGSTOP)
@@ -234,6 +126,10 @@ class Story:
             desk = self.world.phone.desk
             self.world.phone.do(desk.press(PERSON, post.ref, Button(yes, "allow", "")))
 
+    def alone(self) -> None:
+        """05:00: nobody stands in for the laptop in two slots; one of them can wait longer."""
+        self.clocks.jump(self.clocks.at_ms(5, 50))
+
     # --- the morning ----------------------------------------------------------------------
 
     def wake(self) -> None:
@@ -242,13 +138,18 @@ class Story:
         self._say("the lid of laptop is opened (SIGCONT)")
         self.fleet["laptop"].signal(signal.SIGCONT)
         self._rests("laptop")
-        with self._slot("report", keeper="laptop"):
+        for plan in self.plans:
+            if plan.by == "laptop" and self._slot_ms(plan) < self.clocks.now_ms:
+                self._until(lambda p=plan: self._decided(p.name), f"{plan.name} is decided")
+        none_open = lambda: all(r["state"] != "open" for r in self.fleet.hub.ask("runs"))  # noqa: E731
+        self._until(none_open, "what was late is done")
+        with self._slot("report"):
             pass
 
     def end(self) -> None:
         """07:00: quiet hours are over, and everybody rests."""
         self.clocks.jump(self.clocks.at_ms(7) + 1_000)
-        told = lambda: all(self.told(f"run {name}: done") for name in self.slots)  # noqa: E731
+        told = lambda: all(self.told(f"run {name}: done") for name in self.runs)  # noqa: E731
         self._until(told, "the runs of the night are told of")
         for post in self.world.posts() if self._open("") else ():
             if looks := next((data for data in post.buttons if data.startswith("a")), ""):
@@ -263,30 +164,25 @@ class Story:
     # --- in between -----------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _slot(self, name: str, keeper: str = "hub") -> Iterator[str]:
+    def _slot(self, name: str) -> Iterator[str]:
         """The run of a slot, from its fire to its end."""
-        at_ms = self._before(name)
-        if keeper == "hub":
-            self.clocks.jump(at_ms + HANDOVER_MS - 1_000)
-        run = self._until(lambda: self._fired(name), f"the slot of {name} is fired")
+        plan = next(each for each in self.plans if each.name == name)
+        self.clocks.jump(self._slot_ms(plan) - 2_000)
+        if plan.by == "hub":
+            self.clocks.jump(self._slot_ms(plan) + HANDOVER_MS - 1_000)
+        run = self._until(lambda: self._decided(name), f"the slot of {name} is fired")[0]["run"]
         yield run
         self._until(lambda: self._run(run)["state"] != "open", f"the run of {name} ends")
         assert self._run(run)["state"] == "done", self._run(run)
+
+    def _decided(self, name: str) -> Any:
+        return self.fleet.hub.ask("schedule.show", {"name": name})["decided"]
 
     def _rests(self, name: str) -> None:
         """Wait until a machine is back: linked, and sure of its own past."""
         machine = self.fleet[name]
         back = lambda: "hub" in machine.linked() and machine.ask("health.look")["settled"]  # noqa: E731
         self._until(back, f"{name} is back")
-
-    def _before(self, name: str) -> int:
-        """Shortly before a slot; when it is."""
-        self.clocks.jump(self.slots[name] - 2_000)
-        return self.slots[name]
-
-    def _fired(self, name: str) -> str:
-        shown = self.fleet.hub.ask("schedule.show", {"name": name})
-        return next((e["run"] for e in shown["decided"] if e["what"] == "fire"), "")
 
     def _run(self, run: str) -> Any:
         return self.fleet.hub.ask("runs", {"run": run})

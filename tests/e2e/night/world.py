@@ -48,6 +48,8 @@ def obstacle() -> str:
     """Why no disk can be full here; "" where one can."""
     if os.name != "posix" or os.geteuid() != 0:
         return "a full disk needs root on Linux"
+    if shutil.which("unshare") is None:
+        return "a full disk needs unshare (apt: util-linux)"
     tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
     return "" if tried.returncode == 0 else "a full disk needs a mount namespace (unshare)"
 
