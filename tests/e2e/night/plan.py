@@ -35,6 +35,12 @@ phases:
     check: "true"
     do: |
       do: loops %(marks)s/loops
+  look:
+    agent: [stuck]
+    retries: 0
+    check: "true"
+    do: |
+      do: silent %(marks)s/silent
 """
 BACKUP: Final = """\
 muster: 1
@@ -141,7 +147,11 @@ SAID: Final[dict[str, dict[str, Callable[[Account], bool]]]] = {
         "the agent was ended for its loop": lambda a: a.says(
             "attempt.finish", "updates/update", status="failed", reason="loop: "
         ),
-        "another machine did it": lambda a: len(set(a.did("updates/update"))) == 2,
+        "it was done all the same": lambda a: len(a.did("updates/update")) > 1,
+        "the other was ended as silent": lambda a: a.says(
+            "attempt.finish", "updates/look", status="killed", reason="silent: "
+        ),
+        "the hub did that": lambda a: _moved(a.did("updates/look")),
     },
     "full": {
         "studio's disk was full": lambda a: a.says("incident.open", key="disk-full"),

@@ -99,7 +99,7 @@ class Story:
         self._rests("studio")
 
     def endless(self) -> None:
-        """02:00: an agent makes the same call again and again."""
+        """02:00: one agent makes the same call again and again, and one says nothing any more."""
         with self._slot("updates"):
             pass
 
