@@ -15,6 +15,8 @@ from tests.test_tidy import DOORS, SOURCE, _python
 # What no code of ours names, and why it is there all the same.
 UNNAMED = {
     "bridge.matrix.BRIDGE": "each file that `SERVICES` lists is loaded by it",
+    "bridge.slack.BRIDGE": "each file that `SERVICES` lists is loaded by it",
+    "bridge.slack._Socket.connect_to_new_endpoint": "slack_sdk calls it",
     "bridge.telegram.BRIDGE": "each file that `SERVICES` lists is loaded by it",
     "channel.drop.open_channel": "each file that `CHANNELS` lists is opened by it",
     "channel.git.open_channel": "each file that `CHANNELS` lists is opened by it",

@@ -10,13 +10,22 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from tests.bridge.desk import NO, YES, Desk, Hub, Seen
+from tests.bridge.slacks import Slacks
 from tests.bridge.synapse import Rooms, Server
 from tests.bridge.telegrams import Telegrams
 from tests.promise import proves
 
 from muster.bridge.base import Pressed, Said
 
-CLIENTS = {"matrix": "nio", "telegram": "telegram"}
+CLIENTS = {
+    "matrix": "nio",
+    "slack": "slack_sdk",
+    "telegram": "telegram",
+}
+FAKES = {
+    "slack": Slacks,
+    "telegram": Telegrams,
+}
 Row = Callable[[Desk], Awaitable[None]]
 
 
@@ -34,7 +43,7 @@ def make(request) -> Callable[[], Desk]:
     if request.param == "matrix":
         server = request.getfixturevalue("homeserver")
         return lambda: Rooms(server)
-    return {"telegram": Telegrams}[request.param]
+    return FAKES[request.param]
 
 
 def run(make: Callable[[], Desk], *rows: Row) -> None:

@@ -19,7 +19,7 @@ from muster.node.incidents import Noticed
 from muster.node.services.chat import BridgeHeard, BridgeKept
 from muster.node.services.chat_posts import BridgeDown, BridgeShow, BridgeShown, BridgeUp
 
-TOKEN = "token-that-nobody-reads"
+TOKEN, SECOND = "token-that-nobody-reads", "another-that-nobody-reads"
 # What processes say, each in turn.
 ODD = """print('{"type":"heard","number":1,"heard":{"type":"passed","odd":"no event"}}')"""
 REFUSED = f"""print('{{"type":"ends","why":"{TOKEN} is not accepted","lasting":true}}')"""
@@ -44,6 +44,15 @@ FORGES = f"""
 {RUNS}
 print('{{"type":"shown","number":3,"key":"k","ref":"x"}}', flush=True)
 """
+BOTH = f"""
+import json, sys
+begin = json.loads(sys.stdin.readline())
+{RUNS}
+sys.stdin.readline()
+told = [begin["token"], begin["options"]["app_token"]]
+why = f"{{told == ['{TOKEN}', '{SECOND}']}}: {{told}}"
+print(json.dumps({{"type": "ends", "why": why, "lasting": True}}))
+"""
 MUCH = f"""
 {RUNS}
 for number in range(20):
@@ -60,6 +69,7 @@ class Daemon:
         self._programs, self._changed = list(programs), asyncio.Event()
         self.store = SecretStore(home)
         self.store.put("BOT", TOKEN, 0, "file")
+        self.store.put("APP", SECOND, 0, "file")
         core = SimpleNamespace(
             counters=self.counters,
             part=lambda _: SimpleNamespace(cursor=lambda _: ""),
@@ -67,6 +77,7 @@ class Daemon:
         )
         names = {"telegram": "BOT", "matrix": "OTHER"}
         config = {name: ChatConfig(token=token) for name, token in names.items()}
+        config["slack"] = ChatConfig(token="BOT", app_token="APP")
         runtime: Any = SimpleNamespace(
             core=core,
             machine=SimpleNamespace(config=SimpleNamespace(chat=config)),
@@ -141,6 +152,25 @@ def test_a_bridge_that_ends_is_counted_and_begun_again_and_a_person_told_once(
     assert over == ""
     first, *others = daemon.rested
     assert min(others) * 1_000 >= bridges.LASTING_MS > first * 1_000
+
+
+@proves("chat.process")
+def test_a_service_of_two_tokens_gets_both_over_its_pipe_and_says_neither(tmp_path, monkeypatch):
+    daemon = Daemon(tmp_path, monkeypatch, BOTH)
+
+    async def work() -> None:
+        await daemon.until(lambda: daemon.count(BridgeUp))
+        # What it has stays hidden, whatever is kept now.
+        for name in ("BOT", "APP"):
+            daemon.store.put(name, f"the one of tomorrow, {name}", 0, "file")
+        daemon.bridges._show(BridgeShow("slack", 1, "k", Post("C1", "x")))
+        await daemon.until(lambda: daemon.noticed)
+
+    daemon.live(work, "slack")
+    (title,) = daemon.noticed
+    assert "True: " in title
+    assert TOKEN not in title
+    assert SECOND not in title
 
 
 @proves("chat.process")

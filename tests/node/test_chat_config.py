@@ -21,6 +21,10 @@ ROWS = (
     ({"matrix": {**GOOD, "thread": "No Name"}}, "a `thread` that is no name"),
     ({"matrix": {**GOOD, "thread": "team@"}}, "a `thread` that is no name"),
     ({"matrix": {**GOOD, "tokens": "x"}}, "did you mean `token`"),
+    ({"slack": {"token": "BOT"}}, "needs `app_token`"),
+    ({"slack": {"token": "BOT", "app_token": "APP", "room": "#general"}}, "`room` that is none"),
+    ({"slack": {"token": "BOT", "app_token": "xapp-1-A0-b"}}, "by the name of a secret"),
+    ({"matrix": {**GOOD, "app_token": "APP"}}, "of slack alone"),
     ({"matrix": {**GOOD, "inviters": ["two words"]}}, "has `inviters` that are none"),
     ({"telegram": {"token": "TG", "inviters": ["x.org"]}}, "of matrix alone"),
     ({"matrix": "x"}, "must be a table"),
@@ -30,12 +34,15 @@ ROWS = (
 
 @proves("chat.process")
 def test_what_is_said_of_a_bridge_is_read_and_written_and_what_is_of_no_use_is_named():
-    config = read_config(
-        {"chat": {"matrix": {**GOOD, "inviters": INVITERS}, "telegram": {"token": "TG"}}}, Path("c")
-    )
+    chats = {
+        "matrix": {**GOOD, "inviters": INVITERS},
+        "slack": {"token": "BOT", "app_token": "APP"},
+        "telegram": {"token": "TG"},
+    }
+    config = read_config({"chat": chats}, Path("c"))
     assert config.chat["matrix"].options()["url"] == "https://matrix.example.org"
     assert config.chat["matrix"].options()["inviters"] == INVITERS
-    assert sorted(config.chat) == ["matrix", "telegram"]
+    assert sorted(config.chat) == ["matrix", "slack", "telegram"]
     text = config_text(config).decode()
     assert 'chat.matrix.token = "BOT"' in text
     import tomllib

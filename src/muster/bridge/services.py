@@ -17,6 +17,7 @@ class Service(NamedTuple):
 
 SERVICES: Final[dict[str, Service]] = {
     "matrix": Service("muster.bridge.matrix", "matrix"),
+    "slack": Service("muster.bridge.slack", "slack"),
     "telegram": Service("muster.bridge.telegram", "telegram"),
 }
 

@@ -17,7 +17,7 @@ import itertools
 import os
 import random
 import sys
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -148,9 +148,9 @@ class _Keeper:
 
     async def _live(self) -> None:
         """One process, until it has ended. Raises: Broken, Exhausted, NotFound, Unreachable."""
-        token = await self._mask.take(self._service, self._config.token)
+        token, options = await self._tokens()
         cursor = self._daemon.core.part(Chats).cursor(self._service)
-        begin = wire.line(wire.Begin(self._service, token, self._config.options(), cursor))
+        begin = wire.line(wire.Begin(self._service, token, options, cursor))
         self._daemon.core.counters["bridge-started"] += 1
         process = await self._start()
         assert process.stdin is not None
@@ -177,6 +177,13 @@ class _Keeper:
             for task in (errors, reading, writing):
                 task.cancel()
             await process.end()
+
+    async def _tokens(self) -> tuple[str, dict[str, Any]]:
+        """Its token, and what it is told beside: Slack wants a second one."""
+        token, options = self._config.token, self._config.options()
+        if second := self._config.app_token:
+            options["app_token"] = await self._mask.take(f"{self._service} app", second)
+        return await self._mask.take(self._service, token), options
 
     async def _start(self) -> child_process.ChildProcess:
         try:

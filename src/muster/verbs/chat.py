@@ -31,9 +31,9 @@ class Action(Request, frozen=True):
         Literal["link", "list", "unlink"],
         pos("link SERVICE shows a code for an account to send; list; unlink SERVICE:ACCOUNT"),
     ]
-    what: Annotated[str, pos("matrix or telegram; or the account", actions=_WHAT, needed=_WHAT)] = (
-        ""
-    )
+    what: Annotated[
+        str, pos("the service, such as matrix; or the account", actions=_WHAT, needed=_WHAT)
+    ] = ""
     days: Annotated[
         int, opt("how long the link lasts", ge=1, le=GRANT_DAYS_MAX, actions=("link",))
     ] = 30

@@ -17,7 +17,14 @@ _ROOM: Final = re.compile(r"[!-~]{1,255}")
 _THREAD: Final = re.compile(r"[a-z0-9-]{1,32}(@[a-z0-9-]{1,64})?")
 _INVITER: Final = re.compile(r"(@[!-9;-~]{1,100}:)?[A-Za-z0-9.:\[\]-]{1,255}")
 _INVITERS_MAX: Final = 100
-_NEEDED: Final = {"matrix": ("url",)}
+_NEEDED: Final = {
+    "matrix": ("url",),
+    "slack": ("app_token",),
+}
+# Where it is known what a room is called.
+_ROOMS: Final = {
+    "slack": re.compile(r"[CDG][A-Z0-9]{1,31}"),
+}
 
 
 class Room(NamedTuple):
@@ -32,7 +39,8 @@ class ChatConfig(msgspec.Struct, frozen=True):
     """`token` is the name of the secret with the bot's token. `room` is where incidents, ended runs
     and questions are posted, "" nowhere; `thread` is the thread of the fleet that this room shows.
     `url` is the server, where there is more than one. Of Matrix, `inviters` are the accounts, and
-    the servers, whose accounts the bot follows into rooms besides those of its own server.
+    the servers, whose accounts the bot follows into rooms besides those of its own server. Of
+    Slack, `app_token` is the name of the secret with the token that opens its connections.
     """
 
     token: str = ""
@@ -40,6 +48,7 @@ class ChatConfig(msgspec.Struct, frozen=True):
     thread: str = ""
     url: str = ""
     inviters: list[str] = []
+    app_token: str = ""
 
     def refusal(self, service: str) -> str:
         """Why it is of no use, behind its name; "" where it is."""
@@ -47,15 +56,18 @@ class ChatConfig(msgspec.Struct, frozen=True):
             if not getattr(self, name):
                 return f"needs `{name}`"
         try:
-            check_name(self.token)
+            for name in filter(None, (self.token, self.app_token)):
+                check_name(name)
         except Malformed:
             return "names its token by the name of a secret, such as MATRIX_TOKEN"
-        if self.room and not _ROOM.fullmatch(self.room):
+        if self.room and not _ROOMS.get(service, _ROOM).fullmatch(self.room):
             return "has a `room` that is none: take the id that the service gives it"
         if self.thread and not _THREAD.fullmatch(self.thread):
             return "has a `thread` that is no name of one"
         if self.url and (urlsplit(self.url).scheme not in {"http", "https"} or "@" in self.url):
             return "has a `url` that is none: https://HOST"
+        if self.app_token and service != "slack":
+            return "has an `app_token`, which is of slack alone"
         if self.inviters and service != "matrix":
             return "has `inviters`, which are of matrix alone"
         if len(self.inviters) > _INVITERS_MAX or not all(map(_INVITER.fullmatch, self.inviters)):
