@@ -11,6 +11,7 @@ import pytest
 from muster.cli import show
 from muster.extra import bring
 from muster.node.host.home import Home
+from muster.node.host.notify_store import NotifyStore
 from muster.verbs import agent as agents
 from muster.verbs import daemon_checks, doctor, place_checks, repair, setup
 from muster.verbs.daemon_checks import of_daemon
@@ -40,6 +41,21 @@ def test_doctor_says_that_this_machine_was_revoked_what_to_do_and_nothing_that_m
         ("membership", "wrong"),
     ]
     assert "invitation" in checks[-1].mend
+
+
+@proves("notify.pagers-are-machines")
+def test_doctor_names_a_pager_that_is_no_machine_and_says_who_else_tells(tmp_path):
+    home = Home(tmp_path / "home")
+    home.create()
+    home.put("config.toml", b'notify.pagers = ["nas", "studio"]\n')
+    NotifyStore(home.path).add("phone", "ntfy://topic", "push", in_keychain=False)
+    context: Any = SimpleNamespace(home=home, ask=lambda *_: [{"name": "studio"}, {"name": "hub"}])
+    checks = list(daemon_checks._pagers(context, "hub"))
+    assert [each.state for each in checks] == ["wrong", "note"]
+    assert "names nas, and no machine" in checks[0].text
+    assert "phone are here, but others tell people: nas, studio" in checks[1].text
+    home.put("config.toml", b'notify.pagers = ["hub"]\n')
+    assert list(daemon_checks._pagers(context, "hub")) == []
 
 
 @proves("task.logins-are-facts", "cli.doctor")

@@ -1,5 +1,6 @@
 """What an owner may write of telling people, and what stands in a message."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -120,10 +121,13 @@ def test_foreign_words_begin_no_line_call_nobody_and_are_no_link(text):
         assert len(each.title) <= 200
         assert len(each.body) < 4_000
         for line in (each.title, *each.body.split("\n")):
-            assert not set(line) & set("@<>`[]*_~|#&\r\x1b\x00\u202e\u2066\u200b\ufeff"), line
+            assert not set(line) & set("@<>`[]*~|#&\r\x1b\x00\u202e\u2066\u200b\ufeff"), line
             assert "://" not in line
             assert "www." not in line.lower()
+            # A name that is typed keeps its letters, and nothing is slanted by it.
+            assert all(f"{a}_{b}".isidentifier() for a, b in re.findall("(.?)_(.?)", line)), line
             assert not line.startswith("incident ") or line.startswith("incident \u201c")
+    assert "SECRET_NAME" in message(incident("set SECRET_NAME", "d")).body
     # As many lines as of an honest one, and each of ours is where it was.
     lines = made[0].body.split("\n")
     assert len(lines) == len(honest)

@@ -105,21 +105,21 @@ def fleet() -> Fleet:
 @proves("notify.one-trouble", "notify.message-names")
 def test_three_witnesses_of_one_fault_are_told_once_and_acknowledged_once(fleet):
     for name in ("laptop", "studio", "hub"):
-        fleet.opens(name, "machine-away:nas", title="nas is away")
+        fleet.opens(name, "smoke:nas", title="nas is away")
         fleet.pass_s(2)
     fleet.pass_s(90, 5)
     assert fleet.told() == [("hub", ("phone",))]
     body = fleet.said[0][2].body
-    shown = fleet.incident("hub", "machine-away:nas")
+    shown = fleet.incident("hub", "smoke:nas")
     assert sorted(shown["seen_by"]) == ["hub", "laptop", "studio"]
     assert (shown["notified"], shown["by"], shown["times"]) == (1, "", 3)
     assert "nas is away" in body
-    assert "incident \u201cmachine-away:nas\u201d" in body
+    assert "incident \u201csmoke:nas\u201d" in body
     command = body.partition("You look at it: muster ")[2].splitlines()[0]
-    assert command == "acknowledge machine-away:nas --until 8h"
+    assert command == "acknowledge smoke:nas --until 8h"
     # By its key, and by the id of each that tells of it.
     row = fleet["hub"].core.tables.rows(INCIDENT, writer=fleet["laptop"].id, open=1)[0]
-    for text in ("machine-away:nas", incidents.name(row)[:12]):
+    for text in ("smoke:nas", incidents.name(row)[:12]):
         found = fleet["studio"].call("target", {"verb": "acknowledge", "object": text})
         assert found["ok"], found
     id = found["value"]["object"]
@@ -128,15 +128,15 @@ def test_three_witnesses_of_one_fault_are_told_once_and_acknowledged_once(fleet)
     fleet.pass_s(6, 1)
     for name in ("hub", "studio", "laptop"):
         # A fourth telling of it, by whomever, is covered as well.
-        fleet.opens(name, "machine-away:nas", title="nas is away still")
+        fleet.opens(name, "smoke:nas", title="nas is away still")
     fleet.pass_s(20 * 60, 10)
     assert fleet.told() == [("hub", ("phone",))]
-    assert fleet.incident("laptop", "machine-away:nas")["by"] == "alice"
+    assert fleet.incident("laptop", "smoke:nas")["by"] == "alice"
     assert fleet["hub"].call("status", {})["value"]["incidents"] == []
     # The hour is over, and nobody mended it.
     fleet.pass_s(45 * 60, 30)
     assert ("hub", ("mail",)) in fleet.told()
-    assert fleet.incident("laptop", "machine-away:nas")["by"] == ""
+    assert fleet.incident("laptop", "smoke:nas")["by"] == ""
 
 
 @proves("notify.next-pager", "notify.broken-is-said")
@@ -187,6 +187,17 @@ def test_a_service_that_fails_is_told_by_another_and_seen_in_status_and_mended(f
     fleet["hub"].step(Paged(0, (("phone", ""),)))
     row = fleet["hub"].core.tables.rows(INCIDENT, key=BROKEN)[0]
     assert (row.open, row.times) == (0, 1)
+
+
+@proves("notify.broken-is-said")
+def test_a_service_that_failed_and_is_taken_out_is_no_incident_any_more(fleet):
+    fleet.fails = {"phone": "401 Unauthorized"}
+    fleet.opens("laptop", "smoke")
+    fleet.pass_s(8)
+    hub = fleet["hub"]
+    assert hub.core.incidents.is_open(BROKEN)
+    fleet.pages("hub", services=tuple(each for each in SERVICES if each.name != "phone"))
+    assert not hub.core.incidents.is_open(BROKEN)
 
 
 @proves("notify.broken-is-said")

@@ -15,6 +15,7 @@ from muster.errors import MusterError, Silent
 from muster.node.exposed import Exposed, sentence
 from muster.node.host import lock
 from muster.node.host.ending import CUT_OFF
+from muster.node.host.notify_store import NotifyStore
 from muster.verbs.checks import Check, tried
 from muster.verbs.daemon import ANSWER_S
 from muster.verbs.declaration import Context
@@ -86,6 +87,7 @@ def of_daemon(context: Context) -> Iterator[Check]:
     yield from tried("runs", "", partial(_ownerless, context))
     yield from tried("stand-in", "", partial(_standins, context))
     yield from tried("incident", "", partial(_incidents, status))
+    yield from tried("notify", "", partial(_pagers, context, str(status["name"])))
 
 
 def _witnesses(status: Mapping[str, Any]) -> Iterator[Check]:
@@ -142,6 +144,20 @@ def _standins(context: Context) -> Iterator[Check]:
                 what += f", and is {how}"
                 mend = f"name one that is always on: `muster standin {name} NAME`"
             yield Check("stand-in", "note" if mend else "ok", what, mend)
+
+
+def _pagers(context: Context, name: str) -> Iterator[Check]:
+    """Who tells people what happens: a name that nobody has tells nobody anything."""
+    pagers = context.home.config().notify.pagers
+    known = {str(each["name"]) for each in context.ask("machines", {})}
+    if strange := [each for each in pagers if each not in known]:
+        what = f"`notify.pagers` names {', '.join(strange)}, and no machine is called so"
+        mend = "write names of `muster machines`, then `muster down` and `muster up --detach`"
+        yield Check("notify", "wrong", what, mend)
+    services = NotifyStore(context.home.path).known().service
+    if services and pagers and name not in pagers:
+        what = f"{', '.join(services)} are here, but others tell people: {', '.join(pagers)}"
+        yield Check("notify", "note", what, "`notify.pagers` in config.toml says who does")
 
 
 def _past(status: Mapping[str, Any]) -> Iterator[Check]:

@@ -25,11 +25,13 @@ _ID_CHARS: Final = 12
 # What the services take for a mention, a link or a form of a text, as signs that look like it.
 _SIGNS: Final = str.maketrans(
     {"@": "\uff20", "<": "\u2039", ">": "\u203a", "`": "'", "[": "(", "]": ")", "*": "\u2217",
-     "_": "\uff3f", "~": "\u223c", "|": "\u00a6", "#": "\uff03", "\u201c": '"', "\u201d": '"',
+     "~": "\u223c", "|": "\u00a6", "#": "\uff03", "\u201c": '"', "\u201d": '"',
      "&": "\uff06"}
 )  # fmt: skip
 
 
+# Between letters it is part of a name that is typed, and begins no slanted text.
+_LOW_LINE: Final = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # Most services take such a name for a link.
 _WWW: Final = re.compile(r"(www)\.", re.IGNORECASE)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:/.-]{3,90}")
@@ -51,6 +53,7 @@ class Message(NamedTuple):
 def foreign(text: str, chars_max: int = _QUOTE_CHARS_MAX) -> str:
     """Foreign words as Rule 1 says, without the marks around them."""
     line = " ".join(visible(text).split()).translate(_SIGNS).replace("://", ":/\u2215")
+    line = _LOW_LINE.sub("\uff3f", line)
     line = _WWW.sub("\\1\u2024", line)
     if len(line) <= chars_max:
         return line

@@ -170,8 +170,10 @@ class Pager(Part):
         self._set, self._next_ms = event, 0
         self._from_ms = self._core.now.wall_ms
         known = {each.name for each in event.services}
-        self._broken = {name: why for name, why in self._broken.items() if name in known}
-        if not known:
+        before = self._broken
+        self._broken = {name: why for name, why in before.items() if name in known}
+        if not known or (before and not self._broken):
+            # The one that took no message is gone.
             self._mend()
         self._notes.clear()
         if self._set.runs != "none":
