@@ -14,6 +14,9 @@ from tests.test_tidy import DOORS, SOURCE, _python
 
 # What no code of ours names, and why it is there all the same.
 UNNAMED = {
+    "bridge.discord.BRIDGE": "each file that `SERVICES` lists is loaded by it",
+    "bridge.discord._Client.on_disconnect": "discord.py calls it",
+    "bridge.discord._Client.on_socket_raw_receive": "discord.py calls it",
     "bridge.matrix.BRIDGE": "each file that `SERVICES` lists is loaded by it",
     "bridge.slack.BRIDGE": "each file that `SERVICES` lists is loaded by it",
     "bridge.slack._Socket.connect_to_new_endpoint": "slack_sdk calls it",

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from tests.bridge.desk import NO, YES, Desk, Hub, Seen
+from tests.bridge.discords import Discords
 from tests.bridge.slacks import Slacks
 from tests.bridge.synapse import Rooms, Server
 from tests.bridge.telegrams import Telegrams
@@ -18,11 +19,13 @@ from tests.promise import proves
 from muster.bridge.base import Pressed, Said
 
 CLIENTS = {
+    "discord": "discord",
     "matrix": "nio",
     "slack": "slack_sdk",
     "telegram": "telegram",
 }
 FAKES = {
+    "discord": Discords,
     "slack": Slacks,
     "telegram": Telegrams,
 }

@@ -27,6 +27,8 @@ ROWS = (
     ({"matrix": {**GOOD, "app_token": "APP"}}, "of slack alone"),
     ({"matrix": {**GOOD, "inviters": ["two words"]}}, "has `inviters` that are none"),
     ({"telegram": {"token": "TG", "inviters": ["x.org"]}}, "of matrix alone"),
+    ({"discord": {"token": "BOT"}}, "needs `room`"),
+    ({"discord": {"token": "BOT", "room": "general"}}, "a `room` that is none"),
     ({"matrix": "x"}, "must be a table"),
     ("x", "must be a table of tables"),
 )

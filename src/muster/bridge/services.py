@@ -16,6 +16,7 @@ class Service(NamedTuple):
 
 
 SERVICES: Final[dict[str, Service]] = {
+    "discord": Service("muster.bridge.discord", "discord"),
     "matrix": Service("muster.bridge.matrix", "matrix"),
     "slack": Service("muster.bridge.slack", "slack"),
     "telegram": Service("muster.bridge.telegram", "telegram"),

@@ -18,11 +18,13 @@ _THREAD: Final = re.compile(r"[a-z0-9-]{1,32}(@[a-z0-9-]{1,64})?")
 _INVITER: Final = re.compile(r"(@[!-9;-~]{1,100}:)?[A-Za-z0-9.:\[\]-]{1,255}")
 _INVITERS_MAX: Final = 100
 _NEEDED: Final = {
+    "discord": ("room",),
     "matrix": ("url",),
     "slack": ("app_token",),
 }
 # Where it is known what a room is called.
 _ROOMS: Final = {
+    "discord": re.compile(r"[0-9]{1,19}"),
     "slack": re.compile(r"[CDG][A-Z0-9]{1,31}"),
 }
 
