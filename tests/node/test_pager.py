@@ -435,6 +435,27 @@ def test_a_run_that_failed_is_told_once_and_others_where_the_owner_says_so(fleet
     assert len(fleet.said) == 2
 
 
+@proves("notify.runs-are-told", "notify.quiet-hours")
+def test_a_run_that_ended_in_the_night_is_told_in_the_morning_by_a_pager_that_began_between():
+    fleet = Fleet("hub", "laptop")
+    minute = (WALL_MS + fleet.world.ms) // MIN % 1440
+    # It was told before the night, and is not told again.
+    fleet.pages("hub")
+    ended(fleet, "evening", "failed")
+    fleet.pass_s(70, 10)
+    hours = Hours(quiet=(minute + 3, (minute + 303) % 1440))
+    fleet.pages("hub", hours=hours)
+    fleet.pass_s(3 * 60, 60)
+    ended(fleet, "nightly", "failed")
+    fleet.pass_s(180 * 60, 600)
+    fleet.pages("hub", hours=hours)
+    fleet.pass_s(110 * 60, 600)
+    assert [page.title for *_, page in fleet.said] == ["run evening: failed"]
+    fleet.pass_s(15 * 60, 60)
+    titles = [page.title for *_, page in fleet.said]
+    assert titles == ["run evening: failed", "run nightly: failed"]
+
+
 def ended(fleet: Fleet, name: str, outcome: str) -> None:
     """A run of the laptop's that ended so, with an agent's words."""
 

@@ -58,6 +58,8 @@ _LOOK_MS: Final = 60_000
 _TOLD_AT_ONCE_MAX: Final = 100
 _NOTES_MAX: Final = 100
 _HOUR_MS: Final = 3_600_000
+# Of a run that ended longer ago nobody is told.
+_LATE_MS: Final = 24 * NOTIFY_NEWS_MS
 # What is told first; "" is that something is over.
 _ORDER: Final = ("critical", "warning", "run", "", "notice")
 # Chosen arbitrarily: more than a fleet has open.
@@ -178,8 +180,9 @@ class Pager(Part):
         self._notes.clear()
         if self._set.runs != "none":
             # What ended while nobody was here to tell of it, as far as it is news.
-            since = {"changed_ms": self._from_ms - NOTIFY_NEWS_MS}
-            for row in self._core.tables.rows(RUN, above=since, limit=_NOTES_MAX):
+            since, order = {"changed_ms": self._from_ms - _LATE_MS}, ("-changed_ms",)
+            newest = self._core.tables.rows(RUN, above=since, order=order, limit=_NOTES_MAX)
+            for row in reversed(newest):
                 self._note(row.run, row.state, row.changed_ms)
 
     def _changed(self, _stream: StreamName, _entry: Entry) -> None:
@@ -193,7 +196,9 @@ class Pager(Part):
 
     def _note(self, run: str, outcome: str, t_ms: int) -> None:
         wanted = outcome == "failed" or (self._set.runs == "end" and outcome == "done")
-        if wanted and self._set.runs != "none" and t_ms >= self._from_ms - NOTIFY_NEWS_MS:
+        # What ended in the night is news in the morning, also to who began in between.
+        is_news = self._set.hours.awake_ms(t_ms) >= self._from_ms - NOTIFY_NEWS_MS
+        if wanted and self._set.runs != "none" and is_news:
             self._notes.setdefault(f"run:{run}", Note(run, outcome, t_ms))
             if len(self._notes) > _NOTES_MAX:
                 del self._notes[next(iter(self._notes))]
@@ -316,7 +321,7 @@ class Pager(Part):
 
     def _of_note(self, key: str, note: Note, place: int, now_ms: int) -> list[Ready]:
         row = next((r for r in self._core.tables.rows(RUN, run=note.run) if r.settled), None)
-        late = now_ms - note.t_ms > 24 * NOTIFY_NEWS_MS
+        late = now_ms - note.t_ms > _LATE_MS
         if late or row is None or any(each.ok for each in self.told(key)):
             del self._notes[key]
             return []
