@@ -48,12 +48,13 @@ WHOLE = (fire(), OPENED, ENDED, TOLD)
         ((), ("the slot of tests has []", "0 entries decide 1 slots")),
         ((fire(by="laptop"), OPENED, ENDED, TOLD), ("not one schedule.fire by hub",)),
         ((fire(), *WHOLE), ("not one schedule.fire", "2 entries", "opened", "ended")),
-        ((*WHOLE, fire("other", SLOT + 1)), ("2 entries", "opened", "ended", "told of other")),
+        ((*WHOLE, fire("other", SLOT + 1)), ("2 entries", "opened", "ended", "told 0 times of other")),
         ((*WHOLE, OPENED), ("one run that opened",)),
         ((fire(), OPENED, TOLD), ("one run that ended",)),
         ((fire(), OPENED, ("hub", "run.settle", {"run": "r", "outcome": "failed"}), TOLD),
          ("the run tests is failed",)),
-        ((fire(), OPENED, ENDED, UNTOLD), ("nobody was told of tests",)),
+        ((*WHOLE, TOLD), ("told 2 times of tests",)),
+        ((fire(), OPENED, ENDED, UNTOLD), ("told 0 times of tests",)),
     ],
 )  # fmt: skip
 def test_what_a_night_lacks_is_said_by_its_log(entries, missing):

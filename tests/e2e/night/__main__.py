@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from muster.errors import MusterError
 from tests.e2e import checks
 from tests.e2e.fleet import until
 from tests.e2e.night.account import Account, held
@@ -47,12 +48,16 @@ def _night(world: World, parts: Sequence[str]) -> int:
     try:
         print("What is done to the fleet:\n", flush=True)
         world.begin()
+    except (AssertionError, MusterError) as error:
+        print(f"The night did not begin: {error}")
+        return 1
+    try:
         story.play(parts)
         written = lambda: _account(world).told() == story.runs  # noqa: E731
         until(written, "what was told is written down", within_s=WITHIN_S)
         until(lambda: not checks.converged(world.fleet), "all hold the same", within_s=WITHIN_S)
         checks.check_logs(world.fleet)
-    except AssertionError as error:
+    except (AssertionError, MusterError) as error:
         missing.append(str(error))
     account = _account(world)
     print(
@@ -63,6 +68,8 @@ def _night(world: World, parts: Sequence[str]) -> int:
     print("\n" + ", ".join(f"{number} {what}" for what, number in sums.items()))
     missing += story.missing(account)
     if missing:
+        for machine in world.fleet.machines.values():
+            print(f"\nWhat the daemon of {machine.name} said last:\n{machine.log()[-2000:]}")
         print(f"The night lacks something: {'; '.join(missing)}")
         return 1
     print("Nothing is missing, and nobody was at the keyboard.")

@@ -161,10 +161,10 @@ class Account:
             if self._of(event) == schedule and event.body["slot"] == slot
         ]  # fmt: skip
 
-    def late_s(self, schedule: str) -> int:
-        """How late the slot of a schedule was fired; -1 where it was not."""
-        found = [e.body for e in self.of("schedule.fire") if self._of(e) == schedule]
-        return found[0]["late_ms"] // 1000 if found else -1
+    def late_ms(self, machine: str) -> list[int]:
+        """How late each slot was that a machine fired."""
+        fired = self.of("schedule.fire")
+        return [e.body["late_ms"] for e in fired if self.name(e.machine) == machine]
 
     def missing(self, plans: Mapping[Planned, int]) -> Iterator[str]:
         """What is not as planned: each slot has one entry, and a run that is done where it was
@@ -183,9 +183,10 @@ class Account:
         for event in self.of("run.settle"):
             if event.body["outcome"] != "done":
                 yield f"the run {self.name(event.body['run'])} is {event.body['outcome']}"
-        untold = {self.name(run) for run in fired} - self.told()
-        if untold:
-            yield f"nobody was told of {', '.join(sorted(untold))}"
+        told = [e.body["key"] for e in self.of("incident.notify") if e.body["ok"]]
+        for run in fired:
+            if (times := told.count(f"run:{run}")) != 1:
+                yield f"a person was told {times} times of {self.name(run)}"
         yield from (f"the incident {each} is open still" for each in self.open_incidents())
 
     def _of(self, event: Event) -> str:

@@ -117,6 +117,8 @@ class Plan(NamedTuple):
     late: str = "1h"
 
 
+# A stand-in asks so much later than the owner; no schedule here says otherwise.
+HANDOVER_MS: Final = 120_000
 # By the part of the night.
 PLANS: Final[Mapping[str, tuple[Plan, ...]]] = {
     "killed": (Plan("tests", TESTS, 1),),
@@ -129,7 +131,7 @@ PLANS: Final[Mapping[str, tuple[Plan, ...]]] = {
     ),
     "wake": (Plan("report", REPORT, 6, 30, by="laptop"),),
 }
-LONG: Final = ("sleep", "killed", "endless", "full", "question", "alone", "wake", "end")
+LONG: Final = ("sleep", "killed", "endless", "full", "question", "alone", "restart", "wake", "end")
 SHORT: Final = ("sleep", "killed", "question", "wake", "end")
 
 
@@ -139,6 +141,9 @@ def _moved(did: Sequence[str]) -> bool:
 
 # What the log says of each part.
 SAID: Final[dict[str, dict[str, Callable[[Account], bool]]]] = {
+    "sleep": {
+        "the hub waited for its turn": lambda a: min(a.late_ms("hub"), default=0) >= HANDOVER_MS,
+    },
     "killed": {
         "a try of studio's was lost": lambda a: a.says("task.expire", "tests/unit"),
         "the hub did it": lambda a: _moved(a.did("tests/unit")),
@@ -167,6 +172,6 @@ SAID: Final[dict[str, dict[str, Callable[[Account], bool]]]] = {
     },
     "alone": {
         "a slot that was too late was missed": lambda a: a.says("schedule.miss", reason="asleep"),
-        "the other was fired an hour later": lambda a: a.late_s("stock") in range(3_600, 7_200),
+        "the other was fired an hour later": lambda a: max(a.late_ms("laptop")) >= 3_600_000,
     },
 }

@@ -14,13 +14,11 @@ from muster.bridge.base import Button
 from tests.e2e import agents
 from tests.e2e.fleet import until
 from tests.e2e.night.account import Account
-from tests.e2e.night.plan import ASKED, PLANS, SAID, Plan
+from tests.e2e.night.plan import ASKED, HANDOVER_MS, PLANS, SAID, Plan
 from tests.e2e.night.world import PERSON, World
 
 # A busy computer takes its time for everything.
 WITHIN_S: Final = 150.0
-# A stand-in asks so much later than the owner; no schedule here says otherwise.
-HANDOVER_MS: Final = 120_000
 
 
 class Story:
@@ -44,6 +42,10 @@ class Story:
     def missing(self, account: Account) -> Iterator[str]:
         """What the log does not say of what was planned, and of what was done to the fleet."""
         yield from account.missing({plan: self._slot_ms(plan) for plan in self.plans})
+        posts = [each.text for each in self.world.posts()]
+        for name in sorted(self.runs):
+            if (times := posts.count(f"run {name} has ended: done.")) != 1:
+                yield f"the chat shows {times} times that {name} has ended"
         for part in self._played:
             for what, says in SAID.get(part, {}).items():
                 if not says(account):
@@ -128,7 +130,15 @@ class Story:
 
     def alone(self) -> None:
         """05:00: nobody stands in for the laptop in two slots; one of them can wait longer."""
-        self.clocks.jump(self.clocks.at_ms(5, 50))
+        self.clocks.jump(self.clocks.at_ms(5, 30))
+
+    def restart(self) -> None:
+        """05:30: the hub is told to end, and begins again, as for a new version."""
+        self._say("the daemon of hub is ended (SIGTERM), and begins again")
+        code = self.fleet.hub.stop()
+        assert code == 0, f"the daemon of hub ended with {code}"
+        self.fleet.hub.start()
+        self._rests("studio")
 
     # --- the morning ----------------------------------------------------------------------
 
@@ -167,9 +177,9 @@ class Story:
     def _slot(self, name: str) -> Iterator[str]:
         """The run of a slot, from its fire to its end."""
         plan = next(each for each in self.plans if each.name == name)
-        self.clocks.jump(self._slot_ms(plan) - 2_000)
-        if plan.by == "hub":
-            self.clocks.jump(self._slot_ms(plan) + HANDOVER_MS - 1_000)
+        # A stand-in has its turn one handover later.
+        turn_ms = HANDOVER_MS if plan.by == "hub" else 0
+        self.clocks.jump(self._slot_ms(plan) + turn_ms - 1_000)
         run = self._until(lambda: self._decided(name), f"the slot of {name} is fired")[0]["run"]
         yield run
         self._until(lambda: self._run(run)["state"] != "open", f"the run of {name} ends")
