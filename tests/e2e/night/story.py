@@ -170,6 +170,8 @@ class Story:
                 self.world.phone.do(desk.press(PERSON, post.ref, Button(looks, "looks", "")))
         said = lambda: [each["title"] for each in self._open("")]  # noqa: E731
         until(lambda: not said(), lambda: f"nothing needs a person: {said()}", within_s=WITHIN_S)
+        well = agents.muster(self.fleet, self.fleet.hub, "health", "--on", "all")
+        assert well.code == 0, f"a machine is not well in the morning: {well.out}{well.err}"
 
     # --- in between -----------------------------------------------------------------------
 
