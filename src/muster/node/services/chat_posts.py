@@ -4,8 +4,9 @@ Rule 1: a post is a row before it goes out, and once more when it is there. Afte
 was wanted and is not known to be there goes out again, under the same key.
 Rule 2: one change of a post is under way at a time. What was wanted meanwhile goes out next, as it
 is then: a post is changed to its outcome once, however often that was told.
-Rule 3: nothing that is older than `FRESH_MS` is posted anew: a machine that learns a long history
-does not tell all of it.
+Rule 3: nothing that is older than `FRESH_MS` is posted anew, but for what somebody may still press
+a button of: a machine that learns a long history does not tell all of it. An incident or a question
+that is over before it was ever posted is told nobody, and takes no room from others.
 Rule 4: a minute has room for so many new posts of a sort (the first letter of their keys), and for
 fewer for any one account or machine. An incident or a question is a row all the same, and goes out
 later: nobody's chatter keeps it away. Any other post is cut, and counted.
@@ -14,6 +15,8 @@ later: nobody's chatter keeps it away. Any other post is cut, and counted.
 import itertools
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from muster.bridge.base import Button, Post
 from muster.errors import NotFound, Refused
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 DECLARED[__name__] = {
     "chat-posts-refused": "A chat service did not take a post.",
     "chat-posts-cut": "A post over a chat bridge was one too many for its minute.",
+    "chat-posts-old": "A post waited too long for its chat bridge, and is told nobody any more.",
 }
 
 FRESH_MS: Final = 3_600_000
@@ -97,6 +101,8 @@ class ChatPosts(Part):
         # What is under way, by its number and by the post that it is.
         self._shown: dict[int, ChatPosted] = {}
         self._busy: dict[tuple[str, str], int] = {}
+        # What a bridge was given, that has not said whether it is there: it may be, when it ended.
+        self._given: set[tuple[str, str]] = set()
         # When something new was posted of late, by its sort and for whom.
         self._fresh: dict[tuple[str, str], deque[int]] = defaultdict(deque)
         self._late = False
@@ -165,7 +171,8 @@ class ChatPosts(Part):
         text = text[:_TEXT_CHARS_MAX]
         if before is not None and (before.text, before.buttons) == (text, " ".join(buttons)):
             return
-        if before is None and not self._has_room(service, key, whose):
+        begins = before is None or (not before.ref and before.state == "there")
+        if begins and not self._has_room(service, key, whose):
             self._core.counters["chat-posts-cut"] += 1
             return
         ref, below = (before.ref, before.thread) if before is not None else ("", thread)
@@ -196,6 +203,10 @@ class ChatPosts(Part):
             self.want(row.service, row.key, row.room, f"{row.text}\n\n{outcome}")
 
     def _write(self, post: ChatPosted) -> None:
+        asks = post.buttons or not post.key.startswith(LATE)
+        if not (asks or post.ref or (post.service, post.key) in self._given):
+            # It is over, and nobody was told of it.
+            post = replace(post, state="there")
         self._core.append_body(post, scope=JOURNAL)
 
     # --- what goes out --------------------------------------------------------------------
@@ -222,12 +233,26 @@ class ChatPosts(Part):
                     break
                 if (service, row.key) in self._busy:
                     continue
+                if self._is_old(row):
+                    # There may be more than this look saw.
+                    self._late, room = True, room - 1
+                    continue
                 late = not row.ref and row.key.startswith(LATE)
                 if late and not self._spend(service, row.key, _about(row.key)):
                     self._late = True
                     continue
                 self._show(row)
                 room -= 1
+
+    def _is_old(self, row: PostRow) -> bool:
+        """Whether it is too late to post it; then nobody waits for it any more."""
+        waited_ms = self._core.now.wall_ms - row.at_ms
+        if row.ref or row.buttons or waited_ms < FRESH_MS:
+            return False
+        self._core.counters["chat-posts-old"] += 1
+        what = (row.service, row.key, row.room, row.text, (), row.thread)
+        self._write(ChatPosted(*what, state="there"))
+        return True
 
     def _show(self, row: PostRow) -> None:
         number = next(self._numbers)
@@ -236,6 +261,7 @@ class ChatPosts(Part):
             row.service, row.key, row.room, row.text, buttons, row.thread, row.ref
         )
         self._busy[row.service, row.key] = number
+        self._given.add((row.service, row.key))
         faces = tuple(Button(data, FACES[data[0]][1], FACES[data[0]][0]) for data in buttons)
         post = Post(row.room, row.text, faces, row.thread)
         self._core.do(BridgeShow(row.service, number, row.key, post, row.ref))
@@ -257,6 +283,7 @@ class ChatPosts(Part):
             return
         del self._shown[event.number]
         del self._busy[shown.service, shown.key]
+        self._given.discard((shown.service, shown.key))
         if event.refused:
             self._core.counters["chat-posts-refused"] += 1
         self._tell_room(shown, event.refused)

@@ -1,0 +1,86 @@
+"""What is wanted while a bridge is away, and what a minute has room for."""
+
+from tests.counters import grows
+from tests.node.chats import ROOM, SERVICE, ChatFleet, within
+from tests.promise import proves
+
+from muster.node.services.chat_posts import (
+    FRESH_MS,
+    WAITING_MAX,
+    BridgeShow,
+    BridgeShown,
+    ChatPosts,
+)
+
+YES = "y" + "0" * 32
+
+
+class Wanted:
+    """A fleet, and what is wanted of its bridge without anybody who asks."""
+
+    def __init__(self) -> None:
+        self.fleet = ChatFleet()
+        self.hub, self.posts = self.fleet.hub, self.fleet.hub.core.part(ChatPosts)
+
+    def want(self, key: str, *buttons: str, text: str = "?", whose: str = "") -> None:
+        self.posts.want(SERVICE, key, ROOM, text, buttons, whose=whose)
+
+    def wants(self, key: str, *buttons: str, text: str = "?", whose: str = "") -> None:
+        within(self.hub, lambda: self.want(key, *buttons, text=text, whose=whose))
+
+    def end(self, key: str) -> None:
+        row = self.posts.find(SERVICE, key=key)
+        assert row is not None
+        self.posts.end(row, "it is over")
+
+    def ends(self, key: str) -> None:
+        within(self.hub, lambda: self.end(key))
+
+    def taken(self) -> BridgeShow:
+        """What the bridge is given now, and does not answer yet."""
+        (given,) = [each for each in self.hub.effects if isinstance(each, BridgeShow)]
+        self.hub.effects.clear()
+        return given
+
+    def shown(self) -> list[str]:
+        return sorted(self.fleet.times)
+
+
+@proves("chat.incidents")
+def test_what_is_over_before_it_was_posted_is_told_nobody_and_takes_no_room():
+    world = Wanted()
+    fleet, nas = world.fleet, world.fleet.world["nas"].id[:32]
+    fleet.down()
+
+    def flood() -> None:
+        for number in range(WAITING_MAX + 5):
+            world.want(f"q/{nas}/{number}", YES)
+            world.end(f"q/{nas}/{number}")
+        world.want(f"q/{nas}/live", YES)
+        world.want(f"i/{nas}/again", YES)
+        world.end(f"i/{nas}/again")
+        world.want(f"i/{nas}/again", YES)
+
+    with grows(world.hub.core, "chat-posts-cut", 0):
+        within(world.hub, flood)
+    # So it is where a question is still asked however late; of anything else nobody wants to know.
+    world.wants("h/answer")
+    fleet.world.ms += FRESH_MS
+    with grows(world.hub.core, "chat-posts-old"):
+        fleet.up()
+    assert world.shown() == [f"i/{nas}/again", f"q/{nas}/live"]
+    assert fleet.times == dict.fromkeys(world.shown(), 1)
+    # What a bridge was given before it ended may be there: it is told what came of it.
+    world.wants(f"q/{nas}/given", YES)
+    world.taken()
+    fleet.down()
+    world.ends(f"q/{nas}/given")
+    fleet.up()
+    assert fleet.text(f"q/{nas}/given").endswith("it is over")
+    # What was refused is there for nobody.
+    world.wants(f"q/{nas}/refused", YES)
+    given = world.taken()
+    world.ends(f"q/{nas}/refused")
+    fleet.hub.step(BridgeShown(SERVICE, given.number, refused="it is too long"))
+    fleet.serve()
+    assert f"q/{nas}/refused" not in world.shown()
