@@ -6,6 +6,8 @@ from tests.promise import proves
 
 from muster.node.services.chat_posts import (
     FRESH_MS,
+    POSTS_OF_ONE_MAX,
+    POSTS_PER_MINUTE_MAX,
     WAITING_MAX,
     BridgeShow,
     BridgeShown,
@@ -84,3 +86,31 @@ def test_what_is_over_before_it_was_posted_is_told_nobody_and_takes_no_room():
     fleet.hub.step(BridgeShown(SERVICE, given.number, refused="it is too long"))
     fleet.serve()
     assert f"q/{nas}/refused" not in world.shown()
+
+
+@proves("chat.incidents")
+def test_a_full_minute_takes_nothing_of_what_one_account_or_machine_may_say_in_the_next():
+    world = Wanted()
+    fleet, nas = world.fleet, world.fleet.world["nas"].id[:32]
+    for sort, mine, whose in (("h/", "h/bob", "bob"), ("i/", f"i/{nas}/", "")):
+        fleet.world.ms += 60_000
+        others = ("x", "y") if sort == "i/" else ("", "")
+
+        def flood(sort: str = sort, others: tuple[str, str] = others) -> None:
+            for number in range(POSTS_PER_MINUTE_MAX):
+                key = f"{sort}{others[number % 2]}/{number}"
+                world.want(key, *([YES] if sort == "i/" else []))
+
+        within(world.hub, flood)
+        fleet.serve()
+        # The minute of all has no room, however often somebody asks.
+        fleet.world.ms += 50_000
+        for number in range(POSTS_OF_ONE_MAX):
+            world.wants(f"{mine}{number}", *([YES] if sort == "i/" else []), whose=whose)
+        fleet.serve()
+        assert not [key for key in world.shown() if key.startswith(mine)], sort
+        fleet.world.ms += 11_000
+        world.wants(f"{mine}now", *([YES] if sort == "i/" else []), whose=whose)
+        within(world.hub, world.posts.tick)
+        fleet.serve()
+        assert [key for key in world.shown() if key.startswith(mine)], sort

@@ -34,8 +34,13 @@ from muster.node.host.secret_store import SecretStore
 from muster.node.incidents import Noticed
 from muster.node.runtime import Runtime
 from muster.node.services.chat import BridgeHeard, BridgeKept, Chats
-from muster.node.services.chat_posts import BridgeDown, BridgeShow, BridgeShown, BridgeUp
-from muster.node.services.chat_topics import OF_BRIDGE
+from muster.node.services.chat_posts import (
+    OF_BRIDGE,
+    BridgeDown,
+    BridgeShow,
+    BridgeShown,
+    BridgeUp,
+)
 from muster.node.supervisor import say
 
 DECLARED[__name__] = {

@@ -23,7 +23,7 @@ from muster.errors import NotFound, Refused
 from muster.log.stream import JOURNAL, FleetId, Scope
 from muster.message.chat import POST, ChatFold, ChatPosted, PostRow
 from muster.node import event as ev
-from muster.node.counter import DECLARED, spend
+from muster.node.counter import DECLARED, has_room
 from muster.node.host.chat_config import Room
 from muster.node.part import Part
 from muster.node.services.threads import group_of
@@ -49,6 +49,11 @@ LATE: Final = ("i/", "q/")
 WAITING_MAX: Final = 30
 # What the first letter of a button's data says on it. Chosen arbitrarily: drawn everywhere.
 FACES: Final = {"y": ("✅", "allow"), "n": ("❌", "deny"), "a": ("👀", "I look at it")}
+# An incident about a bridge is not for that bridge to tell.
+OF_BRIDGE: Final = "chat-"
+# What services say where it is not the post that they do not take: the room is closed to us, is
+# none, or has become another one.
+OF_ROOM: Final = ("forbidden", "not found", "not_found", "supergroup")
 _TEXT_CHARS_MAX: Final = 60_000
 _WANTED_AT_ONCE: Final = 1_000
 # So many are with a bridge at once.
@@ -106,6 +111,9 @@ class ChatPosts(Part):
         # When something new was posted of late, by its sort and for whom.
         self._fresh: dict[tuple[str, str], deque[int]] = defaultdict(deque)
         self._late = False
+        # The new post of each service that was refused last, if none was taken since.
+        self._refused: dict[str, str] = {}
+        core.on(ev.HeadConfirmed, self._confirmed)
         core.on(BridgeUp, self._up)
         core.on(BridgeDown, self._down)
         core.on(BridgeShown, self._there)
@@ -127,9 +135,18 @@ class ChatPosts(Part):
         for key in [key for key in self._busy if key[0] == service]:
             del self._shown[self._busy.pop(key)]
 
+    def _confirmed(self, _event: ev.HeadConfirmed) -> None:
+        """What was told of a bridge, a room or a thread that is not configured any more is over."""
+        named = set[str]()
+        for service, room in self.rooms.items():
+            there = (("", True), ("-room", room.room), ("-thread", room.thread))
+            named |= {f"{OF_BRIDGE}{service}{of}" for of, said in there if said}
+        for key in self._core.incidents.own(OF_BRIDGE).keys() - named:
+            self._core.incidents.close(key, "it is not configured any more")
+
     def thread(self, service: str) -> Scope | None:
         """The thread that the room of a service shows, where nobody else can take its place."""
-        up, key = self.rooms.get(service), f"chat-{service}-thread"
+        up, key = self.rooms.get(service), f"{OF_BRIDGE}{service}-thread"
         if up is None or not up.thread:
             return None
         incidents = self._core.incidents
@@ -192,10 +209,16 @@ class ChatPosts(Part):
     def _spend(self, service: str, key: str, whose: str) -> bool:
         now_ms, sort = self._core.now.boot_ms, f"{service}/{key[:2]}"
         self._fresh = defaultdict(
-            deque, {k: spent for k, spent in self._fresh.items() if now_ms - spent[-1] < 60_000}
+            deque, {k: s for k, s in self._fresh.items() if s and now_ms - s[-1] < 60_000}
         )
-        own = not whose or spend(self._fresh[sort, whose], POSTS_OF_ONE_MAX, 60_000, now_ms)
-        return own and spend(self._fresh[sort, ""], POSTS_PER_MINUTE_MAX, 60_000, now_ms)
+        asked = [(self._fresh[sort, ""], POSTS_PER_MINUTE_MAX)]
+        if whose:
+            asked.append((self._fresh[sort, whose], POSTS_OF_ONE_MAX))
+        # What has no room in one of them takes none of the other.
+        room = all(has_room(spent, most, 60_000, now_ms) for spent, most in asked)
+        for spent, _ in asked if room else ():
+            spent.append(now_ms)
+        return room
 
     def end(self, row: PostRow, outcome: str) -> None:
         """A post says what came of it, and its buttons are gone."""
@@ -267,13 +290,21 @@ class ChatPosts(Part):
         self._core.do(BridgeShow(row.service, number, row.key, post, row.ref))
 
     def _tell_room(self, shown: ChatPosted, refused: str) -> None:
-        """A person hears of it where a service takes nothing into the room of `config.toml`."""
-        room, key = self.rooms.get(shown.service), f"chat-{shown.service}-room"
-        if room is None or shown.room != room.room:
+        """A person hears of it where a service takes nothing into the room of `config.toml`.
+
+        What is wrong with one post says nothing of the room, and nor does what is changed there.
+        """
+        room, key = self.rooms.get(shown.service), f"{OF_BRIDGE}{shown.service}-room"
+        if room is None or shown.room != room.room or shown.ref:
             return
         if not refused:
+            self._refused.pop(shown.service, None)
             self._core.incidents.close(key, "it takes posts again")
-        elif not shown.ref and not self._core.incidents.is_open(key):
+            return
+        before = self._refused.get(shown.service, shown.key)
+        self._refused[shown.service] = shown.key
+        sure = before != shown.key or any(word in refused.casefold() for word in OF_ROOM)
+        if sure and not self._core.incidents.is_open(key):
             title = f"{shown.service} takes no post into its room: {refused}"
             self._core.incidents.open(key, "warning", title)
 

@@ -32,7 +32,7 @@ from muster.message.kinds import MessageSend
 from muster.node.counter import DECLARED
 from muster.node.incidents import name
 from muster.node.part import Part
-from muster.node.services.chat_posts import FRESH_MS, ChatPosts
+from muster.node.services.chat_posts import FRESH_MS, OF_BRIDGE, ChatPosts
 from muster.node.tasks.actor import said
 from muster.node.tasks.approvals import INCIDENT as QUESTION
 from muster.task.approval import id_of
@@ -59,8 +59,6 @@ _ID_CHARS: Final = 32
 ASK_CHARS_MAX: Final = 4_096
 # Nothing is cut within it, whatever letters a `chat.ask` is made of.
 _UNCUT: Final = 1_000_000
-# An incident about a bridge is not for that bridge to tell.
-OF_BRIDGE: Final = "chat-"
 
 
 def machine_of(core: "Core", key: str) -> MachineId:
