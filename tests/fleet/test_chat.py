@@ -20,7 +20,7 @@ from tests.fleet.world import (
 )
 from tests.promise import proves
 
-from muster.errors import Denied, Malformed
+from muster.errors import Denied, Malformed, Refused
 from muster.fleet import kinds
 from muster.fleet.acknowledgement import name_of
 from muster.fleet.chat import (
@@ -46,7 +46,7 @@ from muster.fleet.chat import (
 from muster.fleet.document import document_id
 from muster.fleet.grant import Grant
 from muster.fleet.kinds import Told
-from muster.fleet.statement import sign_statement
+from muster.fleet.statement import open_statement, sign_statement
 from muster.limits import CLOCK_SKEW_MS
 
 SERVICE, WORKSPACE, EVA = "matrix", "example.org", "@eva:example.org"
@@ -164,7 +164,7 @@ def test_what_was_given_ends_with_the_link_that_stood_then_and_comes_back_with_n
     day = NOW + DAY_MS
     for how in ("taken", "over"):
         world, first = with_link()
-        given(world, NOW - 1)
+        given(world, NOW - CLOCK_SKEW_MS - 1)
         assert not may(world, day), "before anybody was linked"
         given(world, day)
         assert may(world, day)
@@ -199,6 +199,31 @@ def test_an_account_that_is_linked_anew_in_time_keeps_what_it_was_given_as_long_
     world.write(BUILD, kinds.GRANT_TAKE, take(first))
     assert not may(world, NOW + 3 * DAY_MS)
     assert may(world, NOW + 3 * DAY_MS, "status", "*")
+
+
+@proves("chat.linked-by-code", "chat.bounded-authority")
+def test_a_grant_by_a_clock_that_is_behind_counts_or_is_refused():
+    """Whose clock is behind may give before the link; none that is over since is meant by that."""
+    skew = CLOCK_SKEW_MS
+    for at_ms, again_ms, counts in (
+        (NOW - 1, 0, True), (NOW - skew, 0, True), (NOW - skew - 1, 0, False),
+        # Linked anew: what was given before that belongs to the link that is over.
+        (NOW + 1, NOW + 2, False), (NOW - 1, NOW + 2, False), (NOW + 3, NOW + 2, True),
+    ):  # fmt: skip
+        world, first = with_link()
+        if again_ms:
+            world.write(BUILD, kinds.GRANT_TAKE, take(first))
+            link(world, again_ms)
+        grant = Grant(CLASS, KEY, NOW + DAY_MS, "approve")
+        body = give(grant, issued_ms=at_ms)
+        signed = open_statement(body.statement.encode(), FLEET_ID)
+        if counts:
+            world.roster.check_give(signed, grant)
+        else:
+            with pytest.raises(Refused, match="would count nowhere"):
+                world.roster.check_give(signed, grant)
+        world.write(BUILD, kinds.GRANT_GIVE, body)
+        assert may(world, NOW + 4) is counts, (at_ms - NOW, again_ms)
 
 
 @proves("chat.linked-by-code")

@@ -138,7 +138,7 @@ def test_an_object_that_names_a_machine_is_its_id_and_is_shown_by_its_name():
 
 @proves("chat.linked-by-code")
 def test_an_account_is_the_one_that_was_linked_at_that_machine_and_in_that_workspace():
-    link = Chat("1" * 64, ALICE.key, BUILD.machine, "matrix", "", "@ann:example.org", NOW)
+    link = Chat("1" * 64, ALICE.key, BUILD.machine, "matrix", "", "@ann:example.org", NOW, NOW)
     roster = _with(small_fleet().roster, chats={link.key: link})
     assert link.key == chat_key("matrix", "@ann:example.org", BUILD.machine)
     assert roster.chat("matrix", "", "@ann:example.org", BUILD.machine) == link

@@ -98,12 +98,11 @@ def assemble(fleet: FleetId, rows: RowsOf, distinct: Distinct) -> Roster:
     ]
     given += [each for key in sorted(devices) for each in devices[key].given()]
     links = links_of(
-        chat
-        for chat in _chats(distinct, operators)
-        if chat.machine in machines and not takers.get(chat.id, set()) & signed.keys()
+        _chats(distinct, operators),
+        lambda chat: chat.machine in machines and not takers.get(chat.id, set()) & signed.keys(),
     )
     given = [each for each in (capped(each, links) for each in given) if each is not None]
-    chats = {key: found[0] for key, found in sorted(links.items())}
+    chats = {key: found[0] for key, found in sorted(links.standing.items())}
     given += [each for link in chats.values() for each in link.given()]
     return Roster(
         fleet=fleet,
@@ -122,6 +121,7 @@ def assemble(fleet: FleetId, rows: RowsOf, distinct: Distinct) -> Roster:
         dead=dead,
         peers=_peers(distinct, operators, frozenset(signed)),
         chats=chats,
+        links=links,
     )
 
 

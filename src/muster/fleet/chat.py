@@ -13,7 +13,7 @@ as a grant is, by the id of its statement.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
@@ -215,26 +215,46 @@ def is_chat_actor(actor: str) -> bool:
     return _ACTOR.match(actor) is not None
 
 
-def links_of(found: Iterable[Chat]) -> dict[str, list[Chat]]:
-    """Per account its links: the one that counts, which lasts longest, and the others of there."""
+class Links(NamedTuple):
+    """Per account the links that stand, and when it was linked first, though that be over.
+
+    Of those that stand the first one counts, which lasts longest; the others are of there, too.
+    """
+
+    standing: Mapping[str, Sequence[Chat]] = {}
+    first_ms: Mapping[str, int] = {}
+
+
+def links_of(ever: Iterable[Chat], stands: Callable[[Chat], bool]) -> Links:
+    """The links of these accounts, of which those count that still stand."""
+    first_ms: dict[str, int] = {}
     orders: dict[str, list[Chat]] = {}
-    for each in found:
-        orders.setdefault(each.id, []).append(each)
+    for each in ever:
+        first_ms[each.key] = min(each.issued_ms, first_ms.get(each.key, each.issued_ms))
+        if stands(each):
+            orders.setdefault(each.id, []).append(each)
     once = [made[0] for made in orders.values() if len(made) == 1]
-    links: dict[str, list[Chat]] = {}
+    standing: dict[str, list[Chat]] = {}
     for each in sorted(once, key=lambda chat: (chat.until_ms, chat.id), reverse=True):
-        known = links.setdefault(each.key, [])
+        known = standing.setdefault(each.key, [])
         if not known or known[0].workspace == each.workspace:
             known.append(each)
-    return links
+    return Links(standing, first_ms)
 
 
-def capped(given: Given, links: Mapping[str, Iterable[Chat]]) -> Given | None:
-    """A grant as far as it counts: an account's ends with the links that it was given after."""
-    if not given.grant.to.startswith(CHAT_GRANTEE):
+def capped(given: Given, links: Links) -> Given | None:
+    """A grant as far as it counts: an account's ends with the links that it was given after.
+
+    Whoever gave it may have another clock than whoever linked it: what was given a little before
+    the first link was given after that one. Of a later link that cannot be told.
+    """
+    to = given.grant.to
+    if not to.startswith(CHAT_GRANTEE):
         return given
-    own = links.get(given.grant.to, ())
-    ends = [link.until_ms for link in own if link.issued_ms <= given.issued_ms]
+    first_ms = links.first_ms.get(to, 0)
+    is_first = given.issued_ms < first_ms <= given.issued_ms + limits.CLOCK_SKEW_MS
+    given_ms = first_ms if is_first else given.issued_ms
+    ends = [link.until_ms for link in links.standing.get(to, ()) if link.issued_ms <= given_ms]
     if not ends:
         return None
     until_ms = min(given.grant.until_ms, max(ends))

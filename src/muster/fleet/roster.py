@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from muster.errors import Conflict, Denied, Forged, Malformed, NotFound
-from muster.fleet.chat import Chat, chat_key
+from muster.errors import Conflict, Denied, Forged, Malformed, NotFound, Refused
+from muster.fleet.chat import Chat, Links, capped, chat_key
 from muster.fleet.device import Device
 from muster.fleet.facts import Facts
 from muster.fleet.grant import (
@@ -75,6 +75,7 @@ class Roster:
     peers: Mapping[str, PeerFleet] = field(default_factory=dict)
     # The accounts of chats that are linked, by what grants call them; some may have ended.
     chats: Mapping[str, Chat] = field(default_factory=dict)
+    links: Links = field(default_factory=Links)
 
     def machine(self, machine: str) -> MachineRecord:
         """The live record of a machine. Raises Denied when revoked, NotFound when unknown."""
@@ -320,7 +321,8 @@ class Roster:
         )
 
     def check_give(self, statement: Statement, grant: Grant) -> None:
-        """Raises Denied unless the signer of this opened statement may give this grant.
+        """Raises Denied unless the signer of this opened statement may give this grant; Refused
+        where no link of the account stood then.
 
         A grant that was written all the same counts for nothing; this is the sentence for
         the person who tried.
@@ -335,6 +337,11 @@ class Roster:
             raise Denied(
                 f"{self.called(giver)} may not give {grant.verb} on {grant.object}: "
                 "an operator must, or let this key do so."
+            )
+        if capped(candidate._replace(issued_ms=statement.issued_ms), self.links) is None:
+            raise Refused(
+                "this grant would count nowhere: no link of the account stood when it was signed; "
+                "set the clock of the computer that signs it, and grant it again"
             )
 
     def took(self, key: str, id: str) -> bool:
