@@ -114,3 +114,25 @@ def test_a_full_minute_takes_nothing_of_what_one_account_or_machine_may_say_in_t
         within(world.hub, world.posts.tick)
         fleet.serve()
         assert [key for key in world.shown() if key.startswith(mine)], sort
+
+
+@proves("chat.incidents")
+def test_a_post_of_an_older_version_says_what_came_of_its_incident():
+    """Its key did not say since when; one of another incident's that goes on behind a slash."""
+    world = Wanted()
+    fleet, about = world.fleet, f"i/{world.fleet.world['nas'].id[:32]}"
+    for key in ("disk", "disk/tmp"):
+        world.wants(f"{about}/{key}", YES, text=f"warning: nas: {key}")
+    fleet.serve()
+    fleet.incident("disk", "the disk is full")
+    assert fleet.shown["$0"].post.text.endswith("it is told anew")
+    assert fleet.text("i/") == "warning: nas: the disk is full"
+    fleet.over("disk")
+    assert not fleet.buttons(f"{about}/disk/1")
+    assert fleet.shown["$1"].post.text == "warning: nas: disk/tmp"
+    world.wants(f"{about}/clock", YES, text="warning: nas: clock")
+    within(
+        fleet.world["nas"], lambda: fleet.world["nas"].core.incidents.open("clock", "notice", "x")
+    )
+    fleet.over("clock", "it is right")
+    assert fleet.text(f"{about}/clock").endswith("it is over: it is right")

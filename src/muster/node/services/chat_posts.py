@@ -171,6 +171,10 @@ class ChatPosts(Part):
         )
         return rows[0] if rows else None
 
+    def called(self, key: str) -> list[PostRow]:
+        """The posts of just this key, in each service."""
+        return [row for each in self.rooms if (row := self.find(each, key=key)) is not None]
+
     def known(self, begins: str) -> list[PostRow]:
         """The posts whose key begins so, each as it was wanted last."""
         rows = self._core.tables.rows(

@@ -77,7 +77,8 @@ def _said(who: str, text: str) -> str:
 
 def _is_of(post: PostRow, about: str) -> bool:
     """Whether a post is of this incident: another one's key may go on behind a slash."""
-    return post.key.rpartition("/")[0] == about[:-1]
+    key, _, since_ms = post.key.rpartition("/")
+    return key == about[:-1] and since_ms.isdecimal()
 
 
 class ChatTopics(Part):
@@ -154,6 +155,8 @@ class ChatTopics(Part):
         head = _said(f"{row.severity}: {self._core.membership.name_of(machine)}", row.title)
         called, about = name(row), f"{INCIDENT}{machine[:_ID_CHARS]}/{key}/"
         posts = [post for post in self._posts.known(about) if _is_of(post, about)]
+        # Before 28 November 2026 its key did not say since when.
+        posts += self._posts.called(about[:-1])
         looked = self._core.incidents.looked([row], self._core.now.wall_ms).get(called, Looked())
         if not row.open or looked.by:
             over = _said("it is over", row.detail)
