@@ -23,6 +23,7 @@ from muster.bridge.wire import (
 )
 
 WAIT_S = 30.0
+LOOK, AGAIN = Button("a0123", "I look at it", "👀"), Button("a4567", "I look at it", "👀")
 YES, NO = (
     Button("y01234567:0123456789ab", "allow", "✅"),
     Button("n01234567:0123456789ab", "no", "❌"),

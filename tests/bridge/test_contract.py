@@ -9,7 +9,7 @@ import importlib.util
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.bridge.desk import NO, YES, Desk, Hub, Seen
+from tests.bridge.desk import AGAIN, LOOK, NO, YES, Desk, Hub, Seen
 from tests.bridge.discords import Discords
 from tests.bridge.slacks import Slacks
 from tests.bridge.synapse import Rooms, Server
@@ -17,6 +17,7 @@ from tests.bridge.telegrams import Telegrams
 from tests.promise import proves
 
 from muster.bridge.base import Pressed, Said
+from muster.bridge.services import SERVICES, load
 
 CLIENTS = {
     "discord": "discord",
@@ -47,6 +48,13 @@ def make(request) -> Callable[[], Desk]:
         server = request.getfixturevalue("homeserver")
         return lambda: Rooms(server)
     return FAKES[request.param]
+
+
+@proves("chat.contract")
+def test_what_a_post_holds_is_said_without_a_client_as_the_bridge_says_it():
+    here = [each for each in SERVICES if importlib.util.find_spec(CLIENTS[each])]
+    assert {SERVICES[each].text_chars - load(each).limits.text_chars for each in here} <= {0}
+    assert CLIENTS.keys() == SERVICES.keys()
 
 
 def run(make: Callable[[], Desk], *rows: Row) -> None:
@@ -112,6 +120,22 @@ async def posts_are_shown_pressed_and_changed(desk: Desk) -> None:
     seen = await ref_of(desk, there.ref)
     assert seen.text.endswith("denied by alice")
     assert list(seen.buttons) == []
+    await hub.__aexit__()
+
+
+async def a_post_that_was_changed_has_the_buttons_that_it_shows(desk: Desk) -> None:
+    hub = await begun(desk)
+    ref = (await hub.post("it is full", (LOOK,))).ref
+    await hub.post("it is fuller", (AGAIN,), ref=ref)
+    await desk.press("alice", ref, AGAIN)
+    await hub.until(lambda: any(isinstance(each, Pressed) for each in hub.heard))
+    pressed = [each for each in hub.heard if isinstance(each, Pressed)]
+    assert [(each.ref, each.data) for each in pressed] == [(ref, AGAIN.data)]
+    # What was shown before may be so again.
+    for text in ("it is over", "it is full again", "it is over", "it is full again"):
+        await hub.post(text, ref=ref)
+        seen = await ref_of(desk, ref)
+        assert seen.text.endswith(text)
     await hub.__aexit__()
 
 
@@ -202,6 +226,7 @@ async def a_service_that_is_gone_ends_it_for_a_while(desk: Desk) -> None:
 def test_what_people_say_and_press_is_heard_and_what_is_posted_is_there(make):
     run(
         make, words_come_in_their_order_from_accounts, posts_are_shown_pressed_and_changed,
+        a_post_that_was_changed_has_the_buttons_that_it_shows,
         what_it_says_itself_and_what_is_edited_is_not_heard, text_is_plain_and_cut,
         an_equal_key_is_one_post_where_the_service_can_tell,
     )  # fmt: skip

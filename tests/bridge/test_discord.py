@@ -400,9 +400,9 @@ def test_a_post_is_refused_or_waits_by_our_word_and_not_by_the_librarys():
             with pytest.raises(Malformed):
                 await found.post(Post(room, "x"), "k")
             with pytest.raises(Malformed):
-                await found.edit(room, post)
+                await found.edit(room, post, "k")
         with pytest.raises(Malformed, match="404"):
-            await found.edit(f"{desk.room}/4", post)
+            await found.edit(f"{desk.room}/4", post, "k")
         for odd, _ in (*ANSWERS, SOON):
             desk.instead = {messages: odd}
             with pytest.raises((Malformed, Unreachable)):
@@ -410,7 +410,7 @@ def test_a_post_is_refused_or_waits_by_our_word_and_not_by_the_librarys():
             desk.instead = {f"{messages}/{ref.rpartition('/')[2]}": odd}
             if odd().status != 200:
                 with pytest.raises((Malformed, Unreachable)):
-                    await found.edit(ref, post)
+                    await found.edit(ref, post, "k")
         await found.close()
         desk.instead = {}
         (body, *_) = [body for path, body in desk.asked if path == f"POST /{messages}"]

@@ -216,7 +216,7 @@ def test_what_slack_answers_and_its_client_cannot_read_ends_nothing_but_the_call
                 assert desk.asked.count("chat.postMessage") == asked + 1
             for ref in ("", "C0ROOM", "C0ROOM/1", f"C0ROOM/{TS}/", f"c/{TS}"):
                 with pytest.raises(Malformed):
-                    await ear.bridge.edit(ref, Post(desk.room, "x"))
+                    await ear.bridge.edit(ref, Post(desk.room, "x"), "k")
             await desk.say("alice", "on it goes")
             await ear.until(lambda: ear.texts() == ["on it goes"])
 

@@ -61,6 +61,7 @@ class ChatFleet:
         # What the service shows, by what it calls it; how often each was shown.
         self.shown: dict[str, BridgeShow] = {}
         self.times: dict[str, int] = {}
+        self.changes: set[str] = set()
         self.kept: list[int] = []
         self.up()
         self.world.pass_ms(1_000)
@@ -96,7 +97,10 @@ class ChatFleet:
             for each in wanted:
                 ref = each.ref or f"${len(self.shown)}"
                 self.shown[ref] = each
-                self.times[each.key] = self.times.get(each.key, 0) + 1
+                assert not each.ref or each.key not in self.changes, "each change has its own key"
+                self.changes.add(each.key)
+                key = each.key.rpartition("/")[0] if each.ref else each.key
+                self.times[key] = self.times.get(key, 0) + 1
                 self.hub.step(BridgeShown(SERVICE, each.number, ref))
             self.world.drain()
 

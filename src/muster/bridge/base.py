@@ -146,8 +146,8 @@ class Bridge(Protocol):
         can tell.
         """
 
-    async def edit(self, ref: str, post: Post) -> None:
-        """Show this instead."""
+    async def edit(self, ref: str, post: Post, key: str) -> None:
+        """Show this instead. `key` is of this change: what was shown before may come again."""
 
     async def close(self) -> None:
         """Let go of what is held open."""

@@ -309,7 +309,7 @@ class Discord:
         answer = await self._ask(_channel("POST", post.room, "/messages"), json=body)
         return f"{post.room}/{payload.as_(answer, payload.Named).id}"
 
-    async def edit(self, ref: str, post: Post) -> None:
+    async def edit(self, ref: str, post: Post, key: str) -> None:  # noqa: ARG002 - an edit is one
         """See the contract."""
         room, _, number = ref.rpartition("/")
         if not payload.is_id(room) or not payload.is_id(number):

@@ -8,7 +8,7 @@ an event is what its sender signed, so nobody else's post has buttons of ours.
 Rule 3: rooms that are encrypted are not read: this bridge holds no keys. The bot comes into rooms
 that its own server's accounts, or the `inviters`, invite it to, and into the one that it posts in;
 in one with a single other member what is said is private.
-Rule 4: an event is what anybody made of it. It is read as far as `_Event` says; one that is none,
+Rule 4: an event is what anybody made of it. It is read as far as `Event` says; one that is none,
 or about which the server says no more, is passed over, as is an invitation that cannot be followed.
 """
 
@@ -21,7 +21,6 @@ from typing import Any, ClassVar, Final, TypeVar
 import msgspec
 import nio
 from aiohttp import ClientError
-from msgspec import Struct, field
 
 from muster.bridge.base import (
     CURSOR_CHARS_MAX,
@@ -34,13 +33,12 @@ from muster.bridge.base import (
     Slow,
     patient,
 )
+from muster.bridge.matrix_event import BUTTONS, Event, Relates, Shown
 from muster.bridge.words import plain
 from muster.errors import Denied, Malformed, Unreachable
 
 R = TypeVar("R")
 LIMITS: Final = Limits(text_chars=16_000, buttons=3, data_bytes=64)
-# Where a post keeps its buttons.
-_BUTTONS: Final = "org.muster.buttons"
 _SYNC_MS: Final = 30_000
 _PAGE: Final = 100
 # So much is fetched of one room that was busy while nobody listened.
@@ -61,32 +59,6 @@ _FILTER: Final[dict[str, Any]] = {
     "presence": {"types": []},
     "account_data": {"types": []},
 }
-
-
-class _Answered(Struct):
-    event_id: str = ""
-
-
-class _Relates(Struct):
-    rel_type: str = ""
-    event_id: str = ""
-    key: str = ""
-    answered: _Answered | None = field(default=None, name="m.in_reply_to")
-
-
-class _Content(Struct):
-    msgtype: str = ""
-    body: str = ""
-    relates: _Relates | None = field(default=None, name="m.relates_to")
-
-
-class _Event(Struct):
-    """What is read of an event."""
-
-    type: str
-    event_id: str
-    sender: str
-    content: _Content
 
 
 class Matrix:
@@ -222,11 +194,11 @@ class Matrix:
         if found is not None:
             await hear(found)
 
-    async def _meant(self, room: str, event: _Event) -> Said | Pressed | None:
+    async def _meant(self, room: str, event: Event) -> Said | Pressed | None:
         """What somebody said or pressed by it. Raises: Malformed: that cannot be told."""
         if event.sender == self._client.user_id:
             return None
-        relates = event.content.relates or _Relates()
+        relates = event.content.relates or Relates()
         workspace = event.sender.partition(":")[2]
         if event.type == "m.reaction":
             data = await self._data(room, relates.event_id, relates.key)
@@ -258,9 +230,9 @@ class Matrix:
         except Malformed:
             # There is none, or none that may be seen.
             return ""
-        source = answer.event.source
-        buttons = (source.get("content") or {}).get(_BUTTONS)
-        if source.get("sender") != self._client.user_id or not isinstance(buttons, dict):
+        try:
+            buttons = msgspec.convert(answer.event.source, Shown).buttons(self._client.user_id)
+        except msgspec.ValidationError:
             return ""
         # A variant of the sign is the same sign.
         return str(buttons.get(sign.replace("\ufe0f", ""), ""))
@@ -283,7 +255,7 @@ class Matrix:
         work = self._client.room_send(room, "m.reaction", content, tx_id=f"{named}{sign}")
         await self._asked(work, nio.RoomSendResponse)
 
-    async def edit(self, ref: str, post: Post) -> None:
+    async def edit(self, ref: str, post: Post, key: str) -> None:
         """See the contract."""
         new = _content(post)
         new.pop("m.relates_to", None)
@@ -293,7 +265,7 @@ class Matrix:
             "m.new_content": new,
             "m.relates_to": {"rel_type": "m.replace", "event_id": ref},
         }
-        named = hashlib.sha256(json.dumps([ref, new]).encode()).hexdigest()[:32]
+        named = hashlib.sha256(json.dumps([key, ref, new]).encode()).hexdigest()[:32]
         work = self._client.room_send(post.room, "m.room.message", content, tx_id=named)
         await self._asked(work, nio.RoomSendResponse)
 
@@ -328,10 +300,10 @@ class Matrix:
         )
 
 
-def _event(event: Any) -> _Event:
+def _event(event: Any) -> Event:
     """Raises: Malformed: it is none."""
     try:
-        return msgspec.convert(event.source, _Event)
+        return msgspec.convert(event.source, Event)
     except msgspec.ValidationError as error:
         raise Malformed(f"an event of Matrix cannot be read: {error}") from error
 
@@ -352,7 +324,7 @@ def _content(post: Post) -> dict[str, Any]:
         "msgtype": "m.notice",
         "body": f"{text}\n\n{hint}" if hint else text,
         "m.mentions": {},
-        _BUTTONS: {each.sign: each.data for each in post.buttons},
+        BUTTONS: {each.sign: each.data for each in post.buttons},
     }
     if post.thread:
         content["m.relates_to"] = {

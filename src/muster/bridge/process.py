@@ -131,7 +131,7 @@ class Process:
             post = replace(post, buttons=())
         try:
             if show.ref:
-                await patient(lambda: bridge.edit(show.ref, post))
+                await patient(lambda: bridge.edit(show.ref, post, show.key))
                 return Shown(show.number, show.key, show.ref)
             ref = await patient(lambda: bridge.post(post, show.key))
             return Shown(show.number, show.key, ref)

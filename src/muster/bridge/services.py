@@ -9,17 +9,20 @@ from muster.extra import bring
 
 
 class Service(NamedTuple):
-    """`needs` are the packages that its module imports."""
+    """`text_chars` are what a post of it holds, as its bridge says (bridge/base.py, `Limits`), for
+    whoever asks before it posts and has no client.
+    """
 
     module: str
     extra: str
+    text_chars: int
 
 
 SERVICES: Final[dict[str, Service]] = {
-    "discord": Service("muster.bridge.discord", "discord"),
-    "matrix": Service("muster.bridge.matrix", "matrix"),
-    "slack": Service("muster.bridge.slack", "slack"),
-    "telegram": Service("muster.bridge.telegram", "telegram"),
+    "discord": Service("muster.bridge.discord", "discord", 2_000),
+    "matrix": Service("muster.bridge.matrix", "matrix", 16_000),
+    "slack": Service("muster.bridge.slack", "slack", 4_096),
+    "telegram": Service("muster.bridge.telegram", "telegram", 4_096),
 }
 
 

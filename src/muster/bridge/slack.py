@@ -333,7 +333,7 @@ class Slack:
         )  # fmt: skip
         return f"{sent.channel}/{sent.ts}"
 
-    async def edit(self, ref: str, post: Post) -> None:
+    async def edit(self, ref: str, post: Post, key: str) -> None:  # noqa: ARG002 - an edit is one
         """See the contract."""
         found = _REF.fullmatch(ref)
         if found is None:

@@ -117,7 +117,7 @@ class Telegram:
         )
         return f"{sent.chat.id}/{sent.message_id}"
 
-    async def edit(self, ref: str, post: Post) -> None:
+    async def edit(self, ref: str, post: Post, key: str) -> None:  # noqa: ARG002 - as of `post`
         """See the contract."""
         room, _, number = ref.rpartition("/")
         if not number.isdecimal():

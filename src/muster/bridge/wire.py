@@ -41,7 +41,7 @@ class Durable(Struct, frozen=True, tag="durable", forbid_unknown_fields=True):
 
 
 class Show(Struct, frozen=True, tag="show", forbid_unknown_fields=True):
-    """Post it, or show it instead of `ref`."""
+    """Post it, or show it instead of `ref`. Each change has a `key` of its own."""
 
     number: _NUMBER
     key: _WORD

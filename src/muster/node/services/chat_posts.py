@@ -291,7 +291,9 @@ class ChatPosts(Part):
         self._given.add((row.service, row.key))
         faces = tuple(Button(data, FACES[data[0]][1], FACES[data[0]][0]) for data in buttons)
         post = Post(row.room, row.text, faces, row.thread)
-        self._core.do(BridgeShow(row.service, number, row.key, post, row.ref))
+        # A change is another one each time, also where it shows again what was shown before.
+        key = f"{row.key}/{self._core.now.wall_ms}.{number}" if row.ref else row.key
+        self._core.do(BridgeShow(row.service, number, key, post, row.ref))
 
     def _tell_room(self, shown: ChatPosted, refused: str) -> None:
         """A person hears of it where a service takes nothing into the room of `config.toml`.

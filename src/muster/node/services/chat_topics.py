@@ -10,7 +10,8 @@ counts is how long it is as it is read there, with each letter that cannot be se
 
 from typing import TYPE_CHECKING, Final
 
-from muster.bridge.words import plain
+from muster.bridge.services import SERVICES
+from muster.bridge.words import fits
 from muster.errors import NotFound
 from muster.fleet.chat import CHAT_ACKNOWLEDGE, ChatAcknowledged, is_chat_actor
 from muster.fleet.folds import INCIDENT as INCIDENTS
@@ -55,10 +56,6 @@ ASK: Final = "q/"
 RUNS: Final = "r/"
 MESSAGES: Final = "m/"
 _ID_CHARS: Final = 32
-# The least that any service shows of a post (bridge/base.py, `Limits`).
-ASK_CHARS_MAX: Final = 4_096
-# Nothing is cut within it, whatever letters a `chat.ask` is made of.
-_UNCUT: Final = 1_000_000
 
 
 def machine_of(core: "Core", key: str) -> MachineId:
@@ -188,11 +185,11 @@ class ChatTopics(Part):
         buttons = (f"y{body.id}", f"n{body.id}")
         key = f"{ASK}{machine[:_ID_CHARS]}/{body.hash}"
         text = _said(self._core.membership.name_of(machine), body.text)
-        if len(plain(text, _UNCUT)) > ASK_CHARS_MAX:
-            self._core.counters["chat-asks-unshown"] += 1
-            return
         for service, room in self._rooms():
-            self._posts.want(service, key, room, text, buttons)
+            if fits(text, SERVICES[service].text_chars):
+                self._posts.want(service, key, room, text, buttons)
+            else:
+                self._core.counters["chat-asks-unshown"] += 1
 
     def _settled(self, entry: Entry) -> None:
         body, machine = body_or_none(entry, ChatSettle), entry.stream.machine
