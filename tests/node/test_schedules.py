@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from tests.node.chats import within
 from tests.node.cores import WALL_MS, Cores
 from tests.node.scheduling import FILE, MINUTE, SLOT, SPEC, Registers, add, stop
 from tests.node.test_runs import know
 from tests.promise import proves
+from tests.task.schedules import text as schedule_text
 
 from muster.errors import Conflict
 from muster.fleet.grant import Grant, sign_give
@@ -562,3 +564,41 @@ def states_of_runs(world: Cores) -> list[str]:
     fired = sorted(_told(world, "fire", ScheduleFire), key=lambda fire: fire.slot)
     states = {row["run"]: row["state"] for row in world["laptop"].call("runs", {})["value"]}
     return [states[fire.run] for fire in fired]
+
+
+@proves("schedule.not-silent")
+def test_a_schedule_that_this_version_does_not_read_is_told_of_by_its_keepers(world):
+    """An earlier one took its form; until it is written anew, or where it was removed before."""
+    hub, studio, laptop = (world[name] for name in ("hub", "studio", "laptop"))
+    mallory = Operator(b"mallory".ljust(32))
+
+    def told(one: Any) -> list[str]:
+        return [row.title for row in one.core.incidents.own("schedule-unread-").values()]
+
+    def orders(name: str, life_ms: int = 86_400_000, **more: Any) -> str:
+        keepers = [hub.id, studio.id]
+        text = schedule_text(schedule=name, keepers=keepers, fence="repo:../x")
+        args = {"keepers": keepers, "text": text}
+        order = world.sign(SET, name, hub, args, to=EVERY_MACHINE, life_ms=life_ms, **more)
+        within(laptop, lambda: laptop.core.append_body(ScheduleSet(text, order)))
+        world.pass_ms(3_000)
+        return id_of(order)
+
+    orders("nobodys", signer=mallory.statement)
+    assert told(hub) == []
+    gone = orders("gone")
+    assert len(told(hub)) == 1
+    args = stop_args("gone", gone)
+    order = world.sign("schedule.remove", "gone", hub, args)
+    within(hub, lambda: hub.core.append_body(ScheduleRemove(gone, "gone", order)))
+    world.pass_ms(3_000)
+    assert told(hub) == []
+    orders("weekly")
+    assert ["weekly" in title for title in told(hub)] == [True]
+    assert "does not read its form" in told(studio)[0]
+    assert told(laptop) == [], "it keeps it not"
+    # It was written anew.
+    world.pass_ms(1_000)
+    assert add(hub, FILE.replace("nightly", "weekly"))["ok"]
+    world.pass_ms(3_000)
+    assert told(hub) == []

@@ -1,5 +1,6 @@
 """Entries about schedules become rows: only what was ordered of the whole fleet, and each slot once."""
 
+import json
 from typing import Any
 
 from tests.promise import proves
@@ -18,6 +19,7 @@ from muster.task.schedule_fold import (
     ScheduleFold,
     SlotFold,
     stop_args,
+    unread,
 )
 from muster.task.schedule_fold import (
     SLOT as SLOTS,
@@ -100,6 +102,20 @@ def test_what_is_no_order_of_just_that_is_no_schedule_and_stops_no_fold():
     assert stream.rows.held == {}
     stream.append(SET)
     assert len(stream.rows.every(SCHEDULE)) == 1
+
+
+@proves("schedule.not-silent")
+def test_an_order_whose_text_an_earlier_version_took_is_told_from_what_nobody_ordered():
+    assert unread(SET, FLEET_ID) is None
+    found = [unread(body, FLEET_ID) for body in NOT_ORDERED]
+    # The first nine are ordered by nobody.
+    assert [each is None for each in found] == [number < 9 for number in range(len(found))]
+    for body, each in zip(NOT_ORDERED[9:], found[9:], strict=True):
+        assert each is not None
+        assert each[0].object == "nightly"
+        assert each[1] == json.loads(body.text)["keepers"]
+    assert unread(ScheduleSet("[" * 5_000, SET.statement), FLEET_ID) is None
+    assert ScheduleFold(FLEET_ID).version == 2, "what version 1 took is read again"
 
 
 def _stop(kind: str, **changes: Any) -> Any:

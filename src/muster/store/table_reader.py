@@ -320,15 +320,19 @@ class TableReader:
         self._folding.flush()
         return self._database.query(sql, bindings)
 
-    def skipped(self) -> list[Skipped]:
-        """Return every entry that a fold could not use, with the reason."""
+    def skipped(self, fold: str = "", limit: int = -1) -> list[Skipped]:
+        """Return the entries that folds, or this one, could not use, with the reason."""
         self._contents.settle()
         self._folding.flush()
-        found = self._database.query("select entry, fold, reason from skipped order by entry, fold")
+        found = self._database.query(
+            "select entry, fold, reason from skipped where ?1 in ('', fold) "
+            "order by entry, fold limit ?2",
+            (fold, limit),
+        )
         shown = []
-        for number, fold, reason in found:
+        for number, name, reason in found:
             stream, seq = unpack(as_int(number))
-            shown.append(Skipped(str(fold), self._streams.by_id[stream].name, seq, str(reason)))
+            shown.append(Skipped(str(name), self._streams.by_id[stream].name, seq, str(reason)))
         return shown
 
     def _table(self, table: Table[R]) -> FoldTable[R]:

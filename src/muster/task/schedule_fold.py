@@ -9,6 +9,9 @@ Rule 2: what became of a slot is its keeper's word, in a table keyed by that kee
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+import msgspec
+from msgspec import Struct
+
 from muster.errors import MusterError
 from muster.fleet.statement import Statement, check_order, open_statement, tells_all
 from muster.log.entry import Entry, EntryId
@@ -102,10 +105,36 @@ def ordered(body: kinds.ScheduleSet, fleet: FleetId) -> tuple[Statement, Schedul
     return statement, schedule
 
 
+class _Plain(Struct, frozen=True):
+    schedule: str
+    keepers: list[str]
+
+
+def unread(body: kinds.ScheduleSet, fleet: FleetId) -> tuple[Statement, list[str]] | None:
+    """The order of a schedule whose text cannot be read, with its keepers: an earlier version took
+    what this one refuses. None where it is a schedule, and where nobody ordered just that.
+    """
+    try:
+        statement = open_statement(body.statement.encode(), fleet)
+        plain = msgspec.json.decode(body.text.encode(), type=_Plain)
+        args = {"keepers": plain.keepers, "text": body.text}
+        if not tells_all(statement, SET, plain.schedule, args):
+            return None
+    except (MusterError, msgspec.DecodeError, RecursionError):
+        return None
+    try:
+        opened(body.text)
+    except MusterError:
+        return statement, plain.keepers
+    return None
+
+
 class ScheduleFold:
     """Any stream: a schedule is what was signed, whoever wrote it down."""
 
     name = "schedule"
+    # Version 1 took texts that `opened` refuses since.
+    version = 2
     tables = (SCHEDULE, SCHEDULE_ORDER)
     kinds = frozenset({"schedule.set", *_STOPS})
 

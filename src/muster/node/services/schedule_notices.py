@@ -1,6 +1,6 @@
 """What a person must see of schedules: a fence without an answer, a slot of which nobody tells."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from muster.fleet.folds import INCIDENT
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _FENCE: Final = "schedule-fence-"
 _UNKNOWN: Final = "slot-unknown-"
 _DENIED: Final = "schedule-denied-"
+_UNREAD: Final = "schedule-unread-"
 
 
 def silence(core: "Core", each: Known, keeper: Keeper) -> None:
@@ -56,11 +57,19 @@ def fired(core: "Core", each: Known) -> None:
     core.incidents.close(_DENIED + each.id[:16], "it is run")
 
 
+def unread(core: "Core", names: Mapping[str, str]) -> None:
+    """An earlier version took its form, and this one does not."""
+    for id, name in names.items():
+        title = f"schedule {name} is not run: this version of Muster does not read its form; "
+        title += "write it anew with `muster schedule add`"
+        _notice(core, _UNREAD + id[:16], title, begins=True)
+
+
 def gone(core: "Core", kept: Collection[str]) -> None:
     """What was told of schedules that this machine keeps no more is over."""
     ends = {id[:16] for id in kept}
     for row in core.tables.rows(INCIDENT, writer=core.machine, open=1):
-        if row.key.startswith((_FENCE, _UNKNOWN, _DENIED)) and row.key[-16:] not in ends:
+        if row.key.startswith((_FENCE, _UNKNOWN, _DENIED, _UNREAD)) and row.key[-16:] not in ends:
             core.incidents.close(row.key, "its schedule is gone, or was changed")
 
 

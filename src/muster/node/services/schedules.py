@@ -127,7 +127,9 @@ class Schedules(Part):
         me, before = self.core.machine, self._kept
         found = slots.schedules(self.core)
         kept = {each.id: each for each in found.values() if me in each.schedule.keepers}
-        notices.gone(self.core, kept)
+        unread = slots.unread(self.core, found)
+        notices.gone(self.core, {*kept, *unread})
+        notices.unread(self.core, unread)
         # What is run by what happens is looked after by triggers.py.
         mine = {id: each for id, each in kept.items() if each.schedule.when.on is None}
         self._kept = {

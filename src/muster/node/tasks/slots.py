@@ -8,9 +8,9 @@ Rule 3: an order counts for the schedule of the name that it is about. Whom a gr
         who signed a schedule by one, may no more when that has ended: what comes later is too late.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -21,21 +21,26 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_or_none
 from muster.node.call.shut_out import began_ms, is_after, was_told
 from muster.task import occurrences
-from muster.task.schedule import Schedule
+from muster.task.schedule import Schedule, id_of
 from muster.task.schedule_fold import (
     SCHEDULE,
     SCHEDULE_ORDER,
     SLOT,
     OrderRow,
+    ScheduleFold,
     ScheduleRow,
     SlotRow,
     ordered,
 )
+from muster.task.schedule_fold import unread as unread_order
 from muster.task.schedule_kinds import ScheduleSet
 from muster.task.spec import parse
 
 if TYPE_CHECKING:
     from muster.node.core import Core
+
+# So many entries that make no schedule are looked at; chosen arbitrarily.
+_UNREAD_MAX: Final = 100
 
 
 class Known(NamedTuple):
@@ -140,6 +145,31 @@ def schedules(core: "Core") -> dict[str, Known]:
         if before is None or _rank(before) < _rank(each):
             found[row.name] = each
     return {name: each for name, each in sorted(found.items()) if not each.removed}
+
+
+def unread(core: "Core", found: Mapping[str, Known]) -> dict[str, str]:
+    """By its id the name of each schedule of this machine's that would count, could it be read.
+
+    `found` are those that there are: one that was ordered since takes its place.
+    """
+    names = dict[str, str]()
+    for each in core.tables.skipped(ScheduleFold.name, _UNREAD_MAX):
+        body = body_or_none(core.log.entry_at(each.stream, each.seq), ScheduleSet)
+        order = body and unread_order(body, core.membership.fleet)
+        if body is None or not order or core.machine not in order[1]:
+            continue
+        statement, id = order[0], id_of(body.statement)
+        since = found.get(statement.object)
+        stops = core.tables.rows(SCHEDULE_ORDER, schedule=id)
+        if any(row.verb == "schedule.remove" and _might(core, row) for row in stops):
+            continue
+        if statement.until_ms > core.now.wall_ms and (
+            since is None or since.row.issued_ms < statement.issued_ms
+        ):
+            with suppress(Denied):
+                core.roster.was_permitted(statement, statement.issued_ms)
+                names[id] = statement.object
+    return names
 
 
 def _rank(each: Known) -> tuple[int, str]:
