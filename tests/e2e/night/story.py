@@ -191,10 +191,18 @@ class Story:
         return self.fleet.hub.ask("schedule.show", {"name": name})["decided"]
 
     def _rests(self, name: str) -> None:
-        """Wait until a machine is back: linked, and sure of its own past."""
-        machine = self.fleet[name]
-        back = lambda: "hub" in machine.linked() and machine.ask("health.look")["settled"]  # noqa: E731
+        """Wait until a machine is back: linked, sure of its own past, and greeted.
+
+        What they tell each other at first has the time in it, and must not be under way when that
+        jumps.
+        """
+        machine, hub = self.fleet[name], self.fleet.hub
+        back = lambda: name in hub.linked() and machine.ask("health.look")["settled"]  # noqa: E731
         self._until(back, f"{name} is back")
+        for other in {"hub", "studio"} - {name}:
+            ping = ("ping", other)
+            heard = lambda p=ping: agents.muster(self.fleet, machine, *p).code == 0  # noqa: E731
+            self._until(heard, f"{name} is heard by {other}")
 
     def _run(self, run: str) -> Any:
         return self.fleet.hub.ask("runs", {"run": run})
