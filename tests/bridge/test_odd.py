@@ -2,13 +2,25 @@
 
 import asyncio
 import json
+from asyncio import sleep as turn
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+import msgspec
 import pytest
 from tests.promise import proves
 
-from muster.bridge.base import CURSOR_CHARS_MAX, HEARD_CHARS_MAX, Passed, Post, Pressed, Said, Slow
+from muster.bridge.base import (
+    CURSOR_CHARS_MAX,
+    HEARD_CHARS_MAX,
+    Button,
+    Passed,
+    Post,
+    Pressed,
+    Said,
+    Slow,
+)
 from muster.bridge.process import _heed
 from muster.bridge.wire import Heed, Show, line, read_word
 from muster.errors import Malformed, Unreachable
@@ -16,6 +28,7 @@ from muster.errors import Malformed, Unreachable
 nio = pytest.importorskip("nio")
 
 from muster.bridge import matrix  # noqa: E402 - it needs its client
+from muster.bridge.matrix_event import Shown  # noqa: E402 - as it does
 
 BOT, ROOM = "@muster:fleet.test", "!room:fleet.test"
 BUTTONS = {"org.muster.buttons": {"\N{WHITE HEAVY CHECK MARK}": "y1"}}
@@ -25,56 +38,79 @@ class Over(Exception):
     """Everything was heard."""
 
 
-def answered(status: int, said: dict[str, Any], found: Any = None) -> Any:
-    found = found if found is not None else nio.ErrorResponse.from_dict(said)
-    found.transport_response = SimpleNamespace(status=status)
-    return found
-
-
-SLOW = answered(429, {"errcode": "M_LIMIT_EXCEEDED", "error": "", "retry_after_ms": 100})
-GONE = answered(404, {"errcode": "M_NOT_FOUND", "error": "no such event"})
-OUT = answered(403, {"errcode": "M_FORBIDDEN", "error": "not a member"})
-BAD_GATEWAY = answered(502, {"errcode": "M_UNKNOWN", "error": "that server does not answer"})
+Answer = tuple[int, Any]
+SLOW: Answer = (429, {"errcode": "M_LIMIT_EXCEEDED", "error": "", "retry_after_ms": 100})
+GONE: Answer = (404, {"errcode": "M_NOT_FOUND", "error": "no such event"})
+OUT: Answer = (403, {"errcode": "M_FORBIDDEN", "error": "not a member"})
+BAD_GATEWAY: Answer = (502, {"errcode": "M_UNKNOWN", "error": "that server does not answer"})
 
 
 class Server:
-    """A homeserver as its client shows it. `once` has what is answered instead, the first times."""
+    """A homeserver, behind its client. `once` has what is answered instead, the first times."""
 
-    user_id, access_token = "", ""
+    user_id, access_token = "", "token"
 
     def __init__(self, *syncs: dict[str, Any]) -> None:
         self._syncs = [{"next_batch": f"s{number}", **each} for number, each in enumerate(syncs, 2)]
-        self.once: dict[str, list[Any]] = {}
+        self.once: dict[str, list[Answer]] = {}
         self.joined: list[str] = []
-
-    def _instead(self, name: str) -> Any:
-        found = self.once.get(name, [])
-        return found.pop(0) if found else None
+        self.since: list[str] = []
+        self.sent: list[str] = []
+        # A room into which coming takes for ever.
+        self.hangs = ""
 
     async def whoami(self) -> Any:
         return nio.WhoamiResponse(BOT, None, False)
 
-    async def sync(self, **_: Any) -> Any:
+    async def room_send(self, room: str, kind: str, _content: Any, tx_id: str) -> Any:
+        self.sent.append(kind)
+        if kind != "m.reaction":
+            return nio.RoomSendResponse("$sent", room)
+        refused = nio.RoomSendError.from_dict(OUT[1], room)
+        refused.transport_response = SimpleNamespace(status=403)
+        return refused
+
+    async def send(self, how: str, path: str, _body: Any, headers: Any) -> Any:
+        """What the client sends, and does not read."""
+        assert headers["Authorization"] == "Bearer token"
+        where = urlsplit(path)
+        assert where.path.startswith("/_matrix/client/v3/")
+        parts = [unquote(each) for each in where.path.split("/")[4:]]
+        name = parts[0] if parts[0] in {"sync", "join"} else parts[2]
+        assert (how == "POST") == (name == "join")
+        answer = await getattr(self, f"_{name}")(parts, dict(parse_qsl(where.query)))
+        status, said = self.once[name].pop(0) if self.once.get(name) else (200, answer)
+
+        async def read() -> bytes:
+            return said if isinstance(said, bytes) else json.dumps(said).encode()
+
+        return SimpleNamespace(status=status, read=read)
+
+    async def _sync(self, _: Any, query: dict[str, str]) -> Any:
+        for _turn in range(20):
+            # What is done beside it goes on.
+            await turn(0)
         if not self._syncs:
             raise Over
-        return self._instead("sync") or nio.SyncResponse.from_dict(self._syncs.pop(0))
+        self.since.append(query.get("since", ""))
+        return None if self.once.get("sync") else self._syncs.pop(0)
 
-    async def join(self, room: str) -> Any:
-        self.joined.append(room)
-        return self._instead("join") or nio.JoinResponse(room)
+    async def _join(self, parts: list[str], _: Any) -> Any:
+        self.joined.append(parts[1])
+        if parts[1] == self.hangs:
+            await asyncio.Event().wait()
+        return {"room_id": parts[1]}
 
-    async def joined_members(self, room: str) -> Any:
-        return self._instead("members") or nio.JoinedMembersResponse([1, 2, 3], room)
+    async def _joined_members(self, *_: Any) -> Any:
+        # What people call themselves is for nobody to trip over.
+        return {"joined": {"@a:b": {"display_name": 1}, "@c:d": None, "@e:f": []}}
 
-    async def room_messages(self, room: str, **_: Any) -> Any:
-        return self._instead("messages") or nio.RoomMessagesResponse(room, [], "p", None)
+    async def _messages(self, *_: Any) -> Any:
+        return {"chunk": []}
 
-    async def room_get_event(self, _room: str, ref: str) -> Any:
+    async def _event(self, parts: list[str], _: Any) -> Any:
         source = {**event("m.room.message", {"msgtype": "m.notice", "body": "", **BUTTONS})}
-        source |= {"sender": BOT, "event_id": ref}
-        found = nio.RoomGetEventResponse()
-        found.event = nio.Event.parse_event(source)
-        return self._instead("event") or found
+        return source | {"sender": BOT, "event_id": parts[3], "origin_server_ts": "5"}
 
 
 def event(kind: str, content: Any, **more: Any) -> dict[str, Any]:
@@ -99,13 +135,14 @@ def of(*events: dict[str, Any], room: str = ROOM, limited: bool = False) -> dict
     return {"rooms": {"join": {room: {"timeline": timeline}}}}
 
 
-def invited(*rooms: str, by: str = "@eve:fleet.test") -> dict[str, Any]:
-    def state() -> dict[str, Any]:
-        # Its client takes them apart.
-        said = {"type": "m.room.member", "sender": by, "state_key": BOT}
-        return {"invite_state": {"events": [{**said, "content": {"membership": "invite"}}]}}
+def member(by: Any = "@eve:fleet.test", **content: Any) -> dict[str, Any]:
+    said = {"type": "m.room.member", "sender": by, "state_key": BOT}
+    return {**said, "content": {"membership": "invite", **content}}
 
-    return {"rooms": {"invite": {room: state() for room in rooms}}}
+
+def invited(*rooms: str, by: str = "@eve:fleet.test") -> dict[str, Any]:
+    state = {"invite_state": {"events": [member(by)]}}
+    return {"rooms": {"invite": dict.fromkeys(rooms, state)}}
 
 
 def hear(server: Server, **options: Any) -> tuple[list[Any], list[str], list[str]]:
@@ -125,7 +162,7 @@ def hear(server: Server, **options: Any) -> tuple[list[Any], list[str], list[str
         made._client = server  # type: ignore[assignment]
         assert await made.begin() == BOT
         with pytest.raises(Over):
-            await made.run(json.dumps({"since": "s1", "last": {}}), keep)
+            await made.run(json.dumps({"since": "s1", "last": {"!old": "$old"}}), keep)
 
     asyncio.run(read())
     return heard, odd, cursors
@@ -145,6 +182,8 @@ def test_no_event_of_a_stranger_ends_a_bridge_of_matrix():
     odd_ones += [event("m.reaction", {"m.relates_to": each}) for each in ODD]
     odd_ones += [event(kind, each) for kind in ("m.room.message", "m.reaction") for each in ODD]
     odd_ones += [text(each) for each in (None, 5, {}, ["x"])]
+    odd_ones += [*ODD, {}, {"type": "m.room.message"}]
+    odd_ones += [text("x", **{each: None}) for each in ("event_id", "sender", "type", "content")]
     odd_ones += [reaction(event_id=ref, key="x") for ref in ("", "x" * 9_000, "/../..", "$\n")]
     heard, odd, cursors = hear(Server(of(*odd_ones, whole)))
     assert heard[-1].text == "what all came for"
@@ -154,9 +193,85 @@ def test_no_event_of_a_stranger_ends_a_bridge_of_matrix():
 
 
 @proves("chat.contract")
+def test_what_the_servers_client_cannot_read_is_heard_or_passed_over():
+    bare = {"event_id": "$b", "sender": "@eve:fleet.test", "type": "m.room.message"}
+    long = text("long", origin_server_ts=0)
+    server = Server(
+        of(text("a", origin_server_ts="5"), text("b", unsigned=None), bare, 5, None, limited=True),
+        {"rooms": {"invite": {"!a": None, "!b": {"invite_state": {"events": ODD}}}}},
+    )
+    page = json.dumps({"chunk": [*ODD, long]}).replace('_ts": 0', '_ts": ' + "9" * 5_000)
+    server.once = {"messages": [(200, page.encode())]}
+    heard, odd, cursors = hear(server)
+    assert [each.text for each in heard] == ["long", "a", "b"]
+    assert len(odd) == len(ODD) + 5
+    assert json.loads(cursors[0])["last"] == {"!old": "$old", ROOM: "$b"}
+    # An answer that is none ends it for a while, and the place stays.
+    for said in (b"<html>", b"[]", b"{}", b"\xff"):
+        server = Server(of(text("x")))
+        server.once = {"sync": [(200, said)]}
+        with pytest.raises(Unreachable):
+            hear(server)
+
+
+@proves("chat.contract")
+def test_what_is_no_cursor_is_from_now_on():
+    for cursor in ("", "s1", "123", "[]", "{}", '{"since": "s1", "last": 5}'):
+        assert matrix._read(cursor) == ("", {})
+    assert matrix._read('{"since": "s1", "last": {"!r": "$1"}}') == ("s1", {"!r": "$1"})
+
+
+@proves("chat.contract")
+def test_of_a_place_that_the_server_does_not_know_any_more_it_begins_from_now_on_and_says_so():
+    unknown = (400, {"errcode": "M_UNKNOWN", "error": "unknown token"})
+    for refused in (unknown, (200, b"[" * 100_000)):
+        server = Server(of(text("what was said before")), of(text("and since")))
+        server.once = {"sync": [refused]}
+        heard, odd, cursors = hear(server)
+        assert server.since == ["s1", "", "s2"]
+        assert [each.text for each in heard] == ["and since"]
+        assert ["is not heard" in each for each in odd] == [True]
+        assert json.loads(cursors[0])["since"] == "s2"
+        assert "!old" not in json.loads(cursors[0])["last"]
+    server = Server(of(text("x")))
+    server.once = {"sync": [unknown, unknown]}
+    with pytest.raises(Malformed):
+        hear(server)
+
+
+@proves("chat.contract")
+def test_a_post_has_the_buttons_of_its_last_change_by_our_own_account():
+    own, old = "\N{WHITE HEAVY CHECK MARK}", {"sender": BOT, "content": BUTTONS}
+    for sender, content, data in (
+        (BOT, {"m.new_content": {"org.muster.buttons": {own: "y2"}}}, "y2"),
+        ("@eve:fleet.test", {"m.new_content": {"org.muster.buttons": {own: "y2"}}}, "y1"),
+        # To be told that it counts no more.
+        (BOT, {"m.new_content": {"org.muster.buttons": {}}}, "y1"),
+        (BOT, {}, "y1"),
+    ):
+        new = {"m.relations": {"m.replace": {"sender": sender, "content": content}}}
+        for unsigned in (new, None, {}):
+            shown = msgspec.convert({**old, "unsigned": unsigned}, Shown)
+            assert shown.buttons(BOT) == {own: data if unsigned else "y1"}
+        assert shown.buttons("@eve:fleet.test") == {}
+
+
+@proves("chat.contract")
+def test_a_post_is_there_in_a_room_that_takes_no_reactions():
+    async def post() -> None:
+        made = matrix.Matrix("token", {"url": "http://localhost", "room": ROOM})
+        made._client = server = Server()  # type: ignore[assignment]
+        buttons = (Button("y1", "yes", "!"), Button("n1", "no", "?"))
+        assert await made.post(Post(ROOM, "hello", buttons), "k") == "$sent"
+        assert server.sent == ["m.room.message", "m.reaction", "m.reaction"]
+
+    asyncio.run(post())
+
+
+@proves("chat.contract")
 def test_a_room_that_the_bridge_was_put_out_of_is_passed_over_and_read_on():
     server = Server(of(text("before I put you out"), text("and then")), of(text("b"), limited=True))
-    server.once = {"members": [OUT], "messages": [OUT]}
+    server.once = {"joined_members": [OUT], "messages": [OUT]}
     heard, odd, cursors = hear(server)
     assert [each.text for each in heard] == ["and then", "b"]
     assert ["M_FORBIDDEN" in why for why in odd] == [True, True]
@@ -182,6 +297,27 @@ def test_an_invitation_is_followed_where_it_may_be_and_one_that_fails_is_passed_
         _, odd, _ = hear(server, **options)
         assert server.joined == joined
         assert len(odd) == 2 - len(joined)
+    # What cannot be read beside the invitation, or says something else, may be there to hide it.
+    ours = member("@alice:fleet.test")
+    for states, joined in (
+        ([ours, {**member(eve), "state_key": eve}, None, {}], ["!dm"]),
+        ([member("@alice:fleet.test", displayname=1)], ["!dm"]),
+        ([ours, member(eve, displayname=1)], []),
+        ([member(eve), ours], []),
+        ([ours, member(eve)], []),
+        ([ours, member(None)], []),
+        ([ours, {**ours, "content": None}], []),
+        ([ours, {**ours, "content": {"membership": "ban"}}], []),
+        ([{**ours, "content": {"membership": "ban"}}], []),
+        ([], []),
+    ):
+        server = Server({"rooms": {"invite": {"!dm": {"invite_state": {"events": states}}}}})
+        assert len(hear(server)[1]) == 1 - len(joined)
+        assert server.joined == joined
+    # What is said is heard meanwhile.
+    server = Server(invited("!dm"), of(text("a")))
+    server.hangs = "!dm"
+    assert [each.text for each in hear(server)[0]] == ["a"]
     # As often as a server asks to wait, at the next answer; nobody waits for it.
     server = Server(invited("!dm"), of(text("a")), of(text("b")))
     server.once = {"join": [SLOW, SLOW]}
@@ -209,14 +345,14 @@ def test_a_bridge_waits_where_the_server_asks_for_it_and_loses_no_press(monkeypa
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     server = Server(of(reaction(**PRESS), text("x"), reaction(event_id="$none", key="x")))
-    server.once = {"sync": [SLOW], "event": [SLOW, SLOW], "members": [SLOW]}
+    server.once = {"sync": [SLOW], "event": [SLOW, SLOW], "joined_members": [SLOW]}
     heard, odd, _ = hear(server)
     assert [type(each) for each in heard] == [Pressed, Said]
     assert (rested, odd) == ([0.1] * 4, [])
     # One that asks for too long a pause ends it, and what was heard is heard again.
     server = Server(of(reaction(**PRESS)))
     long = {"errcode": "M_LIMIT_EXCEEDED", "error": "", "retry_after_ms": 10**7}
-    server.once = {"event": [answered(429, long)]}
+    server.once = {"event": [(429, long)]}
     with pytest.raises(Slow):
         hear(server)
     # What nobody can look at has no button of ours; where the server fails, it is asked again.

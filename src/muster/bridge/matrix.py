@@ -10,13 +10,19 @@ that its own server's accounts, or the `inviters`, invite it to, and into the on
 in one with a single other member what is said is private.
 Rule 4: an event is what anybody made of it. It is read as far as `Event` says; one that is none,
 or about which the server says no more, is passed over, as is an invitation that cannot be followed.
+The client is asked to read none of it.
+Rule 5: where the server does not know the place any more that the cursor names, the bridge begins
+from now on, and says so.
 """
 
+import asyncio
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any, ClassVar, Final, TypeVar
+from urllib.parse import quote, urlencode
 
 import msgspec
 import nio
@@ -33,9 +39,24 @@ from muster.bridge.base import (
     Slow,
     patient,
 )
-from muster.bridge.matrix_event import BUTTONS, Event, Relates, Shown
+from muster.bridge.matrix_event import (
+    BUTTONS,
+    Event,
+    Joined,
+    Members,
+    Page,
+    Refusal,
+    Relates,
+    Shown,
+    Synced,
+    Timeline,
+    answer,
+    event_of,
+    id_of,
+    inviter,
+)
 from muster.bridge.words import plain
-from muster.errors import Denied, Malformed, Unreachable
+from muster.errors import Denied, Malformed, MusterError, Unreachable
 
 R = TypeVar("R")
 LIMITS: Final = Limits(text_chars=16_000, buttons=3, data_bytes=64)
@@ -47,6 +68,7 @@ _PAGES_MAX: Final = 1_000
 _ROOMS_MAX: Final = 64
 # So many invitations wait for a server that asks to wait.
 _INVITED_MAX: Final = 16
+_OK: Final = 200
 _TOO_MANY: Final = 429
 _REF: Final = re.compile(r"\$[!-~]{1,254}")
 _FILTER: Final[dict[str, Any]] = {
@@ -75,6 +97,7 @@ class Matrix:
         self._client.access_token = token
         self._room, self._inviters = str(options.get("room", "")), set(options.get("inviters", ()))
         self._invited: dict[str, None] = {}
+        self._joining: asyncio.Task[None] | None = None
         # The event that was heard last in each room.
         self._last: dict[str, str] = {}
 
@@ -86,32 +109,47 @@ class Matrix:
 
     async def run(self, cursor: str, hear: Hear) -> None:
         """See the contract."""
-        since, self._last = _read(cursor)
-        wait_ms = 0
+        try:
+            await self._run(*_read(cursor), hear)
+        finally:
+            if self._joining is not None:
+                self._joining.cancel()
+                await asyncio.wait({self._joining})
+
+    async def _run(self, since: str, last: dict[str, str], hear: Hear) -> None:
+        self._last, wait_ms, lost = last, 0, ""
         while True:
-            answer = await self._synced(since, wait_ms)
+            try:
+                found = await self._synced(since, wait_ms)
+            except Malformed as error:
+                if not since:
+                    raise
+                lost = f"what was said meanwhile is not heard: {error}"[:500]
+                since, self._last, wait_ms = "", {}, 0
+                continue
             if not wait_ms:
-                await hear(Passed())
-            wait_ms = _SYNC_MS
-            await self._invitations(answer.rooms.invite, hear)
+                await hear(Passed(lost))
+            wait_ms, lost = _SYNC_MS, ""
+            await self._invitations(found.rooms.invite, hear)
             if since:
-                for room, joined in answer.rooms.join.items():
-                    async for event in self._came(room, joined.timeline, since, hear):
-                        await self._heard(room, event, hear)
-            for room, joined in answer.rooms.join.items():
-                if joined.timeline.events:
+                await self._joined(found.rooms.join, since, hear)
+            for room, joined in found.rooms.join.items():
+                if called := next(filter(None, map(id_of, reversed(joined.timeline.events))), ""):
                     # Anew at the end: those that are quiet for longest are forgotten first.
                     self._last.pop(room, None)
-                    self._last[room] = str(joined.timeline.events[-1].source.get("event_id", ""))
-            if answer.next_batch != since:
-                since = answer.next_batch
+                    self._last[room] = called
+            if found.next_batch != since:
+                since = found.next_batch
                 await hear(Passed(), self._cursor(since))
 
-    async def _synced(self, since: str, wait_ms: int) -> Any:
-        return await self._read(
-            lambda: self._client.sync(timeout=wait_ms, since=since or None, sync_filter=_FILTER),
-            nio.SyncResponse,
-        )
+    async def _joined(self, rooms: Mapping[str, Joined], since: str, hear: Hear) -> None:
+        for room, joined in rooms.items():
+            async for event in self._came(room, joined.timeline, since, hear):
+                await self._heard(room, event, hear)
+
+    async def _synced(self, since: str, wait_ms: int) -> Synced:
+        query = {"timeout": str(wait_ms), "filter": json.dumps(_FILTER)}
+        return await self._read(["sync"], Synced, query | ({"since": since} if since else {}))
 
     def _cursor(self, since: str) -> str:
         """A cursor within its bound: of the rooms that fit."""
@@ -125,38 +163,47 @@ class Matrix:
     # --- invitations --------------------------------------------------------------------------
 
     async def _invitations(self, found: Mapping[str, Any], hear: Hear) -> None:
-        """Come where it may; where the server asks to wait, after the next answer."""
+        """Come where it may, while what is said elsewhere is heard."""
         for room, invited in found.items():
-            if len(self._invited) < _INVITED_MAX and self._may_come(room, invited.invite_state):
+            if len(self._invited) < _INVITED_MAX and self._may_come(room, invited):
                 self._invited[room] = None
             else:
                 await hear(Passed("an invitation into a room is not for this bridge to follow"))
+        if self._joining is not None and self._joining.done():
+            self._joining.result()
+            self._joining = None
+        if self._invited and self._joining is None:
+            self._joining = asyncio.ensure_future(self._come(hear))
+
+    async def _come(self, hear: Hear) -> None:
+        """Into each; where the server asks to wait, those that are left after the next answer."""
         for room in list(self._invited):
+            odd = ""
             try:
-                await self._asked(self._client.join(room), nio.JoinResponse)
+                await self._ask("POST", ["join", room], dict)
             except Slow:
-                # Those that are left are tried after the next answer.
                 return
             except (Malformed, Unreachable) as error:
-                await hear(Passed(f"an invitation could not be followed: {error}"))
+                odd = f"an invitation could not be followed: {error}"[:500]
             del self._invited[room]
+            if odd:
+                await hear(Passed(odd))
 
-    def _may_come(self, room: str, states: list[Any]) -> bool:
-        own, by = self._client.user_id, ""
-        for each in states:
-            if isinstance(each, nio.InviteMemberEvent) and each.state_key == own:
-                # The server adds the invitation itself to what another one says of the room.
-                by = each.sender
-        server = by.partition(":")[2]
+    def _may_come(self, room: str, invited: Any) -> bool:
+        own = self._client.user_id
+        by = inviter(invited, own)
         known = {own.partition(":")[2], *self._inviters}
-        return bool(by) and (room == self._room or not known.isdisjoint({by, server}))
+        whose = {by, by.partition(":")[2]}
+        return bool(by) and (room == self._room or not known.isdisjoint(whose))
 
     # --- what is heard ------------------------------------------------------------------------
 
-    async def _came(self, room: str, timeline: Any, since: str, hear: Hear) -> AsyncIterator[Any]:
+    async def _came(
+        self, room: str, timeline: Timeline, since: str, hear: Hear
+    ) -> AsyncIterator[Any]:
         """What came in a room since then, the oldest first."""
         missed: list[Any] = []
-        start, last = timeline.prev_batch, self._last.get(room)
+        start, last = timeline.prev_batch or "", self._last.get(room)
         for _ in range(_PAGES_MAX if timeline.limited else 0):
             try:
                 page = await self._page(room, start, since)
@@ -164,7 +211,7 @@ class Matrix:
                 await hear(Passed(f"what was missed in a room cannot be read: {error}"))
                 break
             for event in page.chunk:
-                if last is not None and event.source.get("event_id") == last:
+                if last is not None and id_of(event) == last:
                     break
                 missed.append(event)
             else:
@@ -177,18 +224,15 @@ class Matrix:
         for event in (*reversed(missed), *timeline.events):
             yield event
 
-    async def _page(self, room: str, start: str, end: str) -> Any:
-        return await self._read(
-            lambda: self._client.room_messages(
-                room, start=start, end=end, limit=_PAGE,
-                message_filter={"types": ["m.room.message", "m.reaction"]},
-            ),
-            nio.RoomMessagesResponse,
-        )  # fmt: skip
+    async def _page(self, room: str, start: str, end: str) -> Page:
+        kinds = json.dumps({"types": _FILTER["room"]["timeline"]["types"]})
+        query = {"dir": "b", "to": end, "limit": str(_PAGE), "filter": kinds}
+        query |= {"from": start} if start else {}
+        return await self._read(["rooms", room, "messages"], Page, query)
 
     async def _heard(self, room: str, event: Any, hear: Hear) -> None:
         try:
-            found: Said | Pressed | Passed | None = await self._meant(room, _event(event))
+            found: Said | Pressed | Passed | None = await self._meant(room, event_of(event))
         except Malformed as error:
             found = Passed(str(error)[:500])
         if found is not None:
@@ -214,25 +258,18 @@ class Matrix:
         return Said(*named, private, event.content.body, thread)
 
     async def _is_private(self, room: str) -> bool:
-        found = await self._read(
-            lambda: self._client.joined_members(room), nio.JoinedMembersResponse
-        )
-        return len(found.members) <= 2
+        found = await self._read(["rooms", room, "joined_members"], Members)
+        return len(found.joined) <= 2
 
     async def _data(self, room: str, ref: str, sign: str) -> str:
         """What the button of this sign carries, "" where it has none, or the post is not ours."""
         if not _REF.fullmatch(ref):
             return ""
         try:
-            answer = await self._read(
-                lambda: self._client.room_get_event(room, ref), nio.RoomGetEventResponse
-            )
-        except Malformed:
-            # There is none, or none that may be seen.
-            return ""
-        try:
-            buttons = msgspec.convert(answer.event.source, Shown).buttons(self._client.user_id)
-        except msgspec.ValidationError:
+            found = await self._read(["rooms", room, "event", ref], dict)
+            buttons = msgspec.convert(found, Shown).buttons(self._client.user_id)
+        except (Malformed, msgspec.ValidationError):
+            # There is none, or none that may be seen, or none of ours.
             return ""
         # A variant of the sign is the same sign.
         return str(buttons.get(sign.replace("\ufe0f", ""), ""))
@@ -245,7 +282,9 @@ class Matrix:
         work = self._client.room_send(post.room, "m.room.message", _content(post), tx_id=named)
         sent = await self._asked(work, nio.RoomSendResponse)
         for button in post.buttons:
-            await self._react(post.room, sent.event_id, button.sign, named)
+            # A room may take posts and no reactions: the post is there, and so are its signs.
+            with contextlib.suppress(Malformed):
+                await self._react(post.room, sent.event_id, button.sign, named)
         return str(sent.event_id)
 
     async def _react(self, room: str, ref: str, sign: str, named: str) -> None:
@@ -273,47 +312,68 @@ class Matrix:
         """See the contract."""
         await self._client.close()
 
-    async def _read(self, ask: Callable[[], Awaitable[Any]], wanted: type[R]) -> R:
-        """As `_asked`, after as many pauses as the server wants."""
-        return await patient(lambda: self._asked(ask(), wanted))
+    async def _read(self, path: list[str], wanted: type[R], query: Mapping[str, str] = {}) -> R:
+        """As `_ask`, after as many pauses as the server wants."""
+        return await patient(lambda: self._ask("GET", path, wanted, query))
 
-    async def _asked(self, work: Awaitable[Any], wanted: type[R]) -> R:
-        """The answer of the server. Raises: as the contract says."""
+    async def _ask(
+        self, how: str, path: list[str], wanted: type[R], query: Mapping[str, str] = {}
+    ) -> R:
+        """The answer of the server, which the client is kept from reading. Raises: as `_asked`."""
         try:
-            answer = await work
+            where = "/".join(quote(each, safe="") for each in path)
+        except UnicodeError as error:
+            raise Malformed("the name of a room or an event has half a letter") from error
+        headers = {"Authorization": f"Bearer {self._client.access_token}"}
+        headers |= {"Content-Type": "application/json"} if how == "POST" else {}
+        body = "{}" if how == "POST" else None
+        url = f"/_matrix/client/v3/{where}?{urlencode(query)}"
+        try:
+            found = await self._client.send(how, url, body, headers)
+            raw, status = await found.read(), found.status
         except (ClientError, OSError, TimeoutError) as error:
             raise Unreachable(f"the homeserver does not answer: {error}") from error
-        if isinstance(answer, wanted):
-            return answer
-        response = getattr(answer, "transport_response", None)
+        if status == _OK:
+            return answer(raw, wanted)
+        try:
+            why = answer(raw, Refusal)
+        except (Malformed, Unreachable):
+            why = Refusal()
+        raise _failed(status, why.errcode, why.error, why.retry_after_ms)
+
+    async def _asked(self, work: Awaitable[Any], wanted: type[R]) -> R:
+        """What the client read of an answer. Raises: as the contract says."""
+        try:
+            found = await work
+        except (ClientError, OSError, TimeoutError) as error:
+            raise Unreachable(f"the homeserver does not answer: {error}") from error
+        if isinstance(found, wanted):
+            return found
+        response = getattr(found, "transport_response", None)
         status = response.status if response is not None else 0
-        code, said = str(getattr(answer, "status_code", "")), str(getattr(answer, "message", ""))
-        if code in {"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_USER_DEACTIVATED"}:
-            raise Denied(f"the homeserver does not accept the token: {said[:200]}")
-        if code == "M_LIMIT_EXCEEDED" or status == _TOO_MANY:
-            wait_ms = getattr(answer, "retry_after_ms", None)
-            raise Slow(max(100, wait_ms if isinstance(wait_ms, int) else 1_000) / 1_000)
-        if 400 <= status < 500:
-            raise Malformed(f"the homeserver refuses it: {code or status} {said[:200]}")
-        raise Unreachable(
-            f"the homeserver answers with {code or type(answer).__name__}: {said[:200]}"
-        )
+        code, said = str(getattr(found, "status_code", "")), str(getattr(found, "message", ""))
+        raise _failed(status, code, said, getattr(found, "retry_after_ms", None))
 
 
-def _event(event: Any) -> Event:
-    """Raises: Malformed: it is none."""
-    try:
-        return msgspec.convert(event.source, Event)
-    except msgspec.ValidationError as error:
-        raise Malformed(f"an event of Matrix cannot be read: {error}") from error
+def _failed(status: int, code: str, said: str, wait_ms: Any) -> MusterError:
+    """What it means that something was not done."""
+    said = f"{code[:60] or status} {said[:200]}"
+    if code in {"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_USER_DEACTIVATED"}:
+        return Denied(f"the homeserver does not accept the token: {said}")
+    if code == "M_LIMIT_EXCEEDED" or status == _TOO_MANY:
+        return Slow(max(100, wait_ms if isinstance(wait_ms, int) else 1_000) / 1_000)
+    if 400 <= status < 500:
+        return Malformed(f"the homeserver refuses it: {said}")
+    return Unreachable(f"the homeserver answers with {said}")
 
 
 def _read(cursor: str) -> tuple[str, dict[str, str]]:
-    """The token of a sync, and the last event of each room."""
-    if not cursor:
+    """The token of a sync, and the last event of each room; of what is no cursor of ours, none."""
+    try:
+        found = json.loads(cursor)
+        return str(found["since"]), dict(found["last"])
+    except (ValueError, KeyError, TypeError):
         return "", {}
-    found = json.loads(cursor)
-    return str(found["since"]), dict(found["last"])
 
 
 def _content(post: Post) -> dict[str, Any]:
