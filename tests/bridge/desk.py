@@ -125,11 +125,17 @@ class Hub:
         return [each.text for each in self.heard if isinstance(each, Said)]
 
     async def post(
-        self, text: str, buttons: tuple[Button, ...] = (), *, key: str = "", ref: str = ""
+        self,
+        text: str,
+        buttons: tuple[Button, ...] = (),
+        *,
+        key: str = "",
+        ref: str = "",
+        room: str = "",
     ) -> Shown:
         self._number += 1
         number = self._number
-        post = Post(self.desk.room, text, buttons)
+        post = Post(room or self.desk.room, text, buttons)
         self._to.put_nowait(line(Show(number, key or f"k{number}", post, ref)))
         await self.until(lambda: number in self.shown or self.ends)
         assert not self.ends, self.ends

@@ -10,6 +10,9 @@ from tests.bridge.desk import Desk, Seen
 
 from muster.bridge.base import Button
 
+# A group that is another one by now: the room.
+MOVED = "-99"
+
 
 class Telegrams(Desk):
     name = "telegram"
@@ -95,6 +98,9 @@ class Telegrams(Desk):
             return _yes({"id": 77, "is_bot": True, "first_name": "m", "username": "muster_bot"})
         if method == "getUpdates":
             return await self._poll(data)
+        if method in ("sendMessage", "editMessageText") and data["chat_id"] == MOVED:
+            why = "Bad Request: group chat was upgraded to a supergroup chat"
+            return _no(400, why, {"migrate_to_chat_id": int(self.room)})
         if method in ("sendMessage", "editMessageText") and self._slow:
             self._slow -= 1
             return _no(429, "Too Many Requests", {"retry_after": 1})

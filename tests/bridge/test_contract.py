@@ -13,7 +13,7 @@ from tests.bridge.desk import AGAIN, LOOK, NO, YES, Desk, Hub, Seen
 from tests.bridge.discords import Discords
 from tests.bridge.slacks import Slacks
 from tests.bridge.synapse import Rooms, Server
-from tests.bridge.telegrams import Telegrams
+from tests.bridge.telegrams import MOVED, Telegrams
 from tests.promise import proves
 
 from muster.bridge.base import Pressed, Said
@@ -203,6 +203,17 @@ async def it_waits_where_the_service_asks_for_it(desk: Desk) -> None:
     await hub.__aexit__()
 
 
+async def a_room_that_is_another_one_now_is_told_and_ends_nothing(desk: Desk) -> None:
+    if desk.name != "telegram":
+        return
+    hub = await begun(desk)
+    for ref in ("", f"{MOVED}/7"):
+        there = await hub.post("hello", room=MOVED, ref=ref)
+        assert there.refused.endswith(f"its room is {desk.room}")
+    assert (await hub.post("hello")).ref
+    await hub.__aexit__()
+
+
 async def a_token_that_is_revoked_ends_it_for_good(desk: Desk) -> None:
     hub = await begun(desk)
     await desk.revoke()
@@ -238,6 +249,7 @@ def test_nothing_is_lost_over_a_restart_and_a_revoked_token_is_told(make):
         make,
         a_restart_loses_and_doubles_none_of_sixty,
         it_waits_where_the_service_asks_for_it,
+        a_room_that_is_another_one_now_is_told_and_ends_nothing,
         a_token_that_is_revoked_ends_it_for_good,
     )
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, Update
 from telegram.error import (
     BadRequest,
+    ChatMigrated,
     Conflict,
     Forbidden,
     InvalidToken,
@@ -163,6 +164,8 @@ async def _asked(work: Awaitable[T]) -> T:
         raise Denied("Telegram does not accept the token") from error
     except Conflict as error:
         raise Unreachable("another program reads the updates of this bot, too") from error
+    except ChatMigrated as error:
+        raise Malformed(f"the group is another one now: its room is {error.new_chat_id}") from error
     except (BadRequest, Forbidden) as error:
         raise Malformed(f"Telegram refuses it: {error}") from error
     except NetworkError as error:
