@@ -88,7 +88,9 @@ def test_a_cursor_is_of_one_bot_at_one_server_and_of_another_it_is_none(monkeypa
     assert where == "run "
     assert cursor.endswith(" seven")
     assert begun(cursor) == ("run seven", cursor)
-    assert begun("seven")[0] == "run "
+    # As it was written before it said whose it is.
+    for old in ("seven", '{"since": "s1", "last": {}}', "0123456789abcdef"):
+        assert begun(old) == (f"run {old}", cursor)
     where, other = begun(cursor, url="https://b")
     assert (where, other != cursor) == ("run ", True)
     monkeypatch.setattr(Listed, "who", "another bot")

@@ -5,13 +5,16 @@ asks to wait, all of them wait.
 Rule 2: whatever fails ends the process with a line that says why; it holds nothing that the daemon
 does not have.
 Rule 3: it ends with its standard input, which is the daemon's to close.
-Rule 4: a cursor has before it whose it is: the bot, and its server. Another one's is none.
+Rule 4: a cursor has before it whose it is: the bot, and its server. Another one's is none. What an
+earlier Muster wrote has nobody before it, and is ours.
 """
 
 import asyncio
 import hashlib
 import itertools
+import re
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -35,6 +38,7 @@ from muster.errors import Broken, Denied, Malformed, MusterError
 
 Lines = Callable[[], Awaitable[bytes]]
 Say = Callable[[bytes], None]
+_WHOSE: Final = re.compile(r"([0-9a-f]{16}) ")
 
 
 class Process:
@@ -102,8 +106,9 @@ class Process:
     async def _run(self, bridge: Bridge, begin: Begin) -> None:
         named = f"{begin.options.get('url', '')}\n{await patient(bridge.begin)}"
         self._whose = hashlib.sha256(named.encode()).hexdigest()[:16]
-        whose, _, cursor = begin.cursor.partition(" ")
-        await bridge.run(cursor if whose == self._whose else "", self._hear)
+        found = _WHOSE.match(begin.cursor)
+        cursor = begin.cursor[found.end() :] if found else begin.cursor
+        await bridge.run("" if found and found[1] != self._whose else cursor, self._hear)
 
     async def _hear(self, heard: Heard, cursor: str = "") -> None:
         if not self._runs.is_set():
