@@ -319,6 +319,7 @@ class Discord:
 
     async def close(self) -> None:
         """See the contract."""
+        # Whoever does not answer to a goodbye is left without one.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await self._client.close()

@@ -81,6 +81,7 @@ def known(core: "Core", row: ScheduleRow) -> Known | None:
 
         def let(at_ms: int) -> bool:
             # Not to be let is an answer here, and the only one that is no.
+            # Who might not order it then set no schedule, and there is nothing to tell of.
             with suppress(Denied):
                 core.roster.was_permitted(statement, at_ms)
                 return True
@@ -166,6 +167,7 @@ def unread(core: "Core", found: Mapping[str, Known]) -> dict[str, str]:
         if statement.until_ms > core.now.wall_ms and (
             since is None or since.row.issued_ms < statement.issued_ms
         ):
+            # Who might not order it then set no schedule, and there is nothing to tell of.
             with suppress(Denied):
                 core.roster.was_permitted(statement, statement.issued_ms)
                 names[id] = statement.object
