@@ -176,12 +176,13 @@ class Matrix:
             self._joining = asyncio.ensure_future(self._come(hear))
 
     async def _come(self, hear: Hear) -> None:
-        """Into each; where the server asks to wait, those that are left after the next answer."""
+        """Into each room that it was invited to."""
         for room in list(self._invited):
             odd = ""
             try:
                 await self._ask("POST", ["join", room], dict)
             except Slow:
+                # Those that are left are followed after the next answer.
                 return
             except (Malformed, Unreachable) as error:
                 odd = f"an invitation could not be followed: {error}"[:500]

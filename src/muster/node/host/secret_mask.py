@@ -84,6 +84,7 @@ class SecretMask:
                 # What is no secret any more, no program was given since.
                 found.pop(name, None)
             except Broken:
+                # It is asked for again after a while.
                 lacks = True
             except Unreachable:
                 # It would let us wait for each of the others as long.
