@@ -68,6 +68,8 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.desk, self.user = folder / "desk", folder / "user"
+        # A terminal on another machine is this shell.
+        self.person = {"HOME": str(self.user), "SHELL": "/bin/sh"}
         self.address = {name: f"127.0.0.1:{free_port()}" for name in ("studio", "build")}
         self.words: dict[str, str] = {
             "studio.local:7447": self.address["studio"],
@@ -93,11 +95,11 @@ class World:
 
     def env(self, name: str) -> dict[str, str]:
         bins = os.pathsep.join([str(Path(sys.executable).parent), self.systemd["PATH"]])
-        return environment(self[name], HOME=str(self.user), **{**self.systemd, "PATH": bins})
+        return environment(self[name], **{**self.person, **self.systemd, "PATH": bins})
 
     def ok(self, name: str, *words: str) -> Any:
         """What a command answers as JSON; it ends with 0."""
-        said = muster(self[name], *words, "--json", HOME=str(self.user))
+        said = muster(self[name], *words, "--json", **self.person)
         assert said.code == 0, (words, said)
         lines = said.out.strip().splitlines()
         return json.loads(lines[-1]) if lines else None
