@@ -71,7 +71,9 @@ class ChildProcess(asyncio.subprocess.Process):
         try:
             if os.name == "posix":
                 async with asyncio.timeout(within_s):
-                    os.killpg(self.pid, signal.SIGHUP)
+                    # Below `nohup` nobody hears the first; shells at terminals ignore the other.
+                    for each in (signal.SIGHUP, signal.SIGTERM):
+                        os.killpg(self.pid, each)
                     while True:
                         await asyncio.sleep(LOOK_S)
                         os.killpg(self.pid, 0)

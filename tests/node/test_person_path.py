@@ -96,13 +96,14 @@ def test_a_shell_that_hangs_fails_or_talks_for_ever_costs_a_moment(
 
 
 @proves("node.person-path-bounded")
+@pytest.mark.parametrize("before", ["", "trap '' HUP; "], ids=["terminal", "nohup"])
 def test_a_shell_that_is_asked_for_too_long_takes_its_lock_away_as_when_its_terminal_closes(
-    tmp_path, home, monkeypatch
+    tmp_path, home, monkeypatch, before
 ):
     monkeypatch.setattr(module, "SHELL_S_MAX", 0.5)
     lock = tmp_path / "lock"
     body = f"trap 'rm {lock}' EXIT; touch {lock}; while :; do sleep 0.05; done"
-    own = shell(tmp_path, f"bash -c {shlex.quote(body)}; exit")
+    own = shell(tmp_path, f"{before}bash -c {shlex.quote(body)}; exit")
     assert found({"PATH": POOR, "HOME": str(home), "SHELL": own})[:2] == ["/usr/bin", "/bin"]
     assert not lock.exists()
 
