@@ -44,7 +44,8 @@ class Story:
         yield from account.missing({plan: self._slot_ms(plan) for plan in self.plans})
         posts = [each.text for each in self.world.posts()]
         for name in sorted(self.runs):
-            if (times := posts.count(f"run {name} has ended: done.")) != 1:
+            told = f": run {name} has ended: done."
+            if (times := sum(text.endswith(told) for text in posts)) != 1:
                 yield f"the chat shows {times} times that {name} has ended"
         for part in self._played:
             for what, says in SAID.get(part, {}).items():
