@@ -33,9 +33,8 @@ class Said(NamedTuple):
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """Nothing of the person who runs the tests: no home, no capability, no keychain, no shell."""
-    none = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent", "SHELL": "/bin/false"}
-    more = none | more
+    """Nothing of the person who runs the tests: no home, no agent's capability, no keychain."""
+    more = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent", **more}
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
     state = str(home.parent / f"{home.name}-state")
     return {**kept, "MUSTER_HOME": str(home), "MUSTER_STATE": state, **more}
