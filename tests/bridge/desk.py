@@ -45,6 +45,8 @@ class Desk:
     token, url, room = "", "", ""
     # Whether an equal key makes one post, and whether it says so by 429.
     idempotent = False
+    # Whether what is said in the room has a name that an answer stands below.
+    below = False
     # Where the bridge before was: an answer to a first word may be some minutes old (Synapse).
     cursor = ""
     # What ids have in them where each bot counts by itself.

@@ -63,6 +63,7 @@ class Server:
 class Rooms(Desk):
     name = "matrix"
     idempotent = True
+    below = True
     _numbers = itertools.count(1)
 
     def __init__(self, server: Server) -> None:

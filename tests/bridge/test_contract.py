@@ -99,6 +99,7 @@ async def words_come_in_their_order_from_accounts(desk: Desk) -> None:
     by = {each.text: each for each in hub.heard if isinstance(each, Said)}
     assert by["w0"].account == desk.account("alice")
     assert (by["w0"].private, by["w0"].room) == (False, desk.room)
+    assert by["w0"].below == (by["w0"].id if desk.below else "")
     assert (by["from bob"].private, by["from bob"].account) == (True, desk.account("bob"))
     assert desk.bot in by["from bob"].id
     await hub.__aexit__()

@@ -45,6 +45,21 @@ def test_no_option_counts_by_its_last_value_and_none_is_empty_by_mistake(verb, a
         assert f"--{arg.name} is empty" in refused(*words, f"--{arg.name}", "")
 
 
+@proves("cli.usage")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("pause",), "muster pause build"),
+        (("drain",), "muster drain build"),
+        (("notify", "list"), "notify acts on the machine it is typed on"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
+)
+def test_a_verb_that_names_its_machine_says_so_where_it_is_given_on(tmp_path, words, says):
+    said = muster(tmp_path / "none", *words, "--on", "build")
+    assert (said.code, says in said.err) == (3, True), said
+
+
 @proves("cli.said-once")
 def test_an_empty_on_or_home_is_not_this_machine(tmp_path):
     """`muster down --on "$HOST"` where HOST was never set."""

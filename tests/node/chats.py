@@ -115,7 +115,7 @@ class ChatFleet:
         """Somebody says something; the last post in answer to it, "" where there is none."""
         id = id or f"e{next(self._ids)}"
         room = f"!{account}" if private else ROOM
-        self.hears(Said(id, workspace, account, room, private, text, thread), cursor)
+        self.hears(Said(id, workspace, account, room, private, text, thread, below=id), cursor)
         return self.text(f"h/{id}")
 
     def presses(

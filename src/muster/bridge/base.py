@@ -73,7 +73,9 @@ class Post(Struct, frozen=True):
 
 
 class Said(Struct, frozen=True, tag="said"):
-    """`private`: nobody reads it but the account and the bridge. `thread`: the post it answers."""
+    """`private`: nobody reads it but the account and the bridge. `thread`: the post it answers.
+    `below`: what an answer to it in its room stands below, "" where that stands by itself.
+    """
 
     id: Name
     workspace: Name
@@ -82,6 +84,7 @@ class Said(Struct, frozen=True, tag="said"):
     private: bool
     text: Annotated[str, Meta(max_length=HEARD_CHARS_MAX)]
     thread: Name = ""
+    below: Name = ""
 
 
 class Pressed(Struct, frozen=True, tag="pressed"):

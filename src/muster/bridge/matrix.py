@@ -256,7 +256,7 @@ class Matrix:
         thread = relates.event_id if relates.rel_type == "m.thread" else answered
         private = await self._is_private(room)
         named = (event.event_id, workspace, event.sender, room)
-        return Said(*named, private, event.content.body, thread)
+        return Said(*named, private, event.content.body, thread, below=event.event_id)
 
     async def _is_private(self, room: str) -> bool:
         found = await self._read(["rooms", room, "joined_members"], Members)

@@ -174,7 +174,8 @@ class CommandContext:
         """The answer of a verb inside the command, and the exit code it stands for."""
         verb = self.command.verb
         if self.on and verb.on == "none":
-            if any(each.kind == "machine" for each in verb.args):
+            first = next((each for each in verb.args if each.position), None)
+            if first is not None and first.kind == "machine":
                 raise Refused(f"say which machine behind the verb: muster {verb.name} {self.on}")
             raise Refused(f"{verb.name} acts on the machine it is typed on; log in on {self.on}")
         from msgspec import to_builtins  # noqa: PLC0415 - a quick command needs none

@@ -22,6 +22,11 @@ _NEEDED: Final = {
     "matrix": ("url",),
     "slack": ("app_token",),
 }
+# What is of one service and says nothing to the others.
+_ALONE: Final = {
+    "app_token": "slack",
+    "inviters": "matrix",
+}
 # Where it is known what a room is called.
 _ROOMS: Final = {
     "discord": re.compile(r"[0-9]{1,19}"),
@@ -68,10 +73,9 @@ class ChatConfig(msgspec.Struct, frozen=True):
             return "has a `thread` that is no name of one"
         if self.url and (urlsplit(self.url).scheme not in {"http", "https"} or "@" in self.url):
             return "has a `url` that is none: https://HOST"
-        if self.app_token and service != "slack":
-            return "has an `app_token`, which is of slack alone"
-        if self.inviters and service != "matrix":
-            return "has `inviters`, which are of matrix alone"
+        for name, alone in _ALONE.items():
+            if getattr(self, name) and service != alone:
+                return f"has `{name}`, which is of {alone} alone"
         if len(self.inviters) > _INVITERS_MAX or not all(map(_INVITER.fullmatch, self.inviters)):
             return "has `inviters` that are none: @ACCOUNT:SERVER, or SERVER"
         return ""

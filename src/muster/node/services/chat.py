@@ -306,7 +306,7 @@ class Chats(Part):
         entry = core.append_body(
             body, scope=scope, actor=chat_actor(service, said.account, self._core.name)
         )
-        below = said.thread or ("" if said.private else said.id if service == "matrix" else "")
+        below = said.thread or ("" if said.private else said.below)
         return entry.id.hex(), said.room, below
 
     def _where(self, service: str, said: Said) -> tuple[Scope, list[str]]:

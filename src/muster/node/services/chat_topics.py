@@ -238,15 +238,12 @@ class ChatTopics(Part):
 
     def _message(self, entry: Entry) -> None:
         """An answer to what a chat said goes back there; so does what is said in its thread."""
-        body, actor, machine = (
-            body_or_none(entry, MessageSend),
-            entry.header.actor,
-            entry.stream.machine,
-        )
+        body, actor = body_or_none(entry, MessageSend), entry.header.actor
         if body is None or is_chat_actor(actor) or not self._is_fresh(entry.header.t[0]):
             return
         key = f"{MESSAGES}{entry.id.hex()}"
         by = said(self._core, entry)
+        machine = entry.stream.machine
         name = self._core.membership.name_of(machine)
         text = _said(by.name if by.trust in ("agent", "person") else name, body.text)
         heard = self._core.tables.rows(
