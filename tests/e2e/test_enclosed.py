@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from muster.errors import Refused
+from muster.git import repository
 from tests.e2e.agents import begin, settled, tasks
 from tests.e2e.enclosing import enclose, journal
 from tests.e2e.fleet import Fleet, until
-from tests.git.repositories import sh
+from tests.git.repositories import sh, wait
 from tests.promise import proves
 from tests.sandboxes import why_not
 
@@ -78,6 +79,18 @@ def port() -> Iterator[int]:
         yield made
 
 
+def add_ends(fleet: Fleet) -> None:
+    """A repository whose file was committed before its line ends were named."""
+    source = fleet.root / "ends"
+    source.mkdir()
+    sh(source, "init", "-q", "-b", "main")
+    for name, text in (("old.txt", b"a\r\nb\r\n"), (".gitattributes", b"*.txt text\n")):
+        (source / name).write_bytes(text)
+        sh(source, "add", name)
+        sh(source, "commit", "-q", "-m", name)
+    fleet.ends = wait(repository.add(Path(fleet.hub.home.repos), "ends", str(source))).path
+
+
 @pytest.fixture(scope="module")
 def fleet(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     shown = tmp_path_factory.mktemp("shown")
@@ -87,6 +100,7 @@ def fleet(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet
     with Fleet(["hub", "studio"]) as made:
         made.hub.home.put_seed("operator.seed", made.operator_seed)
         made.add_repository()
+        add_ends(made)
         enclose(made["studio"], paths=(str(shown),), local=(f"{HOST}:{port}",))
         person = made.root / "person"
         (person / ".ssh").mkdir(parents=True)
@@ -97,12 +111,14 @@ def fleet(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet
         yield made
 
 
-def run(fleet: Fleet, name: str, do: str, *, keys: str = "", check: str = "true") -> dict[str, Any]:
+def run(
+    fleet: Fleet, name: str, do: str, *, keys: str = "", check: str = "true", repo: str = "main"
+) -> dict[str, Any]:
     """The task of a run of one phase, when it has ended."""
     text = "\n".join(f"      {line}" for line in do.splitlines())
     more = f"check: {json.dumps(check)}"
     spec = SPEC.format(name=name, do=text, keys=keys, check=more)
-    found = begin(fleet, spec, name)
+    found = begin(fleet, spec, name, repo)
     settled(fleet, found)
     return tasks(fleet, found)["work"]
 
@@ -131,6 +147,15 @@ ps ax 2>/dev/null | grep -c tests.e2e.machine || true
     assert said[2:4] == ["has a home", "is 1000"]
     assert not [each for each in said if each.startswith("sees ")]
     assert not list((home / "work").iterdir()), "home and folder are gone"
+
+
+@proves("git.untouched-stays")
+def test_what_an_attempt_left_alone_is_in_no_commit_of_its_whoever_it_belonged_to(fleet):
+    do = "printf x > new.md"
+    task = run(fleet, "ends", do, keys="deliver: [new.md]", check="test -f new.md", repo="ends")
+    assert task["state"] == "done", json.dumps(task)
+    made = fleet.hub.ask("result", {"task": task["task"]})["commit"]
+    assert sh(fleet.ends, "show", "--format=", "--name-only", made).split() == ["new.md"]
 
 
 @proves("enclosure.by-default")

@@ -12,7 +12,7 @@ from tests.promise import proves
 
 from muster import limits
 from muster.errors import Damaged, Refused
-from muster.git import cache, worktree
+from muster.git import baseline, cache, worktree
 from muster.git import command as git
 from muster.git.fence import Epoch
 
@@ -200,6 +200,40 @@ def test_line_ends_of_files_that_nobody_touched_stay(place: Place) -> None:
     assert found.changed == ("out.md", "w.txt")
     # What the agent wrote goes the way that the attributes say.
     assert sh(tree.cache, "cat-file", "-p", f"{found.commit}:w.txt") == "a\nc"
+
+
+@proves("git.untouched-stays")
+def test_a_file_that_changed_hands_meanwhile_is_as_untouched_as_before(place: Place) -> None:
+    for name in ("w.txt", "x.txt", "y.txt"):
+        (place.source / name).write_bytes(b"a\r\nb\r\n")
+    publish(place)
+    (place.source / ".gitattributes").write_text("*.txt text\n")
+    publish(place)
+    tree = place.open()
+    (tree.path / "x.txt").write_bytes(b"a\r\nc\r\n")
+    with baseline.kept(tree.notes, tree.path):
+        for each in tree.path.glob("*.txt"):
+            # What it costs a file to change its owner, and everybody may do that.
+            each.chmod(each.stat().st_mode)
+        (tree.path / "y.txt").write_bytes(b"a\r\nd\r\n")
+    assert place.collect(tree).changed == ("x.txt", "y.txt")
+    (tree.path / "w.txt").write_bytes(b"a\r\nc\r\n")
+    assert place.collect(tree).changed == ("w.txt", "x.txt", "y.txt")
+
+
+@proves("git.untouched-stays")
+def test_where_hands_could_not_change_to_the_end_all_of_it_is_read_again(place: Place) -> None:
+    tree = place.open()
+    with pytest.raises(OSError, match="full"), baseline.kept(tree.notes, tree.path):
+        (tree.path / "readme.md").chmod(0o600)
+        raise OSError("full")
+    assert [*baseline.untouched(tree.notes, tree.path)] == []
+    with baseline.kept(tree.notes, tree.path):
+        pass
+    tree.notes.unlink()
+    with baseline.kept(tree.notes, tree.path):
+        pass
+    assert not tree.notes.exists()
 
 
 @proves("git.untouched-stays")

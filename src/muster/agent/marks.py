@@ -30,7 +30,7 @@ SHIM_S_MAX: Final = 25.0
 LOOK_S: Final = 0.05
 MARK_BYTES_MAX: Final = 16 * 1024
 # What `release` needs of an order.
-_LENT: Final = ("program", "user", "home")
+_LENT: Final = ("program", "user", "home", "notes")
 
 
 class Marks:

@@ -5,15 +5,19 @@ Rule 2: a file counts as untouched when its number, size and both times are to t
         they were; whoever cannot be told apart that way is read again.
 Rule 3: nobody touches a file in the moment in which it was noted: the clock moves on first.
 
+Rule 4: what changes a file's owner changes its time as well; whoever does that on purpose says so
+        (`kept`), and what was untouched before still is.
+
 Git's own index knows the same, but takes a file that was written in the same second for changed
 until it has read it, and reading applies the attributes: line ends that were committed before
 `.gitattributes` named them would be an agent's change.
 """
 
-import asyncio
+import contextlib
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -23,23 +27,39 @@ _TICK_S: Final = 0.002
 _TICKS_MAX: Final = 50
 
 
-async def write(notes: Path, folder: Path, paths: Iterable[bytes]) -> None:
-    """Note these files of the folder, which were written just now."""
-    lines, newest_ns = await asyncio.to_thread(_look, folder, paths)
-    notes.parent.mkdir(exist_ok=True)
-    # What is written from now on must be younger; nothing is noted where that would take too long.
-    for _ in range(_TICKS_MAX):
-        with tempfile.TemporaryFile(dir=notes.parent) as new:
-            if os.fstat(new.fileno()).st_mtime_ns > newest_ns:
-                break
-        await asyncio.sleep(_TICK_S)
-    else:
-        lines = []
-    await asyncio.to_thread(notes.write_bytes, b"\0".join(lines))
+def write(notes: Path, folder: Path, paths: Iterable[bytes]) -> None:
+    """Note these files of the folder, which were written just now. Blocks for milliseconds."""
+    top, lines = os.fsencode(folder), []
+    for path in paths:
+        about = _about(os.path.join(top, path))
+        if about:
+            lines.append((about, path))
+    _write(notes, lines)
+
+
+@contextlib.contextmanager
+def kept(notes: Path, folder: Path) -> Iterator[None]:
+    """Around what changes owners in the folder and no content: what is untouched stays so.
+
+    Nobody else writes there meanwhile. Where it is cut short, all that it reached is read again.
+    """
+    before = [*_unchanged(notes, folder)]
+    yield
+    top, lines = os.fsencode(folder), []
+    for about, path in before:
+        now = _about(os.path.join(top, path))
+        if now.rpartition(b"-")[0] == about.rpartition(b"-")[0]:
+            lines.append((now, path))
+    if before:
+        _write(notes, lines)
 
 
 def untouched(notes: Path, folder: Path) -> Iterator[bytes]:
     """The noted files that are as they were."""
+    return (path for _, path in _unchanged(notes, folder))
+
+
+def _unchanged(notes: Path, folder: Path) -> Iterator[tuple[bytes, bytes]]:
     try:
         lines = notes.read_bytes().split(b"\0")
     except OSError:
@@ -49,17 +69,21 @@ def untouched(notes: Path, folder: Path) -> Iterator[bytes]:
     for line in lines:
         about, _, path = line.partition(b" ")
         if path and about == _about(os.path.join(top, path)):
-            yield path
+            yield about, path
 
 
-def _look(folder: Path, paths: Iterable[bytes]) -> tuple[list[bytes], int]:
-    top, lines, newest_ns = os.fsencode(folder), [], 0
-    for path in paths:
-        about = _about(os.path.join(top, path))
-        if about:
-            lines.append(b"%s %s" % (about, path))
-            newest_ns = max(newest_ns, int(about.rpartition(b"-")[2]))
-    return lines, newest_ns
+def _write(notes: Path, found: list[tuple[bytes, bytes]]) -> None:
+    newest_ns = max((int(about.rpartition(b"-")[2]) for about, _ in found), default=0)
+    notes.parent.mkdir(exist_ok=True)
+    # What is written from now on must be younger; nothing is noted where that would take too long.
+    for _ in range(_TICKS_MAX):
+        with tempfile.TemporaryFile(dir=notes.parent) as new:
+            if os.fstat(new.fileno()).st_mtime_ns > newest_ns:
+                break
+        time.sleep(_TICK_S)
+    else:
+        found = []
+    notes.write_bytes(b"\0".join(b"%s %s" % each for each in found))
 
 
 def _about(path: bytes) -> bytes:

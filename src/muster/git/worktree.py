@@ -248,7 +248,8 @@ class Worktrees:
             reset = ["read-tree", "-u", "--reset", tree.base]
             await git.run_async(reset, tree.path, for_person=True)
             listed = await git.run_async(["ls-files", "-z"], tree.path)
-            await baseline.write(tree.notes, tree.path, filter(None, listed.out.split(b"\0")))
+            paths = filter(None, listed.out.split(b"\0"))
+            await asyncio.to_thread(baseline.write, tree.notes, tree.path, paths)
             undo.pop_all()
         return tree
 

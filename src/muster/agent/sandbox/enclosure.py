@@ -29,6 +29,7 @@ import socket
 import stat
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from muster.agent import process_tree
@@ -36,6 +37,7 @@ from muster.agent.sandbox import bubblewrap, mounts, ownership, protected, secco
 from muster.agent.sandbox.listener import Listener
 from muster.agent.sandbox.profile import Profile, profile_of
 from muster.errors import Broken, NotFound
+from muster.git import baseline
 
 # A start takes 20 ms on a quiet machine; machines are not quiet, and some disks sleep.
 _BUILD_S_MAX: Final = 20.0
@@ -145,8 +147,9 @@ class Enclosure:
 
     def _lend(self) -> None:
         profile = self._profile
-        for folder in (profile.cwd, profile.home):
-            ownership.lend(folder, profile.user)
+        with _untouched_stays(profile):
+            ownership.lend(profile.cwd, profile.user)
+        ownership.lend(profile.home, profile.user)
         for path in profile.placed.values():
             if stat.S_ISSOCK(os.lstat(path).st_mode):
                 os.chown(path, profile.user, profile.user, follow_symlinks=False)
@@ -329,7 +332,14 @@ def release(cwd: str, sandbox: Mapping[str, Any]) -> None:
     profile = profile_of(cwd, sandbox)
     protected.release(cwd)
     if profile.drops and os.geteuid() == 0:
-        for folder in (cwd, profile.home):
-            # What stays the other user's is read and removed by root all the same.
-            with contextlib.suppress(OSError):
-                ownership.take_back(folder, profile.user)
+        # What stays the other user's is read and removed by root all the same.
+        with contextlib.suppress(OSError), _untouched_stays(profile):
+            ownership.take_back(cwd, profile.user)
+        with contextlib.suppress(OSError):
+            ownership.take_back(profile.home, profile.user)
+
+
+def _untouched_stays(profile: Profile) -> contextlib.AbstractContextManager[None]:
+    if not profile.notes:
+        return contextlib.nullcontext()
+    return baseline.kept(Path(profile.notes), Path(profile.cwd))

@@ -45,6 +45,8 @@ class Profile(NamedTuple):
     """Of address space for each process; 0 is no bound, here and below."""
     processes: int = 0
     file_bytes: int = 0
+    notes: str = ""
+    """Of the work folder's untouched files (muster.git.baseline), where it has any."""
 
     @property
     def drops(self) -> bool:
@@ -69,4 +71,5 @@ def profile_of(cwd: str, sandbox: Mapping[str, Any]) -> Profile:
         memory_bytes=int(sandbox.get("memory_bytes", 0)),
         processes=int(sandbox.get("processes", 0)),
         file_bytes=int(sandbox.get("file_bytes", 0)),
+        notes=str(sandbox.get("notes", "")),
     )

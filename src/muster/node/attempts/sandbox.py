@@ -204,6 +204,7 @@ class AttemptSandbox:
             "ports": served.ports,
             "memory_bytes": decision.memory_bytes,
             "processes": decision.processes,
+            "notes": str(self._place.tree.notes) if self._place.tree else "",
         }
         return replace(order, env=env, sandbox=sandbox)
 
