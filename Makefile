@@ -17,7 +17,7 @@ PURE = tests/log tests/fleet tests/task tests/message tests/memory tests/context
 # Folders that `make test` leaves out: what runs them beside it says so.
 APART ?=
 
-.PHONY: help demo test check lint types table docs screenshots site changelog coverage pure hooks sim histories counters kill chaos failover takeover night engine crowd siege rogue bench agents lock clean
+.PHONY: help demo test check lint types table docs screenshots site changelog coverage pure hooks sim histories landings counters kill chaos failover takeover night engine crowd siege rogue bench agents lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -72,6 +72,10 @@ hooks: $(VENV)/.ready ## check before each commit (needs pre-commit)
 sim: $(VENV)/.ready ## schedules, and the whole fleet in one process, under SEEDS= seeds
 	$(BIN)/python -m tests.sim.schedules --seeds $(SEEDS)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+	$(BIN)/python -m tests.sim --profiles --seeds 3
+
+landings: $(VENV)/.ready ## three hundred random histories land whole or not at all, killed or pushed to meanwhile
+	LANDINGS=300 $(BIN)/python -m pytest -q -n $(WORKERS) tests/git/test_landing_histories.py
 
 histories: $(VENV)/.ready ## what machines remember: 10,000 histories, what notices a missing rule, 500 past moments
 	$(BIN)/python -m tests.memory.histories --histories 10000

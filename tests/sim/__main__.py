@@ -90,16 +90,21 @@ def main() -> int:
     parser.add_argument("--profile", default="", choices=["", *PROFILES], help="faults by name")
     parser.add_argument("--remove", default="", choices=["", *REMOVALS], help="a safeguard")
     parser.add_argument("--ablations", action="store_true", help="remove every safeguard in turn")
+    parser.add_argument(
+        "--profiles", action="store_true", help="the seeds of every profile in turn"
+    )
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
     if chosen.ablations:
         return ablations(200)
     started = time.perf_counter()
-    if chosen.seed is not None:
+    seeds = range(chosen.start, chosen.start + chosen.seeds)
+    if chosen.profiles:
+        outcomes = [o for name in PROFILES for o in sweep(seeds, name, "", chosen.processes)]
+    elif chosen.seed is not None:
         outcomes = [play(chosen.seed, chosen.profile, chosen.remove, show=chosen.trace)]
         print(f"trace {outcomes[0].digest}")
     else:
-        seeds = range(chosen.start, chosen.start + chosen.seeds)
         outcomes = sweep(seeds, chosen.profile, chosen.remove, chosen.processes)
     return report(outcomes, time.perf_counter() - started, counts=chosen.seed is None)
 

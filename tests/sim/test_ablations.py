@@ -8,6 +8,9 @@ from tests.sim.faults import PROFILES
 from tests.sim.sweep import play
 
 SEEDS_MAX = 200
+# Where the rare ones were missed last, which is looked at first. What changes the worlds makes this
+# out of date, and the test slow: `python -m tests.sim --ablations` says where it is now.
+LAST = {"adoption-epoch": 5, "cursor-in-the-transaction": 5, "fence": 30, "mistakes-are-seen": 39}
 # Which invariants may break first.
 BROKEN = {
     "adoption-ground": ("I18",),
@@ -47,13 +50,13 @@ BROKEN = {
 }
 
 
-# The rarest of them takes fifty worlds, and a machine that is busy with others takes its time.
+# Two hundred worlds take minutes, and a machine that is busy with others takes its time.
 @pytest.mark.timeout(900)
 @proves("sim.removals-are-caught")
 @pytest.mark.parametrize("safeguard", sorted(REMOVALS))
 def test_a_safeguard_that_is_removed_is_missed_within_two_hundred_seeds(safeguard):
     assert safeguard in PROFILES
-    for seed in range(SEEDS_MAX):
+    for seed in (LAST.get(safeguard, 0), *range(SEEDS_MAX)):
         violation = play(seed, safeguard, safeguard).violation
         if violation:
             assert violation.partition(":")[0] in BROKEN[safeguard]

@@ -18,7 +18,10 @@ from tests.sim.sweep import play, sweep
 from tests.sim.world import World
 
 ROOT = Path(__file__).parent.parent.parent
-SEEDS = 40
+# A thousand are `make sim`.
+SEEDS = 20
+# Until a profile has met all of its faults.
+SEEDS_MAX = 40
 
 
 def corpus() -> list[tuple[int, str]]:
@@ -129,17 +132,16 @@ NOT_DRAWN = {
 )
 def test_hostile_and_forgetful_mailboxes_do_all_they_can_within_few_seeds(profile, met):
     missing = set(met)
-    for seed in range(SEEDS):
+    for seed in range(SEEDS_MAX):
         outcome = play(seed, profile)
         assert outcome.violation == ""
         missing -= outcome.reached.keys()
         if not missing:
             return
-    pytest.fail(f"{SEEDS} seeds of {profile} never met {sorted(missing)}")
+    pytest.fail(f"{SEEDS_MAX} seeds of {profile} never met {sorted(missing)}")
 
 
 @proves("sim.profiles-hold")
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_with_all_safeguards_each_profile_holds(profile):
-    for seed in range(3):
-        assert play(seed, profile).violation == ""
+    assert play(0, profile).violation == ""
