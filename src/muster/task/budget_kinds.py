@@ -1,8 +1,8 @@
 """The bodies of entries about what work may use up; what they mean is said in pot.py.
 
 A worker writes `budget.ask` before an attempt begins. Who keeps a pot that it spends from (the
-run's owner, the fleet's keeper of money) answers with `budget.reserve` or `budget.refuse`, and
-writes `budget.settle` when the attempt has ended. A pot has one writer.
+run's owner, of its schedule's as well; the fleet's keeper of money) answers with `budget.reserve`
+or `budget.refuse`, and writes `budget.settle` when the attempt has ended. A pot has one writer.
 """
 
 from typing import Annotated
@@ -13,8 +13,9 @@ from muster import limits
 from muster.log.kind import kind
 from muster.task.kinds import Body, Count, Fence, MachineWord, TaskWord
 
-# `run:ID`, or `person:KEY` of the operator whose order it follows from.
-PotWord = Annotated[str, Meta(pattern=r"^(run|person):[A-Za-z0-9_-]{1,128}\Z")]
+# `run:ID`, `schedule:NAME` of the schedule that began it, or `person:KEY` of the operator whose
+# order it follows from.
+PotWord = Annotated[str, Meta(pattern=r"^(run|schedule|person):[A-Za-z0-9_-]{1,128}\Z")]
 # A day (UTC) as a number: 20261128.
 DayCount = Annotated[int, Meta(ge=0, le=99_991_231)]
 

@@ -31,6 +31,7 @@ from muster.limits import (
 )
 from muster.log import canon
 from muster.task import decode, occurrences, yaml
+from muster.task.budget import Amount, Budget
 from muster.task.kinds import RunOpen
 from muster.task.occurrences import Times, check_cron, check_zone
 from muster.task.problem import Problem, SpecErrors
@@ -78,7 +79,8 @@ class When(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
 class Schedule(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`run` is the path of a spec in a file, and its text in what is signed.
 
-    `keepers` are names in a file and ids in what is signed: the first is the owner.
+    `keepers` are names in a file and ids in what is signed: the first is the owner. `budget` is
+    what all its runs may use up together in one day (UTC).
     """
 
     muster: Literal[1]
@@ -92,6 +94,7 @@ class Schedule(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     catch_up: Literal["none", "latest", "all"] = "latest"
     overlap: Literal["skip", "queue", "replace", "allow"] = "skip"
     wake: Literal["auto", "none"] = "auto"
+    budget: Budget | None = None
     until: Moment | None = None
 
     @property
@@ -101,6 +104,11 @@ class Schedule(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     @property
     def handover_ms(self) -> int:
         return duration_ms(self.handover) if self.handover else SLOT_HANDOVER_MS
+
+    @property
+    def day_most(self) -> Amount:
+        """What its runs of one day may use up; nothing is no limit."""
+        return self.budget.amount if self.budget is not None else Amount()
 
     @property
     def storm_ms(self) -> int:
@@ -174,6 +182,8 @@ def check(schedule: Schedule) -> None:
         raise Malformed("`handover` is at least 1s, and no longer than `late`")
     if len(set(schedule.keepers)) != len(schedule.keepers):
         raise Malformed("a keeper stands there twice; name each machine once")
+    if schedule.budget is not None and schedule.budget.usd and not schedule.day_most.usd_millionths:
+        raise Malformed("`budget.usd` is 0, which no run can keep; leave it out, or pause it")
     if schedule.until is not None:
         moment_ms(schedule.until, times.zone)
 

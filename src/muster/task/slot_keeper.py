@@ -75,6 +75,8 @@ class Seen(NamedTuple):
     busy: str = ""
     skewed: bool = False
     denied: str = ""
+    # What it may use up in a day is used up.
+    spent: str = ""
     unreached_ms: int = 0
     # Since when this keeper is awake: what was due before that found it asleep.
     awake_ms: int = 0
@@ -187,6 +189,8 @@ class Keeper:
         fresh = [slot for slot in due if now_ms - slot <= plan.late_ms][-CATCH_UP_MAX:]
         if not fresh or (plan.catch_up == "none" and now_ms - last > plan.prompt_ms):
             return Value(last, what=MISS, missed=len(due), reason=self._why(last, seen))
+        if seen.spent:
+            return Value(last, what=SKIP, missed=len(due), reason=seen.spent)
         if seen.busy and plan.overlap == "skip":
             return Value(last, what=SKIP, missed=len(due), reason=f"overlap: {seen.busy}")
         slot = fresh[0] if plan.catch_up == "all" else last

@@ -7,9 +7,10 @@ from msgspec import Meta, Struct
 
 from muster.log.stream import MachineId
 from muster.node.services.presence import presence
-from muster.node.tasks import slots
+from muster.node.tasks import schedule_pots, slots
+from muster.node.tasks.slot_run import outcome
 from muster.node.tasks.slots import Known
-from muster.task import occurrences
+from muster.task import budget, occurrences
 from muster.task import schedule as schedules
 from muster.task.schedule import Schedule
 from muster.task.spec import parse
@@ -84,16 +85,22 @@ class Watcher(Struct, frozen=True):
 
 
 class Decided(Struct, frozen=True):
+    """What became of a slot, and of its run: `outcome` is open, done, failed or cancelled."""
+
     slot_ms: int
     what: str
     by: str
     slots: int
     reason: str
     run: str
+    outcome: str
 
 
 class Shown(Struct, frozen=True, kw_only=True):
-    """A schedule, as it was signed; `text` is its spec. `zones` is the version of tzdata here."""
+    """A schedule, as it was signed; `text` is its spec. `zones` is the version of tzdata here.
+
+    `used`, of `budget`, is what its runs of today (UTC) used up, as far as is known here.
+    """
 
     name: str
     state: str
@@ -105,6 +112,8 @@ class Shown(Struct, frozen=True, kw_only=True):
     late_s: int
     catch_up: str
     overlap: str
+    budget: str
+    used: str
     until_ms: int
     next_ms: int
     zones: str
@@ -120,16 +129,20 @@ def show(core: Core, call: Call, ask: Of) -> Shown:
     """A schedule: who keeps it, where its fence is, what its newest slots came to."""
     each = known(core, ask.name)
     row, schedule = _row(core, each), each.schedule
-    spec = parse(schedule.run.encode())
+    spec, most = parse(schedule.run.encode()), schedule.day_most
     return Shown(
         name=row.name, state=row.state, when=row.when, zone=schedule.times.zone, spec=spec.name,
         repo=spec.repo or "", fence=schedule.fence, late_s=schedule.late_ms // 1000,
-        catch_up=schedule.catch_up, overlap=schedule.overlap, until_ms=each.statement.until_ms,
-        next_ms=row.next_ms, zones=occurrences.ZONES_VERSION, denied=slots.denied(core, each),
+        catch_up=schedule.catch_up, overlap=schedule.overlap,
+        budget=budget.said(most) if most else "",
+        used=budget.said(schedule_pots.state(core, schedule).used.of(most)) if most else "",
+        until_ms=each.statement.until_ms, next_ms=row.next_ms, zones=occurrences.ZONES_VERSION,
+        denied=slots.denied(core, each),
         keepers=[_watcher(core, MachineId(each)) for each in schedule.keepers],
         decided=[
             Decided(
-                r.slot, r.what, core.membership.name_of(r.stream.machine), r.slots, r.reason, r.run
+                r.slot, r.what, core.membership.name_of(r.stream.machine), r.slots, r.reason, r.run,
+                outcome(core, r.stream.machine, r.run),
             )
             for r in slots.came_to(core, each, _SHOWN)
         ],

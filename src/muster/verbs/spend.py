@@ -20,18 +20,20 @@ from muster.task.budget_fold import SPENDING, SpendingRow
 from muster.task.causes import Unproven
 from muster.task.fold import ATTEMPT
 from muster.task.kinds import AttemptStart, TaskAssign
+from muster.task.schedule_proof import fired, is_fired
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.task import moment
 
 # As many as are looked at in a step.
 _AT_ONCE: Final = 200
 _UNKNOWN: Final = "?"
+_BY_HAND: Final = "no schedule"
 
 
 class Spend(Request, frozen=True):
-    by: Annotated[Literal["person", "agent", "run", "day", "machine"], opt("what is summed up")] = (
-        "person"
-    )
+    by: Annotated[
+        Literal["person", "agent", "run", "schedule", "day", "machine"], opt("what is summed up")
+    ] = "person"
     since: Annotated[str, opt("from then on: 7d (ago), or 2026-11-20")] = "7d"
 
 
@@ -159,6 +161,20 @@ def _run(core: Core, row: SpendingRow, assign: Entry, known: dict[str, str]) -> 
     return known[row.task]
 
 
+def _schedule(core: Core, row: SpendingRow, assign: Entry, known: dict[str, str]) -> str:
+    if row.task not in known:
+        try:
+            found, lookup = run_of(core, assign), core.log.entry
+            known[row.task] = _BY_HAND
+            if found is not None and is_fired(found[0], lookup):
+                fire = fired(found[0], core.membership.fleet, lookup)
+                known[row.task] = fire.schedule.schedule
+        except Unproven:
+            # As above: no schedule is named that it may not be of.
+            known[row.task] = _UNKNOWN
+    return known[row.task]
+
+
 def _day(_core: Core, row: SpendingRow, _assign: Entry, _known: dict[str, str]) -> str:
     return datetime.fromtimestamp(row.at_ms / 1000, UTC).date().isoformat()
 
@@ -168,5 +184,6 @@ def _machine(core: Core, row: SpendingRow, _assign: Entry, _known: dict[str, str
 
 
 _OF: Final[Mapping[str, Callable[[Core, SpendingRow, Entry, dict[str, str]], str]]] = {
-    "person": _person, "agent": _agent, "run": _run, "day": _day, "machine": _machine,
+    "person": _person, "agent": _agent, "run": _run, "schedule": _schedule, "day": _day,
+    "machine": _machine,
 }  # fmt: skip

@@ -335,6 +335,7 @@ def release(cwd: str, sandbox: Mapping[str, Any]) -> None:
         # What stays the other user's is read and removed by root all the same.
         with contextlib.suppress(OSError), _untouched_stays(profile):
             ownership.take_back(cwd, profile.user)
+        # As above, and each for itself.
         with contextlib.suppress(OSError):
             ownership.take_back(profile.home, profile.user)
 

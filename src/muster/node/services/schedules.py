@@ -22,7 +22,7 @@ from muster.node.services import schedule_notices as notices
 from muster.node.services import slot_deeds
 from muster.node.services.sleepers import Sleepers, WakeUp
 from muster.node.services.slot_claims import keeper_of, plan_of
-from muster.node.tasks import slots
+from muster.node.tasks import schedule_pots, slots
 from muster.node.tasks.slot_run import open_run
 from muster.node.tasks.slots import Known
 from muster.task import occurrences
@@ -182,6 +182,7 @@ class Schedules(Part):
             busy="" if run is None else f"run {run.run[:12]} is open",
             skewed=bool(skews) and skewed * 2 > len(skews),
             denied=slots.denied(self.core, each),
+            spent=schedule_pots.spent(self.core, each.schedule),
             unreached_ms=notices.silent_since_ms(self.core, kept.keeper),
             awake_ms=self._awake_ms,
         )

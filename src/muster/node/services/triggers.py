@@ -16,7 +16,7 @@ from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.services import slot_deeds
 from muster.node.services.slot_claims import untold
-from muster.node.tasks import slots
+from muster.node.tasks import schedule_pots, slots
 from muster.node.tasks.slot_run import open_run
 from muster.node.tasks.slots import Known
 from muster.task import occurrences
@@ -140,6 +140,8 @@ class Triggers(Part):
             why = f"{DEPTH_MAX} schedules led to it, one after the other"
         elif _is_storm(each, fired, now_ms):
             why = f"incidents ran it {INCIDENT_FIRES_MAX} times within an hour"
+        elif spent := schedule_pots.spent(core, schedule):
+            why = spent
         elif run is not None and schedule.overlap == "skip":
             why = f"overlap: run {run.run[:12]} is open"
         elif run is not None and schedule.overlap == "queue":

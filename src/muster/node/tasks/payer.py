@@ -1,7 +1,8 @@
 """The person whose money an attempt spends: whoever signed what it follows from.
 
-Rule: what an agent hands on is paid by the person whose order the agent works on, through all
-agents before it; what another fleet or a session asked for, by whoever gave the grant.
+Rule: of what a schedule began it is whoever signed that; what an agent hands on is paid by the
+person whose order the agent works on, through all agents before it; what another fleet or a session
+asked for, by whoever gave the grant.
 """
 
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from muster.task.causes import Lookup, Unproven, cause_of
 from muster.task.delegation_kinds import DelegationOpen
 from muster.task.evidence import asked_by
 from muster.task.kinds import RunOpen, TaskOpen
+from muster.task.schedule_proof import fired, is_fired
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -45,6 +47,9 @@ def payer(core: "Core", assign: Entry) -> str:
         if found is None:
             return _signer(core, opened_of(core, assign)[1].statement)
         starter, run = found
+        if is_fired(starter, lookup):
+            order = fired(starter, core.membership.fleet, lookup).statement
+            return _person(core, order.operator)
         asked = asked_by(starter, lookup)
         body = body_or_none(asked, DelegationOpen)
         if asked is None or body is None:

@@ -19,6 +19,7 @@ from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.log.stream import FleetId, StreamName
 from muster.node.part import Part
+from muster.node.tasks import schedule_pots
 from muster.node.tasks.asking import Asking
 from muster.node.tasks.payer import opened_of, payer, run_of
 from muster.node.tasks.pot_ends import PotEnds, writers_of
@@ -38,6 +39,11 @@ _UNDER_WAY_MS: Final = 60_000
 ASKED_OF_ONE_MAX: Final = 100
 
 
+_WHOSE: Final = {
+    "run": "the budget of this run",
+    "schedule": "the budget of the schedule {} for a day",
+    "person": "the money of {}",
+}
 # Of a pot: what was reserved for an attempt, with its day.
 Parts = dict[pot.Key, tuple[int, pot.Part]]
 
@@ -127,7 +133,7 @@ class Pots(Part):
         try:
             self._prove(assign, asked.stream)
             want = self._want(assign, body)
-            pots = [*(self._of_run(assign, want) if owns else ())]
+            pots = [*self._of_run(assign, want), *self._of_schedule(assign, want)] if owns else []
             if self.is_keeper:
                 pots.append(self._of_person(assign, want))
         except Unproven as unproven:
@@ -174,6 +180,15 @@ class Pots(Part):
         parts = self.parts(name)
         state = pot.state(most, (part for _, part in parts.values()))
         return [_Pot(name, (state,), want, self._sharers(run.run, parts))]
+
+    def _of_schedule(self, assign: Entry, want: Amount) -> list[_Pot]:
+        found = run_of(self.core, assign)
+        schedule = schedule_pots.schedule_of(self.core, found[0]) if found is not None else None
+        if found is None or schedule is None:
+            return []
+        name = f"{schedule_pots.PREFIX}{schedule.schedule}"
+        sharers = self._sharers(found[1].run, self.parts(name))
+        return [_Pot(name, (schedule_pots.state(self.core, schedule),), want, sharers)]
 
     def _sharers(self, run: str, parts: Parts) -> int:
         """How many tasks of a run are to begin still, and have nothing reserved."""
@@ -229,7 +244,7 @@ class Pots(Part):
             return
         got = pot.share(kept.states, kept.want, kept.sharers)
         if got.none:
-            final = got.none == pot.SPENT and kept.name.startswith("run:")
+            final = got.none == pot.SPENT and not kept.name.startswith("person:")
             reason = self._why(kept, got.none)
             refused = budget_kinds.BudgetRefuse(*place, kept.name, reason, final)
             core.append_body(refused, cause=(asked.entry.id,))
@@ -244,13 +259,15 @@ class Pots(Part):
     def _why(self, kept: _Pot, none: str) -> str:
         what, _, name = kept.name.partition(":")
         state = max(kept.states, key=_fullness)
-        whose = "the budget of this run" if what == "run" else f"the money of {name}"
+        whose = _WHOSE[what].format(name)
         most, gone = state.most, budget.said(state.used.of(state.most))
         text = f"{whose} is {budget.said(most)}: {gone} are used"
         if held := state.held.of(most):
             text += f", {budget.said(held)} are held by attempts that have not ended"
         if none == pot.WAIT:
             return text
+        if what == "schedule":
+            return f"{text} today (UTC)"
         if what == "run":
             return f"{text}; `muster retry --budget` gives it more"
         return f"{text}; it goes on with the next {'day' if self.terms.day else 'month'} (UTC)"

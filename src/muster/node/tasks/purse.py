@@ -17,6 +17,7 @@ from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.log.stream import StreamName
 from muster.node.part import Part
+from muster.node.tasks import schedule_pots
 from muster.node.tasks.attempt_body import AttemptEnded
 from muster.node.tasks.payer import run_of
 from muster.node.tasks.pots import Pots
@@ -111,6 +112,10 @@ class Purse(Part):
             run = budget.run_limit(parse(found[1].spec.encode()).budget, instead)
             if run:
                 waits["run"] = start.owner
+            schedule = schedule_pots.schedule_of(self.core, found[0])
+            if schedule is not None:
+                waits["schedule"] = start.owner
+                run = run.within(schedule.day_most)
         if keeper := self.core.part(Pots).terms.keeper:
             waits["person"] = self.core.roster.find(keeper).machine
         asks = budget.attempt_limit(start.open.template, instead)
@@ -158,7 +163,7 @@ class Purse(Part):
             if held.until_ms <= self.core.now.boot_ms:
                 what, machine = next(iter(held.waits.items()))
                 name, linked = self.core.membership.name_of(machine), self.core.link_to(machine)
-                whose = "the budget of its run" if what == "run" else "the money"
+                whose = "the money" if what == "person" else f"the budget of its {what}"
                 away = "" if linked or machine == self.core.machine else ", and is not linked"
                 self._end(task, UNPAID, f"{name}, which keeps {whose}, said nothing{away}")
 

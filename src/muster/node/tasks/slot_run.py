@@ -30,6 +30,18 @@ def open_run(core: "Core", name: str, keepers: tuple[str, ...]) -> RunRow | None
     return None
 
 
+def outcome(core: "Core", writer: str, run: str) -> str:
+    """What came of a run that a keeper fired: open, done, failed or cancelled; "" where none is
+    known.
+    """
+    rows = core.tables.rows(RUN, writer=writer, run=run) if run else []
+    over = next((row.state for row in rows if row.state != "open"), "")
+    if over or not rows:
+        return over
+    held = core.part(Ownership).held(RUN, run)
+    return str(held.row.state) if held is not None else "open"
+
+
 def _open(core: "Core", writer: str, run: str) -> RunRow | None:
     """The run as whoever fired it has it, where it is open there and where it went on since."""
     rows = core.tables.rows(RUN, writer=writer, run=run)
