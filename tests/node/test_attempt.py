@@ -109,7 +109,11 @@ class EffectRunner:
         if self.opens and (error := self.opens.pop(0)):
             raise error
         return SimpleNamespace(
-            path=self.work, base="b" * 40, collect=self.collect, cache=self.work / "cache"
+            path=self.work,
+            base="b" * 40,
+            collect=self.collect,
+            cache=self.work / "cache",
+            notes=self.work / "notes",
         )
 
     async def collect(self, *_: object) -> Collected:
@@ -284,7 +288,7 @@ def test_a_conflict_names_the_phases_that_a_person_wrote(home):
 
     async def open(_origin: object, _task: str, _epoch: object, bases: Any, _by: object) -> Any:
         given.extend(base.label for base in bases)
-        return SimpleNamespace(path=effects.work, notes=effects.work, collect=effects.collect)
+        return SimpleNamespace(path=effects.work, collect=effects.collect)
 
     effects.open = open  # type: ignore[method-assign]
     one = trial(home, effects)
