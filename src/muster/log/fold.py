@@ -14,6 +14,7 @@ does when a body that the fold reads has changed (kind.py, rule 3).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Generic, Literal, NamedTuple, Protocol, TypeVar, get_args, get_origin
 
 from msgspec import Struct
@@ -64,19 +65,25 @@ class Table(Generic[R]):
     @property
     def columns(self) -> tuple[Column, ...]:
         """Every column after the stream. Raises: ValueError: the class is none of rows."""
-        stream, *fields = self.row.__annotations__.items()
-        if stream != ("stream", StreamName):
-            raise ValueError(f"a row of the table {self.name} begins with something else: {stream}")
-        return tuple((name, self._affinity(name, sort)) for name, sort in fields)
+        return _columns(self.name, self.row)
 
-    def _affinity(self, column: str, sort: Any) -> Affinity:
-        # A NewType or a Literal is kept as what it is made of.
-        while hasattr(sort, "__supertype__"):
-            sort = sort.__supertype__
-        sorts = {*map(type, get_args(sort))} if get_origin(sort) is Literal else {sort}
-        if len(sorts) != 1 or not sorts <= _AFFINITIES.keys():
-            raise ValueError(f"the column {column} of the table {self.name} cannot hold {sort}")
-        return _AFFINITIES[sorts.pop()]
+
+@cache
+def _columns(table: str, row: type[NamedTuple]) -> tuple[Column, ...]:
+    stream, *fields = row.__annotations__.items()
+    if stream != ("stream", StreamName):
+        raise ValueError(f"a row of the table {table} begins with something else: {stream}")
+    return tuple((name, _affinity(table, name, sort)) for name, sort in fields)
+
+
+def _affinity(table: str, column: str, sort: Any) -> Affinity:
+    # A NewType or a Literal is kept as what it is made of.
+    while hasattr(sort, "__supertype__"):
+        sort = sort.__supertype__
+    sorts = {*map(type, get_args(sort))} if get_origin(sort) is Literal else {sort}
+    if len(sorts) != 1 or not sorts <= _AFFINITIES.keys():
+        raise ValueError(f"the column {column} of the table {table} cannot hold {sort}")
+    return _AFFINITIES[sorts.pop()]
 
 
 class Gone(NamedTuple):
