@@ -39,7 +39,6 @@ from muster.node.exposed import Exposed, sentence
 from muster.node.host import daemon_log, ending, lock, owner, service, signals
 from muster.node.host.home import Home
 from muster.node.host.supervised import Supervised
-from muster.node.parts import PARTS
 from muster.node.verb import Line
 from muster.verbs.declaration import Context, Daemon, Nothing, Perform, Request, opt, verb
 from muster.verbs.table import VERBS
@@ -200,6 +199,7 @@ async def _live(
     """
     from muster.node.daemon import Daemon  # noqa: PLC0415 - only where one begins
     from muster.node.installation import Installation  # noqa: PLC0415 - as above
+    from muster.node.parts import PARTS  # noqa: PLC0415 - as above
 
     pauses = Backoff(random.SystemRandom().random)
     loop = asyncio.get_running_loop()
