@@ -968,7 +968,9 @@ REGISTER_AGAIN_MS_MAX: Final = 30_000
 SCHEDULES_MAX: Final = 1_000
 KEEPERS_MAX: Final = 16
 EVERY_MS_MIN: Final = 60_000
-# So often incidents run one schedule in so long: a run that makes the incident ends there.
+# So often incidents run one schedule within this time, and messages and memories: a run that makes
+# the next of them itself ends there.
 INCIDENT_FIRES_MAX: Final = 3
-INCIDENT_FIRES_MS: Final = 3_600_000
+SAYING_FIRES_MAX: Final = 12
+TRIGGER_FIRES_MS: Final = 3_600_000
 REGISTER_BYTES_MAX: Final = 1024

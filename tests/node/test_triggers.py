@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tests.node.cores import Cores
+from tests.node.cores import Cores, One
 from tests.node.scheduling import MINUTE, SPEC, Registers, add, stop
 from tests.node.test_runs import know
 from tests.node.test_schedules import ASKS, _reason, _told, states_of_runs
 from tests.promise import proves
 
-from muster.limits import INCIDENT_FIRES_MAX, INCIDENT_FIRES_MS
+from muster.limits import INCIDENT_FIRES_MAX, SAYING_FIRES_MAX, TRIGGER_FIRES_MS
 from muster.log.entry import Entry, EntryId
 from muster.task.kinds import RunOpen
 from muster.task.kinds import read as body_of
@@ -175,10 +175,65 @@ def test_incidents_run_a_schedule_so_often_in_an_hour_and_the_rest_is_skipped(wo
     assert len(_told(world, "fire", ScheduleFire)) == INCIDENT_FIRES_MAX == 3
     skips = _told(world, "skip", ScheduleSkip)
     assert [skip.reason for skip in skips] == ["incidents ran it 3 times within an hour"] * 2
-    world.ms += INCIDENT_FIRES_MS
+    world.ms += TRIGGER_FIRES_MS
     _happens(world, "studio", "disk-full", "later")
     registers.until(world.now().wall_ms + 2 * MINUTE)
     assert len(_told(world, "fire", ScheduleFire)) == 4
+
+
+def says(one: One, to: str, text: str) -> None:
+    answer = one.order("send", to, {"text": [text], "to": to})
+    assert answer["ok"], answer
+    one.world.pass_ms(500)
+
+
+@proves("schedule.triggers", "schedule.triggers-say")
+def test_what_is_said_to_all_on_a_keeper_runs_a_schedule_with_its_text_as_a_value(world):
+    registers = Registers(world)
+    wanted = "{message: {from: 'op:*', begins: 'deploy '}}"
+    file = FILE.replace('{incident: "disk-*"}', wanted).replace("5m", "1m")
+    done = add(world["laptop"], file, TOLD)["value"]
+    assert done["on"] == "on each message of op:* to all that begins with 'deploy '"
+    world.pass_ms(500)
+    # To one machine, of another beginning, and on a machine that is no keeper.
+    says(world["studio"], "hub", "deploy this")
+    says(world["studio"], "all", "we deploy tomorrow")
+    says(world["laptop"], "all", "deploy mine")
+    assert _told(world, "fire", ScheduleFire) == []
+    says(world["studio"], "all", "deploy $(rm -rf /) ${run.id}")
+    (fire,) = _told(world, "fire", ScheduleFire)
+    (opening,) = world["laptop"].entries("run.open")
+    assert body_of(RunOpen, opening.body).values == {"trigger-text": "deploy $(rm -rf /) ${run.id}"}
+    assert _reason(world, opening, world.now().wall_ms) == ""
+    # Of another message a worker takes nothing.
+    (order,) = world["laptop"].entries("schedule.set")
+    other = next(e for e in world["studio"].entries("message.send") if b"tomorrow" in e.body)
+    forged = replace(
+        fire, trigger=other.id.hex(), nonce=other.id.hex()[:32], slot=other.header.t[0]
+    )
+    again = _again(world, "studio", forged, opening, (order.id, other.id))
+    assert _reason(world, again, world.now().wall_ms) == "slot-off-grid"
+    # A run that says the next one itself ends there.
+    for n in range(SAYING_FIRES_MAX + 1):
+        registers.until(world.now().wall_ms + 2 * MINUTE)
+        says(world["studio"], "all", f"deploy {n}")
+    assert len(_told(world, "fire", ScheduleFire)) == SAYING_FIRES_MAX
+    (skip, *_) = _told(world, "skip", ScheduleSkip)
+    assert skip.reason == f"messages ran it {SAYING_FIRES_MAX} times within an hour"
+
+
+@proves("schedule.triggers-say")
+def test_what_is_remembered_for_all_on_a_keeper_runs_a_schedule(world):
+    file = FILE.replace('{incident: "disk-*"}', "{memory: 'deploys/*'}")
+    assert add(world["laptop"], file, TOLD)["value"]["on"] == "on what is remembered of deploys/*"
+    world.pass_ms(500)
+    for key, text in (("notes/x", "no"), ("deploys/web", "1.2 is out")):
+        answer = world["studio"].order("remember", key, {"key": key, "text": [text]})
+        assert answer["ok"], answer
+        world.pass_ms(500)
+    (opening,) = world["laptop"].entries("run.open")
+    assert body_of(RunOpen, opening.body).values == {"trigger-text": "1.2 is out"}
+    assert _reason(world, opening, world.now().wall_ms) == ""
 
 
 @proves("schedule.overlap", "schedule.triggers")

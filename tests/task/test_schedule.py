@@ -95,10 +95,14 @@ REFUSED = [
     ("{every: 10m}", "{at: tomorrow}", 'when.at: "tomorrow" is not a moment'),
     ("{every: 10m}", "{at: 2026-02-30}", "'2026-02-30' is not a moment"),
     ("{every: 10m}", "{at: 0001-01-01, zone: Asia/Tokyo}", "is not a moment"),
-    ("{every: 10m}", "{on: {}}", "`on` is {run: NAME} or {incident: KEY}"),
-    ("{every: 10m}", "{on: {run: build, incident: lag}}", "`on` is {run: NAME} or {incident: KEY}"),
+    ("{every: 10m}", "{on: {}}", "`on` is one of {run: NAME}, {incident: KEY}"),
+    ("{every: 10m}", "{on: {run: build, incident: lag}}", "`on` is one of"),
     ("{every: 10m}", "{on: {incident: lag, outcome: done}}", "`outcome` is of a run"),
     ("{every: 10m}", "{on: {incident: Disk}}", "is no key of incidents"),
+    ("{every: 10m}", "{on: {message: {begins: go}}}", "from"),
+    ("{every: 10m}", "{on: {message: {from: 'a b'}}}", "says of nobody that a message is theirs"),
+    ("{every: 10m}", "{on: {memory: 'a b'}}", "is no key of the memory"),
+    ("{every: 10m}", "{on: {memory: a, outcome: done}}", "`outcome` is of a run"),
     ("{every: 10m}", '{on: {run: build}, cron: "* * * * *"}', "beside `on` there is `every` alone"),
     ("{every: 10m}", "{on: {run: build}, at: 2026-12-24}", "beside `on` there is `every` alone"),
     ("{every: 10m}", "{on: {run: a}, every: 5m, from: 2026-12-24}", "there is `every` alone"),
@@ -261,6 +265,8 @@ def test_what_runs_a_schedule_is_said_in_words():
         ("{on: {run: build}}", "on the end of each run build"),
         ("{on: {run: build, outcome: failed}}", "on the end of each run build that is failed"),
         ('{on: {incident: "disk-*"}}', "on each incident disk-*"),
+        ("{on: {memory: deploys/*}}", "on what is remembered of deploys/*"),
+        ("{on: {message: {from: 'op:*'}}}", "on each message of op:* to all"),
     ]
     assert [happens(_when(when)) for when, _ in said] == [words for _, words in said]
 

@@ -227,11 +227,7 @@ def happens(schedule: Schedule) -> str:
     trigger = schedule.when.on
     if trigger is None:
         return ""
-    if trigger.incident is not None:
-        return f"on each incident {trigger.incident}"
-    return f"on the end of each run {trigger.run}" + (
-        f" that is {trigger.outcome}" if trigger.outcome else ""
-    )
+    return f"on {trigger.words}"
 
 
 def set_args(text: str) -> dict[str, Any]:

@@ -1,15 +1,21 @@
-"""Schedules that are run by what happens here: the end of a run of ours, an incident of ours.
+"""Schedules that are run by what happens here: the end of a run of ours, an incident of ours, what
+is said and remembered on this machine.
 
 Rule 1: what triggers is an entry of our own stream of this incarnation. It is claimed in the step
         that brings it, and fired with its run in one step: a crash between loses nothing.
 Rule 2: a schedule is run once in its `every`; what comes meanwhile is counted in the next. What
-        incidents run too often is skipped: its run may be what makes them.
+        incidents, messages or memories run too often is skipped: its run may be what makes them.
 Rule 3: what is not run is skipped, with the reason, as a slot is.
 """
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from muster.limits import INCIDENT_FIRES_MAX, INCIDENT_FIRES_MS, REASON_CHARS_MAX
+from muster.limits import (
+    INCIDENT_FIRES_MAX,
+    REASON_CHARS_MAX,
+    SAYING_FIRES_MAX,
+    TRIGGER_FIRES_MS,
+)
 from muster.log.entry import Entry
 from muster.log.stream import FLEET, StreamName
 from muster.node import event as ev
@@ -125,7 +131,7 @@ class Triggers(Part):
     def _look(self, each: Known, waits: _Waits) -> None:
         core, now_ms = self.core, self.core.now.wall_ms
         schedule, at_ms = each.schedule, waits.entry.header.t[0]
-        fired = slots.came_to(core, each, INCIDENT_FIRES_MAX, what="fire")
+        fired = slots.came_to(core, each, SAYING_FIRES_MAX, what="fire")
         if fired and 0 <= now_ms - fired[0].at_ms < schedule.storm_ms:
             return
         run = open_run(core, each.row.name, tuple(schedule.keepers))
@@ -138,8 +144,8 @@ class Triggers(Part):
             why = "late"
         elif depth(waits.entry, core.log.entry) >= DEPTH_MAX:
             why = f"{DEPTH_MAX} schedules led to it, one after the other"
-        elif _is_storm(each, fired, now_ms):
-            why = f"incidents ran it {INCIDENT_FIRES_MAX} times within an hour"
+        elif storm := _storm(each, fired, now_ms):
+            why = storm
         elif spent := schedule_pots.spent(core, schedule):
             why = spent
         elif run is not None and schedule.overlap == "skip":
@@ -172,9 +178,14 @@ class Triggers(Part):
         slot_deeds.tell(self.core, each, body, (each.row.entry, entry.id))
 
 
-def _is_storm(each: Known, fired: list[SlotRow], now_ms: int) -> bool:
-    """Whether incidents ran it so often that its run may be what makes them."""
+def _storm(each: Known, fired: list[SlotRow], now_ms: int) -> str:
+    """Why it is run no more, where it was so often that its run may be what makes the next."""
     trigger = each.schedule.when.on
-    if trigger is None or trigger.incident is None or len(fired) < INCIDENT_FIRES_MAX:
-        return False
-    return 0 <= now_ms - fired[-1].at_ms < INCIDENT_FIRES_MS
+    if trigger is None or trigger.run is not None:
+        return ""
+    by, most = "incidents", INCIDENT_FIRES_MAX
+    if trigger.incident is None:
+        by, most = ("messages" if trigger.message else "memories"), SAYING_FIRES_MAX
+    if len(fired) < most or not 0 <= now_ms - fired[most - 1].at_ms < TRIGGER_FIRES_MS:
+        return ""
+    return f"{by} ran it {most} times within an hour"
