@@ -85,6 +85,29 @@ def test_a_tool_that_hangs_fails_or_is_not_there_is_absent_in_bounded_time(tmp_p
     assert run_tool(["works", "$(id); 1.2"]) == "works $(id); 1.2 in /\n"
 
 
+@proves("node.facts-are-asked-not-guessed")
+def test_npm_is_asked_only_where_its_package_does_not_say_its_version(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    for name in ("node", "npm"):
+        program(tmp_path, name, "echo 7.0.0 asked")
+    home = tmp_path / "lib" / "npm"
+    (home / "bin").mkdir(parents=True)
+    ask = ["npm", "--version"]
+    assert run_tool(ask) == "7.0.0 asked\n"
+    (tmp_path / "npm").rename(home / "bin" / "npm-cli.js")
+    (tmp_path / "npm").symlink_to(home / "bin" / "npm-cli.js")
+    for text in ("", "[1]", "{", "[" * 60_000, '{"name": "npm"}', '{"name": "x", "version": "1"}'):
+        (home / "package.json").write_text(text)
+        assert run_tool(ask) == "7.0.0 asked\n", text[:20]
+    (home / "package.json").write_text('{"name": "npm", "version": "9.2.0"}')
+    assert run_tool(ask) == "9.2.0"
+    # Without a node there is no npm.
+    (tmp_path / "node").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (home / "bin" / "npm-cli.js").write_text("#!/nonexistent\n")
+    assert run_tool(ask) is None
+
+
 def test_what_a_tool_prints_cannot_steer_a_terminal_or_grow():
     run, _ = answers(git="\x1b[31mgit\x07 2.0" + "x" * 5000)
     told = Tools(run).installed(0).tools["git"]

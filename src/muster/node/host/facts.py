@@ -11,6 +11,7 @@ does it in a thread.
 """
 
 import asyncio
+import json
 import os
 import platform
 import shutil
@@ -18,6 +19,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -107,6 +109,8 @@ def run_tool(argv: Sequence[str], path: str | None = None) -> str | None:
     program = shutil.which(argv[0], path=path)
     if program is None:
         return None
+    if argv[0] == "npm" and shutil.which("node", path=path) and (said := _npm_version(program)):
+        return said
     try:
         done = subprocess.run(
             [program, *argv[1:]],
@@ -124,6 +128,21 @@ def run_tool(argv: Sequence[str], path: str | None = None) -> str | None:
     if done.returncode != 0:
         return None
     return done.stdout[:_OUTPUT_BYTES_MAX].decode("utf-8", "replace")
+
+
+def _npm_version(program: str) -> str:
+    """What `npm --version` says, "" where its package is not where npm has it.
+
+    To say it npm takes a third of a second of a processor, at every start of every machine.
+    """
+    package = Path(os.path.realpath(program)).parent.parent / "package.json"
+    try:
+        with package.open("rb") as file:
+            said = json.loads(file.read(_OUTPUT_BYTES_MAX))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    version = said.get("version") if isinstance(said, dict) and said.get("name") == "npm" else ""
+    return version if isinstance(version, str) else ""
 
 
 def power() -> Literal["mains", "battery"]:
