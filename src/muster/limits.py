@@ -177,6 +177,10 @@ SERVICE_AGAIN_S: Final = 10
 SERVICE_AGAIN_STEPS: Final = 8
 SERVICE_AGAIN_S_MAX: Final = 300
 SERVICE_AGAIN_ALWAYS_S: Final = 30
+# A daemon that fails so often within this time is told of, and not again for six hours.
+SERVICE_FAILURES: Final = 3
+SERVICE_FAILURES_MS: Final = 30 * 60_000
+SERVICE_TOLD_AGAIN_MS: Final = 6 * 3_600_000
 # A machine that leaves waits so long until the authority's machine has all that it wrote; once it
 # has, and nobody says within the grace that it left, it takes tasks again.
 LEAVING_RECEIPTS_S: Final = 30.0

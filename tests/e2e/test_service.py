@@ -255,6 +255,7 @@ def test_a_daemon_that_does_not_start_under_the_service_is_said_with_where_to_lo
 
 
 @proves("service.runs-the-daemon", "service.failure-is-said", "service.removed")
+@proves("service.fallen-is-told")
 def test_a_real_systemd_runs_the_daemon_begins_it_again_and_removes_it(real: Person):
     kept = real.ask("service", "install")
     assert (kept["active"], kept["enabled"]) == ("active", True)
@@ -275,6 +276,9 @@ def test_a_real_systemd_runs_the_daemon_begins_it_again_and_removes_it(real: Per
     os.kill(real.ask("service", "status")["pid"], 9)
     wait_for(lambda: "(exit 8)" in real.muster("service", "status").out, 90)
     assert "see why: `journalctl --user" in real.muster("service", "status").out
+    # What tells people of it was run each time, and not where it was told to end.
+    failed = json.loads(Path(real.env["MUSTER_HOME"], "fallen.json").read_text())["failed_ms"]
+    assert len(failed) == 3
     assert real.ask("service", "remove")["did"] == "removed"
     assert not file.exists()
     assert real.run("systemctl", "--user", "cat", file.name).code != 0

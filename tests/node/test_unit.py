@@ -20,6 +20,7 @@ SERVICE = Service(
     name="muster",
     home=ODD,
     argv=(sys.executable, "-P", "-m", "muster", "--home", ODD, "up"),
+    fallen=(sys.executable, "-P", "-m", "muster.node.fallen", ODD),
     env={"PATH": "/opt/a b/bin:/usr/bin", "MUSTER_STATE": "/var/100%"},
     log="/home/al ice/daemon.log",
 )
@@ -154,7 +155,7 @@ def test_another_file_than_the_one_that_is_written_is_left_alone(tmp_path, monke
 @proves("service.unit-is-sound")
 def test_a_line_break_in_a_path_or_a_variable_begins_no_line_of_the_unit():
     odd = "/h\n[Service]\nExecStartPre=/bin/false\t\x7f\\x41 100% $HOME \"'"
-    said = Service("muster", odd, (odd, "--home", odd), {"PATH": f"/a:{odd}"}, odd)
+    said = Service("muster", odd, (odd, "--home", odd), (odd, odd), {"PATH": f"/a:{odd}"}, odd)
     text = systemd_unit(said)
     assert [line for line in text.splitlines() if line.startswith("ExecStartPre")] == []
     assert text.count("\n[Service]\n") == 1

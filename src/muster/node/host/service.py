@@ -170,6 +170,7 @@ def _service(home: Home, *, system: bool) -> Service:
         name=("muster-fleet." if sys.platform == "darwin" else "") + stem,
         home=str(home.path),
         argv=(sys.executable, "-P", "-m", "muster", "--home", str(home.path), "up"),
+        fallen=(sys.executable, "-P", "-m", "muster.node.fallen", str(home.path)),
         env={
             **{name: os.environ[name] for name in _PASSED_ON if os.environ.get(name)},
             "MUSTER_STATE": os.path.abspath(home.state_folder),

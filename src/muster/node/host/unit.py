@@ -8,7 +8,7 @@ option that hides files, forbids system calls or shuts out new rights.
 
 import plistlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 from xml.parsers.expat import ExpatError
@@ -22,7 +22,7 @@ from muster.limits import (
 )
 
 # What ends a daemon so is not over when it is started again: a person has to do something.
-_FINAL: Final = sorted({2, *(each.exit_code for each in (Refused, Denied, NotFound, Conflict))})
+FINAL: Final = sorted({2, *(each.exit_code for each in (Refused, Denied, NotFound, Conflict))})
 # A large log is looked through at a start; an agent gets fifteen seconds to end.
 START_S: Final = 600
 STOP_S: Final = 60
@@ -42,6 +42,8 @@ class Service(NamedTuple):
     name: str
     home: str
     argv: tuple[str, ...]
+    fallen: tuple[str, ...]
+    """What is run when it has ended."""
     env: Mapping[str, str]
     log: str
     user: str = ""
@@ -69,14 +71,16 @@ def systemd_unit(service: Service, version: int = GROWS_SINCE) -> str:
         "[Service]",
         "Type=notify",
         *([f"User={service.user}"] if system else []),
-        f"ExecStart={' '.join(_quoted(word).replace('$', '$$') for word in service.argv)}",
+        f"ExecStart={_words(service.argv)}",
+        "# It tells people of an end that is not over when the daemon is started again.",
+        f"ExecStopPost=-{_words(service.fallen)}",
         *variables,
         "WorkingDirectory=/",
         "SyslogIdentifier=muster",
         "Restart=on-failure",
         f"RestartSec={SERVICE_AGAIN_S if grows else SERVICE_AGAIN_ALWAYS_S}",
         *(_GROWING if grows else ()),
-        f"RestartPreventExitStatus={' '.join(map(str, _FINAL))}",
+        f"RestartPreventExitStatus={' '.join(map(str, FINAL))}",
         "# A daemon whose loop says nothing for so long hangs, and is started anew.",
         f"WatchdogSec={WATCHDOG_S}",
         "WatchdogSignal=SIGKILL",
@@ -95,6 +99,10 @@ def systemd_unit(service: Service, version: int = GROWS_SINCE) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _words(argv: Sequence[str]) -> str:
+    return " ".join(_quoted(word).replace("$", "$$") for word in argv)
 
 
 def launchd_plist(service: Service) -> bytes:
