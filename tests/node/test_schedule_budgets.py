@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 from tests.node.cores import WALL_MS
-from tests.node.delegating import Fleet
+from tests.node.delegating import Fleet, forge
 from tests.node.scheduling import FILE, MINUTE, SLOT, Registers, add
 from tests.node.test_budgets import DAY, M, begun, bodies, counted, ends, keep, why
 from tests.promise import proves
 
+from muster.node.tasks import schedule_pots, slots
+from muster.task import pot
+from muster.task.adoption import takeover_args
 from muster.task.budget import Amount
 
 SPEC = """\
@@ -21,6 +24,7 @@ phases:
 """
 KEPT = FILE.replace("[hub, studio]", "[hub, mac1]").replace('"repo:main"', "owner")
 HOUR = 60 * MINUTE
+ONE = "".join(line for line in SPEC.splitlines(True) if "two:" not in line)
 
 
 @pytest.fixture
@@ -96,16 +100,62 @@ def test_a_run_whose_schedule_has_nothing_left_fails_with_that_and_one_that_has_
 @proves("budget.schedule")
 def test_what_another_keeper_reserved_counts_where_it_is_known(world):
     file = KEPT.replace("[hub, mac1]", "[mac1, hub]") + "budget: {usd: '5.00'}\n"
-    spec = "".join(line for line in SPEC.splitlines(True) if "two:" not in line)
-    assert add(world["hub"], file, spec)["ok"]
+    assert add(world["hub"], file, ONE)["ok"]
     runs_until(world, SLOT)
     assert len(bodies(world, "reserve", "mac1")) == 1
     ends(world, begun(world, "mac1")[0], **counted(6 * M))
     # The same schedule is hub's first from now on.
-    assert add(world["hub"], KEPT + "budget: {usd: '5.00'}\n", spec)["ok"]
+    assert add(world["hub"], KEPT + "budget: {usd: '5.00'}\n", ONE)["ok"]
     runs_until(world, SLOT + 20 * MINUTE)
     assert len(begun(world, "mac1")) == 1
     assert told(world, "skip")[-1]["reason"].startswith("budget: $6.00 of $5.00")
+
+
+@proves("budget.schedule", "budget.settled")
+def test_what_a_keeper_that_is_gone_had_reserved_is_back_when_its_attempt_has_ended(world):
+    world.link("mac1", "mac2")
+    file = KEPT.replace("owner", '"repo:main"') + "budget: {usd: '5.00'}\noverlap: allow\n"
+    assert add(world["hub"], file, ONE)["ok"]
+    registers = Registers(world)
+    registers.until(SLOT + 10_000)
+    world.pass_ms(2_000)
+    (one,) = begun(world, "mac1")
+    assert one.limits == Amount(0, 5 * M)
+    world.cut("hub")
+    world.frozen.add("hub")
+    ends(world, one, **counted(M))
+    registers.until(SLOT + 13 * MINUTE)
+    world.pass_ms(2_000)
+    assert [each.limits for each in begun(world, "mac1")[1:]] == [Amount(0, 4 * M)]
+
+
+@proves("budget.schedule")
+def test_who_goes_on_with_a_run_of_a_schedule_counts_and_nobody_else(world):
+    file = KEPT.replace("[hub, mac1]", "[mac1, hub]") + "budget: {usd: '5.00'}\n"
+    assert add(world["hub"], file, ONE)["ok"]
+    runs_until(world, SLOT)
+    hub = world["hub"]
+    (each,) = slots.schedules(hub.core).values()
+    assert schedule_pots.state(hub.core, each.schedule).held == Amount(0, 5 * M)
+    day = pot.day_of(world.now().wall_ms)
+    mac2 = world["mac2"]
+
+    def reserve(task: str) -> None:
+        body = {"pot": "schedule:nightly", "usd_millionths": M, "worker": mac2.id, "day": day}
+        forge(
+            mac2, lambda: mac2.core.write("budget.reserve", {**body, "task": task, "epoch": [1, 1]})
+        )
+        world.pass_ms(1_000)
+
+    reserve("b" * 32)
+    assert schedule_pots.state(hub.core, each.schedule).held == Amount(0, 5 * M)
+    world.cut("mac1")
+    world.frozen.add("mac1")
+    gone = world["mac1"].id
+    order = world.sign("takeover", gone, mac2, takeover_args(gone))
+    assert mac2.call("takeover", takeover_args(gone), statement=order)["ok"]
+    world.pass_ms(40_000)
+    assert schedule_pots.state(hub.core, each.schedule).held == Amount(0, 6 * M)
 
 
 @proves("budget.schedule")

@@ -232,8 +232,60 @@ def test_what_is_remembered_for_all_on_a_keeper_runs_a_schedule(world):
         assert answer["ok"], answer
         world.pass_ms(500)
     (opening,) = world["laptop"].entries("run.open")
-    assert body_of(RunOpen, opening.body).values == {"trigger-text": "1.2 is out"}
+    # A text that is forgotten may not stay as the value of a run: it is told by its key.
+    assert body_of(RunOpen, opening.body).values == {"trigger-text": "deploys/web"}
     assert _reason(world, opening, world.now().wall_ms) == ""
+    # Its run goes on where it was forgotten since.
+    (fire,) = _told(world, "fire", ScheduleFire)
+    (put,) = (e for e in world["laptop"].entries("memory.put") if b"1.2" in e.body)
+    assert fire.trigger == put.id.hex()
+    world["laptop"].core.log.entry = gone(world["laptop"].core.log.entry, put.id)
+    assert _reason(world, opening, world.now().wall_ms) == ""
+
+
+def gone(lookup: Any, id: EntryId) -> Any:
+    """The same without the body of this one."""
+    return lambda wanted: (
+        replace(found, body=None)
+        if (found := lookup(wanted)) is not None and wanted == id
+        else found
+    )
+
+
+@proves("schedule.triggers")
+def test_what_was_erased_before_its_time_came_is_skipped(world):
+    registers = Registers(world)
+    add(world["laptop"], FILE, TOLD)
+    world.pass_ms(500)
+    for n in range(2):
+        _happens(world, "studio", "disk-full", f"{n}")
+    second = world["studio"].entries("incident.open")[-1]
+    core = world["studio"].core
+    core.log.entry = gone(core.log.entry, second.id)
+    registers.until(world.now().wall_ms + 6 * MINUTE)
+    assert len(_told(world, "fire", ScheduleFire)) == 1
+    (skip,) = _told(world, "skip", ScheduleSkip)
+    assert skip.reason == "what triggered it was erased"
+
+
+@proves("schedule.triggers")
+@pytest.mark.parametrize("on", ['{incident: "disk-*"}', "{message: {from: 'op:*'}}"])
+def test_neither_a_clock_that_was_ahead_nor_another_keeper_lifts_how_often_it_is_run(world, on):
+    registers = Registers(world)
+    file = f"{FILE}overlap: allow\n".replace('{incident: "disk-*"}', on).replace("5m", "1h")
+    add(world["laptop"], file, TOLD)
+    world.pass_ms(1_000)
+    # The log's time is that of the clock that was furthest ahead.
+    world.ms += 4 * MINUTE
+    says(world["laptop"], "hub", "from ahead")
+    world.ms -= 4 * MINUTE
+    for n in range(4):
+        if "incident" in on:
+            _happens(world, "studio", "disk-full", f"{n}")
+        else:
+            says(world["studio"], "all", f"{n}")
+        registers.until(world.now().wall_ms + 10_000)
+    assert len(_told(world, "fire", ScheduleFire)) == 1
 
 
 @proves("schedule.overlap", "schedule.triggers")

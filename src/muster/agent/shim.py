@@ -162,7 +162,8 @@ class Shim:
             outcome |= {"status": "timeout", "summary": summary}
         if self._survivors:
             outcome["survivors"] = sorted(self._survivors)
-        started.release(self._driver.cwd, self._order.get("sandbox") or {})
+        sandbox = self._order.get("sandbox") or {}
+        started.release(self._driver.cwd, sandbox, goes_on=bool(self._survivors))
         end = {"status": outcome["status"], "exit_code": outcome.get("exit_code")}
         self._send_events([("agent.end", {"stop": self._why, **end})])
         self._send_outcome(outcome)

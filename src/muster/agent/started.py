@@ -126,9 +126,14 @@ def _end(child: subprocess.Popen[bytes]) -> bytes:
     return said
 
 
-def release(cwd: str, sandbox: Mapping[str, Any]) -> None:
-    """Take back what an attempt was lent, once nothing of it runs; harmless when repeated."""
+def release(cwd: str, sandbox: Mapping[str, Any], *, goes_on: bool = False) -> None:
+    """Take back what an attempt was lent, once nothing of it runs; harmless when repeated.
+
+    Where something `goes_on` it may write while owners change: then nothing counts as untouched.
+    """
     if sandbox:
+        if goes_on:
+            sandbox = {**sandbox, "notes": ""}
         from muster.agent.sandbox import enclosure  # noqa: PLC0415 - of no use to others
 
         enclosure.release(cwd, sandbox)

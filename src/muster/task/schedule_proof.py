@@ -23,7 +23,7 @@ from muster.log.stream import FleetId, MachineId
 from muster.task import occurrences
 from muster.task.causes import Lookup, Unproven, read
 from muster.task.kinds import RunOpen
-from muster.task.schedule import Schedule, id_of, slot_run
+from muster.task.schedule import TEXT, Schedule, id_of, slot_run
 from muster.task.schedule_fold import ordered
 from muster.task.schedule_kinds import ScheduleFire, ScheduleSet
 from muster.task.spec import parse
@@ -108,7 +108,7 @@ def check(
     if fire.slot > min(now_ms, at_ms, occurrences.LATEST_MS) + SLOT_AHEAD_MS_MAX:
         text = "its slot is in this machine's future: compare the two machines' clocks"
         raise Unproven("slot-in-the-future", text)
-    text = _on_grid(found, lookup)
+    text = _on_grid(found, run, lookup)
     if at_ms - fire.slot > schedule.late_ms + SLOT_AHEAD_MS_MAX:
         raise Unproven("slot-late", "it began later than its schedule lets it")
     _as_signed(run, found, text)
@@ -125,7 +125,7 @@ def check(
         raise Unproven("slot-twice", "another fire of this slot is known here")
 
 
-def _on_grid(found: Fired, lookup: Lookup) -> str:
+def _on_grid(found: Fired, run: RunOpen, lookup: Lookup) -> str:
     """What triggered it, where something did. Raises: Unproven for no slot of the calendar."""
     fire, schedule, statement = found.fire, found.schedule, found.statement
     within = statement.issued_ms < fire.slot <= statement.until_ms
@@ -136,7 +136,12 @@ def _on_grid(found: Fired, lookup: Lookup) -> str:
             raise Unproven("slot-off-grid", text)
         return ""
     entry = lookup_of(fire.trigger, lookup) if fire.trigger else None
-    text_of = trigger.text(entry, lookup) if trigger is not None and entry is not None else None
+    text_of = None
+    if trigger is not None and entry is not None:
+        # Of what was erased since, its keeper's word stands: its runs go on to their end.
+        text_of = trigger.text(entry, lookup)
+        if text_of is None:
+            text_of = trigger.erased(entry, run.values.get(TEXT, ""))
     if entry is None or text_of is None or not within:
         raise Unproven("slot-off-grid", "nothing that happened triggers its schedule")
     # Only what its own stream says triggers a keeper: so there is one machine that fires it.

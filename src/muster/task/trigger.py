@@ -94,6 +94,14 @@ class Trigger(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
             f" that is {self.outcome}" if self.outcome else ""
         )
 
+    def erased(self, entry: Entry, said: str) -> str | None:
+        """What an entry said that was erased since, as its run has it; None where it was no such
+        trigger.
+        """
+        kinds = {END: self.run, INCIDENT_OPEN: self.incident, MESSAGE: self.message}
+        wanted = {**kinds, MEMORY: self.memory}.get(entry.header.kind)
+        return said if entry.body is None and wanted is not None else None
+
     def text(self, entry: Entry, lookup: Lookup) -> str | None:
         """What an entry says where it is such a trigger, else None."""
         tells = _TELLS.get(entry.header.kind)
@@ -127,8 +135,13 @@ def _message(trigger: Trigger, said: Any, entry: Entry, _lookup: Lookup) -> str 
 
 
 def _version(trigger: Trigger, put: Any, _entry: Entry, _lookup: Lookup) -> str | None:
+    """The key alone: a text that is forgotten later may not stay as the value of a run. What came
+    from outside the fleet begins nothing: whoever is given it has to know that.
+    """
     wanted = trigger.memory
-    return str(put.text) if wanted is not None and fits(wanted, put.key) else None
+    if wanted is None or not fits(wanted, put.key) or put.origin == "outside":
+        return None
+    return str(put.key)
 
 
 _TELLS: Final[Mapping[str, Callable[[Trigger, Any, Entry, Lookup], str | None]]] = {

@@ -130,14 +130,20 @@ class Triggers(Part):
 
     def _look(self, each: Known, waits: _Waits) -> None:
         core, now_ms = self.core, self.core.now.wall_ms
+        # It may have been erased while it waited.
+        waits = waits._replace(entry=core.log.entry(waits.entry.id) or waits.entry)
         schedule, at_ms = each.schedule, waits.entry.header.t[0]
-        fired = slots.came_to(core, each, SAYING_FIRES_MAX, what="fire")
-        if fired and 0 <= now_ms - fired[0].at_ms < schedule.storm_ms:
+        # What this keeper fired: each has its own `every`. A stamp may be ahead of the clock.
+        fired = slots.fired_by(core, each, core.machine, SAYING_FIRES_MAX)
+        if fired and now_ms - fired[0].at_ms < schedule.storm_ms:
             return
         run = open_run(core, each.row.name, tuple(schedule.keepers))
         denied, why = slots.denied(core, each), ""
+        trigger = schedule.when.on
         if each.at(now_ms).paused_ms:
             why = "paused"
+        elif trigger is None or trigger.text(waits.entry, core.log.entry) is None:
+            why = "what triggered it was erased"
         elif denied:
             why = f"not-allowed: {denied}"
         elif now_ms - at_ms > schedule.late_ms:
@@ -186,6 +192,6 @@ def _storm(each: Known, fired: list[SlotRow], now_ms: int) -> str:
     by, most = "incidents", INCIDENT_FIRES_MAX
     if trigger.incident is None:
         by, most = ("messages" if trigger.message else "memories"), SAYING_FIRES_MAX
-    if len(fired) < most or not 0 <= now_ms - fired[most - 1].at_ms < TRIGGER_FIRES_MS:
+    if len(fired) < most or now_ms - fired[most - 1].at_ms >= TRIGGER_FIRES_MS:
         return ""
     return f"{by} ran it {most} times within an hour"

@@ -8,9 +8,9 @@ Rule 3: an end that says nothing counts with all that was reserved; no end at al
 Rule 4: an end that says more than any attempt can use counts with that, and is told to a person.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from muster.log.entry import Entry
+from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_or_none
 from muster.log.stream import MachineId, StreamName
 from muster.node import event as ev
@@ -35,6 +35,34 @@ def writers_of(core: "Core", name: str) -> list[MachineId]:
             before = (MachineId(row.owner) for row in taken if row.stream.machine == writer)
             writers += [each for each in before if each not in writers]
     return writers
+
+
+class End(NamedTuple):
+    """The end of an attempt for which something was reserved: what it used, what counts of it."""
+
+    entry: EntryId
+    used: budget.Used
+    counts: Amount
+
+
+def end_of(core: "Core", row: ReservationRow) -> End | None:
+    """None where its worker has not said yet that it has ended."""
+    where = of_attempt(row.task, (row.epoch_order, row.epoch_count))
+    found = core.tables.rows(ATTEMPT, writer=row.worker, **where)
+    end = next((each for each in found if each.ended), None)
+    if end is None:
+        return None
+    used = budget.used(_usage(core, end))
+    return End(end.ended, used, pot.counted(used.amount, row.amount) if used.known else row.amount)
+
+
+def _usage(core: "Core", end: AttemptRow) -> dict[str, int]:
+    """Who refused had not begun; of what cannot be read any more nobody knows anything."""
+    if end.state == "refused":
+        return {budget.METERED: 1}
+    entry = core.log.entry(end.ended)
+    body = body_or_none(entry, kinds.AttemptFinish) if entry is not None else None
+    return body.usage if body is not None else {}
 
 
 class PotEnds:
@@ -90,17 +118,15 @@ class PotEnds:
         core, where = self._core, of_attempt(row.task, (row.epoch_order, row.epoch_count))
         if core.tables.rows(SETTLEMENT, writer=core.machine, pot=row.pot, **where, limit=1):
             return
-        found = core.tables.rows(ATTEMPT, writer=row.worker, **where)
-        end = next((each for each in found if each.ended), None)
+        end = end_of(core, row)
         if end is None:
             return
-        used = budget.used(self._usage(end))
-        amount = pot.counted(used.amount, row.amount) if used.known else row.amount
+        used, amount = end.used, end.counts
         self._tell(row, used.amount, amount)
         settled = budget_kinds.BudgetSettle(
             row.task, row.key[1:], row.pot, amount.tokens, amount.usd_millionths, used.estimated
         )
-        core.append_body(settled, cause=(row.entry, end.ended))
+        core.append_body(settled, cause=(row.entry, end.entry))
 
     def _tell(self, row: ReservationRow, said: Amount, counts: Amount) -> None:
         """A machine that says it used what no attempt can; over when its next end can be."""
@@ -115,11 +141,3 @@ class PotEnds:
             core.incidents.open(key, "warning", title)
         elif said:
             core.incidents.close(key, "what it used is within what it was given")
-
-    def _usage(self, end: AttemptRow) -> dict[str, int]:
-        """Who refused had not begun; of what cannot be read any more nobody knows anything."""
-        if end.state == "refused":
-            return {budget.METERED: 1}
-        entry = self._core.log.entry(end.ended)
-        body = body_or_none(entry, kinds.AttemptFinish) if entry is not None else None
-        return body.usage if body is not None else {}

@@ -187,7 +187,7 @@ class Pots(Part):
         if found is None or schedule is None:
             return []
         name = f"{schedule_pots.PREFIX}{schedule.schedule}"
-        sharers = self._sharers(found[1].run, self.parts(name))
+        sharers = self._sharers(found[1].run, self.parts(name, self._day()))
         return [_Pot(name, (schedule_pots.state(self.core, schedule),), want, sharers)]
 
     def _sharers(self, run: str, parts: Parts) -> int:

@@ -19,6 +19,7 @@ from muster.fleet.statement import Statement
 from muster.limits import SLOT_AHEAD_MS_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_or_none
+from muster.log.stream import MachineId
 from muster.node.call.shut_out import began_ms, is_after, was_told
 from muster.task import occurrences
 from muster.task.schedule import Schedule, id_of
@@ -207,6 +208,13 @@ def came_to(core: "Core", each: Known, limit: int = 1_000, **equals: Any) -> lis
     rows = [row for row in rows if is_believed(core, each, row.slot, row.at_ms)]
     rows.sort(key=lambda row: (row.at_ms, row.slot), reverse=True)
     return rows[:limit]
+
+
+def fired_by(core: "Core", each: Known, keeper: MachineId, limit: int) -> list[SlotRow]:
+    """What a keeper itself fired of it, the newest first."""
+    return core.tables.rows(
+        SLOT, writer=keeper, schedule=each.id, what="fire", order=("-at_ms", "-slot"), limit=limit
+    )
 
 
 def is_believed(core: "Core", each: Known, slot: int, at_ms: int) -> bool:
