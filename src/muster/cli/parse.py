@@ -86,6 +86,7 @@ def parse(words: Sequence[str]) -> Command:
     _check_action(verb, found, parser.given)
     _check_common(verb, found)
     files = {a.name: found[a.name] for a in verb.args if a.kind == "file" and found[a.name]}
+    files = {arg: "standard input" if name == "-" else name for arg, name in files.items()}
     args, options = _values(verb, found, parser.given)
     output = found["output"]
     return Command(

@@ -9,6 +9,7 @@ from typing import Any, Final
 from muster.cli import sign
 from muster.cli.context import CommandContext
 from muster.cli.show.run import line
+from muster.cli.show.spec import problem
 from muster.cli.text import clean, short
 from muster.errors import Malformed, NotFound
 
@@ -24,8 +25,9 @@ def ask(context: CommandContext) -> int:
         if command.args.get(name) or command.options.get(name):
             raise Malformed(f"--{name} is for runs of this fleet: another one is asked for a spec")
     checked = context.ask("check", {"alone": True, "spec": command.args["spec"]})
-    if wrong := [each["text"] for each in checked["problems"] if not each["warning"]]:
-        raise Malformed(f"{command.files['spec']} is no spec that can run: {wrong[0]}")
+    name = command.files["spec"]
+    if wrong := [problem(each, name) for each in checked["problems"] if not each["warning"]]:
+        raise Malformed(f"{name} is no spec that can run:\n{wrong[0]}")
     spec = context.ask("peer.spec", {"spec": command.args["spec"], "to": on})["spec"]
     given = sign.run_args(command.args, checked["repo"])
     args = {"to": on, "spec": spec, "repo": given["repo"], "base": given["base"]}

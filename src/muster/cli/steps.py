@@ -59,7 +59,12 @@ def ordered(context: CommandContext) -> Ordered:
 
 def begin(context: CommandContext, order: Ordered) -> Any:
     """Order it of the machine that is meant; the run that it began."""
-    return context.ask("run", order.args, on=context.command.on, options=order.options)
+    try:
+        return context.ask("run", order.args, on=context.command.on, options=order.options)
+    except Refused as error:
+        from muster.task.problem import of_file  # noqa: PLC0415 - only for a mistake
+
+        raise of_file(error, context.command.files["spec"]) from error
 
 
 def followed(context: CommandContext, begun: Any) -> int:

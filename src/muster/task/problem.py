@@ -6,11 +6,12 @@ Rule 2: all problems are reported at once; a person should not have to run `chec
 Rule 3: a warning never stops a run; whatever could do harm or can never work is no warning.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from muster.errors import Malformed
+from muster.errors import Malformed, MusterError
 
 
 class Problem(NamedTuple):
@@ -32,6 +33,16 @@ class SpecErrors(Malformed):
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
         place = f"line {first.line}, column {first.column}: " if first.line else ""
         super().__init__(f"{place}{first.sentence}{more}")
+
+
+_PLACED: Final = re.compile("line [0-9]+, column [0-9]+: ")
+
+
+def of_file(error: MusterError, name: str) -> MusterError:
+    """The error with the file that its place is in, itself where it has none: `SpecErrors`, also
+    as a daemon told it.
+    """
+    return Malformed(f"{name}: {error}") if _PLACED.match(str(error)) else error
 
 
 # Longer words are no typing mistakes, and comparing them costs time that an attacker chooses.

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from muster.errors import Conflict, Malformed, NotFound
+from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.fleet.until import until_ms
 from muster.limits import BODY_BYTES_MAX, SCHEDULES_MAX
 from muster.log.stream import MachineId
@@ -22,6 +22,7 @@ from muster.node.verb import Column, Line, Loss
 from muster.task import check as checks
 from muster.task import occurrences
 from muster.task import schedule as schedules
+from muster.task.problem import of_file
 from muster.task.schedule import AUTO, OWNER, REPO
 from muster.task.schedule_fold import ordered as schedule_order
 from muster.task.schedule_kinds import (
@@ -116,10 +117,14 @@ def schedule(context: Context, ask: Action) -> Any:
 
 def _add(context: Context, path: str) -> Any:
     """Read both files, have them judged, and order the schedule."""
-    text = _file(path)
-    found = schedules.read(text.encode())
-    spec = _file(os.path.join(os.path.dirname(path), found.run))
-    return _set(context, text, spec)
+    text, file = _file(path), path
+    try:
+        found = schedules.read(text.encode())
+        # Of what has a place there, only the spec is judged by the daemon.
+        file = os.path.join(os.path.dirname(path), found.run)
+        return _set(context, text, _file(file))
+    except Refused as error:
+        raise of_file(error, file) from error
 
 
 def _set(context: Context, text: str, spec: str) -> Any:
