@@ -5,6 +5,8 @@ from typing import Any
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
+from muster.cli.show.machine import machines as machines_shown
+from muster.cli.show.status import status as status_shown
 from muster.limits import REFUSALS_MAX
 from muster.node.tasks.pauses import Pauses
 from muster.task.instruction import StartAttempt
@@ -81,3 +83,45 @@ def test_who_gives_a_paused_machine_work_all_the_same_is_refused_and_nothing_cou
     assert not works(world, task)
     assert world["hub"].task(task).state == "queued"
     assert world["studio"].core.counters["assignments-while-paused"] > REFUSALS_MAX
+
+
+@proves("health.paused-is-shown")
+def test_machines_and_status_say_who_takes_no_work_until_when_and_why():
+    world = both()
+    hub, studio = world["hub"], world["studio"]
+
+    def said(at: One) -> tuple[str, str]:
+        listed, status = at.call("machines", {})["value"], at.call("status", {})["value"]
+        return machines_shown(listed, {}), status_shown(status, {})
+
+    def row(text: str) -> str:
+        return next(line for line in text.splitlines() if line.startswith("studio"))
+
+    for text in (*said(hub), *said(studio)):
+        assert not any(word in text for word in ("paused", "drains", "resume", "no work"))
+    for how, word, state in (
+        ({"why": "a talk"}, "is paused: a talk", "paused"),
+        (
+            {"why": "a disk", "drains": True, "for_ms": 60_000},
+            "takes no work: it drains until",
+            "drains",
+        ),
+    ):
+        paused(world, **how)
+        for at in (hub, studio):
+            shown, status = said(at)
+            assert f", {state}" in row(shown)
+            assert word in row(shown)
+            if at is hub:
+                assert "2 machines, no work for: studio" in status
+                assert "resume" not in status
+            else:
+                assert f"It {word}" in status
+                assert "no work for" not in status
+            (rest,) = [each["rest"] for each in at.call("machines", {})["value"] if "rest" in each]
+            assert (rest["drains"], rest["until_ms"] > 0) == (state == "drains",) * 2
+    assert studio.call("status", {})["value"]["rest"] == rest
+    assert "rest" not in hub.call("status", {})["value"]
+    assert studio.call("pause.end", {})["ok"]
+    world.pass_ms(500)
+    assert "drains" not in said(hub)[0]

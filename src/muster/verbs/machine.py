@@ -39,6 +39,7 @@ from muster.verbs.declaration import (
     verb,
 )
 from muster.verbs.leave import Left, leave
+from muster.verbs.pause import Rest, rest_of
 from muster.verbs.revoke import authority_of
 from muster.verbs.role import write_record
 
@@ -71,6 +72,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     listens: list[Exposed] | UnsetType = UNSET
     # Of another: whether it knocks, as it said; for one that does not strangers are heard, too.
     knocks: bool | UnsetType = UNSET
+    # Of one that takes no work for now.
+    rest: Rest | UnsetType = UNSET
 
 
 @verb(
@@ -117,6 +120,7 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
                 left=True if machine in gone and gone[machine].left else UNSET,
                 listens=core.exposed() if machine == core.machine else UNSET,
                 knocks=machine not in silent if machine in others else UNSET,
+                rest=rest_of(core.roster.facts.get(machine)) or UNSET,
             )
         )
     return answer

@@ -9,13 +9,14 @@ from msgspec import Meta, Struct
 
 from muster.duration import duration_of
 from muster.errors import Conflict, Malformed
+from muster.fleet.facts import Facts
 from muster.limits import INT_ABS_MAX
 from muster.node.services.tail import Tail
 from muster.node.tasks.pauses import Pauses
 from muster.node.tasks.worker import WorkerService
 from muster.node.verb import Line
 from muster.task.detector import DRAINS
-from muster.task.pause import WHY_CHARS_MAX, Pause
+from muster.task.pause import PAUSED, WHY_CHARS_MAX, Pause, pause_of
 from muster.verbs.declaration import (
     Call,
     Context,
@@ -33,6 +34,22 @@ from muster.verbs.declaration import (
 
 # Why an attempt ends whose machine drains; its task goes elsewhere, and loses nothing by it.
 _DRAINS = "its machine drains, and gives its work away"
+
+
+class Rest(Struct, frozen=True):
+    """That a machine takes no work: in words, until when (0 for until somebody ends it), and
+    whether it gave away what ran.
+    """
+
+    how: str
+    until_ms: int
+    drains: bool
+
+
+def rest_of(facts: Facts | None) -> Rest | None:
+    """What a machine says of that among its facts; None where it takes work."""
+    pause = pause_of(facts.tools.get(PAUSED)) if facts is not None else None
+    return Rest(pause.sentence, pause.until_ms, pause.drains) if pause is not None else None
 
 
 class Resting(Request, frozen=True):

@@ -19,6 +19,7 @@ from muster.task.fold import TASK
 from muster.verbs.declaration import Call, Core, Nothing, Request, opt, verb
 from muster.verbs.doubt import View, doubt
 from muster.verbs.incident import Incident, listed
+from muster.verbs.pause import Rest, rest_of
 
 INCIDENTS_SHOWN_MAX: Final = 5
 
@@ -30,12 +31,15 @@ class Ask(Request, frozen=True):
 
 
 class Machines(Struct, frozen=True):
-    """How many there are, to how many there is a link, who is away, who is behind whom."""
+    """How many there are, to how many there is a link, who is away, who is behind whom, and who
+    takes no work for now.
+    """
 
     known: int
     linked: int
     away: list[str]
     through: dict[str, str]
+    rest: list[str]
 
 
 class Work(Struct, frozen=True):
@@ -91,6 +95,7 @@ class Status(Struct, frozen=True):
     exposed: int
     counters: dict[str, int]
     process: Process | UnsetType = UNSET
+    rest: Rest | UnsetType = UNSET
 
 
 @verb(
@@ -143,6 +148,7 @@ def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
             len({link.peer for link in core.links.values() if link.peer}),
             sorted(r.name for machine, r in machines if presence(core, machine) == "away"),
             dict(sorted((name, core.membership.name_of(by)) for name, by in through if by)),
+            sorted(r.name for machine, r in machines if rest_of(core.roster.facts.get(machine))),
         ),
         owner=core.part(OwnerService).owner.statistics(),
         worker=worker.statistics(),
@@ -161,6 +167,7 @@ def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
         process=Process(*(core.settings[name] for name in Process.__struct_fields__))
         if "pid" in core.settings
         else UNSET,
+        rest=rest_of(core.roster.facts.get(core.machine)) or UNSET,
     )
 
 

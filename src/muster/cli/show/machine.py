@@ -13,6 +13,7 @@ _LIST: Final = (
     Column("name"), Column("state", form="state"), Column("roles", rank=4),
     Column("system", rank=5), Column("agents", rank=2), Column("labels", rank=3),
     Column("link", rank=6), Column("heard", form="ago", rank=1), Column("id", form="id", rank=7),
+    Column("rests", least=16, rank=1),
 )  # fmt: skip
 
 
@@ -23,11 +24,13 @@ def stood_in(machine: Any) -> list[str]:
 
 
 def _state(machine: Any) -> str:
-    """How it is; of one that is away, whether a packet wakes it."""
+    """How it is, also where it takes no work; of one that is away, whether a packet wakes it."""
     found = state("left" if machine.get("left") else machine["state"])
     cards = (machine["facts"] or {}).get("cards") or ()
     can = machine["state"] == "away" and any(card["wakes"] for card in cards)
-    return f"{found}, can be woken" if can else found
+    found = f"{found}, can be woken" if can else found
+    rest = machine.get("rest")
+    return f"{found}, {'drains' if rest['drains'] else 'paused'}" if rest else found
 
 
 def machines(value: Any, _files: Files) -> str:
@@ -52,6 +55,8 @@ def machines(value: Any, _files: Files) -> str:
                 if heard is not None
                 else never,
                 short(each["machine"]),
+                # Until when and why it takes no work.
+                (each.get("rest") or {}).get("how", ""),
             )
         )
     return "\n".join([table(_LIST, rows), *_listens(value)])

@@ -11,6 +11,8 @@ def status(value: Any, files: Files) -> str:
     machines, unread, exposed = value["machines"], value["unread"], value["exposed"]
     settled = "" if value["settled"] else "asking the others where its own log ended"
     away = f", away: {clean(', '.join(machines['away']), 60)}" if machines["away"] else ""
+    others = [each for each in machines.get("rest") or () if each != value["name"]]
+    away += f", no work for: {clean(', '.join(others), 60)}" if others else ""
     through = ", ".join(f"{name} by {hub}" for name, hub in (machines.get("through") or {}).items())
     process = value.get("process") or {}
     works = [f"{phase(each) or 'task'} ({short(each['task'])})" for each in value["works"][:8]]
@@ -32,6 +34,7 @@ def status(value: Any, files: Files) -> str:
         *_alarms(value),
         paint(value["name"], "bold"),
         *_powerless(value),
+        *_resting(value),
         pairs(
             [
                 ("starting", settled),
@@ -86,6 +89,13 @@ def _alarms(value: Any) -> list[str]:
         who = "" if own else f"{clean(each['machine'])} says: "
         lines.append(paint(f"{who}{clean(each['title'], 300)}", "red"))
     return lines
+
+
+def _resting(value: Any) -> list[str]:
+    """Said where this machine takes no work for now."""
+    rest = value.get("rest")
+    said = f"It {clean(rest['how'], 300)}; `muster resume` ends that." if rest else ""
+    return [paint(said, "yellow")] if said else []
 
 
 def _powerless(value: Any) -> list[str]:
