@@ -37,6 +37,7 @@ def looked_at(home: Path) -> dict[str, Any]:
         ("fleet.json", b'{"fleet": 3}', "configuration", "Expected `str`"),
         ("fleet.json", None, "configuration", "fleet.json cannot be read"),
         ("config.toml", None, "configuration", "config.toml cannot be read"),
+        ("config.toml", b"nmae = 1", "configuration", "is not a setting"),
         ("seed", None, "seed", "seed cannot be read"),
         ("seed", b"short", "seed", "damaged"),
         ("agents.json", None, "agents", "agents.json"),
@@ -58,6 +59,12 @@ def test_whatever_is_damaged_every_other_check_is_made(home, file, content, chec
         path.chmod(0o600)
     checks = looked_at(home)
     assert set(checks) >= OTHERS
+    # Each mistake is said once, whichever other checks met it.
+    wrong = [each["text"] for each in checks.values() if each["state"] == "wrong"]
+    assert len(set(wrong)) == len(wrong)
+    if file == "config.toml":
+        assert "not looked at" in checks["sandbox"]["text"]
+        assert checks["sandbox"]["state"] == checks["agents"]["state"] == "note"
     assert checks[check]["state"] == "wrong"
     assert text in checks[check]["text"]
     fixed = muster(home, "doctor", "--dry-run", "--json")

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Struct, UnsetType, convert, field, to_builtins
 
@@ -47,6 +47,8 @@ from muster.verbs.place_checks import of_places, of_their_use
 from muster.verbs.repair import Repaired, broken_hooks, programs_of, repair
 from muster.verbs.sandbox_checks import of_sandbox
 from muster.verbs.secret_checks import of_secrets
+
+_CONFIGURATION: Final = "configuration"
 
 # Several machines are looked at by as many threads.
 canon.learn(Check)
@@ -126,7 +128,18 @@ def _looked_at(context: Context) -> list[Check]:
             checks += tried("mesh", "muster mesh status", partial(of_mesh, context))
         checks += tried("editors", "", partial(_stops, home))
     # What is wrong with the past of a machine makes everything else doubtful.
-    return sorted(checks, key=lambda check: check.name != PAST)
+    return sorted(_said_once(checks), key=lambda check: check.name != PAST)
+
+
+def _said_once(checks: list[Check]) -> list[Check]:
+    """A mistake in the configuration is said by its own check; others that met it were not made."""
+    wrong = {each.text for each in checks if each.name == _CONFIGURATION and each.state == "wrong"}
+    return [
+        Check(each.name, "note", "not looked at: it needs the configuration, which is wrong")
+        if each.text in wrong and each.name != _CONFIGURATION
+        else each
+        for each in checks
+    ]
 
 
 def _is_well(name: str, checks: list[Check]) -> bool:
@@ -244,7 +257,7 @@ def _of_home(home: Home) -> Iterator[Check]:
         check_config(home.config(), home.facts(), str(home.path / "config.toml"))
 
     well = "config.toml and fleet.json can be read"
-    yield from guarded("configuration", "mend the file it names", config, well)
+    yield from guarded(_CONFIGURATION, "mend the file it names", config, well)
     yield from tried("labels", "", partial(_labels, home))
     for name in ("seed", "authority.seed", "operator.seed", "device.seed"):
         mend = "put it back from a copy of this home"
