@@ -1,6 +1,7 @@
 """`muster notify` as a person types it, to a real mail server and a real web server."""
 
 import asyncio
+import io
 import json
 import os
 import stat
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
@@ -17,8 +19,10 @@ from muster.errors import Broken, Malformed, NotFound, Refused
 from muster.fleet.escalation import Service
 from muster.limits import NOTIFY_SERVICES_MAX
 from muster.node.host import keychain
+from muster.node.host.home import Home
 from muster.node.host.notify_store import FILE, NotifyStore, used_as
 from muster.node.services import notifier
+from muster.verbs import notify
 from tests.cli.terminal import Terminal
 from tests.cli.world import environment, muster
 from tests.node.memory_keyring import Keyring
@@ -159,6 +163,38 @@ def test_at_a_terminal_the_address_is_asked_for_and_not_shown(home):
     assert terminal.end() == 0
     assert SECRET not in terminal.text
     assert NotifyStore(home).url("phone") == f"ntfy://{SECRET}"
+
+
+@proves("notify.unknown-refused")
+@pytest.mark.parametrize(
+    ("url", "apprise", "kept"),
+    [
+        (f"ntfy://{SECRET}", True, True),
+        (f"https://example.org/{SECRET}", True, False),
+        (f"carrier-pigeon://{SECRET}", True, False),
+        # A part is missing.
+        (f"slack://{SECRET}", True, False),
+        # Nobody can say, so nothing is refused.
+        (f"carrier-pigeon://{SECRET}", False, True),
+    ],
+)
+def test_an_address_that_apprise_cannot_read_is_refused_and_not_quoted(
+    tmp_path, monkeypatch, url, apprise, kept
+):
+    home = Home(tmp_path / "home")
+    home.create()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(url.encode())))
+    monkeypatch.setattr(Home, "require", lambda _: None)
+    if not apprise:
+        monkeypatch.setattr(notifier, "_CHILD", "muster.nowhere")
+    context: Any = SimpleNamespace(home=home, running=lambda: False)
+    if kept:
+        notify.notify(context, notify.Action("add", "phone"))
+    else:
+        with pytest.raises(Malformed, match="Apprise cannot read this address") as refused:
+            notify.notify(context, notify.Action("add", "phone"))
+        assert SECRET not in str(refused.value)
+    assert (home.path / FILE).exists() is kept
 
 
 @proves("notify.address-hidden", "notify.settings")

@@ -11,6 +11,7 @@ from tests.promise import proves
 from muster.agent.lines import cut, middle
 from muster.agent.transcript import TITLE_BYTES_MAX, shown_paths
 from muster.bridge.base import Pressed, Said
+from muster.cli import show
 from muster.fleet.chat import CODE_MS, ChatLinked
 from muster.fleet.kinds import GrantGive
 from muster.fleet.machine import Operator
@@ -88,6 +89,32 @@ def test_a_code_is_void_when_it_is_late_when_it_was_guessed_at_and_after_a_resta
     assert fleet.hub.call("chats", {})["value"] == []
     # Who guessed keeps nobody else from it.
     assert "linked" in fleet.link("bob")
+
+
+@proves("chat.code-says-trouble")
+def test_a_code_is_shown_with_what_keeps_its_bridge_from_hearing_it(fleet):
+    args = {"days": 30, "service": SERVICE}
+
+    def shown() -> str:
+        answer = fleet.hub.order("chat.link", SERVICE, args)["value"]
+        assert len(answer["code"]) == 8
+        return show.text("chat", answer, {})
+
+    assert "Nobody hears it" not in shown()
+    fleet.down()
+    assert "Nobody hears it now: the chat bridge to matrix is not up yet. Once" in shown()
+    key, why = (
+        f"chat-{SERVICE}",
+        "the chat bridge to matrix does not work: the secret T is not here",
+    )
+    within(fleet.hub, lambda: fleet.hub.core.incidents.open(f"{key}-room", "warning", "a room"))
+    within(fleet.hub, lambda: fleet.hub.core.incidents.open(key, "warning", why))
+    assert f"Nobody hears it now: {why}. Once" in shown()
+    # It began again, and nobody knows yet whether it stays.
+    fleet.up()
+    assert why in shown()
+    within(fleet.hub, lambda: fleet.hub.core.incidents.close(key, "it runs"))
+    assert "Nobody hears it" not in shown()
 
 
 @proves("chat.linked-by-code")

@@ -270,7 +270,7 @@ def test_a_service_that_this_pager_does_not_have_is_not_broken(fleet):
     assert fleet["hub"].core.part(pager.Pager).broken == {}
 
 
-@proves("notify.silenced")
+@proves("notify.silenced", "notify.silences-listed")
 def test_a_silence_counts_of_whoever_may_and_until_it_ends(fleet):
     hub = fleet["hub"]
 
@@ -323,7 +323,14 @@ def test_a_silence_counts_of_whoever_may_and_until_it_ends(fleet):
         fleet.do("laptop", lambda core, raw=word: core.append(kinds.INCIDENT_SILENCE, raw))
     now_ms = hub.core.now.wall_ms
     assert {each.fits for each in hub.core.incidents.silences(now_ms)} == {"smoke*", "lag"}
+    ends = {each["match"]: each for each in hub.call("silences", {})["value"]}
+    assert list(ends) == ["smoke*", "lag"]
+    assert ends["smoke*"]["why"] == "work on the line"
+    assert 0 < ends["smoke*"]["until_ms"] - now_ms < 20 * MIN < ends["lag"]["until_ms"] - now_ms
+    assert ends["smoke*"]["by"] == hub.core.roster.speaker(fleet.world.operator.key)
     assert silence(hub, "smoke*", "0s")["ok"]
+    # One that ended of late still counts for who flaps, and is none that stands.
+    assert [each["match"] for each in hub.call("silences", {})["value"]] == ["lag"]
     fleet.pass_s(10, 2)
     assert len(fleet.said) == 2
 

@@ -21,6 +21,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 _REASON_CHARS_MAX: Final = 300
 _ASK_BYTES_MAX: Final = 64 * 1024
+UNKNOWN: Final = "this is no address of a service that Apprise knows"
 # Shorter parts of an address are words of the language: they are hidden where they stand alone, and
 # the service does not show them.
 _PART_CHARS_MIN: Final = 5
@@ -41,7 +42,7 @@ def _said(ask: dict[str, Any]) -> tuple[bool, str]:
         apprise: Any = importlib.import_module("apprise")
     except ImportError:
         return False, "the library Apprise is not installed"
-    url = str(ask["url"])
+    url = str(ask["read"] if "read" in ask else ask["url"])
     asset = apprise.AppriseAsset(
         app_id="Muster",
         app_desc="Muster",
@@ -50,7 +51,9 @@ def _said(ask: dict[str, Any]) -> tuple[bool, str]:
     )
     service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
     if service is None:
-        return False, "this is no address of a service that Apprise knows"
+        return False, UNKNOWN
+    if "read" in ask:
+        return True, ""
     # Else lines of a mail are joined, and signs in a text mean something.
     text = apprise.NotifyFormat.TEXT
     service.notify_format = text

@@ -95,6 +95,7 @@ NOUNS: Final = (
     "tail",
     "changes",
     "incident",
+    "silence",
     "notify",
     "health",
     "doubt",

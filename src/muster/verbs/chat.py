@@ -7,7 +7,7 @@ Rule 2: what an account may is said by grants, and the most that it can is littl
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from muster.bridge.services import SERVICES
 from muster.errors import Denied, NotFound, Refused
@@ -53,6 +53,8 @@ class Action(Request, frozen=True):
         Line("  {code}\n", "code"),
         Line("Whoever sends it first is linked. It may then see how things are, and say that it "
              "looks at an incident.", "code"),
+        Line("Nobody hears it now: {trouble}. Once that is mended the bridge begins again by "
+             "itself, and where the code is void by then, ask for another one.", "trouble"),
         Line("{account} speaks here no more; {taken} links were taken back.", "account"),
     ),
 )  # fmt: skip
@@ -79,9 +81,12 @@ class Link(Request, frozen=True):
 
 
 class Code(Struct, frozen=True):
+    """`trouble` is why the bridge hears nobody now, where it does not."""
+
     service: str
     code: str
     until_ms: int
+    trouble: str | UnsetType = UNSET
 
 
 @verb("chat.link", auth="order", object="service", operators_only=True)
@@ -98,7 +103,8 @@ def link(core: Core, call: Call, ask: Link) -> Code:
         raise Refused(f"a link is of a service and lasts 1 to {GRANT_DAYS_MAX} days")
     given = (ask.service, ask.days, call.statement, call.operator)
     code, until_ms = core.part(Chats).code(*given)
-    return Code(ask.service, code, until_ms)
+    trouble = core.part(ChatPosts).trouble(ask.service)
+    return Code(ask.service, code, until_ms, trouble or UNSET)
 
 
 class Linked(Struct, frozen=True):

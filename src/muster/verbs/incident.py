@@ -23,10 +23,9 @@ from muster.fleet import kinds
 from muster.fleet.acknowledgement import VERB
 from muster.fleet.folds import ACKNOWLEDGED, INCIDENT, IncidentRow
 from muster.fleet.incident import SEVERITIES, Looked, called_by, fits, is_shared, key_of
-from muster.fleet.name import check_word
-from muster.fleet.silence_fold import NOTIFY, SILENCE_VERB
+from muster.fleet.silence_fold import NOTIFY
 from muster.fleet.until import until_ms
-from muster.limits import ACKNOWLEDGED_MS_MAX, SILENCE_MS_MAX
+from muster.limits import ACKNOWLEDGED_MS_MAX
 from muster.log.stream import FLEET, StreamName
 from muster.node.incidents import name
 from muster.node.services.health import DISK_FULL
@@ -77,12 +76,16 @@ class Incident(Struct, frozen=True):
 @verb(
     "incidents", watches=("incident",), names="id", auth="local", group="What is true",
     harmless=True,
-    then=(Line("`muster acknowledge {id:id}` says that you looked at it.", "id open !by"),),
+    then=(
+        Line("`muster silences` says who silenced it and until when.", "open silenced_ms"),
+        Line("`muster acknowledge {id:id}` says that you looked at it.", "id open !by"),
+    ),
 )  # fmt: skip
 def incidents(core: Core, call: Call, ask: Incidents) -> list[Incident]:
     """What a person must see.
 
-    What is open and nobody acknowledged comes first.
+    What is open and nobody acknowledged comes first; what somebody silenced is listed all the same
+    (`muster silences`).
 
         muster incidents
     """
@@ -180,7 +183,7 @@ def acknowledge(core: Core, call: Call, ask: Acknowledge) -> Acknowledged:
         muster acknowledge 7d5e 'a backup was started twice'
     """
     if ask.until:
-        _check_until(core, ask.until, ACKNOWLEDGED_MS_MAX)
+        check_until(core, ask.until, ACKNOWLEDGED_MS_MAX)
     what = core.replication.forks.proved().get(ask.incident)
     if what is not None and call.operator not in core.roster.operators:
         raise Denied("only an operator may acknowledge a fork, not whom an operator let do so")
@@ -200,46 +203,8 @@ def acknowledge(core: Core, call: Call, ask: Acknowledge) -> Acknowledged:
     return Acknowledged(found.id, found.title, entry.id.hex(), what.common if what else UNSET)
 
 
-class Silencing(Request, frozen=True):
-    match: Annotated[
-        str, pos("which incidents, by their keys: disk-full/nas, clock-skew:* or lag-*",
-                 max_length=200)
-    ]  # fmt: skip
-    until: Annotated[str, opt("how long: 8h, 2d or a time, 30 days at most; 0s ends it",
-                              max_length=40)]  # fmt: skip
-    why: Annotated[str, opt("why, for the others and the log", max_length=500)]
-
-
-class Silenced(Struct, frozen=True):
-    """What is silenced until then; `until_ms` is 0 where that ended it."""
-
-    match: str
-    until_ms: int
-    entry: str
-
-
-@verb(
-    SILENCE_VERB, auth="order", object="match", group="What is true", on="one",
-    says=(
-        Line("Nobody is called for {match}; that ends {until_ms:ago}.", "until_ms"),
-        Line("People are called for {match} again.", "!until_ms"),
-    ),
-)  # fmt: skip
-def silence(core: Core, call: Call, ask: Silencing) -> Silenced:
-    """Have nobody called for incidents of a kind, for a while; they are listed all the same.
-
-    muster silence 'clock-skew:*' --until 2h --why 'the time servers are moved'
-    muster silence 'lag-*/nas' --until 7d --why 'its line is slow'
-    muster silence 'lag-*/nas' --until 0s --why 'it is quick again'
-    """
-    check_word(ask.match, "what is to be silenced,")
-    end_ms = _check_until(core, ask.until, SILENCE_MS_MAX, ends=True)
-    entry = call.write(kinds.IncidentSilence(ask.match, call.statement, ask.until, ask.why))
-    return Silenced(ask.match, end_ms if end_ms > core.now.wall_ms else 0, entry.id.hex())
-
-
-def _check_until(core: Core, text: str, most_ms: int, *, ends: bool = False) -> int:
-    """Raises: Malformed, Refused where it is over already or too far away."""
+def check_until(core: Core, text: str, most_ms: int, *, ends: bool = False) -> int:
+    """When that is. Raises: Malformed, Refused where it is over already or too far away."""
     now_ms = core.now.wall_ms
     end_ms = until_ms(text, now_ms)
     if end_ms <= now_ms and not (ends and duration_of(text) == 0):

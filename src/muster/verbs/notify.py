@@ -16,9 +16,9 @@ from msgspec import Struct, field
 
 from muster.errors import Broken, Malformed, MusterError, NotFound
 from muster.fleet.escalation import As
-from muster.node.host.notify_store import URL_CHARS_MAX, Kept, NotifyStore, used_as
+from muster.node.host.notify_store import URL_CHARS_MAX, Kept, NotifyStore, check, used_as
 from muster.node.host.secret_value import leave_no_core
-from muster.node.services.notifier import deliver
+from muster.node.services.notifier import deliver, is_unknown
 from muster.node.services.pager import Paged, Pager
 from muster.node.verb import Column, Line, Loss
 from muster.verbs.client import Finding
@@ -110,6 +110,13 @@ def notify(context: Context, ask: Action) -> Any:
     else:
         leave_no_core()
         url = _address(name)
+        check(name, url)
+        if asyncio.run(is_unknown(url)):
+            raise Malformed(
+                "Apprise cannot read this address: it begins as that of no service it knows (a web "
+                "page is none), or a part of it is missing; it writes them as mailto://…, "
+                "ntfy://topic, slack://…"
+            )
         kind = ask.used_as or used_as(url)
         store.add(name, url, kind, in_keychain=ask.place == "keychain")
         done = Done(name=name, did="added", used_as=kind)

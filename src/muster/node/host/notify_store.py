@@ -64,6 +64,17 @@ def used_as(url: str) -> As:
     return "chat" if scheme in _CHATS else "mail" if scheme in _MAILS else "push"
 
 
+def check(name: str, url: str) -> None:
+    """Raises: Malformed, without the address."""
+    if not re.match(NAME_PATTERN, name):
+        raise Malformed(f"{name[:80]!r} is no name: use a-z, 0-9 and '-', as in phone")
+    if not _SCHEME.fullmatch(url) or len(url) > URL_CHARS_MAX or not url.isprintable():
+        raise Malformed(
+            "this is no address as Apprise writes them (mailto://…, ntfy://…, slack://…): one "
+            "line, without blanks"
+        )
+
+
 class NotifyStore:
     """The services of a home. Creating it touches nothing."""
 
@@ -105,13 +116,7 @@ class NotifyStore:
     def add(self, name: str, url: str, kind: As, *, in_keychain: bool) -> None:
         """Keep a service, or another address of it. Raises: Malformed, NotFound, Refused."""
         require_own(self._home, "muster notify")
-        if not re.match(NAME_PATTERN, name):
-            raise Malformed(f"{name[:80]!r} is no name: use a-z, 0-9 and '-', as in phone")
-        if not _SCHEME.fullmatch(url) or len(url) > URL_CHARS_MAX or not url.isprintable():
-            raise Malformed(
-                "this is no address as Apprise writes them (mailto://…, ntfy://…, slack://…): one "
-                "line, without blanks"
-            )
+        check(name, url)
         known = self.known()
         if name not in known.service and len(known.service) >= NOTIFY_SERVICES_MAX:
             raise Refused(f"a machine has at most {NOTIFY_SERVICES_MAX} services; remove one first")

@@ -144,6 +144,13 @@ class ChatPosts(Part):
         for key in self._core.incidents.own(OF_BRIDGE).keys() - named:
             self._core.incidents.close(key, "it is not configured any more")
 
+    def trouble(self, service: str) -> str:
+        """Why nobody is heard over a bridge now, "" where it runs and nothing is known of it."""
+        row = self._core.incidents.own(f"{OF_BRIDGE}{service}").get(f"{OF_BRIDGE}{service}")
+        if row is not None:
+            return row.title.rstrip(".")
+        return "" if service in self._running else f"the chat bridge to {service} is not up yet"
+
     def thread(self, service: str) -> Scope | None:
         """The thread that the room of a service shows, where nobody else can take its place."""
         up, key = self.rooms.get(service), f"{OF_BRIDGE}{service}-thread"

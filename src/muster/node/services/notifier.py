@@ -21,6 +21,7 @@ from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.host.environment import NETWORK
 from muster.node.host.notify_store import NotifyStore
+from muster.node.notify_child import UNKNOWN
 from muster.node.services.pager import Page, Paged, Paging
 from muster.node.supervisor import say
 from muster.printable import visible
@@ -65,6 +66,13 @@ async def ask(what: Mapping[str, Any]) -> str:
         return ""
     reason = " ".join(visible(reason).split())[:_REASON_CHARS_MAX]
     return f"{reason}: {extra.bring('notify')}" if reason.endswith(_MISSING) else reason or "no"
+
+
+async def is_unknown(url: str) -> bool:
+    """Whether Apprise cannot read this address; where nobody can say, such as without Apprise, it
+    is not.
+    """
+    return await ask({"read": url}) == UNKNOWN
 
 
 async def deliver(home: Path, name: str, title: str, body: str) -> str:
