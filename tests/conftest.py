@@ -5,6 +5,11 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How fast examples are drawn says how busy the machine is, and nothing of what they are for.
+settings.register_profile("muster", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("muster")
 
 
 @pytest.fixture(autouse=True)
