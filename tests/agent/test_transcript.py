@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.promise import proves
 
@@ -75,7 +75,6 @@ FIELDS = st.sampled_from(
 
 
 @proves("agent.unknown-answers")
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(KINDS | ANYTHING, st.dictionaries(FIELDS, ANYTHING)), max_size=6))
 def test_an_update_of_any_form_gives_events_that_an_entry_can_hold(updates):
     transcript = Transcript(Secrets({"A": TOKEN}))

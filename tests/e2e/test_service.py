@@ -267,6 +267,7 @@ def test_a_real_systemd_runs_the_daemon_begins_it_again_and_removes_it(real: Per
     # One that was told to end stays down.
     real.ask("down")
     assert real.muster("service", "status").code == 1
+    assert len(_failures(real)) == 1, "the one that died, and not the one that was told to end"
     assert real.ask("up", "--detach")["pid"] == real.ask("service", "status")["pid"]
     file = Path(kept["file"])
     # One that fails is tried for ever, and said to fail.
@@ -276,12 +277,16 @@ def test_a_real_systemd_runs_the_daemon_begins_it_again_and_removes_it(real: Per
     os.kill(real.ask("service", "status")["pid"], 9)
     wait_for(lambda: "(exit 8)" in real.muster("service", "status").out, 90)
     assert "see why: `journalctl --user" in real.muster("service", "status").out
-    # What tells people of it was run each time, and not where it was told to end.
-    failed = json.loads(Path(real.env["MUSTER_HOME"], "fallen.json").read_text())["failed_ms"]
-    assert len(failed) == 3
+    assert len(_failures(real)) == 3
     assert real.ask("service", "remove")["did"] == "removed"
     assert not file.exists()
     assert real.run("systemctl", "--user", "cat", file.name).code != 0
+
+
+def _failures(real: Person) -> list[int]:
+    """When what tells people of an end heard of a failure."""
+    past = json.loads(Path(real.env["MUSTER_HOME"], "fallen.json").read_text())
+    return list(past["failed_ms"])
 
 
 def _runs(real: Person, other_than: int) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.promise import proves
 from tests.store.test_properties import BATCHES
@@ -17,7 +17,7 @@ from muster.log.fold import Rows, Table, body_as
 from muster.log.stream import StreamName
 from muster.store.store import Store
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=40)
 
 
 class LastRow(NamedTuple):

@@ -1,7 +1,7 @@
 """What holds for whatever happens, tried on generated worlds."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.digest import tables_digest
 from tests.promise import proves
@@ -27,7 +27,7 @@ DRAFTS = st.one_of(
 )
 BATCHES = st.lists(st.lists(DRAFTS, min_size=1, max_size=6), min_size=1, max_size=6)
 # Each example opens databases, which takes some milliseconds.
-QUICK = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=30)
 
 
 def history(machine):

@@ -1,6 +1,6 @@
 """Within a stream stamps rise, or what they are on counts for nothing."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.digest import tables_digest
 from tests.promise import proves
@@ -9,7 +9,7 @@ from tests.store.world import NOTE, Machine, everything, note
 from muster.log.clock import Stamp
 from muster.store import folding
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=40)
 # As a hostile writer dates its entries, each after the start or the erasure before it.
 DATES = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 2)), min_size=1, max_size=12)
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.agent.egress import hellos
-from tests.agent.egress.loaded import LOADED
 from tests.promise import proves
 from tests.work import calls
 
@@ -51,7 +50,6 @@ def test_the_name_of_a_real_hello_is_found_at_once_and_byte_by_byte():
 
 
 @proves("egress.server-name")
-@LOADED
 @given(st.data())
 def test_however_it_is_cut_into_records_and_pieces_the_name_is_the_same(data):
     handshake = hellos.message(
@@ -190,7 +188,6 @@ def test_where_no_hello_can_come_any_more_nothing_is_looked_at(then):
 
 
 @proves("egress.server-name")
-@LOADED
 @given(st.binary(max_size=400) | st.binary(max_size=300).map(lambda b: FIRST[:60] + b))
 def test_no_bytes_raise_anything_else_or_pass_without_a_checked_name(said):
     names: list[str] = []

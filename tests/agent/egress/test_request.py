@@ -5,7 +5,6 @@ import contextlib
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.agent.egress.loaded import LOADED
 from tests.promise import proves
 
 from muster.agent.egress.request import HEADERS_MAX, Body, Request, read
@@ -114,7 +113,6 @@ def test_what_two_readers_could_take_differently_is_refused(asked):
 
 
 @proves("egress.one-meaning")
-@LOADED
 @given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda b: GET + b + b"\r\n\r\n"))
 def test_no_head_raises_anything_else_or_writes_a_line_of_its_own(asked):
     try:
@@ -178,7 +176,6 @@ PIECES = st.sampled_from(
 
 
 @proves("egress.one-meaning")
-@LOADED
 @given(st.lists(PIECES | st.binary(max_size=30), max_size=12))
 @example([b"1", b"\r\n"])
 @example([b"3\r\nabc\r\n", b"0\r\n", b"X: y\r\n", b"\r\n", b"GET"])

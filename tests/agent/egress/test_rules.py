@@ -5,7 +5,6 @@ import ipaddress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.agent.egress.loaded import LOADED
 from tests.promise import proves
 
 from muster.agent.egress.rules import Rules, split_target
@@ -89,7 +88,6 @@ def test_a_refusal_says_which_port_would_have_been_right_and_nothing_is_all():
 
 
 @proves("egress.names-only")
-@LOADED
 @given(st.text(max_size=40) | st.from_regex(r"[a-z0-9.:*\[\]@%x-]{0,30}(test)?(:443)?"))
 def test_whatever_is_asked_is_refused_in_a_sentence_or_is_in_the_list(target):
     try:
@@ -102,7 +100,6 @@ def test_whatever_is_asked_is_refused_in_a_sentence_or_is_in_the_list(target):
 
 
 @proves("egress.names-only")
-@LOADED
 @given(st.ip_addresses(v=4))
 def test_no_address_is_a_name_in_any_spelling(address):
     number, parts = int(address), str(address).split(".")
@@ -134,7 +131,6 @@ def test_what_can_be_no_rule_is_refused_with_the_right_form_and_the_rest_is_as_i
 
 
 @proves("egress.rules-say-why")
-@LOADED
 @given(st.text(max_size=60) | st.from_regex(r"[a-zA-Z0-9.:*\[\]/@-]{0,40}"))
 def test_a_host_that_may_be_named_is_the_one_that_is_let_through(text):
     if host_refusal(text) or (found := host_rule(text)).below:
@@ -183,7 +179,6 @@ def test_what_the_owner_calls_local_leads_home_and_to_no_link_and_no_metadata():
 
 
 @proves("egress.addresses-public")
-@LOADED
 @given(st.ip_addresses())
 def test_what_python_calls_private_is_never_let(address):
     text = str(address)

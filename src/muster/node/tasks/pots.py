@@ -37,13 +37,12 @@ if TYPE_CHECKING:
 _UNDER_WAY_MS: Final = 60_000
 # Many times what a machine has slots; so many wait of each, and nobody fills the places of others.
 ASKED_OF_ONE_MAX: Final = 100
-
-
 _WHOSE: Final = {
     "run": "the budget of this run",
     "schedule": "the budget of the schedule {} for a day",
     "person": "the money of {}",
 }
+
 # Of a pot: what was reserved for an attempt, with its day.
 Parts = dict[pot.Key, tuple[int, pot.Part]]
 
